@@ -1,0 +1,91 @@
+"""The card of a zoo: its README.md, for people and for the Hub's table viewer. It depends on nothing but the zoo."""
+
+from pathlib import Path
+
+import numpy as np
+
+from zoo_gen.zoo import Zoo, open_zoo
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def write(folder: Path) -> None:
+    """Write the card of the zoo in `folder`, if the zoo is complete."""
+    zoo = open_zoo(folder)
+    if not zoo.complete:
+        return
+    temporary = folder / ".README.md.tmp"
+    temporary.write_text(text(zoo), encoding="utf-8")
+    temporary.replace(folder / "README.md")
+
+
+def text(zoo: Zoo) -> str:
+    """Return the card of a complete zoo as Markdown with the front matter that the Hub reads."""
+    n_models, n_checkpoints, n_parameters = zoo.weights.shape
+    diverged = zoo.models["status"].to_pylist().count("diverged")
+    parts = ", ".join(f"{len(zoo.split(part))} {part}" for part in ("train", "validation", "test"))
+    varying = "\n".join(f"| {name} | {values} |" for name, values in varying_hyperparameters(zoo).items())
+    training, data = zoo.manifest.training, zoo.manifest.data
+    return f"""---
+pretty_name: {zoo.name}
+tags:
+- model-zoo
+- weight-space-learning
+- zarr
+configs:
+- config_name: models
+  data_files: models/*.parquet
+---
+
+# {zoo.name}
+
+{zoo.manifest.description}
+
+A model zoo: a dataset whose {n_models} samples are trained neural networks. Each is a
+`{zoo.manifest.architecture.name}` of {n_parameters} parameters, trained on {data.source} for {training.epochs} epochs at batch size
+{training.batch_size} and kept at {n_checkpoints} checkpoints. {diverged} diverged. Split by model: {parts}.
+
+| varies | values |
+|---|---|
+{varying}
+
+Test accuracy after the last epoch, from 0 to 1: `{histogram(final_accuracies(zoo), low=0.0, high=1.0)}`
+
+Read it with
+
+```python
+from zoo_gen import open_zoo
+
+zoo = open_zoo("{zoo.name}")
+zoo.models.to_pandas()            # a row a model
+zoo.weights[0]                    # (checkpoint, parameter) of model 0
+zoo.module(0)                     # model 0 as a torch module
+```
+
+Made from `manifest.toml` (digest `{zoo.digest}`), revision `{zoo.revision}`.
+"""
+
+
+def varying_hyperparameters(zoo: Zoo) -> dict[str, str]:
+    """Return the hyper-parameters that vary, name -> their values in short."""
+    return {name: _short(zoo.models[name].unique().to_pylist()) for name in zoo.manifest.axes.names}
+
+
+def final_accuracies(zoo: Zoo) -> np.ndarray:
+    """Return the test accuracy after the last epoch of every model that did not diverge, (model,)."""
+    accuracies = zoo.models["test_accuracy"].to_numpy()
+    return accuracies[np.isfinite(accuracies)]
+
+
+def histogram(values: np.ndarray, *, low: float, high: float, width: int = 40) -> str:
+    """Return a histogram of values (any,) between two bounds as one line of block characters."""
+    counts, _ = np.histogram(values, bins=width, range=(low, high))
+    heights = np.ceil(counts / max(counts.max(), 1) * (len(_BLOCKS) - 1)).astype(int)
+    return "".join(_BLOCKS[height] for height in heights)
+
+
+def _short(values: list[object]) -> str:
+    """Return values as text: all of a few, the ends and the number of many."""
+    if len(values) <= 8:
+        return ", ".join(map(str, values))
+    return f"{min(values)} to {max(values)} ({len(values)} values)"  # type: ignore[type-var]

@@ -1,0 +1,126 @@
+"""zoo-gen: list, plan, run and look at zoos."""
+
+from pathlib import Path
+
+import click
+
+from zoo_gen.command import Commands, table
+
+MANIFEST = click.argument("manifest")
+WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes, one a core.  [default: all cores]")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="zoo-gen")
+def main() -> None:
+    """Train populations of neural networks into zoos, and look at them.
+
+    MANIFEST is the name of a zoo that comes with the package, or the path of a TOML file.
+    """
+
+
+@main.command("list")
+def list_() -> None:
+    """List the zoos that come with the package."""
+    from zoo_gen.manifest import read_manifest, shipped_manifests
+    from zoo_gen.store import Extent
+
+    rows: list[dict[str, object]] = []
+    for name, path in shipped_manifests().items():
+        manifest = read_manifest(path)
+        extent = Extent.of(manifest)
+        rows.append(
+            {
+                "zoo": name,
+                "models": extent.n_models,
+                "checkpoints": extent.n_checkpoints,
+                "parameters": extent.n_parameters,
+                "data": manifest.data.source,
+                "varies": ", ".join(manifest.axes.names),
+            }
+        )
+    click.echo(table(rows))
+
+
+@main.command()
+@MANIFEST
+@WORKERS
+def plan(manifest: str, workers: int | None) -> None:
+    """Say what a zoo costs, from counting and one timed step. Writes nothing."""
+    from zoo_gen import cost
+    from zoo_gen.manifest import find_manifest, read_manifest
+
+    found = cost.plan(read_manifest(find_manifest(manifest)), workers=workers)
+    lines = {
+        "models": f"{found.models:,} in {found.shards:,} shards of {found.models_per_shard:,}",
+        "checkpoints": f"{found.checkpoints:,} a model",
+        "parameters": f"{found.parameters:,} a model",
+        "steps": f"{found.steps:,} over all models",
+        "bytes": f"{found.bytes:,} before compression",
+        "files": f"{found.files:,}",
+        "seconds": f"{found.seconds:,.0f} with {found.workers} worker{'s' if found.workers > 1 else ''}",
+    }
+    for name, value in lines.items():
+        click.echo(f"{name:12} {value}")
+
+
+@main.command()
+@MANIFEST
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
+@WORKERS
+def run(manifest: str, out: Path | None, workers: int | None) -> None:
+    """Train what a zoo still lacks. Run it again after an interruption: it goes on where it was."""
+    from zoo_gen import engine
+    from zoo_gen.manifest import find_manifest, read_manifest
+
+    path = find_manifest(manifest)
+    name = read_manifest(path).name
+    folder = out or Path("zoos") / name
+    summary = engine.run(path, folder, workers=workers)
+    if not summary.trained_shards:
+        click.echo(f"{name}: complete in {folder}, nothing to train")
+        return
+    rate = summary.trained_models / summary.seconds
+    lost = f", {summary.diverged_models:,} diverged" if summary.diverged_models else ""
+    click.echo(
+        f"{name}: trained {summary.trained_models:,} models in {summary.seconds:.1f} s ({rate:.1f} models/s{lost}); "
+        f"complete in {folder}"
+    )
+
+
+@main.command()
+@click.argument("zoo", type=click.Path(path_type=Path))
+def info(zoo: Path) -> None:
+    """Say what is in a zoo."""
+    import numpy as np
+
+    from zoo_gen import card
+    from zoo_gen.store import Extent
+    from zoo_gen.zoo import open_zoo
+
+    found = open_zoo(zoo)
+    extent = Extent.of(found.manifest)
+    n_complete = len(found.complete_shards)
+    size = sum(path.stat().st_size for path in zoo.rglob("*") if path.is_file())
+    click.echo(f"{found.name}: {found.manifest.description}")
+    lines = {
+        "models": f"{len(found.models):,} of {extent.n_models:,} ({n_complete} of {extent.n_shards} shards)",
+        "checkpoints": f"{extent.n_checkpoints:,}, epochs {found.epochs[0]} to {found.epochs[-1]}",
+        "parameters": f"{extent.n_parameters:,} in layers {', '.join(found.layout.layers)}",
+        "data": found.manifest.data.source,
+        "on disk": f"{size / 1e6:,.1f} MB",
+        "digest": found.digest,
+        "revision": found.revision,
+        "made with": ", ".join(f"{name} {number}" for name, number in found.attributes["versions"].items()),
+    }
+    if len(found.models):
+        lines["split"] = ", ".join(f"{len(found.split(p)):,} {p}" for p in ("train", "validation", "test"))
+        lines["diverged"] = f"{found.models['status'].to_pylist().count('diverged'):,}"
+        lines |= card.varying_hyperparameters(found)
+    for name, value in lines.items():
+        click.echo(f"  {name:15} {value}")
+    accuracies = card.final_accuracies(found) if len(found.models) else np.array([])
+    if len(accuracies):
+        low, middle, high = np.quantile(accuracies, [0.0, 0.5, 1.0])
+        click.echo(f"  test accuracy after the last epoch: {low:.3f} to {high:.3f}, median {middle:.3f}")
+        click.echo(f"  0 |{card.histogram(accuracies, low=0.0, high=1.0, width=60)}| 1")

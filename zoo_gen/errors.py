@@ -1,0 +1,16 @@
+"""The one exception that reaches a person, and the words for a name that does not exist."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ZooError(Exception):
+    """Something the user can mend: one line that says what is wrong, where, and what was expected."""
+
+
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
+    """Return the line that answers an unknown name: the nearest valid one, then all of them."""
+    names = sorted(valid)
+    nearest = get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"unknown {kind} {str(name)!r}; {hint}valid: {', '.join(names) or '(none)'}"

@@ -1,0 +1,107 @@
+"""From the axes of a manifest to the ordered table of models: one row a model, with its split.
+
+The order is part of a zoo's identity: product axes as written, the last one fastest, then the rows of zip, then the
+random draws.
+"""
+
+import hashlib
+import math
+
+import numpy as np
+import pyarrow as pa
+
+from zoo_gen.hyperparameters import HYPERPARAMETERS, known
+from zoo_gen.manifest import Axes, Draw, Split, ZooManifest
+
+PARTS = ("train", "validation", "test")
+
+
+def count_models(manifest: ZooManifest) -> int:
+    """Return the number of models of a zoo."""
+    axes = manifest.axes
+    rows = len(next(iter(axes.zip.values()), (None,)))
+    return math.prod(map(len, axes.product.values())) * rows * (axes.random.count if axes.random else 1)
+
+
+def table_of_models(manifest: ZooManifest) -> pa.Table:
+    """Return the table of a zoo's models: model_id, split, and every hyper-parameter, in the order of model_id."""
+    n_models = count_models(manifest)
+    varying = _varying(manifest.axes, n_models)
+    columns: dict[str, pa.Array] = {"model_id": pa.array(np.arange(n_models))}
+    hyperparameters: dict[str, np.ndarray] = {}
+    for name, hyperparameter in HYPERPARAMETERS.items():
+        constant = getattr(manifest.training, name)
+        values = varying[name] if name in varying else np.full(n_models, constant)
+        hyperparameters[name] = values
+        kind = {"name": pa.string(), "whole": pa.int64(), "number": pa.float64()}[hyperparameter.kind]
+        columns[name] = pa.array(values, kind)
+    columns["split"] = pa.array(_split(manifest.split, hyperparameters, n_models))
+    return pa.table(columns)
+
+
+def split_sha256(models: pa.Table) -> str:
+    """Return the SHA-256 (hex) of which model is in which part, from the columns model_id and split."""
+    rows = sorted(zip(models["model_id"].to_pylist(), models["split"].to_pylist(), strict=True))
+    return hashlib.sha256("\n".join(f"{model_id},{part}" for model_id, part in rows).encode()).hexdigest()
+
+
+def _varying(axes: Axes, n_models: int) -> dict[str, np.ndarray]:
+    """Return the values (model,) of each hyper-parameter that varies."""
+    rows = np.arange(n_models)
+    columns: dict[str, np.ndarray] = {}
+    if axes.random:
+        for name, draw in axes.random.draw.items():
+            columns[name] = _draw(name, draw, axes.random.seed, n_models)
+        rows = rows // axes.random.count
+    if axes.zip:
+        length = len(next(iter(axes.zip.values())))
+        for name, values in axes.zip.items():
+            columns[name] = np.array(values)[rows % length]
+        rows = rows // length
+    for name, values in reversed(axes.product.items()):
+        columns[name] = np.array(values)[rows % len(values)]
+        rows = rows // len(values)
+    return columns
+
+
+def _draw(name: str, draw: Draw, seed: int, count: int) -> np.ndarray:
+    """Return `count` draws; each axis has a stream of its own, so that adding one leaves the others as they are."""
+    words = np.frombuffer(hashlib.sha256(f"{seed}:{name}".encode()).digest(), np.uint32)
+    random = np.random.RandomState(words)
+    if draw.choice is not None:
+        return np.array(draw.choice)[random.randint(len(draw.choice), size=count)]
+    uniform = random.random_sample(count)
+    if draw.log_uniform is not None:
+        low, high = np.log(draw.log_uniform)
+        values = np.exp(low + (high - low) * uniform)
+        return np.rint(values).astype(np.int64) if known(name).kind == "whole" else values
+    assert draw.uniform is not None  # the manifest has checked that one of the three is given
+    first, last = draw.uniform
+    if known(name).kind == "whole":
+        return (int(first) + np.floor(uniform * (int(last) - int(first) + 1))).astype(np.int64)
+    return first + (last - first) * uniform
+
+
+def _split(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> np.ndarray:
+    """Return the part (model,) of each model; groups are ranked by hash, so the split does not depend on the machine."""
+    group_of_model, n_groups = _groups(split, hyperparameters, n_models)
+    ranks = sorted(range(n_groups), key=lambda group: hashlib.sha256(f"{split.seed}:{group}".encode()).digest())
+    shares = np.cumsum([split.train, split.validation, split.test])
+    ends = np.rint(shares * n_groups).astype(int)
+    part_of_group = np.empty(n_groups, dtype="U10")
+    start = 0
+    for part, end in zip(PARTS, ends, strict=True):
+        part_of_group[ranks[start:end]] = part
+        start = end
+    return part_of_group[group_of_model]
+
+
+def _groups(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> tuple[np.ndarray, int]:
+    """Return the group (model,) of each model, numbered by first appearance, and the number of groups."""
+    if split.group_by == "model":
+        return np.arange(n_models), n_models
+    names = ["seed"] if split.group_by == "seed" else [name for name in HYPERPARAMETERS if name != "seed"]
+    numbers: dict[tuple[object, ...], int] = {}
+    rows = zip(*(hyperparameters[name].tolist() for name in names), strict=True)
+    groups = np.array([numbers.setdefault(row, len(numbers)) for row in rows])
+    return groups, len(numbers)

@@ -1,0 +1,1 @@
+"""Populations: many models trained as one stacked computation."""

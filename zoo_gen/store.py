@@ -1,0 +1,254 @@
+"""The write side of a zoo on disk (schema 1): create it, write one shard, know which shards are complete.
+
+A shard is written as whole chunks of its own, then committed by its Parquet part, written last and renamed into
+place. Nothing else decides what is done, and workers need no lock because no two share a shard.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+
+from zoo_gen import grid
+from zoo_gen.architectures import parameter_layout
+from zoo_gen.errors import ZooError
+from zoo_gen.manifest import ZooManifest, read_manifest
+
+SCHEMA = 1
+METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+_SHARD_BYTES = 64 * 2**20  # what a shard chosen by size holds, uncompressed
+_CHUNK_BYTES = 4 * 2**20
+_MOST_MODELS = 1024
+_PART = re.compile(r"part-(\d+)\.parquet")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large a zoo is, and how it is cut into shards."""
+
+    n_models: int
+    n_checkpoints: int
+    n_parameters: int
+    n_classes: int
+    models_per_shard: int
+
+    @classmethod
+    def of(cls, manifest: ZooManifest) -> "Extent":
+        """Return the extent of the zoo that a manifest describes."""
+        n_models, n_checkpoints = grid.count_models(manifest), len(manifest.checkpoint_epochs)
+        n_parameters = parameter_layout(manifest.architecture).size
+        fitting = max(1, min(_MOST_MODELS, _SHARD_BYTES // (n_checkpoints * n_parameters * 4)))
+        models_per_shard = min(manifest.storage.models_per_shard or fitting, n_models)
+        return cls(n_models, n_checkpoints, n_parameters, manifest.data.n_classes, models_per_shard)
+
+    @property
+    def n_shards(self) -> int:
+        """The number of shards."""
+        return -(-self.n_models // self.models_per_shard)
+
+    @property
+    def bytes_per_model(self) -> int:
+        """What a model's weights and metrics take, uncompressed."""
+        return 4 * self.n_checkpoints * (self.n_parameters + len(METRICS) + self.n_classes)
+
+    def models(self, shard: int) -> slice:
+        """Return the models of a shard."""
+        start = shard * self.models_per_shard
+        return slice(start, min(start + self.models_per_shard, self.n_models))
+
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every array that a shard fills, name -> (model, checkpoint, ...)."""
+        both = (self.n_models, self.n_checkpoints)
+        return {
+            "weights": (*both, self.n_parameters),
+            **{name: both for name in METRICS},
+            "test_class_f1": (*both, self.n_classes),
+        }
+
+
+def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) -> ZooManifest:
+    """Make the empty zoo that a manifest describes, or find it already there; return the manifest.
+
+    Raises:
+        ZooError: the folder holds something else, or another manifest's zoo; nothing in it is changed.
+    """
+    manifest = read_manifest(manifest_path)
+    kept = folder / "manifest.toml"
+    if kept.exists():
+        found = read_manifest(kept)
+        if found.digest != manifest.digest:
+            raise ZooError(
+                f"{folder}: holds the zoo {found.name!r} of another manifest (digest {found.digest[:12]}, expected "
+                f"{manifest.digest[:12]}); choose another folder with --out"
+            )
+        return manifest
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ZooError(f"{folder}: exists and is not a zoo; expected a new or empty folder")
+    # The zoo appears whole under its name, so that runs that start together on one folder agree on it.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        making.chmod(0o777 & ~_umask())
+        (making / "models").mkdir()
+        _create_arrays(making, manifest, data_sha256=data_sha256, device=device)
+        shutil.copyfile(manifest_path, making / "manifest.toml")
+        making.replace(folder)
+    except OSError:
+        if kept.exists():
+            return create(folder, manifest_path, data_sha256=data_sha256, device=device)
+        raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return manifest
+
+
+def _umask() -> int:
+    """Return the process's mask for new files, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
+    extent = Extent.of(manifest)
+    models = grid.table_of_models(manifest)
+    group = zarr.create_group(
+        folder / "weights.zarr",
+        zarr_format=3,
+        attributes={
+            "schema": SCHEMA,
+            "name": manifest.name,
+            "manifest_digest": manifest.digest,
+            "architecture": manifest.architecture.model_dump(mode="json"),
+            "layout": parameter_layout(manifest.architecture).to_json(),
+            "checkpoint_epochs": list(manifest.checkpoint_epochs),
+            "models_per_shard": extent.models_per_shard,
+            "n_models": extent.n_models,
+            "split_sha256": grid.split_sha256(models),
+            "data_sha256": data_sha256,
+            "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
+            "device": device,
+        },
+    )
+    for name, shape in extent.arrays().items():
+        chunk, shard = _chunking(name, shape, extent.models_per_shard)
+        group.create_array(
+            name,
+            shape=shape,
+            dtype="float32",
+            chunks=chunk,
+            shards=shard,
+            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle, typesize=4), Crc32cCodec()],
+            fill_value=float("nan"),
+            dimension_names=("model", "checkpoint", "parameter" if name == "weights" else "class")[: len(shape)],
+        )
+    epochs = np.array(manifest.checkpoint_epochs, dtype=np.int32)
+    array = group.create_array("epoch", shape=epochs.shape, dtype="int32", dimension_names=("checkpoint",))
+    array[:] = epochs
+
+
+def _chunking(name: str, shape: tuple[int, ...], models: int) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return the chunk and the Zarr shard of an array, given the models of a shard.
+
+    A model's trajectory is read alone and is a chunk of its own, up to 4 MiB; metrics are small and read together.
+    """
+    if name != "weights":
+        return (models, *shape[1:]), None
+    _, n_checkpoints, n_parameters = shape
+    checkpoints = max(1, min(n_checkpoints, _CHUNK_BYTES // (4 * n_parameters)))
+    chunks = -(-n_checkpoints // checkpoints)
+    return (1, checkpoints, n_parameters), (models, chunks * checkpoints, n_parameters)
+
+
+def complete_shards(folder: Path) -> list[int]:
+    """Return the numbers of the shards whose Parquet part is there, in order."""
+    found = (_PART.fullmatch(path.name) for path in (folder / "models").iterdir())
+    return sorted(int(match[1]) for match in found if match)
+
+
+def write_shard(
+    folder: Path, manifest: ZooManifest, shard: int, arrays: Mapping[str, np.ndarray], *, diverged: np.ndarray, device: str
+) -> None:
+    """Write the arrays of one shard, then its Parquet part.
+
+    Args:
+        folder: the zoo.
+        manifest: its manifest.
+        shard: the number of the shard.
+        arrays: name -> float32 (model, checkpoint, ...), for every array of `Extent.arrays`.
+        diverged: bool (model,).
+        device: the kind of device that trained it.
+    """
+    models = Extent.of(manifest).models(shard)
+    group = zarr.open_group(folder / "weights.zarr", mode="r+")
+    for name, values in arrays.items():
+        group[name][models] = np.ascontiguousarray(values, dtype=np.float32)
+    table = grid.table_of_models(manifest).slice(models.start, models.stop - models.start)
+    for name, column in _outcome(arrays, diverged).items():
+        table = table.append_column(name, column)
+    origin = {"schema": SCHEMA, "manifest_digest": manifest.digest, "torch": version("torch"), "device": device}
+    _commit(table.replace_schema_metadata({"zoo": json.dumps(origin)}), folder / "models" / f"part-{shard:05d}.parquet")
+
+
+def model_sha256(arrays: Mapping[str, np.ndarray], model: int) -> str:
+    """Return the SHA-256 (hex) of one model's float32 trajectory: its weights, then its metrics by name."""
+    found = hashlib.sha256()
+    for name in sorted(arrays, key=lambda name: (name != "weights", name)):
+        found.update(np.ascontiguousarray(arrays[name][model], dtype="<f4").tobytes())
+    return found.hexdigest()
+
+
+def _outcome(arrays: Mapping[str, np.ndarray], diverged: np.ndarray) -> dict[str, pa.Array]:
+    """Return the columns that training adds to the table of models."""
+    final = {name: arrays[name][:, -1].astype(np.float32) for name in METRICS}
+    final["generalization_gap"] = final["train_accuracy"] - final["test_accuracy"]
+    return {
+        "status": pa.array(np.where(diverged, "diverged", "complete")),
+        **{name: pa.array(values) for name, values in final.items()},
+        "sha256": pa.array([model_sha256(arrays, model) for model in range(len(diverged))]),
+    }
+
+
+def _commit(table: pa.Table, path: Path) -> None:
+    """Write a Parquet part so that it is either whole or not there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for stale in path.parent.glob(f".{path.name}.*.tmp"):
+        stale.unlink(missing_ok=True)
+
+
+def attributes(folder: Path) -> dict[str, Any]:
+    """Return the attributes of the zoo in a folder.
+
+    Raises:
+        ZooError: the folder holds no zoo that this version reads; the message says what was found.
+    """
+    if not folder.is_dir():
+        raise ZooError(f"{folder}: no such folder; expected a zoo")
+    missing = [name for name in ("manifest.toml", "weights.zarr/zarr.json", "models") if not (folder / name).exists()]
+    if missing:
+        raise ZooError(f"{folder}: is not a zoo; it has no {missing[0]}")
+    try:
+        found = dict(zarr.open_group(folder / "weights.zarr", mode="r").attrs)
+    except (ValueError, OSError, KeyError) as error:
+        raise ZooError(f"{folder}/weights.zarr: cannot be read as a Zarr group ({error})") from None
+    if found.get("schema") != SCHEMA:
+        raise ZooError(f"{folder}: has schema {found.get('schema')!r}; this version reads schema {SCHEMA}")
+    return found

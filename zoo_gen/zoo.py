@@ -1,0 +1,269 @@
+"""Zoo: the read side. The table of models, weights and metrics read lazily, and any model as a torch module.
+
+Reading needs numpy, zarr and pyarrow; torch is imported only where a tensor or a module is asked for.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+
+from zoo_gen import grid, store
+from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.layout import ParameterLayout
+from zoo_gen.manifest import ZooManifest, read_manifest
+
+if TYPE_CHECKING:
+    import torch
+
+METRICS = (*store.METRICS, "generalization_gap", "test_class_f1")
+
+
+def open_zoo(path: str | Path) -> "Zoo":
+    """Open a zoo for reading; nothing but its attributes is read yet.
+
+    A zoo that is still being made can be opened too: its table holds the models of the complete shards.
+
+    Raises:
+        ZooError: the folder holds no zoo that this version reads.
+    """
+    return Zoo(Path(path))
+
+
+class Zoo:
+    """A zoo on disk.
+
+    Attributes:
+        path: its folder.
+        attributes: what its store says of itself (schema, layout, versions, ...).
+        manifest: the manifest that made it.
+        name: the manifest's name.
+        digest: the manifest's digest.
+        layout: where each parameter lies in the weights.
+        epochs: int32 (checkpoint,), the epoch of each checkpoint; 0 is before training.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.attributes: dict[str, Any] = store.attributes(path)
+        self.manifest: ZooManifest = read_manifest(path / "manifest.toml")
+        self.name = self.manifest.name
+        self.digest = self.manifest.digest
+        if self.attributes["manifest_digest"] != self.digest:
+            raise ZooError(f"{path}: manifest.toml is not the manifest that made this store (digests differ)")
+        self.layout = ParameterLayout.from_json(self.attributes["layout"])
+        self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
+        self._group = zarr.open_group(path / "weights.zarr", mode="r")
+
+    def __repr__(self) -> str:
+        shape = " x ".join(str(length) for length in self.weights.shape)
+        return f"<Zoo {self.name} at {self.path}: {shape} (model, checkpoint, parameter)>"
+
+    @cached_property
+    def models(self) -> pa.Table:
+        """The table of models: model_id, split, hyper-parameters, status, final metrics and sha256.
+
+        Raises:
+            ZooError: a Parquet part cannot be read.
+        """
+        parts = []
+        for shard in self.complete_shards:
+            path = self.path / "models" / f"part-{shard:05d}.parquet"
+            try:
+                parts.append(pq.read_table(path))
+            except (OSError, pa.ArrowException) as error:
+                raise ZooError(f"{path}: cannot be read as a Parquet part ({error})") from None
+        if not parts:
+            return grid.table_of_models(self.manifest).slice(0, 0)
+        return pa.concat_tables(part.replace_schema_metadata() for part in parts)
+
+    @property
+    def complete_shards(self) -> list[int]:
+        """The numbers of the shards that are complete."""
+        return store.complete_shards(self.path)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is there."""
+        return len(self.complete_shards) == store.Extent.of(self.manifest).n_shards
+
+    @property
+    def weights(self) -> zarr.Array:
+        """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is not there yet."""
+        return self._array("weights")
+
+    @property
+    def train_loss(self) -> zarr.Array:
+        """Mean cross-entropy on the training images, lazily: float32 (model, checkpoint)."""
+        return self._array("train_loss")
+
+    @property
+    def train_accuracy(self) -> zarr.Array:
+        """Accuracy on the training images in evaluation mode, lazily: float32 (model, checkpoint)."""
+        return self._array("train_accuracy")
+
+    @property
+    def test_loss(self) -> zarr.Array:
+        """Mean cross-entropy on the test images, lazily: float32 (model, checkpoint)."""
+        return self._array("test_loss")
+
+    @property
+    def test_accuracy(self) -> zarr.Array:
+        """Accuracy on the test images, lazily: float32 (model, checkpoint)."""
+        return self._array("test_accuracy")
+
+    @property
+    def test_class_f1(self) -> zarr.Array:
+        """F1 score of each class on the test images, lazily: float32 (model, checkpoint, class)."""
+        return self._array("test_class_f1")
+
+    @cached_property
+    def revision(self) -> str:
+        """SHA-256 of all that the models' own digests cover: it changes when any weight or metric does."""
+        return hashlib.sha256("".join(self.models["sha256"].to_pylist()).encode()).hexdigest() if len(self.models) else ""
+
+    @cached_property
+    def split_sha256(self) -> str:
+        """SHA-256 of which model is in which part."""
+        return grid.split_sha256(self.models)
+
+    def split(self, name: str) -> np.ndarray:
+        """Return the model_ids of one part of the split: "train", "validation" or "test".
+
+        Raises:
+            ZooError: there is no part of that name.
+        """
+        if name not in grid.PARTS:
+            raise ZooError(unknown_name("part of the split", name, grid.PARTS))
+        return self.models["model_id"].to_numpy()[self.models["split"].to_numpy(zero_copy_only=False) == name]
+
+    def checkpoint(self, epoch: int) -> int:
+        """Return the position of an epoch among the checkpoints.
+
+        Raises:
+            ZooError: that epoch was not kept.
+        """
+        (found,) = np.nonzero(self.epochs == epoch)
+        if not len(found):
+            kept = ", ".join(map(str, self.epochs[:12])) + (", ..." if len(self.epochs) > 12 else "")
+            raise ZooError(f"{self.name}: no checkpoint of epoch {epoch}; kept are {kept}, last {self.epochs[-1]}")
+        return int(found[0])
+
+    def state_dict(self, model: int, epoch: int | None = None) -> "dict[str, torch.Tensor]":
+        """Return the parameters of a model after an epoch (the last one kept, if none is given), name -> tensor.
+
+        Raises:
+            ZooError: there is no such model or checkpoint, or it diverged.
+        """
+        import torch
+
+        checkpoint = len(self.epochs) - 1 if epoch is None else self.checkpoint(epoch)
+        self._row(model)
+        weights = np.asarray(self.weights[model, checkpoint])
+        if np.isnan(weights).any():
+            raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it diverged")
+        return {name: torch.from_numpy(array.copy()) for name, array in self.layout.split(weights).items()}
+
+    def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
+        """Return a model after an epoch (the last one kept, if none is given) as a torch module in evaluation mode.
+
+        It maps images (image, channel, height, width), as `ImageData.tensors` gives them, to logits (image, class).
+
+        Raises:
+            ZooError: there is no such model or checkpoint, or it diverged.
+        """
+        from zoo_gen.architectures import build_module
+
+        activation = self.models["activation"][self._row(model)].as_py()
+        module = build_module(self.manifest.architecture, activation=activation)
+        module.load_state_dict(self.state_dict(model, epoch))
+        return module.eval()
+
+    def view(self, models: np.ndarray | Sequence[int], epochs: Sequence[int] | None = None) -> "ZooView":
+        """Return some models (all their checkpoints, or those of the given epochs) as one object with arrays.
+
+        Raises:
+            ZooError: a model or an epoch is not there.
+        """
+        ids = np.asarray(models, dtype=np.int64)
+        rows = np.array([self._row(model) for model in ids.tolist()], dtype=np.int64)
+        kept = self.epochs.tolist() if epochs is None else epochs
+        return ZooView(self, ids, rows, np.array([self.checkpoint(epoch) for epoch in kept], dtype=np.int64))
+
+    @cached_property
+    def _row_of_model(self) -> dict[int, int]:
+        return {model_id: row for row, model_id in enumerate(self.models["model_id"].to_pylist())}
+
+    def _row(self, model: int) -> int:
+        """Return the row of a model in the table."""
+        if model not in self._row_of_model:
+            total = self.weights.shape[0]
+            state = "is not complete yet" if 0 <= model < total else f"does not exist; the zoo has 0 to {total - 1}"
+            raise ZooError(f"{self.name}: model {model} {state}")
+        return self._row_of_model[model]
+
+    def _array(self, name: str) -> zarr.Array:
+        array = self._group[name]
+        if not isinstance(array, zarr.Array):
+            raise ZooError(f"{self.path}/weights.zarr/{name}: is not an array")
+        return array
+
+
+@dataclass(frozen=True)
+class ZooView:
+    """Some models and checkpoints of a zoo. Arrays are read on first use and keep the order of `models`."""
+
+    zoo: Zoo
+    models: np.ndarray  # int64 (model,) model_ids
+    rows: np.ndarray  # int64 (model,) their rows in the table
+    checkpoints: np.ndarray  # int64 (checkpoint,) positions among the zoo's checkpoints
+
+    @property
+    def epochs(self) -> np.ndarray:
+        """The epoch of each checkpoint, int32 (checkpoint,)."""
+        return self.zoo.epochs[self.checkpoints]
+
+    @property
+    def layout(self) -> ParameterLayout:
+        """Where each parameter lies in the weights."""
+        return self.zoo.layout
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """The weights, float32 (model, checkpoint, parameter)."""
+        return self._read("weights")
+
+    def metric(self, name: str) -> np.ndarray:
+        """Return a metric, float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
+
+        Raises:
+            ZooError: there is no metric of that name.
+        """
+        if name not in METRICS:
+            raise ZooError(unknown_name("metric", name, METRICS))
+        if name == "generalization_gap":
+            return self._read("train_accuracy") - self._read("test_accuracy")
+        return self._read(name)
+
+    def hyperparameter(self, name: str) -> np.ndarray:
+        """Return a hyper-parameter of each model (model,).
+
+        Raises:
+            ZooError: the table has no such column.
+        """
+        if name not in self.zoo.models.column_names:
+            raise ZooError(unknown_name("column", name, self.zoo.models.column_names))
+        return self.zoo.models[name].to_numpy(zero_copy_only=False)[self.rows]
+
+    def _read(self, name: str) -> np.ndarray:
+        array = getattr(self.zoo, name)
+        everything = len(self.checkpoints) == array.shape[1]
+        selection: tuple[Any, ...] = (self.models, slice(None) if everything else self.checkpoints)
+        return np.asarray(array.oindex[(*selection, *[slice(None)] * (array.ndim - 2))])
