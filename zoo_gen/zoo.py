@@ -263,7 +263,13 @@ class ZooView:
         return self.zoo.models[name].to_numpy(zero_copy_only=False)[self.rows]
 
     def _read(self, name: str) -> np.ndarray:
+        """Read shard by shard: a slab and a choice in memory are several times faster than a choice of chunks."""
         array = getattr(self.zoo, name)
-        everything = len(self.checkpoints) == array.shape[1]
-        selection: tuple[Any, ...] = (self.models, slice(None) if everything else self.checkpoints)
-        return np.asarray(array.oindex[(*selection, *[slice(None)] * (array.ndim - 2))])
+        found = np.empty((len(self.models), len(self.checkpoints), *array.shape[2:]), dtype=np.float32)
+        shards = self.models // self.zoo.attributes["models_per_shard"]
+        for shard in np.unique(shards):
+            (places,) = np.nonzero(shards == shard)
+            wanted = self.models[places]
+            slab = np.asarray(array[wanted.min() : wanted.max() + 1])
+            found[places] = slab[(wanted - wanted.min())[:, None], self.checkpoints[None, :]]
+        return found

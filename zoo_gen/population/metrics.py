@@ -25,18 +25,19 @@ class Metrics:
 
 @torch.no_grad()
 def evaluate(logits_of: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, *, n_classes: int) -> Metrics:
-    """Measure models whose `logits_of(images)` is (model, image, class) on images (image, channel, height, width)."""
+    """Measure models whose `logits_of(images)` is (model, class, image) on images (image, channel, height, width)."""
     # Equal pieces, so that none holds a single image: its product would take another path and round differently.
     pieces = -(-len(labels) // IMAGES_AT_ONCE)
     loss: Tensor | float = 0.0
     confusion: Tensor | int = 0
     for some_images, some_labels in zip(images.chunk(pieces), labels.chunk(pieces), strict=True):
-        logits = logits_of(some_images)  # (model, image, class)
+        logits = logits_of(some_images)  # (model, class, image)
         n_models = len(logits)
         repeated = some_labels.expand(n_models, -1)
-        losses = functional.cross_entropy(logits.flatten(0, 1), repeated.flatten(), reduction="none")
-        loss = loss + losses.view(n_models, -1).sum(dim=1)
-        cells = repeated * n_classes + logits.argmax(dim=2)  # (model, image)
+        loss = loss + functional.cross_entropy(logits, repeated, reduction="none").sum(dim=1)
+        # Over the last axis argmax is several times faster, the copy included.
+        predictions = logits.transpose(1, 2).contiguous().argmax(dim=2)  # (model, image)
+        cells = repeated * n_classes + predictions
         cells = cells + torch.arange(n_models, device=cells.device).unsqueeze(1) * n_classes**2
         counts = torch.bincount(cells.flatten(), minlength=n_models * n_classes**2)
         confusion = confusion + counts.view(n_models, n_classes, n_classes)  # (model, label, prediction)

@@ -122,10 +122,10 @@ class Population:
     def step(self, images: Tensor) -> None:
         """Take one step of every model on the training images with these numbers (model, image)."""
         inputs = self._train_images.index_select(0, images.flatten()).unflatten(0, images.shape)
-        labels = self._train_labels.index_select(0, images.flatten())
+        labels = self._train_labels[images]
         logits = forward(self._layers, self._parameters, self._activations, inputs)
         # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
-        loss = functional.cross_entropy(logits.flatten(0, 1), labels, reduction="sum") / images.shape[1]
+        loss = functional.cross_entropy(logits, labels, reduction="sum") / images.shape[1]
         gradients = torch.autograd.grad(loss, list(self._parameters.values()))
         gradient = torch.cat([part.flatten(1) for part in gradients], dim=1)
         with torch.no_grad():

@@ -1,0 +1,170 @@
+"""Evaluating encoders: fit on the training models, encode, probe every target, score the test models."""
+
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from zoo_bench import metrics, probes, protocols
+from zoo_bench.encoders import Encoder, encoder_digest, make_encoder
+from zoo_bench.manifest import BenchmarkManifest
+from zoo_bench.results import Result, Score, ZooResult, read_result, result_path, write_result
+from zoo_gen.errors import ZooError
+from zoo_gen.zoo import Zoo, ZooView, open_zoo
+
+Rerun = Literal["always", "never", "only-missing"]
+
+
+def run(
+    benchmark: BenchmarkManifest,
+    encoders: list[str],
+    *,
+    zoos: Path,
+    results: Path,
+    seeds: list[int],
+    rerun: Rerun = "only-missing",
+) -> Iterator[tuple[Result, bool]]:
+    """Yield the result of every encoder and seed, and whether it was computed now; new ones are written to `results`.
+
+    Args:
+        benchmark: what is evaluated.
+        encoders: names of encoders, as `make_encoder` takes them.
+        zoos: the folder that holds the zoos by name.
+        results: the folder of results.
+        seeds: one result each.
+        rerun: `only-missing` computes what is not there or was made from another encoder, benchmark or zoo;
+            `always` computes all; `never` computes nothing that is there, however old.
+
+    Raises:
+        ZooError: an encoder or a zoo is not there, or does not fit.
+    """
+    opened = [_find_zoo(zoos, name) for name in benchmark.zoos]
+    digests = {name: encoder_digest(name, make_encoder(name)) for name in encoders}
+    tasks = [(name, seed) for name in encoders for seed in seeds]
+    with tqdm(total=len(tasks) * len(opened), desc=benchmark.name, unit="zoo", disable=None) as bar:
+        for name, seed in tasks:
+            path = result_path(results, benchmark=benchmark.name, encoder=name, seed=seed)
+            found = read_result(path) if path.exists() and rerun != "always" else None
+            if found and (rerun == "never" or _is_current(found, benchmark, digests[name], opened)):
+                bar.update(len(opened))
+                yield found, False
+                continue
+            began = time.monotonic()
+            encoder = make_encoder(name)
+            scored = []
+            for zoo in opened:
+                scored.append(_evaluate(encoder, benchmark, zoo, seed=seed))
+                bar.update()
+            result = Result(
+                encoder=name,
+                encoder_config=encoder.config,
+                encoder_digest=digests[name],
+                benchmark=benchmark.name,
+                benchmark_digest=benchmark.digest,
+                protocol=benchmark.protocol,
+                seed=seed,
+                resamples=metrics.RESAMPLES,
+                confidence=metrics.CONFIDENCE,
+                zoos=tuple(scored),
+                versions={package: version(package) for package in ("zoo-gen", "numpy", "scikit-learn")},
+                seconds=time.monotonic() - began,
+            )
+            write_result(result, path)
+            yield result, True
+
+
+def _find_zoo(folder: Path, name: str) -> Zoo:
+    if not (folder / name).is_dir():
+        raise ZooError(f"{folder / name}: no such zoo; make it with: zoo-gen run {name} --out {folder / name}")
+    zoo = open_zoo(folder / name)
+    if zoo.name != name:
+        raise ZooError(f"{folder / name}: holds the zoo {zoo.name!r}; expected {name!r}")
+    return zoo
+
+
+def _is_current(result: Result, benchmark: BenchmarkManifest, digest: str, zoos: list[Zoo]) -> bool:
+    """Say whether a result was made from exactly this encoder, benchmark and these zoos."""
+    revisions = [(zoo.name, zoo.revision, zoo.split_sha256) for zoo in zoos]
+    return (
+        result.benchmark_digest == benchmark.digest
+        and result.encoder_digest == digest
+        and [(zoo.zoo, zoo.revision, zoo.split_sha256) for zoo in result.zoos] == revisions
+    )
+
+
+def _evaluate(encoder: Encoder, benchmark: BenchmarkManifest, zoo: Zoo, *, seed: int) -> ZooResult:
+    cell = protocols.standard_cell(zoo)
+    began = time.monotonic()
+    encoder.fit([cell.train], [cell.validation], seed=seed)
+    fitted = time.monotonic()
+    embeddings = [_encode(encoder, view) for view in (cell.train, cell.validation, cell.test)]
+    encoded = time.monotonic()
+    features = probes.Features.standardized(*embeddings)
+    scores = _score(features, cell, protocols.targets(benchmark, zoo), seed=seed)
+    return ZooResult(
+        zoo=zoo.name,
+        digest=zoo.digest,
+        revision=zoo.revision,
+        split_sha256=zoo.split_sha256,
+        checkpoints=len(cell.test.checkpoints),
+        train_models=len(cell.train.models),
+        validation_models=len(cell.validation.models),
+        test_models=len(cell.test.models),
+        excluded_models=cell.excluded_models,
+        dimension=features.train.shape[1],
+        fit_seconds=fitted - began,
+        encode_seconds=encoded - fitted,
+        probe_seconds=time.monotonic() - encoded,
+        scores=tuple(scores),
+    )
+
+
+def _encode(encoder: Encoder, view: ZooView) -> np.ndarray:
+    """Return the embeddings of a view, checked: (model x checkpoint, dimension), all finite."""
+    embeddings = np.asarray(encoder.encode(view))
+    rows = len(view.models) * len(view.checkpoints)
+    if embeddings.ndim != 2 or len(embeddings) != rows:
+        raise ZooError(f"encode returned shape {embeddings.shape}; expected ({rows}, dimension), a row a checkpoint")
+    if not np.isfinite(embeddings).all():
+        raise ZooError("encode returned numbers that are not finite; expected finite embeddings of finite weights")
+    return embeddings
+
+
+def _score(
+    features: probes.Features, cell: protocols.Cell, targets: list[protocols.Target], *, seed: int
+) -> list[Score]:
+    """Probe every target and score its predictions on the test models, in the order of the targets."""
+    numbers = [target for target in targets if target.is_number]
+    predictions: dict[str, probes.Prediction] = {}
+    if numbers:
+        train, validation = (
+            np.column_stack([target.values(view) for target in numbers]) for view in (cell.train, cell.validation)
+        )
+        found = probes.ridge(features, train, validation)
+        predictions = {target.name: prediction for target, prediction in zip(numbers, found, strict=True)}
+    for target in targets:
+        if not target.is_number:
+            predictions[target.name] = probes.logistic(features, target.values(cell.train), target.values(cell.validation))
+    models = np.repeat(cell.test.models, len(cell.test.checkpoints))
+    scores = []
+    for target in targets:
+        prediction = predictions[target.name]
+        for metric in target.metrics:
+            estimate = metrics.estimate(metric, target.values(cell.test), prediction.values, models, seed=seed)
+            defined = np.isfinite(estimate.value)
+            scores.append(
+                Score(
+                    target=target.name,
+                    metric=metric,
+                    ranks=metric == target.metrics[0],
+                    value=estimate.value if defined else None,
+                    low=estimate.low if defined else None,
+                    high=estimate.high if defined else None,
+                    penalty=prediction.penalty,
+                )
+            )
+    return scores

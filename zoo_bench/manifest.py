@@ -1,0 +1,68 @@
+"""BenchmarkManifest: which zoos are evaluated, by which protocol, on which targets."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from zoo_gen import schema
+from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.schema import Schema
+
+# Beside these, a target may be any hyper-parameter that varies; `hyperparameters` stands for all but the seed.
+TARGETS = ("epoch", "test_accuracy", "generalization_gap", "test_class_f1", "hyperparameters")
+
+
+class BenchmarkManifest(Schema):
+    """Everything that determines a benchmark."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
+    description: str = ""
+    protocol: Literal["standard"]
+    zoos: tuple[str, ...] = Field(min_length=1)
+    targets: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("targets")
+    @classmethod
+    def _known_targets(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        for position, target in enumerate(targets):
+            if target not in TARGETS:
+                raise ValueError(f"[{position}]: {unknown_name('target', target, TARGETS)}")
+        return targets
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything but the description."""
+        return schema.digest(self, exclude={"description"})
+
+
+def read_benchmark(path: Path) -> BenchmarkManifest:
+    """Read and check one manifest.
+
+    Raises:
+        ZooError: the file is missing or wrong; the message names the place.
+    """
+    return schema.read_toml(path, BenchmarkManifest)
+
+
+def shipped_benchmarks() -> dict[str, Path]:
+    """Return the benchmarks that come with the package, name -> path."""
+    package = Path(__file__).parent
+    # An installed wheel carries them inside the package; a checkout has them beside it.
+    folders = [package / "manifests", package.parent / "manifests" / "benchmarks"]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+def find_benchmark(name_or_path: str) -> Path:
+    """Return the path of a benchmark given as a path (ending in .toml) or as the name of a shipped one.
+
+    Raises:
+        ZooError: no shipped benchmark has that name.
+    """
+    if name_or_path.endswith(".toml"):
+        return Path(name_or_path)
+    shipped = shipped_benchmarks()
+    if name_or_path not in shipped:
+        raise ZooError(unknown_name("benchmark", name_or_path, shipped) + ", or a path that ends in .toml")
+    return shipped[name_or_path]

@@ -1,0 +1,102 @@
+"""Results: one JSON file an (encoder, benchmark, seed), with all that is needed to trust and repeat it."""
+
+import re
+from pathlib import Path
+
+import pydantic
+
+from zoo_gen.errors import ZooError
+from zoo_gen.schema import Schema
+
+
+class Score(Schema):
+    """One metric of one target on the test models, with its 95 % interval over resampled models.
+
+    `value`, `low` and `high` are None where the metric is undefined, as R2 is for a constant target.
+    """
+
+    target: str
+    metric: str
+    ranks: bool  # whether this metric of the target counts for the rank
+    value: float | None
+    low: float | None
+    high: float | None
+    penalty: float  # of the probe, chosen on the validation models
+
+
+class ZooResult(Schema):
+    """What an encoder reached on one zoo."""
+
+    zoo: str
+    digest: str
+    revision: str
+    split_sha256: str
+    checkpoints: int
+    train_models: int
+    validation_models: int
+    test_models: int
+    excluded_models: int
+    dimension: int
+    fit_seconds: float
+    encode_seconds: float
+    probe_seconds: float
+    scores: tuple[Score, ...]
+
+
+class Result(Schema):
+    """What an encoder reached on a benchmark with one seed."""
+
+    schema_version: int = 1
+    encoder: str
+    encoder_config: dict[str, object]
+    encoder_digest: str
+    benchmark: str
+    benchmark_digest: str
+    protocol: str
+    seed: int
+    resamples: int
+    confidence: float
+    zoos: tuple[ZooResult, ...]
+    versions: dict[str, str]
+    seconds: float
+
+
+def result_path(folder: Path, *, benchmark: str, encoder: str, seed: int) -> Path:
+    """Return where a result is kept: FOLDER/BENCHMARK/ENCODER/seed-N.json."""
+    return folder / benchmark / re.sub(r"[^A-Za-z0-9_.-]", "__", encoder) / f"seed-{seed}.json"
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Write a result so that it is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_result(path: Path) -> Result:
+    """Read one result.
+
+    Raises:
+        ZooError: the file cannot be read or does not fit the schema.
+    """
+    try:
+        return Result.model_validate_json(path.read_text(encoding="utf-8"))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ZooError(f"{path}: {place}: {first['msg']}; expected a result of zoo-bench run") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZooError(f"{path}: cannot be read ({error}); expected a result of zoo-bench run") from None
+
+
+def read_results(folder: Path) -> list[Result]:
+    """Read all results below a folder, ordered by path.
+
+    Raises:
+        ZooError: there is none, or one is not valid.
+    """
+    paths = sorted(folder.glob("*/*/seed-*.json"))
+    if not paths:
+        raise ZooError(f"{folder}: holds no results; expected BENCHMARK/ENCODER/seed-N.json, as zoo-bench run writes them")
+    return [read_result(path) for path in paths]
