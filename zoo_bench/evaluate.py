@@ -43,6 +43,7 @@ def run(
         ZooError: an encoder or a zoo is not there, or does not fit.
     """
     opened = [_find_zoo(zoos, name) for name in benchmark.zoos]
+    cells = [protocols.standard_cell(zoo) for zoo in opened]  # shared, so that weights are read once for all encoders
     digests = {name: encoder_digest(name, make_encoder(name)) for name in encoders}
     tasks = [(name, seed) for name in encoders for seed in seeds]
     with tqdm(total=len(tasks) * len(opened), desc=benchmark.name, unit="zoo", disable=None) as bar:
@@ -56,8 +57,8 @@ def run(
             began = time.monotonic()
             encoder = make_encoder(name)
             scored = []
-            for zoo in opened:
-                scored.append(_evaluate(encoder, benchmark, zoo, seed=seed))
+            for cell in cells:
+                scored.append(_evaluate(encoder, benchmark, cell, seed=seed))
                 bar.update()
             result = Result(
                 encoder=name,
@@ -96,8 +97,8 @@ def _is_current(result: Result, benchmark: BenchmarkManifest, digest: str, zoos:
     )
 
 
-def _evaluate(encoder: Encoder, benchmark: BenchmarkManifest, zoo: Zoo, *, seed: int) -> ZooResult:
-    cell = protocols.standard_cell(zoo)
+def _evaluate(encoder: Encoder, benchmark: BenchmarkManifest, cell: protocols.Cell, *, seed: int) -> ZooResult:
+    zoo = cell.zoo
     began = time.monotonic()
     encoder.fit([cell.train], [cell.validation], seed=seed)
     fitted = time.monotonic()

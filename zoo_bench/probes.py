@@ -4,14 +4,13 @@ Features are standardised with the mean and deviation of the training rows. The 
 choice, and is made on the validation rows only.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 # The grid of Schürholt et al. (NeurIPS 2021, public code): 1e3 down to 1e-5, here per training row of unit variance.
 RIDGE_PENALTIES = (1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-LOGISTIC_PENALTIES = (1e1, 1e0, 1e-1)
+LOGISTIC_PENALTIES = (1e2, 1e1, 1e0)
 _BLOCK = 16384  # rows that are widened to float64 at once
 
 
@@ -78,16 +77,14 @@ def logistic(features: Features, train: np.ndarray, validation: np.ndarray) -> P
         train: names of the training rows (row,).
         validation: names of the validation rows (row,).
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    # Truncated Newton steps: on thousands of correlated features they converge where L-BFGS still wanders. Each
+    # penalty starts from the solution of the stronger one before it.
+    model = LogisticRegression(solver="newton-cg", warm_start=True)
     best: tuple[float, float, np.ndarray] | None = None
     for penalty in LOGISTIC_PENALTIES:
-        model = LogisticRegression(C=1.0 / penalty, max_iter=300)
-        with warnings.catch_warnings():
-            # After 300 iterations accuracies have settled; the validation rows judge whatever was reached.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(features.train, train)
+        model.set_params(C=1.0 / penalty).fit(features.train, train)
         accuracy = float((model.predict(features.validation) == validation).mean())
         if best is None or accuracy > best[0]:
             best = accuracy, penalty, model.predict(features.test)

@@ -1,0 +1,97 @@
+"""zoo-bench: list, run and rank."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from zoo_gen.command import Commands, table
+from zoo_gen.errors import ZooError
+
+RESULTS = click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="zoo-gen")
+def main() -> None:
+    """Evaluate encoders of neural-network weights on zoos, and rank them."""
+
+
+@main.command("list")
+def list_() -> None:
+    """List the benchmarks and encoders that come with the package."""
+    from zoo_bench.encoders import ENCODERS
+    from zoo_bench.manifest import read_benchmark, shipped_benchmarks
+
+    rows: list[dict[str, object]] = []
+    for name, path in shipped_benchmarks().items():
+        found = read_benchmark(path)
+        rows.append(
+            {
+                "benchmark": name,
+                "protocol": found.protocol,
+                "zoos": ", ".join(found.zoos),
+                "targets": ", ".join(found.targets),
+            }
+        )
+    click.echo(table(rows))
+    click.echo()
+    click.echo(table([{"encoder": name} for name in ENCODERS]))
+
+
+@main.command()
+@click.argument("benchmark")
+@click.option("--encoder", "encoders", multiple=True, help="A name or package.module:Class; repeatable.  [default: all]")
+@click.option(
+    "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
+)
+@RESULTS
+@click.option("--seeds", default="0", show_default=True, help="Seeds, separated by commas.")
+@click.option(
+    "--rerun",
+    type=click.Choice(["always", "never", "only-missing"]),
+    default="only-missing",
+    show_default=True,
+    help="What to compute again.",
+)
+def run(
+    benchmark: str,
+    encoders: tuple[str, ...],
+    zoos: Path,
+    results: Path,
+    seeds: str,
+    rerun: Literal["always", "never", "only-missing"],
+) -> None:
+    """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file."""
+    from zoo_bench import evaluate
+    from zoo_bench.encoders import ENCODERS
+    from zoo_bench.manifest import find_benchmark, read_benchmark
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
+    found = read_benchmark(find_benchmark(benchmark))
+    for result, is_new in evaluate.run(
+        found, list(encoders or ENCODERS), zoos=zoos, results=results, seeds=numbers, rerun=rerun
+    ):
+        state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
+        click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
+
+
+@main.command()
+@RESULTS
+@click.option("--html", type=click.Path(path_type=Path), help="Also write the leaderboard as one HTML page.")
+def leaderboard(results: Path, html: Path | None) -> None:
+    """Print the leaderboard of all results."""
+    from zoo_bench import leaderboard as board
+    from zoo_bench.results import read_results
+
+    found = read_results(results)
+    boards = board.boards(found)
+    click.echo(board.text(boards))
+    if html:
+        html.write_text(board.html(boards, found), encoding="utf-8")
+        click.echo(f"\nwritten: {html}")
