@@ -43,7 +43,9 @@ def list_() -> None:
 
 @main.command()
 @click.argument("benchmark")
-@click.option("--encoder", "encoders", multiple=True, help="A name or package.module:Class; repeatable.  [default: all]")
+@click.option(
+    "--encoder", "encoders", multiple=True, help="A name or package.module:Class; repeatable.  [default: all]"
+)
 @click.option(
     "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
 )

@@ -149,7 +149,9 @@ def _score(
         predictions = {target.name: prediction for target, prediction in zip(numbers, found, strict=True)}
     for target in targets:
         if not target.is_number:
-            predictions[target.name] = probes.logistic(features, target.values(cell.train), target.values(cell.validation))
+            predictions[target.name] = probes.logistic(
+                features, target.values(cell.train), target.values(cell.validation)
+            )
     models = np.repeat(cell.test.models, len(cell.test.checkpoints))
     scores = []
     for target in targets:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo_bench.results import Result, Score, ZooResult
+from zoo_gen.command import table
 from zoo_gen.errors import ZooError
 
 METRIC_NAMES = {"r2": "R²", "kendall_tau": "τ-b", "accuracy": "accuracy"}
@@ -64,8 +65,6 @@ def boards(results: Sequence[Result]) -> list[Board]:
 
 def text(found: Sequence[Board]) -> str:
     """Return the boards as text for a terminal."""
-    from zoo_gen.command import table
-
     blocks = []
     for board in found:
         rows: list[dict[str, object]] = []
@@ -118,7 +117,8 @@ def _board(benchmark: str, zoo: str, encoders: dict[str, list[tuple[Result, ZooR
     order = sorted(range(len(names)), key=lambda column: (ranks[column], names[column]))
     rows = tuple(Row(*key, cells=_marked([cells[column] for column in order])) for key, cells in scores.items())
     seconds = [
-        float(np.mean([z.fit_seconds + z.encode_seconds + z.probe_seconds for _, z in encoders[name]])) for name in names
+        float(np.mean([z.fit_seconds + z.encode_seconds + z.probe_seconds for _, z in encoders[name]]))
+        for name in names
     ]
     return Board(
         benchmark=benchmark,

@@ -82,7 +82,9 @@ def kendall_tau(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray) -
     is (both - opposed) / sqrt(untied x untied).
     """
     order = np.argsort(members, kind="stable")
-    truth_ranks, predicted_ranks = (np.unique(v, return_inverse=True)[1][order].astype(np.int32) for v in (truth, predicted))
+    truth_ranks, predicted_ranks = (
+        np.unique(v, return_inverse=True)[1][order].astype(np.int32) for v in (truth, predicted)
+    )
     sizes = np.bincount(members)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     counts = np.zeros((4, len(sizes), len(sizes)))

@@ -77,7 +77,9 @@ def check_disjoint(parts: dict[str, np.ndarray]) -> None:
     """
     models, counts = np.unique(np.concatenate(list(parts.values())), return_counts=True)
     if (counts > 1).any():
-        raise ZooError(f"model {models[counts > 1][0]} stands in two parts of the split; expected parts without overlap")
+        raise ZooError(
+            f"model {models[counts > 1][0]} stands in two parts of the split; expected parts without overlap"
+        )
 
 
 def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:

@@ -98,5 +98,7 @@ def read_results(folder: Path) -> list[Result]:
     """
     paths = sorted(folder.glob("*/*/seed-*.json"))
     if not paths:
-        raise ZooError(f"{folder}: holds no results; expected BENCHMARK/ENCODER/seed-N.json, as zoo-bench run writes them")
+        raise ZooError(
+            f"{folder}: holds no results; expected BENCHMARK/ENCODER/seed-N.json, as zoo-bench run writes them"
+        )
     return [read_result(path) for path in paths]

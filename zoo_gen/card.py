@@ -42,8 +42,9 @@ configs:
 {zoo.manifest.description}
 
 A model zoo: a dataset whose {n_models} samples are trained neural networks. Each is a
-`{zoo.manifest.architecture.name}` of {n_parameters} parameters, trained on {data.source} for {training.epochs} epochs at batch size
-{training.batch_size} and kept at {n_checkpoints} checkpoints. {diverged} diverged. Split by model: {parts}.
+`{zoo.manifest.architecture.name}` of {n_parameters} parameters, trained on {data.source} for {training.epochs} epochs
+at batch size {training.batch_size} and kept at {n_checkpoints} checkpoints. {diverged} diverged.
+Split by model: {parts}.
 
 | varies | values |
 |---|---|

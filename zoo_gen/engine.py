@@ -79,9 +79,7 @@ def train_shard(folder: Path, shard: int) -> dict[str, Any]:
             batch_size=manifest.training.batch_size,
             checkpoint_epochs=manifest.checkpoint_epochs,
         )
-    store.write_shard(
-        folder, manifest, shard, trajectories.arrays(), diverged=trajectories.diverged, device="cpu"
-    )
+    store.write_shard(folder, manifest, shard, trajectories.arrays(), diverged=trajectories.diverged, device="cpu")
     return {"models": _length(models), "diverged": int(trajectories.diverged.sum())}
 
 

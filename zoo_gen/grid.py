@@ -83,7 +83,7 @@ def _draw(name: str, draw: Draw, seed: int, count: int) -> np.ndarray:
 
 
 def _split(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> np.ndarray:
-    """Return the part (model,) of each model; groups are ranked by hash, so the split does not depend on the machine."""
+    """Return the part (model,) of each model. Groups are ranked by hash, so every machine finds the same split."""
     group_of_model, n_groups = _groups(split, hyperparameters, n_models)
     ranks = sorted(range(n_groups), key=lambda group: hashlib.sha256(f"{split.seed}:{group}".encode()).digest())
     shares = np.cumsum([split.train, split.validation, split.test])

@@ -76,8 +76,8 @@ class RandomAxes(Schema):
 class Axes(Schema):
     """What varies: every combination of `product`, times the rows of `zip`, times the draws of `random`."""
 
-    product: dict[str, Axis] = {}
-    zip: dict[str, Axis] = {}
+    product: dict[str, Axis] = Field(default_factory=dict)
+    zip: dict[str, Axis] = Field(default_factory=dict)
     random: RandomAxes | None = None
 
     @field_validator("product", "zip")
@@ -202,7 +202,9 @@ class ZooManifest(Schema):
         pixels, classes = self.data.pixels, self.data.n_classes
         if self.architecture.widths[0] != pixels:
             first = self.architecture.widths[0]
-            raise ValueError(f"architecture.widths: begins with {first}; {self.data.source} images have {pixels} pixels")
+            raise ValueError(
+                f"architecture.widths: begins with {first}; {self.data.source} images have {pixels} pixels"
+            )
         if self.architecture.widths[-1] != classes:
             last = self.architecture.widths[-1]
             raise ValueError(f"architecture.widths: ends with {last}; {self.data.source} has {classes} classes")

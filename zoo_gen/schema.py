@@ -115,7 +115,9 @@ def _keys(location: tuple[int | str, ...], schema: Any) -> list[str]:
         options = _models(schema)
         named = [option.model_fields[key].annotation for option in options if key in option.model_fields]
         # A tag of a union names one of its options instead of a field.
-        tagged = [o for o in options if any(key in getattr(f.annotation, "__args__", ()) for f in o.model_fields.values())]
+        tagged = [
+            o for o in options if any(key in getattr(f.annotation, "__args__", ()) for f in o.model_fields.values())
+        ]
         schema = named[0] if named else tagged[0] if tagged else schema
     return [key for option in _models(schema) for key in option.model_fields]
 

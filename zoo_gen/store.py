@@ -74,7 +74,7 @@ class Extent:
         both = (self.n_models, self.n_checkpoints)
         return {
             "weights": (*both, self.n_parameters),
-            **{name: both for name in METRICS},
+            **dict.fromkeys(METRICS, both),
             "test_class_f1": (*both, self.n_classes),
         }
 
@@ -180,7 +180,13 @@ def complete_shards(folder: Path) -> list[int]:
 
 
 def write_shard(
-    folder: Path, manifest: ZooManifest, shard: int, arrays: Mapping[str, np.ndarray], *, diverged: np.ndarray, device: str
+    folder: Path,
+    manifest: ZooManifest,
+    shard: int,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    diverged: np.ndarray,
+    device: str,
 ) -> None:
     """Write the arrays of one shard, then its Parquet part.
 
@@ -195,7 +201,9 @@ def write_shard(
     models = Extent.of(manifest).models(shard)
     group = zarr.open_group(folder / "weights.zarr", mode="r+")
     for name, values in arrays.items():
-        group[name][models] = np.ascontiguousarray(values, dtype=np.float32)
+        array = group[name]
+        assert isinstance(array, zarr.Array)
+        array[models] = np.ascontiguousarray(values, dtype=np.float32)
     table = grid.table_of_models(manifest).slice(models.start, models.stop - models.start)
     for name, column in _outcome(arrays, diverged).items():
         table = table.append_column(name, column)

@@ -96,7 +96,7 @@ class Zoo:
 
     @property
     def weights(self) -> zarr.Array:
-        """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is not there yet."""
+        """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is missing."""
         return self._array("weights")
 
     @property
@@ -127,7 +127,9 @@ class Zoo:
     @cached_property
     def revision(self) -> str:
         """SHA-256 of all that the models' own digests cover: it changes when any weight or metric does."""
-        return hashlib.sha256("".join(self.models["sha256"].to_pylist()).encode()).hexdigest() if len(self.models) else ""
+        return (
+            hashlib.sha256("".join(self.models["sha256"].to_pylist()).encode()).hexdigest() if len(self.models) else ""
+        )
 
     @cached_property
     def split_sha256(self) -> str:

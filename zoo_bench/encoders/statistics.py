@@ -14,7 +14,10 @@ PERCENTILES = (1, 25, 50, 75, 99)
 class Weights:
     """W: the flat weight vector itself, biases included (Schürholt et al., NeurIPS 2021, baseline W)."""
 
-    config: dict[str, Any] = {}
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as plain data: there are none."""
+        return {}
 
     def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
         """Learn nothing."""

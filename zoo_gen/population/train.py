@@ -179,7 +179,7 @@ def train(
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Use one thread of torch inside: a worker then fills one core, and its sums do not depend on how many there are."""
+    """Use one thread of torch inside: a worker fills one core, and its sums do not depend on how many there are."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,0 +1,44 @@
+# Everything is set up in .venv by the first target that needs it. Needs Python >= 3.11 with pip.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-slow check benchmark clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(READY)  ## Install the package with all its extras into .venv
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; choose another with make PYTHON=python3.11"; exit 2; }
+	@# pip installs from outside, so that Pythons packaged without ensurepip work too.
+	$(PYTHON) -m venv --without-pip .venv
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(READY)
+
+quickstart: $(READY)  ## Make two zoos, evaluate the baselines, write leaderboard.html
+	$(BIN)/zoo-gen run tetris_seed
+	$(BIN)/zoo-gen run digits_hyp
+	$(BIN)/zoo-bench run quickstart
+	$(BIN)/zoo-bench leaderboard --html leaderboard.html
+
+test: $(READY)  ## Run the tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)  ## Run the long forms of the tests
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)  ## Run the linters and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: $(READY)  ## Measure the speeds that the README states
+	$(BIN)/python tests/benchmarks/population.py
+	$(BIN)/python tests/benchmarks/store.py
+
+clean:  ## Remove the environment and what quickstart made
+	rm -rf .venv zoos results leaderboard.html
