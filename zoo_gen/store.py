@@ -203,6 +203,8 @@ def write_shard(
     for name, values in arrays.items():
         array = group[name]
         assert isinstance(array, zarr.Array)
+        # What an interruption left of this shard may be half a file, which Zarr would read before writing over it.
+        shutil.rmtree(folder / "weights.zarr" / name / "c" / str(shard), ignore_errors=True)
         array[models] = np.ascontiguousarray(values, dtype=np.float32)
     table = grid.table_of_models(manifest).slice(models.start, models.stop - models.start)
     for name, column in _outcome(arrays, diverged).items():

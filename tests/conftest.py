@@ -1,0 +1,65 @@
+"""Small zoos that many tests read, made once a run."""
+
+from pathlib import Path
+
+import pytest
+
+from zoo_gen import engine
+
+TINY = """
+name = "tiny"
+description = "a zoo for tests"
+
+[data]
+source = "tetris"
+noise = 0.1
+train_size = 100
+test_size = 60
+
+[architecture]
+name = "mlp"
+widths = [16, 5, 4]
+bias = false
+
+[training]
+epochs = 4
+batch_size = 32
+initialization = "xavier_uniform"
+
+[axes.product]
+optimizer = ["adam", "sgd"]
+activation = ["relu", "tanh"]
+learning_rate = [1e-2, 3e-2]
+seed = { range = [1, 5] }
+
+[split]
+train = 0.6
+validation = 0.2
+test = 0.2
+
+[storage]
+models_per_shard = 12
+"""
+
+
+@pytest.fixture
+def tiny_manifest(tmp_path: Path) -> Path:
+    """The manifest of 40 models in four shards, the last one smaller."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The complete tiny zoo; tests only read it."""
+    folder = tmp_path_factory.mktemp("zoos")
+    manifest = folder / "tiny.toml"
+    manifest.write_text(TINY)
+    engine.run(manifest, folder / "tiny", workers=1)
+    return folder / "tiny"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder with its content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

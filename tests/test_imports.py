@@ -1,0 +1,56 @@
+"""The rules of the house: who may import whom, and which file owns which library."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted([*(ROOT / "zoo_gen").rglob("*.py"), *(ROOT / "zoo_bench").rglob("*.py")])
+
+# What zoo_bench may see of zoo_gen. errors, schema and command are how both read TOML and speak to people.
+SEEN_BY_BENCH = {"zoo", "layout", "architectures", "hub", "errors", "schema", "command"}
+
+OWNERS = {
+    "joblib": {"zoo_gen/engine.py", "zoo_gen/cost.py"},
+    "torchvision": {"zoo_gen/image_data.py"},
+    "datasets": {"zoo_gen/image_data.py"},
+    "huggingface_hub": {"zoo_gen/hub.py"},
+    "matplotlib": {"zoo_bench/plots.py"},
+    "jinja2": {"zoo_bench/leaderboard.py"},
+    "sklearn": {"zoo_gen/image_data.py", "zoo_bench/probes.py", "zoo_bench/encoders/statistics.py"},
+    "click": {"zoo_gen/cli.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
+    "tqdm": {"zoo_gen/engine.py", "zoo_bench/evaluate.py"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the full names of all modules that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_keep_to_the_rules(path):
+    name = str(path.relative_to(ROOT))
+    for module in imports(path):
+        top, *rest = module.split(".")
+        if name.startswith("zoo_gen/"):
+            assert top != "zoo_bench"
+        elif top == "zoo_gen":
+            assert rest[0] in SEEN_BY_BENCH
+        assert name in OWNERS.get(top, {name}), f"{top} belongs to {OWNERS[top]}"
+
+
+@pytest.mark.parametrize("name", ["zoo", "store", "grid", "manifest", "card", "layout", "cli", "engine", "cost"])
+def test_torch_is_not_imported_at_the_top(name):
+    tree = ast.parse((ROOT / "zoo_gen" / f"{name}.py").read_text())
+    for node in tree.body:
+        modules = [alias.name for alias in getattr(node, "names", [])] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not any(module.split(".")[0] == "torch" or ".population" in module for module in modules)

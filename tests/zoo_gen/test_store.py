@@ -1,0 +1,143 @@
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+from tests.conftest import files_of
+from zoo_gen import store
+from zoo_gen.errors import ZooError
+from zoo_gen.manifest import read_manifest
+from zoo_gen.store import Extent
+
+
+def test_a_shard_is_one_file_an_array_and_one_parquet_part(tiny_zoo):
+    extent = Extent.of(read_manifest(tiny_zoo / "manifest.toml"))
+    assert (extent.n_models, extent.n_shards, extent.models_per_shard) == (40, 4, 12)
+    files = set(files_of(tiny_zoo))
+    expected = {"README.md", "manifest.toml", "weights.zarr/zarr.json", "weights.zarr/epoch/zarr.json"}
+    expected |= {"weights.zarr/epoch/c/0"}
+    for shard in range(4):
+        expected.add(f"models/part-{shard:05d}.parquet")
+        expected |= {f"weights.zarr/weights/c/{shard}/0/0", f"weights.zarr/test_class_f1/c/{shard}/0/0"}
+        expected |= {f"weights.zarr/{name}/c/{shard}/0" for name in store.METRICS}
+    expected |= {f"weights.zarr/{name}/zarr.json" for name in extent.arrays()}
+    assert files == expected
+
+
+def test_arrays_are_chunked_by_model_checksummed_and_named(tiny_zoo):
+    group = zarr.open_group(tiny_zoo / "weights.zarr", mode="r")
+    weights = group["weights"]
+    assert weights.shape == (40, 5, 100)
+    assert weights.chunks == (1, 5, 100)
+    assert weights.shards == (12, 5, 100)
+    assert weights.dtype == np.float32
+    assert np.isnan(weights.fill_value)
+    assert weights.metadata.dimension_names == ("model", "checkpoint", "parameter")
+    assert group["test_class_f1"].metadata.dimension_names == ("model", "checkpoint", "class")
+    metadata = json.loads((tiny_zoo / "weights.zarr" / "weights" / "zarr.json").read_text())
+    inner = [codec["name"] for codec in metadata["codecs"][0]["configuration"]["codecs"]]
+    assert inner == ["bytes", "blosc", "crc32c"]
+    assert "consolidated_metadata" not in (tiny_zoo / "weights.zarr" / "zarr.json").read_text()
+
+
+def test_the_store_says_what_it_is(tiny_zoo):
+    found = store.attributes(tiny_zoo)
+    manifest = read_manifest(tiny_zoo / "manifest.toml")
+    assert found["schema"] == 1
+    assert found["manifest_digest"] == manifest.digest
+    assert found["checkpoint_epochs"] == [0, 1, 2, 3, 4]
+    assert found["device"] == "cpu"
+    assert set(found["versions"]) == {"zoo-gen", "torch", "zarr", "numpy"}
+    assert found["layout"][1] == {
+        "name": "linear2.weight",
+        "layer": "linear2",
+        "role": "weight",
+        "shape": [4, 5],
+        "start": 80,
+        "stop": 100,
+    }
+
+
+def test_the_table_holds_split_hyperparameters_outcome_and_digest(tiny_zoo):
+    table = pq.read_table(tiny_zoo / "models" / "part-00003.parquet")
+    assert table.column_names == [
+        *["model_id", "seed", "activation", "initialization", "optimizer", "learning_rate", "momentum"],
+        *["weight_decay", "split", "status", *store.METRICS, "generalization_gap", "sha256"],
+    ]
+    assert table["model_id"].to_pylist() == [36, 37, 38, 39]
+    assert set(table["status"].to_pylist()) == {"complete"}
+    group = zarr.open_group(tiny_zoo / "weights.zarr", mode="r")
+    arrays = {name: group[name][36:40] for name in ("weights", "test_class_f1", *store.METRICS)}
+    for row in range(4):
+        assert table["sha256"][row].as_py() == store.model_sha256(arrays, row)
+        assert table["test_accuracy"][row].as_py() == arrays["test_accuracy"][row, -1]
+    origin = json.loads(table.schema.metadata[b"zoo"])
+    assert origin["manifest_digest"] == read_manifest(tiny_zoo / "manifest.toml").digest
+
+
+def test_one_changed_bit_changes_a_models_digest():
+    arrays = {"weights": np.ones((1, 2, 3), np.float32), "test_loss": np.zeros((1, 2), np.float32)}
+    before = store.model_sha256(arrays, 0)
+    arrays["test_loss"].view(np.uint32)[0, 1] ^= 1
+    assert store.model_sha256(arrays, 0) != before
+
+
+def test_trajectories_larger_than_a_chunk_are_cut_by_checkpoint():
+    chunk, shard = store._chunking("weights", (10, 51, 100_000), 4)
+    assert chunk == (1, 10, 100_000)
+    assert shard == (4, 60, 100_000)
+    assert store._chunking("test_loss", (10, 51), 4) == ((4, 51), None)
+
+
+def test_shards_chosen_by_size_hold_about_64_mib(tiny_manifest):
+    text = tiny_manifest.read_text().replace("models_per_shard = 12", "").replace("[1, 5]", "[1, 100000]")
+    tiny_manifest.write_text(text)
+    extent = Extent.of(read_manifest(tiny_manifest))
+    assert extent.models_per_shard == 1024
+    tiny_manifest.write_text(text.replace("epochs = 4", "epochs = 499"))
+    extent = Extent.of(read_manifest(tiny_manifest))
+    assert extent.models_per_shard * 500 * 100 * 4 <= 64 * 2**20 < (extent.models_per_shard + 1) * 500 * 100 * 4
+
+
+def test_another_manifests_zoo_is_refused_and_left_as_it_is(tiny_zoo, tiny_manifest):
+    tiny_manifest.write_text(tiny_manifest.read_text().replace("epochs = 4", "epochs = 5"))
+    before = files_of(tiny_zoo)
+    with pytest.raises(ZooError, match=r"holds the zoo 'tiny' of another manifest .* choose another folder"):
+        store.create(tiny_zoo, tiny_manifest, data_sha256="", device="cpu")
+    assert files_of(tiny_zoo) == before
+
+
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path, tiny_manifest):
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("precious")
+    with pytest.raises(ZooError, match="exists and is not a zoo; expected a new or empty folder"):
+        store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    assert files_of(folder) == {"thesis.tex": b"precious"}
+
+
+@pytest.mark.parametrize("missing", ["manifest.toml", "weights.zarr/zarr.json"])
+def test_a_folder_that_is_no_zoo_says_what_it_lacks(tmp_path, tiny_manifest, missing):
+    folder = tmp_path / "zoo"
+    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    (folder / missing).unlink()
+    with pytest.raises(ZooError, match=f"is not a zoo; it has no {missing}"):
+        store.attributes(folder)
+
+
+def test_attributes_that_cannot_be_read_are_named(tmp_path, tiny_manifest):
+    folder = tmp_path / "zoo"
+    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    (folder / "weights.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node')
+    with pytest.raises(ZooError, match=r"weights\.zarr: cannot be read"):
+        store.attributes(folder)
+
+
+def test_a_newer_schema_is_refused(tmp_path, tiny_manifest):
+    folder = tmp_path / "zoo"
+    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    zarr.open_group(folder / "weights.zarr", mode="r+").attrs["schema"] = 2
+    with pytest.raises(ZooError, match="has schema 2; this version reads schema 1"):
+        store.attributes(folder)

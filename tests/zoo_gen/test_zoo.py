@@ -1,0 +1,133 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from zoo_gen import engine, load_image_data, open_zoo, store
+from zoo_gen.errors import ZooError
+
+
+def test_every_checkpoint_as_a_plain_module_has_exactly_its_stored_accuracy(tiny_zoo):
+    zoo = open_zoo(tiny_zoo)
+    data = load_image_data(zoo.manifest.data)
+    for part, stored in (("train", zoo.train_accuracy[:]), ("test", zoo.test_accuracy[:])):
+        images, labels = data.tensors(part)
+        for model in range(40):
+            for checkpoint, epoch in enumerate(zoo.epochs.tolist()):
+                with torch.no_grad():
+                    right = zoo.module(model, epoch)(images).argmax(dim=1) == labels
+                assert right.float().mean().item() == stored[model, checkpoint]
+
+
+def test_stored_losses_are_those_of_the_plain_module(tiny_zoo):
+    zoo = open_zoo(tiny_zoo)
+    images, labels = load_image_data(zoo.manifest.data).tensors("test")
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(zoo.module(7)(images), labels)
+    np.testing.assert_allclose(zoo.test_loss[7, -1], loss, rtol=1e-5)
+
+
+def test_the_table_is_one_row_a_model_and_becomes_a_data_frame(tiny_zoo):
+    zoo = open_zoo(tiny_zoo)
+    frame = zoo.models.to_pandas()
+    assert frame["model_id"].tolist() == list(range(40))
+    gap = frame["train_accuracy"] - frame["test_accuracy"]
+    np.testing.assert_allclose(frame["generalization_gap"], gap, atol=1e-7)
+    assert {name: len(zoo.split(name)) for name in ("train", "validation", "test")} == {
+        "train": 24,
+        "validation": 8,
+        "test": 8,
+    }
+
+
+def test_weights_are_lazy_and_agree_with_the_state_dict(tiny_zoo):
+    zoo = open_zoo(tiny_zoo)
+    assert not isinstance(zoo.weights, np.ndarray)
+    flat = torch.cat([tensor.flatten() for tensor in zoo.state_dict(3, 2).values()])
+    np.testing.assert_array_equal(flat, zoo.weights[3, 2])
+    assert list(zoo.state_dict(3)) == ["linear1.weight", "linear2.weight"]
+
+
+def test_a_view_picks_models_and_epochs_in_the_order_asked(tiny_zoo):
+    zoo = open_zoo(tiny_zoo)
+    models, epochs = [39, 0, 13, 12], [4, 1]
+    view = zoo.view(models, epochs)
+    np.testing.assert_array_equal(view.weights, zoo.weights[:][np.ix_(models, epochs)])
+    np.testing.assert_array_equal(view.metric("test_class_f1"), zoo.test_class_f1[:][np.ix_(models, epochs)])
+    gap = (zoo.train_accuracy[:] - zoo.test_accuracy[:])[np.ix_(models, epochs)]
+    np.testing.assert_array_equal(view.metric("generalization_gap"), gap)
+    assert view.hyperparameter("seed").tolist() == [5, 1, 4, 3]
+    assert view.epochs.tolist() == [4, 1]
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda zoo: zoo.split("tset"), "unknown part of the split 'tset'; did you mean 'test'?"),
+        (lambda zoo: zoo.state_dict(0, 9), "no checkpoint of epoch 9; kept are 0, 1, 2, 3, 4, last 4"),
+        (lambda zoo: zoo.module(40), "model 40 does not exist; the zoo has 0 to 39"),
+        (lambda zoo: zoo.module(-1), "model -1 does not exist"),
+        (lambda zoo: zoo.view([1]).metric("loss"), "unknown metric 'loss'"),
+        (lambda zoo: zoo.view([1]).hyperparameter("rate"), "unknown column 'rate'"),
+    ],
+)
+def test_what_is_not_there_is_named(tiny_zoo, ask, message):
+    with pytest.raises(ZooError) as error:
+        ask(open_zoo(tiny_zoo))
+    assert message in str(error.value)
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(ZooError, match="no such folder; expected a zoo"):
+        open_zoo(tmp_path / "none")
+
+
+def test_a_zoo_in_the_making_shows_what_is_complete(tmp_path, tiny_manifest):
+    folder = tmp_path / "zoo"
+    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    assert len(open_zoo(folder).models) == 0
+    engine.train_shard(folder, 1)
+    zoo = open_zoo(folder)
+    assert not zoo.complete
+    assert zoo.models["model_id"].to_pylist() == list(range(12, 24))
+    assert np.isfinite(zoo.view([13]).weights).all()
+    with pytest.raises(ZooError, match="model 0 is not complete yet"):
+        zoo.module(0)
+
+
+def test_a_diverged_model_keeps_its_row_and_says_so(tmp_path, tiny_manifest):
+    text = tiny_manifest.read_text().replace("[1e-2, 3e-2]", "[1e-2, 1e20]").replace('["adam", "sgd"]', '["sgd"]')
+    tiny_manifest.write_text(text)
+    engine.run(tiny_manifest, tmp_path / "zoo", workers=1)
+    zoo = open_zoo(tmp_path / "zoo")
+    frame = zoo.models.to_pandas()
+    diverged = frame["status"] == "diverged"
+    assert len(frame) == 20
+    assert diverged.any()
+    assert not diverged[frame["learning_rate"] < 1].any()
+    assert frame["test_accuracy"].isna().equals(diverged)
+    model = int(frame["model_id"][diverged].iloc[0])
+    zoo.module(model, 0)
+    with pytest.raises(ZooError, match=f"model {model} has no weights at epoch 4; it diverged"):
+        zoo.module(model)
+
+
+def test_the_revision_follows_the_content(tmp_path, tiny_zoo, tiny_manifest):
+    engine.run(tiny_manifest, tmp_path / "same", workers=2)
+    assert open_zoo(tmp_path / "same").revision == open_zoo(tiny_zoo).revision
+    tiny_manifest.write_text(tiny_manifest.read_text().replace("batch_size = 32", "batch_size = 31"))
+    engine.run(tiny_manifest, tmp_path / "other", workers=1)
+    assert open_zoo(tmp_path / "other").revision != open_zoo(tiny_zoo).revision
+
+
+def test_reading_does_not_import_torch(tiny_zoo):
+    code = f"""
+import sys
+from zoo_gen import open_zoo
+zoo = open_zoo({str(tiny_zoo)!r})
+zoo.models.to_pandas(), zoo.weights[0], zoo.test_accuracy[:], zoo.split("train"), zoo.view([1]).weights
+assert "torch" not in sys.modules and "joblib" not in sys.modules and "sklearn" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
