@@ -12,7 +12,7 @@ FILES = sorted([*(ROOT / "zoo_gen").rglob("*.py"), *(ROOT / "zoo_bench").rglob("
 SEEN_BY_BENCH = {"zoo", "layout", "architectures", "hub", "errors", "schema", "command"}
 
 OWNERS = {
-    "joblib": {"zoo_gen/engine.py", "zoo_gen/cost.py"},
+    "joblib": {"zoo_gen/engine.py"},
     "torchvision": {"zoo_gen/image_data.py"},
     "datasets": {"zoo_gen/image_data.py"},
     "huggingface_hub": {"zoo_gen/hub.py"},

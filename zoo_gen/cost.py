@@ -3,9 +3,8 @@
 import time
 from dataclasses import dataclass
 
-import joblib
-
 from zoo_gen import grid, store
+from zoo_gen.engine import count_processes
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest import ZooManifest
 
@@ -34,7 +33,7 @@ def plan(manifest: ZooManifest, *, workers: int | None = None) -> Cost:
     extent = store.Extent.of(manifest)
     images = manifest.data.train_size
     steps_per_epoch = -(-images // manifest.training.batch_size)
-    processes = min(workers or joblib.cpu_count(), extent.n_shards)
+    processes = count_processes(workers, extent.n_shards)
     shard_seconds = _time_shard(manifest, extent, steps_per_epoch)
     rounds = -(-extent.n_shards // processes)
     # The last shard may hold fewer models; with one round of shards it still decides when the run ends.

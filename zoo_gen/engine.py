@@ -51,7 +51,7 @@ def run(manifest_path: Path, folder: Path, *, workers: int | None = None) -> Sum
     pending = [shard for shard in range(extent.n_shards) if shard not in complete]
     done = sum(_length(extent.models(shard)) for shard in complete)
     trained = diverged = 0
-    processes = min(workers or joblib.cpu_count(), max(1, len(pending)))
+    processes = count_processes(workers, len(pending))
     tasks = (joblib.delayed(train_shard)(folder, shard) for shard in pending)
     with tqdm(total=extent.n_models, initial=done, desc=manifest.name, unit="model", disable=None) as bar:
         for result in joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(tasks):
@@ -61,6 +61,11 @@ def run(manifest_path: Path, folder: Path, *, workers: int | None = None) -> Sum
     if pending:
         card.write(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+
+
+def count_processes(workers: int | None, n_shards: int) -> int:
+    """Return how many processes share so many shards: the workers asked for, or all cores."""
+    return max(1, min(workers or joblib.cpu_count(), n_shards))
 
 
 def train_shard(folder: Path, shard: int) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import StandardScaler
+
+from zoo_bench import evaluate
+from zoo_bench.probes import RIDGE_PENALTIES
+from zoo_bench.results import read_result, result_path
+from zoo_gen import open_zoo
+from zoo_gen.errors import ZooError
+
+STRANGER = """
+import numpy as np
+
+class Norms:
+    config = {"order": 2}
+
+    def fit(self, train, validation, *, seed):
+        return self
+
+    def encode(self, view):
+        return np.linalg.norm(view.weights, axis=2).reshape(-1, 1)
+
+class Wrong(Norms):
+    def encode(self, view):
+        return np.zeros((3, 1))
+
+class Infinite(Norms):
+    def encode(self, view):
+        return np.full((view.weights.shape[0] * view.weights.shape[1], 1), np.inf)
+"""
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A module outside the package with encoders of somebody else."""
+    (tmp_path / "stranger.py").write_text(STRANGER)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("stranger", None)
+
+
+def run(benchmark, names, zoos, results, **options):
+    return list(evaluate.run(benchmark, names, zoos=zoos, results=results, seeds=[0], **options))
+
+
+def test_a_score_equals_the_protocol_done_by_hand(tiny_zoo, tiny_results):
+    """The whole path for one number: raw weights, ridge chosen on validation, R2 of the accuracy of test models."""
+    zoo = open_zoo(tiny_zoo)
+    weights, accuracy = zoo.weights[:], zoo.test_accuracy[:].astype(float)
+    x = {part: weights[zoo.split(part)].reshape(-1, 100) for part in ("train", "validation", "test")}
+    y = {part: accuracy[zoo.split(part)].ravel() for part in ("train", "validation", "test")}
+    scaler = StandardScaler().fit(x["train"])
+    models = [Ridge(alpha=a).fit(scaler.transform(x["train"]), y["train"]) for a in RIDGE_PENALTIES]
+    errors = [((m.predict(scaler.transform(x["validation"])) - y["validation"]) ** 2).mean() for m in models]
+    expected = r2_score(y["test"], models[int(np.argmin(errors))].predict(scaler.transform(x["test"])))
+
+    result = next(result for result in tiny_results[1] if result.encoder == "weights")
+    score = next(s for s in result.zoos[0].scores if (s.target, s.metric) == ("test_accuracy", "r2"))
+    assert score.value == pytest.approx(expected, rel=1e-3)
+    assert score.low < score.value < score.high
+
+
+def test_results_say_where_they_come_from(tiny_zoo, tiny_results, tiny_benchmark):
+    zoo = open_zoo(tiny_zoo)
+    folder, results = tiny_results
+    for result in results:
+        assert read_result(result_path(folder, benchmark="tiny_standard", encoder=result.encoder, seed=0)) == result
+        assert result.benchmark_digest == tiny_benchmark.digest
+        (found,) = result.zoos
+        assert (found.revision, found.split_sha256, found.digest) == (zoo.revision, zoo.split_sha256, zoo.digest)
+        assert (found.train_models, found.validation_models, found.test_models) == (24, 8, 8)
+        assert all(
+            -10 < score.low <= score.value <= score.high <= 1 for score in found.scores if score.value is not None
+        )
+
+
+def test_only_what_is_missing_or_changed_is_computed(tmp_path, tiny_zoo, tiny_benchmark, tiny_results):
+    folder = tmp_path / "results"
+    shutil.copytree(tiny_results[0], folder)
+    names = ["weights", "pca"]
+    assert [new for _, new in run(tiny_benchmark, names, tiny_zoo.parent, folder)] == [False, False]
+    result_path(folder, benchmark="tiny_standard", encoder="pca", seed=0).unlink()
+    assert [new for _, new in run(tiny_benchmark, names, tiny_zoo.parent, folder)] == [False, True]
+    other = tiny_benchmark.model_copy(update={"targets": ("epoch",)})
+    other.__dict__.pop("digest", None)
+    assert [new for _, new in run(other, names, tiny_zoo.parent, folder, rerun="never")] == [False, False]
+    assert [new for _, new in run(other, names, tiny_zoo.parent, folder)] == [True, True]
+    assert [new for _, new in run(other, names, tiny_zoo.parent, folder, rerun="always")] == [True, True]
+
+
+def test_a_second_computation_gives_the_same_scores(tmp_path, tiny_zoo, tiny_benchmark, tiny_results):
+    again = run(tiny_benchmark, [r.encoder for r in tiny_results[1]], tiny_zoo.parent, tmp_path, rerun="always")
+    for (result, _), first in zip(again, tiny_results[1], strict=True):
+        assert result.zoos[0].scores == first.zoos[0].scores
+
+
+def test_a_strangers_encoder_is_evaluated(tmp_path, tiny_zoo, tiny_benchmark, stranger):
+    ((result, _),) = run(tiny_benchmark, ["stranger:Norms"], tiny_zoo.parent, tmp_path / "results")
+    assert result.encoder_config == {"order": 2}
+    assert result.zoos[0].dimension == 1
+    assert result_path(tmp_path / "results", benchmark="tiny_standard", encoder="stranger:Norms", seed=0).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("stranger:Wrong", r"encode returned shape \(3, 1\); expected \(120, dimension\)"),
+        ("stranger:Infinite", "encode returned numbers that are not finite"),
+    ],
+)
+def test_embeddings_that_do_not_fit_are_refused(tmp_path, tiny_zoo, tiny_benchmark, stranger, name, message):
+    with pytest.raises(ZooError, match=message):
+        run(tiny_benchmark, [name], tiny_zoo.parent, tmp_path / "results")
+
+
+def test_a_missing_zoo_says_how_to_make_it(tmp_path, tiny_benchmark):
+    with pytest.raises(ZooError, match=r"tiny: no such zoo; make it with: zoo-gen run tiny"):
+        run(tiny_benchmark, ["weights"], tmp_path, tmp_path / "results")
