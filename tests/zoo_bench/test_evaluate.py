@@ -51,11 +51,11 @@ def run(benchmark, names, zoos, results, **options):
 def test_a_score_equals_the_protocol_done_by_hand(tiny_zoo, tiny_results):
     """The whole path for one number: raw weights, ridge chosen on validation, R2 of the accuracy of test models."""
     zoo = open_zoo(tiny_zoo)
-    weights, accuracy = zoo.weights[:], zoo.test_accuracy[:].astype(float)
+    weights, accuracy = zoo.weights[:].astype(float), zoo.test_accuracy[:].astype(float)
     x = {part: weights[zoo.split(part)].reshape(-1, 100) for part in ("train", "validation", "test")}
     y = {part: accuracy[zoo.split(part)].ravel() for part in ("train", "validation", "test")}
     scaler = StandardScaler().fit(x["train"])
-    models = [Ridge(alpha=a).fit(scaler.transform(x["train"]), y["train"]) for a in RIDGE_PENALTIES]
+    models = [Ridge(alpha=a, solver="svd").fit(scaler.transform(x["train"]), y["train"]) for a in RIDGE_PENALTIES]
     errors = [((m.predict(scaler.transform(x["validation"])) - y["validation"]) ** 2).mean() for m in models]
     expected = r2_score(y["test"], models[int(np.argmin(errors))].predict(scaler.transform(x["test"])))
 
@@ -74,9 +74,7 @@ def test_results_say_where_they_come_from(tiny_zoo, tiny_results, tiny_benchmark
         (found,) = result.zoos
         assert (found.revision, found.split_sha256, found.digest) == (zoo.revision, zoo.split_sha256, zoo.digest)
         assert (found.train_models, found.validation_models, found.test_models) == (24, 8, 8)
-        assert all(
-            -10 < score.low <= score.value <= score.high <= 1 for score in found.scores if score.value is not None
-        )
+        assert all(score.low <= score.value <= score.high <= 1 for score in found.scores if score.value is not None)
 
 
 def test_only_what_is_missing_or_changed_is_computed(tmp_path, tiny_zoo, tiny_benchmark, tiny_results):
