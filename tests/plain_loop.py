@@ -42,7 +42,8 @@ def train_alone(
         update = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     else:
         update = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
-    images = (torch.from_numpy(data.train_images).to(dtype) * data.scale) + data.offset
+    scale, offset = (torch.from_numpy(values).to(dtype).view(-1, 1, 1) for values in (data.scale, data.offset))
+    images = torch.from_numpy(data.train_images).to(dtype) * scale + offset
     labels = torch.from_numpy(data.train_labels)
     for order in orders:
         for start in range(0, len(order), batch_size):

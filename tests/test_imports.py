@@ -13,12 +13,17 @@ SEEN_BY_BENCH = {"zoo", "layout", "architectures", "hub", "errors", "schema", "c
 
 OWNERS = {
     "joblib": {"zoo_gen/engine.py"},
-    "torchvision": {"zoo_gen/image_data.py"},
-    "datasets": {"zoo_gen/image_data.py"},
+    "torchvision": {"zoo_gen/image_data/torchvision.py"},
+    "datasets": {"zoo_gen/image_data/huggingface.py"},
+    "PIL": {"zoo_gen/image_data/steps.py"},
     "huggingface_hub": {"zoo_gen/hub.py"},
     "matplotlib": {"zoo_bench/plots.py"},
     "jinja2": {"zoo_bench/leaderboard.py"},
-    "sklearn": {"zoo_gen/image_data.py", "zoo_bench/probes.py", "zoo_bench/encoders/statistics.py"},
+    "sklearn": {
+        "zoo_gen/image_data/digits.py",
+        "zoo_bench/probes.py",
+        "zoo_bench/encoders/statistics.py",
+    },
     "click": {"zoo_gen/cli.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
     "tqdm": {"zoo_gen/engine.py", "zoo_bench/evaluate.py"},
 }

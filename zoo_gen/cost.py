@@ -31,7 +31,7 @@ def plan(manifest: ZooManifest, *, workers: int | None = None) -> Cost:
     One step and one evaluation of the first shard are timed on one core and multiplied out over the workers.
     """
     extent = store.Extent.of(manifest)
-    images = manifest.data.train_size
+    images = manifest.data.n_train
     steps_per_epoch = -(-images // manifest.training.batch_size)
     processes = count_processes(workers, extent.n_shards)
     shard_seconds = _time_shard(manifest, extent, steps_per_epoch)

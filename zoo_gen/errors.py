@@ -14,3 +14,10 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
     nearest = get_close_matches(str(name), names, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"unknown {kind} {str(name)!r}; {hint}valid: {', '.join(names) or '(none)'}"
+
+
+def one_line(error: BaseException) -> str:
+    """Return what another library's error says, on one line of at most 300 characters."""
+    text = " ".join(str(error).split())
+    said = text if isinstance(error, ZooError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return said if len(said) <= 300 else f"{said[:297]}..."

@@ -3,6 +3,7 @@
 A hyper-parameter stands either in [training], equal for all models, or in [axes], where it varies; never in both.
 """
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -199,7 +200,7 @@ class ZooManifest(Schema):
                 raise ValueError(f"training.{name}: also stands in axes; expected one of the two")
             if not varies and getattr(self.training, name) is None:
                 raise ValueError(f"training.{name}: is missing; expected here or as an axis")
-        pixels, classes = self.data.pixels, self.data.n_classes
+        pixels, classes = math.prod(self.data.image_shape), self.data.n_classes
         if self.architecture.widths[0] != pixels:
             first = self.architecture.widths[0]
             raise ValueError(
@@ -208,8 +209,8 @@ class ZooManifest(Schema):
         if self.architecture.widths[-1] != classes:
             last = self.architecture.widths[-1]
             raise ValueError(f"architecture.widths: ends with {last}; {self.data.source} has {classes} classes")
-        if self.training.batch_size > self.data.train_size:
-            limit = self.data.train_size
+        if self.training.batch_size > self.data.n_train:
+            limit = self.data.n_train
             raise ValueError(f"training.batch_size: {self.training.batch_size} exceeds the {limit} training images")
         if self.checkpoint_epochs[-1] > self.training.epochs:
             last = self.checkpoint_epochs[-1]

@@ -7,12 +7,15 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from zoo_gen.errors import ZooError, unknown_name
+
+Count = Annotated[int, Strict(), Field(gt=0)]
+DataSeed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]  # what numpy's RandomState takes
 
 
 class Schema(BaseModel):

@@ -1,0 +1,64 @@
+"""Digits: the 1,797 real handwritten digits of 8x8 pixels that come with scikit-learn.
+
+They are the test part of UCI's optical digits; scikit-learn has no other, so training and test images are cut from it.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, Strict
+
+from zoo_gen.errors import ZooError
+from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.schema import DataSeed, Schema
+
+IMAGES = 1797
+
+
+class Digits(Schema):
+    """The digits of scikit-learn: `test_size` of them, chosen by `seed`, are for tests, the others for training."""
+
+    source: Literal["digits"]
+    test_size: Annotated[int, Strict(), Field(gt=0, lt=IMAGES)] = 360
+    seed: DataSeed = 0
+    image_shape: ClassVar[tuple[int, int, int]] = (1, 8, 8)
+    n_classes: ClassVar[int] = 10
+    n_validation: ClassVar[int] = 0
+
+    @property
+    def n_train(self) -> int:
+        """The number of training images."""
+        return IMAGES - self.test_size
+
+    @property
+    def n_test(self) -> int:
+        """The number of test images."""
+        return self.test_size
+
+
+def load(source: Digits) -> ImageData:
+    """Return the images.
+
+    Raises:
+        ZooError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise ZooError("data source 'digits' needs scikit-learn; expected: pip install 'zoo-gen[generate]'") from None
+    images, labels = load_digits(return_X_y=True)
+    pixels = images.astype(np.uint8).reshape(-1, 1, 8, 8)  # grey levels 0 to 16
+    labels = labels.astype(np.int64)
+    order = np.random.RandomState(source.seed).permutation(len(pixels))
+    train, test = order[source.test_size :], order[: source.test_size]
+    return ImageData(
+        train_images=pixels[train],
+        train_labels=labels[train],
+        validation_images=pixels[:0],
+        validation_labels=labels[:0],
+        test_images=pixels[test],
+        test_labels=labels[test],
+        n_classes=source.n_classes,
+        scale=np.array([1 / 16]),
+        offset=np.array([0.0]),
+    )

@@ -1,0 +1,117 @@
+"""HuggingFace: any image data set of the Hub that the `datasets` library reads, pinned by its commit.
+
+Each revision has a cache folder of its own below the data root: offline, `datasets` answers with whatever revision its
+cache holds, and in such a folder that can only be the right one.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, Strict
+
+from zoo_gen.errors import ZooError, one_line
+from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.image_data.steps import Part, Steps, Stored, apply, assemble
+from zoo_gen.schema import Count
+
+# What Pillow calls images that have no colour to lose.
+_GREY = ("1", "L")
+
+
+class HuggingFace(Steps):
+    """Two splits of a data set on the Hub, with a column of images and a column of whole-numbered labels.
+
+    Images are decoded into `channels`: 1 takes grey images only, 3 any. `size` is left out where images differ in size;
+    resize, or resize with center_crop, must then make them equal.
+    """
+
+    source: Literal["huggingface"]
+    repository: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    config: str | None = None
+    image_column: str = "image"
+    label_column: str = "label"
+    train_split: str = "train"
+    test_split: str = "test"
+    channels: Literal[1, 3]
+    size: tuple[Count, Count] | None = None  # height and width in the files
+    n_classes: Annotated[int, Strict(), Field(ge=2)]
+    train_size: Count
+    test_size: Count
+
+    @property
+    def stored(self) -> Stored:
+        """What the files hold."""
+        return Stored(self.channels, self.size)
+
+
+def load(source: HuggingFace, root: Path) -> ImageData:
+    """Return the images, downloaded if they are not below the data root.
+
+    Raises:
+        ZooError: the data cannot be had or is not what the source says, or `datasets` is not installed.
+    """
+    where = f"{source.repository}@{source.revision[:8]}"
+    train, test = (_split(source, split, root, where=where) for split in (source.train_split, source.test_split))
+    return assemble(
+        source,
+        n_train=len(train),
+        n_test=len(test),
+        n_classes=source.n_classes,
+        train=partial(_images, source, train, where=f"{where} {source.train_split}"),
+        test=partial(_images, source, test, where=f"{where} {source.test_split}"),
+        where=where,
+    )
+
+
+def _split(source: HuggingFace, split: str, root: Path, *, where: str) -> Any:
+    """Return one split as a datasets.Dataset."""
+    try:
+        import datasets
+    except ImportError:
+        raise ZooError("data source 'huggingface' needs datasets; expected: pip install 'zoo-gen[generate]'") from None
+    if Path(source.repository).exists():
+        raise ZooError(f"{source.repository}: a folder of that name is here and would be read; run in another folder")
+    cache = root / "huggingface" / source.repository.replace("/", "--") / source.revision
+    try:
+        found = datasets.load_dataset(
+            source.repository, source.config, split=split, revision=source.revision, cache_dir=str(cache)
+        )
+    # Its errors come from several libraries and have no class in common.
+    except Exception as error:
+        raise ZooError(
+            f"{where}: split {split!r} cannot be loaded ({one_line(error)}); expected the data set on the Hub, or in"
+            f" {cache} from a machine that has loaded it"
+        ) from None
+    for column in (source.image_column, source.label_column):
+        if column not in found.column_names:
+            names = ", ".join(found.column_names)
+            raise ZooError(f"{where}: split {split!r} has no column {column!r}; it has {names}")
+    return found
+
+
+def _images(source: HuggingFace, split: Any, chosen: np.ndarray, *, where: str) -> Part:
+    """Return the images of a split with these numbers, after the steps, and their labels."""
+    images = np.empty((len(chosen), *source.image_shape), dtype=np.uint8)
+    labels = np.empty(len(chosen), dtype=np.int64)
+    for place, row in enumerate(split.select(chosen)):
+        image, label = row[source.image_column], row[source.label_column]
+        number = int(chosen[place])
+        if not hasattr(image, "convert"):
+            raise ZooError(f"{where}: {source.image_column}[{number}] is no image but a {type(image).__name__}")
+        if type(label) is not int:
+            raise ZooError(f"{where}: {source.label_column}[{number}] is {label!r}; expected a whole number")
+        if source.channels == 1 and image.mode not in _GREY:
+            raise ZooError(f"{where}: image {number} is of mode {image.mode}; expected grey, or channels = 3")
+        if source.size is not None and (image.height, image.width) != source.size:
+            found = [image.height, image.width]
+            raise ZooError(f"{where}: image {number} is {found}; expected size = {list(source.size)}")
+        # Pillow gives (height, width) for grey and (height, width, channel) for colour.
+        pixels = np.asarray(image.convert("L" if source.channels == 1 else "RGB")).reshape(
+            image.height, image.width, source.channels
+        )
+        images[place] = apply(source, pixels.transpose(2, 0, 1)[None])[0]
+        labels[place] = label
+    return images, labels

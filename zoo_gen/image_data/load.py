@@ -1,0 +1,57 @@
+"""load_image_data: from the [data] of a manifest to arrays, looking below one data root.
+
+The last two data sets stay in memory, since a worker asks for the same one again with every shard.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from zoo_gen.image_data import digits, huggingface, idx, synthetic, tetris, torchvision
+from zoo_gen.image_data.arrays import ImageData
+
+Source = (
+    tetris.Tetris | digits.Digits | synthetic.Synthetic | idx.Idx | torchvision.Torchvision | huggingface.HuggingFace
+)
+DataSource = Annotated[Source, Field(discriminator="source")]
+
+
+def load_image_data(source: Source, *, data_root: Path | None = None) -> ImageData:
+    """Return the images that a manifest's [data] describes. The arrays are shared between callers: do not change them.
+
+    Args:
+        source: the description.
+        data_root: the folder that holds data sets or receives what is downloaded; the environment's ZOO_DATA_ROOT if
+            not given, or else zoo_gen/data in the user's cache folder.
+
+    Raises:
+        ZooError: the data is neither there nor to be had, is not what the source says, or a library is not installed.
+    """
+    return _load(source, (data_root or default_data_root()).expanduser().absolute())
+
+
+def default_data_root() -> Path:
+    """Return ZOO_DATA_ROOT, or zoo_gen/data below XDG_CACHE_HOME or ~/.cache."""
+    if root := os.environ.get("ZOO_DATA_ROOT"):
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "zoo_gen" / "data"
+
+
+@lru_cache(maxsize=2)
+def _load(source: Source, root: Path) -> ImageData:
+    match source:
+        case tetris.Tetris():
+            return tetris.load(source)
+        case digits.Digits():
+            return digits.load(source)
+        case synthetic.Synthetic():
+            return synthetic.load(source)
+        case idx.Idx():
+            return idx.load(source, root)
+        case torchvision.Torchvision():
+            return torchvision.load(source, root)
+        case huggingface.HuggingFace():
+            return huggingface.load(source, root)
