@@ -1,9 +1,13 @@
 """HuggingFace: any image data set of the Hub that the `datasets` library reads, pinned by its commit.
 
-Each revision has a cache folder of its own below the data root: offline, `datasets` answers with whatever revision its
-cache holds, and in such a folder that can only be the right one.
+What was downloaded is kept below the data root in a folder that names the commit, and is looked for there first:
+without the Hub, `datasets` itself would answer with whatever revision of the data set it had last seen.
 """
 
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, Strict
 
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError, one_line, unknown_name
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.steps import Part, Steps, Stored, apply, assemble
 from zoo_gen.schema import Count
@@ -54,7 +58,14 @@ def load(source: HuggingFace, root: Path) -> ImageData:
         ZooError: the data cannot be had or is not what the source says, or `datasets` is not installed.
     """
     where = f"{source.repository}@{source.revision[:8]}"
-    train, test = (_split(source, split, root, where=where) for split in (source.train_split, source.test_split))
+    splits = _splits(source, root, where=where)
+    for split in (source.train_split, source.test_split):
+        if split not in splits:
+            raise ZooError(f"{where}: {unknown_name('split', split, splits)}")
+        for column in (source.image_column, source.label_column):
+            if column not in splits[split].column_names:
+                raise ZooError(f"{where} {split}: {unknown_name('column', column, splits[split].column_names)}")
+    train, test = splits[source.train_split], splits[source.test_split]
     return assemble(
         source,
         n_train=len(train),
@@ -66,30 +77,45 @@ def load(source: HuggingFace, root: Path) -> ImageData:
     )
 
 
-def _split(source: HuggingFace, split: str, root: Path, *, where: str) -> Any:
-    """Return one split as a datasets.Dataset."""
+def _splits(source: HuggingFace, root: Path, *, where: str) -> Any:
+    """Return all splits of the revision: a mapping from names to datasets.Dataset."""
     try:
         import datasets
     except ImportError:
         raise ZooError("data source 'huggingface' needs datasets; expected: pip install 'zoo-gen[generate]'") from None
-    if Path(source.repository).exists():
-        raise ZooError(f"{source.repository}: a folder of that name is here and would be read; run in another folder")
-    cache = root / "huggingface" / source.repository.replace("/", "--") / source.revision
+    kept = root / "huggingface" / source.repository.replace("/", "--") / source.revision / (source.config or "default")
     try:
-        found = datasets.load_dataset(
-            source.repository, source.config, split=split, revision=source.revision, cache_dir=str(cache)
-        )
+        if kept.is_dir():
+            return datasets.load_from_disk(str(kept))
+        if Path(source.repository).exists():
+            raise ZooError("a folder of that name is here and would be read; run elsewhere")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        # A cache that is new and thrown away holds no other revision, and nothing half done is ever found.
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staged, _quiet():
+            found = datasets.load_dataset(
+                source.repository, source.config, revision=source.revision, cache_dir=f"{staged}/cache"
+            )
+            found.save_to_disk(f"{staged}/kept")
+            Path(staged, "kept").rename(kept)
+        return datasets.load_from_disk(str(kept))
     # Its errors come from several libraries and have no class in common.
     except Exception as error:
         raise ZooError(
-            f"{where}: split {split!r} cannot be loaded ({one_line(error)}); expected the data set on the Hub, or in"
-            f" {cache} from a machine that has loaded it"
+            f"{where}: cannot be loaded ({one_line(error)}); expected the data set on the Hub, or {kept} from a machine"
+            " that has loaded it"
         ) from None
-    for column in (source.image_column, source.label_column):
-        if column not in found.column_names:
-            names = ", ".join(found.column_names)
-            raise ZooError(f"{where}: split {split!r} has no column {column!r}; it has {names}")
-    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the Hub's client from writing a line for every try inside: what failed in the end is said once."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _images(source: HuggingFace, split: Any, chosen: np.ndarray, *, where: str) -> Part:

@@ -10,10 +10,11 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import model_validator
+import pydantic
+from pydantic import Field, field_validator
 
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.image_data import idx
@@ -79,13 +80,18 @@ class Torchvision(Steps):
 
     source: Literal["torchvision"]
     dataset: Literal["MNIST", "FashionMNIST", "KMNIST", "EMNIST", "USPS", "SVHN", "CIFAR10", "CIFAR100", "STL10"]
-    split: Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"] | None = None
+    split: Annotated[
+        Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"] | None, Field(validate_default=True)
+    ] = None
 
-    @model_validator(mode="after")
-    def _split_of_emnist(self) -> Self:
-        if (self.dataset == "EMNIST") != (self.split is not None):
-            raise ValueError(f"split: belongs to EMNIST, which needs one of {', '.join(EMNIST)}; got {self.dataset}")
-        return self
+    # A check of the field and not of the whole, because the checks of the steps already need the facts.
+    @field_validator("split")
+    @classmethod
+    def _of_emnist(cls, split: str | None, info: pydantic.ValidationInfo) -> str | None:
+        dataset = info.data.get("dataset")
+        if dataset is not None and (dataset == "EMNIST") != (split is not None):
+            raise ValueError(f"belongs to EMNIST, which needs one of {', '.join(EMNIST)}; the dataset is {dataset}")
+        return split
 
     @property
     def facts(self) -> Facts:
