@@ -127,8 +127,9 @@ class Steps(Schema):
                 raise ValueError(f"normalize: mean and deviation have {lengths} numbers; expected {channels} of each")
         available, wanted = self.stored.n_train, (self.train_size or 1) + self.validation_size
         if available is not None and wanted > available:
-            asked = f"train_size {self.train_size or 1} + validation_size {self.validation_size}"
-            raise ValueError(f"{asked} exceeds the {available} training images of the source")
+            train = "" if self.train_size is None else f"train_size {self.train_size} and "
+            asked = f"{train}validation_size {self.validation_size}"
+            raise ValueError(f"{asked} exceed what can be cut from {available} training images")
         available = self.stored.n_test
         if available is not None and self.n_test > available:
             raise ValueError(f"test_size {self.test_size} exceeds the {available} test images of the source")

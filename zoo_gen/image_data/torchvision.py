@@ -90,7 +90,9 @@ class Torchvision(Steps):
     def _of_emnist(cls, split: str | None, info: pydantic.ValidationInfo) -> str | None:
         dataset = info.data.get("dataset")
         if dataset is not None and (dataset == "EMNIST") != (split is not None):
-            raise ValueError(f"belongs to EMNIST, which needs one of {', '.join(EMNIST)}; the dataset is {dataset}")
+            raise ValueError(
+                f"a split belongs to EMNIST, which needs one of {', '.join(EMNIST)}; the dataset is {dataset}"
+            )
         return split
 
     @property

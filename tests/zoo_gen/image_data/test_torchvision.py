@@ -227,7 +227,7 @@ def test_a_root_that_cannot_be_written_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("given", [{"dataset": "EMNIST"}, {"dataset": "MNIST", "split": "letters"}])
 def test_a_split_belongs_to_emnist(given):
-    with pytest.raises(ValueError, match="belongs to EMNIST, which needs one of byclass, bymerge"):
+    with pytest.raises(ValueError, match="a split belongs to EMNIST, which needs one of byclass, bymerge"):
         source(**given)
 
 
