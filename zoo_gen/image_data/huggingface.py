@@ -96,7 +96,12 @@ def _splits(source: HuggingFace, root: Path, *, where: str) -> Any:
                 source.repository, source.config, revision=source.revision, cache_dir=f"{staged}/cache"
             )
             found.save_to_disk(f"{staged}/kept")
-            Path(staged, "kept").rename(kept)
+            try:
+                Path(staged, "kept").rename(kept)
+            except OSError:
+                # Another run of an array may have been faster; what it kept is the same.
+                if not kept.is_dir():
+                    raise
         return datasets.load_from_disk(str(kept))
     # Its errors come from several libraries and have no class in common.
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The Hub's client reads its environment when it is imported, so everything here runs in processes of its own."""
+"""The Hub's client reads its environment when it is imported, so what meets a Hub runs in a process of its own."""
 
 import io
 import json
@@ -14,7 +14,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.zoo_gen.image_data.hub_server import serve
-from zoo_gen.image_data import HuggingFace
+from zoo_gen.errors import ZooError
+from zoo_gen.image_data import HuggingFace, load_image_data
 
 pytest.importorskip("datasets")
 
@@ -139,3 +140,72 @@ def test_a_download_that_breaks_off_leaves_nothing(repository, tmp_path):
     assert kept == []
     with serve("someone/shapes", REVISION, files) as endpoint:
         assert isinstance(load(source(), tmp_path, endpoint), dict)
+
+
+@pytest.fixture
+def keep(tmp_path):
+    """Return a function that leaves a data set where an earlier download would have left it, and the data root."""
+    datasets = pytest.importorskip("datasets")
+
+    def write(images: list[Image.Image], labels: list[object]) -> Path:
+        features = {"picture": datasets.Image(), "kind": datasets.Value("string" if "a" in labels else "int64")}
+        split = datasets.Dataset.from_dict({"picture": images, "kind": labels}, features=datasets.Features(features))
+        kept = tmp_path / "huggingface" / "someone--shapes" / REVISION / "default"
+        datasets.DatasetDict({"train": split, "test": split}).save_to_disk(str(kept))
+        return tmp_path
+
+    return write
+
+
+def picture(mode: str, width: int = 5, height: int = 6, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.RandomState(seed).randint(0, 256, (height, width, 3), dtype=np.uint8)).convert(
+        mode
+    )
+
+
+def test_images_that_differ_in_size_and_mode_are_made_equal(keep):
+    images = [picture("RGB", 40, 30), picture("L", 25, 60, 1), picture("RGBA", 33, 33, 2), picture("P", 20, 21, 3)]
+    root = keep(images, [0, 1, 2, 0])
+    found = load_image_data(
+        source(size=None, resize=16, center_crop=12, train_size=4, test_size=2), data_root=root
+    ).train_images
+    assert found.shape == (4, 3, 12, 12)
+    for pixels, image in zip(found, images, strict=True):
+        short = min(image.size)
+        width, height = (16 * side // short for side in image.size)
+        resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        left, top = round((width - 12) / 2), round((height - 12) / 2)
+        expected = np.asarray(resized.crop((left, top, left + 12, top + 12)))
+        np.testing.assert_array_equal(pixels, expected.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "given", "message"),
+    [
+        (["RGB", "RGB"], [0, 1], {"channels": 1}, "train: image 0 is of mode RGB; expected grey, or channels = 3"),
+        (["RGB", "RGB"], [0, 1], {"size": [5, 6]}, r"train: image 0 is \[6, 5\]; expected size = \[5, 6\]"),
+        (["RGB", "RGB"], ["a", "b"], {}, r"train: kind\[0\] is 'a'; expected a whole number"),
+        (["RGB", None], [0, 1], {}, r"train: picture\[1\] is no image but a NoneType"),
+        (["RGB", "RGB"], [0, 3], {}, "has labels from 0 to 3; expected 0 to 2 for n_classes = 3"),
+        (["RGB", "RGB"], [0, 1], {"train_size": 3}, "holds 2 training images; expected 3 or more"),
+        (["RGB", "RGB"], [0, 1], {"test_split": "valid"}, "unknown split 'valid'; valid: test, train"),
+        (["RGB", "RGB"], [0, 1], {"label_column": "kid"}, "unknown column 'kid'; did you mean 'kind'"),
+    ],
+)
+def test_what_is_not_as_described_is_refused(keep, images, labels, given, message):
+    root = keep([None if mode is None else picture(mode) for mode in images], labels)
+    with pytest.raises(ZooError, match=f"^someone/shapes@01234567.*{message}"):
+        load_image_data(source(**({"train_size": 2, "test_size": 2} | given)), data_root=root)
+
+
+def test_a_folder_of_the_same_name_is_not_taken_for_the_repository(tmp_path, monkeypatch):
+    (tmp_path / "someone" / "shapes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ZooError, match="a folder of that name is here and would be read; run elsewhere"):
+        load_image_data(source(), data_root=tmp_path / "root")
+
+
+@pytest.mark.parametrize("revision", ["main", "0123456", REVISION.upper()])
+def test_a_revision_is_a_whole_commit(revision):
+    with pytest.raises(ValueError, match="revision"):
+        source(revision=revision)

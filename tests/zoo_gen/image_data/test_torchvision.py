@@ -1,5 +1,7 @@
 import dataclasses
 import gzip
+import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +193,30 @@ def test_what_is_missing_is_downloaded_into_torchvisions_folders(mirror, tmp_pat
     np.testing.assert_array_equal(data.train_images[:, 0], published.pixels(30, 28, 28, seed=30))
     torch.testing.assert_close(datasets.MNIST(root).data.numpy(), data.train_images[:, 0])
     assert [path.name for path in root.iterdir()] == ["MNIST"]
+
+
+def test_cifar10_is_downloaded_as_an_archive(tmp_path, monkeypatch, smaller, published_as):
+    published_as("CIFAR10", published.write_cifar10(tmp_path / "packed" / "cifar-10-batches-py"))
+    smaller("CIFAR10", 50, 10)
+    archive = Path(shutil.make_archive(str(tmp_path / "server" / "cifar"), "gztar", tmp_path / "packed"))
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    with serve(tmp_path / "server") as url:
+        monkeypatch.setattr(datasets.CIFAR10, "url", f"{url}{archive.name}")
+        data = load_image_data(source("CIFAR10"), data_root=tmp_path / "root")
+    assert_same(data, *(datasets.CIFAR10(tmp_path / "root", train=train) for train in (True, False)))
+
+
+def test_emnist_is_downloaded_as_an_archive(tmp_path, monkeypatch):
+    published.write_idx(tmp_path / "packed" / "gzip", gz=".gz", first=1, prefix="emnist-letters-")
+    archive = Path(shutil.make_archive(str(tmp_path / "server" / "gzip"), "zip", tmp_path / "packed"))
+    monkeypatch.setattr(datasets.EMNIST, "md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    letters = dataclasses.replace(torchvision.EMNIST["letters"], n_train=30, n_test=20)
+    monkeypatch.setitem(torchvision.EMNIST, "letters", letters)
+    with serve(tmp_path / "server") as url:
+        monkeypatch.setattr(datasets.EMNIST, "url", f"{url}{archive.name}")
+        data = load_image_data(source("EMNIST", split="letters"), data_root=tmp_path / "root")
+    np.testing.assert_array_equal(data.test_images[:, 0], published.pixels(20, 28, 28, seed=20))
+    assert data.test_labels.tolist() == published.labels(20).tolist()
 
 
 @pytest.mark.parametrize("fault", ["half", "wrong"])
