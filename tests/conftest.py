@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from zoo_gen import engine
+
+# The tests' models are so small that a second thread only waits, for very long where cores are busy.
+torch.set_num_threads(1)
 
 TINY = """
 name = "tiny"

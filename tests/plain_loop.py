@@ -1,54 +1,177 @@
 """The independent reference: one model trained by torch.nn and torch.optim alone, one step after another."""
 
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from zoo_gen.image_data import ImageData
 
 ACTIVATIONS = {
-    "tanh": torch.nn.Tanh,
-    "relu": torch.nn.ReLU,
-    "leaky_relu": torch.nn.LeakyReLU,
-    "sigmoid": torch.nn.Sigmoid,
-    "gelu": torch.nn.GELU,
-    "silu": torch.nn.SiLU,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
 }
 
 
+class Masked(nn.Module):
+    """Dropout whose masks are given: hidden values survive where `next_mask(count)` says so."""
+
+    def __init__(self, rate: float, next_mask: Callable[[int], Tensor]) -> None:
+        super().__init__()
+        self.rate, self.next_mask = rate, next_mask
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        if not self.training or not self.rate:
+            return hidden
+        return hidden * self.next_mask(hidden.numel()).view(hidden.shape) / (1 - self.rate)
+
+
+class Sine(nn.Module):
+    def forward(self, hidden: Tensor) -> Tensor:
+        return torch.sin(30 * hidden)
+
+
+class PlusHalf(nn.Module):
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden + 0.5
+
+
+def mlp(*widths: int, bias: bool) -> Callable[..., nn.Sequential]:
+    def build(act, drop) -> nn.Sequential:
+        modules: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in pairwise(widths):
+            modules += [nn.Linear(inputs, outputs, bias=bias), act(), drop()]
+        return nn.Sequential(*modules[:-2])
+
+    return build
+
+
+def cnn_small(channels: int) -> Callable[..., nn.Sequential]:
+    def build(act, drop) -> nn.Sequential:
+        return nn.Sequential(
+            *(nn.Conv2d(channels, 8, 5), nn.MaxPool2d(2), act(), drop()),
+            *(nn.Conv2d(8, 6, 5), nn.MaxPool2d(2), act(), drop()),
+            *(nn.Conv2d(6, 4, 2), act(), nn.Flatten()),
+            *(nn.Linear(36, 20), act(), drop(), nn.Linear(20, 10)),
+        )
+
+    return build
+
+
+def cnn_large(act, drop) -> nn.Sequential:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 16, 3), nn.MaxPool2d(2), act(), drop()),
+        *(nn.Conv2d(16, 32, 3), nn.MaxPool2d(2), act(), drop()),
+        *(nn.Conv2d(32, 15, 3), nn.MaxPool2d(2), act(), drop()),
+        *(nn.Flatten(), nn.Linear(60, 20), act(), drop(), nn.Linear(20, 10)),
+    )
+
+
+def small_cnn_gap(act, drop) -> nn.Sequential:
+    return nn.Sequential(
+        *(nn.Conv2d(1, 16, 3, stride=2), act(), drop()),
+        *(nn.Conv2d(16, 16, 3, stride=2), act(), drop()),
+        *(nn.Conv2d(16, 16, 3, stride=2), act(), drop()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)),
+    )
+
+
+def cnn3_fc2(channels: int, units: int) -> Callable[..., nn.Sequential]:
+    def build(act, drop) -> nn.Sequential:
+        return nn.Sequential(
+            *(nn.Conv2d(channels, 16, 5, padding=2), act(), nn.MaxPool2d(2), drop()),
+            *(nn.Conv2d(16, 16, 5, padding=2), act(), nn.MaxPool2d(2), drop()),
+            *(nn.Conv2d(16, 32, 5, padding=2), act(), nn.MaxPool2d(2), drop()),
+            *(nn.Flatten(), nn.Linear(units, 32), act(), nn.Linear(32, 10)),
+        )
+
+    return build
+
+
+def siren(act, drop) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(1, 32), Sine(), nn.Linear(32, 32), Sine(), nn.Linear(32, 1), PlusHalf(), nn.Flatten(0)
+    )
+
+
+def own(act, drop) -> nn.Sequential:
+    """A network of one's own, to compare with the open grammar: every kind of layer, one activation fixed."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.AvgPool2d(3, 2), nn.Tanh(), drop()),
+        *(nn.Conv2d(3, 5, 2, stride=2), act(), nn.Flatten(), drop()),
+        *(nn.Linear(5 * 6 * 6, 7, bias=False), act(), nn.Linear(7, 10)),
+    )
+
+
+def make_optimizer(model: nn.Module, settings: dict) -> torch.optim.Optimizer:
+    """Return torch's optimiser for a row of the table of models."""
+    rate, decay = settings["learning_rate"], settings["weight_decay"]
+    match settings["optimizer"]:
+        case "adam":
+            return torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
+        case "rmsprop":
+            return torch.optim.RMSprop(model.parameters(), lr=rate, weight_decay=decay)
+    return torch.optim.SGD(model.parameters(), lr=rate, momentum=settings["momentum"], weight_decay=decay)
+
+
 def train_alone(
-    widths: tuple[int, ...],
-    data: ImageData,
+    build: Callable[..., nn.Sequential],
+    inputs: Tensor,  # (image, ...)
+    targets: Tensor,  # (image,), labels or heights
+    settings: dict,  # a row of the table of models
     *,
-    bias: bool,
-    activation: str,
-    optimizer: str,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
     initial: np.ndarray,  # (parameter,)
-    orders: np.ndarray,  # (epoch, image)
-    batch_size: int,
+    batches: list[np.ndarray],  # the numbers of the images of each step
+    next_mask: Callable[[int], Tensor] | None = None,  # of the next dropout layer of the step
+    n_steps: int | None = None,  # of the schedule
     dtype: torch.dtype = torch.float64,
-) -> np.ndarray:
-    """Return the weights (parameter,) after the epochs whose data orders are given."""
-    modules: list[torch.nn.Module] = [torch.nn.Flatten()]
-    for inputs, outputs in pairwise(widths):
-        modules += [torch.nn.Linear(inputs, outputs, bias=bias), ACTIVATIONS[activation]()]
-    model = torch.nn.Sequential(*modules[:-1]).to(dtype)
-    torch.nn.utils.vector_to_parameters(torch.tensor(initial, dtype=dtype), model.parameters())
-    if optimizer == "adam":
-        update = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    else:
-        update = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
-    scale, offset = (torch.from_numpy(values).to(dtype).view(-1, 1, 1) for values in (data.scale, data.offset))
-    images = torch.from_numpy(data.train_images).to(dtype) * scale + offset
-    labels = torch.from_numpy(data.train_labels)
+) -> nn.Sequential:
+    """Return the model after the steps, in evaluation mode."""
+
+    def drop() -> nn.Module:
+        return Masked(settings.get("dropout", 0.0), next_mask) if next_mask else nn.Identity()
+
+    model = build(ACTIVATIONS.get(settings.get("activation")), drop).to(dtype)
+    nn.utils.vector_to_parameters(torch.tensor(initial, dtype=dtype), model.parameters())
+    update = make_optimizer(model, settings)
+    schedule = None
+    if settings.get("schedule") == "one_cycle":
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            update, settings["learning_rate"], total_steps=n_steps, cycle_momentum=False
+        )
+    loss_of = nn.functional.cross_entropy if targets.dtype == torch.int64 else nn.functional.mse_loss
+    for batch in batches:
+        update.zero_grad()
+        loss = loss_of(model(inputs[batch]), targets[batch])
+        kernels = [values for name, values in model.named_parameters() if name.endswith("weight")]
+        loss = loss + settings.get("l2", 0.0) * sum(kernel.square().sum() for kernel in kernels)
+        loss.backward()
+        update.step()
+        if schedule:
+            schedule.step()
+    return model.eval()
+
+
+def vector(model: nn.Module) -> np.ndarray:
+    """Return all parameters of a model in their order (parameter,)."""
+    return nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
+
+
+def inputs_of(data: ImageData, *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Return the training images as a model reads them (image, channel, height, width)."""
+    scale, offset = (torch.tensor(values, dtype=dtype).view(-1, 1, 1) for values in (data.scale, data.offset))
+    return torch.from_numpy(data.train_images).to(dtype) * scale + offset
+
+
+def batches_of(orders: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Cut the orders of epochs (epoch, image) into steps."""
     for order in orders:
-        for start in range(0, len(order), batch_size):
-            batch = torch.from_numpy(order[start : start + batch_size])
-            update.zero_grad()
-            torch.nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
-            update.step()
-    return torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
+        yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))

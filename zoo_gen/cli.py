@@ -8,6 +8,12 @@ from zoo_gen.command import Commands, table
 
 MANIFEST = click.argument("manifest")
 WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes, one a core.  [default: all cores]")
+DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+DATA_ROOT = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Where image data is.  [default: $ZOO_DATA_ROOT, or zoo_gen/data in the cache folder]",
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,12 +51,14 @@ def list_() -> None:
 @main.command()
 @MANIFEST
 @WORKERS
-def plan(manifest: str, workers: int | None) -> None:
-    """Say what a zoo costs, from counting and one timed step. Writes nothing."""
+@DEVICE
+def plan(manifest: str, workers: int | None, device: str) -> None:
+    """Say what a zoo costs, from counting and timed steps. Writes nothing and needs no data."""
     from zoo_gen import cost
     from zoo_gen.manifest import find_manifest, read_manifest
 
-    found = cost.plan(read_manifest(find_manifest(manifest)), workers=workers)
+    read = read_manifest(find_manifest(manifest))
+    found = cost.plan(read)
     lines = {
         "models": f"{found.models:,} in {found.shards:,} shards of {found.models_per_shard:,}",
         "checkpoints": f"{found.checkpoints:,} a model",
@@ -58,17 +66,21 @@ def plan(manifest: str, workers: int | None) -> None:
         "steps": f"{found.steps:,} over all models",
         "bytes": f"{found.bytes:,} before compression",
         "files": f"{found.files:,}",
-        "seconds": f"{found.seconds:,.0f} with {found.workers} worker{'s' if found.workers > 1 else ''}",
     }
     for name, value in lines.items():
         click.echo(f"{name:12} {value}")
+    expected = cost.estimate(read, workers=workers, device=device)
+    place = device if device != "cpu" else f"{expected.workers} worker{'s' if expected.workers > 1 else ''}"
+    click.echo(f"{'seconds':12} {expected.seconds:,.0f} with {place}")
 
 
 @main.command()
 @MANIFEST
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
 @WORKERS
-def run(manifest: str, out: Path | None, workers: int | None) -> None:
+@DEVICE
+@DATA_ROOT
+def run(manifest: str, out: Path | None, workers: int | None, device: str, data_root: Path | None) -> None:
     """Train what a zoo still lacks. Run it again after an interruption: it goes on where it was."""
     from zoo_gen import engine
     from zoo_gen.manifest import find_manifest, read_manifest
@@ -76,7 +88,7 @@ def run(manifest: str, out: Path | None, workers: int | None) -> None:
     path = find_manifest(manifest)
     name = read_manifest(path).name
     folder = out or Path("zoos") / name
-    summary = engine.run(path, folder, workers=workers)
+    summary = engine.run(path, folder, workers=workers, device=device, data_root=data_root)
     if not summary.trained_shards:
         click.echo(f"{name}: complete in {folder}, nothing to train")
         return

@@ -1,12 +1,24 @@
-"""What a run will cost, before it is run: models, steps, bytes and files by counting, seconds from a timed step."""
+"""What a run will cost, before it is run: models, steps, bytes and files by counting, seconds from timed steps.
+
+Steps are timed on random images of the right shape, so that a plan needs no data.
+"""
 
 import time
+from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from zoo_gen import grid, store
-from zoo_gen.engine import count_processes
-from zoo_gen.image_data import load_image_data
+from zoo_gen.engine import check_device, count_processes, regime
+from zoo_gen.image_data import ImageData, Sine, Waves, load_image_data
 from zoo_gen.manifest import ZooManifest
+
+if TYPE_CHECKING:
+    from zoo_gen.population.population import Population
+
+_TIMED_IMAGES = 2048
 
 
 @dataclass(frozen=True)
@@ -21,35 +33,61 @@ class Cost:
     steps: int  # optimiser steps, summed over the models
     bytes: int  # weights and metrics, uncompressed
     files: int
+
+
+@dataclass(frozen=True)
+class Time:
+    """How long a zoo takes."""
+
     workers: int
     seconds: float
 
 
-def plan(manifest: ZooManifest, *, workers: int | None = None) -> Cost:
-    """Return the cost of a zoo; nothing is written.
-
-    One step and one evaluation of the first shard are timed on one core and multiplied out over the workers.
-    """
+def plan(manifest: ZooManifest) -> Cost:
+    """Return the cost of a zoo by counting."""
     extent = store.Extent.of(manifest)
-    images = manifest.data.n_train
-    steps_per_epoch = -(-images // manifest.training.batch_size)
-    processes = count_processes(workers, extent.n_shards)
-    shard_seconds = _time_shard(manifest, extent, steps_per_epoch)
-    rounds = -(-extent.n_shards // processes)
-    # The last shard may hold fewer models; with one round of shards it still decides when the run ends.
-    share = extent.n_models / (extent.n_shards * extent.models_per_shard)
+    steps = sum(count * _steps(manifest, *kind) for kind, count in _kinds(manifest).items())
     return Cost(
         models=extent.n_models,
         shards=extent.n_shards,
         models_per_shard=extent.models_per_shard,
         checkpoints=extent.n_checkpoints,
         parameters=extent.n_parameters,
-        steps=extent.n_models * manifest.training.epochs * steps_per_epoch,
+        steps=manifest.training.epochs * steps,
         bytes=extent.n_models * extent.bytes_per_model,
         files=_count_files(extent),
-        workers=processes,
-        seconds=shard_seconds * rounds * share,
     )
+
+
+def estimate(manifest: ZooManifest, *, workers: int | None = None, device: str = "cpu") -> Time:
+    """Return how long a zoo takes, from timed steps and evaluations of each kind of population; nothing is written.
+
+    Raises:
+        ZooError: the device is not there.
+    """
+    check_device(device)
+    extent = store.Extent.of(manifest)
+    processes = count_processes(workers, extent.n_shards, device=device)
+    seconds = sum(count * _time_model(manifest, *kind, device=device) for kind, count in _kinds(manifest).items())
+    rounds = -(-extent.n_shards // processes)
+    return Time(processes, seconds / extent.n_shards * rounds)
+
+
+def _kinds(manifest: ZooManifest) -> Counter[tuple[int, int]]:
+    """Return how many models have each (batch size, number of training images)."""
+    models = grid.table_of_models(manifest).to_pydict()
+    n_train = manifest.data.n_train
+    fractions = models.get("train_fraction", [1.0] * len(models["seed"]))
+    return Counter(
+        (batch, max(1, round(fraction * n_train)))
+        for batch, fraction in zip(models["batch_size"], fractions, strict=True)
+    )
+
+
+def _steps(manifest: ZooManifest, batch_size: int, n_train: int) -> int:
+    """Return the steps of one epoch of one model."""
+    whole, rest = divmod(n_train, batch_size)
+    return whole + (rest > 0 and not manifest.training.drop_last)
 
 
 def _count_files(extent: store.Extent) -> int:
@@ -59,28 +97,60 @@ def _count_files(extent: store.Extent) -> int:
     return extent.n_shards * (arrays + 1) + 3 + arrays + 2
 
 
-def _time_shard(manifest: ZooManifest, extent: store.Extent, steps_per_epoch: int) -> float:
-    """Return the seconds that the first shard takes on one core."""
-    from zoo_gen.population.train import Population, single_threaded
+def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device: str) -> float:
+    """Return the seconds that a model of one kind takes in a population of its like, its share of them."""
+    from zoo_gen.population.train import populations, single_threaded
 
-    models = grid.table_of_models(manifest).slice(0, extent.models_per_shard)
-    data = load_image_data(manifest.data)
+    table = grid.table_of_models(manifest).slice(0, store.Extent.of(manifest).models_per_shard)
+    columns = {"batch_size": batch_size, "train_fraction": 1.0}
+    for name, value in columns.items():
+        if name in table.column_names:
+            position = table.column_names.index(name)
+            table = table.set_column(position, name, [[value] * len(table)])
+    data = _stand_in(manifest, n_images=max(batch_size, _TIMED_IMAGES))
     with single_threaded():
-        population = Population(manifest.architecture, data, models, batch_size=manifest.training.batch_size)
-        batches = population.batches(1)
-        population.step(next(batches))  # the first step also allocates
-        began = time.perf_counter()
-        timed = 0
-        for images in batches:
-            population.step(images)
-            timed += 1
-            if time.perf_counter() - began > 1.0:
-                break
-        step = (time.perf_counter() - began) / timed if timed else 0.0
-        began = time.perf_counter()
-        population.evaluate()
-        evaluation = time.perf_counter() - began
-        began = time.perf_counter()
-        next(population.batches(2))
-        order = time.perf_counter() - began
-    return manifest.training.epochs * (order + steps_per_epoch * step) + extent.n_checkpoints * evaluation
+        _, population = next(populations(manifest.architecture, data, table, regime(manifest, device=device)))
+        n_models = len(population.seeds)
+        step, evaluation = _time_steps(population), _time_evaluation(population) / population.task.n_train
+    measured = manifest.checkpoints.train_images
+    n_evaluated = min(n_train, n_train if measured == "all" else measured)
+    images = len(manifest.checkpoint_epochs) * (n_evaluated + manifest.data.n_validation + manifest.data.n_test)
+    steps = manifest.training.epochs * _steps(manifest, batch_size, n_train)
+    return (steps * step + images * evaluation) / n_models
+
+
+def _time_steps(population: "Population") -> float:
+    """Return the seconds of one step, its share of the data order included."""
+    population.step(next(population.batches(1)), 0)  # the first step also allocates
+    began = time.perf_counter()
+    done = 0
+    for epoch in range(1, 1000):
+        for images in population.batches(epoch):
+            losses, _ = population.step(images, done)
+            done += 1
+        float(losses.sum())  # a GPU is ready only when its numbers can be read
+        if time.perf_counter() - began > 1.0:
+            break
+    return (time.perf_counter() - began) / done
+
+
+def _time_evaluation(population: "Population") -> float:
+    """Return the seconds of one evaluation of the training images."""
+    began = time.perf_counter()
+    float(population.evaluate("train")["loss"].sum())
+    return time.perf_counter() - began
+
+
+def _stand_in(manifest: ZooManifest, *, n_images: int) -> ImageData | Waves:
+    """Return random images of the shape that the models read."""
+    if isinstance(manifest.data, Sine):
+        found = load_image_data(manifest.data)
+        return found
+    shape = manifest.data.image_shape
+    random = np.random.RandomState(0)
+    images = random.randint(0, 256, (n_images, *shape)).astype(np.uint8)
+    labels = random.randint(0, manifest.data.n_classes, n_images).astype(np.int64)
+    none, ones = slice(0, 0), np.ones(shape[0])
+    return ImageData(
+        images, labels, images[none], labels[none], images, labels, manifest.data.n_classes, ones / 255, 0 * ones
+    )

@@ -4,11 +4,12 @@ A task is a folder and a shard number; arrays never travel, each worker writes i
 only what is missing. This is the one file that imports joblib.
 """
 
+import re
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 from tqdm import tqdm
@@ -16,7 +17,10 @@ from tqdm import tqdm
 from zoo_gen import card, store
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import load_image_data
-from zoo_gen.manifest import read_manifest
+from zoo_gen.manifest import ZooManifest, read_manifest
+
+if TYPE_CHECKING:
+    from zoo_gen.population.population import Regime
 
 
 @dataclass(frozen=True)
@@ -30,29 +34,40 @@ class Summary:
     seconds: float
 
 
-def run(manifest_path: Path, folder: Path, *, workers: int | None = None) -> Summary:
+def run(
+    manifest_path: Path,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    device: str = "cpu",
+    data_root: Path | None = None,
+) -> Summary:
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
     Args:
         manifest_path: the manifest.
         folder: where the zoo is, or will be.
-        workers: processes, each on one core; all cores if not given. The zoo's bytes do not depend on it.
+        workers: processes, each on one core; all cores if not given. The zoo's bytes do not depend on it. A GPU is
+            used by one process whatever is said here.
+        device: "cpu", "cuda" or "cuda:N".
+        data_root: where image data is looked for; see `load_image_data`.
 
     Raises:
-        ZooError: the manifest or the folder does not fit, or the disk has no room.
+        ZooError: the device is not there, the manifest or the folder does not fit, or the disk has no room.
     """
     began = time.monotonic()
     manifest = read_manifest(manifest_path)
     extent = store.Extent.of(manifest)
     _check_room(folder, extent, done=store.complete_shards(folder) if (folder / "models").is_dir() else [])
-    data_sha256 = load_image_data(manifest.data).sha256()
-    store.create(folder, manifest_path, data_sha256=data_sha256, device="cpu")
+    check_device(device)
+    data_sha256 = load_image_data(manifest.data, data_root=data_root).sha256()
+    store.create(folder, manifest_path, data_sha256=data_sha256, device=device.split(":", maxsplit=1)[0])
     complete = set(store.complete_shards(folder))
     pending = [shard for shard in range(extent.n_shards) if shard not in complete]
     done = sum(_length(extent.models(shard)) for shard in complete)
     trained = diverged = 0
-    processes = count_processes(workers, len(pending))
-    tasks = (joblib.delayed(train_shard)(folder, shard) for shard in pending)
+    processes = count_processes(workers, len(pending), device=device)
+    tasks = (joblib.delayed(train_shard)(folder, shard, device=device, data_root=data_root) for shard in pending)
     with tqdm(total=extent.n_models, initial=done, desc=manifest.name, unit="model", disable=None) as bar:
         for result in joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(tasks):
             trained += result["models"]
@@ -63,13 +78,44 @@ def run(manifest_path: Path, folder: Path, *, workers: int | None = None) -> Sum
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
 
 
-def count_processes(workers: int | None, n_shards: int) -> int:
-    """Return how many processes share so many shards: the workers asked for, or all cores."""
-    return max(1, min(workers or joblib.cpu_count(), n_shards))
+def count_processes(workers: int | None, n_shards: int, *, device: str = "cpu") -> int:
+    """Return how many processes share so many shards: the workers asked for, or all cores; one on a GPU."""
+    return 1 if device.startswith("cuda") else max(1, min(workers or joblib.cpu_count(), n_shards))
 
 
-def train_shard(folder: Path, shard: int) -> dict[str, Any]:
-    """Train one shard of the zoo in `folder` on one core and write it; return how many models it has and lost."""
+def check_device(device: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        ZooError: it is not "cpu", "cuda" or "cuda:N", or there is no such GPU.
+    """
+    if device == "cpu":
+        return
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise ZooError(f"device {device!r}: expected cpu, cuda or cuda:N")
+    import torch
+
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        raise ZooError(f"device {device!r}: torch {torch.__version__} sees {count} CUDA devices; expected --device cpu")
+
+
+def regime(manifest: ZooManifest, *, device: str) -> "Regime":
+    """Return how all models of a manifest's zoo are trained on a device."""
+    from zoo_gen.population.population import Regime
+
+    measured = manifest.checkpoints.train_images
+    return Regime(
+        epochs=manifest.training.epochs,
+        n_evaluated=None if measured == "all" else measured,
+        drop_last=manifest.training.drop_last,
+        stop_loss=manifest.training.stop_loss,
+        device=device,
+    )
+
+
+def train_shard(folder: Path, shard: int, *, device: str = "cpu", data_root: Path | None = None) -> dict[str, Any]:
+    """Train one shard of the zoo in `folder` and write it; return how many models it has and lost."""
     from zoo_gen.population.train import single_threaded, train
 
     manifest = read_manifest(folder / "manifest.toml")
@@ -78,13 +124,13 @@ def train_shard(folder: Path, shard: int) -> dict[str, Any]:
     with single_threaded():
         trajectories = train(
             manifest.architecture,
-            load_image_data(manifest.data),
+            load_image_data(manifest.data, data_root=data_root),
             table,
-            epochs=manifest.training.epochs,
-            batch_size=manifest.training.batch_size,
+            regime(manifest, device=device),
             checkpoint_epochs=manifest.checkpoint_epochs,
         )
-    store.write_shard(folder, manifest, shard, trajectories.arrays(), diverged=trajectories.diverged, device="cpu")
+    kind = device.split(":", maxsplit=1)[0]
+    store.write_shard(folder, manifest, shard, trajectories.arrays, diverged=trajectories.diverged, device=kind)
     return {"models": _length(models), "diverged": int(trajectories.diverged.sum())}
 
 

@@ -10,10 +10,11 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.hyperparameters import HYPERPARAMETERS, known
+from zoo_gen.hyperparameters import known
 from zoo_gen.manifest import Axes, Draw, Split, ZooManifest
 
 PARTS = ("train", "validation", "test")
+MOMENTUM = 0.9  # of the optimiser `momentum`, where a manifest names none
 
 
 def count_models(manifest: ZooManifest) -> int:
@@ -29,11 +30,13 @@ def table_of_models(manifest: ZooManifest) -> pa.Table:
     varying = _varying(manifest.axes, n_models)
     columns: dict[str, pa.Array] = {"model_id": pa.array(np.arange(n_models))}
     hyperparameters: dict[str, np.ndarray] = {}
-    for name, hyperparameter in HYPERPARAMETERS.items():
+    for name in manifest.hyperparameters:
         constant = getattr(manifest.training, name)
         values = varying[name] if name in varying else np.full(n_models, constant)
+        if name == "momentum" and manifest.values(name) == ():
+            values = np.where(hyperparameters["optimizer"] == "momentum", MOMENTUM, 0.0)
         hyperparameters[name] = values
-        kind = {"name": pa.string(), "whole": pa.int64(), "number": pa.float64()}[hyperparameter.kind]
+        kind = {"name": pa.string(), "whole": pa.int64(), "number": pa.float64()}[known(name).kind]
         columns[name] = pa.array(values, kind)
     columns["split"] = pa.array(_split(manifest.split, hyperparameters, n_models))
     return pa.table(columns)
@@ -100,7 +103,7 @@ def _groups(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int)
     """Return the group (model,) of each model, numbered by first appearance, and the number of groups."""
     if split.group_by == "model":
         return np.arange(n_models), n_models
-    names = ["seed"] if split.group_by == "seed" else [name for name in HYPERPARAMETERS if name != "seed"]
+    names = ["seed"] if split.group_by == "seed" else [name for name in hyperparameters if name != "seed"]
     numbers: dict[tuple[object, ...], int] = {}
     rows = zip(*(hyperparameters[name].tolist() for name in names), strict=True)
     groups = np.array([numbers.setdefault(row, len(numbers)) for row in rows])

@@ -1,4 +1,4 @@
-"""The hyper-parameters that may differ between the models of one population, and what their values must be."""
+"""The hyper-parameters that may differ between the models of one zoo, and what their values must be."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -6,12 +6,29 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field, Strict, TypeAdapter
 
-from zoo_gen.architectures import Activation
 from zoo_gen.errors import unknown_name
+from zoo_gen.layers import Activation
 
-Initialization = Literal["uniform", "normal", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal"]
-Optimizer = Literal["sgd", "adam"]
+Initialization = Literal[
+    "uniform",
+    "normal",
+    "truncated_normal",
+    "kaiming_uniform",
+    "kaiming_normal",
+    "xavier_uniform",
+    "xavier_normal",
+    "orthogonal",
+    "glorot_normal",
+    "he_normal",
+    "siren",
+]
+Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
+Schedule = Literal["constant", "one_cycle"]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
+Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Strict(), Field(ge=0, lt=1)]  # of what is lost: never all
+Share = Annotated[float, Strict(), Field(gt=0, le=1)]  # of what is kept: never nothing
 Value = str | int | float
 
 
@@ -27,12 +44,24 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     "seed": Hyperparameter("whole", TypeAdapter(Seed)),
     "activation": Hyperparameter("name", TypeAdapter(Activation)),
     "initialization": Hyperparameter("name", TypeAdapter(Initialization)),
+    # Of `normal` and `truncated_normal`, whose standard deviation is otherwise 1.
+    "initialization_deviation": Hyperparameter("number", TypeAdapter(Positive)),
+    # Multiplies what any scheme draws.
+    "initialization_scale": Hyperparameter("number", TypeAdapter(Positive)),
+    "initial_bias": Hyperparameter("number", TypeAdapter(Annotated[float, Strict(), Field(allow_inf_nan=False)])),
     "optimizer": Hyperparameter("name", TypeAdapter(Optimizer)),
-    "learning_rate": Hyperparameter(
-        "number", TypeAdapter(Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)])
-    ),
-    "momentum": Hyperparameter("number", TypeAdapter(Annotated[float, Strict(), Field(ge=0, lt=1)])),
-    "weight_decay": Hyperparameter("number", TypeAdapter(Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)])),
+    "learning_rate": Hyperparameter("number", TypeAdapter(Positive)),
+    "schedule": Hyperparameter("name", TypeAdapter(Schedule)),
+    "momentum": Hyperparameter("number", TypeAdapter(Rate)),
+    "weight_decay": Hyperparameter("number", TypeAdapter(NotNegative)),
+    "l2": Hyperparameter("number", TypeAdapter(NotNegative)),
+    "dropout": Hyperparameter("number", TypeAdapter(Rate)),
+    "batch_size": Hyperparameter("whole", TypeAdapter(Annotated[int, Strict(), Field(gt=0)])),
+    "train_fraction": Hyperparameter("number", TypeAdapter(Share)),
+    "label_noise": Hyperparameter("number", TypeAdapter(Annotated[float, Strict(), Field(ge=0, le=1)])),
+    # Of the wave that a model of the `sine` source is fitted to: amplitude * sin(frequency * x).
+    "amplitude": Hyperparameter("number", TypeAdapter(Positive)),
+    "frequency": Hyperparameter("number", TypeAdapter(Positive)),
 }
 
 

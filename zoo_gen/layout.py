@@ -1,18 +1,19 @@
 """ParameterLayout: which part of a model's flat weight vector is which parameter of which layer.
 
-Weights lie in torch order (out, in), weight before bias, layer after layer. The layout travels with every zoo, so
-that a vector can be read without the code that made it.
+Weights lie in torch order (out, in, ...), weight before bias, layer after layer. The layout travels with every zoo,
+together with the symmetries of its architecture, so that a vector can be read and permuted without the code that
+made it.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,33 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Move:
+    """What a reordering of hidden units does to one parameter: its axis is reordered in blocks of equal length."""
+
+    parameter: str
+    axis: int
+    block: int
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Hidden units of one layer that can be reordered without changing what the network computes.
+
+    Their own weights and biases move (axis 0), and so do the inputs of the next layer that read them (axis 1; in
+    blocks of several inputs a unit where an image was flattened).
+    """
+
+    layer: str
+    size: int
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True)
 class ParameterLayout:
     """The parameters of one architecture in the order in which they lie in the flat weight vector."""
 
     parameters: tuple[Parameter, ...]
+    symmetries: tuple[Symmetry, ...] = ()
 
     @cached_property
     def size(self) -> int:
@@ -78,24 +102,51 @@ class ParameterLayout:
             raise ZooError(f"parameters {found} do not fit the layout {expected}")
         return np.concatenate([np.asarray(parameters[p.name]).reshape(-1) for p in self.parameters])
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def permutation(self, orders: Mapping[str, Sequence[int] | np.ndarray]) -> np.ndarray:
+        """Return the index (parameter,) that reorders hidden units: `weights[..., index]` computes the same function.
+
+        Args:
+            orders: layer -> order of its hidden units; unit i of the new model is unit `order[i]` of the old one.
+
+        Raises:
+            ZooError: a layer has no hidden units to reorder, or an order is not a permutation of them.
+        """
+        symmetries = {symmetry.layer: symmetry for symmetry in self.symmetries}
+        index = self.split(np.arange(self.size))
+        for layer, order in orders.items():
+            if layer not in symmetries:
+                raise ZooError(unknown_name("layer with hidden units", layer, symmetries))
+            symmetry = symmetries[layer]
+            if sorted(np.asarray(order).tolist()) != list(range(symmetry.size)):
+                raise ZooError(f"order of {layer}: {list(order)} is not a permutation of its {symmetry.size} units")
+            for move in symmetry.moves:
+                places = np.asarray(order)[:, None] * move.block + np.arange(move.block)
+                index[move.parameter] = np.take(index[move.parameter], places.reshape(-1), axis=move.axis)
+        return self.join(index)
+
+    def to_json(self) -> dict[str, Any]:
         """Return the layout as plain data for a store's attributes."""
-        return [
+        rows = [
             {"name": p.name, "layer": p.layer, "role": p.role, "shape": list(p.shape), "start": p.start, "stop": p.stop}
             for p in self.parameters
         ]
+        return {"parameters": rows, "symmetries": [asdict(symmetry) for symmetry in self.symmetries]}
 
     @classmethod
-    def from_json(cls, rows: list[dict[str, Any]]) -> Self:
+    def from_json(cls, content: dict[str, Any]) -> Self:
         """Read the layout from a store's attributes.
 
         Raises:
             ZooError: the parameters do not follow one another without gap or overlap.
         """
+        rows = content["parameters"]
         parameters = tuple(Parameter(r["layer"], r["role"], tuple(r["shape"]), r["start"]) for r in rows)
         position = 0
         for parameter, row in zip(parameters, rows, strict=True):
             if parameter.start != position or parameter.stop != row["stop"]:
                 raise ZooError(f"layout: {parameter.name} lies at {row['start']}-{row['stop']}; expected {position}")
             position = parameter.stop
-        return cls(parameters)
+        symmetries = tuple(
+            Symmetry(s["layer"], s["size"], tuple(Move(**move) for move in s["moves"])) for s in content["symmetries"]
+        )
+        return cls(parameters, symmetries)

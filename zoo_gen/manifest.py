@@ -3,7 +3,6 @@
 A hyper-parameter stands either in [training], equal for all models, or in [axes], where it varies; never in both.
 """
 
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,14 +10,15 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
-from zoo_gen import schema
+from zoo_gen import architectures, schema
 from zoo_gen.architectures import Architecture
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.hyperparameters import HYPERPARAMETERS, Seed, Value, checked, known
+from zoo_gen.hyperparameters import HYPERPARAMETERS, Positive, Seed, Value, checked, known
 from zoo_gen.image_data import DataSource
-from zoo_gen.schema import Schema
+from zoo_gen.layers import Activate, Dropout, Layer, parameter_layout
+from zoo_gen.layout import ParameterLayout
+from zoo_gen.schema import Count, Schema
 
-Count = Annotated[int, Strict(), Field(gt=0)]
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
 Number = Annotated[float, Strict()] | Annotated[int, Strict()]
 
@@ -118,17 +118,33 @@ class Axes(Schema):
 
 
 class Training(Schema):
-    """How every model is trained. A hyper-parameter without a default must stand either here or in the axes."""
+    """How every model is trained. A hyper-parameter without a default must stand either here or in the axes.
+
+    `drop_last` leaves the last batch of an epoch out where it is short. A model whose mean loss over an epoch is
+    `stop_loss` or less keeps its weights from then on.
+    """
 
     epochs: Count
-    batch_size: Count
+    drop_last: Annotated[bool, Strict()] = False
+    stop_loss: Positive | None = None
     seed: Any = None
     activation: Any = None
     initialization: Any = None
+    initialization_deviation: Any = 1.0
+    initialization_scale: Any = 1.0
+    initial_bias: Any = 0.01  # Schürholt et al., NeurIPS 2021, as in their public code
     optimizer: Any = None
     learning_rate: Any = None
-    momentum: Any = 0.0
+    schedule: Any = "constant"
+    momentum: Any = None
     weight_decay: Any = 0.0
+    l2: Any = 0.0
+    dropout: Any = 0.0
+    batch_size: Any = None
+    train_fraction: Any = 1.0
+    label_noise: Any = 0.0
+    amplitude: Any = 1.0
+    frequency: Any = None
 
     @field_validator(*HYPERPARAMETERS)
     @classmethod
@@ -136,20 +152,29 @@ class Training(Schema):
         return checked(str(info.field_name), value)
 
 
-class Checkpoints(Schema):
-    """Which epochs are kept: "all" (0, before training, to the last), or a list."""
+class CheckpointSchedule(Schema):
+    """Every epoch up to `first`, every multiple of `every`, and the last one."""
 
-    epochs: Literal["all"] | tuple[Annotated[int, Strict(), Field(ge=0)], ...] = "all"
+    first: Annotated[int, Strict(), Field(ge=0)] = 0
+    every: Count
 
-    @field_validator("epochs", mode="before")
-    @classmethod
-    def _rising(cls, epochs: Any) -> Any:
-        if epochs == "all":
-            return epochs
-        whole = isinstance(epochs, list | tuple) and all(type(epoch) is int for epoch in epochs)
-        if not whole or not epochs or list(epochs) != sorted(set(epochs)):
-            raise ValueError(f'expected "all" or a rising list of epochs such as [0, 1, 10], got {epochs!r}')
+
+def _rising(epochs: Any) -> Any:
+    if epochs == "all" or isinstance(epochs, dict | CheckpointSchedule):
         return epochs
+    whole = isinstance(epochs, list | tuple) and all(type(epoch) is int for epoch in epochs)
+    if not whole or not epochs or list(epochs) != sorted(set(epochs)) or epochs[0] < 0:
+        raise ValueError(
+            f'expected "all", a rising list such as [0, 1, 10], or {{ first = 3, every = 20 }}, got {epochs!r}'
+        )
+    return tuple(epochs)
+
+
+class Checkpoints(Schema):
+    """Which epochs are kept (0 is before training), and how many training images the metrics are measured on."""
+
+    epochs: Annotated[Literal["all"] | tuple[int, ...] | CheckpointSchedule, BeforeValidator(_rising)] = "all"
+    train_images: Literal["all"] | Count = "all"
 
 
 class Split(Schema):
@@ -198,31 +223,75 @@ class ZooManifest(Schema):
             here, varies = name in self.training.model_fields_set, name in self.axes.names
             if here and varies:
                 raise ValueError(f"training.{name}: also stands in axes; expected one of the two")
-            if not varies and getattr(self.training, name) is None:
+        try:
+            sequence = self.layers
+        except ValueError as error:
+            raise ValueError(f"architecture.{error}") from None
+        self._only_what_is_used(sequence)
+        for name in ("seed", "activation", "initialization", "optimizer", "learning_rate", "batch_size", "frequency"):
+            if name in self.hyperparameters and not self.values(name):
                 raise ValueError(f"training.{name}: is missing; expected here or as an axis")
-        pixels, classes = math.prod(self.data.image_shape), self.data.n_classes
-        if self.architecture.widths[0] != pixels:
-            first = self.architecture.widths[0]
-            raise ValueError(
-                f"architecture.widths: begins with {first}; {self.data.source} images have {pixels} pixels"
-            )
-        if self.architecture.widths[-1] != classes:
-            last = self.architecture.widths[-1]
-            raise ValueError(f"architecture.widths: ends with {last}; {self.data.source} has {classes} classes")
-        if self.training.batch_size > self.data.n_train:
-            limit = self.data.n_train
-            raise ValueError(f"training.batch_size: {self.training.batch_size} exceeds the {limit} training images")
+        n_used = max(1, round(min(map(float, self.values("train_fraction") or (1.0,))) * self.data.n_train))
+        largest = max(map(int, self.values("batch_size")))
+        if largest > n_used:
+            raise ValueError(f"training.batch_size: {largest} exceeds the {n_used} training images of a model")
         if self.checkpoint_epochs[-1] > self.training.epochs:
             last = self.checkpoint_epochs[-1]
             raise ValueError(f"checkpoints.epochs: {last} lies after the last epoch, {self.training.epochs}")
         return self
 
-    @property
+    def _only_what_is_used(self, sequence: tuple[Layer, ...]) -> None:
+        """Refuse hyper-parameters that would change nothing."""
+        has_dropout = any(isinstance(layer, Dropout) for layer in sequence)
+        for name in [*self.training.model_fields_set, *self.axes.names]:
+            if name in HYPERPARAMETERS and name not in self.hyperparameters:
+                raise ValueError(f"{self._place(name)}: is used by no part of this zoo; expected it to be left out")
+        if not has_dropout and any(self.values("dropout")):
+            raise ValueError(f"{self._place('dropout')}: {self.architecture.name} has no dropout layer; expected 0")
+
+    def _place(self, name: str) -> str:
+        """Return where a hyper-parameter stands in the file."""
+        if name not in self.axes.names:
+            return f"training.{name}"
+        return f"axes.product.{name}" if name in self.axes.product else f"axes: {name}"
+
+    def values(self, name: str) -> tuple[Value, ...]:
+        """Return the values that a hyper-parameter can take (the bounds, of one drawn at random); () if it has none."""
+        axes = self.axes
+        if name in self.axes.names:
+            drawn = axes.random.draw if axes.random else {}
+            return drawn[name].values if name in drawn else axes.product.get(name) or axes.zip[name]
+        constant = getattr(self.training, name)
+        return () if constant is None else (constant,)
+
+    @cached_property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The names of the hyper-parameters that the models of this zoo have."""
+        learns_waves = self.data.source == "sine"
+        left_out = {"train_fraction", "label_noise"} if learns_waves else {"amplitude", "frequency"}
+        if not any(isinstance(layer, Activate) and layer.function is None for layer in self.layers):
+            left_out.add("activation")
+        return tuple(name for name in HYPERPARAMETERS if name not in left_out)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of every model."""
+        return architectures.layers(self.architecture, self.data.image_shape, self.data.n_classes)
+
+    @cached_property
+    def layout(self) -> ParameterLayout:
+        """Where each parameter lies in the weights of a model."""
+        return parameter_layout(self.layers, self.data.image_shape)
+
+    @cached_property
     def checkpoint_epochs(self) -> tuple[int, ...]:
         """The epochs whose weights and metrics are kept; 0 is before training."""
-        if self.checkpoints.epochs == "all":
-            return tuple(range(self.training.epochs + 1))
-        return self.checkpoints.epochs
+        epochs, last = self.checkpoints.epochs, self.training.epochs
+        if epochs == "all":
+            return tuple(range(last + 1))
+        if isinstance(epochs, CheckpointSchedule):
+            return tuple(e for e in range(last + 1) if e <= epochs.first or e % epochs.every == 0 or e == last)
+        return epochs
 
     @cached_property
     def digest(self) -> str:

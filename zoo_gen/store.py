@@ -23,12 +23,10 @@ import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from zoo_gen import grid
-from zoo_gen.architectures import parameter_layout
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import ZooManifest, read_manifest
 
 SCHEMA = 1
-METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 _SHARD_BYTES = 64 * 2**20  # what a shard chosen by size holds, uncompressed
 _CHUNK_BYTES = 4 * 2**20
 _MOST_MODELS = 1024
@@ -42,17 +40,17 @@ class Extent:
     n_models: int
     n_checkpoints: int
     n_parameters: int
-    n_classes: int
+    metrics: tuple[tuple[str, int], ...]  # name and numbers a checkpoint: 1, or one a class
     models_per_shard: int
 
     @classmethod
     def of(cls, manifest: ZooManifest) -> "Extent":
         """Return the extent of the zoo that a manifest describes."""
         n_models, n_checkpoints = grid.count_models(manifest), len(manifest.checkpoint_epochs)
-        n_parameters = parameter_layout(manifest.architecture).size
+        n_parameters = manifest.layout.size
         fitting = max(1, min(_MOST_MODELS, _SHARD_BYTES // (n_checkpoints * n_parameters * 4)))
         models_per_shard = min(manifest.storage.models_per_shard or fitting, n_models)
-        return cls(n_models, n_checkpoints, n_parameters, manifest.data.n_classes, models_per_shard)
+        return cls(n_models, n_checkpoints, n_parameters, _metrics(manifest), models_per_shard)
 
     @property
     def n_shards(self) -> int:
@@ -62,7 +60,7 @@ class Extent:
     @property
     def bytes_per_model(self) -> int:
         """What a model's weights and metrics take, uncompressed."""
-        return 4 * self.n_checkpoints * (self.n_parameters + len(METRICS) + self.n_classes)
+        return 4 * self.n_checkpoints * (self.n_parameters + sum(width for _, width in self.metrics))
 
     def models(self, shard: int) -> slice:
         """Return the models of a shard."""
@@ -74,9 +72,16 @@ class Extent:
         both = (self.n_models, self.n_checkpoints)
         return {
             "weights": (*both, self.n_parameters),
-            **dict.fromkeys(METRICS, both),
-            "test_class_f1": (*both, self.n_classes),
+            **{name: both if width == 1 else (*both, width) for name, width in self.metrics},
         }
+
+
+def _metrics(manifest: ZooManifest) -> tuple[tuple[str, int], ...]:
+    """Return what is measured at every checkpoint: name and numbers a checkpoint."""
+    kinds = ("loss",) if manifest.data.source == "sine" else ("loss", "accuracy")
+    parts = ("train", "validation", "test") if manifest.data.n_validation else ("train", "test")
+    found = [(f"{part}_{kind}", 1) for part in (*parts, "running") for kind in kinds]
+    return (*found, ("test_class_f1", manifest.data.n_classes)) if "accuracy" in kinds else tuple(found)
 
 
 def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) -> ZooManifest:
@@ -133,7 +138,7 @@ def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, dev
             "name": manifest.name,
             "manifest_digest": manifest.digest,
             "architecture": manifest.architecture.model_dump(mode="json"),
-            "layout": parameter_layout(manifest.architecture).to_json(),
+            "layout": manifest.layout.to_json(),
             "checkpoint_epochs": list(manifest.checkpoint_epochs),
             "models_per_shard": extent.models_per_shard,
             "n_models": extent.n_models,
@@ -223,8 +228,9 @@ def model_sha256(arrays: Mapping[str, np.ndarray], model: int) -> str:
 
 def _outcome(arrays: Mapping[str, np.ndarray], diverged: np.ndarray) -> dict[str, pa.Array]:
     """Return the columns that training adds to the table of models."""
-    final = {name: arrays[name][:, -1].astype(np.float32) for name in METRICS}
-    final["generalization_gap"] = final["train_accuracy"] - final["test_accuracy"]
+    final = {name: values[:, -1] for name, values in arrays.items() if name != "weights" and values.ndim == 2}
+    if "test_accuracy" in final:
+        final["generalization_gap"] = final["train_accuracy"] - final["test_accuracy"]
     return {
         "status": pa.array(np.where(diverged, "diverged", "complete")),
         **{name: pa.array(values) for name, values in final.items()},

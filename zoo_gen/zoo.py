@@ -23,8 +23,6 @@ from zoo_gen.manifest import ZooManifest, read_manifest
 if TYPE_CHECKING:
     import torch
 
-METRICS = (*store.METRICS, "generalization_gap", "test_class_f1")
-
 
 def open_zoo(path: str | Path) -> "Zoo":
     """Open a zoo for reading; nothing but its attributes is read yet.
@@ -101,28 +99,47 @@ class Zoo:
 
     @property
     def train_loss(self) -> zarr.Array:
-        """Mean cross-entropy on the training images, lazily: float32 (model, checkpoint)."""
-        return self._array("train_loss")
+        """Mean loss on the training images in evaluation mode, lazily: float32 (model, checkpoint)."""
+        return self.metric("train_loss")
 
     @property
     def train_accuracy(self) -> zarr.Array:
         """Accuracy on the training images in evaluation mode, lazily: float32 (model, checkpoint)."""
-        return self._array("train_accuracy")
+        return self.metric("train_accuracy")
 
     @property
     def test_loss(self) -> zarr.Array:
-        """Mean cross-entropy on the test images, lazily: float32 (model, checkpoint)."""
-        return self._array("test_loss")
+        """Mean loss on the test images, lazily: float32 (model, checkpoint)."""
+        return self.metric("test_loss")
 
     @property
     def test_accuracy(self) -> zarr.Array:
         """Accuracy on the test images, lazily: float32 (model, checkpoint)."""
-        return self._array("test_accuracy")
+        return self.metric("test_accuracy")
 
     @property
     def test_class_f1(self) -> zarr.Array:
         """F1 score of each class on the test images, lazily: float32 (model, checkpoint, class)."""
-        return self._array("test_class_f1")
+        return self.metric("test_class_f1")
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of what was measured at every checkpoint.
+
+        The running ones are means over the epoch before a checkpoint as it was trained; the loss is cross-entropy, or
+        the squared error where waves are fitted; zoos of waves have no accuracies.
+        """
+        return tuple(name for name, _ in store.Extent.of(self.manifest).metrics)
+
+    def metric(self, name: str) -> zarr.Array:
+        """Return a metric, lazily: float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
+
+        Raises:
+            ZooError: this zoo has no metric of that name.
+        """
+        if name not in self.metrics:
+            raise ZooError(f"{self.name}: {unknown_name('metric', name, self.metrics)}")
+        return self._array(name)
 
     @cached_property
     def revision(self) -> str:
@@ -181,10 +198,10 @@ class Zoo:
         Raises:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
-        from zoo_gen.architectures import build_module
+        from zoo_gen.modules import build_module
 
-        activation = self.models["activation"][self._row(model)].as_py()
-        module = build_module(self.manifest.architecture, activation=activation)
+        row = self.models.slice(self._row(model), 1).to_pylist()[0]
+        module = build_module(self.manifest.layers, activation=row.get("activation"), dropout=row["dropout"])
         module.load_state_dict(self.state_dict(model, epoch))
         return module.eval()
 
@@ -240,19 +257,19 @@ class ZooView:
     @cached_property
     def weights(self) -> np.ndarray:
         """The weights, float32 (model, checkpoint, parameter)."""
-        return self._read("weights")
+        return self._read(self.zoo.weights)
 
     def metric(self, name: str) -> np.ndarray:
         """Return a metric, float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
 
+        `generalization_gap` is train_accuracy - test_accuracy.
+
         Raises:
-            ZooError: there is no metric of that name.
+            ZooError: the zoo has no metric of that name.
         """
-        if name not in METRICS:
-            raise ZooError(unknown_name("metric", name, METRICS))
         if name == "generalization_gap":
-            return self._read("train_accuracy") - self._read("test_accuracy")
-        return self._read(name)
+            return self.metric("train_accuracy") - self.metric("test_accuracy")
+        return self._read(self.zoo.metric(name))
 
     def hyperparameter(self, name: str) -> np.ndarray:
         """Return a hyper-parameter of each model (model,).
@@ -264,9 +281,8 @@ class ZooView:
             raise ZooError(unknown_name("column", name, self.zoo.models.column_names))
         return self.zoo.models[name].to_numpy(zero_copy_only=False)[self.rows]
 
-    def _read(self, name: str) -> np.ndarray:
+    def _read(self, array: zarr.Array) -> np.ndarray:
         """Read shard by shard: a slab and a choice in memory are several times faster than a choice of chunks."""
-        array = getattr(self.zoo, name)
         found = np.empty((len(self.models), len(self.checkpoints), *array.shape[2:]), dtype=np.float32)
         shards = self.models // self.zoo.attributes["models_per_shard"]
         for shard in np.unique(shards):

@@ -27,7 +27,7 @@ def test_plan_says_what_it_costs_and_writes_nothing(tmp_path, tiny_manifest, mon
     before = files_of(tmp_path)
     found = invoke("plan", tiny_manifest)
     assert found.exit_code == 0
-    for line in ("models       40 in 4 shards of 12", "steps        640 over all", "bytes        86,400", "files"):
+    for line in ("models       40 in 4 shards of 12", "steps        640 over all", "bytes        88,000", "files"):
         assert line in found.output
     assert files_of(tmp_path) == before
 

@@ -22,7 +22,7 @@ def manifest(axes: dict, **split) -> ZooManifest:
         {
             "name": "grid",
             "data": {"source": "tetris"},
-            "architecture": {"name": "mlp", "widths": [16, 4]},
+            "architecture": {"name": "mlp", "widths": [16, 3, 4]},
             "training": {"epochs": 1, "batch_size": 1} | {k: v for k, v in constants.items() if k not in names},
             "axes": axes,
             "split": split,

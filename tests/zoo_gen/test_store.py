@@ -11,6 +11,8 @@ from zoo_gen.errors import ZooError
 from zoo_gen.manifest import read_manifest
 from zoo_gen.store import Extent
 
+METRICS = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "running_loss", "running_accuracy"]
+
 
 def test_a_shard_is_one_file_an_array_and_one_parquet_part(tiny_zoo):
     extent = Extent.of(read_manifest(tiny_zoo / "manifest.toml"))
@@ -21,7 +23,7 @@ def test_a_shard_is_one_file_an_array_and_one_parquet_part(tiny_zoo):
     for shard in range(4):
         expected.add(f"models/part-{shard:05d}.parquet")
         expected |= {f"weights.zarr/weights/c/{shard}/0/0", f"weights.zarr/test_class_f1/c/{shard}/0/0"}
-        expected |= {f"weights.zarr/{name}/c/{shard}/0" for name in store.METRICS}
+        expected |= {f"weights.zarr/{name}/c/{shard}/0" for name in METRICS}
     expected |= {f"weights.zarr/{name}/zarr.json" for name in extent.arrays()}
     assert files == expected
 
@@ -50,7 +52,7 @@ def test_the_store_says_what_it_is(tiny_zoo):
     assert found["checkpoint_epochs"] == [0, 1, 2, 3, 4]
     assert found["device"] == "cpu"
     assert set(found["versions"]) == {"zoo-gen", "torch", "zarr", "numpy"}
-    assert found["layout"][1] == {
+    assert found["layout"]["parameters"][1] == {
         "name": "linear2.weight",
         "layer": "linear2",
         "role": "weight",
@@ -63,13 +65,14 @@ def test_the_store_says_what_it_is(tiny_zoo):
 def test_the_table_holds_split_hyperparameters_outcome_and_digest(tiny_zoo):
     table = pq.read_table(tiny_zoo / "models" / "part-00003.parquet")
     assert table.column_names == [
-        *["model_id", "seed", "activation", "initialization", "optimizer", "learning_rate", "momentum"],
-        *["weight_decay", "split", "status", *store.METRICS, "generalization_gap", "sha256"],
+        *["model_id", "seed", "activation", "initialization", "initialization_deviation", "initialization_scale"],
+        *["initial_bias", "optimizer", "learning_rate", "schedule", "momentum", "weight_decay", "l2", "dropout"],
+        *["batch_size", "train_fraction", "label_noise", "split", "status", *METRICS, "generalization_gap", "sha256"],
     ]
     assert table["model_id"].to_pylist() == [36, 37, 38, 39]
     assert set(table["status"].to_pylist()) == {"complete"}
     group = zarr.open_group(tiny_zoo / "weights.zarr", mode="r")
-    arrays = {name: group[name][36:40] for name in ("weights", "test_class_f1", *store.METRICS)}
+    arrays = {name: group[name][36:40] for name in ("weights", "test_class_f1", *METRICS)}
     for row in range(4):
         assert table["sha256"][row].as_py() == store.model_sha256(arrays, row)
         assert table["test_accuracy"][row].as_py() == arrays["test_accuracy"][row, -1]

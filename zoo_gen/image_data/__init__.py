@@ -9,6 +9,7 @@ from zoo_gen.image_data.digits import Digits
 from zoo_gen.image_data.huggingface import HuggingFace
 from zoo_gen.image_data.idx import Idx
 from zoo_gen.image_data.load import DataSource, load_image_data
+from zoo_gen.image_data.sine import Sine, Waves
 from zoo_gen.image_data.synthetic import Synthetic
 from zoo_gen.image_data.tetris import Tetris
 from zoo_gen.image_data.torchvision import Torchvision
@@ -19,8 +20,10 @@ __all__ = [
     "HuggingFace",
     "Idx",
     "ImageData",
+    "Sine",
     "Synthetic",
     "Tetris",
     "Torchvision",
+    "Waves",
     "load_image_data",
 ]

@@ -10,16 +10,22 @@ from typing import Annotated
 
 from pydantic import Field
 
-from zoo_gen.image_data import digits, huggingface, idx, synthetic, tetris, torchvision
+from zoo_gen.image_data import digits, huggingface, idx, sine, synthetic, tetris, torchvision
 from zoo_gen.image_data.arrays import ImageData
 
 Source = (
-    tetris.Tetris | digits.Digits | synthetic.Synthetic | idx.Idx | torchvision.Torchvision | huggingface.HuggingFace
+    tetris.Tetris
+    | digits.Digits
+    | synthetic.Synthetic
+    | idx.Idx
+    | torchvision.Torchvision
+    | huggingface.HuggingFace
+    | sine.Sine
 )
 DataSource = Annotated[Source, Field(discriminator="source")]
 
 
-def load_image_data(source: Source, *, data_root: Path | None = None) -> ImageData:
+def load_image_data(source: Source, *, data_root: Path | None = None) -> ImageData | sine.Waves:
     """Return the images that a manifest's [data] describes. The arrays are shared between callers: do not change them.
 
     Args:
@@ -41,7 +47,7 @@ def default_data_root() -> Path:
 
 
 @lru_cache(maxsize=2)
-def _load(source: Source, root: Path) -> ImageData:
+def _load(source: Source, root: Path) -> ImageData | sine.Waves:
     match source:
         case tetris.Tetris():
             return tetris.load(source)
@@ -55,3 +61,5 @@ def _load(source: Source, root: Path) -> ImageData:
             return torchvision.load(source, root)
         case huggingface.HuggingFace():
             return huggingface.load(source, root)
+        case sine.Sine():
+            return sine.load(source)

@@ -6,52 +6,98 @@ They are drawn on the host in float64 and rounded once, so that every kind of de
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from zoo_gen.hyperparameters import Initialization
 from zoo_gen.layout import Parameter, ParameterLayout
+from zoo_gen.modules import SINE_FREQUENCY
 from zoo_gen.population.random import Purpose, uniforms
 
-BIAS = 0.01  # every bias begins here (Schürholt et al., NeurIPS 2021, as in their public code)
+# A normal distribution cut at two deviations has this deviation; Keras divides by it.
+_CUT_DEVIATION = 0.87962566103423978
 
 
 def initial_weights(
-    layout: ParameterLayout, seeds: np.ndarray, schemes: Sequence[Initialization], *, dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
+    layout: ParameterLayout,
+    seeds: Tensor,
+    schemes: Sequence[Initialization],
+    *,
+    deviations: Tensor,
+    scales: Tensor,
+    biases: Tensor,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Return the weights (model, parameter) before training, on the CPU.
 
-    The schemes are those of `torch.nn.init` with their defaults: `uniform` U(0, 1), `normal` N(0, 1), `kaiming_*` for
-    ReLU by fan-in, `xavier_*` with gain 1. Models of one seed share their underlying draws, whatever their scheme.
+    Models of one seed share their underlying draws, whatever their scheme. The schemes are those of `torch.nn.init`
+    with their defaults: `uniform` U(0, 1), `normal` and `truncated_normal` (cut at two deviations) with the model's
+    own deviation, `kaiming_*` for ReLU by fan-in, `xavier_*` with gain 1, `orthogonal`; those of Keras, both cut
+    normals, `glorot_normal` and `he_normal`; and `siren` (Sitzmann et al., NeurIPS 2020, section 3.2).
+
+    Args:
+        layout: of the weights.
+        seeds: int64 (model,).
+        schemes: one a model.
+        deviations: of `normal` and `truncated_normal`, (model,).
+        scales: what the drawn weights are multiplied by, (model,).
+        biases: what every bias begins at, (model,).
+        dtype: of the result.
     """
-    draws = torch.from_numpy(uniforms(seeds, Purpose.WEIGHTS, 0, layout.size))
+    draws = uniforms(seeds, Purpose.WEIGHTS, 0, layout.size)
     weights = torch.empty_like(draws)
+    deviations, scales, biases = (values.to(torch.float64).unsqueeze(1) for values in (deviations, scales, biases))
     for scheme in sorted(set(schemes)):
         rows = torch.tensor([position for position, own in enumerate(schemes) if own == scheme])
         for parameter in layout.parameters:
             columns = slice(parameter.start, parameter.stop)
-            weights[rows, columns] = (
-                torch.full((len(rows), parameter.size), BIAS, dtype=torch.float64)
-                if parameter.role == "bias"
-                else _drawn(scheme, draws[rows, columns], parameter)
-            )
+            if parameter.role == "bias":
+                weights[rows, columns] = biases[rows].expand(-1, parameter.size)
+                continue
+            drawn = _drawn(scheme, draws[rows, columns], parameter, first=parameter.start == 0)
+            if scheme in ("normal", "truncated_normal"):
+                drawn = drawn * deviations[rows]
+            weights[rows, columns] = drawn * scales[rows]
     return weights.to(dtype)
 
 
-def _drawn(scheme: Initialization, uniform: torch.Tensor, parameter: Parameter) -> torch.Tensor:
+def _drawn(scheme: Initialization, uniform: Tensor, parameter: Parameter, *, first: bool) -> Tensor:
     """Turn uniform numbers (model, element) into weights of one parameter (outputs, inputs, ...)."""
     receptive_field = math.prod(parameter.shape[2:])
     fan_in, fan_out = parameter.shape[1] * receptive_field, parameter.shape[0] * receptive_field
-    deviation = {
-        "uniform": 1.0,
-        "normal": 1.0,
-        "kaiming_uniform": math.sqrt(2.0 / fan_in),
-        "kaiming_normal": math.sqrt(2.0 / fan_in),
-        "xavier_uniform": math.sqrt(2.0 / (fan_in + fan_out)),
-        "xavier_normal": math.sqrt(2.0 / (fan_in + fan_out)),
-    }[scheme]
     if scheme == "uniform":
         return uniform
+    if scheme == "normal":
+        return torch.special.ndtri(uniform)
+    if scheme == "truncated_normal":
+        return _cut_normal(uniform)
+    if scheme == "orthogonal":
+        return _orthogonal(torch.special.ndtri(uniform).view(-1, parameter.shape[0], fan_in))
+    if scheme == "glorot_normal":
+        return _cut_normal(uniform) * (math.sqrt(2.0 / (fan_in + fan_out)) / _CUT_DEVIATION)
+    if scheme == "he_normal":
+        return _cut_normal(uniform) * (math.sqrt(2.0 / fan_in) / _CUT_DEVIATION)
+    if scheme == "siren":
+        bound = 1.0 / fan_in if first else math.sqrt(6.0 / fan_in) / SINE_FREQUENCY
+        return (2.0 * uniform - 1.0) * bound
+    deviation = math.sqrt(2.0 / fan_in) if scheme.startswith("kaiming") else math.sqrt(2.0 / (fan_in + fan_out))
     if scheme.endswith("normal"):
         return torch.special.ndtri(uniform) * deviation
     return (2.0 * uniform - 1.0) * (math.sqrt(3.0) * deviation)
+
+
+def _cut_normal(uniform: Tensor) -> Tensor:
+    """Return normal numbers of deviation 1, cut at two deviations, by the inverse of their distribution."""
+    low = torch.special.ndtr(torch.tensor(-2.0, dtype=uniform.dtype))
+    return torch.special.ndtri(low + uniform * (1.0 - 2.0 * low))
+
+
+def _orthogonal(normal: Tensor) -> Tensor:
+    """Return matrices with orthonormal rows or columns, whichever are fewer, (model, outputs x inputs).
+
+    As `torch.nn.init.orthogonal_`: the Q of a normal matrix, its columns' signs those of R's diagonal.
+    """
+    tall = normal.shape[1] >= normal.shape[2]
+    q, r = torch.linalg.qr(normal if tall else normal.transpose(1, 2))
+    q = q * r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)
+    return (q if tall else q.transpose(1, 2)).reshape(len(normal), -1)

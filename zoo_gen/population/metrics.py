@@ -1,7 +1,6 @@
 """Loss, accuracy and per-class F1 of every model of a population, in evaluation mode."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -9,35 +8,50 @@ from torch.nn import functional
 
 IMAGES_AT_ONCE = 1024  # bounds the memory of an evaluation
 
-
-@dataclass(frozen=True)
-class Metrics:
-    """Metrics on one part of the images."""
-
-    loss: Tensor  # (model,) mean cross-entropy
-    accuracy: Tensor  # (model,) share of images whose largest logit is the label's
-    class_f1: Tensor  # (model, class) 2 TP / (2 TP + FP + FN), 0 where a class neither occurs nor is predicted
-
-    def reordered(self, places: Tensor) -> "Metrics":
-        """Return the same metrics with the models picked by `places` (model,)."""
-        return Metrics(self.loss[places], self.accuracy[places], self.class_f1[places])
+# (outputs (model, output, image), targets (model or 1, image)) of some images
+Outputs = Iterable[tuple[Tensor, Tensor]]
 
 
-@torch.no_grad()
-def evaluate(logits_of: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, *, n_classes: int) -> Metrics:
-    """Measure models whose `logits_of(images)` is (model, class, image) on images (image, channel, height, width)."""
-    # Equal pieces, so that none holds a single image: its product would take another path and round differently.
-    pieces = -(-len(labels) // IMAGES_AT_ONCE)
+def pieces(n_images: int) -> list[slice]:
+    """Cut images into equal pieces, so that none holds a single one: its product would round differently."""
+    n_pieces = -(-n_images // IMAGES_AT_ONCE)
+    size = -(-n_images // n_pieces)
+    return [slice(start, min(start + size, n_images)) for start in range(0, n_images, size)]
+
+
+def predicted(logits: Tensor) -> Tensor:
+    """Return the class of the largest logit, the first of equals: (model, class, image) -> (model, image)."""
+    # Over the last axis argmax is several times faster, the copy included.
+    return logits.transpose(1, 2).contiguous().argmax(dim=2)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each image: (model, class, image), (model, image) -> (model, image)."""
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the squared error of each point: (model, 1, point), (model, point) -> (model, point)."""
+    return (outputs.squeeze(1) - targets).square()
+
+
+def classification(outputs: Outputs, *, n_classes: int) -> dict[str, Tensor]:
+    """Measure classifiers on images.
+
+    Returns:
+        loss: (model,) mean cross-entropy.
+        accuracy: (model,) share of images whose largest logit is the label's.
+        class_f1: (model, class) 2 TP / (2 TP + FP + FN), 0 where a class neither occurs nor is predicted.
+    """
     loss: Tensor | float = 0.0
     confusion: Tensor | int = 0
-    for some_images, some_labels in zip(images.chunk(pieces), labels.chunk(pieces), strict=True):
-        logits = logits_of(some_images)  # (model, class, image)
+    n_images = 0
+    for logits, labels in outputs:
         n_models = len(logits)
-        repeated = some_labels.expand(n_models, -1)
-        loss = loss + functional.cross_entropy(logits, repeated, reduction="none").sum(dim=1)
-        # Over the last axis argmax is several times faster, the copy included.
-        predictions = logits.transpose(1, 2).contiguous().argmax(dim=2)  # (model, image)
-        cells = repeated * n_classes + predictions
+        repeated = labels.expand(n_models, -1)
+        n_images += repeated.shape[1]
+        loss = loss + cross_entropy(logits, repeated).sum(dim=1)
+        cells = repeated * n_classes + predicted(logits)
         cells = cells + torch.arange(n_models, device=cells.device).unsqueeze(1) * n_classes**2
         counts = torch.bincount(cells.flatten(), minlength=n_models * n_classes**2)
         confusion = confusion + counts.view(n_models, n_classes, n_classes)  # (model, label, prediction)
@@ -45,8 +59,26 @@ def evaluate(logits_of: Callable[[Tensor], Tensor], images: Tensor, labels: Tens
     assert isinstance(confusion, Tensor)
     right = confusion.diagonal(dim1=1, dim2=2).to(loss.dtype)  # (model, class)
     labelled_or_predicted = (confusion.sum(dim=2) + confusion.sum(dim=1)).to(loss.dtype)
-    return Metrics(
-        loss=loss / len(labels),
-        accuracy=right.sum(dim=1) / len(labels),
-        class_f1=2 * right / labelled_or_predicted.clamp(min=1),
-    )
+    return {
+        "loss": loss / n_images,
+        "accuracy": right.sum(dim=1) / n_images,
+        "class_f1": 2 * right / labelled_or_predicted.clamp(min=1),
+    }
+
+
+def regression(outputs: Outputs) -> dict[str, Tensor]:
+    """Return the mean squared error (model,) of models with one output, as {"loss": ...}."""
+    loss: Tensor | float = 0.0
+    n_points = 0
+    for values, targets in outputs:
+        loss = loss + squared_error(values, targets).sum(dim=1)
+        n_points += values.shape[2]
+    assert isinstance(loss, Tensor)
+    return {"loss": loss / n_points}
+
+
+def without_gradient(outputs_of: Callable[[slice], Tensor], targets: Tensor, n_images: int) -> Outputs:
+    """Yield outputs and targets (model or 1, image) piece by piece."""
+    for images in pieces(n_images):
+        with torch.no_grad():
+            yield outputs_of(images), targets[:, images]

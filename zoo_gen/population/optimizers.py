@@ -1,7 +1,7 @@
-"""SGD with momentum and Adam for many models at once, with hyper-parameters of its own for each model.
+"""The optimisers of `torch.optim` for many models at once, with hyper-parameters of its own for each model.
 
-Each computes what `torch.optim.SGD` and `torch.optim.Adam` compute for one model: weight decay is added to the
-gradient (L2), Adam's moments are corrected for their bias, and epsilon stands outside the root.
+Each computes what its namesake in torch computes for one model. `weight_decay` is added to the gradient, except in
+AdamW, which shrinks the weights instead.
 """
 
 from typing import Protocol
@@ -9,51 +9,86 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # the defaults of torch.optim.Adam
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # the defaults of torch.optim.Adam and AdamW
+SMOOTHING = 0.99  # the default of torch.optim.RMSprop
 
 
 class Optimizer(Protocol):
     """Updates weights in place from their gradient."""
 
-    def step(self, weights: Tensor, gradient: Tensor) -> None:
-        """Take one step; both are (model, parameter)."""
+    def step(self, weights: Tensor, gradient: Tensor, learning_rate: Tensor) -> None:
+        """Take one step; weights and gradient are (model, parameter), the learning rate is (model, 1)."""
 
 
 class SGD:
     """Stochastic gradient descent with momentum, no dampening."""
 
-    def __init__(self, like: Tensor, *, learning_rate: Tensor, momentum: Tensor, weight_decay: Tensor) -> None:
-        self.learning_rate = learning_rate  # (model, 1)
+    def __init__(self, like: Tensor, *, momentum: Tensor, weight_decay: Tensor) -> None:
         self.momentum = momentum if bool(momentum.any()) else None  # (model, 1)
         self.weight_decay = weight_decay if bool(weight_decay.any()) else None  # (model, 1)
         self.velocity = torch.zeros_like(like)  # (model, parameter)
 
-    def step(self, weights: Tensor, gradient: Tensor) -> None:
-        """Take one step; both are (model, parameter)."""
-        if self.weight_decay is not None:
-            gradient = torch.addcmul(gradient, self.weight_decay, weights)
+    def step(self, weights: Tensor, gradient: Tensor, learning_rate: Tensor) -> None:
+        """Take one step; weights and gradient are (model, parameter), the learning rate is (model, 1)."""
+        gradient = _decayed(gradient, weights, self.weight_decay)
         if self.momentum is not None:
             gradient = self.velocity.mul_(self.momentum).add_(gradient)
-        weights.addcmul_(self.learning_rate, gradient, value=-1)
+        weights.addcmul_(learning_rate, gradient, value=-1)
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2015)."""
+    """Adam (Kingma and Ba, 2015); `decoupled` makes it AdamW (Loshchilov and Hutter, 2019)."""
 
-    def __init__(self, like: Tensor, *, learning_rate: Tensor, weight_decay: Tensor) -> None:
-        self.learning_rate = learning_rate  # (model, 1)
+    def __init__(self, like: Tensor, *, weight_decay: Tensor, decoupled: bool = False) -> None:
         self.weight_decay = weight_decay if bool(weight_decay.any()) else None  # (model, 1)
+        self.decoupled = decoupled
         self.mean = torch.zeros_like(like)  # (model, parameter)
         self.square = torch.zeros_like(like)  # (model, parameter)
         self.steps = 0
 
-    def step(self, weights: Tensor, gradient: Tensor) -> None:
-        """Take one step; both are (model, parameter)."""
+    def step(self, weights: Tensor, gradient: Tensor, learning_rate: Tensor) -> None:
+        """Take one step; weights and gradient are (model, parameter), the learning rate is (model, 1)."""
         self.steps += 1
-        if self.weight_decay is not None:
-            gradient = torch.addcmul(gradient, self.weight_decay, weights)
+        if not self.decoupled:
+            gradient = _decayed(gradient, weights, self.weight_decay)
+        elif self.weight_decay is not None:
+            weights.mul_(1 - learning_rate * self.weight_decay)
         self.mean.lerp_(gradient, 1 - BETA1)
         self.square.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         root = self.square.sqrt().div_((1 - BETA2**self.steps) ** 0.5).add_(EPSILON)
-        rate = self.learning_rate / (1 - BETA1**self.steps)
+        rate = learning_rate / (1 - BETA1**self.steps)
         weights.addcdiv_(self.mean * rate, root, value=-1)
+
+
+class RMSprop:
+    """RMSprop (Tieleman and Hinton, 2012), not centred, without momentum."""
+
+    def __init__(self, like: Tensor, *, weight_decay: Tensor) -> None:
+        self.weight_decay = weight_decay if bool(weight_decay.any()) else None  # (model, 1)
+        self.square = torch.zeros_like(like)  # (model, parameter)
+
+    def step(self, weights: Tensor, gradient: Tensor, learning_rate: Tensor) -> None:
+        """Take one step; weights and gradient are (model, parameter), the learning rate is (model, 1)."""
+        gradient = _decayed(gradient, weights, self.weight_decay)
+        self.square.mul_(SMOOTHING).addcmul_(gradient, gradient, value=1 - SMOOTHING)
+        weights.addcdiv_(gradient * learning_rate, self.square.sqrt().add_(EPSILON), value=-1)
+
+
+def make_optimizer(name: str, like: Tensor, *, momentum: Tensor, weight_decay: Tensor) -> Optimizer:
+    """Return the optimiser of a name for neighbouring models.
+
+    Args:
+        name: one of `hyperparameters.Optimizer`; "sgd" and "momentum" differ only in the momentum their models have.
+        like: their weights (model, parameter).
+        momentum: (model, 1).
+        weight_decay: (model, 1).
+    """
+    if name == "rmsprop":
+        return RMSprop(like, weight_decay=weight_decay)
+    if name in ("adam", "adamw"):
+        return Adam(like, weight_decay=weight_decay, decoupled=name == "adamw")
+    return SGD(like, momentum=momentum, weight_decay=weight_decay)
+
+
+def _decayed(gradient: Tensor, weights: Tensor, weight_decay: Tensor | None) -> Tensor:
+    return gradient if weight_decay is None else torch.addcmul(gradient, weight_decay, weights)

@@ -1,15 +1,15 @@
 """Random numbers from counters: every draw is a pure function of (model seed, purpose, step, position).
 
 No generator is advanced and nothing depends on what was drawn before, so a model draws the same numbers alone, in any
-population, in any order of shards and after any interruption. The generator is SplitMix64 (Steele, Lea and Flood,
-"Fast splittable pseudorandom number generators", OOPSLA 2014), whose n-th output needs no other.
+population, on any device, in any order of shards and after any interruption. The generator is SplitMix64 (Steele, Lea
+and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), whose n-th output needs no other. Its words
+are held as int64, whose sums and products wrap as those of unsigned words do.
 """
 
 from enum import IntEnum
 
-import numpy as np
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+import torch
+from torch import Tensor
 
 
 class Purpose(IntEnum):
@@ -17,40 +17,86 @@ class Purpose(IntEnum):
 
     WEIGHTS = 1
     DATA_ORDER = 2
+    DROPOUT = 3
+    LABEL_NOISE = 4
 
 
-def _mix(state: np.ndarray) -> np.ndarray:
-    """Return SplitMix64's output for each state (any shape, uint64)."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+def _signed(word: int) -> int:
+    return word - 2**64 if word >= 2**63 else word
 
 
-def random_bits(seeds: np.ndarray, purpose: Purpose, step: int, count: int) -> np.ndarray:
-    """Return `count` random 64-bit words for each seed, uint64 (model, count).
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
-    The key of a stream is mix(mix(seed + g) + purpose * g) + step * g) mixed once more, g the golden-ratio increment;
-    the words are then SplitMix64's outputs from that key on.
+
+def random_bits(seeds: Tensor, purpose: Purpose, step: int, count: int, *, start: int = 0) -> Tensor:
+    """Return `count` random 64-bit words for each seed, from position `start` of its stream on, int64 (model, count).
+
+    The key of a stream is mix(mix(mix(seed + g) + purpose * g) + step * g), g the golden-ratio increment and mix
+    SplitMix64's output function; the words are SplitMix64's outputs from that key on.
+
+    Args:
+        seeds: int64 (model,).
+        purpose: what for.
+        step: the epoch or step.
+        count: words a seed.
+        start: the position of the first word.
     """
-    key = _mix(seeds.astype(np.uint64) + _GOLDEN)
-    key = _mix(key + np.array([purpose], np.uint64) * _GOLDEN)
-    key = _mix(key + np.array([step], np.uint64) * _GOLDEN)
-    return _mix(key[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN)
+    key = _mix(seeds + _GOLDEN)
+    key = _mix(key + _signed(int(purpose) * _GOLDEN % 2**64))
+    key = _mix(key + _signed(step * _GOLDEN % 2**64))
+    positions = torch.arange(start + 1, start + count + 1, device=seeds.device) * _GOLDEN
+    return _mix(key.unsqueeze(1) + positions)
 
 
-def uniforms(seeds: np.ndarray, purpose: Purpose, step: int, count: int) -> np.ndarray:
+def uniforms(seeds: Tensor, purpose: Purpose, step: int, count: int) -> Tensor:
     """Return uniform numbers inside (0, 1), never 0 or 1, float64 (model, count)."""
-    return ((random_bits(seeds, purpose, step, count) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    bits = _shifted(random_bits(seeds, purpose, step, count), 12)
+    return bits.to(torch.float64).add_(0.5).mul_(2.0**-52)
 
 
-def data_order(seeds: np.ndarray, epoch: int, n_images: int) -> np.ndarray:
+def data_order(seeds: Tensor, epoch: int, n_images: int) -> Tensor:
     """Return the order in which each model sees the training images in an epoch (from 1 on), int64 (model, image).
 
     Each image gets a random word whose lowest bits are replaced by the image's number; sorted, they are a random
     permutation. Sorting whole words is several times faster than an argsort.
     """
-    width = np.uint64(max(n_images - 1, 1).bit_length())
-    words = random_bits(seeds, Purpose.DATA_ORDER, epoch, n_images)
-    words = (words >> width << width) | np.arange(n_images, dtype=np.uint64)
-    words.sort(axis=1)
-    return (words & ((np.uint64(1) << width) - np.uint64(1))).astype(np.int64)
+    width = max(n_images - 1, 1).bit_length()
+    words = _shifted(random_bits(seeds, Purpose.DATA_ORDER, epoch, n_images), 1)
+    words = (words >> width << width) | torch.arange(n_images, device=seeds.device)
+    if words.is_cuda:
+        words = words.sort(dim=1).values
+    else:
+        words.numpy().sort(axis=1)  # in place, and several times faster than torch's sort on a CPU
+    return words & ((1 << width) - 1)
+
+
+def kept_by_dropout(seeds: Tensor, rates: Tensor, step: int, count: int, *, start: int) -> Tensor:
+    """Return which hidden values survive dropout in a step, bool (model, count).
+
+    A word serves four values, 16 bits each, so a rate is kept to a multiple of 1/65536. Values are numbered through
+    all dropout layers of a step; `start` is the number of the first one and must be a multiple of four.
+    """
+    words = random_bits(seeds, Purpose.DROPOUT, step, -(-count // 4), start=start // 4)
+    lanes = words.view(torch.int16)[:, :count]
+    thresholds = (rates * 65536).round() - 32768
+    return lanes >= thresholds.to(torch.int16).unsqueeze(1)
+
+
+def noisy_labels(seeds: Tensor, noise: Tensor, labels: Tensor, *, n_classes: int) -> Tensor:
+    """Return each model's own labels, int64 (model, image): with probability `noise` (model,) another class's."""
+    replaced = uniforms(seeds, Purpose.LABEL_NOISE, 0, len(labels)) < noise.unsqueeze(1)
+    distance = 1 + (uniforms(seeds, Purpose.LABEL_NOISE, 1, len(labels)) * (n_classes - 1)).long()
+    return torch.where(replaced, (labels + distance) % n_classes, labels)
+
+
+def _mix(state: Tensor) -> Tensor:
+    """Return SplitMix64's output for each state (any shape)."""
+    state = (state ^ _shifted(state, 30)) * _FIRST
+    state = (state ^ _shifted(state, 27)) * _SECOND
+    return state ^ _shifted(state, 31)
+
+
+def _shifted(words: Tensor, bits: int) -> Tensor:
+    """Shift right as if the words had no sign."""
+    return (words >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,180 +1,103 @@
-"""Training one shard: its models start together, step together and are measured together.
+"""Training one shard: its models, grouped into populations that can share a computation, and what they leave."""
 
-Inside, models that share an optimiser and an activation lie next to each other, so that each runs once over a slice;
-what comes out is in the order of the table that went in.
-"""
-
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from zoo_gen.architectures import Architecture, layers, parameter_layout
-from zoo_gen.image_data import ImageData
-from zoo_gen.population.initialization import initial_weights
-from zoo_gen.population.layers import forward
-from zoo_gen.population.metrics import Metrics, evaluate
-from zoo_gen.population.optimizers import SGD, Adam, Optimizer
-from zoo_gen.population.random import data_order
+from zoo_gen.architectures import Architecture, layers
+from zoo_gen.image_data import ImageData, Waves
+from zoo_gen.layers import Convolution, Layer, Shape, output_shape, parameter_layout
+from zoo_gen.population.population import KINDS, Population, Regime
+from zoo_gen.population.tasks import Classification, CurveFitting, Task
+
+# A CPU's cache holds the images of so many models in a grouped convolution (measured: 16 and more are slower).
+CONVOLUTIONS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What training a shard leaves: weights and metrics of every model at every checkpoint, on the host."""
+    """What training a shard leaves, on the host."""
 
-    weights: np.ndarray  # (model, checkpoint, parameter)
-    train_loss: np.ndarray  # (model, checkpoint)
-    train_accuracy: np.ndarray  # (model, checkpoint)
-    test_loss: np.ndarray  # (model, checkpoint)
-    test_accuracy: np.ndarray  # (model, checkpoint)
-    test_class_f1: np.ndarray  # (model, checkpoint, class)
+    arrays: dict[str, np.ndarray]  # name -> float32 (model, checkpoint, ...); see `store.Extent.arrays`
     diverged: np.ndarray  # bool (model,)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that the store keeps, name -> (model, checkpoint, ...)."""
-        return {name: array for name, array in vars(self).items() if name != "diverged"}
-
-
-class Population:
-    """Models of one architecture that share images and batch size, trained as one.
-
-    Args:
-        architecture: of every model.
-        data: the images.
-        models: a table with a row a model and the hyper-parameters as columns.
-        batch_size: images a step; the last step of an epoch takes the rest.
-        dtype: of weights and arithmetic.
-        device: where they live.
-        weights: initial weights (model, parameter); drawn from the models' seeds if not given.
-    """
-
-    def __init__(
-        self,
-        architecture: Architecture,
-        data: ImageData,
-        models: pa.Table,
-        *,
-        batch_size: int,
-        dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
-        weights: Tensor | None = None,
-    ) -> None:
-        columns = {name: models[name].to_pylist() for name in models.column_names}
-        kinds = list(zip(columns["optimizer"], columns["activation"], strict=True))
-        order = sorted(range(len(kinds)), key=kinds.__getitem__)  # stable: equal kinds keep their order
-        self._places = torch.tensor(np.argsort(order), device=device)  # where each model of the table lies inside
-        kinds = [kinds[model] for model in order]
-        columns = {name: [values[model] for model in order] for name, values in columns.items()}
-        self.seeds = np.array(columns["seed"], dtype=np.int64)
-        self.batch_size = batch_size
-        self._layers = layers(architecture)
-        self._activations = [(kind[1], models) for kind, models in _runs(kinds)]
-        self._train_images, self._train_labels = data.tensors("train", dtype=dtype, device=device)
-        self._test_images, self._test_labels = data.tensors("test", dtype=dtype, device=device)
-        self._n_classes = data.n_classes
-
-        layout = parameter_layout(architecture)
-        if weights is None:
-            start = initial_weights(layout, self.seeds, columns["initialization"], dtype=dtype)
-        else:
-            start = weights[order].to(dtype)
-        self._weights = start.to(device).contiguous()  # (model, parameter), in the inner order
-        # Each parameter is a leaf of the gradient's graph and a view of the flat weights that the optimiser updates.
-        self._parameters = {
-            p.name: self._weights[:, p.start : p.stop].view(-1, *p.shape).detach().requires_grad_()
-            for p in layout.parameters
-        }
-
-        def column(name: str, rows: slice) -> Tensor:
-            return torch.tensor(columns[name][rows], dtype=dtype, device=device).unsqueeze(1)
-
-        self._optimizers: list[tuple[slice, Optimizer]] = []
-        for name, rows in _runs([kind[0] for kind in kinds]):
-            like, rate, decay = self._weights[rows], column("learning_rate", rows), column("weight_decay", rows)
-            optimizer: Optimizer
-            if name == "adam":
-                optimizer = Adam(like, learning_rate=rate, weight_decay=decay)
-            else:
-                optimizer = SGD(like, learning_rate=rate, momentum=column("momentum", rows), weight_decay=decay)
-            self._optimizers.append((rows, optimizer))
-
-    @property
-    def weights(self) -> Tensor:
-        """A copy of the weights now (model, parameter), in the order of the table."""
-        return self._weights[self._places]
-
-    def train_epoch(self, epoch: int) -> None:
-        """Show every model all training images once, each in its own order for that epoch (from 1 on)."""
-        for images in self.batches(epoch):
-            self.step(images)
-
-    def batches(self, epoch: int) -> Iterator[Tensor]:
-        """Yield the numbers of the training images of each step of an epoch (model, image), in the inner order."""
-        order = torch.from_numpy(data_order(self.seeds, epoch, len(self._train_labels)))
-        yield from order.to(self._train_labels.device).split(self.batch_size, dim=1)
-
-    def step(self, images: Tensor) -> None:
-        """Take one step of every model on the training images with these numbers (model, image)."""
-        inputs = self._train_images.index_select(0, images.flatten()).unflatten(0, images.shape)
-        labels = self._train_labels[images]
-        logits = forward(self._layers, self._parameters, self._activations, inputs)
-        # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
-        loss = functional.cross_entropy(logits, labels, reduction="sum") / images.shape[1]
-        gradients = torch.autograd.grad(loss, list(self._parameters.values()))
-        gradient = torch.cat([part.flatten(1) for part in gradients], dim=1)
-        with torch.no_grad():
-            for models, optimizer in self._optimizers:
-                optimizer.step(self._weights[models], gradient[models])
-
-    def evaluate(self) -> tuple[Metrics, Metrics]:
-        """Measure every model in evaluation mode on all training and on all test images, in the order of the table."""
-        train = evaluate(self._logits, self._train_images, self._train_labels, n_classes=self._n_classes)
-        test = evaluate(self._logits, self._test_images, self._test_labels, n_classes=self._n_classes)
-        return train.reordered(self._places), test.reordered(self._places)
-
-    def _logits(self, images: Tensor) -> Tensor:
-        shared = images.expand(len(self._weights), *images.shape)
-        return forward(self._layers, self._parameters, self._activations, shared)
 
 
 def train(
     architecture: Architecture,
-    data: ImageData,
+    data: ImageData | Waves,
     models: pa.Table,
+    regime: Regime,
     *,
-    epochs: int,
-    batch_size: int,
     checkpoint_epochs: Sequence[int],
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
     weights: Tensor | None = None,
 ) -> Trajectories:
-    """Train all models of the table together and keep weights and metrics at the given epochs (0 is before training).
+    """Train all models of the table and keep weights and metrics at the given epochs (0 is before training).
 
     A model whose weights or training loss stop being finite is diverged: all it has is NaN from the first such
-    checkpoint on, and the others go on unharmed. Arguments are those of `Population`.
+    checkpoint on, and the others go on unharmed.
+
+    Args:
+        architecture: of every model.
+        data: the images, or the points of the waves.
+        models: a row a model, with its hyper-parameters as columns.
+        regime: what is the same for all of them.
+        checkpoint_epochs: what is kept, rising.
+        weights: initial weights (model, parameter); drawn from the models' seeds if not given.
     """
-    population = Population(
-        architecture, data, models, batch_size=batch_size, dtype=dtype, device=device, weights=weights
-    )
-    kept: list[dict[str, np.ndarray]] = []
     diverged = np.zeros(len(models), dtype=bool)
-    for epoch in range(epochs + 1):
-        if epoch > 0:
-            population.train_epoch(epoch)
-        if epoch in checkpoint_epochs:
-            state = _state(population)
-            diverged |= ~(np.isfinite(state["weights"]).all(axis=1) & np.isfinite(state["train_loss"]))
-            for values in state.values():
-                values[diverged] = np.nan
-            kept.append(state)
-    return Trajectories(diverged=diverged, **{name: np.stack([s[name] for s in kept], axis=1) for name in kept[0]})
+    arrays: dict[str, np.ndarray] = {}
+    has_validation = isinstance(data, ImageData) and len(data.validation_labels) > 0
+    parts = ("train", "validation", "test") if has_validation else ("train", "test")
+    for rows, population in populations(architecture, data, models, regime, weights=weights):
+        kept = 0
+        lost = np.zeros(len(rows), dtype=bool)
+        for epoch in range(regime.epochs + 1):
+            if epoch > 0:
+                population.train_epoch(epoch)
+            if epoch not in checkpoint_epochs:
+                continue
+            state = _state(population, parts)
+            lost |= ~(np.isfinite(state["weights"]).all(axis=1) & np.isfinite(state["train_loss"]))
+            for name, values in state.items():
+                values[lost] = np.nan
+                shape = (len(models), len(checkpoint_epochs), *values.shape[1:])
+                arrays.setdefault(name, np.empty(shape, dtype=values.dtype))[rows, kept] = values
+            kept += 1
+        diverged[rows] = lost
+    return Trajectories(arrays, diverged)
+
+
+def populations(
+    architecture: Architecture,
+    data: ImageData | Waves,
+    models: pa.Table,
+    regime: Regime,
+    *,
+    weights: Tensor | None = None,
+) -> Iterator[tuple[np.ndarray, Population]]:
+    """Yield the populations that the models of a table are trained in, each with the rows (model,) of its models.
+
+    What the models of one must share is the batch size and the number of training images. Arguments are those of
+    `train`.
+    """
+    input_shape: Shape = data.train_images.shape[1:] if isinstance(data, ImageData) else (1,)
+    n_outputs = data.n_classes if isinstance(data, ImageData) else 1
+    sequence = layers(architecture, input_shape, n_outputs)
+    layout = parameter_layout(sequence, input_shape)
+    n_train = len(data.train_labels) if isinstance(data, ImageData) else len(data.train_points)
+    for rows, n_used in _groups(sequence, input_shape, models, n_train=n_train, device=regime.device):
+        own = None if weights is None else weights[torch.from_numpy(rows)]
+
+        def make_task(some: pa.Table, n_used: int = n_used) -> Task:
+            return _task(data, some, regime, n_train=n_used)
+
+        yield rows, Population(sequence, layout, models.take(rows), regime, make_task=make_task, weights=own)
 
 
 @contextmanager
@@ -188,25 +111,71 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _state(population: Population) -> dict[str, np.ndarray]:
+def _groups(
+    sequence: Sequence[Layer], input_shape: Shape, models: pa.Table, *, n_train: int, device: str
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the rows (model,) of each population and the number of training images that its models see."""
+    columns = models.to_pydict()
+    fractions = columns.get("train_fraction", [1.0] * len(models))
+    used = [max(1, round(fraction * n_train)) for fraction in fractions]
+    keys = list(zip(columns["batch_size"], used, strict=True))
+    kinds = [kind for kind in ("dropout", *KINDS) if kind in columns]
+    for key in sorted(set(keys)):
+        rows = [row for row in range(len(models)) if keys[row] == key]
+        # Models of one kind then fall into one population where there are several.
+        rows.sort(key=lambda row: tuple(str(columns[kind][row]) for kind in kinds))
+        size = models_at_once(sequence, input_shape, batch_size=key[0], device=device)
+        for start in range(0, len(rows), size):
+            yield np.array(rows[start : start + size]), key[1]
+
+
+def models_at_once(sequence: Sequence[Layer], input_shape: Shape, *, batch_size: int, device: str) -> int:
+    """Return how many models a device trains at once: what a CPU's cache or half of a GPU's memory holds."""
+    if not device.startswith("cuda"):
+        has_convolution = any(isinstance(layer, Convolution) for layer in sequence)
+        return CONVOLUTIONS_AT_ONCE if has_convolution else 1024
+    hidden, shape = math.prod(input_shape), input_shape
+    for layer in sequence:
+        shape = output_shape(layer, shape)
+        # A convolution also keeps its patches, once as it reads them and once as their gradient.
+        patches = layer.inputs * layer.kernel**2 * math.prod(shape[1:]) if isinstance(layer, Convolution) else 0
+        hidden += math.prod(shape) + 2 * patches
+    bytes_per_model = 2 * 4 * max(batch_size, 1) * hidden
+    return max(1, torch.cuda.get_device_properties(device).total_memory // 2 // bytes_per_model)
+
+
+def _task(data: ImageData | Waves, models: pa.Table, regime: Regime, *, n_train: int) -> Task:
+    device, dtype = regime.device, regime.dtype
+
+    def numbers(name: str) -> Tensor:
+        return torch.tensor(models[name].to_pylist(), dtype=torch.float64, device=device)
+
+    if isinstance(data, Waves):
+        return CurveFitting(
+            data.train_points,
+            data.test_points,
+            amplitude=numbers("amplitude"),
+            frequency=numbers("frequency"),
+            dtype=dtype,
+            device=device,
+        )
+    return Classification(
+        data,
+        n_train=n_train,
+        n_evaluated=min(regime.n_evaluated or n_train, n_train),
+        seeds=torch.tensor(models["seed"].to_pylist(), device=device),
+        label_noise=numbers("label_noise"),
+        dtype=dtype,
+        device=device,
+    )
+
+
+def _state(population: Population, parts: Sequence[str]) -> dict[str, np.ndarray]:
     """Return what a checkpoint keeps, on the host."""
-    train_metrics, test_metrics = population.evaluate()
-    state = {
-        "weights": population.weights,
-        "train_loss": train_metrics.loss,
-        "train_accuracy": train_metrics.accuracy,
-        "test_loss": test_metrics.loss,
-        "test_accuracy": test_metrics.accuracy,
-        "test_class_f1": test_metrics.class_f1,
-    }
+    state = {"weights": population.weights}
+    for part in parts:
+        for name, values in population.evaluate(part).items():
+            if name != "class_f1" or part == "test":
+                state[f"{part}_{name}"] = values
+    state |= population.running()
     return {name: tensor.cpu().numpy() for name, tensor in state.items()}
-
-
-def _runs(keys: Sequence) -> list[tuple]:
-    """Return (key, slice) for each run of equal neighbours."""
-    runs, start = [], 0
-    for key, members in groupby(keys):
-        stop = start + sum(1 for _ in members)
-        runs.append((key, slice(start, stop)))
-        start = stop
-    return runs

@@ -3,37 +3,95 @@ import pytest
 import torch
 from scipy import stats
 
-from zoo_gen.architectures import MLP, parameter_layout
+from zoo_gen.architectures import MLP, SmallCNNGap, parameter_layout
 from zoo_gen.population.initialization import initial_weights
 
-ARCHITECTURE = MLP(name="mlp", widths=(40, 25, 10))
-LAYOUT = parameter_layout(ARCHITECTURE)
-TORCH = {
+MLP_LAYOUT = parameter_layout(MLP(name="mlp", widths=(40, 25, 10)), (1, 8, 5), 10)
+CNN_LAYOUT = parameter_layout(SmallCNNGap(name="small_cnn_gap"), (1, 28, 28), 10)
+
+
+def keras_normal(weight: torch.Tensor, *, fans: int) -> torch.Tensor:
+    """Keras' variance scaling: a normal cut at two deviations, whose deviation is then sqrt(1 / fans)."""
+    cut = stats.truncnorm(-2, 2)
+    uniform = torch.rand(weight.numel(), dtype=torch.float64).numpy()
+    values = cut.ppf(uniform) / cut.std() * fans**-0.5
+    return torch.from_numpy(values).view(weight.shape)
+
+
+def fan_in(weight: torch.Tensor) -> int:
+    return weight[0].numel()
+
+
+def fan_out(weight: torch.Tensor) -> int:
+    return weight[:, 0].numel()
+
+
+REFERENCE = {
     "uniform": torch.nn.init.uniform_,
     "normal": torch.nn.init.normal_,
+    "truncated_normal": torch.nn.init.trunc_normal_,
     "kaiming_uniform": lambda weight: torch.nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
     "kaiming_normal": lambda weight: torch.nn.init.kaiming_normal_(weight, nonlinearity="relu"),
     "xavier_uniform": torch.nn.init.xavier_uniform_,
     "xavier_normal": torch.nn.init.xavier_normal_,
+    "orthogonal": torch.nn.init.orthogonal_,
+    "glorot_normal": lambda weight: keras_normal(weight, fans=(fan_in(weight) + fan_out(weight)) / 2),
+    "he_normal": lambda weight: keras_normal(weight, fans=fan_in(weight) / 2),
 }
 
 
-@pytest.mark.parametrize("scheme", TORCH)
-@pytest.mark.parametrize("layer", ["linear1", "linear2"])
-def test_weights_are_distributed_as_torch_draws_them(scheme, layer):
-    ours = LAYOUT.split(initial_weights(LAYOUT, np.arange(50), [scheme] * 50).numpy())[f"{layer}.weight"]
+def draw(layout, seeds, schemes, *, deviation=1.0, scale=1.0, bias=0.01) -> dict[str, np.ndarray]:
+    like = torch.ones(len(schemes))
+    found = initial_weights(
+        layout, seeds, schemes, deviations=deviation * like, scales=scale * like, biases=bias * like
+    )
+    return layout.split(found.numpy())
+
+
+@pytest.mark.parametrize("scheme", REFERENCE)
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        (MLP_LAYOUT, "linear1.weight"),
+        (MLP_LAYOUT, "linear2.weight"),
+        (CNN_LAYOUT, "convolution1.weight"),
+        (CNN_LAYOUT, "convolution2.weight"),
+    ],
+)
+def test_weights_are_distributed_as_the_reference_draws_them(scheme, layout, name):
+    ours = draw(layout, torch.arange(50), [scheme] * 50)[name]
     torch.manual_seed(0)
-    theirs = torch.stack([TORCH[scheme](torch.empty(ours.shape[1:])) for _ in range(50)]).numpy()
-    assert stats.ks_2samp(ours.ravel(), theirs.ravel()).pvalue > 1e-3
+    reference = torch.stack([REFERENCE[scheme](torch.empty(ours.shape[1:])) for _ in range(50)])
+    assert stats.ks_2samp(ours.ravel(), reference.numpy().ravel()).pvalue > 1e-3
 
 
-def test_biases_begin_at_a_hundredth():
-    weights = LAYOUT.split(initial_weights(LAYOUT, np.arange(3), ["normal"] * 3).numpy())
-    assert (weights["linear1.bias"] == np.float32(0.01)).all()
+@pytest.mark.parametrize("name", ["linear1.weight", "linear2.weight"])
+def test_orthogonal_rows_are_orthonormal(name):
+    weight = draw(MLP_LAYOUT, torch.arange(4), ["orthogonal"] * 4, scale=3.0)[name] / 3
+    for rows in weight:
+        np.testing.assert_allclose(rows @ rows.T, np.eye(len(rows)), atol=1e-6)
+
+
+def test_siren_draws_within_its_bounds():
+    weights = draw(MLP_LAYOUT, torch.arange(50), ["siren"] * 50, bias=0.0)
+    assert stats.kstest(weights["linear1.weight"].ravel() * 40, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    bound = np.sqrt(6 / 25) / 30
+    assert stats.kstest(weights["linear2.weight"].ravel() / bound, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+
+
+def test_deviation_scale_and_bias_do_what_they_say():
+    seeds = torch.arange(3)
+    plain = draw(MLP_LAYOUT, seeds, ["normal", "truncated_normal", "xavier_normal"])
+    wide = draw(MLP_LAYOUT, seeds, ["normal", "truncated_normal", "xavier_normal"], deviation=0.5, scale=4.0, bias=0.25)
+    for name in ("linear1.weight", "linear2.weight"):
+        np.testing.assert_allclose(wide[name][:2], 2.0 * plain[name][:2], rtol=1e-6)
+        np.testing.assert_allclose(wide[name][2], 4.0 * plain[name][2], rtol=1e-6)
+    assert (plain["linear1.bias"] == np.float32(0.01)).all()
+    assert (wide["linear1.bias"] == np.float32(0.25)).all()
 
 
 def test_a_model_gets_its_weights_whatever_stands_beside_it():
-    alone = initial_weights(LAYOUT, np.array([5]), ["xavier_normal"])
-    among = initial_weights(LAYOUT, np.array([4, 5, 5]), ["uniform", "xavier_normal", "normal"])
-    assert torch.equal(alone[0], among[1])
-    assert not torch.equal(alone[0], among[2])
+    alone = draw(MLP_LAYOUT, torch.tensor([5]), ["xavier_normal"])["linear1.weight"]
+    among = draw(MLP_LAYOUT, torch.tensor([4, 5, 5]), ["uniform", "xavier_normal", "normal"])["linear1.weight"]
+    np.testing.assert_array_equal(alone[0], among[1])
+    assert (alone[0] != among[2]).any()

@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from zoo_gen.population.metrics import IMAGES_AT_ONCE, evaluate
+from zoo_gen.population.metrics import IMAGES_AT_ONCE, classification, pieces, without_gradient
 
 
 def test_metrics_equal_scikit_learns():
@@ -11,16 +12,23 @@ def test_metrics_equal_scikit_learns():
     logits = torch.randn(n_models, n_classes, n_images, dtype=torch.float64)
     logits[2, 0] += 12  # this model always answers 0, so that other classes are never predicted
     labels = torch.randint(0, n_classes, (n_images,))
-    images = torch.arange(n_images).view(-1, 1, 1, 1)
+    outputs = without_gradient(lambda images: logits[:, :, images], labels.unsqueeze(0), n_images)
 
-    found = evaluate(lambda some: logits[:, :, some.flatten()], images, labels, n_classes=n_classes)
+    found = classification(outputs, n_classes=n_classes)
 
     for model in range(n_models):
         predicted = logits[model].argmax(dim=0)
         probabilities = logits[model].softmax(dim=0).T.numpy()
-        assert found.accuracy[model].item() == accuracy_score(labels, predicted)
+        assert found["accuracy"][model].item() == accuracy_score(labels, predicted)
         np.testing.assert_allclose(
-            found.loss[model], log_loss(labels, probabilities, labels=range(n_classes)), rtol=1e-9
+            found["loss"][model], log_loss(labels, probabilities, labels=range(n_classes)), rtol=1e-9
         )
         expected = f1_score(labels, predicted, average=None, labels=range(n_classes), zero_division=0.0)
-        np.testing.assert_allclose(found.class_f1[model], expected, rtol=1e-12)
+        np.testing.assert_allclose(found["class_f1"][model], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_images", [2, IMAGES_AT_ONCE, IMAGES_AT_ONCE + 1, 10 * IMAGES_AT_ONCE + 7])
+def test_pieces_cover_all_images_and_none_holds_one(n_images):
+    found = pieces(n_images)
+    assert [image for piece in found for image in range(piece.start, piece.stop)] == list(range(n_images))
+    assert all(2 <= piece.stop - piece.start <= IMAGES_AT_ONCE for piece in found)

@@ -1,110 +1,307 @@
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import Tensor
 
-from tests.plain_loop import ACTIVATIONS, train_alone
-from zoo_gen.architectures import MLP, parameter_layout
-from zoo_gen.image_data import Digits, Tetris, load_image_data
-from zoo_gen.population.initialization import initial_weights
-from zoo_gen.population.random import data_order
-from zoo_gen.population.train import train
+from tests import plain_loop
+from tests.plain_loop import ACTIVATIONS, inputs_of, train_alone, vector
+from zoo_gen.architectures import CNN3FC2, MLP, CNNLarge, CNNSmall, Layers, Siren, SmallCNNGap, layers, parameter_layout
+from zoo_gen.image_data import Synthetic, Tetris, Waves, load_image_data
+from zoo_gen.image_data.sine import Sine
+from zoo_gen.layers import Dropout
+from zoo_gen.population.population import Regime
+from zoo_gen.population.random import data_order, kept_by_dropout, noisy_labels
+from zoo_gen.population.train import CONVOLUTIONS_AT_ONCE, train
 
 TETRIS = MLP(name="mlp", widths=(16, 5, 4), bias=False)
-DIGITS = MLP(name="mlp", widths=(64, 24, 10), bias=True)
+OWN = Layers.model_validate(
+    {
+        "name": "layers",
+        "layers": [
+            {"type": "convolution", "channels": 3, "kernel": 3, "padding": 1, "bias": False},
+            {"type": "average_pooling", "size": 3, "stride": 2},
+            {"type": "activation", "function": "tanh"},
+            {"type": "dropout"},
+            {"type": "convolution", "channels": 5, "kernel": 2, "stride": 2},
+            {"type": "activation"},
+            {"type": "flatten"},
+            {"type": "dropout"},
+            {"type": "linear", "units": 7, "bias": False},
+            {"type": "activation"},
+            {"type": "linear", "units": 10},
+        ],
+    }
+)
+OPTIMIZERS = ["sgd", "momentum", "adam", "adamw", "rmsprop"]
+
+# architecture, the same in plain torch, the shape of its images
+NETWORKS = {
+    "mlp": (MLP(name="mlp", widths=(64, 24, 10)), plain_loop.mlp(64, 24, 10, bias=True), (1, 8, 8)),
+    "mlp_without_bias": (
+        MLP(name="mlp", widths=(64, 5, 10), bias=False),
+        plain_loop.mlp(64, 5, 10, bias=False),
+        (1, 8, 8),
+    ),
+    "cnn_small": (CNNSmall(name="cnn_small"), plain_loop.cnn_small(1), (1, 28, 28)),
+    "cnn_small_colour": (CNNSmall(name="cnn_small"), plain_loop.cnn_small(3), (3, 28, 28)),
+    "cnn_large": (CNNLarge(name="cnn_large"), plain_loop.cnn_large, (3, 32, 32)),
+    "small_cnn_gap": (SmallCNNGap(name="small_cnn_gap"), plain_loop.small_cnn_gap, (1, 28, 28)),
+    "cnn3_fc2": (CNN3FC2(name="cnn3_fc2"), plain_loop.cnn3_fc2(1, 288), (1, 28, 28)),
+    "layers": (OWN, plain_loop.own, (1, 27, 27)),
+}
+FIXED = {"sgd": 0.0, "momentum": 0.9, "adam": 0.0, "adamw": 0.0, "rmsprop": 0.0}
 
 
 def models(**columns: list) -> pa.Table:
+    """Return a table of models; columns repeat up to the longest."""
     n_models = max(map(len, columns.values()))
     defaults = {
         "seed": list(range(1, n_models + 1)),
         "activation": ["tanh"],
         "initialization": ["xavier_uniform"],
+        "initial_bias": [0.01],
         "optimizer": ["adam"],
         "learning_rate": [1e-2],
+        "schedule": ["constant"],
         "momentum": [0.0],
         "weight_decay": [0.0],
+        "l2": [0.0],
+        "dropout": [0.0],
+        "batch_size": [32],
+        "train_fraction": [1.0],
+        "label_noise": [0.0],
     }
-    rows = {name: columns.get(name, value) for name, value in defaults.items()}
-    return pa.table({name: values * (n_models // len(values)) for name, values in rows.items()})
+    rows = defaults | columns
+    return pa.table({name: (values * n_models)[:n_models] for name, values in rows.items()})
+
+
+def synthetic(shape: tuple[int, int, int], *, train_size: int = 80) -> Synthetic:
+    return Synthetic(source="synthetic", image_shape=shape, n_classes=10, train_size=train_size, test_size=40)
 
 
 def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "source"),
-    [
-        (TETRIS, Tetris(source="tetris", train_size=300)),
-        (DIGITS, Digits(source="digits", test_size=1400)),
-    ],
-)
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_a_model_of_a_mixed_population_equals_a_plain_torch_loop(architecture, source, optimizer):
-    """The population mixes everything; the model in question is in the middle of it, and the last batch is short."""
-    data = load_image_data(source)
-    kinds = [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0)]
+def dropout_masks(
+    sequence, seed: int, rate: float, steps: int, image_shape, batch_size: int
+) -> Callable[[int], Tensor]:
+    """Return the masks of a model, dropout layer after dropout layer, step after step."""
+    n_layers = sum(isinstance(layer, Dropout) for layer in sequence)
+
+    def masks():
+        for step in range(steps):
+            start = 0
+            for _ in range(n_layers):
+                count = yield
+                kept = kept_by_dropout(torch.tensor([seed]), torch.tensor([rate]), step, count, start=start)
+                start += -(-count // 4) * 4
+                yield kept[0]
+
+    running = masks()
+
+    def next_mask(count: int) -> Tensor:
+        next(running)
+        return running.send(count)
+
+    return next_mask
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_models_of_a_mixed_population_equal_plain_torch_loops(network, optimizer):
+    """Every activation, dropout, decay and L2 in one population; 20 steps, the last of each epoch short."""
+    architecture, build, shape = NETWORKS[network]
+    data = load_image_data(synthetic(shape, train_size=70))
     names = list(ACTIVATIONS)
+    sequence = layers(architecture, shape, 10)
     table = models(
-        optimizer=[kind for kind, _ in kinds for _ in names],
-        momentum=[momentum for _, momentum in kinds for _ in names],
-        activation=names * 3,
-        learning_rate=[10 ** -(1 + 0.1 * number) for number in range(18)],
-        weight_decay=[1e-2 * (number % 3) for number in range(18)],
+        activation=names,
+        optimizer=[optimizer],
+        momentum=[FIXED[optimizer]],
+        learning_rate=[10 ** -(2 + 0.1 * number) for number in range(6)],
+        weight_decay=[0.0, 1e-2],
+        l2=[0.0, 0.0, 1e-3],
+        dropout=[0.0, 0.3, 0.5] if any(isinstance(layer, Dropout) for layer in sequence) else [0.0],
+        batch_size=[16],
+        schedule=["constant", "constant", "constant", "one_cycle"],
     )
-    found = train(architecture, data, table, epochs=2, batch_size=32, checkpoint_epochs=[0, 1, 2], dtype=torch.float64)
-    layout = parameter_layout(architecture)
+    regime = Regime(epochs=4, dtype=torch.float64)
+    found = train(architecture, data, table, regime, checkpoint_epochs=[0, 4])
+    inputs, labels = inputs_of(data), torch.from_numpy(data.train_labels)
     for row, model in enumerate(table.to_pylist()):
-        kind = "momentum" if model["momentum"] else model["optimizer"]
-        if kind != optimizer:
-            continue
-        seed = np.array([model["seed"]])
-        initial = initial_weights(layout, seed, [model["initialization"]], dtype=torch.float64)[0].numpy()
-        orders = np.stack([data_order(seed, epoch, len(data.train_labels))[0] for epoch in (1, 2)])
-        for epochs in (1, 2):
-            expected = train_alone(
-                architecture.widths,
-                data,
-                bias=architecture.bias,
-                initial=initial,
-                orders=orders[:epochs],
-                batch_size=32,
-                **{
-                    name: model[name]
-                    for name in ("activation", "optimizer", "learning_rate", "momentum", "weight_decay")
-                },
-            )
-            assert relative_difference(found.weights[row, epochs], expected) < 1e-10
-        assert (found.weights[row, 0] == initial).all()
+        seed = torch.tensor([model["seed"]])
+        orders = np.stack([data_order(seed, epoch, 70)[0] for epoch in range(1, 5)])
+        alone = train_alone(
+            build,
+            inputs,
+            labels,
+            model,
+            initial=found.arrays["weights"][row, 0],
+            batches=list(plain_loop.batches_of(orders, 16)),
+            next_mask=dropout_masks(sequence, model["seed"], model["dropout"], 20, shape, 16),
+            n_steps=20,
+        )
+        assert relative_difference(found.arrays["weights"][row, 1], vector(alone)) < 1e-10, model
+        with torch.no_grad():
+            logits = alone(inputs)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        assert found.arrays["train_loss"][row, 1] == pytest.approx(loss.item(), rel=1e-9)
+        assert found.arrays["train_accuracy"][row, 1] == (logits.argmax(dim=1) == labels).double().mean().item()
+
+
+def test_sirens_fitted_together_equal_sirens_fitted_alone():
+    data = load_image_data(Sine(source="sine", points=64))
+    assert isinstance(data, Waves)
+    table = models(
+        initialization=["siren"],
+        frequency=[0.7, 3.0, 9.5],
+        amplitude=[1.0, 2.0],
+        batch_size=[64],
+        learning_rate=[1e-3],
+        weight_decay=[1e-4],
+        initial_bias=[0.0],
+    ).drop_columns(["activation", "label_noise", "train_fraction"])
+    regime = Regime(epochs=20, dtype=torch.float64)
+    found = train(Siren(name="siren"), data, table, regime, checkpoint_epochs=[0, 20])
+    points = torch.from_numpy(data.train_points)
+    for row, model in enumerate(table.to_pylist()):
+        orders = np.stack([data_order(torch.tensor([model["seed"]]), epoch, 64)[0] for epoch in range(1, 21)])
+        heights = model["amplitude"] * torch.sin(model["frequency"] * points)
+        alone = train_alone(
+            plain_loop.siren,
+            points.unsqueeze(1),
+            heights,
+            model,
+            initial=found.arrays["weights"][row, 0],
+            batches=list(plain_loop.batches_of(orders, 64)),
+        )
+        assert relative_difference(found.arrays["weights"][row, 1], vector(alone)) < 1e-10
+    assert found.arrays["weights"].shape == (3, 2, 1153)
+    assert (found.arrays["train_loss"][:, 1] < found.arrays["train_loss"][:, 0]).all()
+    assert "test_accuracy" not in found.arrays
+
+
+def test_a_model_that_reached_the_stop_loss_keeps_its_weights():
+    data = load_image_data(Sine(source="sine", points=64))
+    table = models(initialization=["siren"], frequency=[1.0, 9.0], amplitude=[1.0], batch_size=[64])
+    table = table.drop_columns(["activation"])
+    regime = Regime(epochs=60, stop_loss=0.02)
+    found = train(Siren(name="siren"), data, table, regime, checkpoint_epochs=list(range(61)))
+    running, weights = found.arrays["running_loss"], found.arrays["weights"]
+    for model in range(2):
+        (reached,) = np.nonzero(running[model] <= 0.02)
+        assert len(reached)
+        assert (weights[model, reached[0] :] == weights[model, reached[0]]).all()
+        assert (weights[model, reached[0] - 1] != weights[model, reached[0]]).any()
 
 
 def test_training_teaches():
     data = load_image_data(Tetris(source="tetris", noise=0.1, train_size=500))
-    found = train(TETRIS, data, models(seed=[1, 2, 3]), epochs=20, batch_size=32, checkpoint_epochs=[0, 20])
-    assert (found.test_accuracy[:, 1] > found.test_accuracy[:, 0] + 0.2).all()
-    assert (found.train_loss[:, 1] < found.train_loss[:, 0]).all()
+    found = train(TETRIS, data, models(seed=[1, 2, 3]), Regime(epochs=20), checkpoint_epochs=[0, 20]).arrays
+    assert (found["test_accuracy"][:, 1] > found["test_accuracy"][:, 0] + 0.2).all()
+    assert (found["train_loss"][:, 1] < found["train_loss"][:, 0]).all()
 
 
-def test_a_model_does_not_depend_on_its_neighbours():
+@pytest.mark.parametrize("network", ["mlp", "small_cnn_gap"])
+def test_a_model_does_not_depend_on_its_neighbours(network):
+    architecture, _, shape = NETWORKS[network]
+    data = load_image_data(synthetic(shape))
+    count = CONVOLUTIONS_AT_ONCE + 2
+    table = models(seed=list(range(count)), activation=["tanh", "relu"], dropout=[0.2], label_noise=[0.1])
+    among = train(architecture, data, table, Regime(epochs=2), checkpoint_epochs=[2]).arrays
+    alone = train(architecture, data, table.slice(4, 1), Regime(epochs=2), checkpoint_epochs=[2]).arrays
+    assert relative_difference(among["weights"][4], alone["weights"][0]) < 1e-5
+    assert among["test_accuracy"][4, 0] == pytest.approx(alone["test_accuracy"][0, 0], abs=1 / 40)
+
+
+def test_models_of_different_batch_sizes_and_fractions_come_back_in_the_order_of_the_table():
     data = load_image_data(Tetris(source="tetris", train_size=100))
-    settings = {"epochs": 3, "batch_size": 32, "checkpoint_epochs": [3]}
-    among = train(TETRIS, data, models(seed=[1, 2, 3, 4], activation=["tanh", "relu"]), **settings)
-    alone = train(TETRIS, data, models(seed=[3]), **settings)
-    assert relative_difference(among.weights[2], alone.weights[0]) < 1e-5
-    assert among.test_accuracy[2, 0] == alone.test_accuracy[0, 0]
+    table = models(batch_size=[10, 50, 25], train_fraction=[1.0, 0.5, 0.5, 1.0], seed=list(range(12)))
+    found = train(TETRIS, data, table, Regime(epochs=2), checkpoint_epochs=[0, 2]).arrays
+    for row in range(12):
+        alone = train(TETRIS, data, table.slice(row, 1), Regime(epochs=2), checkpoint_epochs=[0, 2]).arrays
+        assert relative_difference(found["weights"][row], alone["weights"][0]) < 1e-5
+        assert found["train_accuracy"][row, 1] == pytest.approx(alone["train_accuracy"][0, 1])
 
 
-def test_a_diverged_model_harms_no_other():
+def test_a_fraction_trains_on_the_first_images_only():
     data = load_image_data(Tetris(source="tetris", train_size=100))
-    settings = {"epochs": 3, "batch_size": 32, "checkpoint_epochs": [0, 1, 2, 3]}
-    calm = {"optimizer": ["sgd"], "activation": ["relu"], "initialization": ["normal"]}
-    found = train(TETRIS, data, models(seed=[1, 2, 3], learning_rate=[0.1, 1e20, 0.1], **calm), **settings)
-    without = train(TETRIS, data, models(seed=[1, 2, 3], learning_rate=[0.1, 0.1, 0.1], **calm), **settings)
+    half = train(TETRIS, data, models(train_fraction=[0.5]), Regime(epochs=3), checkpoint_epochs=[3]).arrays
+    first = load_image_data(Tetris(source="tetris", train_size=100))
+    rest_is_other = type(first)(
+        **{**vars(first), "train_labels": np.concatenate([first.train_labels[:50], (first.train_labels[50:] + 1) % 4])}
+    )
+    same = train(TETRIS, rest_is_other, models(train_fraction=[0.5]), Regime(epochs=3), checkpoint_epochs=[3]).arrays
+    np.testing.assert_array_equal(half["weights"], same["weights"])
+    np.testing.assert_array_equal(half["train_accuracy"], same["train_accuracy"])
+
+
+def test_noisy_labels_are_what_is_learned_and_measured():
+    data = load_image_data(synthetic((1, 8, 8), train_size=200))
+    network = MLP(name="mlp", widths=(64, 64, 10))
+    table = models(label_noise=[0.4], learning_rate=[3e-3])
+    found = train(network, data, table, Regime(epochs=150), checkpoint_epochs=[150]).arrays
+    noise = torch.tensor([0.4], dtype=torch.float64)
+    labels = noisy_labels(torch.tensor([1]), noise, torch.from_numpy(data.train_labels), n_classes=10)[0].numpy()
+    assert 0.3 < (labels != data.train_labels).mean() < 0.5
+    assert found["train_accuracy"][0, 0] > 0.95  # it has learned the labels by heart, the wrong ones too
+    swapped = type(data)(**{**vars(data), "train_labels": labels})
+    clean = train(network, swapped, models(learning_rate=[3e-3]), Regime(epochs=150), checkpoint_epochs=[150]).arrays
+    np.testing.assert_array_equal(found["weights"], clean["weights"])
+
+
+def test_running_metrics_are_those_of_the_epoch_as_it_went():
+    data = load_image_data(synthetic((1, 8, 8), train_size=48))
+    network = MLP(name="mlp", widths=(64, 10))
+    table = models(batch_size=[48], optimizer=["sgd"])
+    found = train(network, data, table, Regime(epochs=3), checkpoint_epochs=[0, 1, 2, 3]).arrays
+    assert np.isnan(found["running_loss"][0, 0])
+    # With one batch an epoch, the running metrics are the evaluation of the epoch before.
+    np.testing.assert_allclose(found["running_loss"][0, 1:], found["train_loss"][0, :-1], rtol=1e-6)
+    np.testing.assert_allclose(found["running_accuracy"][0, 1:], found["train_accuracy"][0, :-1], rtol=1e-6)
+
+
+def test_a_short_last_batch_is_dropped_on_request():
+    data = load_image_data(synthetic((1, 8, 8), train_size=70))
+    network = MLP(name="mlp", widths=(64, 10))
+    table = models(batch_size=[32])
+    found = train(network, data, table, Regime(epochs=2, drop_last=True, dtype=torch.float64), checkpoint_epochs=[0, 2])
+    orders = [data_order(torch.tensor([1]), epoch, 70)[0].numpy()[:64] for epoch in (1, 2)]
+    alone = train_alone(
+        plain_loop.mlp(64, 10, bias=True),
+        inputs_of(data),
+        torch.from_numpy(data.train_labels),
+        table.to_pylist()[0],
+        initial=found.arrays["weights"][0, 0],
+        batches=list(plain_loop.batches_of(np.stack(orders), 32)),
+    )
+    assert relative_difference(found.arrays["weights"][0, 1], vector(alone)) < 1e-10
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn_small"])
+def test_a_diverged_model_harms_no_other(network):
+    architecture, _, shape = NETWORKS[network]
+    data = load_image_data(synthetic(shape))
+    calm = {"optimizer": ["sgd"], "activation": ["relu"], "seed": [1, 2, 3]}
+    epochs = [0, 1, 2, 3]
+    found = train(
+        architecture, data, models(learning_rate=[0.1, 1e20, 0.1], **calm), Regime(3), checkpoint_epochs=epochs
+    )
+    without = train(architecture, data, models(learning_rate=[0.1], **calm), Regime(3), checkpoint_epochs=epochs)
     assert found.diverged.tolist() == [False, True, False]
-    assert np.isfinite(found.weights[1, 0]).all()
-    assert np.isnan(found.weights[1, 1:]).all()
-    assert np.isnan(found.test_accuracy[1, 1:]).all()
-    assert np.isnan(found.test_class_f1[1, 1:]).all()
+    assert np.isfinite(found.arrays["weights"][1, 0]).all()
+    for name in ("weights", "test_accuracy", "test_class_f1", "running_loss"):
+        assert np.isnan(found.arrays[name][1, 1:]).all()
     for model in (0, 2):
-        np.testing.assert_array_equal(found.weights[model], without.weights[model])
+        np.testing.assert_array_equal(found.arrays["weights"][model], without.arrays["weights"][model])
+
+
+def test_layout_of_a_population_is_that_of_the_architecture():
+    layout = parameter_layout(OWN, (1, 27, 27), 10)
+    data = load_image_data(synthetic((1, 27, 27)))
+    found = train(OWN, data, models(seed=[1]), Regime(epochs=0), checkpoint_epochs=[0]).arrays
+    assert found["weights"].shape == (1, 1, layout.size)

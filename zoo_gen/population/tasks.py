@@ -1,0 +1,166 @@
+"""What the models of a population learn: classes of images, or one curve a model. Inputs, targets, loss and metrics.
+
+Images stay on the device as bytes and are gathered by index; only a batch is ever turned into numbers.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo_gen.image_data import ImageData
+from zoo_gen.population import metrics
+from zoo_gen.population.random import noisy_labels
+
+OutputsOf = Callable[[Tensor], Tensor]  # inputs (image, *shape) -> outputs (model, output, image)
+
+
+class Task(Protocol):
+    """The inputs and targets of a population, and how its outputs are judged."""
+
+    n_train: int
+    names: tuple[str, ...]  # of the metrics of every part; the first is the loss
+
+    def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs (image, model, *shape) and targets (model, image) of training images (model, image)."""
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of every image (model, image)."""
+
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Return which images are classified rightly (model, image); None if there are no classes."""
+
+    def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
+        """Return the metrics of some models on a part, name -> (model, ...)."""
+
+
+class Classification:
+    """Images with labels: cross-entropy, accuracy, F1 of each class.
+
+    Args:
+        data: the images.
+        n_train: how many of the training images, the first ones, the models see.
+        n_evaluated: on how many of those, the first ones, they are measured.
+        seeds: int64 (model,), for the labels' noise.
+        label_noise: (model,) share of training labels that are another class's; metrics use the same labels.
+        dtype: of inputs.
+        device: where images and labels lie.
+    """
+
+    names: tuple[str, ...] = ("loss", "accuracy", "class_f1")
+
+    def __init__(
+        self,
+        data: ImageData,
+        *,
+        n_train: int,
+        n_evaluated: int,
+        seeds: Tensor,
+        label_noise: Tensor,
+        dtype: torch.dtype,
+        device: str,
+    ) -> None:
+        self.n_train = n_train
+        self._n_classes = data.n_classes
+        self._dtype = dtype
+        self._scale, self._offset = (
+            torch.from_numpy(values).to(device, dtype).view(-1, 1, 1) for values in (data.scale, data.offset)
+        )
+        train_labels = torch.from_numpy(data.train_labels[:n_train]).to(device).unsqueeze(0)  # (model or 1, image)
+        if bool(label_noise.any()):
+            train_labels = noisy_labels(seeds, label_noise, train_labels[0], n_classes=data.n_classes)
+        self._train_images = torch.from_numpy(data.train_images[:n_train]).to(device)
+        self._train_labels = train_labels
+        self._parts = {
+            "train": (self._train_images[:n_evaluated], train_labels[:, :n_evaluated]),
+            "validation": tuple(_on(device, data.validation_images, data.validation_labels)),
+            "test": tuple(_on(device, data.test_images, data.test_labels)),
+        }
+
+    def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs (image, model, channel, height, width) and labels (model, image) of training images."""
+        n_models, n_images = images.shape
+        chosen = self._train_images.index_select(0, images.T.reshape(-1))
+        labels = self._train_labels.expand(n_models, -1).gather(1, images)
+        return self._inputs(chosen).unflatten(0, (n_images, n_models)), labels
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy of every image (model, image)."""
+        return metrics.cross_entropy(outputs, targets)
+
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return which images are classified rightly (model, image)."""
+        return metrics.predicted(outputs) == targets
+
+    def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
+        """Return the metrics of some models on a part: loss and accuracy (model,), class_f1 (model, class)."""
+        images, labels = self._parts[part]
+        own = labels[models] if len(labels) > 1 else labels
+
+        def outputs(piece: slice) -> Tensor:
+            return outputs_of(self._inputs(images[piece]))
+
+        return metrics.classification(metrics.without_gradient(outputs, own, len(images)), n_classes=self._n_classes)
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        return images.to(self._dtype).mul_(self._scale).add_(self._offset)
+
+
+class CurveFitting:
+    """One sine wave a model, amplitude * sin(frequency * x): squared error.
+
+    Args:
+        train_points: the coordinates x that the models are fitted on, float64 (point,).
+        test_points: those that they are tested on, float64 (point,).
+        amplitude: (model,).
+        frequency: (model,).
+        dtype: of inputs and targets.
+        device: where they lie.
+    """
+
+    names: tuple[str, ...] = ("loss",)
+
+    def __init__(
+        self,
+        train_points: np.ndarray,
+        test_points: np.ndarray,
+        *,
+        amplitude: Tensor,
+        frequency: Tensor,
+        dtype: torch.dtype,
+        device: str,
+    ) -> None:
+        self.n_train = len(train_points)
+        self._parts: dict[str, tuple[Tensor, Tensor]] = {}
+        for part, points in (("train", train_points), ("test", test_points)):
+            x = torch.from_numpy(points).to(device)
+            waves = amplitude.double().unsqueeze(1) * torch.sin(frequency.double().unsqueeze(1) * x)
+            self._parts[part] = x.to(dtype).unsqueeze(1), waves.to(dtype)  # (point, 1), (model, point)
+
+    def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return coordinates (point, model, 1) and heights (model, point) of training points (model, point)."""
+        coordinates, heights = self._parts["train"]
+        return coordinates[images.T], heights.gather(1, images)
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the squared error at every point (model, point)."""
+        return metrics.squared_error(outputs, targets)
+
+    def right(self, outputs: Tensor, targets: Tensor) -> None:
+        """Return None: there are no classes."""
+
+    def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
+        """Return the mean squared error of some models on a part, {"loss": (model,)}."""
+        coordinates, heights = self._parts[part]
+
+        def outputs(piece: slice) -> Tensor:
+            return outputs_of(coordinates[piece])
+
+        return metrics.regression(metrics.without_gradient(outputs, heights[models], len(coordinates)))
+
+
+def _on(device: str, *arrays: np.ndarray) -> list[Tensor]:
+    images, labels = arrays
+    return [torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device).unsqueeze(0)]
