@@ -17,7 +17,7 @@ OWNERS = {
     "datasets": {"zoo_gen/image_data/huggingface.py"},
     "PIL": {"zoo_gen/image_data/steps.py"},
     "huggingface_hub": {"zoo_gen/hub.py"},
-    "matplotlib": {"zoo_bench/plots.py"},
+    "matplotlib": {"zoo_gen/plots.py", "zoo_bench/plots.py"},
     "jinja2": {"zoo_bench/leaderboard.py"},
     "sklearn": {
         "zoo_gen/image_data/digits.py",

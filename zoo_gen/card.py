@@ -1,5 +1,6 @@
 """The card of a zoo: its README.md, for people and for the Hub's table viewer. It depends on nothing but the zoo."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def text(zoo: Zoo) -> str:
     diverged = zoo.models["status"].to_pylist().count("diverged")
     parts = ", ".join(f"{len(zoo.split(part))} {part}" for part in ("train", "validation", "test"))
     varying = "\n".join(f"| {name} | {values} |" for name, values in varying_hyperparameters(zoo).items())
-    training, data = zoo.manifest.training, zoo.manifest.data
+    data = zoo.manifest.data
     return f"""---
 pretty_name: {zoo.name}
 tags:
@@ -42,15 +43,15 @@ configs:
 {zoo.manifest.description}
 
 A model zoo: a dataset whose {n_models} samples are trained neural networks. Each is a
-`{zoo.manifest.architecture.name}` of {n_parameters} parameters, trained on {data.source} for {training.epochs} epochs
-at batch size {training.batch_size} and kept at {n_checkpoints} checkpoints. {diverged} diverged.
+`{zoo.manifest.architecture.name}` of {n_parameters} parameters, trained on {data.source} for {zoo.manifest.training.epochs} epochs
+and kept at {n_checkpoints} checkpoints. {diverged} diverged.
 Split by model: {parts}.
 
 | varies | values |
 |---|---|
 {varying}
 
-Test accuracy after the last epoch, from 0 to 1: `{histogram(final_accuracies(zoo), low=0.0, high=1.0)}`
+{outcome(zoo).sentence()}
 
 Read it with
 
@@ -72,10 +73,32 @@ def varying_hyperparameters(zoo: Zoo) -> dict[str, str]:
     return {name: _short(zoo.models[name].unique().to_pylist()) for name in zoo.manifest.axes.names}
 
 
-def final_accuracies(zoo: Zoo) -> np.ndarray:
-    """Return the test accuracy after the last epoch of every model that did not diverge, (model,)."""
-    accuracies = zoo.models["test_accuracy"].to_numpy()
-    return accuracies[np.isfinite(accuracies)]
+@dataclass(frozen=True)
+class Outcome:
+    """What the models of a zoo that did not diverge reached after the last epoch."""
+
+    metric: str  # test_accuracy, or test_loss where there are no classes
+    values: np.ndarray  # (model,)
+
+    def sentence(self, *, width: int = 40) -> str:
+        """Return range, median and histogram as one line of Markdown."""
+        name = self.metric.replace("_", " ")
+        if not len(self.values):
+            return f"No model has a {name}: all diverged."
+        lowest, median, highest = np.quantile(self.values, [0.0, 0.5, 1.0])
+        low, high = (0.0, 1.0) if self.metric == "test_accuracy" else (lowest, highest)
+        bars = histogram(self.values, low=low, high=high, width=width)
+        return (
+            f"{name} after the last epoch: {lowest:.3g} to {highest:.3g}, median {median:.3g}; "
+            f"from {low:.3g} to {high:.3g}: `{bars}`"
+        )
+
+
+def outcome(zoo: Zoo) -> Outcome:
+    """Return what the models reached, by the final metrics in the table."""
+    metric = "test_accuracy" if "test_accuracy" in zoo.metrics else "test_loss"
+    values = zoo.models[metric].to_numpy() if metric in zoo.models.column_names else np.array([])
+    return Outcome(metric, values[np.isfinite(values)])
 
 
 def histogram(values: np.ndarray, *, low: float, high: float, width: int = 40) -> str:

@@ -102,16 +102,14 @@ def run(manifest: str, out: Path | None, workers: int | None, device: str, data_
 
 @main.command()
 @click.argument("zoo", type=click.Path(path_type=Path))
-def info(zoo: Path) -> None:
+@click.option("--plots", type=click.Path(path_type=Path), help="Also write pictures of the zoo into this folder.")
+def info(zoo: Path, plots: Path | None) -> None:
     """Say what is in a zoo."""
-    import numpy as np
-
     from zoo_gen import card
-    from zoo_gen.store import Extent
     from zoo_gen.zoo import open_zoo
 
     found = open_zoo(zoo)
-    extent = Extent.of(found.manifest)
+    extent = found.extent
     n_complete = len(found.complete_shards)
     size = sum(path.stat().st_size for path in zoo.rglob("*") if path.is_file())
     click.echo(f"{found.name}: {found.manifest.description}")
@@ -131,8 +129,27 @@ def info(zoo: Path) -> None:
         lines |= card.varying_hyperparameters(found)
     for name, value in lines.items():
         click.echo(f"  {name:15} {value}")
-    accuracies = card.final_accuracies(found) if len(found.models) else np.array([])
-    if len(accuracies):
-        low, middle, high = np.quantile(accuracies, [0.0, 0.5, 1.0])
-        click.echo(f"  test accuracy after the last epoch: {low:.3f} to {high:.3f}, median {middle:.3f}")
-        click.echo(f"  0 |{card.histogram(accuracies, low=0.0, high=1.0, width=60)}| 1")
+    click.echo(f"  {card.outcome(found).sentence(width=60)}")
+    if plots:
+        from zoo_gen import plots as pictures
+
+        for path in pictures.write(found, plots):
+            click.echo(f"  written: {path}")
+
+
+@main.command()
+@click.argument("zoo", type=click.Path(path_type=Path))
+@click.option("--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Checkpoints to evaluate.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@DATA_ROOT
+def verify(zoo: Path, sample: int, seed: int, data_root: Path | None) -> None:
+    """Check every byte of a zoo, and evaluate a sample of its checkpoints anew. Ends with 1 if anything is wrong."""
+    from zoo_gen.verify import verify as check
+
+    report = check(zoo, sample=sample, seed=seed, data_root=data_root)
+    for line in report.findings:
+        click.echo(line)
+    state = f"{len(report.findings)} findings" if report.findings else "sound"
+    click.echo(f"{zoo}: {report.models:,} models hashed, {report.evaluated_checkpoints} checkpoints evaluated: {state}")
+    if report.findings:
+        raise SystemExit(1)

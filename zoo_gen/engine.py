@@ -9,9 +9,10 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import joblib
+import pyarrow as pa
 from tqdm import tqdm
 
 from zoo_gen import card, store
@@ -21,6 +22,8 @@ from zoo_gen.manifest import ZooManifest, read_manifest
 
 if TYPE_CHECKING:
     from zoo_gen.population.population import Regime
+
+MODELS_ON_A_GPU = 1024
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,21 @@ def run(
     check_device(device)
     data_sha256 = load_image_data(manifest.data, data_root=data_root).sha256()
     store.create(folder, manifest_path, data_sha256=data_sha256, device=device.split(":", maxsplit=1)[0])
+    made = store.attributes(folder)
+    extent = store.extent_of(manifest, made)
+    if made["data_sha256"] != data_sha256:
+        raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
     complete = set(store.complete_shards(folder))
     pending = [shard for shard in range(extent.n_shards) if shard not in complete]
     done = sum(_length(extent.models(shard)) for shard in complete)
     trained = diverged = 0
     processes = count_processes(workers, len(pending), device=device)
-    tasks = (joblib.delayed(train_shard)(folder, shard, device=device, data_root=data_root) for shard in pending)
+    # A GPU is full only with many models; on a CPU a shard at a time loses least to an interruption. Which shards are
+    # trained together never depends on what is complete, because on a GPU the last bits may depend on it.
+    at_once = max(1, MODELS_ON_A_GPU // extent.models_per_shard) if device != "cpu" else 1
+    blocks = [list(range(extent.n_shards))[start : start + at_once] for start in range(0, extent.n_shards, at_once)]
+    blocks = [shards for shards in blocks if not complete.issuperset(shards)]
+    tasks = (joblib.delayed(train_shards)(folder, shards, device=device, data_root=data_root) for shards in blocks)
     with tqdm(total=extent.n_models, initial=done, desc=manifest.name, unit="model", disable=None) as bar:
         for result in joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(tasks):
             trained += result["models"]
@@ -114,24 +126,41 @@ def regime(manifest: ZooManifest, *, device: str) -> "Regime":
     )
 
 
-def train_shard(folder: Path, shard: int, *, device: str = "cpu", data_root: Path | None = None) -> dict[str, Any]:
-    """Train one shard of the zoo in `folder` and write it; return how many models it has and lost."""
+def train_shards(
+    folder: Path, shards: list[int], *, device: str = "cpu", data_root: Path | None = None
+) -> dict[str, int]:
+    """Train shards of the zoo in `folder` together and write those that are not complete.
+
+    Returns:
+        How many models were written, and how many of those diverged.
+    """
     from zoo_gen.population.train import single_threaded, train
 
     manifest = read_manifest(folder / "manifest.toml")
-    models = store.Extent.of(manifest).models(shard)
-    table = store.grid.table_of_models(manifest).slice(models.start, _length(models))
+    extent = store.extent_of(manifest, store.attributes(folder))
+    table = store.grid.table_of_models(manifest)
+    slices = [extent.models(shard) for shard in shards]
     with single_threaded():
-        trajectories = train(
+        found = train(
             manifest.architecture,
             load_image_data(manifest.data, data_root=data_root),
-            table,
+            pa.concat_tables(table.slice(models.start, _length(models)) for models in slices),
             regime(manifest, device=device),
             checkpoint_epochs=manifest.checkpoint_epochs,
         )
-    kind = device.split(":", maxsplit=1)[0]
-    store.write_shard(folder, manifest, shard, trajectories.arrays, diverged=trajectories.diverged, device=kind)
-    return {"models": _length(models), "diverged": int(trajectories.diverged.sum())}
+    complete = set(store.complete_shards(folder))
+    kind, start = device.split(":", maxsplit=1)[0], 0
+    done = {"models": 0, "diverged": 0}
+    for shard, models in zip(shards, slices, strict=True):
+        rows = slice(start, start + _length(models))
+        start = rows.stop
+        if shard in complete:
+            continue
+        arrays = {name: values[rows] for name, values in found.arrays.items()}
+        store.write_shard(folder, manifest, shard, arrays, diverged=found.diverged[rows], device=kind)
+        done["models"] += _length(models)
+        done["diverged"] += int(found.diverged[rows].sum())
+    return done
 
 
 def _length(models: slice) -> int:

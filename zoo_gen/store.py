@@ -30,6 +30,8 @@ SCHEMA = 1
 _SHARD_BYTES = 64 * 2**20  # what a shard chosen by size holds, uncompressed
 _CHUNK_BYTES = 4 * 2**20
 _MOST_MODELS = 1024
+_FEWEST_MODELS = 8
+_SHARDS = 16
 _PART = re.compile(r"part-(\d+)\.parquet")
 
 
@@ -44,12 +46,14 @@ class Extent:
     models_per_shard: int
 
     @classmethod
-    def of(cls, manifest: ZooManifest) -> "Extent":
-        """Return the extent of the zoo that a manifest describes."""
+    def of(cls, manifest: ZooManifest, *, models_per_shard: int | None = None) -> "Extent":
+        """Return the extent of the zoo that a manifest describes; a zoo that exists says its own `models_per_shard`."""
         n_models, n_checkpoints = grid.count_models(manifest), len(manifest.checkpoint_epochs)
         n_parameters = manifest.layout.size
         fitting = max(1, min(_MOST_MODELS, _SHARD_BYTES // (n_checkpoints * n_parameters * 4)))
-        models_per_shard = min(manifest.storage.models_per_shard or fitting, n_models)
+        # Small zoos too are cut so that several workers share them.
+        fitting = min(fitting, max(_FEWEST_MODELS, -(-n_models // _SHARDS)))
+        models_per_shard = min(models_per_shard or manifest.storage.models_per_shard or fitting, n_models)
         return cls(n_models, n_checkpoints, n_parameters, _metrics(manifest), models_per_shard)
 
     @property
@@ -203,19 +207,40 @@ def write_shard(
         diverged: bool (model,).
         device: the kind of device that trained it.
     """
-    models = Extent.of(manifest).models(shard)
     group = zarr.open_group(folder / "weights.zarr", mode="r+")
+    models = extent_of(manifest, dict(group.attrs)).models(shard)
     for name, values in arrays.items():
         array = group[name]
         assert isinstance(array, zarr.Array)
         # What an interruption left of this shard may be half a file, which Zarr would read before writing over it.
         shutil.rmtree(folder / "weights.zarr" / name / "c" / str(shard), ignore_errors=True)
         array[models] = np.ascontiguousarray(values, dtype=np.float32)
+    table = part_table(manifest, models, arrays, diverged=diverged)
+    versions = {name: version(name) for name in ("torch", "pyarrow")}
+    origin = {"schema": SCHEMA, "manifest_digest": manifest.digest, "device": device, **versions}
+    _commit(part_bytes(table, origin), part_path(folder, shard))
+
+
+def part_path(folder: Path, shard: int) -> Path:
+    """Return where the Parquet part of a shard is."""
+    return folder / "models" / f"part-{shard:05d}.parquet"
+
+
+def part_table(
+    manifest: ZooManifest, models: slice, arrays: Mapping[str, np.ndarray], *, diverged: np.ndarray
+) -> pa.Table:
+    """Return the rows of a shard's models: what the grid gives, and what training added. Arguments as `write_shard`."""
     table = grid.table_of_models(manifest).slice(models.start, models.stop - models.start)
     for name, column in _outcome(arrays, diverged).items():
         table = table.append_column(name, column)
-    origin = {"schema": SCHEMA, "manifest_digest": manifest.digest, "torch": version("torch"), "device": device}
-    _commit(table.replace_schema_metadata({"zoo": json.dumps(origin)}), folder / "models" / f"part-{shard:05d}.parquet")
+    return table
+
+
+def part_bytes(table: pa.Table, origin: Mapping[str, Any]) -> bytes:
+    """Return the Parquet file of a shard's rows; one version of pyarrow always gives the same bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({"zoo": json.dumps(origin)}), sink, write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
 
 
 def model_sha256(arrays: Mapping[str, np.ndarray], model: int) -> str:
@@ -238,11 +263,11 @@ def _outcome(arrays: Mapping[str, np.ndarray], diverged: np.ndarray) -> dict[str
     }
 
 
-def _commit(table: pa.Table, path: Path) -> None:
+def _commit(content: bytes, path: Path) -> None:
     """Write a Parquet part so that it is either whole or not there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(table, temporary)
+        temporary.write_bytes(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -268,3 +293,8 @@ def attributes(folder: Path) -> dict[str, Any]:
     if found.get("schema") != SCHEMA:
         raise ZooError(f"{folder}: has schema {found.get('schema')!r}; this version reads schema {SCHEMA}")
     return found
+
+
+def extent_of(manifest: ZooManifest, found: Mapping[str, Any]) -> Extent:
+    """Return the extent of an existing zoo from its manifest and its attributes."""
+    return Extent.of(manifest, models_per_shard=int(found["models_per_shard"]))

@@ -45,6 +45,7 @@ class Zoo:
         name: the manifest's name.
         digest: the manifest's digest.
         layout: where each parameter lies in the weights.
+        extent: how large it is, and how it is cut into shards.
         epochs: int32 (checkpoint,), the epoch of each checkpoint; 0 is before training.
     """
 
@@ -58,6 +59,7 @@ class Zoo:
             raise ZooError(f"{path}: manifest.toml is not the manifest that made this store (digests differ)")
         self.layout = ParameterLayout.from_json(self.attributes["layout"])
         self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
+        self.extent = store.extent_of(self.manifest, self.attributes)
         self._group = zarr.open_group(path / "weights.zarr", mode="r")
 
     def __repr__(self) -> str:
@@ -73,7 +75,7 @@ class Zoo:
         """
         parts = []
         for shard in self.complete_shards:
-            path = self.path / "models" / f"part-{shard:05d}.parquet"
+            path = store.part_path(self.path, shard)
             try:
                 parts.append(pq.read_table(path))
             except (OSError, pa.ArrowException) as error:
@@ -90,12 +92,12 @@ class Zoo:
     @property
     def complete(self) -> bool:
         """Whether every shard is there."""
-        return len(self.complete_shards) == store.Extent.of(self.manifest).n_shards
+        return len(self.complete_shards) == self.extent.n_shards
 
     @property
     def weights(self) -> zarr.Array:
         """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is missing."""
-        return self._array("weights")
+        return self.array("weights")
 
     @property
     def train_loss(self) -> zarr.Array:
@@ -129,7 +131,7 @@ class Zoo:
         The running ones are means over the epoch before a checkpoint as it was trained; the loss is cross-entropy, or
         the squared error where waves are fitted; zoos of waves have no accuracies.
         """
-        return tuple(name for name, _ in store.Extent.of(self.manifest).metrics)
+        return tuple(name for name, _ in self.extent.metrics)
 
     def metric(self, name: str) -> zarr.Array:
         """Return a metric, lazily: float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
@@ -139,7 +141,7 @@ class Zoo:
         """
         if name not in self.metrics:
             raise ZooError(f"{self.name}: {unknown_name('metric', name, self.metrics)}")
-        return self._array(name)
+        return self.array(name)
 
     @cached_property
     def revision(self) -> str:
@@ -228,7 +230,12 @@ class Zoo:
             raise ZooError(f"{self.name}: model {model} {state}")
         return self._row_of_model[model]
 
-    def _array(self, name: str) -> zarr.Array:
+    def array(self, name: str) -> zarr.Array:
+        """Return an array of the store by its name.
+
+        Raises:
+            ZooError: it is not an array.
+        """
         array = self._group[name]
         if not isinstance(array, zarr.Array):
             raise ZooError(f"{self.path}/weights.zarr/{name}: is not an array")

@@ -21,7 +21,7 @@ def test_a_second_run_trains_nothing_and_changes_nothing(tmp_path, tiny_zoo, tin
     folder = tmp_path / "tiny"
     shutil.copytree(tiny_zoo, folder)
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    monkeypatch.setattr(engine, "train_shard", None)  # would fail if it were called
+    monkeypatch.setattr(engine, "train_shards", None)  # would fail if it were called
     summary = engine.run(tiny_manifest, folder, workers=1)
     assert (summary.trained_models, summary.trained_shards, summary.n_shards) == (0, 0, 4)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times

@@ -6,10 +6,11 @@ import pytest
 import zarr
 
 from tests.conftest import files_of
-from zoo_gen import store
+from zoo_gen import engine, store
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import read_manifest
 from zoo_gen.store import Extent
+from zoo_gen.zoo import open_zoo
 
 METRICS = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "running_loss", "running_accuracy"]
 
@@ -94,8 +95,26 @@ def test_trajectories_larger_than_a_chunk_are_cut_by_checkpoint():
     assert store._chunking("test_loss", (10, 51), 4) == ((4, 51), None)
 
 
+def test_a_small_zoo_is_cut_so_that_several_workers_share_it(tiny_manifest):
+    text = tiny_manifest.read_text().replace("models_per_shard = 12", "")
+    tiny_manifest.write_text(text)
+    assert Extent.of(read_manifest(tiny_manifest)).n_shards == 5  # of 8 models each
+    tiny_manifest.write_text(text.replace("[1, 5]", "[1, 200]"))
+    assert Extent.of(read_manifest(tiny_manifest)).n_shards == 16
+
+
+def test_an_existing_zoo_keeps_the_shards_it_was_made_with(tmp_path, tiny_zoo, monkeypatch):
+    text = (tiny_zoo / "manifest.toml").read_text().replace("models_per_shard = 12", "")
+    (tmp_path / "tiny.toml").write_text(text)
+    engine.run(tmp_path / "tiny.toml", tmp_path / "tiny", workers=1)
+    monkeypatch.setattr(store, "_FEWEST_MODELS", 20)  # as another version might choose
+    assert Extent.of(read_manifest(tmp_path / "tiny.toml")).n_shards == 2
+    assert open_zoo(tmp_path / "tiny").complete
+    assert engine.run(tmp_path / "tiny.toml", tmp_path / "tiny", workers=1).n_shards == 5
+
+
 def test_shards_chosen_by_size_hold_about_64_mib(tiny_manifest):
-    text = tiny_manifest.read_text().replace("models_per_shard = 12", "").replace("[1, 5]", "[1, 100000]")
+    text = tiny_manifest.read_text().replace("models_per_shard = 12", "").replace("[1, 5]", "[1, 1000000]")
     tiny_manifest.write_text(text)
     extent = Extent.of(read_manifest(tiny_manifest))
     assert extent.models_per_shard == 1024

@@ -88,7 +88,7 @@ def test_a_zoo_in_the_making_shows_what_is_complete(tmp_path, tiny_manifest):
     folder = tmp_path / "zoo"
     store.create(folder, tiny_manifest, data_sha256="", device="cpu")
     assert len(open_zoo(folder).models) == 0
-    engine.train_shard(folder, 1)
+    engine.train_shards(folder, [1])
     zoo = open_zoo(folder)
     assert not zoo.complete
     assert zoo.models["model_id"].to_pylist() == list(range(12, 24))

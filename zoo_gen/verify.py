@@ -1,0 +1,178 @@
+"""verify: is a zoo still what was written, and do its weights still compute the metrics that stand beside them?
+
+Everything is derived again from the manifest and the arrays and compared, so that a wrong byte is found wherever it
+is. Some checkpoints are also evaluated anew as plain modules on the image data, which no digest could replace.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zoo_gen import grid, store
+from zoo_gen.errors import ZooError
+from zoo_gen.image_data import ImageData, Waves, load_image_data
+from zoo_gen.zoo import Zoo, open_zoo
+
+# Of a loss computed anew on another machine or device, relative to 1 + the loss; an accuracy may differ by two images
+# whose largest logits are equal but for rounding.
+LOSS_TOLERANCE, IMAGE_TOLERANCE = 1e-5, 2
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was looked at, and what is wrong: one line a finding."""
+
+    models: int
+    evaluated_checkpoints: int
+    findings: tuple[str, ...]
+
+
+def verify(folder: Path, *, sample: int = 20, seed: int = 0, data_root: Path | None = None) -> Report:
+    """Check every complete shard of a zoo, and evaluate a sample of its checkpoints on the image data.
+
+    Args:
+        folder: the zoo.
+        sample: how many checkpoints are evaluated; 0 for none, which then needs no data.
+        seed: of the sample.
+        data_root: where image data is looked for; see `load_image_data`.
+
+    Raises:
+        ZooError: the folder holds no zoo, or the image data is not there or not what the zoo was made from.
+    """
+    zoo = open_zoo(folder)
+    findings = [*_attributes(zoo)]
+    sound: list[int] = []
+    for shard in zoo.complete_shards:
+        wrong = [f"shard {shard}: {line}" for line in _shard(zoo, shard)]
+        findings += wrong
+        if not wrong:
+            sound.append(shard)
+    checkpoints = _sample(zoo, sound, sample=sample, seed=seed)
+    if checkpoints:
+        findings += _evaluations(zoo, checkpoints, data_root=data_root)
+    extent = zoo.extent
+    models = sum(len(range(*extent.models(shard).indices(extent.n_models))) for shard in zoo.complete_shards)
+    return Report(models, len(checkpoints), tuple(findings))
+
+
+def _attributes(zoo: Zoo) -> Iterator[str]:
+    """Compare what the store says of itself with what the manifest says."""
+    extent = zoo.extent
+    expected = {
+        "name": zoo.manifest.name,
+        "architecture": zoo.manifest.architecture.model_dump(mode="json"),
+        "layout": zoo.manifest.layout.to_json(),
+        "checkpoint_epochs": list(zoo.manifest.checkpoint_epochs),
+        "models_per_shard": extent.models_per_shard,
+        "n_models": extent.n_models,
+        "split_sha256": grid.split_sha256(grid.table_of_models(zoo.manifest)),
+    }
+    for name, value in expected.items():
+        if zoo.attributes.get(name) != json.loads(json.dumps(value)):
+            yield f"weights.zarr: attribute {name} is not what the manifest gives"
+    try:
+        epochs = np.asarray(zoo.array("epoch")[:])
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        yield f"weights.zarr/epoch: cannot be read ({error})"
+        return
+    if epochs.tolist() != expected["checkpoint_epochs"]:
+        yield "weights.zarr/epoch: is not what the manifest gives"
+
+
+def _shard(zoo: Zoo, shard: int) -> Iterator[str]:
+    """Derive the Parquet part of a shard again from the manifest and the arrays, and compare."""
+    extent = zoo.extent
+    models = extent.models(shard)
+    path = store.part_path(zoo.path, shard)
+    try:
+        part = pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        yield f"models/{path.name}: cannot be read ({error})"
+        return
+    arrays: dict[str, np.ndarray] = {}
+    for name in extent.arrays():
+        try:
+            arrays[name] = np.asarray(zoo.array(name)[models])
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            yield f"weights.zarr/{name}: cannot be read ({error})"
+    if len(arrays) < len(extent.arrays()):
+        return
+    expected = store.part_table(zoo.manifest, models, arrays, diverged=np.isnan(arrays["weights"]).any(axis=(1, 2)))
+    if part.column_names != expected.column_names or len(part) != len(expected):
+        yield f"models/{path.name}: has other columns or rows than the manifest gives"
+        return
+    differences = list(_cells(part, expected, first_model=models.start))
+    yield from differences
+    origin = json.loads((part.schema.metadata or {}).get(b"zoo", b"{}"))
+    written_by = f"parquet-cpp-arrow version {origin.get('pyarrow')}"
+    if origin.get("manifest_digest") != zoo.digest or pq.read_metadata(path).created_by != written_by:
+        yield f"models/{path.name}: its metadata do not say which manifest and pyarrow made it"
+    elif (
+        not differences
+        and origin["pyarrow"] == pa.__version__
+        and path.read_bytes() != store.part_bytes(expected, origin)
+    ):
+        # Bytes that hold no value differ; the version of pyarrow that wrote them would give them again.
+        yield f"models/{path.name}: holds the right values, but other bytes than were written"
+
+
+def _cells(part: pa.Table, expected: pa.Table, *, first_model: int) -> Iterator[str]:
+    """Compare two tables cell by cell; floats as text of their exact values, in which NaN equals NaN."""
+    for name in expected.column_names:
+        found, derived = ([repr(value) for value in table[name].to_pylist()] for table in (part, expected))
+        for row, (one, other) in enumerate(zip(found, derived, strict=True)):
+            if one != other:
+                yield f"model {first_model + row}: {name} is {one}; the manifest and the arrays give {other}"
+
+
+def _sample(zoo: Zoo, shards: list[int], *, sample: int, seed: int) -> list[tuple[int, int]]:
+    """Return (model, checkpoint) pairs that did not diverge, from the shards whose bytes are sound."""
+    extent = zoo.extent
+    rows = [model for shard in shards for model in range(*extent.models(shard).indices(extent.n_models))]
+    random = np.random.RandomState(seed)
+    pairs = [(rows[place], checkpoint) for place in range(len(rows)) for checkpoint in range(extent.n_checkpoints)]
+    chosen = [pairs[place] for place in random.permutation(len(pairs))[: 4 * sample]]
+    finite = [(model, c) for model, c in chosen if np.isfinite(zoo.train_loss[model, c])]
+    return sorted(finite[:sample])
+
+
+def _evaluations(zoo: Zoo, checkpoints: list[tuple[int, int]], *, data_root: Path | None) -> Iterator[str]:
+    """Compute the test metrics of checkpoints anew as plain modules."""
+    import torch
+
+    data = load_image_data(zoo.manifest.data, data_root=data_root)
+    if data.sha256() != zoo.attributes["data_sha256"]:
+        raise ZooError(f"{zoo.path}: the image data found is not what the zoo was made from (data_sha256 differs)")
+    for model, checkpoint in checkpoints:
+        with torch.no_grad():
+            found = _measure(zoo, model, int(zoo.epochs[checkpoint]), data)
+        for name, value in found.items():
+            stored = float(np.asarray(zoo.metric(name)[model, checkpoint]))
+            tolerance = LOSS_TOLERANCE * (1 + abs(stored))
+            if name == "test_accuracy":
+                tolerance = (IMAGE_TOLERANCE + 1e-3) / zoo.manifest.data.n_test
+            if not abs(value - stored) <= tolerance:
+                where = f"model {model}, epoch {zoo.epochs[checkpoint]}"
+                yield f"{where}: its weights give {name} {value:.6g}; stored is {stored:.6g}"
+
+
+def _measure(zoo: Zoo, model: int, epoch: int, data: ImageData | Waves) -> dict[str, float]:
+    """Return the test loss of a checkpoint, and its test accuracy if there are classes, by name."""
+    import torch
+
+    module = zoo.module(model, epoch)
+    if isinstance(data, Waves):
+        row = zoo.models.slice(model, 1).to_pylist()[0]
+        points = torch.from_numpy(data.test_points)
+        heights = row["amplitude"] * torch.sin(row["frequency"] * points)
+        outputs = module(points.float().unsqueeze(1)).squeeze(1)
+        return {"test_loss": torch.nn.functional.mse_loss(outputs, heights.float()).item()}
+    images, labels = data.tensors("test")
+    logits = module(images)
+    right = (logits.argmax(dim=1) == labels).float().mean().item()
+    return {"test_loss": torch.nn.functional.cross_entropy(logits, labels).item(), "test_accuracy": right}
