@@ -43,8 +43,8 @@ configs:
 {zoo.manifest.description}
 
 A model zoo: a dataset whose {n_models} samples are trained neural networks. Each is a
-`{zoo.manifest.architecture.name}` of {n_parameters} parameters, trained on {data.source} for {zoo.manifest.training.epochs} epochs
-and kept at {n_checkpoints} checkpoints. {diverged} diverged.
+`{zoo.manifest.architecture.name}` of {n_parameters} parameters, trained on {data.source} for
+{zoo.manifest.training.epochs} epochs and kept at {n_checkpoints} checkpoints. {diverged} diverged.
 Split by model: {parts}.
 
 | varies | values |

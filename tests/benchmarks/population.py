@@ -13,13 +13,12 @@ import time
 from pathlib import Path
 
 import joblib
-import numpy as np
 import torch
 
 from zoo_gen import engine, find_manifest, grid, load_image_data, read_manifest
-from zoo_gen.architectures import build_module
+from zoo_gen.modules import build_module
 from zoo_gen.population.random import data_order
-from zoo_gen.population.train import Population, single_threaded
+from zoo_gen.population.train import populations, single_threaded
 
 MANIFEST = read_manifest(find_manifest("tetris_seed"))
 
@@ -32,10 +31,10 @@ def plain_loop(seeds: list[int]) -> float:
     began = time.perf_counter()
     for seed in seeds:
         torch.manual_seed(seed)
-        model = build_module(MANIFEST.architecture, activation="tanh")
+        model = build_module(MANIFEST.layers, activation="tanh")
         optimizer = torch.optim.Adam(model.parameters(), lr=MANIFEST.training.learning_rate)
         for epoch in range(1, MANIFEST.training.epochs + 1):
-            order = torch.from_numpy(data_order(np.array([seed]), epoch, len(labels))[0])
+            order = data_order(torch.tensor([seed]), epoch, len(labels))[0]
             for batch in order.split(MANIFEST.training.batch_size):
                 optimizer.zero_grad()
                 torch.nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
@@ -67,14 +66,14 @@ def stacked_on_one_core() -> float:
     """Train and evaluate one shard for an epoch, stacked, on one core; return the seconds a model for all epochs."""
     models = grid.table_of_models(MANIFEST).slice(0, MANIFEST.storage.models_per_shard or 100)
     with single_threaded():
-        population = Population(
-            MANIFEST.architecture, load_image_data(MANIFEST.data), models, batch_size=MANIFEST.training.batch_size
-        )
+        data, settings = load_image_data(MANIFEST.data), engine.regime(MANIFEST, device="cpu")
+        _, population = next(populations(MANIFEST.architecture, data, models, settings))
         population.train_epoch(1)
         began = time.perf_counter()
         for epoch in range(2, 12):
             population.train_epoch(epoch)
-            population.evaluate()
+            population.evaluate("train")
+            population.evaluate("test")
         seconds = (time.perf_counter() - began) / 10
     return seconds * MANIFEST.training.epochs / len(models)
 
