@@ -73,16 +73,13 @@ class Zoo:
         Raises:
             ZooError: a Parquet part cannot be read.
         """
-        parts = []
-        for shard in self.complete_shards:
-            path = self.path / "models" / f"part-{shard:05d}.parquet"
-            try:
-                parts.append(pq.read_table(path))
-            except (OSError, pa.ArrowException) as error:
-                raise ZooError(f"{path}: cannot be read as a Parquet part ({error})") from None
+        parts = [self._part(shard) for shard in self.complete_shards]
         if not parts:
             return grid.table_of_models(self.manifest).slice(0, 0)
-        return pa.concat_tables(part.replace_schema_metadata() for part in parts)
+        try:
+            return pa.concat_tables(parts)
+        except pa.ArrowException as error:
+            raise ZooError(f"{self.path}/models: the parts differ in their columns ({error})") from None
 
     @property
     def complete_shards(self) -> list[int]:
@@ -92,7 +89,7 @@ class Zoo:
     @property
     def complete(self) -> bool:
         """Whether every shard is there."""
-        return len(self.complete_shards) == store.Extent.of(self.manifest).n_shards
+        return set(range(self._extent.n_shards)) <= set(self.complete_shards)
 
     @property
     def weights(self) -> zarr.Array:
@@ -168,7 +165,7 @@ class Zoo:
 
         checkpoint = len(self.epochs) - 1 if epoch is None else self.checkpoint(epoch)
         self._row(model)
-        weights = np.asarray(self.weights[model, checkpoint])
+        weights = self._read("weights", slice(model, model + 1))[0, checkpoint]
         if np.isnan(weights).any():
             raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it diverged")
         return {name: torch.from_numpy(array.copy()) for name, array in self.layout.split(weights).items()}
@@ -211,11 +208,45 @@ class Zoo:
             raise ZooError(f"{self.name}: model {model} {state}")
         return self._row_of_model[model]
 
+    @cached_property
+    def _extent(self) -> store.Extent:
+        return store.Extent.of(self.manifest)
+
+    def _part(self, shard: int) -> pa.Table:
+        """Read the Parquet part of a shard, checked to hold its models."""
+        path = self.path / "models" / f"part-{shard:05d}.parquet"
+        try:
+            part = pq.read_table(path)
+            found = part["model_id"].to_numpy()
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise ZooError(f"{path}: cannot be read as a Parquet part ({error}); {_remedy(shard)}") from None
+        models = self._extent.models(shard)
+        if not len(found) or not np.array_equal(found, np.arange(models.start, models.stop)):
+            raise ZooError(f"{path}: does not hold the models of shard {shard}; {_remedy(shard)}")
+        return part.replace_schema_metadata()
+
     def _array(self, name: str) -> zarr.Array:
-        array = self._group[name]
+        try:
+            array = self._group[name]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ZooError(f"{self.path}/weights.zarr/{name}: cannot be read as a Zarr array ({error!r})") from None
         if not isinstance(array, zarr.Array):
             raise ZooError(f"{self.path}/weights.zarr/{name}: is not an array")
         return array
+
+    def _read(self, name: str, models: slice) -> np.ndarray:
+        """Read neighbouring models of one shard (model, checkpoint, ...), checked to have been written."""
+        shard = models.start // self._extent.models_per_shard
+        place = f"{self.path}/weights.zarr/{name}/c/{shard}"
+        try:
+            found = np.asarray(self._array(name)[models])
+        except (ValueError, RuntimeError, OSError) as error:
+            raise ZooError(f"{place}: is damaged ({error}); {_remedy(shard)}") from None
+        # What is not there reads as NaN, which only a diverged model may have from the first checkpoint on.
+        status = self.models["status"][self._row(models.start) :][: len(found)].to_numpy(zero_copy_only=False)
+        if (np.isnan(found).reshape(len(found), -1).all(axis=1) & (status == "complete")).any():
+            raise ZooError(f"{place}: is missing or empty; {_remedy(shard)}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -266,12 +297,16 @@ class ZooView:
 
     def _read(self, name: str) -> np.ndarray:
         """Read shard by shard: a slab and a choice in memory are several times faster than a choice of chunks."""
-        array = getattr(self.zoo, name)
-        found = np.empty((len(self.models), len(self.checkpoints), *array.shape[2:]), dtype=np.float32)
+        shape = getattr(self.zoo, name).shape
+        found = np.empty((len(self.models), len(self.checkpoints), *shape[2:]), dtype=np.float32)
         shards = self.models // self.zoo.attributes["models_per_shard"]
         for shard in np.unique(shards):
             (places,) = np.nonzero(shards == shard)
             wanted = self.models[places]
-            slab = np.asarray(array[wanted.min() : wanted.max() + 1])
+            slab = self.zoo._read(name, slice(wanted.min(), wanted.max() + 1))
             found[places] = slab[(wanted - wanted.min())[:, None], self.checkpoints[None, :]]
         return found
+
+
+def _remedy(shard: int) -> str:
+    return f"delete models/part-{shard:05d}.parquet, and zoo-gen run makes the shard anew"
