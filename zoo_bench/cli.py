@@ -85,7 +85,9 @@ def run(
 
 @main.command()
 @RESULTS
-@click.option("--html", type=click.Path(path_type=Path), help="Also write the leaderboard as one HTML page.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write the leaderboard as one HTML page."
+)
 def leaderboard(results: Path, html: Path | None) -> None:
     """Print the leaderboard of all results."""
     from zoo_bench import leaderboard as board
@@ -95,5 +97,6 @@ def leaderboard(results: Path, html: Path | None) -> None:
     boards = board.boards(found)
     click.echo(board.text(boards))
     if html:
+        html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(board.html(boards, found), encoding="utf-8")
         click.echo(f"\nwritten: {html}")
