@@ -305,6 +305,7 @@ class ZooView:
             wanted = self.models[places]
             slab = self.zoo._read(name, slice(wanted.min(), wanted.max() + 1))
             found[places] = slab[(wanted - wanted.min())[:, None], self.checkpoints[None, :]]
+        found.flags.writeable = False  # views are shared: one encoder that works in place would spoil the next one's
         return found
 
 
