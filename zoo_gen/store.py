@@ -221,8 +221,9 @@ def write_shard(
         for name, values in arrays.items():
             _write_array(folder / "weights.zarr" / name, shard, models, values)
         _commit(table.replace_schema_metadata({"zoo": json.dumps(origin)}), part)
-    except OSError:
+    except OSError as error:
         if not part.exists():  # else another run has committed the same bytes, and cleared away what we had begun
+            error.filename = error.filename or str(folder)  # a full disk does not say where it is
             raise
     for remains in (
         *part.parent.glob(f".{part.name}.*.tmp"),

@@ -76,10 +76,10 @@ class Zoo:
         parts = [self._part(shard) for shard in self.complete_shards]
         if not parts:
             return grid.table_of_models(self.manifest).slice(0, 0)
-        try:
-            return pa.concat_tables(parts)
-        except pa.ArrowException as error:
-            raise ZooError(f"{self.path}/models: the parts differ in their columns ({error})") from None
+        for shard, part in zip(self.complete_shards, parts, strict=True):
+            if part.schema != parts[0].schema:
+                raise ZooError(f"{self.path}/models/part-{shard:05d}.parquet: has other columns than the first part")
+        return pa.concat_tables(parts)
 
     @property
     def complete_shards(self) -> list[int]:

@@ -94,7 +94,8 @@ def test_a_write_that_fails_is_one_line_and_keeps_what_is_complete(tmp_path, tin
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert found.returncode == 2, found.stderr
-    assert found.stderr.splitlines()[-1].startswith("error: ")
+    assert found.stderr.startswith(f"error: {folder}")
+    assert found.stderr.count("\n") == 1
     assert "what is complete is kept, the same command resumes" in found.stderr
     assert "Traceback" not in found.stderr
     assert files_of(folder / "models") == before

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -185,3 +186,12 @@ def test_an_array_that_cannot_be_read_is_named(tmp_path, tiny_zoo):
     (folder / "weights.zarr" / "test_loss" / "zarr.json").write_text("{")
     with pytest.raises(ZooError, match=r"weights\.zarr/test_loss: cannot be read as a Zarr array"):
         open_zoo(folder).test_loss  # noqa: B018
+
+
+def test_a_part_with_other_columns_is_named(tmp_path, tiny_zoo):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_zoo, folder)
+    part = folder / "models" / "part-00002.parquet"
+    pq.write_table(pq.read_table(part).drop_columns("sha256"), part)
+    with pytest.raises(ZooError, match=r"part-00002\.parquet: has other columns than the first part"):
+        open_zoo(folder).models  # noqa: B018
