@@ -1,5 +1,6 @@
 """zoo-bench: list, run and rank."""
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -76,6 +77,8 @@ def run(
     except ValueError:
         raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
     found = read_benchmark(find_benchmark(benchmark))
+    # An encoder of one's own often lies in the working folder, which an installed command does not search.
+    sys.path.append(str(Path.cwd()))
     for result, is_new in evaluate.run(
         found, list(encoders or ENCODERS), zoos=zoos, results=results, seeds=numbers, rerun=rerun
     ):
