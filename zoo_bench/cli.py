@@ -1,5 +1,6 @@
 """zoo-bench: list, run and rank."""
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -76,6 +77,8 @@ def run(
     except ValueError:
         raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
     found = read_benchmark(find_benchmark(benchmark))
+    # An encoder of one's own often lies in the working folder, which an installed command does not search.
+    sys.path.append(str(Path.cwd()))
     for result, is_new in evaluate.run(
         found, list(encoders or ENCODERS), zoos=zoos, results=results, seeds=numbers, rerun=rerun
     ):
@@ -85,7 +88,9 @@ def run(
 
 @main.command()
 @RESULTS
-@click.option("--html", type=click.Path(path_type=Path), help="Also write the leaderboard as one HTML page.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write the leaderboard as one HTML page."
+)
 def leaderboard(results: Path, html: Path | None) -> None:
     """Print the leaderboard of all results."""
     from zoo_bench import leaderboard as board
@@ -95,5 +100,6 @@ def leaderboard(results: Path, html: Path | None) -> None:
     boards = board.boards(found)
     click.echo(board.text(boards))
     if html:
+        html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(board.html(boards, found), encoding="utf-8")
         click.echo(f"\nwritten: {html}")

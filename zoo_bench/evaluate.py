@@ -1,7 +1,9 @@
 """Evaluating encoders: fit on the training models, encode, probe every target, score the test models."""
 
 import time
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -40,12 +42,15 @@ def run(
             `always` computes all; `never` computes nothing that is there, however old.
 
     Raises:
-        ZooError: an encoder or a zoo is not there, or does not fit.
+        ZooError: an encoder or a zoo is not there, or does not fit; an encoder fails; a seed is out of range.
     """
     opened = [_find_zoo(zoos, name) for name in benchmark.zoos]
     cells = [protocols.standard_cell(zoo) for zoo in opened]  # shared, so that weights are read once for all encoders
-    digests = {name: encoder_digest(name, make_encoder(name)) for name in encoders}
-    tasks = [(name, seed) for name in encoders for seed in seeds]
+    wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
+    if wrong:
+        raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")
+    digests = {name: _digest(name) for name in encoders}
+    tasks = list(dict.fromkeys((name, seed) for name in encoders for seed in seeds))
     with tqdm(total=len(tasks) * len(opened), desc=benchmark.name, unit="zoo", disable=None) as bar:
         for name, seed in tasks:
             path = result_path(results, benchmark=benchmark.name, encoder=name, seed=seed)
@@ -58,7 +63,7 @@ def run(
             encoder = make_encoder(name)
             scored = []
             for cell in cells:
-                scored.append(_evaluate(encoder, benchmark, cell, seed=seed))
+                scored.append(_evaluate(name, encoder, benchmark, cell, seed=seed))
                 bar.update()
             result = Result(
                 encoder=name,
@@ -97,12 +102,21 @@ def _is_current(result: Result, benchmark: BenchmarkManifest, digest: str, zoos:
     )
 
 
-def _evaluate(encoder: Encoder, benchmark: BenchmarkManifest, cell: protocols.Cell, *, seed: int) -> ZooResult:
+def _evaluate(
+    name: str, encoder: Encoder, benchmark: BenchmarkManifest, cell: protocols.Cell, *, seed: int
+) -> ZooResult:
     zoo = cell.zoo
     began = time.monotonic()
-    encoder.fit([cell.train], [cell.validation], seed=seed)
+    with _named(name, "fit"):
+        encoder.fit([cell.train], [cell.validation], seed=seed)
     fitted = time.monotonic()
-    embeddings = [_encode(encoder, view) for view in (cell.train, cell.validation, cell.test)]
+    with _named(name, "encode"):
+        embeddings = [_encode(name, encoder, view) for view in (cell.train, cell.validation, cell.test)]
+        dimensions = sorted({part.shape[1] for part in embeddings})
+        if len(dimensions) > 1 or dimensions == [0]:
+            raise ZooError(
+                f"encoder {name!r}: encode returned embeddings of dimensions {dimensions}; expected one, at least 1"
+            )
     encoded = time.monotonic()
     features = probes.Features.standardized(*embeddings)
     scores = _score(features, cell, protocols.targets(benchmark, zoo), seed=seed)
@@ -124,14 +138,39 @@ def _evaluate(encoder: Encoder, benchmark: BenchmarkManifest, cell: protocols.Ce
     )
 
 
-def _encode(encoder: Encoder, view: ZooView) -> np.ndarray:
+@contextmanager
+def _named(name: str, step: str) -> Iterator[None]:
+    """Say of what an encoder raises which encoder, which step and which line it was; its author can mend it."""
+    try:
+        yield
+    except ZooError:
+        raise  # says it already
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise ZooError(f"encoder {name!r}: {step}: {type(error).__name__}: {error} ({place})") from error
+
+
+def _digest(name: str) -> str:
+    """Return the digest of an encoder, made once to see that it can be."""
+    with _named(name, "cannot be used"):
+        encoder = make_encoder(name)
+        if not isinstance(encoder.config, dict):
+            raise ZooError(f"encoder {name!r}: config is {encoder.config!r}; expected a dictionary of plain data")
+        return encoder_digest(name, encoder)
+
+
+def _encode(name: str, encoder: Encoder, view: ZooView) -> np.ndarray:
     """Return the embeddings of a view, checked: (model x checkpoint, dimension), all finite."""
     embeddings = np.asarray(encoder.encode(view))
     rows = len(view.models) * len(view.checkpoints)
+    it = f"encoder {name!r}: encode returned"
     if embeddings.ndim != 2 or len(embeddings) != rows:
-        raise ZooError(f"encode returned shape {embeddings.shape}; expected ({rows}, dimension), a row a checkpoint")
+        raise ZooError(f"{it} shape {embeddings.shape}; expected ({rows}, dimension), a row a checkpoint")
+    if embeddings.dtype.kind not in "biuf":
+        raise ZooError(f"{it} values of type {embeddings.dtype}; expected real numbers")
     if not np.isfinite(embeddings).all():
-        raise ZooError("encode returned numbers that are not finite; expected finite embeddings of finite weights")
+        raise ZooError(f"{it} numbers that are not finite; expected finite embeddings of finite weights")
     return embeddings
 
 

@@ -23,6 +23,14 @@ class BenchmarkManifest(Schema):
     zoos: tuple[str, ...] = Field(min_length=1)
     targets: tuple[str, ...] = Field(min_length=1)
 
+    @field_validator("zoos", "targets")
+    @classmethod
+    def _no_repetition(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands there twice; expected each once")
+        return names
+
     @field_validator("targets")
     @classmethod
     def _known_targets(cls, targets: tuple[str, ...]) -> tuple[str, ...]:

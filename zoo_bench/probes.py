@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The grid of Schürholt et al. (NeurIPS 2021, public code): 1e3 down to 1e-5, here per training row of unit variance.
+# The grid of Schürholt et al. (NeurIPS 2021, public code): 1e3 down to 1e-5, as `alpha` of its ridge regression.
 RIDGE_PENALTIES = (1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 LOGISTIC_PENALTIES = (1e2, 1e1, 1e0)
 _BLOCK = 16384  # rows that are widened to float64 at once
@@ -79,6 +79,8 @@ def logistic(features: Features, train: np.ndarray, validation: np.ndarray) -> P
     """
     from sklearn.linear_model import LogisticRegression
 
+    if len(np.unique(train)) == 1:  # all training models may share a value when configurations stay together
+        return Prediction(np.full(len(features.test), train[0]), LOGISTIC_PENALTIES[0])
     # Truncated Newton steps: on thousands of correlated features they converge where L-BFGS still wanders. Each
     # penalty starts from the solution of the stronger one before it.
     model = LogisticRegression(solver="newton-cg", warm_start=True)

@@ -83,7 +83,11 @@ def check_disjoint(parts: dict[str, np.ndarray]) -> None:
 
 
 def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:
-    """Return the targets of a benchmark on one zoo: classes and hyper-parameters written out."""
+    """Return the targets of a benchmark on one zoo: classes and hyper-parameters written out.
+
+    Raises:
+        ZooError: there are none.
+    """
     numbers, names = ("r2", "kendall_tau"), ("accuracy",)
     found: list[Target] = []
     for name in benchmark.targets:
@@ -96,4 +100,6 @@ def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:
                     found.append(Target(column, names if text else numbers))
         else:
             found.append(Target(name, numbers))
+    if not found:
+        raise ZooError(f"{zoo.path}: has none of the targets of {benchmark.name}; only the seed varies in it")
     return found

@@ -1,12 +1,17 @@
 """Results: one JSON file an (encoder, benchmark, seed), with all that is needed to trust and repeat it."""
 
+import os
 import re
 from pathlib import Path
+from typing import Literal
 
 import pydantic
+from pydantic import Field
 
 from zoo_gen.errors import ZooError
 from zoo_gen.schema import Schema
+
+_EXPECTED = "expected a result of zoo-bench run; delete it to have it computed again"
 
 
 class Score(Schema):
@@ -16,7 +21,7 @@ class Score(Schema):
     """
 
     target: str
-    metric: str
+    metric: Literal["r2", "kendall_tau", "accuracy"]
     ranks: bool  # whether this metric of the target counts for the rank
     value: float | None
     low: float | None
@@ -40,7 +45,7 @@ class ZooResult(Schema):
     fit_seconds: float
     encode_seconds: float
     probe_seconds: float
-    scores: tuple[Score, ...]
+    scores: tuple[Score, ...] = Field(min_length=1)
 
 
 class Result(Schema):
@@ -56,7 +61,7 @@ class Result(Schema):
     seed: int
     resamples: int
     confidence: float
-    zoos: tuple[ZooResult, ...]
+    zoos: tuple[ZooResult, ...] = Field(min_length=1)
     versions: dict[str, str]
     seconds: float
 
@@ -69,9 +74,12 @@ def result_path(folder: Path, *, benchmark: str, encoder: str, seed: int) -> Pat
 def write_result(result: Result, path: Path) -> None:
     """Write a result so that it is either whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_result(path: Path) -> Result:
@@ -84,10 +92,10 @@ def read_result(path: Path) -> Result:
         return Result.model_validate_json(path.read_text(encoding="utf-8"))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ZooError(f"{path}: {place}: {first['msg']}; expected a result of zoo-bench run") from None
+        place = "".join(f"{part}: " for part in (".".join(map(str, first["loc"])),) if part)
+        raise ZooError(f"{path}: {place}{first['msg']}; {_EXPECTED}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ZooError(f"{path}: cannot be read ({error}); expected a result of zoo-bench run") from None
+        raise ZooError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
 
 
 def read_results(folder: Path) -> list[Result]:

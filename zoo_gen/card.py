@@ -1,5 +1,6 @@
 """The card of a zoo: its README.md, for people and for the Hub's table viewer. It depends on nothing but the zoo."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def write(folder: Path) -> None:
     zoo = open_zoo(folder)
     if not zoo.complete:
         return
-    temporary = folder / ".README.md.tmp"
+    temporary = folder / f".README.md.{os.getpid()}.tmp"
     temporary.write_text(text(zoo), encoding="utf-8")
     temporary.replace(folder / "README.md")
 

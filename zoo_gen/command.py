@@ -1,7 +1,12 @@
 """How the commands of both packages end: what the user can mend is one line and exit code 2."""
 
 import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -16,9 +21,12 @@ class Commands(click.Group):
         """Run the command line."""
         logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
         try:
-            return super().main(*args, **kwargs)
+            with _interruptible():
+                return super().main(*args, **kwargs)
         except ZooError as error:
             _end(str(error), 2)
+        except MemoryError as error:
+            _end(f"not enough memory ({str(error) or 'no room for another array'}); expected a smaller size", 2)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             _end(f"{place}{error.strerror or error}; what is complete is kept, the same command resumes", 2)
@@ -27,11 +35,36 @@ class Commands(click.Group):
         """Run the chosen command; an interruption says how to go on."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:  # click's own answer takes four lines
+            _end(error.format_message(), 2)
         except KeyboardInterrupt:
             _end("interrupted; what is complete is kept, the same command resumes", 130)
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat a request to end like Ctrl-C, once: what ends the workers must not be interrupted by a second one."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # A signal that is ignored from the start, as under nohup, stays so; only the main thread may set handlers.
+    main = threading.current_thread() is threading.main_thread()
+    heard = {n: signal.getsignal(n) for n in numbers if main and signal.getsignal(n) is not signal.SIG_IGN}
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in heard:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    try:
+        for number in heard:
+            signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
+
+
 def _end(message: str, code: int) -> None:
+    message = " ".join(message.split())  # messages of other libraries may have several lines
     click.echo(f"error: {message}" if code == 2 else message, err=True)
     sys.exit(code)
 

@@ -4,9 +4,15 @@ A task is a folder and a shard number; arrays never travel, each worker writes i
 only what is missing. This is the one file that imports joblib.
 """
 
+import os
 import re
 import shutil
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from zoo_gen.population.population import Regime
 
 MODELS_ON_A_GPU = 1024
+
+_TRACKER = "multiprocessing.resource_tracker"
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def run(
     extent = store.extent_of(manifest, made)
     if made["data_sha256"] != data_sha256:
         raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
-    complete = set(store.complete_shards(folder))
+    complete = set(store.complete_shards(folder)).intersection(range(extent.n_shards))
     pending = [shard for shard in range(extent.n_shards) if shard not in complete]
     done = sum(_length(extent.models(shard)) for shard in complete)
     trained = diverged = 0
@@ -80,14 +88,46 @@ def run(
     blocks = [list(range(extent.n_shards))[start : start + at_once] for start in range(0, extent.n_shards, at_once)]
     blocks = [shards for shards in blocks if not complete.issuperset(shards)]
     tasks = (joblib.delayed(train_shards)(folder, shards, device=device, data_root=data_root) for shards in blocks)
+    with _ended_by_this_process_alone():
+        results = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(tasks)
     with tqdm(total=extent.n_models, initial=done, desc=manifest.name, unit="model", disable=None) as bar:
-        for result in joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(tasks):
-            trained += result["models"]
-            diverged += result["diverged"]
-            bar.update(result["models"])
-    if pending:
+        try:
+            for result in results:
+                trained += result["models"]
+                diverged += result["diverged"]
+                bar.update(result["models"])
+        except BrokenProcessPool:
+            raise ZooError(
+                f"{folder}: a worker was killed, as happens without enough memory; expected less with fewer "
+                "--workers; what is complete is kept, the same command resumes"
+            ) from None
+    if pending or not (folder / "README.md").exists():
         card.write(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+
+
+@contextmanager
+def _ended_by_this_process_alone() -> Iterator[None]:
+    """Let processes that are started inside inherit what makes an interruption quiet.
+
+    Ctrl-C and the end of a terminal reach the workers too, where they would print a traceback each: workers ignore
+    them and are killed by us. The semaphores of a killed worker are cleaned up by Python's tracker, which need not
+    warn of them.
+    """
+    # Only the main thread may set handlers.
+    numbers = (signal.SIGINT, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    kept, warnings = [signal.getsignal(number) for number in numbers], os.environ.get("PYTHONWARNINGS")
+    try:
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [warnings, "ignore::UserWarning:" + _TRACKER]))
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        yield
+    finally:
+        for number, handler in zip(numbers, kept, strict=True):
+            signal.signal(number, handler)
+        del os.environ["PYTHONWARNINGS"]
+        if warnings is not None:
+            os.environ["PYTHONWARNINGS"] = warnings
 
 
 def count_processes(workers: int | None, n_shards: int, *, device: str = "cpu") -> int:
@@ -138,8 +178,10 @@ def train_shards(
 
     manifest = read_manifest(folder / "manifest.toml")
     extent = store.extent_of(manifest, store.attributes(folder))
-    table = store.grid.table_of_models(manifest)
     slices = [extent.models(shard) for shard in shards]
+    if set(shards) <= set(store.complete_shards(folder)):  # by another run that began at the same time
+        return {"models": sum(map(_length, slices)), "diverged": 0}
+    table = store.grid.table_of_models(manifest)
     with single_threaded():
         found = train(
             manifest.architecture,

@@ -6,10 +6,13 @@ random draws.
 
 import hashlib
 import math
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
+from zoo_gen import schema
 from zoo_gen.hyperparameters import known
 from zoo_gen.manifest import Axes, Draw, Split, ZooManifest
 
@@ -26,6 +29,21 @@ def count_models(manifest: ZooManifest) -> int:
 
 def table_of_models(manifest: ZooManifest) -> pa.Table:
     """Return the table of a zoo's models: model_id, split, and every hyper-parameter, in the order of model_id."""
+    return _table_of_models(_Key(schema.digest(manifest, exclude={"description"}), manifest))
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A manifest by what it says, which can be hashed."""
+
+    digest: str
+    manifest: ZooManifest = field(compare=False)
+
+
+# Every shard asks for the table of all models, which would make large zoos quadratic.
+@lru_cache(maxsize=1)
+def _table_of_models(key: _Key) -> pa.Table:
+    manifest = key.manifest
     n_models = count_models(manifest)
     varying = _varying(manifest.axes, n_models)
     columns: dict[str, pa.Array] = {"model_id": pa.array(np.arange(n_models))}

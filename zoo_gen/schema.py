@@ -34,7 +34,7 @@ def read_toml(path: Path, schema: type[AnySchema]) -> AnySchema:
         ZooError: the file is missing, is not TOML, or does not fit; the message names the file and the key.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ZooError(f"{path}: cannot be read ({error.strerror}); expected a TOML manifest") from None
     except UnicodeDecodeError:
@@ -50,7 +50,7 @@ def parse_toml(text: str, schema: type[AnySchema], *, where: str) -> AnySchema:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and endless nesting raise these
         raise ZooError(f"{where}: not valid TOML: {error}") from None
     try:
         return schema.model_validate(document)

@@ -32,6 +32,7 @@ _CHUNK_BYTES = 4 * 2**20
 _MOST_MODELS = 1024
 _FEWEST_MODELS = 8
 _SHARDS = 16
+_READ = ("manifest_digest", "layout", "checkpoint_epochs", "models_per_shard", "versions")  # what readers need
 _PART = re.compile(r"part-(\d+)\.parquet")
 
 
@@ -95,6 +96,7 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
         ZooError: the folder holds something else, or another manifest's zoo; nothing in it is changed.
     """
     manifest = read_manifest(manifest_path)
+    folder = folder.resolve()
     kept = folder / "manifest.toml"
     if kept.exists():
         found = read_manifest(kept)
@@ -103,18 +105,26 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
                 f"{folder}: holds the zoo {found.name!r} of another manifest (digest {found.digest[:12]}, expected "
                 f"{manifest.digest[:12]}); choose another folder with --out"
             )
+        attributes(folder)
         return manifest
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    prefix = f".{folder.name}.making."
+    is_there = folder.exists()
+    if is_there and (not folder.is_dir() or any(not path.name.startswith(prefix) for path in folder.iterdir())):
         raise ZooError(f"{folder}: exists and is not a zoo; expected a new or empty folder")
-    # The zoo appears whole under its name, so that runs that start together on one folder agree on it.
     folder.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    making = Path(tempfile.mkdtemp(prefix=prefix, dir=folder if is_there else folder.parent))
     try:
         making.chmod(0o777 & ~_umask())
         (making / "models").mkdir()
         _create_arrays(making, manifest, data_sha256=data_sha256, device=device)
         shutil.copyfile(manifest_path, making / "manifest.toml")
-        making.replace(folder)
+        # The zoo appears whole under its name, so that runs that start together on one folder agree on it. An empty
+        # folder may be a mount point or the one we stand in: it is filled, and its manifest says that it is a zoo.
+        if is_there:
+            for name in ("weights.zarr", "models", "manifest.toml"):
+                (making / name).replace(folder / name)
+        else:
+            making.replace(folder)
     except OSError:
         if kept.exists():
             return create(folder, manifest_path, data_sha256=data_sha256, device=device)
@@ -199,6 +209,9 @@ def write_shard(
 ) -> None:
     """Write the arrays of one shard, then its Parquet part.
 
+    Runs that are at the same shard at the same time write the same bytes, each file whole; nothing that another may
+    have committed is removed.
+
     Args:
         folder: the zoo.
         manifest: its manifest.
@@ -207,18 +220,36 @@ def write_shard(
         diverged: bool (model,).
         device: the kind of device that trained it.
     """
-    group = zarr.open_group(folder / "weights.zarr", mode="r+")
-    models = extent_of(manifest, dict(group.attrs)).models(shard)
-    for name, values in arrays.items():
-        array = group[name]
-        assert isinstance(array, zarr.Array)
-        # What an interruption left of this shard may be half a file, which Zarr would read before writing over it.
-        shutil.rmtree(folder / "weights.zarr" / name / "c" / str(shard), ignore_errors=True)
-        array[models] = np.ascontiguousarray(values, dtype=np.float32)
+    part = part_path(folder, shard)
+    models = extent_of(manifest, attributes(folder)).models(shard)
     table = part_table(manifest, models, arrays, diverged=diverged)
     versions = {name: version(name) for name in ("torch", "pyarrow")}
     origin = {"schema": SCHEMA, "manifest_digest": manifest.digest, "device": device, **versions}
-    _commit(part_bytes(table, origin), part_path(folder, shard))
+    try:
+        for name, values in arrays.items():
+            _write_array(folder / "weights.zarr" / name, shard, models, values)
+        _commit(part_bytes(table, origin), part)
+    except OSError as error:
+        if not part.exists():  # else another run has committed the same bytes, and cleared away what we had begun
+            error.filename = error.filename or str(folder)  # a full disk does not say where it is
+            raise
+    for remains in (
+        *part.parent.glob(f".{part.name}.*.tmp"),
+        *(folder / "weights.zarr").glob(f"*/c/{shard}/**/*.partial"),
+    ):
+        remains.unlink(missing_ok=True)
+
+
+def _write_array(path: Path, shard: int, models: slice, values: np.ndarray) -> None:
+    """Write the values of one shard (model, checkpoint, ...) into the array at `path`."""
+    array = zarr.open_array(path, mode="r+")
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    try:
+        array[models] = values
+    except (ValueError, RuntimeError):
+        # A shard that the array's end cuts off is read before it is written, and what was there may be damaged.
+        shutil.rmtree(path / "c" / str(shard), ignore_errors=True)
+        array[models] = values
 
 
 def part_path(folder: Path, shard: int) -> Path:
@@ -271,8 +302,6 @@ def _commit(content: bytes, path: Path) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    for stale in path.parent.glob(f".{path.name}.*.tmp"):
-        stale.unlink(missing_ok=True)
 
 
 def attributes(folder: Path) -> dict[str, Any]:
@@ -288,10 +317,13 @@ def attributes(folder: Path) -> dict[str, Any]:
         raise ZooError(f"{folder}: is not a zoo; it has no {missing[0]}")
     try:
         found = dict(zarr.open_group(folder / "weights.zarr", mode="r").attrs)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # as the file is damaged
         raise ZooError(f"{folder}/weights.zarr: cannot be read as a Zarr group ({error})") from None
     if found.get("schema") != SCHEMA:
         raise ZooError(f"{folder}: has schema {found.get('schema')!r}; this version reads schema {SCHEMA}")
+    lacking = [name for name in _READ if name not in found]
+    if lacking:
+        raise ZooError(f"{folder}/weights.zarr/zarr.json: has no attribute {lacking[0]!r}; expected {', '.join(_READ)}")
     return found
 
 

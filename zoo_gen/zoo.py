@@ -73,16 +73,13 @@ class Zoo:
         Raises:
             ZooError: a Parquet part cannot be read.
         """
-        parts = []
-        for shard in self.complete_shards:
-            path = store.part_path(self.path, shard)
-            try:
-                parts.append(pq.read_table(path))
-            except (OSError, pa.ArrowException) as error:
-                raise ZooError(f"{path}: cannot be read as a Parquet part ({error})") from None
+        parts = [self._part(shard) for shard in self.complete_shards]
         if not parts:
             return grid.table_of_models(self.manifest).slice(0, 0)
-        return pa.concat_tables(part.replace_schema_metadata() for part in parts)
+        for shard, part in zip(self.complete_shards, parts, strict=True):
+            if part.schema != parts[0].schema:
+                raise ZooError(f"{self.path}/models/part-{shard:05d}.parquet: has other columns than the first part")
+        return pa.concat_tables(parts)
 
     @property
     def complete_shards(self) -> list[int]:
@@ -92,7 +89,7 @@ class Zoo:
     @property
     def complete(self) -> bool:
         """Whether every shard is there."""
-        return len(self.complete_shards) == self.extent.n_shards
+        return set(range(self.extent.n_shards)) <= set(self.complete_shards)
 
     @property
     def weights(self) -> zarr.Array:
@@ -187,7 +184,7 @@ class Zoo:
 
         checkpoint = len(self.epochs) - 1 if epoch is None else self.checkpoint(epoch)
         self._row(model)
-        weights = np.asarray(self.weights[model, checkpoint])
+        weights = self._read("weights", slice(model, model + 1))[0, checkpoint]
         if np.isnan(weights).any():
             raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it diverged")
         return {name: torch.from_numpy(array.copy()) for name, array in self.layout.split(weights).items()}
@@ -230,16 +227,46 @@ class Zoo:
             raise ZooError(f"{self.name}: model {model} {state}")
         return self._row_of_model[model]
 
+    def _part(self, shard: int) -> pa.Table:
+        """Read the Parquet part of a shard, checked to hold its models."""
+        path = store.part_path(self.path, shard)
+        try:
+            part = pq.read_table(path, page_checksum_verification=True)
+            found = part["model_id"].to_numpy()
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise ZooError(f"{path}: cannot be read as a Parquet part ({error}); {_remedy(shard)}") from None
+        models = self.extent.models(shard)
+        if not len(found) or not np.array_equal(found, np.arange(models.start, models.stop)):
+            raise ZooError(f"{path}: does not hold the models of shard {shard}; {_remedy(shard)}")
+        return part.replace_schema_metadata()
+
     def array(self, name: str) -> zarr.Array:
         """Return an array of the store by its name.
 
         Raises:
-            ZooError: it is not an array.
+            ZooError: it is not there, is damaged, or is not an array.
         """
-        array = self._group[name]
+        try:
+            array = self._group[name]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ZooError(f"{self.path}/weights.zarr/{name}: cannot be read as a Zarr array ({error!r})") from None
         if not isinstance(array, zarr.Array):
             raise ZooError(f"{self.path}/weights.zarr/{name}: is not an array")
         return array
+
+    def _read(self, name: str, models: slice) -> np.ndarray:
+        """Read neighbouring models of one shard (model, checkpoint, ...), checked to have been written."""
+        shard = models.start // self.extent.models_per_shard
+        place = f"{self.path}/weights.zarr/{name}/c/{shard}"
+        try:
+            found = np.asarray(self.array(name)[models])
+        except (ValueError, RuntimeError, OSError) as error:
+            raise ZooError(f"{place}: is damaged ({error}); {_remedy(shard)}") from None
+        # What is not there reads as NaN, which only a diverged model may have from the first checkpoint on.
+        status = self.models["status"][self._row(models.start) :][: len(found)].to_numpy(zero_copy_only=False)
+        if (np.isnan(found).reshape(len(found), -1).all(axis=1) & (status == "complete")).any():
+            raise ZooError(f"{place}: is missing or empty; {_remedy(shard)}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -264,7 +291,7 @@ class ZooView:
     @cached_property
     def weights(self) -> np.ndarray:
         """The weights, float32 (model, checkpoint, parameter)."""
-        return self._read(self.zoo.weights)
+        return self._read("weights")
 
     def metric(self, name: str) -> np.ndarray:
         """Return a metric, float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
@@ -276,7 +303,8 @@ class ZooView:
         """
         if name == "generalization_gap":
             return self.metric("train_accuracy") - self.metric("test_accuracy")
-        return self._read(self.zoo.metric(name))
+        self.zoo.metric(name)
+        return self._read(name)
 
     def hyperparameter(self, name: str) -> np.ndarray:
         """Return a hyper-parameter of each model (model,).
@@ -288,13 +316,19 @@ class ZooView:
             raise ZooError(unknown_name("column", name, self.zoo.models.column_names))
         return self.zoo.models[name].to_numpy(zero_copy_only=False)[self.rows]
 
-    def _read(self, array: zarr.Array) -> np.ndarray:
+    def _read(self, name: str) -> np.ndarray:
         """Read shard by shard: a slab and a choice in memory are several times faster than a choice of chunks."""
-        found = np.empty((len(self.models), len(self.checkpoints), *array.shape[2:]), dtype=np.float32)
+        shape = self.zoo.array(name).shape
+        found = np.empty((len(self.models), len(self.checkpoints), *shape[2:]), dtype=np.float32)
         shards = self.models // self.zoo.attributes["models_per_shard"]
         for shard in np.unique(shards):
             (places,) = np.nonzero(shards == shard)
             wanted = self.models[places]
-            slab = np.asarray(array[wanted.min() : wanted.max() + 1])
+            slab = self.zoo._read(name, slice(wanted.min(), wanted.max() + 1))
             found[places] = slab[(wanted - wanted.min())[:, None], self.checkpoints[None, :]]
+        found.flags.writeable = False  # views are shared: one encoder that works in place would spoil the next one's
         return found
+
+
+def _remedy(shard: int) -> str:
+    return f"delete models/part-{shard:05d}.parquet, and zoo-gen run makes the shard anew"

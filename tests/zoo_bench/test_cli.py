@@ -55,6 +55,7 @@ def test_run_then_leaderboard_then_nothing_to_do(benchmark, tiny_zoo, tmp_path):
         (["run", "quickstrat"], "unknown benchmark 'quickstrat'; did you mean 'quickstart'?"),
         (["run", "benchmark.toml", "--encoder", "wieghts"], "tiny: no such zoo; make it with"),
         (["run", "benchmark.toml", "--seeds", "a"], "--seeds 'a': expected whole numbers"),
+        (["leaderboard", "--html", "."], "Invalid value for '--html': File '.' is a directory."),
         (["leaderboard"], "results: holds no results"),
         (["leaderboard", "--results", "elsewhere"], "elsewhere: holds no results"),
     ],
@@ -73,6 +74,7 @@ def test_bad_input_is_one_line_and_exit_code_two(benchmark, arguments, message):
         ('"epoch"', '"epohc"', "targets: [0]: unknown target 'epohc'; did you mean 'epoch'?"),
         ("protocol", "protokol", "unknown key 'protokol'; did you mean 'protocol'?"),
         ('"standard"', '"standrad"', "protocol: 'standrad' is not valid; expected 'standard'"),
+        ('["tiny"]', '["tiny", "tiny"]', "zoos: 'tiny' stands there twice; expected each once"),
         ('["tiny"]', "[]", "zoos: tuple should have at least 1 item"),
     ],
 )
@@ -94,3 +96,38 @@ def test_a_result_that_does_not_fit_the_schema_is_named(tmp_path, tiny_results):
     assert found.exit_code == 2
     assert "seed-0.json: seed: " in found.stderr
     assert "expected a result of zoo-bench run" in found.stderr
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_named(benchmark, tiny_zoo, seed):
+    found = invoke("run", benchmark, "--zoos", tiny_zoo.parent, f"--seeds={seed}")
+    assert found.exit_code == 2
+    assert found.stderr == f"error: seed {seed}: expected a whole number from 0 to 4294967295\n"
+
+
+def test_a_seed_given_twice_is_evaluated_once(benchmark, tiny_zoo):
+    found = invoke("run", benchmark, "--zoos", tiny_zoo.parent, "--encoder", "weights", "--seeds", "3,3")
+    assert found.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["zoos"][0]["scores"][0].update(metric="r3"), "zoos.0.scores.0.metric: Input should"),
+        (lambda content: content["zoos"][0].update(scores=[]), "zoos.0.scores: Tuple should have at least 1 item"),
+        (lambda content: content.update(zoos=[]), "zoos: Tuple should have at least 1 item"),
+        (lambda content: content.clear(), "encoder: Field required"),
+    ],
+)
+def test_a_damaged_result_is_named(tmp_path, tiny_results, change, message):
+    folder = tmp_path / "results"
+    shutil.copytree(tiny_results[0], folder)
+    path = folder / "tiny_standard" / "pca" / "seed-0.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    found = invoke("leaderboard", "--results", folder)
+    assert found.exit_code == 2
+    assert f"seed-0.json: {message}" in found.stderr
+    assert "delete it to have it computed again" in found.stderr
+    assert found.stderr.count("\n") == 1

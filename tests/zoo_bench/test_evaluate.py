@@ -32,6 +32,41 @@ class Wrong(Norms):
 class Infinite(Norms):
     def encode(self, view):
         return np.full((view.weights.shape[0] * view.weights.shape[1], 1), np.inf)
+
+class Empty(Norms):
+    def encode(self, view):
+        return np.zeros((view.weights.shape[0] * view.weights.shape[1], 0))
+
+class Unequal(Norms):
+    def encode(self, view):
+        return np.zeros((view.weights.shape[0] * view.weights.shape[1], len(view.models)))
+
+class Complex(Norms):
+    def encode(self, view):
+        return Norms.encode(self, view) * 1j
+
+class InPlace(Norms):
+    def encode(self, view):
+        view.weights[:] = 0
+        return Norms.encode(self, view)
+
+class FailsToFit(Norms):
+    def fit(self, train, validation, *, seed):
+        raise RuntimeError("no convergence")
+
+class WithoutSeed(Norms):
+    def fit(self, train, validation):
+        return self
+
+class FailsToBeMade(Norms):
+    def __init__(self):
+        raise ValueError("no file of weights")
+
+class ListOfSettings(Norms):
+    config = [1]
+
+class NumpySettings(Norms):
+    config = {"rate": np.float32(1)}
 """
 
 
@@ -109,11 +144,21 @@ def test_a_strangers_encoder_is_evaluated(tmp_path, tiny_zoo, tiny_benchmark, st
     [
         ("stranger:Wrong", r"encode returned shape \(3, 1\); expected \(120, dimension\)"),
         ("stranger:Infinite", "encode returned numbers that are not finite"),
+        ("stranger:Empty", r"encode returned embeddings of dimensions \[0\]; expected one, at least 1"),
+        ("stranger:Unequal", r"encode returned embeddings of dimensions \[8, 24\]; expected one"),
+        ("stranger:Complex", "encode returned values of type complex64; expected real numbers"),
+        ("stranger:InPlace", r"encode: ValueError: .*read-only \(stranger\.py, line 35\)"),
+        ("stranger:FailsToFit", r"fit: RuntimeError: no convergence \(stranger\.py, line 40\)"),
+        ("stranger:WithoutSeed", "fit: TypeError: .*unexpected keyword argument 'seed'"),
+        ("stranger:FailsToBeMade", "cannot be used: ValueError: no file of weights"),
+        ("stranger:ListOfSettings", r"config is \[1\]; expected a dictionary of plain data"),
+        ("stranger:NumpySettings", "cannot be used: TypeError: Object of type float32 is not JSON"),
     ],
 )
-def test_embeddings_that_do_not_fit_are_refused(tmp_path, tiny_zoo, tiny_benchmark, stranger, name, message):
-    with pytest.raises(ZooError, match=message):
+def test_an_encoder_that_fails_is_named(tmp_path, tiny_zoo, tiny_benchmark, stranger, name, message):
+    with pytest.raises(ZooError, match=f"encoder '{name}': {message}"):
         run(tiny_benchmark, [name], tiny_zoo.parent, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_missing_zoo_says_how_to_make_it(tmp_path, tiny_benchmark):

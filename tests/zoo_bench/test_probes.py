@@ -62,3 +62,9 @@ def test_a_constant_feature_does_no_harm(parts):
     having = ridge(Features.standardized(*constant.values()), targets["train"], targets["validation"])
     for one, other in zip(without, having, strict=True):
         np.testing.assert_allclose(one.values, other.values, rtol=1e-5, atol=1e-4)
+
+
+def test_a_single_name_in_training_is_what_is_predicted(parts):
+    features, _ = parts
+    found = logistic(Features.standardized(*features.values()), np.full(200, "adam"), np.full(80, "sgd"))
+    assert found.values.tolist() == ["adam"] * 60

@@ -61,3 +61,12 @@ def test_a_zoo_without_test_models_is_refused(tmp_path, tiny_manifest):
     engine.run(tiny_manifest, tmp_path / "zoo", workers=1)
     with pytest.raises(ZooError, match="the test part of its split is empty"):
         protocols.standard_cell(open_zoo(tmp_path / "zoo"))
+
+
+def test_a_benchmark_without_a_target_in_the_zoo_is_refused(tmp_path, tiny_manifest, tiny_benchmark):
+    text = tiny_manifest.read_text().replace('["adam", "sgd"]', '["adam"]').replace('["relu", "tanh"]', '["relu"]')
+    tiny_manifest.write_text(text.replace("[1e-2, 3e-2]", "[1e-2]"))
+    engine.run(tiny_manifest, tmp_path / "zoo", workers=1)
+    benchmark = tiny_benchmark.model_copy(update={"targets": ("hyperparameters",)})
+    with pytest.raises(ZooError, match="has none of the targets of tiny_standard; only the seed varies in it"):
+        protocols.targets(benchmark, open_zoo(tmp_path / "zoo"))

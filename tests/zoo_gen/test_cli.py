@@ -55,6 +55,10 @@ def test_info_shows_the_zoo(tiny_zoo):
         (["plan", "missing.toml"], "missing.toml: cannot be read"),
         (["info", "missing"], "missing: no such folder; expected a zoo"),
         (["info", "."], ".: is not a zoo; it has no manifest.toml"),
+        (["run", "tetris_seed", "--workers", "0"], "Invalid value for '--workers': 0 is not in the range x>=1."),
+        (["run", "tetris_seed", "--wrokers", "2"], "No such option '--wrokers'."),
+        (["rnu"], "No such command 'rnu'."),
+        (["plan"], "Missing argument 'MANIFEST'."),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(tmp_path, monkeypatch, arguments, message):
@@ -90,7 +94,35 @@ def test_a_write_that_fails_is_one_line_and_keeps_what_is_complete(tmp_path, tin
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert found.returncode == 2, found.stderr
-    assert found.stderr.splitlines()[-1].startswith("error: ")
+    assert found.stderr.startswith(f"error: {folder}")
+    assert found.stderr.count("\n") == 1
     assert "what is complete is kept, the same command resumes" in found.stderr
     assert "Traceback" not in found.stderr
     assert files_of(folder / "models") == before
+
+
+def test_a_manifest_larger_than_the_memory_is_one_line(tmp_path, tiny_manifest):
+    text = (
+        tiny_manifest.read_text()
+        + "\n[axes.random]\ncount = 999999999999\nseed = 0\ndraw.momentum.uniform = [0, 0.9]\n"
+    )
+    tiny_manifest.write_text(text)
+    found = invoke("run", tiny_manifest, "--out", tmp_path / "zoo")
+    assert found.exit_code == 2
+    assert found.stderr.startswith("error: ")
+    assert found.stderr.count("\n") == 1
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_a_part_that_cannot_be_read_is_one_line(tmp_path, tiny_zoo):
+    """Arrow's own message has several lines."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_zoo, folder)
+    part = folder / "models" / "part-00001.parquet"
+    content = bytearray(part.read_bytes())
+    content[60] ^= 4  # in the first page, whose checksum then differs
+    part.write_bytes(content)
+    found = invoke("info", folder)
+    assert found.exit_code == 2
+    assert "part-00001.parquet" in found.stderr
+    assert found.stderr.count("\n") == 1

@@ -4,11 +4,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import files_of
-from zoo_gen import engine, store
+from zoo_gen import engine, open_zoo, store
 from zoo_gen.errors import ZooError
 
 
@@ -35,23 +36,84 @@ def test_a_run_does_only_what_is_missing_and_gives_the_same_bytes(tmp_path, tiny
     (folder / "weights.zarr" / "weights" / "c" / "2" / "0" / "0").write_bytes(b"half")
     (folder / "weights.zarr" / "test_loss" / "c" / "2" / "0").unlink()
     (folder / "models" / ".part-00002.parquet.99999.tmp").write_bytes(b"stale")
+    (folder / "weights.zarr" / "test_loss" / "c" / "2" / "0.0123456789abcdef.partial").write_bytes(b"stale")
+    # The last shard is shorter than the array's shards, and is read before it is written.
+    (folder / "models" / "part-00003.parquet").unlink()
+    (folder / "weights.zarr" / "weights" / "c" / "3" / "0" / "0").write_bytes(b"half")
     summary = engine.run(tiny_manifest, folder, workers=1)
-    assert (summary.trained_models, summary.trained_shards) == (12, 1)
+    assert (summary.trained_models, summary.trained_shards) == (16, 2)
+    assert files_of(folder) == files_of(tiny_zoo)
+
+
+def start(manifest: Path, folder: Path, *, workers: int) -> subprocess.Popen:
+    """Start a run in a process group of its own and return when its first shard is complete."""
+    command = [sys.executable, "-m", "zoo_gen", "run", str(manifest), "--out", str(folder), "--workers", str(workers)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not list(folder.glob("models/part-*.parquet")):
+        time.sleep(0.005)
+    return process
+
+
+def workers_of(group: int) -> list[int]:
+    """Return the processes of a process group that still run."""
+    found = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout
+    rows = (line.split() for line in found.splitlines()[1:])
+    return [int(pid) for pid, pgid, state in rows if int(pgid) == group and not state.startswith("Z")]
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifest, number, send):
+    tiny_manifest.write_text(
+        tiny_manifest.read_text().replace("epochs = 4", "epochs = 100").replace("[1, 5]", "[1, 300]")
+    )
+    process = start(tiny_manifest, tmp_path / "zoo", workers=2)
+    send(process.pid, number)
+    _, message = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert message == "interrupted; what is complete is kept, the same command resumes\n"
+    deadline = time.monotonic() + 10
+    while workers_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not workers_of(process.pid)
+    assert open_zoo(tmp_path / "zoo").complete_shards
+
+
+def test_a_worker_that_is_killed_is_one_line(tmp_path, tiny_manifest):
+    tiny_manifest.write_text(
+        tiny_manifest.read_text().replace("epochs = 4", "epochs = 100").replace("[1, 5]", "[1, 300]")
+    )
+    process = start(tiny_manifest, tmp_path / "zoo", workers=2)
+    newest = max(workers_of(process.pid))  # the last process that was started is a worker
+    os.kill(newest, signal.SIGKILL)
+    _, message = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "a worker was killed, as happens without enough memory" in message
+    assert "Traceback" not in message
+
+
+def test_two_runs_on_one_folder_give_the_bytes_of_one(tmp_path, tiny_zoo, tiny_manifest):
+    folder = tmp_path / "tiny"
+    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(run.communicate(timeout=60)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
+    assert files_of(folder) == files_of(tiny_zoo)
+
+
+def test_a_card_that_an_interruption_left_out_is_written_later(tmp_path, tiny_zoo, tiny_manifest):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_zoo, folder)
+    (folder / "README.md").unlink()
+    engine.run(tiny_manifest, folder, workers=1)
     assert files_of(folder) == files_of(tiny_zoo)
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, tiny_zoo, tiny_manifest, kill):
     folder = tmp_path / "tiny"
-    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while process.poll() is None and not list(folder.glob("models/part-*.parquet")):
-        time.sleep(0.005)
+    process = start(tiny_manifest, folder, workers=1)
     os.killpg(process.pid, kill)
-    _, message = process.communicate(timeout=60)
-    if kill == signal.SIGINT and process.returncode != 0:
-        assert process.returncode == 130
-        assert message == "interrupted; what is complete is kept, the same command resumes\n"
+    process.communicate(timeout=60)
     kept = store.complete_shards(folder)
     assert kept
     assert engine.run(tiny_manifest, folder, workers=1).trained_shards == 4 - len(kept)

@@ -114,3 +114,11 @@ def test_the_split_changes_with_its_seed_and_its_digest_says_so():
 
 def test_the_shares_default_to_those_of_the_literature():
     assert (Split().train, Split().validation, Split().test) == (0.70, 0.15, 0.15)
+
+
+def test_the_table_is_made_once_for_all_shards_and_anew_for_another_manifest():
+    one, same, other = (manifest({"product": {"seed": seeds}}) for seeds in ([1, 2], [1, 2], [1, 3]))
+    assert grid.table_of_models(one) is grid.table_of_models(same)
+    assert grid.table_of_models(other)["seed"].to_pylist() == [1, 3]
+    changed = one.model_copy(update={"split": Split(train=0.0, validation=0.0, test=1.0)})
+    assert grid.table_of_models(changed)["split"].to_pylist() == ["test", "test"]

@@ -120,3 +120,15 @@ def test_an_unknown_zoo_answers_with_the_known_ones():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ZooError, match=r"none\.toml: cannot be read"):
         read_manifest(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("text", ["name = " + "9" * 5000, "name = " + "[" * 5000 + "]" * 5000])
+def test_toml_that_python_cannot_hold_is_not_valid(text):
+    with pytest.raises(ZooError, match="not valid TOML"):
+        parse_toml(text, ZooManifest, where="x.toml")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_manifest(tiny_manifest):
+    """Some editors begin a file of UTF-8 with one."""
+    tiny_manifest.write_text(tiny_manifest.read_text(), encoding="utf-8-sig")
+    assert read_manifest(tiny_manifest).name == "tiny"

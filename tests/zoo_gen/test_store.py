@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -140,6 +141,32 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path, tiny_m
     assert files_of(folder) == {"thesis.tex": b"precious"}
 
 
+def test_an_empty_folder_is_filled_and_stays_the_same_folder(tmp_path, tiny_manifest, monkeypatch):
+    """It may be a mount point, or the folder we stand in, which could not be replaced."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    inode = folder.stat().st_ino
+    monkeypatch.chdir(folder)
+    store.create(Path(), tiny_manifest, data_sha256="", device="cpu")
+    assert folder.stat().st_ino == inode
+    assert {path.name for path in folder.iterdir()} == {"manifest.toml", "models", "weights.zarr"}
+
+
+def test_a_link_to_a_folder_leads_to_the_zoo(tmp_path, tiny_manifest):
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    store.create(tmp_path / "link", tiny_manifest, data_sha256="", device="cpu")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target" / "manifest.toml").exists()
+
+
+def test_a_damaged_store_is_not_taken_for_a_zoo_to_go_on_with(tmp_path, tiny_manifest):
+    folder = tmp_path / "zoo"
+    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    (folder / "weights.zarr" / "zarr.json").write_text("[]")
+    with pytest.raises(ZooError, match=r"weights\.zarr: cannot be read"):
+        store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+
+
 @pytest.mark.parametrize("missing", ["manifest.toml", "weights.zarr/zarr.json"])
 def test_a_folder_that_is_no_zoo_says_what_it_lacks(tmp_path, tiny_manifest, missing):
     folder = tmp_path / "zoo"
@@ -162,4 +189,15 @@ def test_a_newer_schema_is_refused(tmp_path, tiny_manifest):
     store.create(folder, tiny_manifest, data_sha256="", device="cpu")
     zarr.open_group(folder / "weights.zarr", mode="r+").attrs["schema"] = 2
     with pytest.raises(ZooError, match="has schema 2; this version reads schema 1"):
+        store.attributes(folder)
+
+
+def test_an_attribute_that_is_missing_is_named(tmp_path, tiny_manifest):
+    folder = tmp_path / "zoo"
+    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    path = folder / "weights.zarr" / "zarr.json"
+    content = json.loads(path.read_text())
+    del content["attributes"]["layout"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ZooError, match=r"zarr\.json: has no attribute 'layout'; expected"):
         store.attributes(folder)

@@ -1,10 +1,13 @@
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.conftest import files_of
 from zoo_gen import engine, load_image_data, open_zoo, store
 from zoo_gen.errors import ZooError
 
@@ -131,3 +134,64 @@ zoo.models.to_pandas(), zoo.weights[0], zoo.test_accuracy[:], zoo.split("train")
 assert "torch" not in sys.modules and "joblib" not in sys.modules and "sklearn" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[300] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip_a_bit, r"weights/c/1: is damaged .* delete models/part-00001\.parquet, and zoo-gen run makes the shard"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), r"weights/c/1: is damaged"),
+        (lambda path: path.write_bytes(b""), r"weights/c/1: is .* delete models/part-00001"),
+        (lambda path: path.unlink(), r"weights/c/1: is missing or empty"),
+    ],
+)
+def test_damaged_weights_are_named_and_can_be_made_anew(tmp_path, tiny_zoo, tiny_manifest, damage, message):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_zoo, folder)
+    damage(folder / "weights.zarr" / "weights" / "c" / "1" / "0" / "0")
+    zoo = open_zoo(folder)
+    assert np.isfinite(zoo.view(range(12)).weights).all()  # the other shards are well
+    with pytest.raises(ZooError, match=message):
+        zoo.view(range(40)).weights  # noqa: B018
+    with pytest.raises(ZooError, match=message):
+        zoo.module(12)
+    (folder / "models" / "part-00001.parquet").unlink()
+    engine.run(tiny_manifest, folder, workers=1)
+    assert files_of(folder) == files_of(tiny_zoo)
+
+
+def test_a_part_with_the_models_of_another_shard_is_refused(tmp_path, tiny_zoo):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_zoo, folder)
+    parts = folder / "models"
+    shutil.copyfile(parts / "part-00002.parquet", parts / "part-00001.parquet")
+    with pytest.raises(ZooError, match=r"part-00001\.parquet: does not hold the models of shard 1"):
+        open_zoo(folder).models  # noqa: B018
+    (parts / "part-00001.parquet").rename(parts / "part-00009.parquet")
+    zoo = open_zoo(folder)
+    assert not zoo.complete  # four parts, but not the four shards
+    with pytest.raises(ZooError, match="does not hold the models of shard 9"):
+        zoo.models  # noqa: B018
+
+
+def test_an_array_that_cannot_be_read_is_named(tmp_path, tiny_zoo):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_zoo, folder)
+    (folder / "weights.zarr" / "test_loss" / "zarr.json").write_text("{")
+    with pytest.raises(ZooError, match=r"weights\.zarr/test_loss: cannot be read as a Zarr array"):
+        open_zoo(folder).test_loss  # noqa: B018
+
+
+def test_a_part_with_other_columns_is_named(tmp_path, tiny_zoo):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_zoo, folder)
+    part = folder / "models" / "part-00002.parquet"
+    pq.write_table(pq.read_table(part).drop_columns("sha256"), part)
+    with pytest.raises(ZooError, match=r"part-00002\.parquet: has other columns than the first part"):
+        open_zoo(folder).models  # noqa: B018
