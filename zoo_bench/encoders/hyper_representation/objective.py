@@ -15,8 +15,8 @@ from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.encoders.steps import gather
 from zoo_bench.encoders.training import Purpose, stream_seed
 
-# Contrast and reconstruction (E_cD), contrast alone (E_c), reconstruction alone (ED), and a contrast that only pulls the
-# views of a sample together, with reconstruction (E_c+D).
+# Contrast and reconstruction (E_cD), contrast alone (E_c), reconstruction alone (ED), and a contrast that only pulls
+# the views of a sample together, with reconstruction (E_c+D).
 LossName = Literal["E_cD", "E_c", "ED", "E_c+D"]
 
 
