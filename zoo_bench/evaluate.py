@@ -76,7 +76,7 @@ def run(
                 resamples=metrics.RESAMPLES,
                 confidence=metrics.CONFIDENCE,
                 zoos=tuple(scored),
-                versions={package: version(package) for package in ("zoo-gen", "numpy", "scikit-learn")},
+                versions={package: version(package) for package in _packages(encoder)},
                 seconds=time.monotonic() - began,
             )
             if is_first_process():
@@ -91,6 +91,12 @@ def _find_zoo(folder: Path, name: str) -> Zoo:
     if zoo.name != name:
         raise ZooError(f"{folder / name}: holds the zoo {zoo.name!r}; expected {name!r}")
     return zoo
+
+
+def _packages(encoder: Encoder) -> tuple[str, ...]:
+    """Return the packages whose versions a result names: torch only where it computed something."""
+    always = ("zoo-gen", "numpy", "scikit-learn")
+    return (*always, "torch") if hasattr(encoder, "runtime") else always
 
 
 def _is_current(result: Result, benchmark: BenchmarkManifest, digest: str, zoos: list[Zoo]) -> bool:
