@@ -1,6 +1,6 @@
 """Times the training of hyper-representations against the straightforward way that published code does it.
 
-Run it with `make benchmark`, or: python tests/benchmarks/encoders.py [--device cuda] [--sizes tetris_seed,mnist_seed]
+Run it with `make benchmark`, or: python -m tests.benchmarks.encoders [--device cuda] [--sizes tetris_seed]
 
 Both ways train the same autoencoder with the same loss on the same weights. The straightforward way draws its views
 sample by sample on the host (a permutation applied to the checkpoint, a block erased by a loop of tries), embeds and
@@ -52,12 +52,17 @@ def matmul_rate(device: torch.device, *, seconds: float) -> float:
 def flops_of_a_step(configuration: Configuration, tokens: Tokens) -> float:
     """Return the floating-point operations of the matrix products of a step: two views, forward and backward.
 
-    Projections, feed-forward layers, attention, embeddings, bottleneck and the decoder's maps; the head, norms, losses
-    and augmentation are left out, so the share of the matrix rate is understated.
+    Counted are those that our way does: projections, feed-forward layers, attention, embeddings, bottleneck and the
+    decoder's maps, and of the encoder's last block only what the compression token needs. Head, norms, losses and
+    augmentation are left out, so the share of the matrix rate is understated.
     """
     width, count = configuration.width, tokens.count
     a_token = 4 * width**2 + 2 * width * configuration.feedforward
-    encoder, decoder = ((n * a_token + 2 * n**2 * width) * configuration.blocks for n in (count + 1, count))
+    encoder, decoder = (
+        (n * a_token + 2 * n**2 * width) * blocks
+        for n, blocks in ((count + 1, configuration.blocks - 1), (count, configuration.blocks))
+    )
+    encoder += a_token - 2 * width**2 + (count + 1) * (2 * width**2 + 2 * width)
     ends = (count + 1) * width * configuration.latent + 2 * width * len(tokens.order)
     return 2 * 3 * 2 * configuration.batch_size * (encoder + decoder + ends)
 

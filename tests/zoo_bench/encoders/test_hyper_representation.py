@@ -146,11 +146,11 @@ def test_dropout_keeps_the_mean_and_zeroes_the_share(size):
         assert torch.corrcoef(neighbours)[0, 1].item() == pytest.approx(0, abs=0.02)
 
 
-def test_an_encoding_is_what_the_same_sums_written_out_give():
-    """One block, one head, in plain matrix products, from the parameters of the module."""
-    configuration = replace(TINY, blocks=1, heads=2)
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_an_encoding_is_what_the_same_sums_written_out_give(blocks):
+    """Two heads, in plain matrix products, from the parameters of the module."""
+    configuration = replace(TINY, blocks=blocks, heads=2)
     encoder = autoencoder(configuration=configuration).encoder.eval()
-    (block,) = encoder.blocks
     weights = torch.randn(3, 100)
     tokens = [
         weights[:, 16 * n : 16 * (n + 1)] @ encoder.embeddings[0].weight.T + encoder.embeddings[0].bias
@@ -161,13 +161,14 @@ def test_an_encoding_is_what_the_same_sums_written_out_give():
         tail[:, 5 * n : 5 * (n + 1)] @ encoder.embeddings[1].weight.T + encoder.embeddings[1].bias for n in range(4)
     ]
     x = torch.stack([encoder.compression.expand(3, -1), *tokens], dim=1) + encoder.positions
-    q, k, v = block.queries_keys_values(block.norm_attention(x)).split(16, dim=2)
-    heads = []
-    for part in (slice(0, 8), slice(8, 16)):
-        attention = (q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(8)).softmax(dim=2)
-        heads.append(attention @ v[..., part])
-    x = x + block.attended(torch.cat(heads, dim=2))
-    x = x + block.narrow(block.widen(block.norm_feedforward(x)).clamp(min=0))
+    for block in encoder.blocks:
+        q, k, v = block.queries_keys_values(block.norm_attention(x)).split(16, dim=2)
+        heads = []
+        for part in (slice(0, 8), slice(8, 16)):
+            attention = (q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(8)).softmax(dim=2)
+            heads.append(attention @ v[..., part])
+        x = x + block.attended(torch.cat(heads, dim=2))
+        x = x + block.narrow(block.widen(block.norm_feedforward(x)).clamp(min=0))
     torch.testing.assert_close(encoder(weights), encoder.bottleneck(x[:, 0]).tanh(), rtol=1e-4, atol=1e-5)
 
 
@@ -363,6 +364,29 @@ def test_networks_of_another_architecture_are_read_through_their_layout():
     train, validation = (View(generator.standard_normal((n, 4, layout.size)), layout) for n in (20, 12))
     found = tiny().fit([train], [validation], seed=0).encode(validation)
     assert found.shape == (48, TINY.latent)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("compiles", [False, True])
+def test_a_gpu_trains_as_well_as_a_cpu(views, compiles):
+    """Graphs, bfloat16 and compilation change rounding, not learning: losses after training agree."""
+    settings = replace(TINY, epochs=20, dropout=0.1)
+    found = []
+    for runtime in (Runtime(device="cpu"), Runtime(device="cuda", compile=compiles)):
+        encoder = HyperRepresentation(configuration=settings)
+        encoder.runtime = runtime
+        embeddings = encoder.fit([views[0]], [views[1]], seed=0).encode(views[2])
+        assert np.isfinite(embeddings).all()
+        found.append(encoder.history)
+    cpu, gpu = found
+    assert gpu.epochs[-1]["train_loss"] == pytest.approx(cpu.epochs[-1]["train_loss"], rel=0.1)
+    assert gpu.best_score == pytest.approx(cpu.best_score, rel=0.1)
+
+
+def test_a_short_encoder_trains_a_tenth_of_the_epochs(views):
+    encoder = HyperRepresentation(configuration=replace(TINY, epochs=15), epochs_share=0.1)
+    encoder.runtime = Runtime(device="cpu")
+    assert len(encoder.fit([views[0]], [views[1]], seed=0).history.epochs) == 2
 
 
 def _gradients() -> dict[str, torch.Tensor]:
