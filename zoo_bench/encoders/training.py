@@ -145,7 +145,7 @@ def train(
         told_by = {"settings": settings.config, "seed": seed, "samples": n_samples, "processes": n_processes}
         folder = checkpoint_folder(runtime.checkpoints, {**told_by, **identity})
         history, best = read_checkpoint(folder, module, optimizer)
-        written = time.monotonic()
+        finished, written = len(history.epochs), time.monotonic()
         generator = torch.Generator(device)
         total = torch.zeros((), dtype=torch.float64, device=device)  # of the losses of an epoch
         step = make_step(
@@ -160,14 +160,12 @@ def train(
         )
         with (
             seeded(seed, Purpose.DROPOUT),
-            tqdm(
-                total=settings.epochs, initial=len(history.epochs), desc=name, unit="epoch", disable=rank > 0 or None
-            ) as bar,
+            tqdm(total=settings.epochs, initial=finished, desc=name, unit="epoch", disable=rank > 0 or None) as bar,
         ):
             module.train()
             if one_launch:
                 step = graphed(step, module, optimizer, generator=generator, n_samples=local)
-            for epoch in range(len(history.epochs) + 1, settings.epochs + 1):
+            for epoch in range(finished + 1, settings.epochs + 1):
                 if settings.patience is not None and history.worse_scores >= settings.patience:
                     break
                 module.train()
