@@ -101,16 +101,19 @@ class HyperRepresentation:
     @property
     def config(self) -> dict[str, Any]:
         """The settings as plain data; once fitted, also the configuration that each zoo got."""
+        return {**self._settings, "fitted": self._configurations} if self._configurations else self._settings
+
+    @property
+    def _settings(self) -> dict[str, Any]:
         chosen = "the paper's, by zoo" if self.configuration is None else self.configuration.config
-        settings = {
+        return {
             "loss": self.loss,
             "configuration": chosen,
             "epochs_share": self.epochs_share,
+            "augmentation": self.augmentation.config,
             "target": self.target,
             "keep": self.keep,
         }
-        fitted = {"fitted": self._configurations} if self._configurations else {}
-        return {**settings, "augmentation": self.augmentation.config, **fitted}
 
     def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
         """Train an autoencoder, keeping the state with the least validation loss.
@@ -150,7 +153,7 @@ class HyperRepresentation:
             graph=True,
         )
         data = hashlib.sha256(rows.tobytes()).hexdigest()
-        identity = {"encoder": self.config, "configuration": configuration.config, "data": data}
+        identity = {"encoder": self._settings, "configuration": configuration.config, "data": data}
         self.history = training.train(
             module,
             objective.loss,
