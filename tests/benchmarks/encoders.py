@@ -34,11 +34,15 @@ N_SAMPLES = 2000
 def per_second(act: Callable[[], object], device: torch.device, *, seconds: float) -> float:
     """Return how often a second something can be done, after warming up."""
     act()
-    count, began = 0, _now(device)
-    while _now(device) - began < seconds or count < 2:
-        act()
-        count += 1
-    return count / (_now(device) - began)
+    count = 1
+    while True:  # in runs without a wait inside, because launches may run ahead of a GPU
+        began = _now(device)
+        for _ in range(count):
+            act()
+        took = _now(device) - began
+        if took >= seconds / 2:
+            return count / took
+        count = max(2 * count, int(count * seconds / max(took, 1e-6) / 2))
 
 
 def matmul_rate(device: torch.device, *, seconds: float) -> float:
