@@ -56,6 +56,7 @@ def test_run_then_leaderboard_then_nothing_to_do(benchmark, tiny_zoo, tmp_path):
         (["run", "benchmark.toml", "--encoder", "wieghts"], "tiny: no such zoo; make it with"),
         (["run", "benchmark.toml", "--seeds", "a"], "--seeds 'a': expected whole numbers"),
         (["leaderboard", "--html", "."], "Invalid value for '--html': File '.' is a directory."),
+        (["run", "benchmark.toml", "--device", "gpu"], "device 'gpu': no such device; expected auto, cpu, cuda"),
         (["leaderboard"], "results: holds no results"),
         (["leaderboard", "--results", "elsewhere"], "elsewhere: holds no results"),
     ],

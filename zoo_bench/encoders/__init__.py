@@ -2,26 +2,31 @@
 
 An encoder is any object with the methods below; there is no base class. It turns weights into embeddings that are
 then scored by probes. It is fitted on training views and may select on validation views; it never sees test views
-before `encode`.
+before `encode`. Neural encoders import torch, so they are named here and imported when they are made.
 """
 
-import hashlib
 import importlib
-import inspect
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from zoo_bench.encoders.digest import encoder_digest
+from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.statistics import PCA, Weights, WeightStatistics
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo import ZooView
 
+__all__ = ["DEFAULT_ENCODERS", "ENCODERS", "Encoder", "Lazy", "encoder_digest", "make_encoder"]
+
 
 class Encoder(Protocol):
-    """Weights to embeddings."""
+    """Weights to embeddings.
+
+    One that trains a network has beside: `runtime`, which `make_encoder` sets; `save(folder)` and `load(folder)`,
+    which write and read the fitted encoder.
+    """
 
     @property
     def config(self) -> dict[str, Any]:
@@ -34,22 +39,58 @@ class Encoder(Protocol):
         """Return one embedding a checkpoint, float (model x checkpoint, dimension), models outermost."""
 
 
+@dataclass(frozen=True)
+class Lazy:
+    """An encoder in a module that is imported when the encoder is made.
+
+    Attributes:
+        module: the module's full name.
+        maker: a function or class in it.
+        variant: what the maker is called with, if anything.
+    """
+
+    module: str
+    maker: str
+    variant: str | None = None
+
+    def __call__(self) -> Encoder:
+        """Return a fresh encoder."""
+        maker = getattr(importlib.import_module(self.module), self.maker)
+        return maker() if self.variant is None else maker(self.variant)
+
+
+_HYPER_REPRESENTATION = "zoo_bench.encoders.hyper_representation.encoder"
+
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "weights": Weights,
     "weight_statistics": lambda: WeightStatistics(biases=True),
     "weight_statistics_without_biases": lambda: WeightStatistics(biases=False),
     "pca": PCA,
+    **{
+        f"hyper_representation{size}{loss}": Lazy(_HYPER_REPRESENTATION, maker, variant)
+        for size, maker in (("", "paper"), ("_short", "short"), ("_small", "small"))
+        for loss, variant in (("", "E_cD"), ("_e_c", "E_c"), ("_ed", "ED"), ("_e_c_plus_d", "E_c+D"))
+    },
 }
+# Evaluated where none is named: those that train no network, so that the first look at a zoo takes seconds.
+DEFAULT_ENCODERS = ("weights", "weight_statistics", "weight_statistics_without_biases", "pca")
 
 
-def make_encoder(name: str) -> Encoder:
+def make_encoder(name: str, *, runtime: Runtime | None = None) -> Encoder:
     """Return a fresh encoder: one of ENCODERS by name, or `package.module:Class`, called without arguments.
+
+    An encoder with an attribute `runtime` gets the one given, if any.
 
     Raises:
         ZooError: there is no such encoder, or it lacks a method of the protocol.
     """
-    if name in ENCODERS:
-        return ENCODERS[name]()
+    encoder = ENCODERS[name]() if name in ENCODERS else _foreign_encoder(name)
+    if runtime is not None and hasattr(encoder, "runtime"):
+        encoder.runtime = runtime
+    return encoder
+
+
+def _foreign_encoder(name: str) -> Encoder:
     if ":" not in name:
         raise ZooError(unknown_name("encoder", name, ENCODERS) + ", or package.module:Class")
     module_name, _, class_name = name.partition(":")
@@ -61,11 +102,3 @@ def make_encoder(name: str) -> Encoder:
         if not hasattr(encoder, method):
             raise ZooError(f"encoder {name!r}: has no {method!r}; expected fit, encode and config")
     return encoder
-
-
-def encoder_digest(name: str, encoder: Encoder) -> str:
-    """Return the SHA-256 (hex) of an encoder's name, settings and source file: it changes when the encoder does."""
-    source = inspect.getsourcefile(type(encoder))
-    code = hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
-    content = json.dumps([name, encoder.config, code], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()

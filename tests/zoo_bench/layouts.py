@@ -1,0 +1,28 @@
+"""Layouts of networks for tests that need no zoo: those of the papers, and chains of layers from their shapes."""
+
+import itertools
+
+from zoo_gen.architectures import MLP, CNNSmall, SmallCNNGap, parameter_layout
+from zoo_gen.layout import Move, Parameter, ParameterLayout, Symmetry
+
+
+def layout_of(*layers: tuple[int, ...], bias: bool = True) -> ParameterLayout:
+    """Return the layout of layers that follow one another, from the shapes of their weights."""
+    parameters: list[Parameter] = []
+    for number, shape in enumerate(layers, start=1):
+        kind = "convolution" if len(shape) == 4 else "linear"
+        for role, size in (("weight", shape), ("bias", shape[:1])) if bias else (("weight", shape),):
+            start = parameters[-1].stop if parameters else 0
+            parameters.append(Parameter(f"{kind}{number}", role, size, start))
+    kernels = [parameter for parameter in parameters if parameter.role == "weight"]
+    symmetries = []
+    for own, reader in itertools.pairwise(kernels):
+        units = own.shape[0]
+        moves = [Move(p.name, 0, 1) for p in parameters if p.layer == own.layer]
+        symmetries.append(Symmetry(own.layer, units, (*moves, Move(reader.name, 1, reader.shape[1] // units))))
+    return ParameterLayout(tuple(parameters), tuple(symmetries))
+
+
+TETRIS = parameter_layout(MLP(name="mlp", widths=(16, 5, 4), bias=False), (1, 4, 4), 4)
+CNN_SMALL = parameter_layout(CNNSmall(name="cnn_small"), (1, 28, 28), 10)
+SMALL_CNN_GAP = parameter_layout(SmallCNNGap(name="small_cnn_gap"), (1, 28, 28), 10)
