@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from zoo_gen import cost, grid
+from zoo_gen import cost, engine, grid, open_zoo
 from zoo_gen.cli import main
 from zoo_gen.manifest import ZooManifest, find_manifest, read_manifest, shipped_manifests
 
@@ -227,6 +227,31 @@ def test_the_small_zoos_on_real_images_need_no_more_than_is_there():
         assert manifest.data.n_train <= (8_000 if manifest.data.source == "idx" else 60_000)
         assert manifest.data.n_test <= 2_000
         assert cost.plan(manifest).models <= 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [
+        ("mini_fashion_cnn_small", "seed = { range = [1, 1] }"),
+        ("mini_fashion_small_cnn_gap", "count = 12"),
+        ("mini_mnist_small_cnn_gap", "count = 12"),
+        ("mini_mnist_cnn3_fc2", "count = 12"),
+    ],
+)
+def test_a_dozen_models_of_a_small_zoo_learn_real_images_unequally_well(name, cut, tmp_path, data_root):
+    text = find_manifest(name).read_text()
+    pattern = rf"^{cut.split(' =')[0]} = .*$"
+    assert len(re.findall(pattern, text.split("[axes", 1)[1], re.MULTILINE)) >= 1
+    head, axes = text.split("[axes", 1)
+    (tmp_path / "cut.toml").write_text(f"{head}[axes{re.sub(pattern, cut, axes, count=1, flags=re.MULTILINE)}")
+    engine.run(tmp_path / "cut.toml", tmp_path / "zoo", workers=2, data_root=data_root)
+    accuracies = open_zoo(tmp_path / "zoo").metric("test_accuracy")[:]  # (model, checkpoint)
+    assert accuracies.shape[0] == 12
+    assert np.median(accuracies[:, 0]) < 0.2
+    assert np.median(accuracies[:, -1]) > 0.5
+    low, high = np.quantile(accuracies[:, -1], [0.25, 0.75])
+    assert high - low > 0.01
 
 
 @pytest.mark.parametrize(
