@@ -206,6 +206,13 @@ def test_the_zoos_of_both_kernels_have_the_same_draws():
         assert Counter(wide["split"].to_pylist()) == {"train": 600, "validation": 75, "test": 75}
 
 
+def test_a_seed_zoo_of_2021_is_the_first_half_of_its_successor():
+    for data in ("mnist", "fashion"):
+        first, second = shipped(f"hyperreps_{data}_seed"), shipped(f"modelzoos_{data}_seed")
+        assert (first.data, first.architecture, first.axes) == (second.data, second.architecture, second.axes)
+        assert first.training.model_copy(update={"epochs": 50}) == second.training
+
+
 def test_the_sine_zoo_is_fitted_as_published():
     manifest = shipped("sne_sine_inr")
     models = grid.table_of_models(manifest).to_pydict()
