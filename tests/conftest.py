@@ -1,5 +1,6 @@
-"""Small zoos that many tests read, made once a run."""
+"""Small zoos that many tests read, made once a run, and where the real images are."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,14 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest.write_text(TINY)
     engine.run(manifest, folder / "tiny", workers=1)
     return folder / "tiny"
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """The folder with the real data sets."""
+    if "ZOO_DATA_ROOT" not in os.environ:
+        pytest.skip("ZOO_DATA_ROOT is not set")
+    return Path(os.environ["ZOO_DATA_ROOT"])
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

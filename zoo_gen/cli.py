@@ -7,6 +7,7 @@ import click
 from zoo_gen.command import Commands, table
 
 MANIFEST = click.argument("manifest")
+_ROOM = 24  # what `list` has for the names of what varies, with lines of 110 characters
 WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes, one a core.  [default: all cores]")
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 DATA_ROOT = click.option(
@@ -41,11 +42,20 @@ def list_() -> None:
                 "models": extent.n_models,
                 "checkpoints": extent.n_checkpoints,
                 "parameters": extent.n_parameters,
-                "data": manifest.data.source,
-                "varies": ", ".join(manifest.axes.names),
+                "data": getattr(manifest.data, "dataset", manifest.data.source),
+                "varies": _briefly(manifest.axes.names),
             }
         )
     click.echo(table(rows))
+
+
+def _briefly(names: list[str]) -> str:
+    """Return the names of what varies, or how many there are where a line has no room for them."""
+    text = ", ".join(names)
+    if len(text) <= _ROOM:
+        return text
+    others = [name for name in names if name != "seed"]
+    return f"{len(others)} hyper-parameters{', seed' if len(others) < len(names) else ''}"
 
 
 @main.command()
