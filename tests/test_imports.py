@@ -20,7 +20,8 @@ OWNERS = {
     "jinja2": {"zoo_bench/leaderboard.py"},
     "sklearn": {"zoo_gen/image_data.py", "zoo_bench/probes.py", "zoo_bench/encoders/statistics.py"},
     "click": {"zoo_gen/cli.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
-    "tqdm": {"zoo_gen/engine.py", "zoo_bench/evaluate.py"},
+    "safetensors": {"zoo_bench/encoders/saving.py"},
+    "tqdm": {"zoo_gen/engine.py", "zoo_bench/evaluate.py", "zoo_bench/encoders/training.py"},
 }
 
 

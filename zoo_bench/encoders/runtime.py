@@ -1,0 +1,62 @@
+"""Runtime: where a neural encoder computes, and where it keeps what an interrupted training needs to go on.
+
+It is no part of an encoder's settings: results are told apart by what was computed, not by where. Nothing here imports
+torch until a device is asked for, so that commands start fast.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo_gen.errors import ZooError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how to compute.
+
+    Attributes:
+        device: "auto" (a GPU if torch sees one), "cpu", "cuda" or "cuda:N".
+        checkpoints: the folder of unfinished trainings; None keeps none.
+        checkpoint_seconds: at most so often is one written (at the end of an epoch).
+        compile: whether a training on a GPU may spend a minute on torch.compile.
+    """
+
+    device: str = "auto"
+    checkpoints: Path | None = None
+    checkpoint_seconds: float = 60.0
+    compile: bool = True
+
+    def torch_device(self) -> "torch.device":
+        """Return the device; in a process started by torchrun, this process's own GPU.
+
+        Raises:
+            ZooError: the name is none, or torch does not see that device.
+        """
+        import torch
+
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        name = self.device
+        if name == "auto":
+            name = "cuda" if gpus else "cpu"
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise ZooError(f"device {self.device!r}: no such device; expected auto, cpu, cuda or cuda:N") from None
+        if device.type not in ("cpu", "cuda"):
+            raise ZooError(f"device {self.device!r}: expected auto, cpu, cuda or cuda:N")
+        if device.type == "cuda":
+            number = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+            if number >= gpus:
+                raise ZooError(f"device {self.device!r}: torch sees {gpus} GPUs here; expected auto or cpu")
+            device = torch.device("cuda", number)
+        return device
+
+
+def process_count() -> int:
+    """Return how many processes train together: 1, unless torchrun started more."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,0 +1,45 @@
+"""A fitted encoder on disk: its tensors as safetensors, and beside them one JSON file that says what it is.
+
+Neither file can hold code, so an encoder from a stranger is safe to read.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from zoo_gen.errors import ZooError
+
+SCHEMA_VERSION = 1
+WEIGHTS, DESCRIPTION = "weights.safetensors", "encoder.json"
+
+
+def write_encoder(folder: Path, kind: str, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
+    """Write a fitted encoder; `description` is plain data, enough to build it before its tensors are read."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    content = {"schema_version": SCHEMA_VERSION, "kind": kind, **description}
+    (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_encoder(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_encoder` wrote: tensors (on the host) and description.
+
+    Raises:
+        ZooError: a file is missing or cannot be read, or it is another kind of encoder.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        tensors = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ZooError(f"{folder}: cannot be read as an encoder ({error}); expected {WEIGHTS}, {DESCRIPTION}") from None
+    found = (content.get("schema_version"), content.get("kind")) if isinstance(content, dict) else None
+    if found != (SCHEMA_VERSION, kind):
+        raise ZooError(f"{folder / DESCRIPTION}: holds {found}; expected schema {SCHEMA_VERSION} of {kind!r}")
+    return tensors, content

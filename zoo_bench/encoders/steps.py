@@ -1,0 +1,125 @@
+"""One step of a training: loss, gradient, optimiser; in several processes, or replayed as one CUDA graph.
+
+A graph replays on the addresses that it was captured with, so whatever a step reads or writes (weights, moments, the
+learning rate, the numbers of the samples) is changed in place and never replaced.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from zoo_bench.encoders.runtime import process_count
+
+# Of the numbers of a batch's samples, int64 (sample,) on the device, and a generator there: the loss, a scalar. It
+# calls the module that is trained, and draws from the generator or from torch's own, from nothing else.
+Loss = Callable[[Tensor, torch.Generator], Tensor]
+Step = Callable[[Tensor], None]
+
+WARM_UP_STEPS = 3  # run before a graph is captured, and undone
+
+
+@contextlib.contextmanager
+def processes(device: torch.device) -> Iterator[tuple[int, int]]:
+    """Join the processes that torchrun started, if it did; give this one's rank and their number."""
+    from torch import distributed
+
+    if process_count() == 1:
+        yield 0, 1
+        return
+    joins = not distributed.is_initialized()
+    if joins:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    yield distributed.get_rank(), distributed.get_world_size()
+    if joins:
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def make_step(
+    module: nn.Module,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    *,
+    generator: torch.Generator,
+    total: Tensor,
+    clip: float | None,
+    bfloat16: bool,
+    n_processes: int,
+) -> Step:
+    """Return the function that takes one step on a batch, samples (sample,), and adds its loss to `total`."""
+    device = total.device
+    objective: nn.Module = _Objective(module, loss)
+    if n_processes > 1:
+        devices = [device] if device.type == "cuda" else None
+        objective = nn.parallel.DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    mixed = bfloat16 and device.type == "cuda"
+
+    def step(samples: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        # No cache of casts: a weight is read once a step, and a cached cast would outlive the capture of a graph.
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
+            value = objective(samples, generator)
+        value.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        total.add_(value.detach())
+
+    return step
+
+
+def graphed(
+    step: Step,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    generator: torch.Generator,
+    n_samples: int,
+) -> Step:
+    """Return the step on batches of `n_samples` as a CUDA graph: one launch instead of hundreds.
+
+    The steps that warm up are undone; what they leave in the total is the caller's to clear.
+    """
+    samples = torch.arange(n_samples, device=generator.device)
+    weights = {key: value.clone() for key, value in module.state_dict().items()}
+    moments = {parameter: {k: v.clone() for k, v in state.items()} for parameter, state in optimizer.state.items()}
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP_STEPS):
+            step(samples)
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.no_grad():
+        for key, value in module.state_dict().items():
+            value.copy_(weights[key])
+        for parameter, state in optimizer.state.items():
+            before = moments.get(parameter)
+            for key, value in state.items():
+                value.copy_(before[key] if before else torch.zeros_like(value))
+    graph = torch.cuda.CUDAGraph()
+    graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        step(samples)
+
+    def replay(batch: Tensor) -> None:
+        samples.copy_(batch)
+        graph.replay()
+
+    return replay
+
+
+class _Objective(nn.Module):
+    """The loss as a module, so that DistributedDataParallel sees the whole of a step."""
+
+    def __init__(self, module: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.module = module
+        self.loss = loss
+
+    def forward(self, samples: Tensor, generator: torch.Generator) -> Tensor:
+        return self.loss(samples, generator)
