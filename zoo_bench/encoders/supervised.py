@@ -1,13 +1,15 @@
-"""Regression: what all supervised neural encoders share - reading targets, loss, selection, prediction, files.
+"""SupervisedEncoder: an encoder that is a network trained on a target, whatever the network.
 
-A supervised encoder learns one target, which its configuration names, from training views that may differ in layout.
-All networks lie one after another in one flat array on the device; a batch is a list of offsets into it, so no weights
+It learns one target, which its configuration names, from training views that may differ in layout. All networks lie one after another in one flat array on the device; a batch is a list of offsets into it, so no weights
 travel and no batch is padded to the longest network.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,20 +17,23 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zoo_bench.encoders import training as training_loop
 from zoo_bench.encoders.inputs import check_one_layout, check_target, check_views
 from zoo_bench.encoders.runtime import Runtime
-from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded, train
+from zoo_bench.encoders.saving import read_encoder, write_encoder
+from zoo_bench.encoders.targets import Checkpoints, selected, target_values
+from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded
 from zoo_gen.errors import ZooError
 from zoo_gen.layout import ParameterLayout
-from zoo_gen.zoo import METRICS, ZooView
+from zoo_gen.zoo import ZooView
 
 WARM_UP_SHARE = 0.1  # of all steps, where a zoo is too small for the warm-up that is asked for
-NUMBERS_AT_ONCE = 2**22  # that one batch of encode reads
+NUMBERS_AT_ONCE = 2**20  # that one batch of encode reads
 
-Checkpoints = Literal["last", "all"]
 LossName = Literal["auto", "bce", "mse"]
 Rows = Callable[[ZooView], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
-Plans = Callable[[np.ndarray], Any]  # of the layout of each network of a batch, int64 (network,), what the module needs
+Plans = Callable[[np.ndarray], Any]  # from the layout of each network of a batch, int64 (network,)
+Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -112,185 +117,223 @@ class Networks:
         return cls(known, layout_of.astype(np.int64), numbers.to(device), offsets.to(device))
 
 
-def target_values(view: ZooView, target: str) -> np.ndarray:
-    """Return a target at every checkpoint of a view, float64 (model, checkpoint).
+@dataclass(frozen=True)
+class Step:
+    """What a penalty may look at beside embeddings and logits."""
 
-    Raises:
-        ZooError: the zoo has no such column, or it is no number.
-    """
-    shape = (len(view.models), len(view.checkpoints))
-    if target == "epoch":
-        values = np.broadcast_to(view.epochs, shape)
-    elif target in METRICS:
-        values = view.metric(target)
-    else:
-        values = np.broadcast_to(view.hyperparameter(target)[:, None], shape)
-    if values.ndim != 2 or not (np.issubdtype(values.dtype, np.number) or values.dtype == bool):
-        raise ZooError(f"target {target!r}: is not one number a checkpoint; expected a metric, epoch or a number")
-    return values.astype(np.float64)
+    module: nn.Module
+    plan: Any
+    facts: Facts
+    networks: Networks
+    layouts: np.ndarray  # int64 (network,), of the batch
+    offsets: Tensor  # int64 (network,), of the batch
+    generator: torch.Generator
 
 
-def read_targets(name: str, views: Sequence[ZooView], problem: Problem) -> np.ndarray:
-    """Return the targets of the checkpoints that are learned from (sample,), the views one after another.
-
-    Raises:
-        ZooError: one is missing, or all are the same.
-    """
-    values = np.concatenate([selected(target_values(view, problem.target), problem).reshape(-1) for view in views])
-    check_target(name, problem.target, values)
-    return values
-
-
-def selected(values: np.ndarray, problem: Problem) -> np.ndarray:
-    """Return the checkpoints that are learned from (model, checkpoint, ...)."""
-    return values[:, -1:] if problem.checkpoints == "last" else values
-
-
-class Regression:
+class SupervisedEncoder:
     """A network that is trained on a target, and what it then says of other views.
 
     Args:
-        name: of the encoder, for messages.
+        name: of the encoder, for messages and files.
         problem: what is learned.
         training: how; a warm-up longer than a tenth of all steps is cut to that.
-        fixed_length: whether all networks must have one layout.
-        rows: of a view, what is read of it.
+        settings: of the network, as plain data.
+        facts: what the module is built from beside settings, as plain data, found in the training networks.
+        build: makes the module from these facts; the file that defines it determines the encoder. The module maps (plan, numbers, offsets) to embeddings (network, dimension)
+            and logits (network,).
+        plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
+        penalty: an addition to the loss.
+        rows: of a view, what is read of it, instead of its weights.
+        fixed_length: whether all networks must have one layout; then the facts name their `numbers`.
+        runtime: where to compute.
     """
 
     def __init__(
         self,
         name: str,
+        *,
         problem: Problem,
         training: TrainingSettings,
-        *,
-        fixed_length: bool,
-        rows: Rows = lambda view: view.weights,
+        settings: Mapping[str, Any],
+        facts: Callable[[Networks], Facts],
+        build: Callable[[Facts], nn.Module],
+        plans: Callable[[Facts, Sequence[ParameterLayout], torch.device], Plans] | None = None,
+        penalty: Callable[[Step, Tensor, Tensor], Tensor] | None = None,
+        rows: Rows | None = None,
+        fixed_length: bool = False,
+        runtime: Runtime | None = None,
     ) -> None:
         self.name, self.problem, self.training = name, problem, training
-        self._fixed_length, self._rows = fixed_length, rows
-        self.module: nn.Module | None = None
-        self.output = Output("mse")
+        self.runtime = runtime or Runtime()
+        self.source = build  # whose file, with what it imports, tells this encoder's code
+        self._settings = dict(settings)
+        self._find_facts, self._build, self._penalty = facts, build, penalty
+        self._plans, self._rows, self._fixed_length = plans, rows, fixed_length
+        self._fitted: _Fitted | None = None
 
-    def fit(
-        self,
-        train_views: Sequence[ZooView],
-        validation_views: Sequence[ZooView],
-        *,
-        seed: int,
-        runtime: Runtime,
-        config: dict[str, Any],
-        build: Callable[[Networks], nn.Module],
-        plans: Callable[[Sequence[ParameterLayout], torch.device], Plans],
-        penalty: Callable[..., Tensor] | None = None,
-    ) -> None:
-        """Train a network and keep the state with the best validation score.
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as plain data; its `target` is what `predict` predicts."""
+        return {**asdict(self.problem), **self._settings, "training": self.training.config}
 
-        Args:
-            train_views: what it learns from.
-            validation_views: what selects.
-            seed: of all that is random.
-            runtime: where to compute.
-            config: of the encoder; tells this training from others.
-            build: makes the module from the training networks. It maps (plan, numbers, offsets) to embeddings
-                (network, dimension) and logits (network,).
-            plans: makes plans for batches over some layouts.
-            penalty: an addition to the loss, of (module, plan, networks, layout numbers, offsets, embeddings, logits,
-                generator).
+    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+        """Train the network and keep the state with the best validation score.
 
         Raises:
             ZooError: the views do not suit the encoder; nothing has been trained then.
         """
-        views = [*train_views, *validation_views]
-        check_views(self.name, train_views, validation_views)
+        views = [*train, *validation]
+        check_views(self.name, train, validation)
         if self._fixed_length:
             check_one_layout(self.name, views)
-        targets = read_targets(self.name, train_views, self.problem)
-        # A constant target of the validation models is no reason to refuse them: it only cannot select by rank.
-        validation_targets = np.concatenate(
-            [selected(target_values(view, self.problem.target), self.problem).reshape(-1) for view in validation_views]
-        )
+        targets, validation_targets = (self._read_targets(part) for part in (train, validation))
+        check_target(self.name, self.problem.target, targets)
         if not np.isfinite(validation_targets).all():
             raise ZooError(f"{self.name}: {self.problem.target} is missing for some validation models")
-        device = runtime.torch_device()
-        networks, validation = (
-            Networks.of([view.layout for view in part], [self._selected_rows(view) for view in part], device)
-            for part in (train_views, validation_views)
+        output = Output.of(self.name, self.problem, targets)
+        device = self.runtime.torch_device()
+        networks, selecting = (
+            Networks.of([view.layout for view in part], [self._read(view, learn=True) for view in part], device)
+            for part in (train, validation)
         )
-        self.output = Output.of(self.name, self.problem, targets)
+        facts = self._find_facts(networks)
+        plans, selecting_plans = (self._make_plans(facts, part.layouts, device) for part in (networks, selecting))
         with seeded(seed, Purpose.INITIALIZATION):
-            module = build(networks).to(device)
+            module = self._build(facts).to(device)
         target_tensor = torch.from_numpy(targets.astype(np.float32)).to(device)
-        make_plan = plans(networks.layouts, device)
         one_layout = len(networks.layouts) == 1
 
         def loss(samples: Tensor, generator: torch.Generator) -> Tensor:
             # With one layout nothing but the number of samples is needed on the host, so no step waits for the device.
             layouts = np.zeros(len(samples), np.int64) if one_layout else networks.layout_of[samples.cpu().numpy()]
-            plan, offsets = make_plan(layouts), networks.offsets[samples]
-            embeddings, logits = module(plan, networks.numbers, offsets)
-            value = self.output.loss_of(logits, target_tensor[samples])
-            if penalty is not None:
-                value = value + penalty(module, plan, networks, layouts, offsets, embeddings, logits, generator)
-            return value
+            step = Step(module, plans(layouts), facts, networks, layouts, networks.offsets[samples], generator)
+            embeddings, logits = module(step.plan, networks.numbers, step.offsets)
+            value = output.loss_of(logits, target_tensor[samples])
+            return value if self._penalty is None else value + self._penalty(step, embeddings, logits)
 
-        validation_plans = plans(validation.layouts, device)
-        train(
+        def score() -> float:
+            return output.score(_apply(module, selecting, selecting_plans)[1], validation_targets)
+
+        training_loop.train(
             module,
             loss,
-            score=lambda: self.output.score(self._apply(module, validation, validation_plans)[1], validation_targets),
+            score=score,
             n_samples=len(targets),
-            settings=self._settings(len(targets), graph=one_layout),
+            settings=self._training(len(targets), graph=one_layout),
             seed=seed,
-            identity=identity(config, views),
-            runtime=runtime,
+            identity=_identity(self.name, self.config, views),
+            runtime=self.runtime,
             name=self.name,
         )
-        self.module = module
+        self._fitted = _Fitted(module, facts, output)
+        return self
 
-    def apply(
-        self, view: ZooView, plans: Callable[[Sequence[ParameterLayout], torch.device], Plans]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return embeddings (model x checkpoint, dimension) and predictions (model x checkpoint,) of a view.
+    def encode(self, view: ZooView) -> np.ndarray:
+        """Return the embeddings of a view, float32 (model x checkpoint, dimension).
 
         Raises:
-            ZooError: nothing was fitted yet.
+            ZooError: nothing was fitted, or the view has another layout than a fixed-length encoder was fitted to.
         """
-        if self.module is None:
-            raise ZooError(f"{self.name}: was not fitted; expected fit or load before encode")
-        device = next(self.module.parameters()).device
-        rows = self._rows(view)
-        networks = Networks.of([view.layout], [rows.reshape(-1, rows.shape[2])], device)
-        embeddings, logits = self._apply(self.module, networks, plans(networks.layouts, device))
-        return embeddings, self.output.values(logits)
+        return self._apply(view)[0]
 
-    def _apply(self, module: nn.Module, networks: Networks, make_plan: Plans) -> tuple[np.ndarray, np.ndarray]:
-        """Return embeddings and logits of all networks, a batch at a time; the module must be in evaluation mode."""
-        count = len(networks.offsets)
-        batch = max(1, NUMBERS_AT_ONCE * count // max(len(networks.numbers), 1) // 4)
-        embeddings, logits = [], []
-        with torch.no_grad():
-            for start in range(0, count, batch):
-                part = slice(start, start + batch)
-                plan = make_plan(networks.layout_of[part])
-                found = module(plan, networks.numbers, networks.offsets[part])
-                embeddings.append(found[0].float())
-                logits.append(found[1].double())
-        return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()
+    def predict(self, view: ZooView) -> np.ndarray:
+        """Return the predicted target of a view, in its units, float64 (model x checkpoint,).
 
-    def _selected_rows(self, view: ZooView) -> np.ndarray:
-        rows = selected(self._rows(view), self.problem)
+        Raises:
+            ZooError: as `encode`.
+        """
+        return self._of_fitted().output.values(self._apply(view)[1])
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted encoder as weights.safetensors and encoder.json.
+
+        Raises:
+            ZooError: nothing was fitted.
+        """
+        fitted = self._of_fitted()
+        description = {"config": self.config, "facts": fitted.facts, "output": asdict(fitted.output)}
+        write_encoder(folder, self.name, fitted.module.state_dict(), description)
+
+    def load(self, folder: Path) -> Self:
+        """Read what `save` wrote; it encodes as before.
+
+        Raises:
+            ZooError: it cannot be read, or was saved by an encoder with other settings.
+        """
+        tensors, description = read_encoder(folder, self.name)
+        if description["config"] != json.loads(json.dumps(self.config)):
+            raise ZooError(f"{folder}: was saved with other settings; expected {self.name} made with those it names")
+        module = self._build(description["facts"])
+        module.load_state_dict(tensors)
+        module.to(self.runtime.torch_device()).eval()
+        self._fitted = _Fitted(module, description["facts"], Output(**description["output"]))
+        return self
+
+    def _apply(self, view: ZooView) -> tuple[np.ndarray, np.ndarray]:
+        fitted = self._of_fitted()
+        rows = self._read(view, learn=False)
+        if self._fixed_length and rows.shape[1] != fitted.facts["numbers"]:
+            raise ZooError(
+                f"{self.name}: was fitted to networks of {fitted.facts['numbers']:,} numbers, got {rows.shape[1]:,}; "
+                "expected the same architecture, or an encoder that mixes them, such as sne or pooled_layer_statistics"
+            )
+        device = next(fitted.module.parameters()).device
+        networks = Networks.of([view.layout], [rows], device)
+        return _apply(fitted.module, networks, self._make_plans(fitted.facts, networks.layouts, device))
+
+    def _of_fitted(self) -> "_Fitted":
+        if self._fitted is None:
+            raise ZooError(f"{self.name}: was not fitted; expected fit or load first")
+        return self._fitted
+
+    def _make_plans(self, facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
+        return self._plans(facts, layouts, device) if self._plans else lambda layouts: None
+
+    def _read(self, view: ZooView, *, learn: bool) -> np.ndarray:
+        """Return what is read of a view (network, number): of all checkpoints, or of those that are learned from."""
+        rows = view.weights if self._rows is None else self._rows(view)
+        rows = selected(rows, self.problem.checkpoints) if learn else rows
         return np.ascontiguousarray(rows.reshape(-1, rows.shape[2]), dtype=np.float32)
 
-    def _settings(self, n_samples: int, *, graph: bool) -> TrainingSettings:
+    def _read_targets(self, views: Sequence[ZooView]) -> np.ndarray:
+        values = [selected(target_values(view, self.problem.target), self.problem.checkpoints) for view in views]
+        return np.concatenate([its.reshape(-1) for its in values])
+
+    def _training(self, n_samples: int, *, graph: bool) -> TrainingSettings:
         batch = min(self.training.batch_size, n_samples)
         steps = self.training.epochs * (n_samples // batch)
         warm_up = min(self.training.warm_up_steps, int(WARM_UP_SHARE * steps))
         return replace(self.training, warm_up_steps=warm_up, graph=graph and self.training.graph)
 
 
-def identity(config: dict[str, Any], views: Sequence[ZooView]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Fitted:
+    module: nn.Module
+    facts: Facts
+    output: Output
+
+
+def dense(numbers: Tensor, offsets: Tensor, length: int) -> Tensor:
+    """Return networks of one length as rows (network, number), from all numbers (number,) and offsets (network,)."""
+    places = offsets[:, None] + torch.arange(length, device=offsets.device)
+    return numbers.index_select(0, places.view(-1)).view(len(offsets), length)
+
+
+def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
+    """Return embeddings and logits of all networks, a batch at a time; the module must be in evaluation mode."""
+    count = len(networks.offsets)
+    batch = max(1, NUMBERS_AT_ONCE * count // max(len(networks.numbers), 1))
+    embeddings, logits = [], []
+    with torch.no_grad():
+        for start in range(0, count, batch):
+            part = slice(start, start + batch)
+            found = module(plans(networks.layout_of[part]), networks.numbers, networks.offsets[part])
+            embeddings.append(found[0].float())
+            logits.append(found[1].double())
+    return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()
+
+
+def _identity(name: str, config: dict[str, Any], views: Sequence[ZooView]) -> dict[str, Any]:
     """Return plain data that tells a training on these views from any other."""
-    return {
-        "config": config,
-        "views": [[view.zoo.revision, view.models.tolist(), view.checkpoints.tolist()] for view in views],
-    }
+    content = [hashlib.sha256(np.ascontiguousarray(view.weights).tobytes()).hexdigest() for view in views]
+    return {"name": name, "config": config, "views": content}

@@ -70,10 +70,10 @@ class Planner:
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
         found = [cut(layout, settings, chunk=chunk, kernel=kernel) for layout in layouts]
         tensors = [[tensor for layer in layers for tensor in layer] for layers in found]
-        self._chunks_of_tensors = _Ragged([[tensor.n_chunks for tensor in its] for its in tensors])
-        self._levels_of_tensors = _Ragged([[tensor.levels for tensor in its] for its in tensors])
-        self._tensors_of_layers = _Ragged([[len(layer) for layer in layers] for layers in found])
-        self._levels_of_layers = _Ragged([[layer[0].levels for layer in layers] for layers in found])
+        self._chunks_of_tensors = Ragged([[tensor.n_chunks for tensor in its] for its in tensors])
+        self._levels_of_tensors = Ragged([[tensor.levels for tensor in its] for its in tensors])
+        self._tensors_of_layers = Ragged([[len(layer) for layer in layers] for layers in found])
+        self._levels_of_layers = Ragged([[layer[0].levels for layer in layers] for layers in found])
         self._make_tables(tensors)
 
     def _make_tables(self, tensors: list[list]) -> None:  # type: ignore[type-arg]
@@ -104,7 +104,7 @@ class Planner:
             content[bucket].append((positions, codes, mask, facts, block.first + np.arange(n_chunks)))
             bucket_of[layout] += [(bucket, filled[bucket] + row) for row in range(n_chunks)]
             filled[bucket] += n_chunks
-        self._places = _Ragged(bucket_of)
+        self._places = Ragged(bucket_of)
         self._kinds = [kind for kind, _ in keys]
         self._tables = [[np.concatenate(part) for part in zip(*rows, strict=True)] for rows in content]
         codes = [table[1] for table in self._tables]
@@ -225,7 +225,7 @@ def padded_lengths(sizes: np.ndarray) -> dict[int, int]:
     return lengths
 
 
-class _Ragged:
+class Ragged:
     """Rows of numbers of each layout, one layout after another."""
 
     def __init__(self, rows: list[list]) -> None:  # type: ignore[type-arg]
