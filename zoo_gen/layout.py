@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -41,6 +42,24 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Move:
+    """What permuting a layer's units reorders in one parameter: `axis`, in blocks of `block` consecutive entries."""
+
+    parameter: str
+    axis: int
+    block: int
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """The `size` hidden units of a layer, whose order does not matter if all the moves are made together."""
+
+    layer: str
+    size: int
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True)
 class ParameterLayout:
     """The parameters of one architecture in the order in which they lie in the flat weight vector."""
 
@@ -55,6 +74,33 @@ class ParameterLayout:
     def layers(self) -> tuple[str, ...]:
         """The names of the layers that have parameters, in the order of the forward pass."""
         return tuple(dict.fromkeys(parameter.layer for parameter in self.parameters))
+
+    @cached_property
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        """The permutation symmetries of layers that follow one another: of all but the last."""
+        found = []
+        by_name = {parameter.name: parameter for parameter in self.parameters}
+        for layer, after in pairwise(self.layers):
+            size = by_name[f"{layer}.weight"].shape[0]
+            names = [name for name in (f"{layer}.weight", f"{layer}.bias") if name in by_name]
+            block = by_name[f"{after}.weight"].shape[1] // size
+            moves = [Move(name, axis=0, block=1) for name in names] + [Move(f"{after}.weight", axis=1, block=block)]
+            found.append(Symmetry(layer, size, tuple(moves)))
+        return tuple(found)
+
+    def permutation(self, orders: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the gather index int64 (parameter,) that puts hidden units in new orders: new[i] = old[order[i]].
+
+        The permuted network, `weights[..., index]`, computes the same function. `orders` maps layers to int (unit,).
+        """
+        index = self.split(np.arange(self.size))
+        for symmetry in self.symmetries:
+            if symmetry.layer in orders:
+                order = np.asarray(orders[symmetry.layer])
+                for move in symmetry.moves:
+                    entries = (order[:, None] * move.block + np.arange(move.block)).reshape(-1)
+                    index[move.parameter] = np.take(index[move.parameter], entries, axis=move.axis)
+        return self.join(index)
 
     def split(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Cut flat weights (..., parameter) into one view a parameter, name -> (..., *shape).

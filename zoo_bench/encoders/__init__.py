@@ -5,24 +5,20 @@ then scored by probes. It is fitted on training views and may select on validati
 before `encode`. Neural encoders import torch, so they are named here and imported when they are made.
 """
 
-import ast
-import hashlib
 import importlib
-import importlib.util
-import inspect
-import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from zoo_bench.encoders.digest import encoder_digest
 from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.statistics import PCA, Weights, WeightStatistics
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo import ZooView
+
+__all__ = ["DEFAULT_ENCODERS", "ENCODERS", "Encoder", "Lazy", "encoder_digest", "make_encoder"]
 
 
 class Encoder(Protocol):
@@ -63,12 +59,24 @@ class Lazy:
         return maker() if self.variant is None else maker(self.variant)
 
 
+_HYPER_REPRESENTATION = "zoo_bench.encoders.hyper_representation.encoder"
+
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "weights": Weights,
     "weight_statistics": lambda: WeightStatistics(biases=True),
     "weight_statistics_without_biases": lambda: WeightStatistics(biases=False),
     "pca": PCA,
+    "hyper_representation": Lazy(_HYPER_REPRESENTATION, "paper", "E_cD"),
+    "hyper_representation_e_c": Lazy(_HYPER_REPRESENTATION, "paper", "E_c"),
+    "hyper_representation_ed": Lazy(_HYPER_REPRESENTATION, "paper", "ED"),
+    "hyper_representation_e_c_plus_d": Lazy(_HYPER_REPRESENTATION, "paper", "E_c+D"),
+    "hyper_representation_small": Lazy(_HYPER_REPRESENTATION, "small", "E_cD"),
+    "hyper_representation_small_e_c": Lazy(_HYPER_REPRESENTATION, "small", "E_c"),
+    "hyper_representation_small_ed": Lazy(_HYPER_REPRESENTATION, "small", "ED"),
+    "hyper_representation_small_e_c_plus_d": Lazy(_HYPER_REPRESENTATION, "small", "E_c+D"),
 }
+# Evaluated where none is named: those that train no network, so that the first look at a zoo takes seconds.
+DEFAULT_ENCODERS = ("weights", "weight_statistics", "weight_statistics_without_biases", "pca")
 
 
 def make_encoder(name: str, *, runtime: Runtime | None = None) -> Encoder:
@@ -97,44 +105,3 @@ def _foreign_encoder(name: str) -> Encoder:
         if not hasattr(encoder, method):
             raise ZooError(f"encoder {name!r}: has no {method!r}; expected fit, encode and config")
     return encoder
-
-
-def encoder_digest(name: str, encoder: Encoder) -> str:
-    """Return the SHA-256 (hex) of an encoder's name, settings and source: it changes when the encoder does."""
-    content = json.dumps([name, encoder.config, source_digest(type(encoder))], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def source_digest(encoder: type) -> str:
-    """Return the SHA-256 (hex) of all source files that determine an encoder.
-
-    They are the file of its class and every module that it imports, directly or through others, from its own
-    top-level package; and `zoo_gen.layout`, from which tokens and permutations come.
-    """
-    found: dict[str, Path] = {}
-    waiting = [encoder.__module__]
-    while waiting:
-        name = waiting.pop()
-        source = inspect.getsourcefile(importlib.import_module(name)) if name not in found else None
-        if source is not None:
-            found[name] = Path(source)
-            own = encoder.__module__.partition(".")[0]
-            waiting += [other for other in _imported(name, found[name]) if other.partition(".")[0] == own]
-            waiting += ["zoo_gen.layout"] if "zoo_gen.layout" in _imported(name, found[name]) else []
-    lines = [f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for name, path in sorted(found.items())]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _imported(module: str, path: Path) -> set[str]:
-    """Return the full names of the modules that a file imports, read from its source."""
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            members = {f"{origin}.{alias.name}" for alias in node.names}
-            modules = {member for member in members if member in sys.modules}
-            found |= modules or {origin}
-    return found

@@ -6,6 +6,7 @@ learning rate, the numbers of the samples) is changed in place and never replace
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +112,33 @@ def graphed(
         graph.replay()
 
     return replay
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Return the rows (row, ...) of all processes, in their order; gradients flow back to where a row came from."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return rows
+    return _Gather.apply(rows)
+
+
+class _Gather(torch.autograd.Function):
+    """Each process computes the whole loss, and DistributedDataParallel averages, hence the sum of all gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.count = len(rows)
+        parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].contiguous()
+        torch.distributed.all_reduce(gradient)
+        start = torch.distributed.get_rank() * ctx.count
+        return gradient[start : start + ctx.count]
 
 
 class _Objective(nn.Module):

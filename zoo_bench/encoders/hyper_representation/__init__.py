@@ -1,0 +1,1 @@
+"""Hyper-representations: a transformer autoencoder of weights, trained by contrast and reconstruction."""

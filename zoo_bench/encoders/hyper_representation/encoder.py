@@ -1,0 +1,216 @@
+"""HyperRepresentation: fits an autoencoder to the weights of a zoo, without labels, and embeds with its encoder.
+
+Schürholt, Kostadinov and Borth, "Self-Supervised Representation Learning on Neural Network Weights for Model
+Characteristic Prediction" (NeurIPS 2021). docs/encoders/hyper_representation.md says what is theirs and what is ours.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+
+from zoo_bench.augment import Augmentation, Permutations
+from zoo_bench.encoders import training
+from zoo_bench.encoders.digest import source_digest
+from zoo_bench.encoders.hyper_representation.configurations import SMALL, Configuration, paper_configuration
+from zoo_bench.encoders.hyper_representation.network import Autoencoder
+from zoo_bench.encoders.hyper_representation.objective import LossName, Objective
+from zoo_bench.encoders.inputs import check_one_layout, check_views
+from zoo_bench.encoders.progress import History
+from zoo_bench.encoders.runtime import Runtime
+from zoo_bench.encoders.saving import read_encoder, write_encoder
+from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded
+from zoo_bench.tokens import Tokens
+from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.layout import ParameterLayout
+from zoo_gen.zoo import ZooView
+
+KIND = "hyper_representation"
+ROWS_AT_ONCE = 4096  # embedded together
+
+
+def paper(loss: LossName) -> "HyperRepresentation":
+    """Return the encoder that takes the paper's configuration for each zoo."""
+    return HyperRepresentation(loss=loss)
+
+
+def small(loss: LossName) -> "HyperRepresentation":
+    """Return the encoder of the small configuration, for CPUs."""
+    return HyperRepresentation(loss=loss, configuration=SMALL)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves."""
+
+    module: Autoencoder
+    configuration: Configuration
+    layout: ParameterLayout
+
+
+class HyperRepresentation:
+    """A self-supervised encoder of the weights of one architecture.
+
+    Args:
+        loss: one of the four of the paper.
+        configuration: sizes and schedule; without one, the paper's for the zoo (`paper_configuration`).
+        augmentation: how views are made.
+        target: what is reconstructed: the view as it is given ("augmented", as in the public code, erased zeros
+            included), or the same view without noise and erasing ("clean").
+        keep: the state with the best validation loss, or the last one.
+
+    Attributes:
+        runtime: where to compute.
+        history: how the last training went.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: LossName = "E_cD",
+        configuration: Configuration | None = None,
+        augmentation: Augmentation | None = None,
+        target: Literal["augmented", "clean"] = "augmented",
+        keep: Literal["best", "last"] = "best",
+    ) -> None:
+        if loss not in get_args(LossName):
+            raise ZooError(unknown_name("loss", loss, get_args(LossName)))
+        self.loss = loss
+        self.configuration = configuration
+        self.augmentation = augmentation or Augmentation()
+        self.target = target
+        self.keep = keep
+        self.runtime = Runtime()
+        self.history: History | None = None
+        self._fitted: Fitted | None = None
+        self._configurations: dict[str, dict[str, Any]] = {}  # zoo -> the configuration that it got
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as plain data; once fitted, also the configuration that each zoo got."""
+        chosen = "the paper's, by zoo" if self.configuration is None else self.configuration.config
+        settings = {"loss": self.loss, "configuration": chosen, "target": self.target, "keep": self.keep}
+        fitted = {"fitted": self._configurations} if self._configurations else {}
+        return {**settings, "augmentation": self.augmentation.config, **fitted}
+
+    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+        """Train an autoencoder, keeping the state with the least validation loss.
+
+        Raises:
+            ZooError: the views are empty, differ in architecture, or hold weights that are not finite.
+        """
+        check_views(KIND, train, validation)
+        check_one_layout(KIND, [*train, *validation])
+        zoo, layout = train[0].zoo.name, train[0].layout
+        configuration = self.configuration or paper_configuration(zoo, layout.size)
+        device = self.runtime.torch_device()
+        with seeded(seed, Purpose.INITIALIZATION):
+            module = Autoencoder(Tokens.of(layout), configuration).to(device)
+        rows = _rows(train)
+        objective = Objective(
+            module,
+            self.loss,
+            train=torch.from_numpy(rows).to(device),
+            validation=torch.from_numpy(_rows(validation)).to(device),
+            configuration=configuration,
+            augmentation=self.augmentation,
+            permutations=Permutations(layout, device),
+            target=self.target,
+            seed=seed,
+        )
+        settings = TrainingSettings(
+            epochs=configuration.epochs,
+            batch_size=configuration.batch_size,
+            learning_rate=configuration.learning_rate,
+            optimizer="adam",
+            weight_decay=configuration.weight_decay,
+            schedule=configuration.schedule,
+            evaluate_every=configuration.evaluate_every,
+            keep=self.keep,
+            graph=True,
+        )
+        data = hashlib.sha256(rows.tobytes()).hexdigest()
+        identity = {"encoder": self.config, "configuration": configuration.config, "data": data}
+        self.history = training.train(
+            module,
+            objective.loss,
+            score=objective.score,
+            n_samples=len(rows),
+            settings=settings,
+            seed=seed,
+            identity={**identity, "source": source_digest(type(self))},
+            runtime=self.runtime,
+            name=f"{KIND} {self.loss} on {zoo}",
+        )
+        self._fitted = Fitted(module, configuration, layout)
+        self._configurations[zoo] = configuration.config
+        return self
+
+    def encode(self, view: ZooView) -> np.ndarray:
+        """Return the embeddings before the projection head, float32 (model x checkpoint, latent), in (-1, 1).
+
+        Raises:
+            ZooError: nothing is fitted, or the view has another architecture than the fitted one.
+        """
+        fitted = self._require_fitted()
+        if view.layout != fitted.layout:
+            raise ZooError(
+                f"{KIND}: fitted on an architecture of {fitted.layout.size:,} parameters, given {view.zoo.name} with "
+                f"{view.layout.size:,}; expected the same architecture, or an encoder that mixes them, such as sne"
+            )
+        encoder = fitted.module.encoder
+        device = encoder.bottleneck.weight.device
+        with torch.no_grad():
+            parts = [encoder(part.to(device)).cpu() for part in torch.from_numpy(_rows([view])).split(ROWS_AT_ONCE)]
+        return torch.cat(parts).numpy()
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted encoder (autoencoder and head) as safetensors and JSON.
+
+        Raises:
+            ZooError: nothing is fitted.
+        """
+        fitted = self._require_fitted()
+        description = {
+            "loss": self.loss,
+            "configuration": fitted.configuration.config,
+            "augmentation": self.augmentation.config,
+            "target": self.target,
+            "keep": self.keep,
+            "layout": fitted.layout.to_json(),
+        }
+        write_encoder(folder, KIND, fitted.module.state_dict(), description)
+
+    def load(self, folder: Path) -> Self:
+        """Become the encoder that `save` wrote; it embeds exactly as before on the same device.
+
+        Raises:
+            ZooError: the folder holds no such encoder.
+        """
+        tensors, found = read_encoder(folder, KIND)
+        try:
+            configuration = Configuration(**found["configuration"])
+            layout = ParameterLayout.from_json(found["layout"])
+            module = Autoencoder(Tokens.of(layout), configuration)
+            module.load_state_dict(tensors)
+            self.augmentation = Augmentation(**found["augmentation"])
+            self.loss, self.target, self.keep = found["loss"], found["target"], found["keep"]
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ZooError(f"{folder}: does not fit a {KIND} ({error}); expected what save wrote") from None
+        self.configuration = configuration
+        self._fitted = Fitted(module.to(self.runtime.torch_device()).eval(), configuration, layout)
+        return self
+
+    def _require_fitted(self) -> Fitted:
+        if self._fitted is None:
+            raise ZooError(f"{KIND}: nothing is fitted yet; expected fit or load first")
+        return self._fitted
+
+
+def _rows(views: Sequence[ZooView]) -> np.ndarray:
+    """Return the weights of all checkpoints as rows, float32 (model x checkpoint, parameter)."""
+    return np.concatenate([view.weights.reshape(-1, view.layout.size) for view in views])
