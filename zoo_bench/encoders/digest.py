@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def encoder_digest(name: str, encoder: "Encoder") -> str:
     """Return the SHA-256 (hex) of an encoder's name, settings and source: it changes when the encoder does."""
-    content = json.dumps([name, encoder.config, source_digest(type(encoder))], sort_keys=True)
+    content = json.dumps([name, encoder.config, source_digest(getattr(encoder, "source", type(encoder)))], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -31,6 +31,18 @@ TRAINING = TrainingSettings(
     graph=True,
 )
 
+SINE = Settings(target="frequency", width=32, chunk=32, loss="mse")
+# What the names of encoders stand for; any other settings are a call of `sne`.
+VARIANTS = {
+    "paper": (Settings(), TRAINING),
+    "boundary": (Settings(pos="boundary", chunk="row"), TRAINING),
+    "kernels": (Settings(conv_tokens="kernels"), TRAINING),
+    "small": (Settings(width=32, conv_tokens="kernels", head_width=64), replace(TRAINING, epochs=60, learning_rate=2e-3)),
+    "sine": (SINE, replace(TRAINING, learning_rate=1e-3)),
+    # The paper's ablation: no hierarchy of layers, no codes.
+    "sine_flat": (replace(SINE, hierarchy=False, type_code="none", level="none"), replace(TRAINING, learning_rate=1e-3)),
+}
+
 
 def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINING) -> SupervisedEncoder:
     """Return the encoder (Andreis et al., Set-based Neural Network Encoding Without Weight Tying, NeurIPS 2024)."""
@@ -94,7 +106,7 @@ def _facts(settings: Settings, networks: Networks) -> Facts:
     return {"chunk": chunk, "kernel": kernel_size(networks.layouts), "nu": float(nu), "scale": scale or 1.0}
 
 
-def sine_settings() -> tuple[Settings, TrainingSettings]:
-    """Return what is recommended for the frequency of sine INRs: width 32, squared error, a rate of 1e-3."""
-    settings = Settings(target="frequency", width=32, chunk=32, loss="mse")
-    return settings, replace(TRAINING, learning_rate=1e-3)
+def variant(name: str) -> SupervisedEncoder:
+    """Return the encoder of one of VARIANTS."""
+    settings, training = VARIANTS[name]
+    return sne(settings, training=training)
