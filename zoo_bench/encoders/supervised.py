@@ -176,6 +176,15 @@ class SupervisedEncoder:
         """The settings as plain data; its `target` is what `predict` predicts."""
         return {**asdict(self.problem), **self._settings, "training": self.training.config}
 
+    @property
+    def facts(self) -> Facts:
+        """What was settled in the training networks.
+
+        Raises:
+            ZooError: nothing was fitted.
+        """
+        return self._of_fitted().facts
+
     def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
         """Train the network and keep the state with the best validation score.
 

@@ -56,11 +56,11 @@ class SNENetwork(nn.Module):
         self.scale: torch.Tensor
         features = 2 if settings.log_feature else 1
         self.numbers = FirstSetAttention(features, width=width, heads=heads)
-        self.numbers_path = nn.Linear(features, width) if settings.linear_path else None
+        self.numbers_path = nn.Linear(features, width, bias=False) if settings.linear_path else None
         with_kernels = settings.conv_tokens == "kernels" and kernel > 0
         self.kernels = FirstSetAttention(kernel**2 * features, width=width, heads=heads) if with_kernels else None
         self.kernels_path = (
-            nn.Linear(kernel**2 * features, width) if with_kernels and settings.linear_path else None
+            nn.Linear(kernel**2 * features, width, bias=False) if with_kernels and settings.linear_path else None
         )
         self.type_codes = nn.Embedding(N_TYPES, width) if settings.type_code == "learned" else None
         self.role_codes = nn.Embedding(2, width) if settings.role_code else None

@@ -4,10 +4,11 @@ Where the paper leaves a choice open there is a setting, and its default is the 
 depends on the zoo (chunk, loss, invariance) may be "auto" and is settled once the training views are known.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self, get_args, get_type_hints
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError
 
 Positions = Literal["none", "elem", "chunk", "elem+chunk", "rowcol", "boundary"]
 
@@ -49,34 +50,13 @@ class Settings:
         if isinstance(self.chunk, int) and self.chunk < 1:
             raise ZooError(f"sne: chunk {self.chunk}; expected at least 1")
 
-    @classmethod
-    def of(cls, settings: dict[str, Any]) -> Self:
-        """Return the settings that a mapping names.
-
-        Raises:
-            ZooError: a name or a value is not valid.
-        """
-        names = get_type_hints(cls)
-        for name in settings:
-            if name not in names:
-                raise ZooError("sne: " + unknown_name("setting", name, names))
-        return cls(**settings)
-
-    def to_config(self) -> dict[str, Any]:
-        """Return the settings as plain data."""
-        return asdict(self)
-
 
 def _check(name: str, value: object, type_: Any) -> None:
-    """Refuse a value that is not of the setting's type (a Literal, a class, or a union of both)."""
-    options = get_args(type_) if not isinstance(type_, type) else (type_,)
-    if options and not isinstance(value, bool) and isinstance(value, int) and float in options:
-        return
-    for option in options:
-        if isinstance(option, type):
-            if isinstance(value, option) and (option is bool or not isinstance(value, bool)):
-                return
-        elif value in (get_args(option) or (option,)):
-            return
-    names = ", ".join(o.__name__ if isinstance(o, type) else repr(o) for o in options)
-    raise ZooError(f"sne: {name} = {value!r}; expected {names}")
+    """Refuse a value that is not of the setting's type: a class, a Literal, or a union of both."""
+    types = get_args(type_) if isinstance(type_, UnionType) or get_origin(type_) is Union else (type_,)
+    classes = tuple(its for its in types if isinstance(its, type))
+    words = tuple(word for its in types if its not in classes for word in get_args(its))
+    of_class = type(value) in classes or (type(value) is int and float in classes)
+    if not of_class and not (isinstance(value, str) and value in words):
+        valid = ", ".join([*(its.__name__ for its in classes), *map(repr, words)])
+        raise ZooError(f"sne: {name} = {value!r}; expected {valid}")
