@@ -11,10 +11,13 @@ between a weight and the embedding and none has a residual path; with torch's ow
 different networks differ by 1e-4 of their length, and training stands still.
 """
 
+from typing import Literal
+
 import torch
 from torch import nn
 from torch.nn import functional
 
+Norm = Literal["post", "pre"]
 Mask = torch.Tensor | None  # bool (set, 1, 1, element), true where an element counts; None where all do
 
 
@@ -30,19 +33,30 @@ def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     return layer
 
 
-class FeedForward(nn.Module):
-    """The rest of a MAB after its attention: LN(H + ReLU(linear(H))) of H = LN(X + attended)."""
+class Block(nn.Module):
+    """What of a MAB is not attention: two residual sums, two layer norms and rFF.
 
-    def __init__(self, width: int) -> None:
+    With `norm` "post", as printed: LN(H + rFF(H)) of H = LN(X + attended). With "pre": H + rFF(LN(H)) of
+    H = X + attended, where attention reads LN(X).
+    """
+
+    def __init__(self, width: int, *, norm: Norm) -> None:
         super().__init__()
-        self.attended_norm = nn.LayerNorm(width)
+        self.is_post = norm == "post"
+        self.attention_norm = nn.LayerNorm(width)
         self.linear = linear(width, width)
         self.norm = nn.LayerNorm(width)
 
+    def read(self, elements: torch.Tensor) -> torch.Tensor:
+        """Return what attention reads of vectors (..., width)."""
+        return elements if self.is_post else self.attention_norm(elements)
+
     def forward(self, residual: torch.Tensor) -> torch.Tensor:
-        """Map X + MultiHead(X, Y, Y) to MAB(X, Y), both (..., width)."""
-        hidden = self.attended_norm(residual)
-        return self.norm(hidden + functional.relu(self.linear(hidden)))
+        """Map X + attended to MAB(X, Y), both (..., width)."""
+        if self.is_post:
+            hidden = self.attention_norm(residual)
+            return self.norm(hidden + functional.relu(self.linear(hidden)))
+        return residual + functional.relu(self.linear(self.norm(residual)))
 
 
 class FirstSetAttention(nn.Module):
@@ -53,7 +67,7 @@ class FirstSetAttention(nn.Module):
     add the same to every score of a row, which the softmax ignores; so there is none.
     """
 
-    def __init__(self, features: int, *, width: int, heads: int) -> None:
+    def __init__(self, features: int, *, width: int, heads: int, norm: Norm) -> None:
         super().__init__()
         self.heads = heads
         # torch's own initial weights and biases here: after a layer norm, a number times a vector without a bias would
@@ -62,7 +76,7 @@ class FirstSetAttention(nn.Module):
         self.key = nn.Linear(features, width, bias=False)
         self.value = nn.Linear(features, width, bias=False)
         self.output = linear(width, width)
-        self.rest = FeedForward(width)
+        self.block = Block(width, norm=norm)
 
     def forward(self, elements: torch.Tensor, mask: Mask) -> torch.Tensor:
         """Map elements (set, element, features) to (set, element, width)."""
@@ -82,34 +96,34 @@ class FirstSetAttention(nn.Module):
         back = torch.einsum("ohd,hdf->ohf", output, value).reshape(width, -1)
         combined = torch.cat([self.query.weight, back], dim=1)
         bias = self.query.bias + self.output.bias
-        return self.rest(functional.linear(torch.cat([elements, attended], dim=2), combined, bias))
+        return self.block(functional.linear(torch.cat([elements, attended], dim=2), combined, bias))
 
 
 class SetAttention(nn.Module):
     """SAB on vectors, with the residual as printed."""
 
-    def __init__(self, width: int, *, heads: int) -> None:
+    def __init__(self, width: int, *, heads: int, norm: Norm) -> None:
         super().__init__()
         self.heads = heads
         self.projection = nn.Linear(width, 3 * width, bias=False)
         for part in self.projection.weight.data.chunk(3):
             nn.init.xavier_uniform_(part)
         self.output = linear(width, width)
-        self.rest = FeedForward(width)
+        self.block = Block(width, norm=norm)
 
     def forward(self, elements: torch.Tensor, mask: Mask) -> torch.Tensor:
         """Map elements (set, element, width) to (set, element, width)."""
         sets, count, width = elements.shape
-        projected = self.projection(elements).view(sets, count, 3, self.heads, -1)
+        projected = self.projection(self.block.read(elements)).view(sets, count, 3, self.heads, -1)
         query, key, value = projected.permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.rest(elements + self.output(attended.transpose(1, 2).reshape(sets, count, width)))
+        return self.block(elements + self.output(attended.transpose(1, 2).reshape(sets, count, width)))
 
 
 class Pooling(nn.Module):
     """PMA with one seed: a set becomes one vector. Its rFF has a residual path, as those of MAB have."""
 
-    def __init__(self, width: int, *, heads: int) -> None:
+    def __init__(self, width: int, *, heads: int, norm: Norm) -> None:
         super().__init__()
         self.heads = heads
         self.seed = nn.Parameter(torch.randn(1, width) * SEED_DEVIATION)
@@ -118,12 +132,13 @@ class Pooling(nn.Module):
         self.key = linear(width, width, bias=False)
         self.value = linear(width, width, bias=False)
         self.output = linear(width, width)
-        self.rest = FeedForward(width)
+        self.block = Block(width, norm=norm)
 
     def forward(self, elements: torch.Tensor, mask: Mask) -> torch.Tensor:
         """Map elements (set, element, width) to (set, width)."""
         sets, _, width = elements.shape
-        members = (elements + functional.relu(self.elements(elements))).unsqueeze(1)
+        members = elements + functional.relu(self.elements(elements))
+        members = self.block.read(members).unsqueeze(1)
         query = self.query(self.seed).view(self.heads, -1)
         folded = torch.einsum("hd,hdw->hw", query, self.key.weight.view(self.heads, -1, width))
         pooled = functional.scaled_dot_product_attention(
@@ -134,4 +149,4 @@ class Pooling(nn.Module):
             scale=(width // self.heads) ** -0.5,
         ).squeeze(1)  # (set, head, width): each head's mean of the members
         values = torch.einsum("shw,hdw->shd", pooled, self.value.weight.view(self.heads, -1, width))
-        return self.rest(self.seed + self.output(values.reshape(sets, width)))
+        return self.block(self.seed + self.output(values.reshape(sets, width)))

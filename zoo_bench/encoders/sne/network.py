@@ -9,7 +9,7 @@ import math
 import torch
 from torch import nn
 
-from zoo_bench.encoders.sne.attention import FirstSetAttention, Mask, Pooling, SetAttention
+from zoo_bench.encoders.sne.attention import FirstSetAttention, Mask, Norm, Pooling, SetAttention
 from zoo_bench.encoders.sne.batches import ChunkBucket, Plan, SetBucket
 from zoo_bench.encoders.sne.settings import Settings
 
@@ -28,9 +28,9 @@ def sinusoid(positions: torch.Tensor, width: int) -> torch.Tensor:
 class SetFunction(nn.Module):
     """Several SAB, one after another."""
 
-    def __init__(self, width: int, *, heads: int, count: int) -> None:
+    def __init__(self, width: int, *, heads: int, norm: Norm, count: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(SetAttention(width, heads=heads) for _ in range(count))
+        self.layers = nn.ModuleList(SetAttention(width, heads=heads, norm=norm) for _ in range(count))
 
     def forward(self, elements: torch.Tensor, mask: Mask) -> torch.Tensor:
         """Map elements (set, element, width) to the same shape."""
@@ -50,31 +50,31 @@ class SNENetwork(nn.Module):
 
     def __init__(self, settings: Settings, *, kernel: int, scale: float) -> None:
         super().__init__()
-        width, heads = settings.width, settings.heads
+        width, heads, norm = settings.width, settings.heads, settings.norm
         self.settings = settings
         self.register_buffer("scale", torch.tensor(scale))
         self.scale: torch.Tensor
         features = 2 if settings.log_feature else 1
-        self.numbers = FirstSetAttention(features, width=width, heads=heads)
+        self.numbers = FirstSetAttention(features, width=width, heads=heads, norm=norm)
         self.numbers_path = nn.Linear(features, width, bias=False) if settings.linear_path else None
         with_kernels = settings.conv_tokens == "kernels" and kernel > 0
-        self.kernels = FirstSetAttention(kernel**2 * features, width=width, heads=heads) if with_kernels else None
+        self.kernels = FirstSetAttention(kernel**2 * features, width=width, heads=heads, norm=norm) if with_kernels else None
         self.kernels_path = (
             nn.Linear(kernel**2 * features, width, bias=False) if with_kernels and settings.linear_path else None
         )
         self.type_codes = nn.Embedding(N_TYPES, width) if settings.type_code == "learned" else None
         self.role_codes = nn.Embedding(2, width) if settings.role_code else None
-        self.chunk_first = SetAttention(width, heads=heads)  # with numbers or kernels before it: phi 1
-        self.chunk_second = SetFunction(width, heads=heads, count=2)  # phi 2
-        self.chunk_pooling = Pooling(width, heads=heads)
+        self.chunk_first = SetAttention(width, heads=heads, norm=norm)  # with numbers or kernels before it: phi 1
+        self.chunk_second = SetFunction(width, heads=heads, norm=norm, count=2)  # phi 2
+        self.chunk_pooling = Pooling(width, heads=heads, norm=norm)
         if settings.hierarchy:
-            self.layer_sets = SetFunction(width, heads=heads, count=settings.n_sab)
-            self.layer_pooling = Pooling(width, heads=heads)
+            self.layer_sets = SetFunction(width, heads=heads, norm=norm, count=settings.n_sab)
+            self.layer_pooling = Pooling(width, heads=heads, norm=norm)
             if settings.bias_route == "separated":
-                self.separated_sets = SetFunction(width, heads=heads, count=settings.n_sab)
-                self.separated_pooling = Pooling(width, heads=heads)
-        self.network_sets = SetFunction(width, heads=heads, count=settings.n_sab)
-        self.network_pooling = Pooling(width, heads=heads)
+                self.separated_sets = SetFunction(width, heads=heads, norm=norm, count=settings.n_sab)
+                self.separated_pooling = Pooling(width, heads=heads, norm=norm)
+        self.network_sets = SetFunction(width, heads=heads, norm=norm, count=settings.n_sab)
+        self.network_pooling = Pooling(width, heads=heads, norm=norm)
         layers: list[nn.Module] = []
         inputs = width
         for _ in range(settings.head_layers):

@@ -33,6 +33,7 @@ class Settings:
     hierarchy: bool = True  # without: all chunks of a network are one set
     n_sab: int = 2  # of the layer, separated layer and network encoders
     log_feature: bool = False  # sign(w) log(1 + |w| / s) beside w
+    norm: Literal["post", "pre"] = "post"  # layer norms after residual sums, as printed, or before what reads them
     linear_path: bool = True  # a linear map of each number past the first layer norms
     normalize: bool = False  # divide all weights by their standard deviation over the training views
     head_width: int = 512

@@ -22,24 +22,24 @@ def attend(query, key, value, heads):
 
 
 def rest(module, x):
-    hidden = module.attended_norm(x)
+    hidden = module.attention_norm(x)
     return module.norm(hidden + functional.relu(module.linear(hidden)))
 
 
 def first_sab(module, x):
     query, key, value = module.query(x), module.key(x), module.value(x)
-    return rest(module.rest, query + module.output(attend(query, key, value, module.heads)))
+    return rest(module.block, query + module.output(attend(query, key, value, module.heads)))
 
 
 def sab(module, x):
     query, key, value = (x @ weight.T for weight in module.projection.weight.chunk(3))
-    return rest(module.rest, x + module.output(attend(query, key, value, module.heads)))
+    return rest(module.block, x + module.output(attend(query, key, value, module.heads)))
 
 
 def pma(module, x):
     members = x + functional.relu(module.elements(x))
     query, key, value = module.query(module.seed), module.key(members), module.value(members)
-    return rest(module.rest, module.seed + module.output(attend(query, key, value, module.heads)))[0]
+    return rest(module.block, module.seed + module.output(attend(query, key, value, module.heads)))[0]
 
 
 def code(position, width):
