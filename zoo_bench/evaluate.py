@@ -102,10 +102,11 @@ def _evaluate(encoder: Encoder, benchmark: BenchmarkManifest, cell: protocols.Ce
     began = time.monotonic()
     encoder.fit([cell.train], [cell.validation], seed=seed)
     fitted = time.monotonic()
-    embeddings = [_encode(encoder, view) for view in (cell.train, cell.validation, cell.test)]
+    embeddings = [encode_view(encoder, view) for view in (cell.train, cell.validation, cell.test)]
     encoded = time.monotonic()
     features = probes.Features.standardized(*embeddings)
-    scores = _score(features, cell, protocols.targets(benchmark, zoo), seed=seed)
+    targets = protocols.targets(benchmark, zoo)
+    scores = _score(features, cell, targets, seed=seed) + _score_own(encoder, cell, targets, seed=seed)
     return ZooResult(
         zoo=zoo.name,
         digest=zoo.digest,
@@ -124,8 +125,12 @@ def _evaluate(encoder: Encoder, benchmark: BenchmarkManifest, cell: protocols.Ce
     )
 
 
-def _encode(encoder: Encoder, view: ZooView) -> np.ndarray:
-    """Return the embeddings of a view, checked: (model x checkpoint, dimension), all finite."""
+def encode_view(encoder: Encoder, view: ZooView) -> np.ndarray:
+    """Return the embeddings of a view, checked: (model x checkpoint, dimension), all finite.
+
+    Raises:
+        ZooError: the encoder returned another shape, or numbers that are not finite.
+    """
     embeddings = np.asarray(encoder.encode(view))
     rows = len(view.models) * len(view.checkpoints)
     if embeddings.ndim != 2 or len(embeddings) != rows:
@@ -152,22 +157,50 @@ def _score(
             predictions[target.name] = probes.logistic(
                 features, target.values(cell.train), target.values(cell.validation)
             )
+    return [
+        score
+        for target in targets
+        for score in _scores(target, predictions[target.name], cell, by="probe", seed=seed)
+    ]
+
+
+def _score_own(encoder: Encoder, cell: protocols.Cell, targets: list[protocols.Target], *, seed: int) -> list[Score]:
+    """Score what a supervised encoder itself predicts of the test models, if its target is one of the benchmark's."""
+    predict = getattr(encoder, "predict", None)
+    own = [target for target in targets if predict is not None and target.name == encoder.config.get("target")]
+    if predict is None or not own:
+        return []
+    values = np.asarray(predict(cell.test))
+    rows = len(cell.test.models) * len(cell.test.checkpoints)
+    if values.shape != (rows,) or not np.isfinite(values).all():
+        raise ZooError(f"predict returned shape {values.shape} or numbers that are not finite; expected ({rows},)")
+    return _scores(own[0], probes.Prediction(values, None), cell, by="encoder", seed=seed)
+
+
+def _scores(
+    target: protocols.Target,
+    prediction: probes.Prediction,
+    cell: protocols.Cell,
+    *,
+    by: Literal["probe", "encoder"],
+    seed: int,
+) -> list[Score]:
+    """Score one target's predictions on the test models with all its metrics."""
     models = np.repeat(cell.test.models, len(cell.test.checkpoints))
     scores = []
-    for target in targets:
-        prediction = predictions[target.name]
-        for metric in target.metrics:
-            estimate = metrics.estimate(metric, target.values(cell.test), prediction.values, models, seed=seed)
-            defined = np.isfinite(estimate.value)
-            scores.append(
-                Score(
-                    target=target.name,
-                    metric=metric,
-                    ranks=metric == target.metrics[0],
-                    value=estimate.value if defined else None,
-                    low=estimate.low if defined else None,
-                    high=estimate.high if defined else None,
-                    penalty=prediction.penalty,
-                )
+    for metric in target.metrics:
+        estimate = metrics.estimate(metric, target.values(cell.test), prediction.values, models, seed=seed)
+        defined = np.isfinite(estimate.value)
+        scores.append(
+            Score(
+                target=target.name,
+                metric=metric,
+                ranks=by == "probe" and metric == target.metrics[0],
+                value=estimate.value if defined else None,
+                low=estimate.low if defined else None,
+                high=estimate.high if defined else None,
+                penalty=prediction.penalty,
+                by=by,
             )
+        )
     return scores
