@@ -39,6 +39,7 @@ check: $(READY)  ## Run the linters and the type checker
 benchmark: $(READY)  ## Measure the speeds that the README states
 	$(BIN)/python tests/benchmarks/population.py
 	$(BIN)/python tests/benchmarks/store.py
+	$(BIN)/python -m tests.benchmarks.encoders
 
 clean:  ## Remove the environment and what quickstart made
 	rm -rf .venv zoos results leaderboard.html

@@ -44,7 +44,10 @@ def list_() -> None:
 @main.command()
 @click.argument("benchmark")
 @click.option(
-    "--encoder", "encoders", multiple=True, help="A name or package.module:Class; repeatable.  [default: all]"
+    "--encoder",
+    "encoders",
+    multiple=True,
+    help="A name or package.module:Class; repeatable.  [default: all that train no network]",
 )
 @click.option(
     "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
@@ -58,6 +61,15 @@ def list_() -> None:
     show_default=True,
     help="What to compute again.",
 )
+@click.option(
+    "--device", default="auto", show_default=True, help="Where networks train: auto (a GPU if there is one), cpu, cuda."
+)
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for trainings that are interrupted; the same command then goes on with them.",
+)
+@click.option("--compile/--no-compile", "compiles", default=True, show_default=True, help="Use torch.compile on a GPU.")
 def run(
     benchmark: str,
     encoders: tuple[str, ...],
@@ -65,10 +77,14 @@ def run(
     results: Path,
     seeds: str,
     rerun: Literal["always", "never", "only-missing"],
+    device: str,
+    checkpoints: Path | None,
+    compiles: bool,
 ) -> None:
     """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file."""
     from zoo_bench import evaluate
-    from zoo_bench.encoders import ENCODERS
+    from zoo_bench.encoders import DEFAULT_ENCODERS
+    from zoo_bench.encoders.runtime import Runtime, is_first_process
     from zoo_bench.manifest import find_benchmark, read_benchmark
 
     try:
@@ -76,11 +92,21 @@ def run(
     except ValueError:
         raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
     found = read_benchmark(find_benchmark(benchmark))
+    runtime = Runtime(device=device, checkpoints=checkpoints, compile=compiles)
+    if device != "auto":
+        runtime.torch_device()  # a device that is not there is an error now, not after the baselines
     for result, is_new in evaluate.run(
-        found, list(encoders or ENCODERS), zoos=zoos, results=results, seeds=numbers, rerun=rerun
+        found,
+        list(encoders or DEFAULT_ENCODERS),
+        zoos=zoos,
+        results=results,
+        seeds=numbers,
+        rerun=rerun,
+        runtime=runtime,
     ):
         state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
-        click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
+        if is_first_process():
+            click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
 
 
 @main.command()

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from zoo_bench import metrics, probes, protocols
 from zoo_bench.encoders import Encoder, encoder_digest, make_encoder
+from zoo_bench.encoders.runtime import Runtime, is_first_process
 from zoo_bench.manifest import BenchmarkManifest
 from zoo_bench.results import Result, Score, ZooResult, read_result, result_path, write_result
 from zoo_gen.errors import ZooError
@@ -27,6 +28,7 @@ def run(
     results: Path,
     seeds: list[int],
     rerun: Rerun = "only-missing",
+    runtime: Runtime | None = None,
 ) -> Iterator[tuple[Result, bool]]:
     """Yield the result of every encoder and seed, and whether it was computed now; new ones are written to `results`.
 
@@ -38,6 +40,7 @@ def run(
         seeds: one result each.
         rerun: `only-missing` computes what is not there or was made from another encoder, benchmark or zoo;
             `always` computes all; `never` computes nothing that is there, however old.
+        runtime: where encoders that train a network compute; without one, on a GPU if there is one.
 
     Raises:
         ZooError: an encoder or a zoo is not there, or does not fit.
@@ -46,7 +49,9 @@ def run(
     cells = [protocols.standard_cell(zoo) for zoo in opened]  # shared, so that weights are read once for all encoders
     digests = {name: encoder_digest(name, make_encoder(name)) for name in encoders}
     tasks = [(name, seed) for name in encoders for seed in seeds]
-    with tqdm(total=len(tasks) * len(opened), desc=benchmark.name, unit="zoo", disable=None) as bar:
+    with tqdm(
+        total=len(tasks) * len(opened), desc=benchmark.name, unit="zoo", disable=None if is_first_process() else True
+    ) as bar:
         for name, seed in tasks:
             path = result_path(results, benchmark=benchmark.name, encoder=name, seed=seed)
             found = read_result(path) if path.exists() and rerun != "always" else None
@@ -55,7 +60,7 @@ def run(
                 yield found, False
                 continue
             began = time.monotonic()
-            encoder = make_encoder(name)
+            encoder = make_encoder(name, runtime=runtime)
             scored = []
             for cell in cells:
                 scored.append(_evaluate(encoder, benchmark, cell, seed=seed))
@@ -71,10 +76,11 @@ def run(
                 resamples=metrics.RESAMPLES,
                 confidence=metrics.CONFIDENCE,
                 zoos=tuple(scored),
-                versions={package: version(package) for package in ("zoo-gen", "numpy", "scikit-learn")},
+                versions={package: version(package) for package in _packages(encoder)},
                 seconds=time.monotonic() - began,
             )
-            write_result(result, path)
+            if is_first_process():
+                write_result(result, path)
             yield result, True
 
 
@@ -85,6 +91,12 @@ def _find_zoo(folder: Path, name: str) -> Zoo:
     if zoo.name != name:
         raise ZooError(f"{folder / name}: holds the zoo {zoo.name!r}; expected {name!r}")
     return zoo
+
+
+def _packages(encoder: Encoder) -> tuple[str, ...]:
+    """Return the packages whose versions a result names: torch only where it computed something."""
+    always = ("zoo-gen", "numpy", "scikit-learn")
+    return (*always, "torch") if hasattr(encoder, "runtime") else always
 
 
 def _is_current(result: Result, benchmark: BenchmarkManifest, digest: str, zoos: list[Zoo]) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from zoo_bench import evaluate
-from zoo_bench.encoders import ENCODERS
+from zoo_bench.encoders import DEFAULT_ENCODERS
 from zoo_bench.manifest import BenchmarkManifest
 from zoo_bench.results import Result
 
@@ -22,5 +22,5 @@ def tiny_benchmark() -> BenchmarkManifest:
 def tiny_results(tiny_benchmark, tiny_zoo, tmp_path_factory) -> tuple[Path, list[Result]]:
     """The folder and the results of all baselines; tests only read them."""
     folder = tmp_path_factory.mktemp("results")
-    found = evaluate.run(tiny_benchmark, list(ENCODERS), zoos=tiny_zoo.parent, results=folder, seeds=[0])
+    found = evaluate.run(tiny_benchmark, list(DEFAULT_ENCODERS), zoos=tiny_zoo.parent, results=folder, seeds=[0])
     return folder, [result for result, _ in found]

@@ -55,6 +55,7 @@ def test_run_then_leaderboard_then_nothing_to_do(benchmark, tiny_zoo, tmp_path):
         (["run", "quickstrat"], "unknown benchmark 'quickstrat'; did you mean 'quickstart'?"),
         (["run", "benchmark.toml", "--encoder", "wieghts"], "tiny: no such zoo; make it with"),
         (["run", "benchmark.toml", "--seeds", "a"], "--seeds 'a': expected whole numbers"),
+        (["run", "benchmark.toml", "--device", "gpu"], "device 'gpu': no such device; expected auto, cpu, cuda"),
         (["leaderboard"], "results: holds no results"),
         (["leaderboard", "--results", "elsewhere"], "elsewhere: holds no results"),
     ],

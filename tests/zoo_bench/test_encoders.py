@@ -1,7 +1,12 @@
+import json
+import sys
+
 import numpy as np
 import pytest
 
-from zoo_bench.encoders import ENCODERS, encoder_digest, make_encoder
+from zoo_bench.encoders import DEFAULT_ENCODERS, ENCODERS, encoder_digest, make_encoder
+from zoo_bench.encoders.digest import source_files
+from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.statistics import PCA, WeightStatistics
 from zoo_gen import engine, open_zoo
 from zoo_gen.errors import ZooError
@@ -72,7 +77,7 @@ def test_pca_has_no_more_dimensions_than_the_rows_give(biased_zoo):
     assert PCA().fit([train], [], seed=0).encode(train).shape == (4, 4)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", DEFAULT_ENCODERS)
 def test_encoders_give_finite_rows_and_plain_settings(biased_zoo, name):
     view = biased_zoo.view(range(10))
     encoder = make_encoder(name).fit([view], [view], seed=0)
@@ -84,6 +89,73 @@ def test_encoders_give_finite_rows_and_plain_settings(biased_zoo, name):
 
 def test_the_digest_changes_with_the_settings():
     assert encoder_digest("pca", PCA()) != encoder_digest("pca", PCA(dimension=3))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_is_made_fresh_with_plain_settings(name):
+    runtime = Runtime(device="cpu")
+    encoder = make_encoder(name, runtime=runtime)
+    assert encoder is not make_encoder(name)
+    assert json.loads(json.dumps(encoder.config)) == encoder.config
+    assert getattr(encoder, "runtime", runtime) is runtime
+
+
+def test_no_two_encoders_have_one_digest():
+    digests = {encoder_digest("same name", make_encoder(name)) for name in ENCODERS}
+    assert len(digests) == len(ENCODERS)
+
+
+CHAIN = {
+    "chain/__init__.py": "",
+    "chain/encoder.py": """
+import chain.deep
+from chain import near
+from .rel import thing
+class Encoder:
+    config = {}
+    fit = encode = None
+""",
+    "chain/near.py": "",
+    "chain/deep.py": "def late():\n    from chain import later\n    import numpy\n",
+    "chain/later.py": "",
+    "chain/rel.py": "thing = 1\n",
+    "chain/apart.py": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "counts"), [(name, name not in ("chain/__init__.py", "chain/apart.py")) for name in CHAIN]
+)
+def test_the_digest_covers_what_the_encoder_imports_and_nothing_else(tmp_path, monkeypatch, changed, counts):
+    for name, text in CHAIN.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        encoder = make_encoder("chain.encoder:Encoder")
+        before = encoder_digest("chain", encoder)
+        (tmp_path / changed).write_text(CHAIN[changed] + "# changed\n")
+        assert (encoder_digest("chain", encoder) != before) == counts
+    finally:
+        for module in [module for module in sys.modules if module.partition(".")[0] == "chain"]:
+            del sys.modules[module]
+
+
+def test_the_digest_of_a_hyper_representation_covers_tokens_views_and_training():
+    found = source_files(type(make_encoder("hyper_representation")))
+    assert {
+        "zoo_bench.tokens",
+        "zoo_bench.augment",
+        "zoo_bench.encoders.training",
+        "zoo_bench.encoders.steps",
+        "zoo_bench.encoders.hyper_representation.encoder",
+        "zoo_bench.encoders.hyper_representation.configurations",
+        "zoo_bench.encoders.hyper_representation.losses",
+        "zoo_bench.encoders.hyper_representation.network",
+        "zoo_bench.encoders.hyper_representation.objective",
+        "zoo_gen.layout",
+    } <= set(found)
+    assert not {"zoo_bench.encoders", "zoo_bench.evaluate", "zoo_bench.leaderboard"} & set(found)
 
 
 @pytest.mark.parametrize(

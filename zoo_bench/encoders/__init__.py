@@ -81,14 +81,11 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "sne_small": Lazy(_SNE, "variant", "small"),
     "sne_sine": Lazy(_SNE, "variant", "sine"),
     "sne_sine_flat": Lazy(_SNE, "variant", "sine_flat"),
-    "hyper_representation": Lazy(_HYPER_REPRESENTATION, "paper", "E_cD"),
-    "hyper_representation_e_c": Lazy(_HYPER_REPRESENTATION, "paper", "E_c"),
-    "hyper_representation_ed": Lazy(_HYPER_REPRESENTATION, "paper", "ED"),
-    "hyper_representation_e_c_plus_d": Lazy(_HYPER_REPRESENTATION, "paper", "E_c+D"),
-    "hyper_representation_small": Lazy(_HYPER_REPRESENTATION, "small", "E_cD"),
-    "hyper_representation_small_e_c": Lazy(_HYPER_REPRESENTATION, "small", "E_c"),
-    "hyper_representation_small_ed": Lazy(_HYPER_REPRESENTATION, "small", "ED"),
-    "hyper_representation_small_e_c_plus_d": Lazy(_HYPER_REPRESENTATION, "small", "E_c+D"),
+    **{
+        f"hyper_representation{size}{loss}": Lazy(_HYPER_REPRESENTATION, maker, variant)
+        for size, maker in (("", "paper"), ("_short", "short"), ("_small", "small"))
+        for loss, variant in (("", "E_cD"), ("_e_c", "E_c"), ("_ed", "ED"), ("_e_c_plus_d", "E_c+D"))
+    },
 }
 # Evaluated where none is named: those that train no network, so that the first look at a zoo takes seconds.
 DEFAULT_ENCODERS = ("weights", "weight_statistics", "weight_statistics_without_biases", "pca")

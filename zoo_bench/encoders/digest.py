@@ -6,27 +6,27 @@ not depend on what ran before.
 
 import ast
 import hashlib
-import importlib
 import importlib.util
-import inspect
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from zoo_bench.encoders import Encoder
+from typing import Any
 
 
-def encoder_digest(name: str, encoder: "Encoder") -> str:
+def encoder_digest(name: str, encoder: Any) -> str:
     """Return the SHA-256 (hex) of an encoder's name, settings and source: it changes when the encoder does."""
     content = json.dumps([name, encoder.config, source_digest(getattr(encoder, "source", type(encoder)))], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def source_digest(encoder: type) -> str:
-    """Return the SHA-256 (hex) of all source files that determine an encoder.
+    """Return the SHA-256 (hex) of all source files that determine an encoder."""
+    return hashlib.sha256(json.dumps(source_files(encoder), sort_keys=True).encode()).hexdigest()
 
-    They are the file of its class and every module that it imports, directly or through others, from its own
+
+def source_files(encoder: type) -> dict[str, str]:
+    """Return the modules that determine an encoder, name -> SHA-256 (hex) of the file.
+
+    They are the module of its class and every module that it imports, directly or through others, from its own
     top-level package; and `zoo_gen.layout`, from which tokens and permutations come.
     """
     own = encoder.__module__.partition(".")[0]
@@ -34,12 +34,12 @@ def source_digest(encoder: type) -> str:
     waiting = [encoder.__module__]
     while waiting:
         name = waiting.pop()
-        source = None if name in found else inspect.getsourcefile(importlib.import_module(name))
-        if source is not None:
-            code = Path(source).read_bytes()
+        spec = None if name in found else importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
+            code = Path(spec.origin).read_bytes()
             found[name] = hashlib.sha256(code).hexdigest()
-            waiting += _imported(name, code, is_package=Path(source).name == "__init__.py", own=own)
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+            waiting += _imported(name, code, is_package=spec.submodule_search_locations is not None, own=own)
+    return found
 
 
 def _imported(module: str, code: bytes, *, is_package: bool, own: str) -> set[str]:

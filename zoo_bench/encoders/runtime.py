@@ -60,3 +60,8 @@ class Runtime:
 def process_count() -> int:
     """Return how many processes train together: 1, unless torchrun started more."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Say whether this process is the one that writes and speaks for all that train together."""
+    return os.environ.get("RANK", "0") == "0"

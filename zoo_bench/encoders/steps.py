@@ -56,7 +56,7 @@ def make_step(
     objective: nn.Module = _Objective(module, loss)
     if n_processes > 1:
         devices = [device] if device.type == "cuda" else None
-        objective = nn.parallel.DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
+        objective = nn.parallel.DistributedDataParallel(objective, device_ids=devices)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     mixed = bfloat16 and device.type == "cuda"
 

@@ -138,14 +138,14 @@ def train(
             raise ZooError(f"{name}: {n_samples} training samples; expected one or more for each of {n_processes}")
         steps = n_samples // (local * n_processes)  # an epoch
         one_launch = settings.graph and device.type == "cuda" and n_processes == 1
-        if one_launch and runtime.compile:
+        compiled = one_launch and runtime.compile
+        if compiled:
             module.compile(dynamic=False)
         optimizer = _make_optimizer(module, settings, device)
         told_by = {"settings": settings.config, "seed": seed, "samples": n_samples, "processes": n_processes}
         folder = checkpoint_folder(runtime.checkpoints, {**told_by, **identity})
         history, best = read_checkpoint(folder, module, optimizer)
-        written = time.monotonic()
-        done = len(history.epochs)
+        finished, written = len(history.epochs), time.monotonic()
         generator = torch.Generator(device)
         total = torch.zeros((), dtype=torch.float64, device=device)  # of the losses of an epoch
         step = make_step(
@@ -160,12 +160,12 @@ def train(
         )
         with (
             seeded(seed, Purpose.DROPOUT),
-            tqdm(total=settings.epochs, initial=done, desc=name, unit="epoch", disable=rank > 0 or None) as bar,
+            tqdm(total=settings.epochs, initial=finished, desc=name, unit="epoch", disable=rank > 0 or None) as bar,
         ):
             module.train()
             if one_launch:
                 step = graphed(step, module, optimizer, generator=generator, n_samples=local)
-            for epoch in range(done + 1, settings.epochs + 1):
+            for epoch in range(finished + 1, settings.epochs + 1):
                 if settings.patience is not None and history.worse_scores >= settings.patience:
                     break
                 module.train()
@@ -181,7 +181,7 @@ def train(
                     raise ZooError(f"{name}: the loss became {mean_loss} in epoch {epoch}; expected finite losses")
                 history.add_loss(mean_loss, learning_rate=settings.learning_rate)
                 is_due = epoch % settings.evaluate_every == 0 or epoch == settings.epochs
-                if is_due and history.add_score(_validate(module, score, n_processes, device)):
+                if is_due and history.add_score(_validate(module, score, n_processes, device, eager=compiled)):
                     best = {key: value.detach().clone() for key, value in module.state_dict().items()}
                 bar.set_postfix({key: f"{value:.4g}" for key, value in history.epochs[-1].items()}, refresh=False)
                 bar.update()
@@ -243,11 +243,12 @@ def _mean_over_processes(value: Tensor, n_processes: int) -> float:
     return value.item() / n_processes
 
 
-def _validate(module: nn.Module, score: Score, n_processes: int, device: torch.device) -> float:
+def _validate(module: nn.Module, score: Score, n_processes: int, device: torch.device, *, eager: bool) -> float:
     """Return the validation score, the same in every process."""
     module.eval()
     # A compiled module would be compiled once more for evaluation mode, which costs more than it saves.
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    stance = torch.compiler.set_stance("force_eager") if eager else contextlib.nullcontext()
+    with torch.no_grad(), stance:
         value = torch.tensor(float(score()), dtype=torch.float64, device=device)
     if n_processes > 1:
         torch.distributed.broadcast(value, 0)

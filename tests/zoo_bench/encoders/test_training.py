@@ -200,25 +200,30 @@ def test_a_device_that_is_not_there_is_named(device):
         Runtime(device=device).torch_device()
 
 
-def _train_as_one_of(rank: int, n_processes: int, port: int, folder) -> None:
-    """What each process of the test below does; it keeps the gradient of the last step and the weights."""
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(n_processes), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
+def _train_one_epoch() -> dict:
+    """Return the gradients of the last step, the weights and the loss of an epoch."""
     module, inputs, targets, score = problem()
     settings = TrainingSettings(epochs=1, batch_size=10, learning_rate=1e-2, optimizer="adam", keep="last")
     history = fit(module, lambda s, _: functional.mse_loss(module(inputs[s]), targets[s]), score, settings=settings)
-    state = {"gradients": [p.grad for p in module.parameters()], "weights": list(module.parameters())}
-    torch.save({**state, "loss": history.epochs[0]["train_loss"]}, folder / f"{n_processes}-{rank}.pt")
+    parameters = list(module.parameters())
+    gradients = [parameter.grad for parameter in parameters]
+    return {"gradients": gradients, "weights": parameters, "loss": history.epochs[0]["train_loss"]}
+
+
+def _as_one_of_two(rank: int, port: int, folder) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.save(_train_one_epoch(), folder / str(rank))
 
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    for n_processes in (1, 2):
-        torch.multiprocessing.spawn(_train_as_one_of, (n_processes, port, tmp_path), nprocs=n_processes)
-    alone, *together = (torch.load(tmp_path / name, weights_only=False) for name in ("1-0.pt", "2-0.pt", "2-1.pt"))
-    for found in together:
+    torch.multiprocessing.spawn(_as_one_of_two, (port, tmp_path), nprocs=2)
+    alone = _train_one_epoch()
+    for rank in "01":
+        found = torch.load(tmp_path / rank, weights_only=False)
         assert found["loss"] == pytest.approx(alone["loss"], rel=1e-5)
         for kind in ("gradients", "weights"):
             for ours, expected in zip(found[kind], alone[kind], strict=True):

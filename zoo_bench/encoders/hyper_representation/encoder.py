@@ -5,8 +5,9 @@ Characteristic Prediction" (NeurIPS 2021). docs/encoders/hyper_representation.md
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -38,6 +39,11 @@ def paper(loss: LossName) -> "HyperRepresentation":
     return HyperRepresentation(loss=loss)
 
 
+def short(loss: LossName) -> "HyperRepresentation":
+    """Return the encoder of the paper's configurations with a tenth of their epochs."""
+    return HyperRepresentation(loss=loss, epochs_share=0.1)
+
+
 def small(loss: LossName) -> "HyperRepresentation":
     """Return the encoder of the small configuration, for CPUs."""
     return HyperRepresentation(loss=loss, configuration=SMALL)
@@ -58,6 +64,7 @@ class HyperRepresentation:
     Args:
         loss: one of the four of the paper.
         configuration: sizes and schedule; without one, the paper's for the zoo (`paper_configuration`).
+        epochs_share: the share of the configuration's epochs that it is trained for.
         augmentation: how views are made.
         target: what is reconstructed: the view as it is given ("augmented", as in the public code, erased zeros
             included), or the same view without noise and erasing ("clean").
@@ -73,6 +80,7 @@ class HyperRepresentation:
         *,
         loss: LossName = "E_cD",
         configuration: Configuration | None = None,
+        epochs_share: float = 1.0,
         augmentation: Augmentation | None = None,
         target: Literal["augmented", "clean"] = "augmented",
         keep: Literal["best", "last"] = "best",
@@ -81,6 +89,7 @@ class HyperRepresentation:
             raise ZooError(unknown_name("loss", loss, get_args(LossName)))
         self.loss = loss
         self.configuration = configuration
+        self.epochs_share = epochs_share
         self.augmentation = augmentation or Augmentation()
         self.target = target
         self.keep = keep
@@ -92,10 +101,19 @@ class HyperRepresentation:
     @property
     def config(self) -> dict[str, Any]:
         """The settings as plain data; once fitted, also the configuration that each zoo got."""
+        return {**self._settings, "fitted": self._configurations} if self._configurations else self._settings
+
+    @property
+    def _settings(self) -> dict[str, Any]:
         chosen = "the paper's, by zoo" if self.configuration is None else self.configuration.config
-        settings = {"loss": self.loss, "configuration": chosen, "target": self.target, "keep": self.keep}
-        fitted = {"fitted": self._configurations} if self._configurations else {}
-        return {**settings, "augmentation": self.augmentation.config, **fitted}
+        return {
+            "loss": self.loss,
+            "configuration": chosen,
+            "epochs_share": self.epochs_share,
+            "augmentation": self.augmentation.config,
+            "target": self.target,
+            "keep": self.keep,
+        }
 
     def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
         """Train an autoencoder, keeping the state with the least validation loss.
@@ -107,6 +125,7 @@ class HyperRepresentation:
         check_one_layout(KIND, [*train, *validation])
         zoo, layout = train[0].zoo.name, train[0].layout
         configuration = self.configuration or paper_configuration(zoo, layout.size)
+        configuration = replace(configuration, epochs=math.ceil(self.epochs_share * configuration.epochs))
         device = self.runtime.torch_device()
         with seeded(seed, Purpose.INITIALIZATION):
             module = Autoencoder(Tokens.of(layout), configuration).to(device)
@@ -134,7 +153,7 @@ class HyperRepresentation:
             graph=True,
         )
         data = hashlib.sha256(rows.tobytes()).hexdigest()
-        identity = {"encoder": self.config, "configuration": configuration.config, "data": data}
+        identity = {"encoder": self._settings, "configuration": configuration.config, "data": data}
         self.history = training.train(
             module,
             objective.loss,
@@ -201,7 +220,7 @@ class HyperRepresentation:
             self.loss, self.target, self.keep = found["loss"], found["target"], found["keep"]
         except (KeyError, TypeError, RuntimeError) as error:
             raise ZooError(f"{folder}: does not fit a {KIND} ({error}); expected what save wrote") from None
-        self.configuration = configuration
+        self.configuration, self.epochs_share = configuration, 1.0
         self._fitted = Fitted(module.to(self.runtime.torch_device()).eval(), configuration, layout)
         return self
 

@@ -16,7 +16,8 @@ from torch.nn import functional
 from zoo_bench.encoders.hyper_representation.configurations import Configuration
 from zoo_bench.tokens import Tokens
 
-ATTENTION_DROPOUT = 0.1  # of attention weights; the block's own dropout does not reach them in the public code
+# Of attention weights: the block's own dropout does not reach them in the public code. Without dropout there is none.
+ATTENTION_DROPOUT = 0.1
 
 
 class Norm(nn.Module):
@@ -51,17 +52,28 @@ class Block(nn.Module):
         self.narrow = nn.Linear(feedforward, width)
         self.dropout = dropout
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Transform tokens (row, token, width)."""
-        rows, count, width = tokens.shape
-        split = self.queries_keys_values(self.norm_attention(tokens)).view(rows, count, 3, self.heads, -1)
-        queries, keys, values = split.permute(2, 0, 3, 1, 4).unbind(0)  # each (row, head, token, width of a head)
-        kept = ATTENTION_DROPOUT if self.training and self.dropout > 0 else 0.0
+    def forward(self, tokens: Tensor, *, wanted: int | None = None) -> Tensor:
+        """Transform tokens (row, token, width); only the first `wanted` come out, where that is given."""
+        rows, _, width = tokens.shape
+        normed = self.norm_attention(tokens)
+        if wanted is None:
+            queries, keys, values = self._heads(self.queries_keys_values(normed), 3)
+        else:
+            tokens = tokens[:, :wanted]
+            weight, bias = self.queries_keys_values.weight, self.queries_keys_values.bias
+            (queries,) = self._heads(functional.linear(normed[:, :wanted], weight[:width], bias[:width]), 1)
+            keys, values = self._heads(functional.linear(normed, weight[width:], bias[width:]), 2)
+        left_out = self.dropout if self.training else 0.0
+        kept = ATTENTION_DROPOUT if left_out > 0 else 0.0
         mixed = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=kept)
-        mixed = self.attended(mixed.transpose(1, 2).reshape(rows, count, width))
-        tokens = tokens + functional.dropout(mixed, self.dropout, self.training)
-        inner = functional.dropout(self.widen(self.norm_feedforward(tokens)).relu(), self.dropout, self.training)
-        return tokens + functional.dropout(self.narrow(inner), self.dropout, self.training)
+        mixed = self.attended(mixed.transpose(1, 2).reshape(rows, -1, width))
+        tokens = tokens + dropout(mixed, left_out)
+        inner = dropout(self.widen(self.norm_feedforward(tokens)).relu(), left_out)
+        return tokens + dropout(self.narrow(inner), left_out)
+
+    def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Cut (row, token, parts x width) into parts of (row, head, token, width of a head)."""
+        return projected.unflatten(2, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class Encoder(nn.Module):
@@ -90,7 +102,10 @@ class Encoder(nn.Module):
         ]
         compression = self.compression.to(found[0].dtype).expand(len(weights), 1, -1)
         tokens = torch.cat([compression, *found], dim=1) + self.positions  # (row, 1 + token, width)
-        return self.bottleneck(self.blocks(tokens)[:, 0]).float().tanh()
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        # Of the last block only the compression token is read, so the others need no more than keys and values.
+        return self.bottleneck(self.blocks[-1](tokens, wanted=1)[:, 0]).float().tanh()
 
 
 class Decoder(nn.Module):
@@ -112,7 +127,9 @@ class Decoder(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """Reconstruct the numbers of all tokens (row, parameter) from embeddings (row, latent)."""
         tokens = self.expand(embeddings).unflatten(1, self.positions.shape) + self.positions
-        parts = self.blocks(tokens).split(self._counts, dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        parts = tokens.split(self._counts, dim=1)
         found = [output(part).flatten(1) for part, output in zip(parts, self.outputs, strict=True)]
         return torch.cat(found, dim=1).float()
 
@@ -132,6 +149,20 @@ class Autoencoder(nn.Module):
         return embeddings, self.decoder(embeddings) if reconstruct else None
 
 
+def dropout(inputs: Tensor, probability: float) -> Tensor:
+    """Set entries to 0 with a probability, and scale the others so that the mean stays.
+
+    On a CPU torch draws one number an entry on one core, which takes a quarter of a training step; there, four entries
+    share the bits of one number, and the probability is rounded to a multiple of 2^-16.
+    """
+    if probability == 0 or inputs.device.type != "cpu":
+        return functional.dropout(inputs, probability, training=probability > 0)
+    words = torch.empty((inputs.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    threshold = round(probability * 2**16)
+    kept = words.view(torch.int16)[: inputs.numel()].view(inputs.shape) >= threshold - 2**15
+    return inputs * (kept.to(inputs.dtype) * (2**16 / (2**16 - threshold)))
+
+
 def projection_head(configuration: Configuration) -> nn.Sequential:
     """Return the head of the contrast, (row, latent) to (row, output): batch statistics after every linear layer."""
     widths = [configuration.latent, *[configuration.head_width] * configuration.head_layers]
@@ -146,7 +177,7 @@ def projection_head(configuration: Configuration) -> nn.Sequential:
     return nn.Sequential(*modules)
 
 
-def _blocks(configuration: Configuration) -> nn.Sequential:
+def _blocks(configuration: Configuration) -> nn.ModuleList:
     """Return the blocks, which all start from the same weights, as in the public code."""
     block = Block(configuration.width, configuration.heads, configuration.feedforward, configuration.dropout)
-    return nn.Sequential(*[copy.deepcopy(block) for _ in range(configuration.blocks)])
+    return nn.ModuleList([copy.deepcopy(block) for _ in range(configuration.blocks)])

@@ -1,0 +1,288 @@
+"""Times the training of hyper-representations against the straightforward way that published code does it.
+
+Run it with `make benchmark`, or: python -m tests.benchmarks.encoders [--device cuda] [--sizes tetris_seed]
+
+Both ways train the same autoencoder with the same loss on the same weights. The straightforward way draws its views
+sample by sample on the host (a permutation applied to the checkpoint, a block erased by a loop of tries), embeds and
+reconstructs neuron by neuron, and compares all pairs of views by broadcasting. Weights are random: the arithmetic does
+not look at them.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tests.zoo_bench.layouts import CNN_SMALL, SMALL_CNN_GAP, TETRIS
+from zoo_bench.augment import Augmentation, Permutations
+from zoo_bench.encoders.hyper_representation.configurations import PAPER, SMALL, Configuration
+from zoo_bench.encoders.hyper_representation.network import Autoencoder
+from zoo_bench.encoders.hyper_representation.objective import Objective
+from zoo_bench.encoders.steps import graphed, make_step
+from zoo_bench.tokens import Tokens
+from zoo_gen.layout import ParameterLayout
+
+LAYOUTS = {layout.size: layout for layout in (TETRIS, CNN_SMALL, SMALL_CNN_GAP)}
+N_SAMPLES = 2000
+
+
+def per_second(act: Callable[[], object], device: torch.device, *, seconds: float) -> float:
+    """Return how often a second something can be done, after warming up."""
+    act()
+    count, began = 0, _now(device)
+    while _now(device) - began < seconds or count < 2:
+        act()
+        count += 1
+    return count / (_now(device) - began)
+
+
+def matmul_rate(device: torch.device, *, seconds: float) -> float:
+    """Return the rate of a large matrix product, FLOP/s: bfloat16 on a GPU, float32 on a CPU."""
+    size = 8192 if device.type == "cuda" else 2048
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    first, second = torch.randn(2, size, size, device=device, dtype=dtype)
+    return 2 * size**3 * per_second(lambda: first @ second, device, seconds=seconds)
+
+
+def flops_of_a_step(configuration: Configuration, tokens: Tokens) -> float:
+    """Return the floating-point operations of the matrix products of a step: two views, forward and backward.
+
+    Counted are those that our way does: projections, feed-forward layers, attention, embeddings, bottleneck and the
+    decoder's maps, and of the encoder's last block only what the compression token needs. Head, norms, losses and
+    augmentation are left out, so the share of the matrix rate is understated.
+    """
+    width, count = configuration.width, tokens.count
+    a_token = 4 * width**2 + 2 * width * configuration.feedforward
+    encoder, decoder = (
+        (n * a_token + 2 * n**2 * width) * blocks
+        for n, blocks in ((count + 1, configuration.blocks - 1), (count, configuration.blocks))
+    )
+    encoder += a_token - 2 * width**2 + (count + 1) * (2 * width**2 + 2 * width)
+    ends = (count + 1) * width * configuration.latent + 2 * width * len(tokens.order)
+    return 2 * 3 * 2 * configuration.batch_size * (encoder + decoder + ends)
+
+
+def our_step(configuration: Configuration, layout: ParameterLayout, device: torch.device) -> tuple[Callable, Callable]:
+    """Return our training step, as `train` takes it, and its augmentation alone."""
+    torch.manual_seed(0)
+    module = Autoencoder(Tokens.of(layout), configuration).to(device).train()
+    weights = torch.randn(N_SAMPLES, layout.size, device=device)
+    permutations = Permutations(layout, device)
+    objective = Objective(
+        module,
+        "E_cD",
+        train=weights,
+        validation=weights,
+        configuration=configuration,
+        augmentation=Augmentation(),
+        permutations=permutations,
+        target="augmented",
+        seed=0,
+    )
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(1e-4, device=device) if on_gpu else 1e-4
+    optimizer = torch.optim.Adam(module.parameters(), lr=rate, fused=True, capturable=on_gpu)
+    generator = torch.Generator(device)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    if on_gpu:
+        module.compile(dynamic=False)
+    step = make_step(
+        module, objective.loss, optimizer, generator=generator, total=total, clip=None, bfloat16=True, n_processes=1
+    )
+    rows = torch.arange(configuration.batch_size, device=device)
+
+    def augment() -> None:
+        Augmentation().views(weights[rows].repeat(2, 1), permutations, generator)
+
+    if on_gpu:
+        step = graphed(step, module, optimizer, generator=generator, n_samples=len(rows))
+        augment = _captured(augment, generator)
+    return lambda: step(rows), augment
+
+
+def straightforward_step(
+    configuration: Configuration, layout: ParameterLayout, device: torch.device
+) -> tuple[Callable, Callable]:
+    """Return a training step as published code does it, and its data path alone."""
+    torch.manual_seed(0)
+    random = np.random.RandomState(0)
+    module = Autoencoder(Tokens.of(layout), configuration).to(device).train()
+    weights = random.standard_normal((N_SAMPLES, layout.size)).astype(np.float32)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-4)
+
+    def view(sample: int) -> Tensor:
+        """One view of one sample: every hidden layer of the checkpoint permuted, then perhaps a block erased."""
+        found = {name: tensor.copy() for name, tensor in layout.split(weights[sample]).items()}
+        for symmetry in layout.symmetries:
+            order = random.permutation(symmetry.size)
+            for move in symmetry.moves:
+                entries = (order[:, None] * move.block + np.arange(move.block)).reshape(-1)
+                found[move.parameter] = np.take(found[move.parameter], entries, axis=move.axis)
+        vector = layout.join(found)
+        if random.rand() < 0.5:
+            for _ in range(10):
+                length, start = int(len(vector) * random.uniform(0.02, 0.33)), random.randint(len(vector))
+                if start + length < len(vector):
+                    vector[start : start + length] = 0
+                    break
+        return torch.from_numpy(vector)
+
+    def views() -> Tensor:
+        samples = random.choice(N_SAMPLES, configuration.batch_size, replace=False)
+        pairs = [(view(sample), view(sample)) for sample in samples]
+        return torch.cat([torch.stack(part) for part in zip(*pairs, strict=True)]).to(device)
+
+    def step() -> None:
+        given = views()
+        embeddings = _encode_by_neuron(module, layout, given)
+        loss = 0.5 * functional.mse_loss(_decode_by_neuron(module, layout, embeddings), given)
+        heads = module.head(embeddings)
+        similarities = functional.cosine_similarity(heads[:, None], heads[None], dim=2) / configuration.temperature
+        similarities = similarities.masked_fill(torch.eye(len(heads), dtype=torch.bool, device=device), -torch.inf)
+        positive = torch.arange(len(heads), device=device).roll(len(heads) // 2)
+        loss = loss + 0.5 * functional.cross_entropy(similarities, positive)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step, views
+
+
+def _neurons(layout: ParameterLayout) -> list[list[slice]]:
+    """Return the pieces of the flat vector that each neuron is made of, a list a layer."""
+    parameters = {parameter.name: parameter for parameter in layout.parameters}
+    layers = []
+    for layer in layout.layers:
+        weight, bias = parameters[f"{layer}.weight"], parameters.get(f"{layer}.bias")
+        length = weight.size // weight.shape[0]
+        pieces = []
+        for neuron in range(weight.shape[0]):
+            start = weight.start + neuron * length
+            pieces.append([slice(start, start + length)])
+            if bias is not None:
+                pieces[-1].append(slice(bias.start + neuron, bias.start + neuron + 1))
+        layers.append(pieces)
+    return layers
+
+
+def _encode_by_neuron(module: Autoencoder, layout: ParameterLayout, weights: Tensor) -> Tensor:
+    encoder = module.encoder
+    tokens = [encoder.compression.expand(len(weights), -1)]
+    for layer, embed in zip(_neurons(layout), encoder.embeddings, strict=True):
+        tokens += [embed(torch.cat([weights[:, piece] for piece in pieces], dim=1)) for pieces in layer]
+    found = torch.stack(tokens, dim=1) + encoder.positions
+    for block in encoder.blocks:
+        found = _plain_block(block, found)
+    return encoder.bottleneck(found[:, 0]).tanh()
+
+
+def _decode_by_neuron(module: Autoencoder, layout: ParameterLayout, embeddings: Tensor) -> Tensor:
+    decoder = module.decoder
+    found = decoder.expand(embeddings).unflatten(1, decoder.positions.shape) + decoder.positions
+    for block in decoder.blocks:
+        found = _plain_block(block, found)
+    result, token = torch.zeros(len(embeddings), layout.size, device=embeddings.device), 0
+    for layer, output in zip(_neurons(layout), decoder.outputs, strict=True):
+        for pieces in layer:
+            values = output(found[:, token])
+            result[:, pieces[0]] = values[:, : values.shape[1] - len(pieces) + 1]
+            if len(pieces) > 1:
+                result[:, pieces[1]] = values[:, -1:]
+            token += 1
+    return result
+
+
+def _plain_block(block: nn.Module, tokens: Tensor) -> Tensor:
+    """A pre-norm block with separate projections and attention written out."""
+
+    def norm(module: nn.Module, inputs: Tensor) -> Tensor:
+        mean, deviation = inputs.mean(-1, keepdim=True), inputs.std(-1, keepdim=True)
+        return module.weight * (inputs - mean) / (deviation + 1e-6) + module.bias
+
+    rows, count, width = tokens.shape
+    normed = norm(block.norm_attention, tokens)
+    projected = [
+        functional.linear(normed, weight, bias).view(rows, count, block.heads, -1).transpose(1, 2)
+        for weight, bias in zip(
+            block.queries_keys_values.weight.chunk(3), block.queries_keys_values.bias.chunk(3), strict=True
+        )
+    ]
+    queries, keys, values = projected
+    attention = (queries @ keys.transpose(2, 3) / queries.shape[3] ** 0.5).softmax(dim=3)
+    mixed = (functional.dropout(attention, 0.1) @ values).transpose(1, 2).reshape(rows, count, width)
+    tokens = tokens + functional.dropout(block.attended(mixed), block.dropout)
+    inner = functional.dropout(block.widen(norm(block.norm_feedforward, tokens)).relu(), block.dropout)
+    return tokens + functional.dropout(block.narrow(inner), block.dropout)
+
+
+def _captured(act: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
+    """Return something on a GPU as one launch, as it is inside our step."""
+    act()
+    graph = torch.cuda.CUDAGraph()
+    graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        act()
+    return graph.replay
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def compare(name: str, device: torch.device, *, batch: int | None, seconds: float, rate: float) -> None:
+    """Print one configuration: ours, the straightforward way, their ratio and ours against the matrix product."""
+    configuration = SMALL if name == "small" else PAPER[name]
+    configuration = replace(configuration, batch_size=batch or configuration.batch_size)
+    layout = LAYOUTS[configuration.parameters or 100]
+    flops = flops_of_a_step(configuration, Tokens.of(layout))
+    ours, augment = our_step(configuration, layout, device)
+    step, view = (per_second(act, device, seconds=seconds) for act in (ours, augment))
+    theirs, data = straightforward_step(configuration, layout, device)
+    their_step, their_view = (per_second(act, device, seconds=seconds) for act in (theirs, data))
+    samples = configuration.batch_size
+    print(
+        f"{name:12} batch {samples:4}  ours {samples * step:10,.0f} samples/s ({1e3 / step:8.2f} ms a step, "
+        f"augmentation {100 * step / view:4.1f} %)  straightforward {samples * their_step:8,.0f} "
+        f"({1e3 / their_step:9.1f} ms, views {1e3 / their_view / samples / 2:.3f} ms each)  x {step / their_step:6.1f}"
+        f"  {100 * flops * step / rate:3.0f} % of the matrix product"
+    )
+
+
+def encoded(name: str, device: torch.device, *, seconds: float) -> None:
+    """Print how many models a second are embedded."""
+    configuration = SMALL if name == "small" else PAPER[name]
+    layout = LAYOUTS[configuration.parameters or 100]
+    encoder = Autoencoder(Tokens.of(layout), configuration).to(device).eval().encoder
+    rows = torch.randn(4096 if device.type == "cuda" else 512, layout.size, device=device)
+    with torch.no_grad():
+        rate = per_second(lambda: encoder(rows), device, seconds=seconds)
+    print(f"{name:12} embeds {rate * len(rows):12,.0f} models a second (float32)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--sizes", default="small,tetris_seed,mnist_seed")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement, at least")
+    parser.add_argument("--batch", type=int, help="instead of the configuration's own (500; small: 250)")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    rate = matmul_rate(device, seconds=options.seconds)
+    print(f"torch {torch.__version__}, {where}; matrix product {rate / 1e12:.3g} TFLOP/s; hyper-representation E_cD\n")
+    for name in options.sizes.split(","):
+        compare(name, device, batch=options.batch, seconds=options.seconds, rate=rate)
+    for name in options.sizes.split(","):
+        encoded(name, device, seconds=options.seconds)
+
+
+if __name__ == "__main__":
+    main()
