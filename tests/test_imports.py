@@ -18,7 +18,12 @@ OWNERS = {
     "huggingface_hub": {"zoo_gen/hub.py"},
     "matplotlib": {"zoo_bench/plots.py"},
     "jinja2": {"zoo_bench/leaderboard.py"},
-    "sklearn": {"zoo_gen/image_data.py", "zoo_bench/probes.py", "zoo_bench/encoders/statistics.py"},
+    "sklearn": {
+        "zoo_gen/image_data.py",
+        "zoo_bench/probes.py",
+        "zoo_bench/encoders/statistics.py",
+        "zoo_bench/encoders/statistics_boosting.py",
+    },
     "click": {"zoo_gen/cli.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
     "safetensors": {"zoo_bench/encoders/saving.py"},
     "tqdm": {"zoo_gen/engine.py", "zoo_bench/evaluate.py", "zoo_bench/encoders/training.py"},

@@ -117,8 +117,16 @@ def run(
 @click.option("--load", type=click.Path(path_type=Path), help="Folder of a saved encoder, which is then not fitted.")
 @click.option("--save", type=click.Path(path_type=Path), help="Folder into which the fitted encoder is saved.")
 @click.option("--seed", default=0, show_default=True, help="Of all that is random in fitting.")
+@click.option("--device", default="auto", show_default=True, help="Where networks compute: auto, cpu or cuda.")
 def encode(
-    zoo: Path, encoder: str, out: Path, plot: Path | None, load: Path | None, save: Path | None, seed: int
+    zoo: Path,
+    encoder: str,
+    out: Path,
+    plot: Path | None,
+    load: Path | None,
+    save: Path | None,
+    seed: int,
+    device: str,
 ) -> None:
     """Embed every checkpoint of a zoo with an encoder fitted to its training models.
 
@@ -127,13 +135,14 @@ def encode(
     """
     from zoo_bench import embeddings
     from zoo_bench.encoders import make_encoder
+    from zoo_bench.encoders.runtime import Runtime
     from zoo_gen.zoo import open_zoo
 
     if out.suffix != ".npz":
         raise ZooError(f"--out {out}: expected a name that ends in .npz")
     if plot and plot.suffix not in (".png", ".pdf", ".svg"):
         raise ZooError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
-    made = make_encoder(encoder)
+    made = make_encoder(encoder, runtime=Runtime(device=device))
     for option, method in (("--load", "load" if load else ""), ("--save", "save" if save else "")):
         if method and not hasattr(made, method):
             raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")

@@ -170,9 +170,7 @@ def _score(
                 features, target.values(cell.train), target.values(cell.validation)
             )
     return [
-        score
-        for target in targets
-        for score in _scores(target, predictions[target.name], cell, by="probe", seed=seed)
+        score for target in targets for score in _scores(target, predictions[target.name], cell, by="probe", seed=seed)
     ]
 
 

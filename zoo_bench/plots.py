@@ -60,12 +60,15 @@ def plot_embeddings(embeddings: np.ndarray, colours: Mapping[str, np.ndarray], p
         if np.issubdtype(values.dtype, np.number):
             positive = values.min() > 0 and values.max() >= 100 * values.min()
             norm = LogNorm() if positive else None
-            drawn = axes.scatter(*points.T, c=values, cmap=NUMBERS_COLORMAP, norm=norm, s=size, linewidths=0, alpha=0.8)
+            drawn = axes.scatter(
+                points[:, 0], points[:, 1], c=values, cmap=NUMBERS_COLORMAP, norm=norm, s=size, linewidths=0, alpha=0.8
+            )
             figure.colorbar(drawn, ax=axes, pad=0.01)
         else:
             names = np.unique(values)[:MOST_NAMES]
-            for colour, its in zip(colormaps[NAMES_COLORMAP].colors, names, strict=False):
-                axes.scatter(*points[values == its].T, color=colour, s=size, linewidths=0, alpha=0.8, label=str(its))
+            for place, its in enumerate(names):
+                colour, (x, y) = colormaps[NAMES_COLORMAP](place), points[values == its].T
+                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=str(its))
             axes.legend(fontsize=8, markerscale=max(1.0, 5 / size**0.5), framealpha=0.7)
         axes.set_title(name, fontsize=10)
         axes.set_xticks([])

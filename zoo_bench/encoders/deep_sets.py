@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo_bench.encoders.supervised import Facts, Networks, Plans, Problem, SupervisedEncoder
+from zoo_bench.encoders.supervised import DEFAULT_PROBLEM, Facts, Networks, Plans, Problem, SupervisedEncoder
 from zoo_bench.encoders.training import TrainingSettings
 from zoo_gen.layout import ParameterLayout
 
@@ -54,7 +54,7 @@ class DeepSetsNetwork(nn.Module):
         return embeddings, self.last(embeddings).squeeze(1).float()
 
 
-def deep_sets(*, problem: Problem = Problem(), training: TrainingSettings = TRAINING) -> SupervisedEncoder:
+def deep_sets(*, problem: Problem = DEFAULT_PROBLEM, training: TrainingSettings = TRAINING) -> SupervisedEncoder:
     """Return the encoder; its embedding is the mapped mean."""
     return SupervisedEncoder(
         "deep_sets",

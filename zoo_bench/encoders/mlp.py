@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from zoo_bench.encoders.supervised import Facts, Networks, Problem, SupervisedEncoder, dense
+from zoo_bench.encoders.supervised import DEFAULT_PROBLEM, Facts, Networks, Problem, SupervisedEncoder, dense
 from zoo_bench.encoders.training import TrainingSettings
 
 WIDTHS = (400, 400, 400, 400)
-TRAINING = TrainingSettings(epochs=300, batch_size=64, learning_rate=1e-3, optimizer="adam", patience=30, bfloat16=False, graph=True)
+TRAINING = TrainingSettings(
+    epochs=300, batch_size=64, learning_rate=1e-3, optimizer="adam", patience=30, bfloat16=False, graph=True
+)
 
 
 class MLPNetwork(nn.Module):
@@ -37,7 +39,7 @@ class MLPNetwork(nn.Module):
 
 def mlp(
     *,
-    problem: Problem = Problem(),
+    problem: Problem = DEFAULT_PROBLEM,
     widths: Sequence[int] = WIDTHS,
     training: TrainingSettings = TRAINING,
 ) -> SupervisedEncoder:

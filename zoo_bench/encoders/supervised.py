@@ -1,7 +1,8 @@
 """SupervisedEncoder: an encoder that is a network trained on a target, whatever the network.
 
-It learns one target, which its configuration names, from training views that may differ in layout. All networks lie one after another in one flat array on the device; a batch is a list of offsets into it, so no weights
-travel and no batch is padded to the longest network.
+It learns one target, which its configuration names, from training views that may differ in layout. All networks lie
+one after another in one flat array on the device, and a batch is a list of offsets into it, so no weights travel and
+no batch is padded to the longest network.
 """
 
 import hashlib
@@ -52,6 +53,9 @@ class Problem:
     loss: LossName = "auto"
 
 
+DEFAULT_PROBLEM = Problem()
+
+
 @dataclass(frozen=True)
 class Output:
     """How logits and targets belong together."""
@@ -70,8 +74,8 @@ class Output:
         shares = bool(((targets >= 0) & (targets <= 1)).all())
         if problem.loss == "bce" and not shares:
             raise ZooError(
-                f"{name}: loss 'bce' needs a target from 0 to 1, but {problem.target} reaches from {targets.min():g} to "
-                f"{targets.max():g}; expected loss 'mse' or 'auto'"
+                f"{name}: loss 'bce' needs a target from 0 to 1, but {problem.target} reaches from {targets.min():g} "
+                f"to {targets.max():g}; expected loss 'mse' or 'auto'"
             )
         if problem.loss == "bce" or (problem.loss == "auto" and shares):
             return cls("bce")
@@ -139,8 +143,8 @@ class SupervisedEncoder:
         training: how; a warm-up longer than a tenth of all steps is cut to that.
         settings: of the network, as plain data.
         facts: what the module is built from beside settings, as plain data, found in the training networks.
-        build: makes the module from these facts; the file that defines it determines the encoder. The module maps (plan, numbers, offsets) to embeddings (network, dimension)
-            and logits (network,).
+        build: makes the module from these facts; the file that defines it determines the encoder. The module maps
+            (plan, numbers, offsets) to embeddings (network, dimension) and logits (network,).
         plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
         penalty: an addition to the loss.
         rows: of a view, what is read of it, instead of its weights.
@@ -336,7 +340,8 @@ def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndar
     with torch.no_grad():
         for start in range(0, count, batch):
             part = slice(start, start + batch)
-            found = module(plans(networks.layout_of[part]), networks.numbers, networks.offsets[part])
+            # Not through __call__: a module compiled for training would be compiled again for every shape here.
+            found = module.forward(plans(networks.layout_of[part]), networks.numbers, networks.offsets[part])
             embeddings.append(found[0].float())
             logits.append(found[1].double())
     return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()

@@ -22,7 +22,8 @@ SHORT = replace(TRAINING, epochs=3, batch_size=8)
 TINY = Settings(width=8, heads=2, head_width=8, head_layers=1)
 
 
-def makers(problem: Problem = Problem()):
+def makers(problem=None):
+    problem = problem or Problem()
     settings = replace(TINY, target=problem.target, checkpoints=problem.checkpoints, loss=problem.loss)
     return {
         "mlp": lambda: mlp(problem=problem, widths=(16,), training=SHORT),
@@ -67,7 +68,7 @@ def test_an_encoder_of_one_length_refuses_mixed_architectures(name):
 @pytest.mark.parametrize("name", ["mlp", "statistics_boosting"])
 def test_an_encoder_of_one_length_refuses_another_architecture_to_predict(name):
     encoder = makers()[name]().fit([random_view(CNN, models=20)], [random_view(CNN)], seed=0)
-    with pytest.raises(ZooError, match="was fitted to .* pooled_layer_statistics"):
+    with pytest.raises(ZooError, match=r"was fitted to .* pooled_layer_statistics"):
         encoder.predict(random_view(PLAIN))
 
 

@@ -7,12 +7,12 @@ a combination of layouts are made once and kept on the device.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from zoo_bench.encoders.sne.chunks import CODES, Kind, cut
+from zoo_bench.encoders.sne.chunks import CODES, Kind, Tensor, cut
 from zoo_bench.encoders.sne.settings import Settings
 from zoo_gen.layout import ParameterLayout
 
@@ -76,7 +76,7 @@ class Planner:
         self._levels_of_layers = Ragged([[layer[0].levels for layer in layers] for layers in found])
         self._make_tables(tensors)
 
-    def _make_tables(self, tensors: list[list]) -> None:  # type: ignore[type-arg]
+    def _make_tables(self, tensors: list[list[Tensor]]) -> None:
         """Put the chunks of all layouts into one table a bucket; note where each chunk of each layout stands."""
         blocks = [
             (layout, tensor, block) for layout, its in enumerate(tensors) for tensor in its for block in tensor.blocks
@@ -89,7 +89,7 @@ class Planner:
             lengths.update({(kind, size): length for size, length in padded_lengths(counts).items()})
         keys = sorted({(kind, length) for (kind, _), length in lengths.items()})
         bucket_of: list[list[tuple[int, int]]] = [[] for _ in tensors]  # of each chunk: its bucket and row there
-        content: list[list] = [[] for _ in keys]  # type: ignore[type-arg]
+        content: list[list[tuple[np.ndarray, ...]]] = [[] for _ in keys]
         filled = [0] * len(keys)
         for layout, tensor, block in blocks:
             n_chunks, size = block.positions.shape[:2]
@@ -106,14 +106,16 @@ class Planner:
             filled[bucket] += n_chunks
         self._places = Ragged(bucket_of)
         self._kinds = [kind for kind, _ in keys]
-        self._tables = [[np.concatenate(part) for part in zip(*rows, strict=True)] for rows in content]
+        self._tables = [[np.concatenate(part) for part in zip(*its, strict=True)] for its in content]
         codes = [table[1] for table in self._tables]
-        combinations, rows = np.unique(np.concatenate([its.reshape(-1, CODES) for its in codes]), axis=0, return_inverse=True)
+        combinations, numbers = np.unique(
+            np.concatenate([its.reshape(-1, CODES) for its in codes]), axis=0, return_inverse=True
+        )
         self._combinations = self._put(combinations)
         self._has_codes = bool((combinations >= 0).any())
         ends = np.cumsum([its.shape[0] * its.shape[1] for its in codes])
-        for table, its, part in zip(self._tables, codes, np.split(rows.reshape(-1), ends[:-1]), strict=True):
-            table[1] = part.reshape(its.shape[:2])
+        for table, kept, part in zip(self._tables, codes, np.split(numbers.reshape(-1), ends[:-1]), strict=True):
+            table[1] = part.reshape(kept.shape[:2])
 
     def plan(self, layouts: np.ndarray) -> Plan:
         """Return the plan of a batch, given the number of each network's layout, int64 (network,)."""
@@ -228,7 +230,7 @@ def padded_lengths(sizes: np.ndarray) -> dict[int, int]:
 class Ragged:
     """Rows of numbers of each layout, one layout after another."""
 
-    def __init__(self, rows: list[list]) -> None:  # type: ignore[type-arg]
+    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
         self.counts = np.array([len(its) for its in rows])
         self.starts = np.cumsum(self.counts) - self.counts
         self.values = np.array([row for its in rows for row in its])

@@ -46,7 +46,9 @@ class Tensor:
         return sum(len(block.positions) for block in self.blocks)
 
 
-def cut(layout: ParameterLayout, settings: Settings, *, chunk: int | str, kernel: int) -> tuple[tuple[Tensor, ...], ...]:
+def cut(
+    layout: ParameterLayout, settings: Settings, *, chunk: int | str, kernel: int
+) -> tuple[tuple[Tensor, ...], ...]:
     """Cut a layout into layers of tensors of chunks (SNE, section 3.2).
 
     Args:
@@ -135,8 +137,8 @@ def _centred(positions: np.ndarray, shape: tuple[int, ...], kernel: int, *, name
     height, width = shape
     if max(shape) > kernel:
         raise ZooError(
-            f"sne: {name} has kernels of {height} x {width}, but the encoder was fitted to at most {kernel} x {kernel}; "
-            "expected conv_tokens = 'scalars' for architectures with larger kernels"
+            f"sne: {name} has kernels of {height} x {width}, but the encoder was fitted to at most {kernel} x {kernel}"
+            "; expected conv_tokens = 'scalars' for architectures with larger kernels"
         )
     places = np.full((len(positions), kernel, kernel), -1, dtype=np.int64)
     top, left = (kernel - height) // 2, (kernel - width) // 2

@@ -37,10 +37,16 @@ VARIANTS = {
     "paper": (Settings(), TRAINING),
     "boundary": (Settings(pos="boundary", chunk="row"), TRAINING),
     "kernels": (Settings(conv_tokens="kernels"), TRAINING),
-    "small": (Settings(width=32, conv_tokens="kernels", head_width=64), replace(TRAINING, epochs=60, learning_rate=2e-3)),
+    "small": (
+        Settings(width=32, conv_tokens="kernels", head_width=64),
+        replace(TRAINING, epochs=60, learning_rate=2e-3),
+    ),
     "sine": (SINE, replace(TRAINING, learning_rate=1e-3)),
     # The paper's ablation: no hierarchy of layers, no codes.
-    "sine_flat": (replace(SINE, hierarchy=False, type_code="none", level="none"), replace(TRAINING, learning_rate=1e-3)),
+    "sine_flat": (
+        replace(SINE, hierarchy=False, type_code="none", level="none"),
+        replace(TRAINING, learning_rate=1e-3),
+    ),
 }
 
 
@@ -65,9 +71,7 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
         if layouts not in permuters:
             permuters.clear()
             permuters[layouts] = Permuter(layouts, logits.device)
-        numbers, offsets = permuters[layouts].draw(
-            step.layouts, step.networks.numbers, step.offsets, step.generator
-        )
+        numbers, offsets = permuters[layouts].draw(step.layouts, step.networks.numbers, step.offsets, step.generator)
         again = step.module(step.plan, numbers, offsets)
         pair = (logits[:, None], again[1][:, None]) if chosen.invariance_on == "logit" else (embeddings, again[0])
         return step.facts["nu"] * invariance(*pair)

@@ -58,7 +58,9 @@ class SNENetwork(nn.Module):
         self.numbers = FirstSetAttention(features, width=width, heads=heads, norm=norm)
         self.numbers_path = nn.Linear(features, width, bias=False) if settings.linear_path else None
         with_kernels = settings.conv_tokens == "kernels" and kernel > 0
-        self.kernels = FirstSetAttention(kernel**2 * features, width=width, heads=heads, norm=norm) if with_kernels else None
+        self.kernels = (
+            FirstSetAttention(kernel**2 * features, width=width, heads=heads, norm=norm) if with_kernels else None
+        )
         self.kernels_path = (
             nn.Linear(kernel**2 * features, width, bias=False) if with_kernels and settings.linear_path else None
         )
@@ -111,8 +113,10 @@ class SNENetwork(nn.Module):
             values = values * bucket.padding
         if self.settings.log_feature:
             values = torch.cat([values, values.sign() * torch.log1p(values.abs() / LOG_SCALE)], dim=2)
-        first, path = (self.kernels, self.kernels_path) if bucket.kind else (self.numbers, self.numbers_path)
-        assert first is not None
+        if bucket.kind and self.kernels is not None:
+            first, path = self.kernels, self.kernels_path
+        else:
+            first, path = self.numbers, self.numbers_path
         elements = self.chunk_first(first(values, bucket.mask), bucket.mask)
         codes = self._levels(bucket.levels)
         if self.type_codes is not None:

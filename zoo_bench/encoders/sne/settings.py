@@ -21,7 +21,9 @@ class Settings:
     checkpoints: Literal["last", "all"] = "last"  # which checkpoints of the training views it learns from
     width: int = 64  # h, also the dimension of the embedding; the paper has 32 for sine INRs
     heads: int = 4
-    chunk: int | Literal["auto", "row"] = "auto"  # c: entries (kernels of a convolution) a chunk, or one neuron's inputs
+    chunk: int | Literal["auto", "row"] = (
+        "auto"  # c: entries (kernels of a convolution) a chunk, or one neuron's inputs
+    )
     pos: Positions = "none"  # codes of positions inside a tensor
     conv_tokens: Literal["scalars", "kernels"] = "scalars"  # an element of a convolution's chunk: a number or a kernel
     kernel_code: bool = False  # with scalars: a code of the place in the kernel

@@ -62,8 +62,8 @@ def encode(network, layout, weights, *, chunk):
             is_convolution = len(layout_weight(layout, name).shape) == 4
             entries = entries.flatten(0, 1).flatten(1) if entries.dim() == 4 else entries.reshape(-1, 1)
             chunks = []
-            for numbers in entries.split(chunk):
-                numbers = numbers.reshape(-1, 1)
+            for part in entries.split(chunk):
+                numbers = part.reshape(-1, 1)
                 x = sab(network.chunk_first, first_sab(network.numbers, numbers))
                 x = x + code(0 if is_convolution else 1, width) + code(level, width)
                 if network.numbers_path is not None:
