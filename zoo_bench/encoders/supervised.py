@@ -177,17 +177,12 @@ class SupervisedEncoder:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings as plain data; its `target` is what `predict` predicts."""
-        return {**asdict(self.problem), **self._settings, "training": self.training.config}
+        """The settings as plain data, and once fitted what the zoo settled; `target` is what `predict` predicts."""
+        return {**self._given, "fitted": self._fitted.facts} if self._fitted else self._given
 
     @property
-    def facts(self) -> Facts:
-        """What was settled in the training networks.
-
-        Raises:
-            ZooError: nothing was fitted.
-        """
-        return self._of_fitted().facts
+    def _given(self) -> dict[str, Any]:
+        return {**asdict(self.problem), **self._settings, "training": self.training.config}
 
     def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
         """Train the network and keep the state with the best validation score.
@@ -234,7 +229,7 @@ class SupervisedEncoder:
             n_samples=len(targets),
             settings=self._training(len(targets), graph=one_layout),
             seed=seed,
-            identity=_identity(self.name, self.config, views),
+            identity=_identity(self.name, self._given, views),
             runtime=self.runtime,
             name=self.name,
         )
@@ -264,7 +259,7 @@ class SupervisedEncoder:
             ZooError: nothing was fitted.
         """
         fitted = self._of_fitted()
-        description = {"config": self.config, "facts": fitted.facts, "output": asdict(fitted.output)}
+        description = {"config": self._given, "facts": fitted.facts, "output": asdict(fitted.output)}
         write_encoder(folder, self.name, fitted.module.state_dict(), description)
 
     def load(self, folder: Path) -> Self:
@@ -274,7 +269,7 @@ class SupervisedEncoder:
             ZooError: it cannot be read, or was saved by an encoder with other settings.
         """
         tensors, description = read_encoder(folder, self.name)
-        if description["config"] != json.loads(json.dumps(self.config)):
+        if description["config"] != json.loads(json.dumps(self._given)):
             raise ZooError(f"{folder}: was saved with other settings; expected {self.name} made with those it names")
         module = self._build(description["facts"])
         module.load_state_dict(tensors)

@@ -205,5 +205,5 @@ def test_the_invariance_penalty_is_settled_by_the_zoo():
     for name, layout, nu in (("inr", INR, "auto"), ("cnn", CNN, "auto"), ("asked", CNN, 0.5)):
         view = random_view(layout, models=10)
         encoder = sne(replace(TINY, nu=nu), training=SHORT).fit([view], [view], seed=0)
-        facts[name] = encoder.facts["nu"]
+        facts[name] = encoder.config["fitted"]["nu"]
     assert facts == {"inr": 1.0, "cnn": 0.0, "asked": 0.5}

@@ -106,15 +106,17 @@ class Planner:
             filled[bucket] += n_chunks
         self._places = Ragged(bucket_of)
         self._kinds = [kind for kind, _ in keys]
-        self._tables = [[np.concatenate(part) for part in zip(*its, strict=True)] for its in content]
-        codes = [table[1] for table in self._tables]
+        self._tables: list[list[np.ndarray]] = [
+            [np.concatenate(part) for part in zip(*its, strict=True)] for its in content
+        ]
+        every = [table[1] for table in self._tables]
         combinations, numbers = np.unique(
-            np.concatenate([its.reshape(-1, CODES) for its in codes]), axis=0, return_inverse=True
+            np.concatenate([its.reshape(-1, CODES) for its in every]), axis=0, return_inverse=True
         )
         self._combinations = self._put(combinations)
         self._has_codes = bool((combinations >= 0).any())
-        ends = np.cumsum([its.shape[0] * its.shape[1] for its in codes])
-        for table, kept, part in zip(self._tables, codes, np.split(numbers.reshape(-1), ends[:-1]), strict=True):
+        ends = np.cumsum([its.shape[0] * its.shape[1] for its in every])
+        for table, kept, part in zip(self._tables, every, np.split(numbers.reshape(-1), ends[:-1]), strict=True):
             table[1] = part.reshape(kept.shape[:2])
 
     def plan(self, layouts: np.ndarray) -> Plan:

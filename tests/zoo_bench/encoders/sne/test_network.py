@@ -225,6 +225,26 @@ def test_sinusoids_of_a_convolution_at_level_one_and_a_linear_layer_at_level_zer
     torch.testing.assert_close(first, second)
 
 
+@pytest.mark.parametrize("layout", [SIREN, CNN], ids=lambda layout: str(layout.size))
+def test_embeddings_of_different_networks_differ_far_more_than_with_the_initial_weights_of_torch(layout):
+    network, planner = make(replace(SMALL, width=32), chunk=16, layouts=[layout])
+    rows = [networks_of([layout], seed=seed)[0][0] for seed in range(40)]
+    plan, offsets = planner.plan(np.zeros(40, dtype=int)), torch.arange(40) * layout.size
+
+    @torch.no_grad()
+    def share():
+        embeddings, _ = network(plan, torch.cat(rows), offsets)
+        return float(embeddings.std(dim=0).norm() / embeddings.norm(dim=1).mean())
+
+    ours = share()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.reset_parameters()
+        elif hasattr(module, "seed"):
+            torch.nn.init.xavier_uniform_(module.seed.data)
+    assert ours > 10 * share()
+
+
 def test_a_larger_kernel_than_was_fitted_is_refused():
     from zoo_gen.errors import ZooError
 
