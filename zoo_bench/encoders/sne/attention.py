@@ -121,7 +121,7 @@ class SetAttention(nn.Module):
 
 
 class Pooling(nn.Module):
-    """PMA with one seed: a set becomes one vector. Its rFF has a residual path, as those of MAB have."""
+    """PMA with one seed: a set becomes one vector."""
 
     def __init__(self, width: int, *, heads: int, norm: Norm) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Pooling(nn.Module):
     def forward(self, elements: torch.Tensor, mask: Mask) -> torch.Tensor:
         """Map elements (set, element, width) to (set, width)."""
         sets, _, width = elements.shape
-        members = elements + functional.relu(self.elements(elements))
+        members = functional.relu(self.elements(elements))
         members = self.block.read(members).unsqueeze(1)
         query = self.query(self.seed).view(self.heads, -1)
         folded = torch.einsum("hd,hdw->hw", query, self.key.weight.view(self.heads, -1, width))

@@ -37,7 +37,7 @@ def sab(module, x):
 
 
 def pma(module, x):
-    members = x + functional.relu(module.elements(x))
+    members = functional.relu(module.elements(x))
     query, key, value = module.query(module.seed), module.key(members), module.value(members)
     return rest(module.block, module.seed + module.output(attend(query, key, value, module.heads)))[0]
 
