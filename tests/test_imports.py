@@ -23,6 +23,7 @@ OWNERS = {
         "zoo_gen/image_data/digits.py",
         "zoo_bench/probes.py",
         "zoo_bench/encoders/statistics.py",
+        "zoo_bench/encoders/statistics_boosting.py",
     },
     "click": {"zoo_gen/cli.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
     "safetensors": {"zoo_bench/encoders/saving.py"},

@@ -1,4 +1,4 @@
-"""zoo-bench: list, run and rank."""
+"""zoo-bench: list, run, encode and rank."""
 
 import sys
 from pathlib import Path
@@ -110,6 +110,61 @@ def run(
         state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
         if is_first_process():
             click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
+
+
+@main.command()
+@click.argument("zoo", type=click.Path(path_type=Path))
+@click.option("--encoder", required=True, help="A name or package.module:Class.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz that is written.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw two principal components, as .png or .pdf.")
+@click.option("--load", type=click.Path(path_type=Path), help="Folder of a saved encoder, which is then not fitted.")
+@click.option("--save", type=click.Path(path_type=Path), help="Folder into which the fitted encoder is saved.")
+@click.option("--seed", default=0, show_default=True, help="Of all that is random in fitting.")
+@click.option("--device", default="auto", show_default=True, help="Where networks compute: auto, cpu or cuda.")
+def encode(
+    zoo: Path,
+    encoder: str,
+    out: Path,
+    plot: Path | None,
+    load: Path | None,
+    save: Path | None,
+    seed: int,
+    device: str,
+) -> None:
+    """Embed every checkpoint of a zoo with an encoder fitted to its training models.
+
+    ZOO is its folder. The file holds arrays of one length: model, checkpoint, epoch, split, embedding, and prediction
+    if the encoder is supervised.
+    """
+    from zoo_bench import embeddings
+    from zoo_bench.encoders import make_encoder
+    from zoo_bench.encoders.runtime import Runtime
+    from zoo_gen.zoo import open_zoo
+
+    if out.suffix != ".npz":
+        raise ZooError(f"--out {out}: expected a name that ends in .npz")
+    if plot and plot.suffix not in (".png", ".pdf", ".svg"):
+        raise ZooError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
+    made = make_encoder(encoder, runtime=Runtime(device=device))
+    for option, method in (("--load", "load" if load else ""), ("--save", "save" if save else "")):
+        if method and not hasattr(made, method):
+            raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")
+    opened = open_zoo(zoo)
+    if load:
+        getattr(made, "load")(load)  # noqa: B009
+    else:
+        embeddings.fit_on_zoo(made, opened, seed=seed)
+    if save:
+        getattr(made, "save")(save)  # noqa: B009
+    found = embeddings.embed_zoo(encoder, made, opened)
+    embeddings.write_embeddings(found, out)
+    click.echo(f"written: {out}, {found.embedding.shape[0]:,} checkpoints x {found.embedding.shape[1]:,} dimensions")
+    if plot:
+        from zoo_bench.plots import plot_embeddings
+
+        title = f"{opened.name}: embeddings of {encoder}"
+        plot_embeddings(found.embedding, embeddings.colours(opened, found), plot, title=title)
+        click.echo(f"written: {plot}")
 
 
 @main.command()

@@ -123,7 +123,7 @@ def _evaluate(
         encoder.fit([cell.train], [cell.validation], seed=seed)
     fitted = time.monotonic()
     with _named(name, "encode"):
-        embeddings = [_encode(name, encoder, view) for view in (cell.train, cell.validation, cell.test)]
+        embeddings = [encode_view(name, encoder, view) for view in (cell.train, cell.validation, cell.test)]
         dimensions = sorted({part.shape[1] for part in embeddings})
         if len(dimensions) > 1 or dimensions == [0]:
             raise ZooError(
@@ -131,7 +131,8 @@ def _evaluate(
             )
     encoded = time.monotonic()
     features = probes.Features.standardized(*embeddings)
-    scores = _score(features, cell, protocols.targets(benchmark, zoo), seed=seed)
+    targets = protocols.targets(benchmark, zoo)
+    scores = _score(features, cell, targets, seed=seed) + _score_own(name, encoder, cell, targets, seed=seed)
     return ZooResult(
         zoo=zoo.name,
         digest=zoo.digest,
@@ -172,8 +173,12 @@ def _digest(name: str) -> str:
         return encoder_digest(name, encoder)
 
 
-def _encode(name: str, encoder: Encoder, view: ZooView) -> np.ndarray:
-    """Return the embeddings of a view, checked: (model x checkpoint, dimension), all finite."""
+def encode_view(name: str, encoder: Encoder, view: ZooView) -> np.ndarray:
+    """Return the embeddings of a view, checked: (model x checkpoint, dimension), all finite.
+
+    Raises:
+        ZooError: the encoder, called `name` in the message, returned another shape, or numbers that are not finite.
+    """
     embeddings = np.asarray(encoder.encode(view))
     rows = len(view.models) * len(view.checkpoints)
     it = f"encoder {name!r}: encode returned"
@@ -203,22 +208,54 @@ def _score(
             predictions[target.name] = probes.logistic(
                 features, target.values(cell.train), target.values(cell.validation)
             )
+    return [
+        score for target in targets for score in _scores(target, predictions[target.name], cell, by="probe", seed=seed)
+    ]
+
+
+def _score_own(
+    name: str, encoder: Encoder, cell: protocols.Cell, targets: list[protocols.Target], *, seed: int
+) -> list[Score]:
+    """Score what a supervised encoder itself predicts of the test models, if its target is one of the benchmark's."""
+    predict = getattr(encoder, "predict", None)
+    own = [target for target in targets if predict is not None and target.name == encoder.config.get("target")]
+    if predict is None or not own:
+        return []
+    with _named(name, "predict"):
+        values = np.asarray(predict(cell.test))
+    rows = len(cell.test.models) * len(cell.test.checkpoints)
+    if values.shape != (rows,) or not np.isfinite(values).all():
+        raise ZooError(
+            f"encoder {name!r}: predict returned shape {values.shape} or numbers that are not finite; "
+            f"expected ({rows},)"
+        )
+    return _scores(own[0], probes.Prediction(values, None), cell, by="encoder", seed=seed)
+
+
+def _scores(
+    target: protocols.Target,
+    prediction: probes.Prediction,
+    cell: protocols.Cell,
+    *,
+    by: Literal["probe", "encoder"],
+    seed: int,
+) -> list[Score]:
+    """Score one target's predictions on the test models with all its metrics."""
     models = np.repeat(cell.test.models, len(cell.test.checkpoints))
     scores = []
-    for target in targets:
-        prediction = predictions[target.name]
-        for metric in target.metrics:
-            estimate = metrics.estimate(metric, target.values(cell.test), prediction.values, models, seed=seed)
-            defined = np.isfinite(estimate.value)
-            scores.append(
-                Score(
-                    target=target.name,
-                    metric=metric,
-                    ranks=metric == target.metrics[0],
-                    value=estimate.value if defined else None,
-                    low=estimate.low if defined else None,
-                    high=estimate.high if defined else None,
-                    penalty=prediction.penalty,
-                )
+    for metric in target.metrics:
+        estimate = metrics.estimate(metric, target.values(cell.test), prediction.values, models, seed=seed)
+        defined = np.isfinite(estimate.value)
+        scores.append(
+            Score(
+                target=target.name,
+                metric=metric,
+                ranks=by == "probe" and metric == target.metrics[0],
+                value=estimate.value if defined else None,
+                low=estimate.low if defined else None,
+                high=estimate.high if defined else None,
+                penalty=prediction.penalty,
+                by=by,
             )
+        )
     return scores

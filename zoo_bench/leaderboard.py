@@ -11,6 +11,7 @@ from zoo_bench.results import Result, Score, ZooResult
 from zoo_gen.command import table
 from zoo_gen.errors import ZooError
 
+OWN = "predicted by the encoder"
 METRIC_NAMES = {"r2": "R²", "kendall_tau": "τ-b", "accuracy": "accuracy"}
 
 
@@ -27,11 +28,12 @@ class CellScore:
 
 @dataclass(frozen=True)
 class Row:
-    """One target under one metric, a cell an encoder."""
+    """One target under one metric, a cell an encoder; predicted by probes, or by the encoders that learned it."""
 
     target: str
     metric: str
     ranks: bool
+    by: str
     cells: tuple[CellScore, ...]
 
 
@@ -69,8 +71,9 @@ def text(found: Sequence[Board]) -> str:
     for board in found:
         rows: list[dict[str, object]] = []
         for row in board.rows:
-            cells = {name: _short(cell) for name, cell in zip(board.encoders, row.cells, strict=True)}
-            rows.append({"target": row.target, "metric": METRIC_NAMES[row.metric], **cells})
+            cells = {name: _short(cell, row) for name, cell in zip(board.encoders, row.cells, strict=True)}
+            target = row.target if row.by == "probe" else f"{row.target}, {OWN}"
+            rows.append({"target": target, "metric": METRIC_NAMES[row.metric], **cells})
         ranks = {name: f"{rank:.2f}" for name, rank in zip(board.encoders, board.mean_ranks, strict=True)}
         rows.append({"target": "mean rank", "metric": "", **ranks})
         about = board.about
@@ -93,7 +96,7 @@ def html(found: Sequence[Board], results: Sequence[Result]) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("leaderboard.html.jinja")
-    return template.render(boards=found, results=results, metric_names=METRIC_NAMES, position=_position)
+    return template.render(boards=found, results=results, metric_names=METRIC_NAMES, own=OWN, position=_position)
 
 
 def _board(benchmark: str, zoo: str, encoders: dict[str, list[tuple[Result, ZooResult]]]) -> Board:
@@ -111,7 +114,7 @@ def _board(benchmark: str, zoo: str, encoders: dict[str, list[tuple[Result, ZooR
                     f"{first[0].encoder}'s ({expected[:12]}); run both on one with zoo-bench run"
                 )
     names = list(encoders)
-    keys = list(dict.fromkeys((s.target, s.metric, s.ranks) for _, z in pairs for s in z.scores))
+    keys = list(dict.fromkeys((s.target, s.metric, s.ranks, s.by) for _, z in pairs for s in z.scores))
     scores = {key: [_mean([_find(z, key) for _, z in encoders[name]]) for name in names] for key in keys}
     ranks = np.mean([_ranks(cells) for key, cells in scores.items() if key[2]], axis=0)
     order = sorted(range(len(names)), key=lambda column: (ranks[column], names[column]))
@@ -136,8 +139,8 @@ def _board(benchmark: str, zoo: str, encoders: dict[str, list[tuple[Result, ZooR
 Interval = tuple[float, float, float] | None  # value, low, high
 
 
-def _find(zoo: ZooResult, key: tuple[str, str, bool]) -> Score | None:
-    return next((score for score in zoo.scores if (score.target, score.metric, score.ranks) == key), None)
+def _find(zoo: ZooResult, key: tuple[str, str, bool, str]) -> Score | None:
+    return next((score for score in zoo.scores if (score.target, score.metric, score.ranks, score.by) == key), None)
 
 
 def _mean(scores: list[Score | None]) -> Interval:
@@ -166,9 +169,9 @@ def _marked(cells: list[Interval]) -> tuple[CellScore, ...]:
     return tuple(marked)
 
 
-def _short(cell: CellScore) -> str:
+def _short(cell: CellScore, row: Row) -> str:
     if cell.value is None:
-        return "undefined"
+        return "undefined" if row.by == "probe" else "-"
     return f"{cell.value:.3f} [{cell.low:.2f}, {cell.high:.2f}]{' *' if cell.is_best else ''}"
 
 

@@ -16,10 +16,10 @@ _BLOCK = 16384  # rows that are widened to float64 at once
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a probe says of the test rows, and the penalty it was given."""
+    """What is predicted of the test rows, and the penalty of the probe that predicts it, if it is one."""
 
     values: np.ndarray  # (row,)
-    penalty: float
+    penalty: float | None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ class Score(Schema):
     value: float | None
     low: float | None
     high: float | None
-    penalty: float  # of the probe, chosen on the validation models
+    penalty: float | None  # of the probe, chosen on the validation models; None where the encoder predicts itself
+    by: Literal["probe", "encoder"] = "probe"  # who predicted: a probe of the embeddings, or a supervised encoder
 
 
 class ZooResult(Schema):

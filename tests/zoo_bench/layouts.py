@@ -9,11 +9,13 @@ from zoo_gen.layout import Move, Parameter, ParameterLayout, Symmetry
 def layout_of(*layers: tuple[int, ...], bias: bool = True) -> ParameterLayout:
     """Return the layout of layers that follow one another, from the shapes of their weights."""
     parameters: list[Parameter] = []
-    for number, shape in enumerate(layers, start=1):
+    counts = {"convolution": 0, "linear": 0}
+    for shape in layers:
         kind = "convolution" if len(shape) == 4 else "linear"
+        counts[kind] += 1
         for role, size in (("weight", shape), ("bias", shape[:1])) if bias else (("weight", shape),):
             start = parameters[-1].stop if parameters else 0
-            parameters.append(Parameter(f"{kind}{number}", role, size, start))
+            parameters.append(Parameter(f"{kind}{counts[kind]}", role, size, start))
     kernels = [parameter for parameter in parameters if parameter.role == "weight"]
     symmetries = []
     for own, reader in itertools.pairwise(kernels):

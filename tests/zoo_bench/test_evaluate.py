@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 
-from zoo_bench import evaluate
+from zoo_bench import evaluate, leaderboard
 from zoo_bench.probes import RIDGE_PENALTIES
 from zoo_bench.results import read_result, result_path
 from zoo_gen import open_zoo
@@ -24,6 +24,19 @@ class Norms:
 
     def encode(self, view):
         return np.linalg.norm(view.weights, axis=2).reshape(-1, 1)
+
+class Oracle(Norms):
+    config = {"target": "test_accuracy"}
+
+    def predict(self, view):
+        return view.metric("test_accuracy").reshape(-1)
+
+class Half(Oracle):
+    def predict(self, view):
+        return view.metric("test_accuracy")
+
+class Elsewhere(Oracle):
+    config = {"target": "frequency"}
 
 class Wrong(Norms):
     def encode(self, view):
@@ -143,12 +156,13 @@ def test_a_strangers_encoder_is_evaluated(tmp_path, tiny_zoo, tiny_benchmark, st
     ("name", "message"),
     [
         ("stranger:Wrong", r"encode returned shape \(3, 1\); expected \(120, dimension\)"),
+        ("stranger:Half", "predict returned shape"),
         ("stranger:Infinite", "encode returned numbers that are not finite"),
         ("stranger:Empty", r"encode returned embeddings of dimensions \[0\]; expected one, at least 1"),
         ("stranger:Unequal", r"encode returned embeddings of dimensions \[8, 24\]; expected one"),
         ("stranger:Complex", "encode returned values of type complex64; expected real numbers"),
-        ("stranger:InPlace", r"encode: ValueError: .*read-only \(stranger\.py, line 35\)"),
-        ("stranger:FailsToFit", r"fit: RuntimeError: no convergence \(stranger\.py, line 40\)"),
+        ("stranger:InPlace", r"encode: ValueError: .*read-only \(stranger\.py, line 48\)"),
+        ("stranger:FailsToFit", r"fit: RuntimeError: no convergence \(stranger\.py, line 53\)"),
         ("stranger:WithoutSeed", "fit: TypeError: .*unexpected keyword argument 'seed'"),
         ("stranger:FailsToBeMade", "cannot be used: ValueError: no file of weights"),
         ("stranger:ListOfSettings", r"config is \[1\]; expected a dictionary of plain data"),
@@ -159,6 +173,37 @@ def test_an_encoder_that_fails_is_named(tmp_path, tiny_zoo, tiny_benchmark, stra
     with pytest.raises(ZooError, match=f"encoder '{name}': {message}"):
         run(tiny_benchmark, [name], tiny_zoo.parent, tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+def test_what_a_supervised_encoder_predicts_is_scored_beside_the_probes(tmp_path, tiny_zoo, tiny_benchmark, stranger):
+    ((result, _),) = run(tiny_benchmark, ["stranger:Oracle"], tiny_zoo.parent, tmp_path / "results")
+    own = [score for score in result.zoos[0].scores if score.by == "encoder"]
+    assert [(score.target, score.metric, score.value) for score in own] == [
+        ("test_accuracy", "r2", 1.0),
+        ("test_accuracy", "kendall_tau", pytest.approx(1.0)),
+    ]
+    assert not any(score.ranks for score in own)
+    assert {score.by for score in result.zoos[0].scores} == {"probe", "encoder"}
+
+
+def test_a_target_that_the_benchmark_does_not_ask_for_is_not_scored(tmp_path, tiny_zoo, tiny_benchmark, stranger):
+    ((result, _),) = run(tiny_benchmark, ["stranger:Elsewhere"], tiny_zoo.parent, tmp_path / "results")
+    assert {score.by for score in result.zoos[0].scores} == {"probe"}
+
+
+def test_the_leaderboard_shows_own_predictions_in_rows_of_their_own(tmp_path, tiny_zoo, tiny_benchmark, stranger):
+    results = [
+        result
+        for name in ("stranger:Oracle", "stranger:Norms")
+        for result, _ in run(tiny_benchmark, [name], tiny_zoo.parent, tmp_path / "results")
+    ]
+    boards = leaderboard.boards(results)
+    (line,) = [
+        line for line in leaderboard.text(boards).splitlines() if "predicted by the encoder" in line and "R²" in line
+    ]
+    assert "1.000 [1.00, 1.00] *" in line
+    assert line.split()[-1] == "-" or " -  " in line
+    assert "test_accuracy, predicted by the encoder" in leaderboard.html(boards, results)
 
 
 def test_a_missing_zoo_says_how_to_make_it(tmp_path, tiny_benchmark):

@@ -13,8 +13,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from zoo_bench.encoders.digest import encoder_digest
+from zoo_bench.encoders.layer_statistics import LastLayerStatistics, PooledLayerStatistics
 from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.statistics import PCA, Weights, WeightStatistics
+from zoo_bench.encoders.statistics_boosting import StatisticsBoosting
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo import ZooView
 
@@ -60,12 +62,25 @@ class Lazy:
 
 
 _HYPER_REPRESENTATION = "zoo_bench.encoders.hyper_representation.encoder"
+_SNE = "zoo_bench.encoders.sne.encoder"
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "weights": Weights,
     "weight_statistics": lambda: WeightStatistics(biases=True),
     "weight_statistics_without_biases": lambda: WeightStatistics(biases=False),
     "pca": PCA,
+    "last_layer_statistics": LastLayerStatistics,
+    "pooled_layer_statistics": PooledLayerStatistics,
+    "statistics_boosting": StatisticsBoosting,
+    "statistics_network": Lazy("zoo_bench.encoders.statistics_network", "statistics_network"),
+    "mlp": Lazy("zoo_bench.encoders.mlp", "mlp"),
+    "deep_sets": Lazy("zoo_bench.encoders.deep_sets", "deep_sets"),
+    "sne": Lazy(_SNE, "variant", "paper"),
+    "sne_boundary": Lazy(_SNE, "variant", "boundary"),
+    "sne_kernels": Lazy(_SNE, "variant", "kernels"),
+    "sne_small": Lazy(_SNE, "variant", "small"),
+    "sne_sine": Lazy(_SNE, "variant", "sine"),
+    "sne_sine_flat": Lazy(_SNE, "variant", "sine_flat"),
     **{
         f"hyper_representation{size}{loss}": Lazy(_HYPER_REPRESENTATION, maker, variant)
         for size, maker in (("", "paper"), ("_short", "short"), ("_small", "small"))

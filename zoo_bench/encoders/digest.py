@@ -13,21 +13,25 @@ from typing import Any
 
 
 def encoder_digest(name: str, encoder: Any) -> str:
-    """Return the SHA-256 (hex) of an encoder's name, settings and source: it changes when the encoder does."""
-    content = json.dumps([name, encoder.config, source_digest(type(encoder))], sort_keys=True)
+    """Return the SHA-256 (hex) of an encoder's name, settings and source: it changes when the encoder does.
+
+    Its source is that of its class, or of the class or function that it names as `source`.
+    """
+    source = getattr(encoder, "source", type(encoder))
+    content = json.dumps([name, encoder.config, source_digest(source)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def source_digest(encoder: type) -> str:
+def source_digest(encoder: Any) -> str:
     """Return the SHA-256 (hex) of all source files that determine an encoder."""
     return hashlib.sha256(json.dumps(source_files(encoder), sort_keys=True).encode()).hexdigest()
 
 
-def source_files(encoder: type) -> dict[str, str]:
+def source_files(encoder: Any) -> dict[str, str]:
     """Return the modules that determine an encoder, name -> SHA-256 (hex) of the file.
 
-    They are the module of its class and every module that it imports, directly or through others, from its own
-    top-level package; and `zoo_gen.layout`, from which tokens and permutations come.
+    They are the module of this class or function and every module that it imports, directly or through others, from
+    its own top-level package; and `zoo_gen.layout`, from which tokens and permutations come.
     """
     own = encoder.__module__.partition(".")[0]
     found: dict[str, str] = {}

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN
+from zoo_bench.encoders.sne.encoder import invariance
+from zoo_bench.encoders.sne.invariance import Permuter
+
+LAYOUTS = [CNN, DEEP_CNN, INR, PLAIN]
+CPU = torch.device("cpu")
+
+
+def draw(layouts, which, *, seed=0):
+    """Permute networks whose numbers are their own positions, so that the result is the index that was applied."""
+    permuter = Permuter(layouts, CPU)
+    sizes = [layouts[i].size for i in which]
+    numbers = torch.cat([torch.arange(size) for size in sizes])
+    offsets = torch.tensor(np.cumsum([0, *sizes[:-1]]))
+    found, starts = permuter.draw(np.array(which), numbers, offsets, torch.Generator().manual_seed(seed))
+    return [found[start : start + size].numpy() for start, size in zip(starts.tolist(), sizes, strict=True)]
+
+
+def test_what_is_drawn_is_a_permutation_that_the_layout_knows():
+    which = [1, 0, 2, 3, 1]
+    for i, index in zip(which, draw(LAYOUTS, which), strict=True):
+        layout = LAYOUTS[i]
+        positions = layout.split(index)
+        orders = {}
+        for symmetry in layout.symmetries:
+            (own,) = (its for its in layout.parameters if its.name == f"{symmetry.layer}.weight")
+            rows = positions[own.name].reshape(symmetry.size, -1)
+            orders[symmetry.layer] = (rows[:, 0] - own.start) // (own.size // symmetry.size)
+        np.testing.assert_array_equal(index, layout.permutation(orders))
+
+
+def test_every_network_of_a_batch_gets_an_order_of_its_own_that_the_generator_decides():
+    first, again, other = (draw([CNN], [0] * 4, seed=seed) for seed in (0, 0, 1))
+    assert len({index.tobytes() for index in first}) == 4
+    np.testing.assert_array_equal(first, again)
+    assert (np.array(first) != np.array(other)).any()
+
+
+def test_all_orders_are_equally_likely():
+    """Of three units there are six orders; 6,000 draws give each about 1,000 times (standard deviation 29)."""
+    from tests.zoo_bench.encoders.layouts import layout_of
+
+    found = draw([layout_of((3, 2), (1, 3))], [0] * 6000)
+    _, counts = np.unique(np.array(found), axis=0, return_counts=True)
+    assert len(counts) == 6
+    assert abs(counts - 1000).max() < 150
+
+
+def test_flattened_channels_move_in_blocks_and_the_function_stays():
+    """A convolution, flattened, and a linear layer, on random images: the outputs of both networks are equal."""
+    torch.manual_seed(0)
+    weights = torch.randn(DEEP_CNN.size)
+    (index,) = draw([DEEP_CNN], [0])
+
+    def outputs(flat):
+        its = {name: torch.from_numpy(array) for name, array in DEEP_CNN.split(flat.numpy()).items()}
+        x = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+        for name in ("convolution1", "convolution2"):
+            x = torch.conv2d(x, its[f"{name}.weight"], its[f"{name}.bias"]).tanh()
+        for name in ("linear1", "linear2"):
+            x = (x.flatten(1) @ its[f"{name}.weight"].T + its[f"{name}.bias"]).tanh()
+        return x
+
+    torch.testing.assert_close(outputs(weights[torch.from_numpy(index)]), outputs(weights), rtol=1e-4, atol=1e-5)
+    assert (index != np.arange(DEEP_CNN.size)).mean() > 0.5
+
+
+def test_the_penalty_is_half_the_mean_squared_distance():
+    outputs, others = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+    assert invariance(outputs, others) == pytest.approx((0.5 * 4 + 0.5 * 25) / 2)

@@ -1,0 +1,209 @@
+"""What all supervised encoders share, seen through the small ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN, FakeView, random_view
+from zoo_bench.encoders import encoder_digest
+from zoo_bench.encoders.deep_sets import TRAINING, deep_sets
+from zoo_bench.encoders.mlp import mlp
+from zoo_bench.encoders.sne.encoder import VARIANTS, sne
+from zoo_bench.encoders.sne.settings import Settings
+from zoo_bench.encoders.statistics_boosting import StatisticsBoosting
+from zoo_bench.encoders.statistics_network import statistics_network
+from zoo_bench.encoders.supervised import Output, Problem
+from zoo_gen.errors import ZooError
+
+SHORT = replace(TRAINING, epochs=3, batch_size=8)
+TINY = Settings(width=8, heads=2, head_width=8, head_layers=1)
+
+
+def makers(problem=None):
+    problem = problem or Problem()
+    settings = replace(TINY, target=problem.target, checkpoints=problem.checkpoints, loss=problem.loss)
+    return {
+        "mlp": lambda: mlp(problem=problem, widths=(16,), training=SHORT),
+        "statistics_network": lambda: statistics_network(problem=problem, widths=(16,), training=SHORT),
+        "deep_sets": lambda: deep_sets(problem=problem, training=SHORT),
+        "sne": lambda: sne(settings, training=SHORT),
+        "statistics_boosting": lambda: StatisticsBoosting(
+            target=problem.target, checkpoints=problem.checkpoints, most_trees=40
+        ),
+    }
+
+
+NAMES = list(makers())
+MIXED = ["deep_sets", "sne"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_are_models_then_checkpoints_and_do_not_depend_on_the_other_rows(name):
+    train, other = random_view(CNN, models=20, checkpoints=2), random_view(CNN, models=5, checkpoints=3, seed=1)
+    encoder = makers()[name]().fit([train], [random_view(CNN, models=8, seed=2)], seed=0)
+    embeddings, predicted = encoder.encode(other), encoder.predict(other)
+    assert embeddings.shape[0] == predicted.shape[0] == 15
+    part = FakeView(CNN, other.weights[3:4, 1:], {})
+    np.testing.assert_allclose(encoder.encode(part), embeddings[[10, 11]], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(encoder.predict(part), predicted[[10, 11]], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*MIXED])
+def test_views_of_several_architectures_are_learned_together(name):
+    train = [random_view(layout, models=10, seed=seed) for seed, layout in enumerate((CNN, DEEP_CNN, INR))]
+    encoder = makers()[name]().fit(train, [random_view(DEEP_CNN, models=6, seed=7)], seed=0)
+    assert encoder.encode(random_view(PLAIN, models=3)).shape[0] == 3  # of an architecture it never saw
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in MIXED])
+def test_an_encoder_of_one_length_refuses_mixed_architectures(name):
+    views = [random_view(CNN), random_view(INR)]
+    with pytest.raises(ZooError, match=r"differ in architecture .* such as sne or pooled_layer_statistics"):
+        makers()[name]().fit(views, views[:1], seed=0)
+
+
+@pytest.mark.parametrize("name", ["mlp", "statistics_boosting"])
+def test_an_encoder_of_one_length_refuses_another_architecture_to_predict(name):
+    encoder = makers()[name]().fit([random_view(CNN, models=20)], [random_view(CNN)], seed=0)
+    with pytest.raises(ZooError, match=r"was fitted to .* pooled_layer_statistics"):
+        encoder.predict(random_view(PLAIN))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("weights", "are not finite; expected models that did not diverge"),
+        ("constant", "is 0.5 for all models; expected a target that varies"),
+        ("missing", "is missing for"),
+        ("none", "no training models"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused_before_training(name, spoil, message):
+    view = random_view(CNN)
+    if spoil == "weights":
+        view.weights[3, 0, 7] = np.nan
+    elif spoil == "constant":
+        view.targets["test_accuracy"][:] = 0.5
+    elif spoil == "missing":
+        view.targets["test_accuracy"][2] = np.nan
+    else:
+        view = FakeView(CNN, view.weights[:0], view.targets)
+    with pytest.raises(ZooError, match=message):
+        makers()[name]().fit([view], [random_view(CNN)], seed=0)
+
+
+def test_a_target_that_is_a_name_is_refused():
+    view = random_view(CNN, target="activation")
+    view.targets["activation"] = np.array(["tanh"] * 12)
+    with pytest.raises(ZooError, match="target 'activation': is not one number a checkpoint"):
+        makers(Problem(target="activation"))["mlp"]().fit([view], [view], seed=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_last_checkpoint_alone_is_learned_from_unless_all_are_asked_for(name):
+    """What stands in earlier checkpoints changes nothing then."""
+    train, validation = random_view(CNN, models=20, checkpoints=2), random_view(CNN, models=8, seed=1)
+    changed = FakeView(CNN, train.weights.copy(), {"test_accuracy": train.targets["test_accuracy"].copy()})
+    changed.weights[:, 0] *= -3
+    changed.targets["test_accuracy"][:, 0] = 0.9
+    for checkpoints, same in (("last", True), ("all", False)):
+        make = makers(Problem(checkpoints=checkpoints))[name]
+        first, second = (make().fit([its], [validation], seed=0).predict(validation) for its in (train, changed))
+        assert np.array_equal(first, second) == same
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hyperparameter_is_predicted_in_its_own_units(name):
+    train = random_view(CNN, models=40, target="frequency")
+    train.targets["frequency"] = 100 + 50 * train.targets["frequency"][:, 0]
+    encoder = makers(Problem(target="frequency"))[name]().fit([train], [train], seed=0)
+    assert encoder.config["target"] == "frequency"
+    predicted = encoder.predict(train)
+    assert ((predicted > 80) & (predicted < 170)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_seed_decides_everything(name):
+    train, validation = random_view(CNN, models=20), random_view(CNN, models=8, seed=1)
+    first, again, other = (makers()[name]().fit([train], [validation], seed=s).predict(validation) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    if name != "statistics_boosting":  # whose only chance is which features a split may use
+        assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "statistics_boosting"])
+def test_what_was_saved_predicts_the_same(name, tmp_path):
+    train, validation = random_view(CNN, models=20), random_view(CNN, models=8, seed=1)
+    encoder = makers()[name]().fit([train], [validation], seed=0)
+    encoder.save(tmp_path / "saved")
+    loaded = makers()[name]().load(tmp_path / "saved")
+    np.testing.assert_array_equal(loaded.predict(validation), encoder.predict(validation))
+    with pytest.raises(ZooError, match="saved with other settings"):
+        makers(Problem(loss="mse"))[name]().load(tmp_path / "saved")
+    with pytest.raises(ZooError, match="was not fitted; expected fit or load first"):
+        makers()[name]().encode(validation)
+
+
+def test_a_share_is_learned_with_cross_entropy_and_anything_else_with_squared_error():
+    shares, others = np.array([0.1, 0.4, 0.9]), np.array([10.0, 20.0, 60.0])
+    logits = np.array([-2.0, 0.0, 1.0])
+    output = Output.of("mlp", Problem(), shares)
+    chance = 1 / (1 + np.exp(-logits))
+    expected = -(shares * np.log(chance) + (1 - shares) * np.log(1 - chance)).mean()
+    assert float(output.loss_of(torch.tensor(logits), torch.tensor(shares))) == pytest.approx(expected)
+    np.testing.assert_allclose(output.values(logits), chance)
+    assert output.score(logits, shares) == stats.kendalltau(logits, shares).statistic
+    output = Output.of("mlp", Problem(), others)
+    np.testing.assert_allclose(output.values((others - others.mean()) / others.std()), others)
+    assert output.score(logits, output.values(logits)) == pytest.approx(0)
+    with pytest.raises(ZooError, match="loss 'bce' needs a target from 0 to 1"):
+        Output.of("mlp", Problem(loss="bce"), others)
+
+
+def test_the_file_that_builds_the_network_tells_encoders_apart():
+    names = {encoder_digest("x", makers()[name]()) for name in NAMES}
+    assert len(names) == len(NAMES)
+
+
+def test_deep_sets_ignore_the_order_of_all_weights_and_the_length_of_others():
+    train = random_view(CNN, models=20)
+    encoder = makers()["deep_sets"]().fit([train], [train], seed=0)
+    view = random_view(CNN, models=2)
+    shuffled = FakeView(CNN, view.weights[..., np.random.RandomState(0).permutation(CNN.size)], {})
+    np.testing.assert_allclose(encoder.encode(shuffled), encoder.encode(view), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_can_be_made(name):
+    settings, training = VARIANTS[name]
+    assert sne(settings, training=training).config["width"] == settings.width
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pos": "element"}, "sne: pos = 'element'; expected 'none', 'elem', "),
+        ({"width": 30, "heads": 4}, "expected a width that heads divide"),
+        ({"chunk": 0}, "sne: chunk 0; expected at least 1"),
+        ({"chunk": "column"}, "sne: chunk = 'column'; expected int, 'auto', 'row'"),
+        ({"hierarchy": "no"}, "sne: hierarchy = 'no'; expected bool"),
+        ({"nu": True}, "sne: nu = True; expected float, 'auto'"),
+    ],
+)
+def test_settings_that_are_not_valid_are_named(settings, message):
+    with pytest.raises(ZooError) as error:
+        Settings(**settings)
+    assert message in str(error.value)
+
+
+def test_the_invariance_penalty_is_settled_by_the_zoo():
+    facts = {}
+    for name, layout, nu in (("inr", INR, "auto"), ("cnn", CNN, "auto"), ("asked", CNN, 0.5)):
+        view = random_view(layout, models=10)
+        encoder = sne(replace(TINY, nu=nu), training=SHORT).fit([view], [view], seed=0)
+        facts[name] = encoder.config["fitted"]["nu"]
+    assert facts == {"inr": 1.0, "cnn": 0.0, "asked": 0.5}

@@ -1,0 +1,146 @@
+"""Pad, chunk, encode: which entries of a flat weight vector make which chunk, and what is known of each chunk.
+
+Only positions are cut here, once a layout; weights never are. A chunk's padding is never stored: a bucket of chunks
+stands in one rectangular array whose empty places are -1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo_bench.encoders.sne.settings import Settings
+from zoo_gen.errors import ZooError
+from zoo_gen.layout import Parameter, ParameterLayout
+
+TYPES = {4: 0, 2: 1, 1: 2}  # axes of the weight -> convolution, linear, normalisation; embeddings are 3, others 4
+OTHER_TYPE = 4
+RELATIVE_LEVELS = 10.0  # the level of the last layer where levels are relative
+CODES = 3  # kinds of codes an element can have: out-index (or place in the chunk), in-index, place in the kernel
+
+Kind = int  # 0: elements are numbers; otherwise k x k: elements are kernels, padded to k x k numbers
+
+
+@dataclass(frozen=True)
+class Block:
+    """Chunks of one tensor that have the same number of elements."""
+
+    kind: Kind
+    positions: np.ndarray  # int64 (chunk, element, feature) in the flat vector; -1 is padding of a kernel
+    codes: np.ndarray  # int64 (chunk, element, CODES), -1 where there is none
+    first: int  # the chunk's number within its tensor
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One parameter, cut into chunks."""
+
+    blocks: tuple[Block, ...]
+    type: int
+    is_bias: bool
+    levels: tuple[float, float]  # from the input; to the output
+
+    @property
+    def n_chunks(self) -> int:
+        """The number of its chunks."""
+        return sum(len(block.positions) for block in self.blocks)
+
+
+def cut(
+    layout: ParameterLayout, settings: Settings, *, chunk: int | str, kernel: int
+) -> tuple[tuple[Tensor, ...], ...]:
+    """Cut a layout into layers of tensors of chunks (SNE, section 3.2).
+
+    Args:
+        layout: the parameters.
+        settings: of the encoder.
+        chunk: entries a chunk, or "row".
+        kernel: where elements are kernels, the largest one that is read.
+
+    Raises:
+        ZooError: a kernel is larger than `kernel`.
+    """
+    found = []
+    n_layers = len(layout.layers)
+    for level, name in enumerate(layout.layers):
+        parameters = [parameter for parameter in layout.parameters if parameter.layer == name]
+        axes = max(len(parameter.shape) for parameter in parameters)
+        levels = float(level), float(n_layers - 1 - level)
+        if settings.level == "relative":
+            levels = level / max(n_layers - 1, 1) * RELATIVE_LEVELS, 0.0
+        tensors = []
+        for parameter in parameters:
+            ends = level == 0, level == n_layers - 1
+            blocks = _blocks(parameter, settings, chunk=chunk, kernel=kernel, ends=ends)
+            tensors.append(Tensor(blocks, TYPES.get(axes, OTHER_TYPE), parameter.role == "bias", levels))
+        found.append(tuple(tensors))
+    return tuple(found)
+
+
+def kernel_size(layouts: Sequence[ParameterLayout]) -> int:
+    """Return the longest side of a kernel in some layouts; 1 where there is no convolution."""
+    return max((max(p.shape[2:]) for layout in layouts for p in layout.parameters if len(p.shape) == 4), default=1)
+
+
+def _blocks(
+    parameter: Parameter, settings: Settings, *, chunk: int | str, kernel: int, ends: tuple[bool, bool]
+) -> tuple[Block, ...]:
+    """Cut one tensor: entries are its (out, in) pairs, row-major, each a number or a kernel."""
+    shape = parameter.shape
+    outputs, inputs = shape[0], shape[1] if len(shape) > 1 else 1
+    numbers = int(np.prod(shape[2:], dtype=np.int64)) if len(shape) > 2 else 1  # of an entry
+    entries = outputs * inputs
+    # A bias is a single row: its entries are one value of each output neuron.
+    length = (inputs if len(shape) > 1 else outputs) if chunk == "row" else int(chunk)
+    positions = parameter.start + np.arange(parameter.size).reshape(entries, numbers)
+    codes = _codes(settings, outputs=outputs, inputs=inputs, numbers=numbers, ends=ends, is_matrix=len(shape) > 1)
+    kind = 0
+    if settings.conv_tokens == "kernels" and len(shape) == 4:
+        kind = kernel * kernel
+        positions = _centred(positions, shape[2:], kernel, name=parameter.name)
+        codes = codes[:, :1].copy()
+        codes[..., 2] = -1  # a kernel is one element, whose features have places of their own
+    blocks = []
+    full = entries - entries % length
+    for start, stop in ((0, full), (full, entries)):
+        if start == stop:
+            continue
+        size = min(length, stop - start)
+        rows = (stop - start) // size
+        features = positions.shape[1] if kind else 1
+        places = positions[start:stop].reshape(rows, -1, features)
+        its_codes = codes[start:stop].reshape(rows, -1, CODES)
+        if "elem" in settings.pos:
+            its_codes = its_codes.copy()
+            its_codes[..., 0] = np.arange(its_codes.shape[1])
+        blocks.append(Block(kind, places, its_codes, first=start // length))
+    return tuple(blocks)
+
+
+def _codes(
+    settings: Settings, *, outputs: int, inputs: int, numbers: int, ends: tuple[bool, bool], is_matrix: bool
+) -> np.ndarray:
+    """Return the codes of the numbers of a tensor (entry, number of the entry, CODES)."""
+    codes = np.full((outputs, inputs, numbers, CODES), -1, dtype=np.int64)
+    is_first, is_last = ends
+    if settings.pos == "rowcol" or (settings.pos == "boundary" and is_last):
+        codes[..., 0] = np.arange(outputs)[:, None, None]
+    if is_matrix and (settings.pos == "rowcol" or (settings.pos == "boundary" and is_first)):
+        codes[..., 1] = np.arange(inputs)[None, :, None]
+    if numbers > 1 and (settings.kernel_code or settings.pos == "boundary"):
+        codes[..., 2] = np.arange(numbers)
+    return codes.reshape(outputs * inputs, numbers, CODES)
+
+
+def _centred(positions: np.ndarray, shape: tuple[int, ...], kernel: int, *, name: str) -> np.ndarray:
+    """Put kernels (entry, height x width) into the middle of kernel x kernel places; -1 around them."""
+    height, width = shape
+    if max(shape) > kernel:
+        raise ZooError(
+            f"sne: {name} has kernels of {height} x {width}, but the encoder was fitted to at most {kernel} x {kernel}"
+            "; expected conv_tokens = 'scalars' for architectures with larger kernels"
+        )
+    places = np.full((len(positions), kernel, kernel), -1, dtype=np.int64)
+    top, left = (kernel - height) // 2, (kernel - width) // 2
+    places[:, top : top + height, left : left + width] = positions.reshape(-1, height, width)
+    return places.reshape(len(positions), -1)

@@ -1,0 +1,119 @@
+"""The encoder `sne`: settings settled on the training networks, the network, its loss and its training.
+
+The embedding is the network encoder's output z; `predict` adds the head that was trained with it. Training is on the
+target of the settings, with binary cross-entropy for shares and squared error otherwise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import torch
+from torch import Tensor
+
+from zoo_bench.encoders.sne.batches import Planner
+from zoo_bench.encoders.sne.chunks import kernel_size
+from zoo_bench.encoders.sne.invariance import Permuter, has_symmetries
+from zoo_bench.encoders.sne.network import SNENetwork
+from zoo_bench.encoders.sne.settings import Settings
+from zoo_bench.encoders.supervised import Facts, Networks, Plans, Problem, Step, SupervisedEncoder
+from zoo_bench.encoders.training import TrainingSettings
+from zoo_gen.errors import ZooError
+from zoo_gen.layout import ParameterLayout
+
+TRAINING = TrainingSettings(
+    epochs=200,
+    batch_size=64,
+    learning_rate=5e-4,
+    weight_decay=1e-2,
+    schedule="cosine",
+    warm_up_steps=1000,
+    clip=10.0,
+    # bfloat16 keeps 8 bits, and embeddings of different networks differ in the second digit at first.
+    bfloat16=False,
+    graph=True,
+)
+
+# Sine networks have hidden weights of 0.01: undivided, a layer norm sees the bias beside them and little else.
+SINE = Settings(target="frequency", width=32, chunk=32, loss="mse", normalize=True)
+# What the names of encoders stand for; any other settings are a call of `sne`.
+VARIANTS = {
+    "paper": (Settings(), TRAINING),
+    "boundary": (Settings(pos="boundary", chunk="row"), TRAINING),
+    "kernels": (Settings(conv_tokens="kernels"), TRAINING),
+    "small": (
+        Settings(width=32, conv_tokens="kernels", head_width=64),
+        replace(TRAINING, epochs=60, learning_rate=2e-3),
+    ),
+    "sine": (SINE, TRAINING),
+    # The paper's ablation: no hierarchy of layers, no codes.
+    "sine_flat": (
+        replace(SINE, hierarchy=False, type_code="none", level="none"),
+        replace(TRAINING, learning_rate=1e-3),
+    ),
+}
+
+
+def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINING) -> SupervisedEncoder:
+    """Return the encoder (Andreis et al., Set-based Neural Network Encoding Without Weight Tying, NeurIPS 2024)."""
+    chosen = settings or Settings()
+    permuters: dict[tuple[ParameterLayout, ...], Permuter] = {}
+
+    def facts(networks: Networks) -> Facts:
+        return _facts(chosen, networks)
+
+    def build(found: Facts) -> SNENetwork:
+        return SNENetwork(chosen, kernel=found["kernel"], scale=found["scale"])
+
+    def plans(found: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
+        return Planner(layouts, chosen, chunk=found["chunk"], kernel=found["kernel"], device=device).plan
+
+    def penalty(step: Step, embeddings: Tensor, logits: Tensor) -> Tensor:
+        if not step.facts["nu"]:
+            return logits.new_zeros(())
+        layouts = step.networks.layouts
+        if layouts not in permuters:
+            permuters.clear()
+            permuters[layouts] = Permuter(layouts, logits.device)
+        numbers, offsets = permuters[layouts].draw(step.layouts, step.networks.numbers, step.offsets, step.generator)
+        again = step.module(step.plan, numbers, offsets)
+        pair = (logits[:, None], again[1][:, None]) if chosen.invariance_on == "logit" else (embeddings, again[0])
+        return step.facts["nu"] * invariance(*pair)
+
+    shared = {"target", "checkpoints", "loss"}
+    return SupervisedEncoder(
+        "sne",
+        problem=Problem(chosen.target, chosen.checkpoints, chosen.loss),
+        training=training,
+        settings={name: value for name, value in asdict(chosen).items() if name not in shared},
+        facts=facts,
+        build=build,
+        plans=plans,
+        penalty=penalty,
+    )
+
+
+def invariance(outputs: Tensor, others: Tensor) -> Tensor:
+    """Return the mean over networks of half the squared distance of two outputs (network, dimension) (appendix C)."""
+    return 0.5 * (outputs.float() - others.float()).square().sum(dim=1).mean()
+
+
+def _facts(settings: Settings, networks: Networks) -> Facts:
+    """Settle what the settings leave to the zoo."""
+    axes = {len(parameter.shape) for layout in networks.layouts for parameter in layout.parameters}
+    linear = max(axes) <= 2
+    chunk: int | str = settings.chunk
+    if chunk == "auto":
+        chunk = 32 if linear or len(networks.layouts) > 1 else 16
+    nu = settings.nu
+    if nu == "auto":
+        nu = 1.0 if linear and has_symmetries(networks.layouts) else 0.0
+    elif nu and not has_symmetries(networks.layouts):
+        raise ZooError("sne: nu is set, but no hidden units of these networks can be reordered; expected nu = 0")
+    scale = float(networks.numbers.std()) if settings.normalize else 1.0
+    return {"chunk": chunk, "kernel": kernel_size(networks.layouts), "nu": float(nu), "scale": scale or 1.0}
+
+
+def variant(name: str) -> SupervisedEncoder:
+    """Return the encoder of one of VARIANTS."""
+    settings, training = VARIANTS[name]
+    return sne(settings, training=training)

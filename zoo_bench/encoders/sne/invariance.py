@@ -1,0 +1,119 @@
+"""Logit invariance: networks that compute the same function should get the same output (SNE, section 3.6, appendix C).
+
+The penalty is half the squared difference between the outputs for a network and for a random reordering of its hidden
+units. Every network of a batch gets an order of its own, drawn on the device for all layouts at once: each position of
+a flat vector knows which unit of which layer moves it, and how far.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo_bench.encoders.sne.batches import Ragged
+from zoo_gen.layout import ParameterLayout
+
+AXES = 2  # a parameter has units along its outputs, its inputs, both or neither
+
+
+class Moves(NamedTuple):
+    """What moves where in a batch, one network after another."""
+
+    networks: Tensor  # int64 (number,), the network of each number
+    fixed: Tensor  # int64 (number,), the part of its position that does not move
+    units: Tensor  # int64 (number, AXES), which unit of the batch moves it; any where the stride is 0
+    strides: Tensor  # int64 (number, AXES), how far apart neighbouring units lie
+    segments: Tensor  # int64 (unit,), the set of units that are reordered among themselves
+    firsts: Tensor  # int64 (unit,), the first unit of that set
+    starts: Tensor  # int64 (network,), where each reordered network begins
+
+
+class Permuter:
+    """Draws reorderings of hidden units for batches over a fixed list of layouts."""
+
+    def __init__(self, layouts: Sequence[ParameterLayout], device: torch.device) -> None:
+        self._device = device
+        self._moves: dict[bytes, Moves] = {}
+        tables = [_table(layout) for layout in layouts]
+        self._positions = Ragged([table[0].tolist() for table in tables])
+        self._sizes = Ragged([table[1] for table in tables])
+        self._units = np.array([sum(table[1]) for table in tables])
+        self._lengths = np.array([layout.size for layout in layouts])
+
+    def draw(
+        self, layouts: np.ndarray, numbers: Tensor, offsets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return reordered networks of a batch.
+
+        Args:
+            layouts: the number of each network's layout, int64 (network,).
+            numbers: of many networks (number,).
+            offsets: where the networks of the batch begin in them, int64 (network,).
+            generator: on the device.
+
+        Returns:
+            Their numbers, one network after another, and where each begins.
+        """
+        moves = self._moves_of(layouts)
+        # Sorting random keys within each set of units gives every order the same chance.
+        keys = torch.rand(len(moves.segments), generator=generator, device=self._device, dtype=torch.float64)
+        orders = torch.argsort(keys + moves.segments) - moves.firsts
+        moved = (orders[moves.units] * moves.strides).sum(dim=1)
+        return numbers[offsets[moves.networks] + moves.fixed + moved], moves.starts
+
+    def _moves_of(self, layouts: np.ndarray) -> Moves:
+        key = layouts.tobytes()
+        if key not in self._moves:
+            self._moves = {key: self._make(layouts)}
+        return self._moves[key]
+
+    def _make(self, layouts: np.ndarray) -> Moves:
+        positions, networks = self._positions.take(layouts)
+        sizes, _ = self._sizes.take(layouts)
+        firsts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        first_units = np.cumsum(self._units[layouts]) - self._units[layouts]
+        units = positions[:, 1:3] + first_units[networks, None]
+        lengths = self._lengths[layouts]
+        arrays = (
+            networks,
+            positions[:, 0],
+            np.minimum(units, max(len(firsts) - 1, 0)),
+            positions[:, 3:5],
+            np.repeat(np.arange(len(sizes)), sizes),
+            firsts,
+            np.cumsum(lengths) - lengths,
+        )
+        return Moves(*(torch.from_numpy(np.ascontiguousarray(a, dtype=np.int64)).to(self._device) for a in arrays))
+
+
+def has_symmetries(layouts: Sequence[ParameterLayout]) -> bool:
+    """Say whether any hidden units can be reordered."""
+    return any(layout.symmetries for layout in layouts)
+
+
+def _table(layout: ParameterLayout) -> tuple[np.ndarray, list[int]]:
+    """Return, of each position: what is fixed of it, two units, two strides (number, 5); and the sizes of the sets."""
+    units = layout.split(np.zeros((AXES, layout.size), dtype=np.int64))
+    strides = layout.split(np.zeros((AXES, layout.size), dtype=np.int64))
+    shapes = {parameter.name: parameter.shape for parameter in layout.parameters}
+    first = 0
+    for symmetry in layout.symmetries:
+        for move in symmetry.moves:
+            shape = shapes[move.parameter]
+            along = [1] * len(shape)
+            along[move.axis] = -1
+            unit = (np.arange(shape[move.axis]) // move.block).reshape(along)
+            stride = move.block * int(np.prod(shape[move.axis + 1 :]))
+            units[move.parameter][move.axis] = first + unit
+            strides[move.parameter][move.axis] = stride
+        first += symmetry.size
+    flat_units, flat_strides = (
+        np.stack([layout.join({name: its[axis] for name, its in found.items()}) for axis in range(AXES)], axis=1)
+        for found in (units, strides)
+    )
+    sizes = [symmetry.size for symmetry in layout.symmetries]
+    local = np.concatenate([np.arange(size) for size in sizes]) if sizes else np.zeros(1, dtype=np.int64)
+    fixed = np.arange(layout.size) - (local[flat_units] * flat_strides).sum(axis=1)
+    return np.concatenate([fixed[:, None], flat_units, flat_strides], axis=1), sizes

@@ -1,0 +1,348 @@
+"""SupervisedEncoder: an encoder that is a network trained on a target, whatever the network.
+
+It learns one target, which its configuration names, from training views that may differ in layout. All networks lie
+one after another in one flat array on the device, and a batch is a list of offsets into it, so no weights travel and
+no batch is padded to the longest network.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zoo_bench.encoders import training as training_loop
+from zoo_bench.encoders.inputs import check_one_layout, check_target, check_views
+from zoo_bench.encoders.runtime import Runtime
+from zoo_bench.encoders.saving import read_encoder, write_encoder
+from zoo_bench.encoders.targets import Checkpoints, selected, target_values
+from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded
+from zoo_gen.errors import ZooError
+from zoo_gen.layout import ParameterLayout
+from zoo_gen.zoo import ZooView
+
+WARM_UP_SHARE = 0.1  # of all steps, where a zoo is too small for the warm-up that is asked for
+NUMBERS_AT_ONCE = 2**20  # that one batch of encode reads
+
+LossName = Literal["auto", "bce", "mse"]
+Rows = Callable[[ZooView], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
+Plans = Callable[[np.ndarray], Any]  # from the layout of each network of a batch, int64 (network,)
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is learned from which checkpoints.
+
+    Attributes:
+        target: a metric of the zoo, "epoch", or a hyper-parameter that is a number.
+        checkpoints: of each training model, the last one or all of them.
+        loss: binary cross-entropy with soft targets, squared error of the standardised target, or "auto": the first
+            where all training targets lie in 0 to 1.
+    """
+
+    target: str = "test_accuracy"
+    checkpoints: Checkpoints = "last"
+    loss: LossName = "auto"
+
+
+DEFAULT_PROBLEM = Problem()
+
+
+@dataclass(frozen=True)
+class Output:
+    """How logits and targets belong together."""
+
+    loss: Literal["bce", "mse"]
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def of(cls, name: str, problem: Problem, targets: np.ndarray) -> "Output":
+        """Return the output for training targets (sample,).
+
+        Raises:
+            ZooError: a cross-entropy is asked for of targets that are no shares.
+        """
+        shares = bool(((targets >= 0) & (targets <= 1)).all())
+        if problem.loss == "bce" and not shares:
+            raise ZooError(
+                f"{name}: loss 'bce' needs a target from 0 to 1, but {problem.target} reaches from {targets.min():g} "
+                f"to {targets.max():g}; expected loss 'mse' or 'auto'"
+            )
+        if problem.loss == "bce" or (problem.loss == "auto" and shares):
+            return cls("bce")
+        return cls("mse", float(targets.mean()), float(targets.std()))
+
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of logits and targets, both (network,)."""
+        if self.loss == "bce":
+            return functional.binary_cross_entropy_with_logits(logits, targets)
+        return functional.mse_loss(logits, (targets - self.mean) / self.deviation)
+
+    def values(self, logits: np.ndarray) -> np.ndarray:
+        """Return predictions in the target's units (network,)."""
+        if self.loss == "bce":
+            return 1 / (1 + np.exp(-logits))
+        return logits * self.deviation + self.mean
+
+    def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
+        """Return what the validation maximises: Kendall's tau-b of the ranks, or minus the mean squared error."""
+        if self.loss == "bce":
+            tau = float(stats.kendalltau(logits, targets).statistic)
+            return tau if np.isfinite(tau) else -1.0
+        return -float(np.mean((self.values(logits) - targets) ** 2))
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks of several layouts, one after another on the device."""
+
+    layouts: tuple[ParameterLayout, ...]
+    layout_of: np.ndarray  # int64 (network,)
+    numbers: Tensor  # float32 (number,)
+    offsets: Tensor  # int64 (network,)
+
+    @classmethod
+    def of(cls, layouts: Sequence[ParameterLayout], rows: Sequence[np.ndarray], device: torch.device) -> "Networks":
+        """Lay rows (network, number), an array a layout, one after another; a layout may come several times."""
+        known = tuple(dict.fromkeys(layouts))
+        layout_of = np.repeat([known.index(layout) for layout in layouts], [len(its) for its in rows])
+        lengths = np.repeat([its.shape[1] for its in rows], [len(its) for its in rows])
+        numbers = torch.from_numpy(np.concatenate([its.reshape(-1) for its in rows]))
+        offsets = torch.from_numpy(np.cumsum(lengths) - lengths)
+        return cls(known, layout_of.astype(np.int64), numbers.to(device), offsets.to(device))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a penalty may look at beside embeddings and logits."""
+
+    module: nn.Module
+    plan: Any
+    facts: Facts
+    networks: Networks
+    layouts: np.ndarray  # int64 (network,), of the batch
+    offsets: Tensor  # int64 (network,), of the batch
+    generator: torch.Generator
+
+
+class SupervisedEncoder:
+    """A network that is trained on a target, and what it then says of other views.
+
+    Args:
+        name: of the encoder, for messages and files.
+        problem: what is learned.
+        training: how; a warm-up longer than a tenth of all steps is cut to that.
+        settings: of the network, as plain data.
+        facts: what the module is built from beside settings, as plain data, found in the training networks.
+        build: makes the module from these facts; the file that defines it determines the encoder. The module maps
+            (plan, numbers, offsets) to embeddings (network, dimension) and logits (network,).
+        plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
+        penalty: an addition to the loss.
+        rows: of a view, what is read of it, instead of its weights.
+        fixed_length: whether all networks must have one layout; then the facts name their `numbers`.
+        runtime: where to compute.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        problem: Problem,
+        training: TrainingSettings,
+        settings: Mapping[str, Any],
+        facts: Callable[[Networks], Facts],
+        build: Callable[[Facts], nn.Module],
+        plans: Callable[[Facts, Sequence[ParameterLayout], torch.device], Plans] | None = None,
+        penalty: Callable[[Step, Tensor, Tensor], Tensor] | None = None,
+        rows: Rows | None = None,
+        fixed_length: bool = False,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.name, self.problem, self.training = name, problem, training
+        self.runtime = runtime or Runtime()
+        self.source = build  # whose file, with what it imports, tells this encoder's code
+        self._settings = dict(settings)
+        self._find_facts, self._build, self._penalty = facts, build, penalty
+        self._plans, self._rows, self._fixed_length = plans, rows, fixed_length
+        self._fitted: _Fitted | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as plain data, and once fitted what the zoo settled; `target` is what `predict` predicts."""
+        return {**self._given, "fitted": self._fitted.facts} if self._fitted else self._given
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        return {**asdict(self.problem), **self._settings, "training": self.training.config}
+
+    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+        """Train the network and keep the state with the best validation score.
+
+        Raises:
+            ZooError: the views do not suit the encoder; nothing has been trained then.
+        """
+        views = [*train, *validation]
+        check_views(self.name, train, validation)
+        if self._fixed_length:
+            check_one_layout(self.name, views)
+        targets, validation_targets = (self._read_targets(part) for part in (train, validation))
+        check_target(self.name, self.problem.target, targets)
+        if not np.isfinite(validation_targets).all():
+            raise ZooError(f"{self.name}: {self.problem.target} is missing for some validation models")
+        output = Output.of(self.name, self.problem, targets)
+        device = self.runtime.torch_device()
+        networks, selecting = (
+            Networks.of([view.layout for view in part], [self._read(view, learn=True) for view in part], device)
+            for part in (train, validation)
+        )
+        facts = self._find_facts(networks)
+        plans, selecting_plans = (self._make_plans(facts, part.layouts, device) for part in (networks, selecting))
+        with seeded(seed, Purpose.INITIALIZATION):
+            module = self._build(facts).to(device)
+        target_tensor = torch.from_numpy(targets.astype(np.float32)).to(device)
+        one_layout = len(networks.layouts) == 1
+
+        def loss(samples: Tensor, generator: torch.Generator) -> Tensor:
+            # With one layout nothing but the number of samples is needed on the host, so no step waits for the device.
+            layouts = np.zeros(len(samples), np.int64) if one_layout else networks.layout_of[samples.cpu().numpy()]
+            step = Step(module, plans(layouts), facts, networks, layouts, networks.offsets[samples], generator)
+            embeddings, logits = module(step.plan, networks.numbers, step.offsets)
+            value = output.loss_of(logits, target_tensor[samples])
+            return value if self._penalty is None else value + self._penalty(step, embeddings, logits)
+
+        def score() -> float:
+            return output.score(_apply(module, selecting, selecting_plans)[1], validation_targets)
+
+        training_loop.train(
+            module,
+            loss,
+            score=score,
+            n_samples=len(targets),
+            settings=self._training(len(targets), graph=one_layout),
+            seed=seed,
+            identity=_identity(self.name, self._given, views),
+            runtime=self.runtime,
+            name=self.name,
+        )
+        self._fitted = _Fitted(module, facts, output)
+        return self
+
+    def encode(self, view: ZooView) -> np.ndarray:
+        """Return the embeddings of a view, float32 (model x checkpoint, dimension).
+
+        Raises:
+            ZooError: nothing was fitted, or the view has another layout than a fixed-length encoder was fitted to.
+        """
+        return self._apply(view)[0]
+
+    def predict(self, view: ZooView) -> np.ndarray:
+        """Return the predicted target of a view, in its units, float64 (model x checkpoint,).
+
+        Raises:
+            ZooError: as `encode`.
+        """
+        return self._of_fitted().output.values(self._apply(view)[1])
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted encoder as weights.safetensors and encoder.json.
+
+        Raises:
+            ZooError: nothing was fitted.
+        """
+        fitted = self._of_fitted()
+        description = {"config": self._given, "facts": fitted.facts, "output": asdict(fitted.output)}
+        write_encoder(folder, self.name, fitted.module.state_dict(), description)
+
+    def load(self, folder: Path) -> Self:
+        """Read what `save` wrote; it encodes as before.
+
+        Raises:
+            ZooError: it cannot be read, or was saved by an encoder with other settings.
+        """
+        tensors, description = read_encoder(folder, self.name)
+        if description["config"] != json.loads(json.dumps(self._given)):
+            raise ZooError(f"{folder}: was saved with other settings; expected {self.name} made with those it names")
+        module = self._build(description["facts"])
+        module.load_state_dict(tensors)
+        module.to(self.runtime.torch_device()).eval()
+        self._fitted = _Fitted(module, description["facts"], Output(**description["output"]))
+        return self
+
+    def _apply(self, view: ZooView) -> tuple[np.ndarray, np.ndarray]:
+        fitted = self._of_fitted()
+        rows = self._read(view, learn=False)
+        if self._fixed_length and rows.shape[1] != fitted.facts["numbers"]:
+            raise ZooError(
+                f"{self.name}: was fitted to networks of {fitted.facts['numbers']:,} numbers, got {rows.shape[1]:,}; "
+                "expected the same architecture, or an encoder that mixes them, such as sne or pooled_layer_statistics"
+            )
+        device = next(fitted.module.parameters()).device
+        networks = Networks.of([view.layout], [rows], device)
+        return _apply(fitted.module, networks, self._make_plans(fitted.facts, networks.layouts, device))
+
+    def _of_fitted(self) -> "_Fitted":
+        if self._fitted is None:
+            raise ZooError(f"{self.name}: was not fitted; expected fit or load first")
+        return self._fitted
+
+    def _make_plans(self, facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
+        return self._plans(facts, layouts, device) if self._plans else lambda layouts: None
+
+    def _read(self, view: ZooView, *, learn: bool) -> np.ndarray:
+        """Return what is read of a view (network, number): of all checkpoints, or of those that are learned from."""
+        rows = view.weights if self._rows is None else self._rows(view)
+        rows = selected(rows, self.problem.checkpoints) if learn else rows
+        return np.ascontiguousarray(rows.reshape(-1, rows.shape[2]), dtype=np.float32)
+
+    def _read_targets(self, views: Sequence[ZooView]) -> np.ndarray:
+        values = [selected(target_values(view, self.problem.target), self.problem.checkpoints) for view in views]
+        return np.concatenate([its.reshape(-1) for its in values])
+
+    def _training(self, n_samples: int, *, graph: bool) -> TrainingSettings:
+        batch = min(self.training.batch_size, n_samples)
+        steps = self.training.epochs * (n_samples // batch)
+        warm_up = min(self.training.warm_up_steps, int(WARM_UP_SHARE * steps))
+        return replace(self.training, warm_up_steps=warm_up, graph=graph and self.training.graph)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    module: nn.Module
+    facts: Facts
+    output: Output
+
+
+def dense(numbers: Tensor, offsets: Tensor, length: int) -> Tensor:
+    """Return networks of one length as rows (network, number), from all numbers (number,) and offsets (network,)."""
+    places = offsets[:, None] + torch.arange(length, device=offsets.device)
+    return numbers.index_select(0, places.view(-1)).view(len(offsets), length)
+
+
+def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
+    """Return embeddings and logits of all networks, a batch at a time; the module must be in evaluation mode."""
+    count = len(networks.offsets)
+    batch = max(1, NUMBERS_AT_ONCE * count // max(len(networks.numbers), 1))
+    embeddings, logits = [], []
+    with torch.no_grad():
+        for start in range(0, count, batch):
+            part = slice(start, start + batch)
+            # Not through __call__: a module compiled for training would be compiled again for every shape here.
+            found = module.forward(plans(networks.layout_of[part]), networks.numbers, networks.offsets[part])
+            embeddings.append(found[0].float())
+            logits.append(found[1].double())
+    return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()
+
+
+def _identity(name: str, config: dict[str, Any], views: Sequence[ZooView]) -> dict[str, Any]:
+    """Return plain data that tells a training on these views from any other."""
+    content = [hashlib.sha256(np.ascontiguousarray(view.weights).tobytes()).hexdigest() for view in views]
+    return {"name": name, "config": config, "views": content}
