@@ -40,6 +40,7 @@ class Settings:
     normalize: bool = False  # divide all weights by their standard deviation over the training views
     head_width: int = 512
     head_layers: int = 2  # hidden layers of the head
+    head_norm: bool = True  # a batch norm between embedding and head
     dropout: float = 0.0  # in the head
     loss: Literal["auto", "bce", "mse"] = "auto"
     nu: float | Literal["auto"] = "auto"  # weight of the logit invariance

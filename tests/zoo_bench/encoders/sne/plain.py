@@ -83,7 +83,7 @@ def encode(network, layout, weights, *, chunk):
     for layer in network.network_sets.layers:
         x = sab(layer, x)
     embedding = pma(network.network_pooling, x)
-    return embedding, network.head(embedding)[0]
+    return embedding, network.head(embedding[None])[0, 0]
 
 
 def layout_weight(layout, name):

@@ -37,7 +37,7 @@ def networks_of(layouts, *, seed=0):
 
 def make(settings, *, chunk=4, kernel=5, seed=1, layouts=LAYOUTS):
     torch.manual_seed(seed)
-    network = SNENetwork(settings, kernel=kernel, scale=1.0)
+    network = SNENetwork(settings, kernel=kernel, scale=1.0).eval()
     return network, Planner(layouts, settings, chunk=chunk, kernel=kernel, device=torch.device("cpu"))
 
 
