@@ -48,7 +48,8 @@ def run(
         ZooError: an encoder or a zoo is not there, or does not fit; an encoder fails; a seed is out of range.
     """
     opened = [_find_zoo(zoos, name) for name in benchmark.zoos]
-    cells = [protocols.standard_cell(zoo) for zoo in opened]  # shared, so that weights are read once for all encoders
+    # Shared, so that weights are read once for all encoders.
+    cells = [protocols.standard_cell(zoo, checkpoints=benchmark.checkpoints) for zoo in opened]
     wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
     if wrong:
         raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")

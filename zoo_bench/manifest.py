@@ -22,6 +22,7 @@ class BenchmarkManifest(Schema):
     protocol: Literal["standard"]
     zoos: tuple[str, ...] = Field(min_length=1)
     targets: tuple[str, ...] = Field(min_length=1)
+    checkpoints: Literal["all", "last"] = "all"  # which of every model train, select and test
 
     @field_validator("zoos", "targets")
     @classmethod

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -51,8 +52,8 @@ class Target:
         return values.reshape(-1).astype(np.float64 if self.is_number else str)
 
 
-def standard_cell(zoo: Zoo) -> Cell:
-    """Return the standard protocol on one zoo.
+def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> Cell:
+    """Return the standard protocol on one zoo, with all checkpoints of each model or only the last.
 
     Raises:
         ZooError: the zoo is not complete, or a part of its split is empty.
@@ -65,7 +66,8 @@ def standard_cell(zoo: Zoo) -> Cell:
         if not len(models):
             raise ZooError(f"{zoo.path}: the {name} part of its split is empty; expected models in all of {PARTS}")
     check_disjoint(parts)
-    views = {name: zoo.view(models) for name, models in parts.items()}
+    epochs = None if checkpoints == "all" else zoo.epochs[-1:].tolist()
+    views = {name: zoo.view(models, epochs) for name, models in parts.items()}
     return Cell(zoo, **views, excluded_models=len(zoo.models) - len(converged))
 
 

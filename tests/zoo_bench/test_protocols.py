@@ -70,3 +70,12 @@ def test_a_benchmark_without_a_target_in_the_zoo_is_refused(tmp_path, tiny_manif
     benchmark = tiny_benchmark.model_copy(update={"targets": ("hyperparameters",)})
     with pytest.raises(ZooError, match="has none of the targets of tiny_standard; only the seed varies in it"):
         protocols.targets(benchmark, open_zoo(tmp_path / "zoo"))
+
+
+def test_the_last_checkpoint_alone_can_be_asked_for(tiny_zoo):
+    zoo = open_zoo(tiny_zoo)
+    last, every = protocols.standard_cell(zoo, checkpoints="last"), protocols.standard_cell(zoo)
+    for part in ("train", "validation", "test"):
+        view, whole = getattr(last, part), getattr(every, part)
+        assert view.epochs.tolist() == [4]
+        np.testing.assert_array_equal(view.weights[:, 0], whole.weights[:, -1])
