@@ -44,7 +44,7 @@ VARIANTS = {
         Settings(width=32, conv_tokens="kernels", head_width=64),
         replace(TRAINING, epochs=60, learning_rate=2e-3),
     ),
-    "sine": (SINE, TRAINING),
+    "sine": (SINE, replace(TRAINING, learning_rate=1e-3)),
     # The paper's ablation: no hierarchy of layers, no codes.
     "sine_flat": (
         replace(SINE, hierarchy=False, type_code="none", level="none"),

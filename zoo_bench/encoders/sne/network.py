@@ -14,6 +14,7 @@ from zoo_bench.encoders.sne.batches import ChunkBucket, Plan, SetBucket
 from zoo_bench.encoders.sne.settings import Settings
 
 N_TYPES = 5
+HEAD_MOMENTUM = 0.5  # embeddings move fast while they are learned: a slower mean would be wrong at validation
 LOG_SCALE = 0.01  # s of sign(w) log(1 + |w| / s)
 
 
@@ -77,8 +78,8 @@ class SNENetwork(nn.Module):
                 self.separated_pooling = Pooling(width, heads=heads, norm=norm)
         self.network_sets = SetFunction(width, heads=heads, norm=norm, count=settings.n_sab)
         self.network_pooling = Pooling(width, heads=heads, norm=norm)
-        # What embeddings have in common is far larger than how they differ; a layer norm keeps both, this only the latter.
-        layers: list[nn.Module] = [nn.BatchNorm1d(width)] if settings.head_norm else []
+        # What embeddings have in common is far larger than how they differ; this keeps only the latter.
+        layers: list[nn.Module] = [nn.BatchNorm1d(width, momentum=HEAD_MOMENTUM)] if settings.head_norm else []
         inputs = width
         for _ in range(settings.head_layers):
             layers += [nn.Linear(inputs, settings.head_width), nn.ReLU(), nn.Dropout(settings.dropout)]
