@@ -8,12 +8,20 @@ class ZooError(Exception):
     """Something the user can mend: one line that says what is wrong, where, and what was expected."""
 
 
+_SHOWN = 20  # names that still read as one line
+
+
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
-    """Return the line that answers an unknown name: the nearest valid one, then all of them."""
+    """Return the line that answers an unknown name: the nearest valid one, then all of them, or the nearest of many."""
     names = sorted(valid)
     nearest = get_close_matches(str(name), names, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {kind} {str(name)!r}; {hint}valid: {', '.join(names) or '(none)'}"
+    rest = ""
+    if len(names) > _SHOWN:
+        shown = get_close_matches(str(name), names, n=5, cutoff=0.0)
+        rest = f" and {len(names) - len(shown)} more"
+        names = sorted(shown)
+    return f"unknown {kind} {str(name)!r}; {hint}valid: {', '.join(names) or '(none)'}{rest}"
 
 
 def one_line(error: BaseException) -> str:

@@ -18,6 +18,41 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, tiny_zoo, ti
     assert files_of(tmp_path / "tiny") == files_of(tiny_zoo)
 
 
+CNN = """
+name = "cnn"
+[data]
+source = "synthetic"
+train_size = 40
+test_size = 20
+[architecture]
+name = "cnn_small"
+[training]
+epochs = 2
+batch_size = 10
+optimizer = "adam"
+learning_rate = 1e-2
+initialization = "glorot_normal"
+activation = "relu"
+[axes.product]
+dropout = [0.0, 0.5]
+seed = { range = [1, 10] }
+[storage]
+models_per_shard = 10
+"""
+
+
+def test_a_model_of_convolutions_has_the_same_bytes_alone_by_another_worker_and_after_an_interruption(tmp_path):
+    """Ten models of a shard are two populations, some with dropout."""
+    (tmp_path / "cnn.toml").write_text(CNN)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "one", workers=1)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=2)
+    expected = files_of(tmp_path / "one")
+    assert files_of(tmp_path / "two") == expected
+    (tmp_path / "two" / "models" / "part-00001.parquet").unlink()
+    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
+    assert files_of(tmp_path / "two") == expected
+
+
 def test_a_second_run_trains_nothing_and_changes_nothing(tmp_path, tiny_zoo, tiny_manifest, monkeypatch):
     folder = tmp_path / "tiny"
     shutil.copytree(tiny_zoo, folder)
