@@ -1,6 +1,7 @@
 """How the commands of both packages end: what the user can mend is one line and exit code 2."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -12,6 +13,9 @@ from typing import Any
 import click
 
 from zoo_gen.errors import ZooError
+
+PATIENCE = 15.0  # seconds that an interrupted command may take to end by itself
+_INTERRUPTED = "interrupted; what is complete is kept, the same command resumes"
 
 
 class Commands(click.Group):
@@ -38,12 +42,15 @@ class Commands(click.Group):
         except click.UsageError as error:  # click's own answer takes four lines
             _end(error.format_message(), 2)
         except KeyboardInterrupt:
-            _end("interrupted; what is complete is kept, the same command resumes", 130)
+            _end(_INTERRUPTED, 130)
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat a request to end like Ctrl-C, once: what ends the workers must not be interrupted by a second one."""
+    """Treat a request to end like Ctrl-C, once: what ends the workers must not be interrupted by a second one.
+
+    A library may swallow the exception, or wait for processes of its own at the end: then the command is ended here.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     # A signal that is ignored from the start, as under nohup, stays so; only the main thread may set handlers.
     main = threading.current_thread() is threading.main_thread()
@@ -52,6 +59,9 @@ def _interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in heard:
             signal.signal(each, signal.SIG_IGN)
+        last_resort = threading.Timer(PATIENCE, _end_at_once)
+        last_resort.daemon = True
+        last_resort.start()
         raise KeyboardInterrupt
 
     try:
@@ -61,6 +71,12 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in heard.items():
             signal.signal(number, handler)
+
+
+def _end_at_once() -> None:
+    sys.stderr.write(f"{_INTERRUPTED}\n")
+    sys.stderr.flush()
+    os._exit(130)
 
 
 def _end(message: str, code: int) -> None:

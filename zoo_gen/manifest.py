@@ -124,7 +124,7 @@ class Training(Schema):
     `stop_loss` or less keeps its weights from then on.
     """
 
-    epochs: Count
+    epochs: Annotated[int, Strict(), Field(gt=0, le=1_000_000)]
     drop_last: Annotated[bool, Strict()] = False
     stop_loss: Positive | None = None
     seed: Any = None
