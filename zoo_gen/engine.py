@@ -1,24 +1,29 @@
 """Running a manifest: its pending shards, spread over worker processes by joblib.
 
-A task is a folder and a shard number; arrays never travel, each worker writes its own shard. The same call again does
-only what is missing. This is the one file that imports joblib.
+A task is a folder and shard numbers; arrays never travel, each worker writes its own shards. The same call again does
+only what is missing. A worker that dies takes no run with it: what it was at is tried again, in the end alone, so that
+only a shard that has nobody beside it to blame is given up. This is the one file that imports joblib.
 """
 
+import logging
 import os
 import re
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import joblib
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from zoo_gen import card, store
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 MODELS_ON_A_GPU = 1024
 
 _TRACKER = "multiprocessing.resource_tracker"
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ def run(
         data_root: where image data is looked for; see `load_image_data`.
 
     Raises:
-        ZooError: the device is not there, the manifest or the folder does not fit, or the disk has no room.
+        ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
+            of a shard died each time; all other shards are complete then.
     """
     began = time.monotonic()
     manifest = read_manifest(manifest_path)
@@ -87,23 +94,110 @@ def run(
     at_once = max(1, MODELS_ON_A_GPU // extent.models_per_shard) if device != "cpu" else 1
     blocks = [list(range(extent.n_shards))[start : start + at_once] for start in range(0, extent.n_shards, at_once)]
     blocks = [shards for shards in blocks if not complete.issuperset(shards)]
-    tasks = (joblib.delayed(train_shards)(folder, shards, device=device, data_root=data_root) for shards in blocks)
-    with _ended_by_this_process_alone():
-        results = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(tasks)
-    with tqdm(total=extent.n_models, initial=done, desc=manifest.name, unit="model", disable=None) as bar:
-        try:
-            for result in results:
-                trained += result["models"]
-                diverged += result["diverged"]
-                bar.update(result["models"])
-        except BrokenProcessPool:
-            raise ZooError(
-                f"{folder}: a worker was killed, as happens without enough memory; expected less with fewer "
-                "--workers; what is complete is kept, the same command resumes"
-            ) from None
+    lost: list[list[int]] = []
+    results = _train_all(folder, blocks, lost, processes=processes, device=device, data_root=data_root)
+    bar = tqdm(total=extent.n_models, initial=done, desc=manifest.name, unit="model", disable=None)
+    with warnings.catch_warnings(), closing(results), bar:
+        # joblib warns when an interruption meets us between two results; who interrupted knows.
+        warnings.filterwarnings("ignore", ".*still being processed by the workers")
+        for shards in results:
+            outcome = [status for shard in shards if shard not in complete for status in _outcome(folder, shard)]
+            trained += len(outcome)
+            diverged += outcome.count("diverged")
+            bar.update(len(outcome))
+    if lost:
+        raise ZooError(
+            f"{folder}: the worker of shard {', '.join(str(shard) for block in lost for shard in block)} died three "
+            "times, the last time with no other at work, as happens without enough memory; expected smaller shards or "
+            "more memory; all other shards are complete, the same command tries again"
+        )
     if pending or not (folder / "README.md").exists():
         card.write(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+
+
+def _train_all(
+    folder: Path,
+    blocks: list[list[int]],
+    lost: list[list[int]],
+    *,
+    processes: int,
+    device: str,
+    data_root: Path | None,
+) -> Generator[list[int], None, None]:
+    """Train blocks of shards in worker processes; blocks whose worker dies each time are added to `lost`.
+
+    When one worker dies, joblib ends the others too and does not say whose fault it was. So what was at work is tried
+    a second time together with what is left, and what was at work when that fails a third time with no other.
+    """
+    waiting, alone, attempts = list(blocks), [], 0
+    while waiting:
+        begun: list[list[int]] = []
+        # Later attempts hand out no more than is worked on, so that few are suspected.
+        ahead = "2 * n_jobs" if attempts == 0 else "n_jobs"
+        attempts += 1
+        try:
+            for shards in _parallel(folder, waiting, begun, processes, ahead=ahead, device=device, data_root=data_root):
+                begun.remove(shards)
+                waiting.remove(shards)
+                yield shards
+        except BrokenProcessPool:
+            _logger.warning("%s: a worker died; the shards that were being trained are tried again", folder)
+            if attempts > 1:
+                alone += begun
+                waiting = [shards for shards in waiting if shards not in begun]
+    for shards in alone:
+        # joblib would train a single block in this process if it were asked for one worker.
+        try:
+            yield from _parallel(folder, [shards], [], 2, ahead="n_jobs", device=device, data_root=data_root)
+        except BrokenProcessPool:
+            lost.append(shards)
+
+
+def _parallel(
+    folder: Path,
+    blocks: list[list[int]],
+    begun: list[list[int]],
+    processes: int,
+    *,
+    ahead: str,
+    device: str,
+    data_root: Path | None,
+) -> Iterator[list[int]]:
+    """Start worker processes on blocks of shards; what has been handed out is in `begun`."""
+
+    def handed_out() -> Iterator[list[int]]:
+        for shards in list(blocks):
+            begun.append(shards)
+            yield shards
+
+    settings = {"device": device, "data_root": data_root}
+    if processes > 1:
+        tasks = (joblib.delayed(_train_in_worker)(os.getpid(), folder, shards, **settings) for shards in handed_out())
+    else:
+        tasks = (joblib.delayed(train_shards)(folder, shards, **settings) for shards in handed_out())
+    with _ended_by_this_process_alone():
+        return joblib.Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1, pre_dispatch=ahead)(
+            tasks
+        )
+
+
+def _train_in_worker(driver: int, folder: Path, shards: list[int], *, device: str, data_root: Path | None) -> list[int]:
+    """Train shards in a worker process, which ends when the process that started it is no more."""
+    _end_with(driver)
+    return train_shards(folder, shards, device=device, data_root=data_root)
+
+
+@lru_cache(maxsize=1)
+def _end_with(driver: int) -> None:
+    """Watch from now on whether the driver is there: after a SIGKILL nobody else would end the workers."""
+
+    def watch() -> None:
+        while os.getppid() == driver:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -116,9 +210,9 @@ def _ended_by_this_process_alone() -> Iterator[None]:
     """
     # Only the main thread may set handlers.
     numbers = (signal.SIGINT, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
-    kept, warnings = [signal.getsignal(number) for number in numbers], os.environ.get("PYTHONWARNINGS")
+    kept, silenced = [signal.getsignal(number) for number in numbers], os.environ.get("PYTHONWARNINGS")
     try:
-        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [warnings, "ignore::UserWarning:" + _TRACKER]))
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [silenced, "ignore::UserWarning:" + _TRACKER]))
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         yield
@@ -126,8 +220,8 @@ def _ended_by_this_process_alone() -> Iterator[None]:
         for number, handler in zip(numbers, kept, strict=True):
             signal.signal(number, handler)
         del os.environ["PYTHONWARNINGS"]
-        if warnings is not None:
-            os.environ["PYTHONWARNINGS"] = warnings
+        if silenced is not None:
+            os.environ["PYTHONWARNINGS"] = silenced
 
 
 def count_processes(workers: int | None, n_shards: int, *, device: str = "cpu") -> int:
@@ -166,21 +260,19 @@ def regime(manifest: ZooManifest, *, device: str) -> "Regime":
     )
 
 
-def train_shards(
-    folder: Path, shards: list[int], *, device: str = "cpu", data_root: Path | None = None
-) -> dict[str, int]:
+def train_shards(folder: Path, shards: list[int], *, device: str = "cpu", data_root: Path | None = None) -> list[int]:
     """Train shards of the zoo in `folder` together and write those that are not complete.
 
     Returns:
-        How many models were written, and how many of those diverged.
+        The shards, which are complete now.
     """
     from zoo_gen.population.train import single_threaded, train
 
     manifest = read_manifest(folder / "manifest.toml")
     extent = store.extent_of(manifest, store.attributes(folder))
     slices = [extent.models(shard) for shard in shards]
-    if set(shards) <= set(store.complete_shards(folder)):  # by another run that began at the same time
-        return {"models": sum(map(_length, slices)), "diverged": 0}
+    if set(shards) <= set(store.complete_shards(folder)):  # by another run, or by a worker that could not answer
+        return shards
     table = store.grid.table_of_models(manifest)
     with single_threaded():
         found = train(
@@ -192,7 +284,6 @@ def train_shards(
         )
     complete = set(store.complete_shards(folder))
     kind, start = device.split(":", maxsplit=1)[0], 0
-    done = {"models": 0, "diverged": 0}
     for shard, models in zip(shards, slices, strict=True):
         rows = slice(start, start + _length(models))
         start = rows.stop
@@ -200,9 +291,12 @@ def train_shards(
             continue
         arrays = {name: values[rows] for name, values in found.arrays.items()}
         store.write_shard(folder, manifest, shard, arrays, diverged=found.diverged[rows], device=kind)
-        done["models"] += _length(models)
-        done["diverged"] += int(found.diverged[rows].sum())
-    return done
+    return shards
+
+
+def _outcome(folder: Path, shard: int) -> list[str]:
+    """Return what became of each model of a complete shard: "complete" or "diverged"."""
+    return pq.read_table(store.part_path(folder, shard), columns=["status"])["status"].to_pylist()
 
 
 def _length(models: slice) -> int:

@@ -118,6 +118,7 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
         (making / "models").mkdir()
         _create_arrays(making, manifest, data_sha256=data_sha256, device=device)
         shutil.copyfile(manifest_path, making / "manifest.toml")
+        _flush(making)
         # The zoo appears whole under its name, so that runs that start together on one folder agree on it. An empty
         # folder may be a mount point or the one we stand in: it is filled, and its manifest says that it is a zoo.
         if is_there:
@@ -125,6 +126,8 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
                 (making / name).replace(folder / name)
         else:
             making.replace(folder)
+        _flush_one(folder)
+        _flush_one(folder.parent)
     except OSError:
         if kept.exists():
             return create(folder, manifest_path, data_sha256=data_sha256, device=device)
@@ -228,6 +231,9 @@ def write_shard(
     try:
         for name, values in arrays.items():
             _write_array(folder / "weights.zarr" / name, shard, models, values)
+            _flush(folder / "weights.zarr" / name / "c", shard)
+        # Only now that the arrays would survive the power's loss may the part say so; else a complete shard could lack
+        # its arrays. Everything of the shard costs about a dozen flushes.
         _commit(part_bytes(table, origin), part)
     except OSError as error:
         if not part.exists():  # else another run has committed the same bytes, and cleared away what we had begun
@@ -299,9 +305,30 @@ def _commit(content: bytes, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
+        _flush_one(temporary)
         temporary.replace(path)
+        _flush_one(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush(folder: Path, shard: int | None = None) -> None:
+    """Wait until all files below a folder, or those of one shard of an array, are on the disk under their names."""
+    below = folder if shard is None else folder / str(shard)
+    for path in (*below.rglob("*"), below, folder):
+        _flush_one(path)
+
+
+def _flush_one(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # another run has put its own, equal file there
+        return
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def attributes(folder: Path) -> dict[str, Any]:
