@@ -1,11 +1,11 @@
 """The card of a zoo: its README.md, for people and for the Hub's table viewer. It depends on nothing but the zoo."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from zoo_gen import sums
 from zoo_gen.zoo import Zoo, open_zoo
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -16,9 +16,13 @@ def write(folder: Path) -> None:
     zoo = open_zoo(folder)
     if not zoo.complete:
         return
-    temporary = folder / f".README.md.{os.getpid()}.tmp"
-    temporary.write_text(text(zoo), encoding="utf-8")
-    temporary.replace(folder / "README.md")
+    sums.replace(folder / sums.CARD, text(zoo).encode())
+    sums.write(folder, anew=sums.CARD)
+
+
+def is_written(folder: Path) -> bool:
+    """Return whether the zoo has its card, and the card its digest: the last thing that a run does."""
+    return (folder / sums.CARD).exists() and sums.CARD in sums.read(folder)
 
 
 def text(zoo: Zoo) -> str:

@@ -90,7 +90,10 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
 @WORKERS
 @DEVICE
 @DATA_ROOT
-def run(manifest: str, out: Path | None, workers: int | None, device: str, data_root: Path | None) -> None:
+@click.option("--repair", is_flag=True, help="First look for damaged files, and make exactly those anew.")
+def run(
+    manifest: str, out: Path | None, workers: int | None, device: str, data_root: Path | None, repair: bool
+) -> None:
     """Train what a zoo still lacks. Run it again after an interruption: it goes on where it was."""
     from zoo_gen import engine
     from zoo_gen.manifest import find_manifest, read_manifest
@@ -98,7 +101,7 @@ def run(manifest: str, out: Path | None, workers: int | None, device: str, data_
     path = find_manifest(manifest)
     name = read_manifest(path).name
     folder = out or Path("zoos") / name
-    summary = engine.run(path, folder, workers=workers, device=device, data_root=data_root)
+    summary = engine.run(path, folder, workers=workers, device=device, data_root=data_root, repair=repair)
     if not summary.trained_shards:
         click.echo(f"{name}: complete in {folder}, nothing to train")
         return

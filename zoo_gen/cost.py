@@ -93,8 +93,8 @@ def _steps(manifest: ZooManifest, batch_size: int, n_train: int) -> int:
 def _count_files(extent: store.Extent) -> int:
     """Count the files of a complete zoo: a shard has one an array and its Parquet part."""
     arrays = len(extent.arrays())
-    # Beside the shards: README.md, manifest.toml, the group's zarr.json, one zarr.json an array, and the epochs.
-    return extent.n_shards * (arrays + 1) + 3 + arrays + 2
+    # Beside the shards: README.md, manifest.toml, SHA256SUMS, the group's zarr.json, one an array, and the epochs.
+    return extent.n_shards * (arrays + 1) + 4 + arrays + 2
 
 
 def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device: str) -> float:

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from zoo_gen import card, store
+from zoo_gen import card, store, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest import ZooManifest, read_manifest
@@ -58,6 +58,7 @@ def run(
     workers: int | None = None,
     device: str = "cpu",
     data_root: Path | None = None,
+    repair: bool = False,
 ) -> Summary:
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
@@ -68,6 +69,7 @@ def run(
             used by one process whatever is said here.
         device: "cpu", "cuda" or "cuda:N".
         data_root: where image data is looked for; see `load_image_data`.
+        repair: look for damaged files first, and make them anew.
 
     Raises:
         ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
@@ -79,6 +81,8 @@ def run(
     _check_room(folder, extent, done=store.complete_shards(folder) if (folder / "models").is_dir() else [])
     check_device(device)
     data_sha256 = load_image_data(manifest.data, data_root=data_root).sha256()
+    if repair:
+        _take_damage_away(folder, manifest_path, data_sha256=data_sha256, device=device)
     store.create(folder, manifest_path, data_sha256=data_sha256, device=device.split(":", maxsplit=1)[0])
     made = store.attributes(folder)
     extent = store.extent_of(manifest, made)
@@ -111,9 +115,27 @@ def run(
             "times, the last time with no other at work, as happens without enough memory; expected smaller shards or "
             "more memory; all other shards are complete, the same command tries again"
         )
-    if pending or not (folder / "README.md").exists():
+    if pending or not card.is_written(folder):
         card.write(folder)
+    if card.is_written(folder):
+        store.tidy(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+
+
+def _take_damage_away(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) -> None:
+    """Mend what the store says of itself, and uncommit the shards that are damaged."""
+    from zoo_gen.verify import verify
+
+    kept, kind = folder / "manifest.toml", device.split(":", maxsplit=1)[0]
+    if not kept.exists() and not (folder / sums.NAME).exists():
+        return  # no zoo yet
+    if sums.findings(folder):
+        expected = store.fixed_files(manifest_path, data_sha256=data_sha256, device=kind)
+        for name in sums.mend(folder, expected):
+            _logger.warning("%s: was damaged and is mended", folder / name)
+    for shard in verify(folder, sample=0).damaged_shards:
+        _logger.warning("%s: shard %d is damaged and is made anew", folder, shard)
+        store.uncommit(folder, shard)
 
 
 def _train_all(

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
-from zoo_gen import grid
+from zoo_gen import grid, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import ZooManifest, read_manifest
 
@@ -115,19 +115,18 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
     making = Path(tempfile.mkdtemp(prefix=prefix, dir=folder if is_there else folder.parent))
     try:
         making.chmod(0o777 & ~_umask())
-        (making / "models").mkdir()
-        _create_arrays(making, manifest, data_sha256=data_sha256, device=device)
-        shutil.copyfile(manifest_path, making / "manifest.toml")
-        _flush(making)
+        _make(making, manifest_path, manifest, data_sha256=data_sha256, device=device)
+        for path in (*making.rglob("*"), making):
+            sums.flush(path)
         # The zoo appears whole under its name, so that runs that start together on one folder agree on it. An empty
         # folder may be a mount point or the one we stand in: it is filled, and its manifest says that it is a zoo.
         if is_there:
-            for name in ("weights.zarr", "models", "manifest.toml"):
+            for name in ("weights.zarr", "models", sums.NAME, "manifest.toml"):
                 (making / name).replace(folder / name)
         else:
             making.replace(folder)
-        _flush_one(folder)
-        _flush_one(folder.parent)
+        sums.flush(folder)
+        sums.flush(folder.parent)
     except OSError:
         if kept.exists():
             return create(folder, manifest_path, data_sha256=data_sha256, device=device)
@@ -135,6 +134,14 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return manifest
+
+
+def _make(folder: Path, manifest_path: Path, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
+    """Fill an empty folder with the zoo that has no shard yet."""
+    (folder / "models").mkdir()
+    _create_arrays(folder, manifest, data_sha256=data_sha256, device=device)
+    shutil.copyfile(manifest_path, folder / "manifest.toml")
+    sums.write(folder)
 
 
 def _umask() -> int:
@@ -234,16 +241,31 @@ def write_shard(
             _flush(folder / "weights.zarr" / name / "c", shard)
         # Only now that the arrays would survive the power's loss may the part say so; else a complete shard could lack
         # its arrays. Everything of the shard costs about a dozen flushes.
-        _commit(part_bytes(table, origin), part)
+        sums.replace(part, part_bytes(table, origin))
     except OSError as error:
         if not part.exists():  # else another run has committed the same bytes, and cleared away what we had begun
             error.filename = error.filename or str(folder)  # a full disk does not say where it is
             raise
-    for remains in (
-        *part.parent.glob(f".{part.name}.*.tmp"),
-        *(folder / "weights.zarr").glob(f"*/c/{shard}/**/*.partial"),
-    ):
-        remains.unlink(missing_ok=True)
+    _remove([*part.parent.glob(f".{part.name}.*.tmp"), *_partial(folder, str(shard))])
+
+
+def tidy(folder: Path) -> None:
+    """Remove from a complete zoo the temporary files that killed runs have left."""
+    folder = folder.resolve()
+    making = [path for place in (folder, folder.parent) for path in place.glob(f".{folder.name}.making.*")]
+    for path in making:
+        shutil.rmtree(path, ignore_errors=True)
+    _remove([*folder.glob(".*.tmp"), *(folder / "models").glob(".*.tmp"), *_partial(folder, "*")])
+
+
+def _partial(folder: Path, shard: str) -> Iterator[Path]:
+    """Return what zarr writes before it is renamed to a chunk."""
+    return (folder / "weights.zarr").glob(f"*/c/{shard}/**/*.partial")
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _write_array(path: Path, shard: int, models: slice, values: np.ndarray) -> None:
@@ -300,35 +322,24 @@ def _outcome(arrays: Mapping[str, np.ndarray], diverged: np.ndarray) -> dict[str
     }
 
 
-def _commit(content: bytes, path: Path) -> None:
-    """Write a Parquet part so that it is either whole or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        _flush_one(temporary)
-        temporary.replace(path)
-        _flush_one(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _flush(folder: Path, shard: int | None = None) -> None:
-    """Wait until all files below a folder, or those of one shard of an array, are on the disk under their names."""
-    below = folder if shard is None else folder / str(shard)
+def _flush(folder: Path, shard: int) -> None:
+    """Wait until the files of one shard of an array, below its folder of chunks, are on the disk under their names."""
+    below = folder / str(shard)
     for path in (*below.rglob("*"), below, folder):
-        _flush_one(path)
+        sums.flush(path)
 
 
-def _flush_one(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # another run has put its own, equal file there
-        return
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+def uncommit(folder: Path, shard: int) -> None:
+    """Take the Parquet part of a shard away: the next run makes the shard anew."""
+    part_path(folder, shard).unlink(missing_ok=True)
+    sums.flush(folder / "models")
+
+
+def fixed_files(manifest_path: Path, *, data_sha256: str, device: str) -> dict[str, bytes]:
+    """Return the files that an empty zoo has, path -> content. Arguments as `create`."""
+    with tempfile.TemporaryDirectory() as name:
+        _make(Path(name), manifest_path, read_manifest(manifest_path), data_sha256=data_sha256, device=device)
+        return {path: (Path(name) / path).read_bytes() for path in sums.files(Path(name))}
 
 
 def attributes(folder: Path) -> dict[str, Any]:
