@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo_gen import grid, store
-from zoo_gen.engine import check_device, count_processes, regime
+from zoo_gen.engine import check_device, regime
 from zoo_gen.image_data import ImageData, Sine, Waves, load_image_data
 from zoo_gen.manifest import ZooManifest
+from zoo_gen.workers import count_processes
 
 if TYPE_CHECKING:
     from zoo_gen.population.population import Population

@@ -4,21 +4,10 @@ import random
 
 import pytest
 
-from tests.reliability import bench
 from tests.reliability.faults import FAULTS, CannotMount
 from tests.reliability.kills import TARGETS, kills
 
 RUNS = {"one bit of any file flipped": 30, "any file truncated": 6, "any file missing": 6, "stale temporary files": 3}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return bench.make(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def many_shards(tmp_path_factory):
-    return bench.make(tmp_path_factory.mktemp("many"), bench.MANY_SHARDS)
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.slow)])

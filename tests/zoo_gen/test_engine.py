@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import files_of
-from zoo_gen import engine, open_zoo, store
+from zoo_gen import engine, open_zoo, store, workers
 from zoo_gen.errors import ZooError
 
 
@@ -22,7 +22,7 @@ def test_a_second_run_trains_nothing_and_changes_nothing(tmp_path, tiny_zoo, tin
     folder = tmp_path / "tiny"
     shutil.copytree(tiny_zoo, folder)
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    monkeypatch.setattr(engine, "train_shards", None)  # would fail if it were called
+    monkeypatch.setattr(engine, "train_shards", lambda *_, **__: pytest.fail("trains"))
     summary = engine.run(tiny_manifest, folder, workers=1)
     assert (summary.trained_models, summary.trained_shards, summary.n_shards) == (0, 0, 4)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
@@ -92,21 +92,21 @@ def test_a_worker_that_dies_does_not_end_the_run(tmp_path, tiny_manifest):
     assert files_of(tmp_path / "zoo") == files_of(tmp_path / "undisturbed")
 
 
-def train_but_die_at_shard_2(driver, folder, shards, *, device, data_root):
-    """Stands in for `engine._train_in_worker` in a worker process."""
-    with (folder.parent / "tries").open("a") as tries:
+def train_but_die_at_shard_2(driver, task, shards):
+    """Stands in for `workers._beside` in a worker process."""
+    with (task.args[0].parent / "tries").open("a") as tries:
         tries.write(f"{shards[0]}\n")
     if 2 in shards:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.3)  # so that there are others at work, who must not be blamed
-    return engine.train_shards(folder, shards, device=device, data_root=data_root)
+    return task(shards)
 
 
 def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
     tmp_path, tiny_zoo, tiny_manifest, monkeypatch, caplog
 ):
     folder = tmp_path / "tiny"
-    monkeypatch.setattr(engine, "_train_in_worker", train_but_die_at_shard_2)
+    monkeypatch.setattr(workers, "_beside", train_but_die_at_shard_2)
     with pytest.raises(ZooError, match=r"the worker of shard 2 died three times"):
         engine.run(tiny_manifest, folder, workers=2)
     assert store.complete_shards(folder) == [0, 1, 3]
@@ -164,3 +164,23 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, tin
     with pytest.raises(ZooError, match=r"the disk has no room; 40 models need 0\.1 MB, 0\.0 MB are free"):
         engine.run(tiny_manifest, tmp_path / "zoo")
     assert not (tmp_path / "zoo").exists()
+
+
+def test_parts_of_an_array_job_make_the_zoo_together(tmp_path, tiny_zoo, tiny_manifest):
+    folder = tmp_path / "tiny"
+    kept = []
+    for number in (3, 1, 2):
+        engine.run(tiny_manifest, folder, workers=1, part=(number, 3))
+        kept.append(store.complete_shards(folder))
+        # Which shards are its own does not depend on what is there.
+        assert engine.run(tiny_manifest, folder, workers=1, part=(number, 3)).trained_shards == 0
+    assert kept == [[2], [0, 2, 3], [0, 1, 2, 3]]
+    assert files_of(folder) == files_of(tiny_zoo)
+
+
+def test_parts_that_run_at_once_give_the_bytes_of_one_run(tmp_path, tiny_zoo, tiny_manifest):
+    folder = tmp_path / "tiny"
+    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
+    runs = [subprocess.Popen([*command, "--part", f"{n}/2"], stderr=subprocess.PIPE, text=True) for n in (1, 2)]
+    assert [(run.communicate(timeout=60)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
+    assert files_of(folder) == files_of(tiny_zoo)
