@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo_gen import sums
+from zoo_gen import durable, sums
 from zoo_gen.zoo import Zoo, open_zoo
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -16,7 +16,7 @@ def write(folder: Path) -> None:
     zoo = open_zoo(folder)
     if not zoo.complete:
         return
-    sums.replace(folder / sums.CARD, text(zoo).encode())
+    durable.replace(folder / sums.CARD, text(zoo).encode())
     sums.write(folder, anew=sums.CARD)
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from zoo_gen import card, store, sums
+from zoo_gen import card, durable, store, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest import ZooManifest, read_manifest
@@ -128,7 +128,7 @@ def run(
     if pending or not card.is_written(folder):
         card.write(folder)
     if card.is_written(folder):
-        store.tidy(folder)
+        durable.tidy(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
 
 

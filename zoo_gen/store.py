@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
-from zoo_gen import grid, sums
+from zoo_gen import durable, grid, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import ZooManifest, read_manifest
 
@@ -116,8 +116,7 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
     try:
         making.chmod(0o777 & ~_umask())
         _make(making, manifest_path, manifest, data_sha256=data_sha256, device=device)
-        for path in (*making.rglob("*"), making):
-            sums.flush(path)
+        durable.flush_below(making)
         # The zoo appears whole under its name, so that runs that start together on one folder agree on it. An empty
         # folder may be a mount point or the one we stand in: it is filled, and its manifest says that it is a zoo.
         if is_there:
@@ -125,8 +124,8 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
                 (making / name).replace(folder / name)
         else:
             making.replace(folder)
-        sums.flush(folder)
-        sums.flush(folder.parent)
+        durable.flush(folder)
+        durable.flush(folder.parent)
     except OSError:
         if kept.exists():
             return create(folder, manifest_path, data_sha256=data_sha256, device=device)
@@ -238,34 +237,18 @@ def write_shard(
     try:
         for name, values in arrays.items():
             _write_array(folder / "weights.zarr" / name, shard, models, values)
-            _flush(folder / "weights.zarr" / name / "c", shard)
+            chunks = folder / "weights.zarr" / name / "c"
+            durable.flush_below(chunks / str(shard))
+            durable.flush(chunks)
         # Only now that the arrays would survive the power's loss may the part say so; else a complete shard could lack
         # its arrays. Everything of the shard costs about a dozen flushes.
-        sums.replace(part, part_bytes(table, origin))
+        durable.replace(part, part_bytes(table, origin))
     except OSError as error:
         if not part.exists():  # else another run has committed the same bytes, and cleared away what we had begun
             error.filename = error.filename or str(folder)  # a full disk does not say where it is
             raise
-    _remove([*part.parent.glob(f".{part.name}.*.tmp"), *_partial(folder, str(shard))])
-
-
-def tidy(folder: Path) -> None:
-    """Remove from a complete zoo the temporary files that killed runs have left."""
-    folder = folder.resolve()
-    making = [path for place in (folder, folder.parent) for path in place.glob(f".{folder.name}.making.*")]
-    for path in making:
-        shutil.rmtree(path, ignore_errors=True)
-    _remove([*folder.glob(".*.tmp"), *(folder / "models").glob(".*.tmp"), *_partial(folder, "*")])
-
-
-def _partial(folder: Path, shard: str) -> Iterator[Path]:
-    """Return what zarr writes before it is renamed to a chunk."""
-    return (folder / "weights.zarr").glob(f"*/c/{shard}/**/*.partial")
-
-
-def _remove(paths: list[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
+    durable.tidy_part(part)
+    durable.tidy_chunks(folder, str(shard))
 
 
 def _write_array(path: Path, shard: int, models: slice, values: np.ndarray) -> None:
@@ -322,17 +305,10 @@ def _outcome(arrays: Mapping[str, np.ndarray], diverged: np.ndarray) -> dict[str
     }
 
 
-def _flush(folder: Path, shard: int) -> None:
-    """Wait until the files of one shard of an array, below its folder of chunks, are on the disk under their names."""
-    below = folder / str(shard)
-    for path in (*below.rglob("*"), below, folder):
-        sums.flush(path)
-
-
 def uncommit(folder: Path, shard: int) -> None:
     """Take the Parquet part of a shard away: the next run makes the shard anew."""
     part_path(folder, shard).unlink(missing_ok=True)
-    sums.flush(folder / "models")
+    durable.flush(folder / "models")
 
 
 def fixed_files(manifest_path: Path, *, data_sha256: str, device: str) -> dict[str, bytes]:

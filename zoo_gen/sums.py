@@ -5,11 +5,11 @@ and with what it was made) cannot, so its bytes are written down when it is made
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from zoo_gen import durable
 from zoo_gen.errors import ZooError
 
 NAME, CARD = "SHA256SUMS", "README.md"
@@ -34,7 +34,7 @@ def write(folder: Path, *, anew: str | None = None) -> None:
     """Write down the files of a zoo as they are now; of one file alone, so that no damage to the others is approved."""
     listed = read(folder)
     digests = {n: listed[n] if anew not in (None, n) and n in listed else _sha256(folder / n) for n in files(folder)}
-    replace(folder / NAME, _text(digests))
+    durable.replace(folder / NAME, _text(digests))
 
 
 def findings(folder: Path) -> list[tuple[str, str]]:
@@ -80,40 +80,12 @@ def mend(folder: Path, expected: Mapping[str, bytes]) -> list[str]:
             )
         restored[name] = content
     for name, content in restored.items():
-        replace(folder / name, content)
+        durable.replace(folder / name, content)
     if CARD in wrong:
         (folder / CARD).unlink(missing_ok=True)
     if findings(folder):
         write(folder)
     return wrong
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file so that it has either its old content or all of the new, also after the power's loss."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        flush(temporary)
-        try:
-            temporary.replace(path)
-        except FileNotFoundError:  # another run that finished the same zoo has tidied up
-            if _content(path) != content:
-                raise
-        flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # another run has put its own, equal file there
-        return
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _text(digests: Mapping[str, str]) -> bytes:
