@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
 from zoo_gen import durable, sums
 from zoo_gen.zoo import Zoo, open_zoo
@@ -28,7 +29,7 @@ def is_written(folder: Path) -> bool:
 def text(zoo: Zoo) -> str:
     """Return the card of a complete zoo as Markdown with the front matter that the Hub reads."""
     n_models, n_checkpoints, n_parameters = zoo.weights.shape
-    diverged = zoo.models["status"].to_pylist().count("diverged")
+    diverged = pc.sum(pc.equal(zoo.models["status"], "diverged")).as_py()
     parts = ", ".join(f"{len(zoo.split(part))} {part}" for part in ("train", "validation", "test"))
     varying = "\n".join(f"| {name} | {values} |" for name, values in varying_hyperparameters(zoo).items())
     data = zoo.manifest.data

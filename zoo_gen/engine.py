@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from zoo_gen import card, durable, store, sums
+from zoo_gen import card, durable, grid, store, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest import ZooManifest, read_manifest
@@ -85,6 +85,7 @@ def run(
     if repair:
         _take_damage_away(folder, manifest_path, data_sha256=data_sha256, device=device)
     store.create(folder, manifest_path, data_sha256=data_sha256, device=device.split(":", maxsplit=1)[0])
+    grid.forget()
     made = store.attributes(folder)
     extent = store.extent_of(manifest, made)
     if made["data_sha256"] != data_sha256:
@@ -205,7 +206,7 @@ def train_shards(folder: Path, shards: list[int], *, device: str = "cpu", data_r
     slices = [extent.models(shard) for shard in shards]
     if set(shards) <= set(store.complete_shards(folder)):  # by another run, or by a worker that could not answer
         return shards
-    table = store.grid.table_of_models(manifest)
+    table = grid.table_of_models(manifest)
     with single_threaded():
         found = train(
             manifest.architecture,

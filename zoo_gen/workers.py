@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import joblib
 
@@ -125,11 +124,12 @@ def _parallel(
             begun.append(shards)
             yield shards
 
-    if client is None and processes > 1:
-        tasks = (joblib.delayed(_beside)(os.getpid(), task, shards) for shards in handed_out())
-    else:
-        tasks = (joblib.delayed(task)(shards) for shards in handed_out())
-    backend = joblib.parallel_config("dask", client=client) if client else nullcontext()
+    tasks = (joblib.delayed(task)(shards) for shards in handed_out())
+    backend: Any = nullcontext()
+    if client:
+        backend = joblib.parallel_config("dask", client=client)
+    elif processes > 1:
+        backend = joblib.parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),))
     with _ended_by_this_process_alone(), backend:
         return joblib.Parallel(
             n_jobs=-1 if client else processes,
@@ -139,15 +139,11 @@ def _parallel(
         )(tasks)
 
 
-def _beside(driver: int, task: Task, shards: list[int]) -> list[int]:
-    """Train shards in a worker process, which ends when the process that started it is no more."""
-    _end_with(driver)
-    return task(shards)
-
-
-@lru_cache(maxsize=1)
 def _end_with(driver: int) -> None:
-    """Watch from now on whether the driver is there: after a SIGKILL nobody else would end the workers."""
+    """Watch in a worker process, from its start, whether the driver is there.
+
+    After a SIGKILL nobody else would end the workers; those that wait for a task would wait for minutes.
+    """
 
     def watch() -> None:
         while os.getppid() == driver:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import files_of
-from zoo_gen import engine, open_zoo, store, workers
+from zoo_gen import engine, open_zoo, store
 from zoo_gen.errors import ZooError
 
 
@@ -92,21 +92,21 @@ def test_a_worker_that_dies_does_not_end_the_run(tmp_path, tiny_manifest):
     assert files_of(tmp_path / "zoo") == files_of(tmp_path / "undisturbed")
 
 
-def train_but_die_at_shard_2(driver, task, shards):
-    """Stands in for `workers._beside` in a worker process."""
-    with (task.args[0].parent / "tries").open("a") as tries:
+def train_but_die_at_shard_2(folder, shards, *, device, data_root):
+    """Stands in for `engine.train_shards` in a worker process."""
+    with (folder.parent / "tries").open("a") as tries:
         tries.write(f"{shards[0]}\n")
     if 2 in shards:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.3)  # so that there are others at work, who must not be blamed
-    return task(shards)
+    return engine.train_shards(folder, shards, device=device, data_root=data_root)
 
 
 def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
     tmp_path, tiny_zoo, tiny_manifest, monkeypatch, caplog
 ):
     folder = tmp_path / "tiny"
-    monkeypatch.setattr(workers, "_beside", train_but_die_at_shard_2)
+    monkeypatch.setattr(engine, "train_shards", train_but_die_at_shard_2)
     with pytest.raises(ZooError, match=r"the worker of shard 2 died three times"):
         engine.run(tiny_manifest, folder, workers=2)
     assert store.complete_shards(folder) == [0, 1, 3]
@@ -117,13 +117,18 @@ def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
     assert files_of(folder) == files_of(tiny_zoo)
 
 
-def test_workers_end_when_the_driver_is_killed(tmp_path, tiny_manifest):
+@pytest.mark.parametrize("at_work", [True, False])
+def test_workers_end_when_the_driver_is_killed(tmp_path, tiny_manifest, at_work):
     tiny_manifest.write_text(
         tiny_manifest.read_text().replace("epochs = 4", "epochs = 100").replace("[1, 5]", "[1, 300]")
     )
-    process = start(tiny_manifest, tmp_path / "zoo", workers=2)
+    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(tmp_path / "zoo")]
+    process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
+    # The driver, the tracker of its semaphores, and two workers, which first import for a while.
+    while len(workers_of(process.pid)) < 4 or (at_work and not list((tmp_path / "zoo").glob("models/part-*.parquet"))):
+        time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=20)
+    process.wait(20)
     deadline = time.monotonic() + 10
     while workers_of(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
