@@ -16,6 +16,10 @@ from zoo_gen import engine
 MANY_SHARDS = TINY.replace("[1, 5]", "[1, 24]").replace("models_per_shard = 12", "models_per_shard = 4")
 
 
+class Outlived(Exception):
+    """Processes of a run were there long after it had ended; it says which. They are killed."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a fault did in the end: a zoo that cannot be finished or whose damage is not found is lost."""
@@ -70,7 +74,13 @@ def wait(process: subprocess.Popen[str], *, seconds: float = 120) -> int:
     deadline = time.monotonic() + 20
     while group_of(process) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not group_of(process), "processes of a run outlive it"
+    if remaining := group_of(process):
+        pids = ",".join(map(str, remaining))
+        command = ["ps", "-o", "pid,ppid,stat,wchan:30,etime,args", "-p", pids]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        for pid in remaining:
+            kill(pid)
+        raise Outlived(said.stdout)
     return code
 
 

@@ -21,7 +21,7 @@ def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Out
     while done < count:
         folder = place / f"zoo{done}"
         targets: list[str] = []
-        code = None
+        code, outlived = None, ""
         while code is None:
             process = bench.start(zoo, folder, workers=2)
             while process.poll() is None and done < count:
@@ -35,9 +35,12 @@ def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Out
                 done += 1
                 if target != "worker":
                     break
-            code = bench.wait(process)
+            try:
+                code = bench.wait(process)
+            except bench.Outlived as error:
+                code, outlived = process.wait(), str(error)
             code = None if code < 0 else code
-        found = bench.outcome(zoo, folder, lost=code != 0)
+        found = bench.outcome(zoo, folder, lost=code != 0 or bool(outlived), said=outlived)
         for target in targets:
             met[target].append(found)
     return met

@@ -5,6 +5,7 @@ Run it with `make reliability`, or: python -m tests.reliability.report [--kills 
 
 import argparse
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +26,8 @@ KILLED = {"group": "SIGKILL to all processes", "driver": "SIGKILL to the driver"
 
 def row(fault: str, outcomes: list[Outcome]) -> str:
     lost, differ = sum(o.lost for o in outcomes), sum(o.bytes_that_differ for o in outcomes)
+    for said in sorted({outcome.said for outcome in outcomes if outcome.lost}):
+        print(f"{fault}: {said}", file=sys.stderr)
     return f"| {fault} | {len(outcomes):,} | {lost} | {differ:,} |"
 
 
