@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow check benchmark clean
+.PHONY: help install quickstart test test-slow check reliability scale benchmark clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,6 +35,12 @@ check: $(READY)  ## Run the linters and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reliability: $(READY)  ## Inject the faults of docs/reliability.md and print its table
+	$(BIN)/python -m tests.reliability.report
+
+scale: $(READY)  ## Measure what docs/scale.md states; takes 3 GB of disk
+	$(BIN)/python -m tests.benchmarks.scale
 
 benchmark: $(READY)  ## Measure the speeds that the README states
 	$(BIN)/python tests/benchmarks/population.py

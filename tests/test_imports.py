@@ -12,7 +12,8 @@ FILES = sorted([*(ROOT / "zoo_gen").rglob("*.py"), *(ROOT / "zoo_bench").rglob("
 SEEN_BY_BENCH = {"zoo", "layout", "architectures", "hub", "errors", "schema", "command"}
 
 OWNERS = {
-    "joblib": {"zoo_gen/engine.py"},
+    "joblib": {"zoo_gen/workers.py"},
+    "distributed": {"zoo_gen/workers.py"},
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
     "datasets": {"zoo_gen/image_data/huggingface.py"},
     "PIL": {"zoo_gen/image_data/steps.py"},
@@ -54,7 +55,9 @@ def test_imports_keep_to_the_rules(path):
         assert name in OWNERS.get(top, {name}), f"{top} belongs to {OWNERS[top]}"
 
 
-@pytest.mark.parametrize("name", ["zoo", "store", "grid", "manifest", "card", "layout", "cli", "engine", "cost"])
+@pytest.mark.parametrize(
+    "name", ["zoo", "store", "grid", "manifest", "card", "layout", "cli", "engine", "cost", "workers", "sums"]
+)
 def test_torch_is_not_imported_at_the_top(name):
     tree = ast.parse((ROOT / "zoo_gen" / f"{name}.py").read_text())
     for node in tree.body:

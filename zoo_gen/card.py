@@ -1,11 +1,12 @@
 """The card of a zoo: its README.md, for people and for the Hub's table viewer. It depends on nothing but the zoo."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
+from zoo_gen import durable, sums
 from zoo_gen.zoo import Zoo, open_zoo
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -16,15 +17,19 @@ def write(folder: Path) -> None:
     zoo = open_zoo(folder)
     if not zoo.complete:
         return
-    temporary = folder / f".README.md.{os.getpid()}.tmp"
-    temporary.write_text(text(zoo), encoding="utf-8")
-    temporary.replace(folder / "README.md")
+    durable.replace(folder / sums.CARD, text(zoo).encode())
+    sums.write(folder, anew=sums.CARD)
+
+
+def is_written(folder: Path) -> bool:
+    """Return whether the zoo has its card, and the card its digest: the last thing that a run does."""
+    return (folder / sums.CARD).exists() and sums.CARD in sums.read(folder)
 
 
 def text(zoo: Zoo) -> str:
     """Return the card of a complete zoo as Markdown with the front matter that the Hub reads."""
     n_models, n_checkpoints, n_parameters = zoo.weights.shape
-    diverged = zoo.models["status"].to_pylist().count("diverged")
+    diverged = pc.sum(pc.equal(zoo.models["status"], "diverged")).as_py()
     parts = ", ".join(f"{len(zoo.split(part))} {part}" for part in ("train", "validation", "test"))
     varying = "\n".join(f"| {name} | {values} |" for name, values in varying_hyperparameters(zoo).items())
     data = zoo.manifest.data

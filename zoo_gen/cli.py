@@ -91,23 +91,55 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
 @WORKERS
 @DEVICE
 @DATA_ROOT
-def run(manifest: str, out: Path | None, workers: int | None, device: str, data_root: Path | None) -> None:
+@click.option("--repair", is_flag=True, help="First look for damaged files, and make exactly those anew.")
+@click.option("--part", default="1/1", help="i/n: only the i-th of n parts of the shards, for array jobs.")
+@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
+@click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
+def run(
+    manifest: str,
+    out: Path | None,
+    workers: int | None,
+    device: str,
+    data_root: Path | None,
+    repair: bool,
+    part: str,
+    engine: str,
+    scheduler: str | None,
+) -> None:
     """Train what a zoo still lacks. Run it again after an interruption: it goes on where it was."""
-    from zoo_gen import engine
+    from zoo_gen.engine import run as train
+    from zoo_gen.errors import ZooError
     from zoo_gen.manifest import find_manifest, read_manifest
 
+    if engine == "dask" and scheduler is None:
+        raise ZooError("--engine dask: expected --scheduler too, such as tcp://host:8786")
+    if engine == "local" and scheduler is not None:
+        raise ZooError("--scheduler: expected --engine dask too")
+    number, _, parts = part.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise ZooError(f"--part {part!r}: expected i/n with i from 1 to n, such as 3/16")
     path = find_manifest(manifest)
     name = read_manifest(path).name
     folder = out or Path("zoos") / name
-    summary = engine.run(path, folder, workers=workers, device=device, data_root=data_root)
+    summary = train(
+        path,
+        folder,
+        workers=workers,
+        device=device,
+        data_root=data_root,
+        repair=repair,
+        part=(int(number), int(parts)),
+        scheduler=scheduler,
+    )
+    state = "complete" if int(parts) == 1 else f"part {part} complete"
     if not summary.trained_shards:
-        click.echo(f"{name}: complete in {folder}, nothing to train")
+        click.echo(f"{name}: {state} in {folder}, nothing to train")
         return
     rate = summary.trained_models / summary.seconds
     lost = f", {summary.diverged_models:,} diverged" if summary.diverged_models else ""
     click.echo(
         f"{name}: trained {summary.trained_models:,} models in {summary.seconds:.1f} s ({rate:.1f} models/s{lost}); "
-        f"complete in {folder}"
+        f"{state} in {folder}"
     )
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo_gen import grid, store
-from zoo_gen.engine import count_processes, regime
+from zoo_gen.engine import regime
 from zoo_gen.image_data import ImageData, Sine, Waves, load_image_data
 from zoo_gen.manifest import ZooManifest
+from zoo_gen.workers import count_processes
 
 if TYPE_CHECKING:
     from zoo_gen.population.population import Population
@@ -88,8 +89,8 @@ def _steps(manifest: ZooManifest, batch_size: int, n_train: int) -> int:
 def _count_files(extent: store.Extent) -> int:
     """Count the files of a complete zoo: a shard has one an array and its Parquet part."""
     arrays = len(extent.arrays())
-    # Beside the shards: README.md, manifest.toml, the group's zarr.json, one zarr.json an array, and the epochs.
-    return extent.n_shards * (arrays + 1) + 3 + arrays + 2
+    # Beside the shards: README.md, manifest.toml, SHA256SUMS, the group's zarr.json, one an array, and the epochs.
+    return extent.n_shards * (arrays + 1) + 4 + arrays + 2
 
 
 def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device: str) -> float:

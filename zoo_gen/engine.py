@@ -1,37 +1,36 @@
-"""Running a manifest: its pending shards, spread over worker processes by joblib.
+"""Running a manifest: what a zoo still lacks, trained shard by shard.
 
-A task is a folder and a shard number; arrays never travel, each worker writes its own shard. The same call again does
-only what is missing. This is the one file that imports joblib.
+A task is a folder and shard numbers; arrays never travel, each worker writes its own shards. The same call again does
+only what is missing.
 """
 
-import os
+import logging
 import re
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import warnings
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import joblib
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from zoo_gen import card, store
+from zoo_gen import card, durable, grid, store, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest import ZooManifest, read_manifest
+from zoo_gen.workers import cluster, count_processes, train_all
 
 if TYPE_CHECKING:
     from zoo_gen.population.population import Regime
 
 MODELS_ON_A_GPU = 1024
 
-_TRACKER = "multiprocessing.resource_tracker"
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,9 @@ def run(
     workers: int | None = None,
     device: str = "cpu",
     data_root: Path | None = None,
+    repair: bool = False,
+    part: tuple[int, int] = (1, 1),
+    scheduler: str | None = None,
 ) -> Summary:
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
@@ -62,77 +64,101 @@ def run(
             used by one process whatever is said here.
         device: "cpu", "cuda" or "cuda:N".
         data_root: where image data is looked for; see `load_image_data`.
+        repair: look for damaged files first, and make them anew.
+        part: (i, n) trains the i-th of n parts of the shards, from 1; which shards those are depends on n alone.
+        scheduler: the address of a Dask cluster's scheduler, whose workers are used instead of processes here; they
+            must see `folder` and `data_root` under the same paths.
 
     Raises:
-        ZooError: the device is not there, the manifest or the folder does not fit, or the disk has no room.
+        ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
+            of a shard died each time; all other shards are complete then.
     """
     began = time.monotonic()
+    folder = folder.absolute()  # the workers of a cluster stand elsewhere
+    data_root = data_root.absolute() if data_root else None
     manifest = read_manifest(manifest_path)
     extent = store.Extent.of(manifest)
     _check_room(folder, extent, done=store.complete_shards(folder) if (folder / "models").is_dir() else [])
-    check_device(device)
+    if scheduler is None:
+        check_device(device)
     data_sha256 = load_image_data(manifest.data, data_root=data_root).sha256()
+    if repair:
+        _take_damage_away(folder, manifest_path, data_sha256=data_sha256, device=device)
     store.create(folder, manifest_path, data_sha256=data_sha256, device=device.split(":", maxsplit=1)[0])
+    grid.forget()
     made = store.attributes(folder)
     extent = store.extent_of(manifest, made)
     if made["data_sha256"] != data_sha256:
         raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
     complete = set(store.complete_shards(folder)).intersection(range(extent.n_shards))
-    pending = [shard for shard in range(extent.n_shards) if shard not in complete]
-    done = sum(_length(extent.models(shard)) for shard in complete)
-    trained = diverged = 0
-    processes = count_processes(workers, len(pending), device=device)
-    # A GPU is full only with many models; on a CPU a shard at a time loses least to an interruption. Which shards are
-    # trained together never depends on what is complete, because on a GPU the last bits may depend on it.
-    at_once = max(1, MODELS_ON_A_GPU // extent.models_per_shard) if device != "cpu" else 1
-    blocks = [list(range(extent.n_shards))[start : start + at_once] for start in range(0, extent.n_shards, at_once)]
+    blocks = _blocks(extent, part, device=device)
+    ours = [shard for shards in blocks for shard in shards]
+    pending = [shard for shard in ours if shard not in complete]
     blocks = [shards for shards in blocks if not complete.issuperset(shards)]
-    tasks = (joblib.delayed(train_shards)(folder, shards, device=device, data_root=data_root) for shards in blocks)
-    with _ended_by_this_process_alone():
-        results = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")(tasks)
-    with tqdm(total=extent.n_models, initial=done, desc=manifest.name, unit="model", disable=None) as bar:
-        try:
-            for result in results:
-                trained += result["models"]
-                diverged += result["diverged"]
-                bar.update(result["models"])
-        except BrokenProcessPool:
-            raise ZooError(
-                f"{folder}: a worker was killed, as happens without enough memory; expected less with fewer "
-                "--workers; what is complete is kept, the same command resumes"
-            ) from None
-    if pending or not (folder / "README.md").exists():
+    n_models = {shard: _length(extent.models(shard)) for shard in ours}
+    lost: list[list[int]] = []
+    trained = diverged = 0
+    task = partial(train_shards, folder, device=device, data_root=data_root)
+    processes = count_processes(workers, len(pending), device=device)
+    bar = tqdm(
+        total=sum(n_models.values()),
+        initial=sum(n_models[shard] for shard in complete.intersection(ours)),
+        desc=manifest.name,
+        unit="model",
+        disable=None,
+    )
+    with (
+        warnings.catch_warnings(),
+        cluster(scheduler) as client,
+        closing(train_all(task, blocks, lost, processes=processes, client=client)) as results,
+        bar,
+    ):
+        # joblib warns when an interruption meets us between two results; who interrupted knows.
+        warnings.filterwarnings("ignore", ".*still being processed by the workers")
+        for shards in results:
+            outcome = [status for shard in shards if shard not in complete for status in _outcome(folder, shard)]
+            trained += len(outcome)
+            diverged += outcome.count("diverged")
+            bar.update(len(outcome))
+    if lost:
+        raise ZooError(
+            f"{folder}: the worker of shard {', '.join(str(shard) for block in lost for shard in block)} died three "
+            "times, the last time with no other at work, as happens without enough memory; expected smaller shards or "
+            "more memory; all other shards are complete, the same command tries again"
+        )
+    if pending or not card.is_written(folder):
         card.write(folder)
+    if card.is_written(folder):
+        durable.tidy(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
 
 
-@contextmanager
-def _ended_by_this_process_alone() -> Iterator[None]:
-    """Let processes that are started inside inherit what makes an interruption quiet.
+def _take_damage_away(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) -> None:
+    """Mend what the store says of itself, and uncommit the shards that are damaged."""
+    from zoo_gen.verify import verify
 
-    Ctrl-C and the end of a terminal reach the workers too, where they would print a traceback each: workers ignore
-    them and are killed by us. The semaphores of a killed worker are cleaned up by Python's tracker, which need not
-    warn of them.
+    kept, kind = folder / "manifest.toml", device.split(":", maxsplit=1)[0]
+    if not kept.exists() and not (folder / sums.NAME).exists():
+        return  # no zoo yet
+    if sums.findings(folder):
+        expected = store.fixed_files(manifest_path, data_sha256=data_sha256, device=kind)
+        for name in sums.mend(folder, expected):
+            _logger.warning("%s: was damaged and is mended", folder / name)
+    for shard in verify(folder, sample=0).damaged_shards:
+        _logger.warning("%s: shard %d is damaged and is made anew", folder, shard)
+        store.uncommit(folder, shard)
+
+
+def _blocks(extent: store.Extent, part: tuple[int, int], *, device: str) -> list[list[int]]:
+    """Return the shards of one part of a zoo, in blocks that are trained together.
+
+    A GPU is full only with many models; on a CPU a shard at a time loses least to an interruption. Which shards are
+    trained together never depends on what is complete, because on a GPU the last bits may depend on it.
     """
-    # Only the main thread may set handlers.
-    numbers = (signal.SIGINT, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
-    kept, warnings = [signal.getsignal(number) for number in numbers], os.environ.get("PYTHONWARNINGS")
-    try:
-        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [warnings, "ignore::UserWarning:" + _TRACKER]))
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        yield
-    finally:
-        for number, handler in zip(numbers, kept, strict=True):
-            signal.signal(number, handler)
-        del os.environ["PYTHONWARNINGS"]
-        if warnings is not None:
-            os.environ["PYTHONWARNINGS"] = warnings
-
-
-def count_processes(workers: int | None, n_shards: int, *, device: str = "cpu") -> int:
-    """Return how many processes share so many shards: the workers asked for, or all cores; one on a GPU."""
-    return 1 if device.startswith("cuda") else max(1, min(workers or joblib.cpu_count(), n_shards))
+    at_once = max(1, MODELS_ON_A_GPU // extent.models_per_shard) if device != "cpu" else 1
+    blocks = [list(range(extent.n_shards))[start : start + at_once] for start in range(0, extent.n_shards, at_once)]
+    number, parts = part
+    return blocks[number - 1 :: parts]
 
 
 def check_device(device: str) -> None:
@@ -166,22 +192,21 @@ def regime(manifest: ZooManifest, *, device: str) -> "Regime":
     )
 
 
-def train_shards(
-    folder: Path, shards: list[int], *, device: str = "cpu", data_root: Path | None = None
-) -> dict[str, int]:
+def train_shards(folder: Path, shards: list[int], *, device: str = "cpu", data_root: Path | None = None) -> list[int]:
     """Train shards of the zoo in `folder` together and write those that are not complete.
 
     Returns:
-        How many models were written, and how many of those diverged.
+        The shards, which are complete now.
     """
     from zoo_gen.population.train import single_threaded, train
 
+    check_device(device)  # a cluster's worker may stand where there is none
     manifest = read_manifest(folder / "manifest.toml")
     extent = store.extent_of(manifest, store.attributes(folder))
     slices = [extent.models(shard) for shard in shards]
-    if set(shards) <= set(store.complete_shards(folder)):  # by another run that began at the same time
-        return {"models": sum(map(_length, slices)), "diverged": 0}
-    table = store.grid.table_of_models(manifest)
+    if set(shards) <= set(store.complete_shards(folder)):  # by another run, or by a worker that could not answer
+        return shards
+    table = grid.table_of_models(manifest)
     with single_threaded():
         found = train(
             manifest.architecture,
@@ -192,7 +217,6 @@ def train_shards(
         )
     complete = set(store.complete_shards(folder))
     kind, start = device.split(":", maxsplit=1)[0], 0
-    done = {"models": 0, "diverged": 0}
     for shard, models in zip(shards, slices, strict=True):
         rows = slice(start, start + _length(models))
         start = rows.stop
@@ -200,9 +224,12 @@ def train_shards(
             continue
         arrays = {name: values[rows] for name, values in found.arrays.items()}
         store.write_shard(folder, manifest, shard, arrays, diverged=found.diverged[rows], device=kind)
-        done["models"] += _length(models)
-        done["diverged"] += int(found.diverged[rows].sum())
-    return done
+    return shards
+
+
+def _outcome(folder: Path, shard: int) -> list[str]:
+    """Return what became of each model of a complete shard: "complete" or "diverged"."""
+    return pq.read_table(store.part_path(folder, shard), columns=["status"])["status"].to_pylist()
 
 
 def _length(models: slice) -> int:

@@ -50,20 +50,31 @@ def _table_of_models(key: _Key) -> pa.Table:
     hyperparameters: dict[str, np.ndarray] = {}
     for name in manifest.hyperparameters:
         constant = getattr(manifest.training, name)
-        values = varying[name] if name in varying else np.full(n_models, constant)
+        values = varying[name] if name in varying else np.broadcast_to(np.array(constant), n_models)
         if name == "momentum" and manifest.values(name) == ():
             values = np.where(hyperparameters["optimizer"] == "momentum", MOMENTUM, 0.0)
         hyperparameters[name] = values
         kind = {"name": pa.string(), "whole": pa.int64(), "number": pa.float64()}[known(name).kind]
-        columns[name] = pa.array(values, kind)
-    columns["split"] = pa.array(_split(manifest.split, hyperparameters, n_models))
+        same = values.strides == (0,)
+        columns[name] = pa.repeat(pa.scalar(values[0].item(), kind), n_models) if same else pa.array(values, kind)
+    columns["split"] = pa.array(PARTS).take(pa.array(_split(manifest.split, hyperparameters, n_models)))
     return pa.table(columns)
+
+
+def forget() -> None:
+    """Drop the table that is kept for the next call; it is most of what a large zoo's driver holds."""
+    _table_of_models.cache_clear()
 
 
 def split_sha256(models: pa.Table) -> str:
     """Return the SHA-256 (hex) of which model is in which part, from the columns model_id and split."""
-    rows = sorted(zip(models["model_id"].to_pylist(), models["split"].to_pylist(), strict=True))
-    return hashlib.sha256("\n".join(f"{model_id},{part}" for model_id, part in rows).encode()).hexdigest()
+    table = models.select(["model_id", "split"]).sort_by("model_id")
+    found = hashlib.sha256()
+    for start in range(0, len(table), 10_000):  # a large zoo's rows as Python objects would be its driver's memory
+        columns = table.slice(start, 10_000).to_pydict()
+        rows = "\n".join(f"{model_id},{part}" for model_id, part in zip(*columns.values(), strict=True))
+        found.update(("\n" if start else "").encode() + rows.encode())
+    return found.hexdigest()
 
 
 def _varying(axes: Axes, n_models: int) -> dict[str, np.ndarray]:
@@ -104,14 +115,15 @@ def _draw(name: str, draw: Draw, seed: int, count: int) -> np.ndarray:
 
 
 def _split(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> np.ndarray:
-    """Return the part (model,) of each model. Groups are ranked by hash, so every machine finds the same split."""
+    """Return the position in PARTS (model,) of each model. Groups are ranked by hash: all machines find the same."""
     group_of_model, n_groups = _groups(split, hyperparameters, n_models)
-    ranks = sorted(range(n_groups), key=lambda group: hashlib.sha256(f"{split.seed}:{group}".encode()).digest())
+    digests = (hashlib.sha256(f"{split.seed}:{group}".encode()).digest() for group in range(n_groups))
+    ranks = np.argsort(np.fromiter(digests, dtype="S32", count=n_groups), kind="stable")
     shares = np.cumsum([split.train, split.validation, split.test])
     ends = np.rint(shares * n_groups).astype(int)
-    part_of_group = np.empty(n_groups, dtype="U10")
+    part_of_group = np.empty(n_groups, dtype=np.int8)
     start = 0
-    for part, end in zip(PARTS, ends, strict=True):
+    for part, end in enumerate(ends):
         part_of_group[ranks[start:end]] = part
         start = end
     return part_of_group[group_of_model]

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
-from zoo_gen import grid
+from zoo_gen import durable, grid, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import ZooManifest, read_manifest
 
@@ -115,16 +115,17 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
     making = Path(tempfile.mkdtemp(prefix=prefix, dir=folder if is_there else folder.parent))
     try:
         making.chmod(0o777 & ~_umask())
-        (making / "models").mkdir()
-        _create_arrays(making, manifest, data_sha256=data_sha256, device=device)
-        shutil.copyfile(manifest_path, making / "manifest.toml")
+        _make(making, manifest_path, manifest, data_sha256=data_sha256, device=device)
+        durable.flush_below(making)
         # The zoo appears whole under its name, so that runs that start together on one folder agree on it. An empty
         # folder may be a mount point or the one we stand in: it is filled, and its manifest says that it is a zoo.
         if is_there:
-            for name in ("weights.zarr", "models", "manifest.toml"):
+            for name in ("weights.zarr", "models", sums.NAME, "manifest.toml"):
                 (making / name).replace(folder / name)
         else:
             making.replace(folder)
+        durable.flush(folder)
+        durable.flush(folder.parent)
     except OSError:
         if kept.exists():
             return create(folder, manifest_path, data_sha256=data_sha256, device=device)
@@ -132,6 +133,14 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return manifest
+
+
+def _make(folder: Path, manifest_path: Path, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
+    """Fill an empty folder with the zoo that has no shard yet."""
+    (folder / "models").mkdir()
+    _create_arrays(folder, manifest, data_sha256=data_sha256, device=device)
+    shutil.copyfile(manifest_path, folder / "manifest.toml")
+    sums.write(folder)
 
 
 def _umask() -> int:
@@ -228,16 +237,18 @@ def write_shard(
     try:
         for name, values in arrays.items():
             _write_array(folder / "weights.zarr" / name, shard, models, values)
-        _commit(part_bytes(table, origin), part)
+            chunks = folder / "weights.zarr" / name / "c"
+            durable.flush_below(chunks / str(shard))
+            durable.flush(chunks)
+        # Only now that the arrays would survive the power's loss may the part say so; else a complete shard could lack
+        # its arrays. Everything of the shard costs about a dozen flushes.
+        durable.replace(part, part_bytes(table, origin))
     except OSError as error:
         if not part.exists():  # else another run has committed the same bytes, and cleared away what we had begun
             error.filename = error.filename or str(folder)  # a full disk does not say where it is
             raise
-    for remains in (
-        *part.parent.glob(f".{part.name}.*.tmp"),
-        *(folder / "weights.zarr").glob(f"*/c/{shard}/**/*.partial"),
-    ):
-        remains.unlink(missing_ok=True)
+    durable.tidy_part(part)
+    durable.tidy_chunks(folder, str(shard))
 
 
 def _write_array(path: Path, shard: int, models: slice, values: np.ndarray) -> None:
@@ -294,14 +305,17 @@ def _outcome(arrays: Mapping[str, np.ndarray], diverged: np.ndarray) -> dict[str
     }
 
 
-def _commit(content: bytes, path: Path) -> None:
-    """Write a Parquet part so that it is either whole or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def uncommit(folder: Path, shard: int) -> None:
+    """Take the Parquet part of a shard away: the next run makes the shard anew."""
+    part_path(folder, shard).unlink(missing_ok=True)
+    durable.flush(folder / "models")
+
+
+def fixed_files(manifest_path: Path, *, data_sha256: str, device: str) -> dict[str, bytes]:
+    """Return the files that an empty zoo has, path -> content. Arguments as `create`."""
+    with tempfile.TemporaryDirectory() as name:
+        _make(Path(name), manifest_path, read_manifest(manifest_path), data_sha256=data_sha256, device=device)
+        return {path: (Path(name) / path).read_bytes() for path in sums.files(Path(name))}
 
 
 def attributes(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
 
@@ -143,9 +144,12 @@ class Zoo:
     @cached_property
     def revision(self) -> str:
         """SHA-256 of all that the models' own digests cover: it changes when any weight or metric does."""
-        return (
-            hashlib.sha256("".join(self.models["sha256"].to_pylist()).encode()).hexdigest() if len(self.models) else ""
-        )
+        if not len(self.models):
+            return ""
+        found = hashlib.sha256()
+        for part in self.models["sha256"].chunks:
+            found.update("".join(part.to_pylist()).encode())
+        return found.hexdigest()
 
     @cached_property
     def split_sha256(self) -> str:
@@ -160,7 +164,7 @@ class Zoo:
         """
         if name not in grid.PARTS:
             raise ZooError(unknown_name("part of the split", name, grid.PARTS))
-        return self.models["model_id"].to_numpy()[self.models["split"].to_numpy(zero_copy_only=False) == name]
+        return self.models["model_id"].filter(pc.equal(self.models["split"], name)).to_numpy()
 
     def checkpoint(self, epoch: int) -> int:
         """Return the position of an epoch among the checkpoints.

@@ -52,6 +52,10 @@ def test_info_shows_the_zoo(tiny_zoo):
     ("arguments", "message"),
     [
         (["run", "tetris_sed"], "unknown zoo 'tetris_sed'; did you mean 'tetris_seed'?"),
+        (["run", "tetris_seed", "--part", "0/4"], "--part '0/4': expected i/n with i from 1 to n, such as 3/16"),
+        (["run", "tetris_seed", "--part", "4"], "--part '4': expected i/n with i from 1 to n, such as 3/16"),
+        (["run", "tetris_seed", "--engine", "dask"], "--engine dask: expected --scheduler too"),
+        (["run", "tetris_seed", "--scheduler", "tcp://h:1"], "--scheduler: expected --engine dask too"),
         (["plan", "missing.toml"], "missing.toml: cannot be read"),
         (["info", "missing"], "missing: no such folder; expected a zoo"),
         (["info", "."], ".: is not a zoo; it has no manifest.toml"),

@@ -20,7 +20,7 @@ def test_a_shard_is_one_file_an_array_and_one_parquet_part(tiny_zoo):
     extent = Extent.of(read_manifest(tiny_zoo / "manifest.toml"))
     assert (extent.n_models, extent.n_shards, extent.models_per_shard) == (40, 4, 12)
     files = set(files_of(tiny_zoo))
-    expected = {"README.md", "manifest.toml", "weights.zarr/zarr.json", "weights.zarr/epoch/zarr.json"}
+    expected = {"README.md", "SHA256SUMS", "manifest.toml", "weights.zarr/zarr.json", "weights.zarr/epoch/zarr.json"}
     expected |= {"weights.zarr/epoch/c/0"}
     for shard in range(4):
         expected.add(f"models/part-{shard:05d}.parquet")
@@ -149,7 +149,7 @@ def test_an_empty_folder_is_filled_and_stays_the_same_folder(tmp_path, tiny_mani
     monkeypatch.chdir(folder)
     store.create(Path(), tiny_manifest, data_sha256="", device="cpu")
     assert folder.stat().st_ino == inode
-    assert {path.name for path in folder.iterdir()} == {"manifest.toml", "models", "weights.zarr"}
+    assert {path.name for path in folder.iterdir()} == {"SHA256SUMS", "manifest.toml", "models", "weights.zarr"}
 
 
 def test_a_link_to_a_folder_leads_to_the_zoo(tmp_path, tiny_manifest):

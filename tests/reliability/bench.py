@@ -1,0 +1,102 @@
+"""What the injected faults share: small zoos made undisturbed, real runs as processes, and how two zoos differ."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import TINY, files_of
+from zoo_gen import engine
+
+# Many shards of few models, so that most moments lie in the middle of something.
+MANY_SHARDS = TINY.replace("[1, 5]", "[1, 24]").replace("models_per_shard = 12", "models_per_shard = 4")
+
+
+class Outlived(Exception):
+    """Processes of a run were there long after it had ended; it says which. They are killed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a fault did in the end: a zoo that cannot be finished or whose damage is not found is lost."""
+
+    lost: bool
+    bytes_that_differ: int
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A manifest and the zoo that an undisturbed run makes of it."""
+
+    manifest: Path
+    folder: Path
+    files: dict[str, bytes]
+
+
+def make(place: Path, text: str = TINY) -> Zoo:
+    """Make a zoo undisturbed."""
+    place.mkdir(parents=True, exist_ok=True)
+    manifest = place / "tiny.toml"
+    manifest.write_text(text)
+    engine.run(manifest, place / "tiny", workers=1)
+    return Zoo(manifest, place / "tiny", files_of(place / "tiny"))
+
+
+def outcome(zoo: Zoo, folder: Path, *, lost: bool = False, said: str = "") -> Outcome:
+    """Compare a folder with the undisturbed zoo, byte for byte, in every file that either has."""
+    found, differ = files_of(folder), 0
+    for name in sorted({*found, *zoo.files}):
+        one, other = found.get(name, b""), zoo.files.get(name, b"")
+        same = sum(a == b for a, b in zip(one, other, strict=False)) if one != other else len(one)
+        # An empty file that only one of them has is a difference too.
+        differ += max(len(one), len(other)) - same + ((name in found) != (name in zoo.files))
+    return Outcome(lost or differ > 0, differ, said)
+
+
+def start(zoo: Zoo, folder: Path, *, workers: int = 1, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Start `zoo-gen run` in a process group of its own."""
+    command = [sys.executable, "-m", "zoo_gen", "run", str(zoo.manifest), "--out", str(folder)]
+    command += ["--workers", str(workers), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Output goes to a file: orphans would keep a pipe open.
+    with (zoo.manifest.parent / "said").open("w") as said:
+        return subprocess.Popen(command, stdout=said, stderr=said, text=True, start_new_session=True, env=environment)
+
+
+def wait(process: subprocess.Popen[str], *, seconds: float = 120) -> int:
+    """Wait for a run and for all its processes; return its exit code."""
+    code = process.wait(seconds)
+    deadline = time.monotonic() + 20
+    while group_of(process) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if remaining := group_of(process):
+        pids = ",".join(map(str, remaining))
+        command = ["ps", "-o", "pid,ppid,stat,wchan:30,etime,args", "-p", pids]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        for pid in remaining:
+            kill(pid)
+        raise Outlived(said.stdout)
+    return code
+
+
+def group_of(process: subprocess.Popen[str]) -> list[int]:
+    """Return the processes of a run that are alive, the driver and the tracker of its semaphores left out."""
+    found = subprocess.run(["ps", "-eo", "pid,pgid,stat,args"], capture_output=True, text=True, check=True).stdout
+    rows = (line.split(maxsplit=3) for line in found.splitlines()[1:])
+    return [
+        int(pid)
+        for pid, group, state, command in rows
+        if int(group) == process.pid and int(pid) != process.pid and not state.startswith("Z")
+        if "resource_tracker" not in command
+    ]
+
+
+def kill(pid: int, *, group: bool = False) -> None:
+    """Send SIGKILL to a process, or to its whole group; it may be gone by itself."""
+    with suppress(ProcessLookupError):
+        (os.killpg if group else os.kill)(pid, signal.SIGKILL)

@@ -1,0 +1,63 @@
+"""SIGKILL at random moments of a real run: of all its processes, of the driver alone, of one worker."""
+
+import random
+import time
+from pathlib import Path
+
+from tests.reliability import bench
+from tests.reliability.bench import Outcome, Zoo
+
+TARGETS = ("group", "driver", "worker")
+
+
+def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Outcome]]:
+    """Kill runs with two workers until `count` kills have met one; return the outcome of the zoo that each met.
+
+    A zoo is killed and resumed until it is complete, then compared, and the next is begun.
+    """
+    chance = random.Random(seed)
+    met: dict[str, list[Outcome]] = {target: [] for target in TARGETS}
+    done = 0
+    while done < count:
+        folder = place / f"zoo{done}"
+        targets: list[str] = []
+        code, outlived = None, ""
+        while code is None:
+            process = bench.start(zoo, folder, workers=2)
+            while process.poll() is None and done < count:
+                _wait_for_a_moment(folder, chance)
+                target = chance.choice(TARGETS)
+                workers = bench.group_of(process)
+                if process.poll() is not None or (target == "worker" and not workers):
+                    continue
+                bench.kill(chance.choice(workers) if target == "worker" else process.pid, group=target == "group")
+                targets.append(target)
+                done += 1
+                if target != "worker":
+                    break
+            try:
+                code = bench.wait(process)
+            except bench.Outlived as error:
+                code, outlived = process.wait(), str(error)
+            code = None if code < 0 else code
+        found = bench.outcome(zoo, folder, lost=code != 0 or bool(outlived), said=outlived)
+        for target in targets:
+            met[target].append(found)
+    return met
+
+
+def _wait_for_a_moment(folder: Path, chance: random.Random) -> None:
+    """Wait for any moment of a run, of which most are starting up; or for one while shards are written."""
+    if chance.random() < 0.3:
+        time.sleep(chance.uniform(0, 4))
+        return
+    before = _files(folder)
+    deadline = time.monotonic() + 10
+    while _files(folder) == before and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, 0.2))
+
+
+def _files(folder: Path) -> int:
+    """Return how many shards have been begun or are complete."""
+    return sum(1 for pattern in ("models/*", "weights.zarr/weights/c/*") for _ in folder.glob(pattern))

@@ -1,0 +1,110 @@
+"""A real Dask scheduler and real worker processes on this machine; what dies in the middle costs nothing."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.reliability import bench
+from zoo_gen import engine
+from zoo_gen.errors import ZooError
+
+pytest.importorskip("distributed")
+
+
+class Cluster:
+    """A scheduler and its workers, each a process."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.processes: list[subprocess.Popen] = []
+        address = place / "scheduler.json"
+        self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(address))
+        deadline = time.monotonic() + 60
+        while not address.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.1)
+        self.address = json.loads(address.read_text())["address"]
+
+    def start(self, kind: str, *options: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "dask", kind, "--no-dashboard", *options]
+        with (self.place / f"{kind}.log").open("a") as log:
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.place, env=environment)
+        self.processes.append(process)
+        return process
+
+    def add_worker(self) -> subprocess.Popen:
+        folder = str(self.place / "spill")
+        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny", "--local-directory", folder)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    root = str(Path(__file__).parent.parent.parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
+    (tmp_path / "cluster").mkdir()
+    found = Cluster(tmp_path / "cluster")
+    yield found
+    found.close()
+
+
+def wait_for_parts(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("models/part-*.parquet"))) < count and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def test_a_worker_dies_another_comes_the_client_is_killed_and_no_byte_differs(tmp_path, many_shards, cluster):
+    folder = tmp_path / "zoo"
+    options = ("--engine", "dask", "--scheduler", cluster.address)
+    first, _ = cluster.add_worker(), cluster.add_worker()
+
+    client = bench.start(many_shards, folder, options=options)
+    wait_for_parts(folder, 4)
+    os.kill(client.pid, signal.SIGKILL)
+    assert bench.wait(client) == -signal.SIGKILL
+    kept = len(list(folder.glob("models/part-*.parquet")))
+    assert 4 <= kept < 48
+
+    client = bench.start(many_shards, folder, options=options)
+    wait_for_parts(folder, kept + 4)
+    first.kill()
+    cluster.add_worker()
+    assert bench.wait(client) == 0
+    said = (many_shards.manifest.parent / "said").read_text()
+    assert "Traceback" not in said
+    assert bench.outcome(many_shards, folder) == bench.Outcome(lost=False, bytes_that_differ=0)
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, many_shards):
+    process = bench.start(
+        many_shards, tmp_path / "zoo", options=("--engine", "dask", "--scheduler", "tcp://127.0.0.1:9")
+    )
+    assert bench.wait(process) == 2
+    said = (many_shards.manifest.parent / "said").read_text()
+    assert said.startswith("error: scheduler 'tcp://127.0.0.1:9': ")
+    assert "expected one such as tcp://host:8786" in said
+
+
+def test_a_task_carries_paths_and_numbers_only(tmp_path):
+    task = partial(engine.train_shards, tmp_path, device="cpu", data_root=None)
+    assert len(pickle.dumps((task, [3]))) < 500
+
+
+def test_without_distributed_the_extra_is_named(tmp_path, tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ZooError, match=r"distributed is not installed; expected pip install 'zoo-gen\[cluster\]'"):
+        engine.run(tiny.manifest, tmp_path / "zoo", scheduler="tcp://127.0.0.1:9")

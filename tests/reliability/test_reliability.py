@@ -1,0 +1,34 @@
+"""Kills and faults in the normal run; `make reliability` is the long form, and prints a table."""
+
+import random
+
+import pytest
+
+from tests.reliability.faults import FAULTS, CannotMount
+from tests.reliability.kills import TARGETS, kills
+
+RUNS = {"one bit of any file flipped": 30, "any file truncated": 6, "any file missing": 6, "stale temporary files": 3}
+
+
+@pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path, many_shards, count):
+    met = kills(many_shards, tmp_path, count=count, seed=count)
+    assert sum(len(met[target]) for target in TARGETS) == count
+    lost = {target: found for target in TARGETS for found in met[target] if found.lost}
+    assert not lost
+
+
+@pytest.mark.parametrize(
+    ("fault", "seed"),
+    [
+        pytest.param(fault, seed, marks=[pytest.mark.slow] if seed >= RUNS.get(fault, 1) else [])
+        for fault in FAULTS
+        for seed in range(10 * RUNS.get(fault, 1))
+    ],
+)
+def test_a_fault_is_answered_and_no_byte_differs(tmp_path, tiny, fault, seed):
+    try:
+        found = FAULTS[fault](tiny, tmp_path, random.Random(seed))
+    except CannotMount:
+        pytest.skip("no rights to mount a disk")
+    assert (found.lost, found.bytes_that_differ) == (False, 0), found.said

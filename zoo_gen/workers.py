@@ -1,0 +1,177 @@
+"""Shards handed to processes through joblib: loky's on this machine, or the workers of a Dask cluster.
+
+A task is a function with paths in it and a list of shard numbers, nothing larger. A worker that dies takes no run with
+it: what it was at is tried again, in the end alone, so that only a shard that has nobody beside it to blame is given
+up. This is the one file that imports joblib and distributed.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import joblib
+
+from zoo_gen.errors import ZooError, one_line
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Task = Callable[[list[int]], list[int]]  # trains shards, answers with their numbers
+
+_TRACKER = "multiprocessing.resource_tracker"
+_logger = logging.getLogger(__name__)
+
+
+def count_processes(workers: int | None, n_shards: int, *, device: str = "cpu") -> int:
+    """Return how many processes share so many shards: the workers asked for, or all cores; one on a GPU."""
+    return 1 if device.startswith("cuda") else max(1, min(workers or joblib.cpu_count(), n_shards))
+
+
+@contextmanager
+def cluster(scheduler: str | None) -> "Iterator[Client | None]":
+    """Connect to the scheduler of a Dask cluster at an address such as tcp://host:8786; to none, if none is given.
+
+    Raises:
+        ZooError: distributed is not installed, nothing answers at the address, or no worker is there.
+    """
+    if scheduler is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ZooError("engine dask: distributed is not installed; expected pip install 'zoo-gen[cluster]'") from None
+    try:
+        client = Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ZooError(f"scheduler {scheduler!r}: {one_line(error)}; expected one such as tcp://host:8786") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=60)
+        except TimeoutError:
+            raise ZooError(f"scheduler {scheduler!r}: has no worker; expected dask worker {scheduler}") from None
+        yield client
+
+
+def train_all(
+    task: Task, blocks: list[list[int]], lost: list[list[int]], *, processes: int, client: "Client | None" = None
+) -> Generator[list[int], None, None]:
+    """Train blocks of shards in processes, or on a cluster, and yield each as it is complete.
+
+    When one worker dies, joblib ends the others' work too and does not say whose fault it was. So what was at work is
+    tried a second time together with what is left, and what was at work when that fails a third time with no other.
+
+    Args:
+        task: what trains a block.
+        blocks: numbers of shards that are trained together.
+        lost: blocks whose worker died each time are added to it.
+        processes: how many work at once on this machine; 1 stands for this process itself.
+        client: of a cluster, whose workers are used instead, also those that come later.
+    """
+    deaths = _deaths(client)
+    waiting, alone, attempts = list(blocks), [], 0
+    while waiting:
+        begun: list[list[int]] = []
+        # Later attempts hand out no more than is worked on, so that few are suspected.
+        ahead = "n_jobs" if attempts else "all" if client else "2 * n_jobs"
+        attempts += 1
+        try:
+            for shards in _parallel(task, waiting, begun, processes, ahead=ahead, client=client):
+                begun.remove(shards)
+                waiting.remove(shards)
+                yield shards
+        except deaths:
+            _logger.warning("a worker died; the shards that were being trained are tried again")
+            if attempts > 1:
+                alone += begun
+                waiting = [shards for shards in waiting if shards not in begun]
+    for shards in alone:
+        # joblib would train a single block in this process if it were asked for one worker.
+        try:
+            yield from _parallel(task, [shards], [], 2, ahead="n_jobs", client=client)
+        except deaths:
+            lost.append(shards)
+
+
+def _deaths(client: "Client | None") -> tuple[type[Exception], ...]:
+    """Return what is raised when a worker dies; a cluster has then tried by itself several times."""
+    if client is None:
+        return (BrokenProcessPool,)
+    from distributed import KilledWorker
+
+    return (KilledWorker,)
+
+
+def _parallel(
+    task: Task,
+    blocks: list[list[int]],
+    begun: list[list[int]],
+    processes: int,
+    *,
+    ahead: str,
+    client: "Client | None",
+) -> Iterator[list[int]]:
+    """Start workers on blocks of shards; what has been handed out is in `begun`."""
+
+    def handed_out() -> Iterator[list[int]]:
+        for shards in list(blocks):
+            begun.append(shards)
+            yield shards
+
+    tasks = (joblib.delayed(task)(shards) for shards in handed_out())
+    backend: Any = nullcontext()
+    if client:
+        backend = joblib.parallel_config("dask", client=client)
+    elif processes > 1:
+        backend = joblib.parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),))
+    with _ended_by_this_process_alone(), backend:
+        return joblib.Parallel(
+            n_jobs=-1 if client else processes,
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch=ahead,
+        )(tasks)
+
+
+def _end_with(driver: int) -> None:
+    """Watch in a worker process, from its start, whether the driver is there.
+
+    After a SIGKILL nobody else would end the workers; those that wait for a task would wait for minutes.
+    """
+
+    def watch() -> None:
+        while os.getppid() == driver:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _ended_by_this_process_alone() -> Iterator[None]:
+    """Let processes that are started inside inherit what makes an interruption quiet.
+
+    Ctrl-C and the end of a terminal reach the workers too, where they would print a traceback each: workers ignore
+    them and are killed by us. The semaphores of a killed worker are cleaned up by Python's tracker, which need not
+    warn of them.
+    """
+    # Only the main thread may set handlers.
+    numbers = (signal.SIGINT, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    kept, silenced = [signal.getsignal(number) for number in numbers], os.environ.get("PYTHONWARNINGS")
+    try:
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [silenced, "ignore::UserWarning:" + _TRACKER]))
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        yield
+    finally:
+        for number, handler in zip(numbers, kept, strict=True):
+            signal.signal(number, handler)
+        del os.environ["PYTHONWARNINGS"]
+        if silenced is not None:
+            os.environ["PYTHONWARNINGS"] = silenced
