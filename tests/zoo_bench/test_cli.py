@@ -114,9 +114,9 @@ def test_a_seed_given_twice_is_evaluated_once(benchmark, tiny_zoo):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content["zoos"][0]["scores"][0].update(metric="r3"), "zoos.0.scores.0.metric: Input should"),
-        (lambda content: content["zoos"][0].update(scores=[]), "zoos.0.scores: Tuple should have at least 1 item"),
-        (lambda content: content.update(zoos=[]), "zoos: Tuple should have at least 1 item"),
+        (lambda content: content["cells"][0]["scores"][0].update(metric="r3"), "cells.0.scores.0.metric: Input should"),
+        (lambda content: content["cells"][0].update(scores=[]), "cells.0.scores: Tuple should have at least 1 item"),
+        (lambda content: content.update(cells=[]), "cells: Tuple should have at least 1 item"),
         (lambda content: content.clear(), "encoder: Field required"),
     ],
 )

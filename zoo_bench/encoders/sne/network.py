@@ -77,7 +77,7 @@ class SNENetwork(nn.Module):
                 self.separated_pooling = Pooling(width, heads=heads, norm=norm)
         self.network_sets = SetFunction(width, heads=heads, norm=norm, count=settings.n_sab)
         self.network_pooling = Pooling(width, heads=heads, norm=norm)
-        # What embeddings have in common is far larger than how they differ; a layer norm keeps both, this only the latter.
+        # What embeddings share is far larger than how they differ; a layer norm keeps both, this only the latter.
         layers: list[nn.Module] = [nn.BatchNorm1d(width)] if settings.head_norm else []
         inputs = width
         for _ in range(settings.head_layers):
