@@ -1,4 +1,4 @@
-"""zoo-bench: list, run, encode and rank."""
+"""zoo-bench: list, run, encode, rank and validate."""
 
 import sys
 from pathlib import Path
@@ -197,3 +197,25 @@ def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet
         board.write_parquet(found, parquet)
     for path in filter(None, (html, markdown, parquet)):
         click.echo(f"\nwritten: {path}")
+
+
+@main.command()
+@RESULTS
+@click.option(
+    "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
+)
+def validate(results: Path, zoos: Path) -> None:
+    """Check all results: digests, splits, and every score computed again from the stored predictions.
+
+    Zoos that are not there are not needed; true values are compared with those that are.
+    """
+    from zoo_bench.validate import validate as check
+
+    wrong = 0
+    for path, problems in check(results, zoos=zoos):
+        click.echo(f"{path}: {'right' if not problems else 'WRONG'}")
+        for problem in problems:
+            click.echo(f"  {problem}", err=True)
+        wrong += bool(problems)
+    if wrong:
+        raise ZooError(f"{wrong} results are wrong; delete them and run zoo-bench run again")
