@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from zoo_bench import metrics
-from zoo_bench.records import read_resamples, resamples_path
+from zoo_bench.records import (
+    TargetPrediction,
+    predictions_path,
+    read_predictions,
+    read_resamples,
+    resamples_path,
+)
 from zoo_bench.results import CellResult, Failure, Result, Score, read_results
 from zoo_gen.errors import ZooError
 
@@ -21,10 +27,11 @@ Key = tuple[str, str, bool, str]  # target, metric, whether it ranks, who predic
 
 @dataclass(frozen=True)
 class Loaded:
-    """A result with the resamples that lie beside it."""
+    """A result with the resamples and predictions that lie beside it."""
 
     result: Result
     resamples: dict[tuple[str, str, str, str], np.ndarray]  # (cell, target, metric, by) -> (resample,)
+    predictions: list[TargetPrediction]
 
 
 @dataclass(frozen=True)
@@ -91,16 +98,14 @@ def load(folder: Path) -> list[Loaded]:
     Raises:
         ZooError: there is none, or one is not whole.
     """
-    return [with_resamples(result, path) for path, result in read_results(folder).items()]
-
-
-def with_resamples(result: Result, path: Path) -> Loaded:
-    """Return a result with the resamples that lie beside its path.
-
-    Raises:
-        ZooError: they are not there.
-    """
-    return Loaded(result, {its.key: its.values for its in read_resamples(resamples_path(path))})
+    return [
+        Loaded(
+            result,
+            {its.key: its.values for its in read_resamples(resamples_path(path))},
+            read_predictions(predictions_path(path)),
+        )
+        for path, result in read_results(folder).items()
+    ]
 
 
 def boards(loaded: Sequence[Loaded]) -> list[Board]:

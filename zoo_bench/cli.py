@@ -33,7 +33,7 @@ def list_() -> None:
             {
                 "benchmark": name,
                 "protocol": found.protocol,
-                "zoos": ", ".join(found.zoos),
+                "zoos": ", ".join(found.zoos) if len(found.zoos) <= 3 else f"{len(found.zoos)} zoos",
                 "targets": ", ".join(found.targets),
             }
         )

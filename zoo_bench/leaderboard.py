@@ -1,13 +1,18 @@
 """The leaderboard, from results alone: text for the terminal, Markdown, a Parquet table, and one HTML page."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from zoo_bench.boards import Board, CellScore, Grid, Loaded, Row, failures, grids
 from zoo_bench.metrics import LOWER_IS_BETTER
 from zoo_gen.command import table
 
 OWN = "predicted by the encoder"
+BY_NAMES = {"probe": "predicted by a probe", "encoder": OWN}
+POINTS = 200  # of each scatter, drawn at random from the test rows of the first seed
 METRIC_NAMES = {
     "r2": "R²",
     "kendall_tau": "τ-b",
@@ -114,6 +119,7 @@ def html(found: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("leaderboard.html.jinja")
+    script = Path(__file__).with_name("leaderboard.js").read_text(encoding="utf-8")
     return template.render(
         boards=found,
         grids=grids(found),
@@ -123,7 +129,52 @@ def html(found: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         lower=LOWER_IS_BETTER,
         own=OWN,
         position=_position,
+        data=_page_data(found, loaded),
+        script=script,
     )
+
+
+def _page_data(found: Sequence[Board], loaded: Sequence[Loaded]) -> dict[str, object]:
+    """Return what the page's script draws: boards, costs, and some predictions of each ranking number."""
+    first = {(its.result.benchmark, its.result.encoder): its for its in reversed(loaded)}
+    points: dict[str, list[list[float]]] = {}
+    for number, board in enumerate(found):
+        targets = {(row.target, row.by) for row in _shown(board)}
+        for column, encoder in enumerate(board.encoders):
+            for its in first[board.benchmark, encoder].predictions:
+                if its.cell == board.cell and its.is_number and (its.target, its.by) in targets:
+                    rows = np.random.RandomState(0).permutation(len(its.truth))[:POINTS]
+                    key = f"{number}/{its.target}/{BY_NAMES[its.by]}/{column}"
+                    points[key] = np.round(np.column_stack([its.truth, its.predicted])[rows], 4).tolist()
+    return {
+        "boards": [
+            {
+                "cell": board.cell,
+                "encoders": board.encoders,
+                "rows": [[row.target, METRIC_NAMES[row.metric], BY_NAMES[row.by]] for row in board.rows],
+            }
+            for board in found
+        ],
+        "costs": [
+            {
+                "benchmark": benchmark,
+                "encoder": encoder,
+                "seconds": sum(seconds for _, seconds in its) / len(its),
+                "rank": sum(rank for rank, _ in its) / len(its),
+            }
+            for (benchmark, encoder), its in _costs(found).items()
+        ],
+        "points": points,
+    }
+
+
+def _costs(found: Sequence[Board]) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Return mean rank and seconds of each encoder in the cells of each benchmark."""
+    costs: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for board in found:
+        for encoder, rank, seconds in zip(board.encoders, board.mean_ranks, board.seconds, strict=True):
+            costs[board.benchmark, encoder].append((rank, seconds))
+    return costs
 
 
 def _shown(board: Board) -> list[Row]:

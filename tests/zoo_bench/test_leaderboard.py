@@ -21,7 +21,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        if tag not in ("meta", "line", "rect", "br", "link", "img"):
+        if tag not in ("meta", "line", "rect", "br", "link", "img", "input"):
             self.open.append(tag)
         self.addresses += [value for name, value in attributes if name in ("src", "href")]
         if tag in ("td", "th"):
@@ -133,7 +133,9 @@ def test_seeds_are_averaged_and_their_resamples_pooled(tiny_loaded):
         first, scores=tuple(s.model_copy(update={"value": s.value and s.value + 0.1}) for s in cell.scores)
     )
     second = Loaded(
-        shifted.result.model_copy(update={"seed": 1}), {key: its + 0.1 for key, its in first.resamples.items()}
+        shifted.result.model_copy(update={"seed": 1}),
+        {key: its + 0.1 for key, its in first.resamples.items()},
+        first.predictions,
     )
     (board,) = boards_of.boards([first, second])
     assert board.seeds == (0, 1)
