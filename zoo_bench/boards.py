@@ -145,7 +145,9 @@ def failures(loaded: Sequence[Loaded]) -> list[tuple[Result, Failure]]:
 
 def _grid(key: tuple[str, str, str, str, str], cells: dict[tuple[str, str], float]) -> Grid:
     benchmark, target, metric, by, encoder = key
-    sources, tests = (tuple(dict.fromkeys(place[side] for place in cells)) for side in (0, 1))
+    sources, tests = (list(dict.fromkeys(place[side] for place in cells)) for side in (0, 1))
+    # Tests in the order of the sources, so that the diagonal is one.
+    tests = [*(name for name in sources if name in tests), *(name for name in tests if name not in sources)]
     diagonal = [value for (source, test), value in cells.items() if source == test]
     others = [value for (source, test), value in cells.items() if source != test]
     return Grid(
@@ -154,8 +156,8 @@ def _grid(key: tuple[str, str, str, str, str], cells: dict[tuple[str, str], floa
         target=target,
         metric=metric,
         by=by,
-        sources=sources,
-        tests=tests,
+        sources=tuple(sources),
+        tests=tuple(tests),
         values=tuple(tuple(cells.get((source, test)) for test in tests) for source in sources),
         diagonal=float(np.mean(diagonal)) if diagonal else None,
         off_diagonal=float(np.mean(others)) if others else None,
