@@ -12,7 +12,7 @@ FILES = sorted([*(ROOT / "zoo_gen").rglob("*.py"), *(ROOT / "zoo_bench").rglob("
 SEEN_BY_BENCH = {"zoo", "layout", "architectures", "hub", "errors", "schema", "command"}
 
 OWNERS = {
-    "joblib": {"zoo_gen/workers.py"},
+    "joblib": {"zoo_gen/workers.py", "zoo_bench/engine.py"},
     "distributed": {"zoo_gen/workers.py"},
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
     "datasets": {"zoo_gen/image_data/huggingface.py"},
@@ -28,7 +28,7 @@ OWNERS = {
     },
     "click": {"zoo_gen/cli.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
     "safetensors": {"zoo_bench/encoders/saving.py"},
-    "tqdm": {"zoo_gen/engine.py", "zoo_bench/evaluate.py", "zoo_bench/encoders/training.py"},
+    "tqdm": {"zoo_gen/engine.py", "zoo_bench/engine.py", "zoo_bench/encoders/training.py"},
 }
 
 

@@ -1,4 +1,4 @@
-"""zoo-bench: list, run, encode and rank."""
+"""zoo-bench: list, run, encode, rank and validate."""
 
 import sys
 from pathlib import Path
@@ -33,7 +33,7 @@ def list_() -> None:
             {
                 "benchmark": name,
                 "protocol": found.protocol,
-                "zoos": ", ".join(found.zoos),
+                "zoos": ", ".join(found.zoos) if len(found.zoos) <= 3 else f"{len(found.zoos)} zoos",
                 "targets": ", ".join(found.targets),
             }
         )
@@ -70,6 +70,7 @@ def list_() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for trainings that are interrupted; the same command then goes on with them.",
 )
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a cell each.")
 @click.option("--compile/--no-compile", "compiles", default=True, show_default=True, help="Use torch.compile on a GPU.")
 def run(
     benchmark: str,
@@ -80,10 +81,11 @@ def run(
     rerun: Literal["always", "never", "only-missing"],
     device: str,
     checkpoints: Path | None,
+    workers: int,
     compiles: bool,
 ) -> None:
     """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file."""
-    from zoo_bench import evaluate
+    from zoo_bench import engine
     from zoo_bench.encoders import DEFAULT_ENCODERS
     from zoo_bench.encoders.runtime import Runtime, is_first_process
     from zoo_bench.manifest import find_benchmark, read_benchmark
@@ -98,7 +100,7 @@ def run(
     runtime = Runtime(device=device, checkpoints=checkpoints, compile=compiles)
     if device != "auto":
         runtime.torch_device()  # a device that is not there is an error now, not after the baselines
-    for result, is_new in evaluate.run(
+    for result, is_new in engine.run(
         found,
         list(encoders or DEFAULT_ENCODERS),
         zoos=zoos,
@@ -106,10 +108,13 @@ def run(
         seeds=numbers,
         rerun=rerun,
         runtime=runtime,
+        workers=workers,
     ):
         state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
         if is_first_process():
             click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
+            for failure in result.failures:
+                click.echo(f"  {failure.name}: failed: {failure.message}", err=True)
 
 
 @main.command()
@@ -172,15 +177,45 @@ def encode(
 @click.option(
     "--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write the leaderboard as one HTML page."
 )
-def leaderboard(results: Path, html: Path | None) -> None:
+@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write it as Markdown.")
+@click.option("--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Also write every score as a table.")
+def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet: Path | None) -> None:
     """Print the leaderboard of all results."""
     from zoo_bench import leaderboard as board
-    from zoo_bench.results import read_results
+    from zoo_bench.boards import boards, load
 
-    found = read_results(results)
-    boards = board.boards(found)
-    click.echo(board.text(boards))
+    loaded = load(results)
+    found = boards(loaded)
+    click.echo(board.text(found))
+    for path in filter(None, (html, markdown, parquet)):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if html:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(board.html(boards, found), encoding="utf-8")
-        click.echo(f"\nwritten: {html}")
+        html.write_text(board.html(found, loaded), encoding="utf-8")
+    if markdown:
+        markdown.write_text(board.markdown(found, loaded), encoding="utf-8")
+    if parquet:
+        board.write_parquet(found, parquet)
+    for path in filter(None, (html, markdown, parquet)):
+        click.echo(f"\nwritten: {path}")
+
+
+@main.command()
+@RESULTS
+@click.option(
+    "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
+)
+def validate(results: Path, zoos: Path) -> None:
+    """Check all results: digests, splits, and every score computed again from the stored predictions.
+
+    Zoos that are not there are not needed; true values are compared with those that are.
+    """
+    from zoo_bench.validate import validate as check
+
+    wrong = 0
+    for path, problems in check(results, zoos=zoos):
+        click.echo(f"{path}: {'right' if not problems else 'WRONG'}")
+        for problem in problems:
+            click.echo(f"  {problem}", err=True)
+        wrong += bool(problems)
+    if wrong:
+        raise ZooError(f"{wrong} results are wrong; delete them and run zoo-bench run again")

@@ -11,7 +11,8 @@ import numpy as np
 
 from zoo_bench import protocols
 from zoo_bench.encoders import Encoder
-from zoo_bench.evaluate import encode_view
+from zoo_bench.evaluate import encode_view, predict_view
+from zoo_bench.views import HiddenRows, TrainingView
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, ZooView
 
@@ -35,7 +36,7 @@ def fit_on_zoo(encoder: Encoder, zoo: Zoo, *, seed: int) -> None:
         ZooError: the zoo is not complete, a part of its split is empty, or the encoder cannot read it.
     """
     cell = protocols.standard_cell(zoo)
-    encoder.fit([cell.train], [cell.validation], seed=seed)
+    encoder.fit([TrainingView.of(cell.train)], [TrainingView.of(cell.validation)], seed=seed)
 
 
 def embed_zoo(name: str, encoder: Encoder, zoo: Zoo) -> Embeddings:
@@ -46,14 +47,13 @@ def embed_zoo(name: str, encoder: Encoder, zoo: Zoo) -> Embeddings:
     """
     view = converged(zoo)
     shape = (len(view.models), len(view.checkpoints))
-    predict = getattr(encoder, "predict", None)
     return Embeddings(
         model=np.repeat(view.models, shape[1]),
         checkpoint=np.tile(view.checkpoints, shape[0]),
         epoch=np.tile(view.epochs, shape[0]),
         split=np.repeat(view.hyperparameter("split").astype(str), shape[1]),
-        embedding=encode_view(name, encoder, view),
-        prediction=None if predict is None else predict(view),
+        embedding=encode_view(name, encoder, HiddenRows.of(view)),
+        prediction=predict_view(name, encoder, view) if hasattr(encoder, "predict") else None,
     )
 
 

@@ -1,76 +1,36 @@
-"""The leaderboard, from results alone: a table a zoo for the terminal, and one self-contained HTML page."""
+"""The leaderboard, from results alone: text for the terminal, Markdown, a Parquet table, and one HTML page."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from zoo_bench.results import Result, Score, ZooResult
+from zoo_bench.boards import Board, CellScore, Grid, Loaded, Row, failures, grids
+from zoo_bench.metrics import LOWER_IS_BETTER
 from zoo_gen.command import table
-from zoo_gen.errors import ZooError
 
 OWN = "predicted by the encoder"
-METRIC_NAMES = {"r2": "R²", "kendall_tau": "τ-b", "accuracy": "accuracy"}
-
-
-@dataclass(frozen=True)
-class CellScore:
-    """One encoder's score in one row; all None where the metric is undefined. Means over seeds."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    is_best: bool
-    ties_with_best: bool  # its interval overlaps the best one's
-
-
-@dataclass(frozen=True)
-class Row:
-    """One target under one metric, a cell an encoder; predicted by probes, or by the encoders that learned it."""
-
-    target: str
-    metric: str
-    ranks: bool
-    by: str
-    cells: tuple[CellScore, ...]
-
-
-@dataclass(frozen=True)
-class Board:
-    """All encoders on one zoo of one benchmark, the best mean rank first."""
-
-    benchmark: str
-    zoo: str
-    encoders: tuple[str, ...]
-    mean_ranks: tuple[float, ...]
-    seconds: tuple[float, ...]  # fit, encode and probe, mean over seeds
-    dimensions: tuple[int, ...]
-    seeds: tuple[int, ...]
-    about: ZooResult  # whose digests and counts all results of the board share
-    rows: tuple[Row, ...]
-
-
-def boards(results: Sequence[Result]) -> list[Board]:
-    """Return one board for every (benchmark, zoo).
-
-    Raises:
-        ZooError: results of one board come from different revisions or splits of the zoo, or from another benchmark.
-    """
-    grouped: dict[tuple[str, str], dict[str, list[tuple[Result, ZooResult]]]] = defaultdict(lambda: defaultdict(list))
-    for result in results:
-        for zoo in result.zoos:
-            grouped[result.benchmark, zoo.zoo][result.encoder].append((result, zoo))
-    return [_board(benchmark, zoo, encoders) for (benchmark, zoo), encoders in grouped.items()]
+BY_NAMES = {"probe": "predicted by a probe", "encoder": OWN}
+POINTS = 200  # of each scatter, drawn at random from the test rows of the first seed
+METRIC_NAMES = {
+    "r2": "R²",
+    "kendall_tau": "τ-b",
+    "kendall_tau_above_chance": "τ-b above chance",
+    "spearman": "Spearman",
+    "mae": "MAE",
+    "mse": "MSE",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+}
 
 
 def text(found: Sequence[Board]) -> str:
-    """Return the boards as text for a terminal."""
+    """Return the boards as text for a terminal: what ranks, and what encoders predict themselves."""
     blocks = []
     for board in found:
         rows: list[dict[str, object]] = []
-        for row in board.rows:
+        for row in _shown(board):
             cells = {name: _short(cell, row) for name, cell in zip(board.encoders, row.cells, strict=True)}
             target = row.target if row.by == "probe" else f"{row.target}, {OWN}"
             rows.append({"target": target, "metric": METRIC_NAMES[row.metric], **cells})
@@ -78,13 +38,76 @@ def text(found: Sequence[Board]) -> str:
         rows.append({"target": "mean rank", "metric": "", **ranks})
         about = board.about
         blocks.append(
-            f"{board.benchmark} / {board.zoo}: {about.train_models} models train, {about.validation_models} select, "
-            f"{about.test_models} test; 95 % intervals over models; * best\n\n{table(rows)}"
+            f"{board.benchmark} / {board.cell}: {about.train_models} models train, {about.validation_models} select, "
+            f"{about.test_models} test; 95 % intervals over models and seeds; * best, = no difference from the best\n\n"
+            f"{table(rows)}"
+        )
+    crossed = grids(found)
+    if crossed:
+        blocks.append(
+            "cross-zoo means: spread is the deviation over cells\n\n" + table([_grid_row(g) for g in crossed])
         )
     return "\n\n".join(blocks)
 
 
-def html(found: Sequence[Board], results: Sequence[Result]) -> str:
+def markdown(found: Sequence[Board], loaded: Sequence[Loaded]) -> str:
+    """Return the boards as Markdown tables, with what failed."""
+    lines = ["# Leaderboard", ""]
+    for board in found:
+        lines += [f"## {board.benchmark}: {board.cell}", "", _line("target", "metric", *board.encoders)]
+        lines.append(_line(*["---"] * (2 + len(board.encoders))))
+        for row in _shown(board):
+            target = row.target if row.by == "probe" else f"{row.target}, {OWN}"
+            lines.append(_line(target, METRIC_NAMES[row.metric], *(_short(cell, row) for cell in row.cells)))
+        lines += [_line("mean rank", "", *(f"{rank:.2f}" for rank in board.mean_ranks)), ""]
+    crossed = [_grid_row(grid) for grid in grids(found)]
+    if crossed:
+        lines += ["## Cross-zoo means", "", _line(*crossed[0]), _line(*["---"] * len(crossed[0]))]
+        lines += [*(_line(*map(str, row.values())) for row in crossed), ""]
+    failed = failures(loaded)
+    if failed:
+        lines += ["## Failed", ""]
+        lines += [f"- {its.benchmark}, {failure.name}, seed {its.seed}: {failure.message}" for its, failure in failed]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def write_parquet(found: Sequence[Board], path: Path) -> None:
+    """Write every score of every board as a row of a Parquet table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {
+            "benchmark": board.benchmark,
+            "cell": board.cell,
+            "source": board.about.source.zoo,
+            "test": board.about.test.zoo,
+            "condition": board.about.condition,
+            "encoder": encoder,
+            "target": row.target,
+            "metric": row.metric,
+            "by": row.by,
+            "ranks": row.ranks,
+            "value": cell.value,
+            "low": cell.low,
+            "high": cell.high,
+            "rank": cell.rank,
+            "p_from_best": cell.p,
+            "ceiling": cell.ceiling,
+            "seeds": list(board.seeds),
+            "seconds": seconds,
+            "dimension": dimension,
+        }
+        for board in found
+        for row in board.rows
+        for encoder, cell, seconds, dimension in zip(
+            board.encoders, row.cells, board.seconds, board.dimensions, strict=True
+        )
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def html(found: Sequence[Board], loaded: Sequence[Loaded]) -> str:
     """Return the boards as one HTML page that needs no other file."""
     import jinja2
 
@@ -96,83 +119,95 @@ def html(found: Sequence[Board], results: Sequence[Result]) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("leaderboard.html.jinja")
-    return template.render(boards=found, results=results, metric_names=METRIC_NAMES, own=OWN, position=_position)
-
-
-def _board(benchmark: str, zoo: str, encoders: dict[str, list[tuple[Result, ZooResult]]]) -> Board:
-    pairs = [pair for found in encoders.values() for pair in found]
-    first = pairs[0]
-    for result, found in pairs:
-        for what, expected, own in (
-            ("revision of the zoo", first[1].revision, found.revision),
-            ("split", first[1].split_sha256, found.split_sha256),
-            ("benchmark", first[0].benchmark_digest, result.benchmark_digest),
-        ):
-            if own != expected:
-                raise ZooError(
-                    f"{benchmark}/{result.encoder}/seed-{result.seed}: another {what} of {zoo} ({own[:12]}) than "
-                    f"{first[0].encoder}'s ({expected[:12]}); run both on one with zoo-bench run"
-                )
-    names = list(encoders)
-    keys = list(dict.fromkeys((s.target, s.metric, s.ranks, s.by) for _, z in pairs for s in z.scores))
-    scores = {key: [_mean([_find(z, key) for _, z in encoders[name]]) for name in names] for key in keys}
-    ranks = np.mean([_ranks(cells) for key, cells in scores.items() if key[2]], axis=0)
-    order = sorted(range(len(names)), key=lambda column: (ranks[column], names[column]))
-    rows = tuple(Row(*key, cells=_marked([cells[column] for column in order])) for key, cells in scores.items())
-    seconds = [
-        float(np.mean([z.fit_seconds + z.encode_seconds + z.probe_seconds for _, z in encoders[name]]))
-        for name in names
-    ]
-    return Board(
-        benchmark=benchmark,
-        zoo=zoo,
-        encoders=tuple(names[column] for column in order),
-        mean_ranks=tuple(float(ranks[column]) for column in order),
-        seconds=tuple(seconds[column] for column in order),
-        dimensions=tuple(encoders[names[column]][0][1].dimension for column in order),
-        seeds=tuple(sorted({result.seed for result, _ in pairs})),
-        about=first[1],
-        rows=rows,
+    script = Path(__file__).with_name("leaderboard.js").read_text(encoding="utf-8")
+    return template.render(
+        boards=found,
+        grids=grids(found),
+        results=[its.result for its in loaded],
+        failures=failures(loaded),
+        metric_names=METRIC_NAMES,
+        lower=LOWER_IS_BETTER,
+        own=OWN,
+        position=_position,
+        data=_page_data(found, loaded),
+        script=script,
     )
 
 
-Interval = tuple[float, float, float] | None  # value, low, high
+def _page_data(found: Sequence[Board], loaded: Sequence[Loaded]) -> dict[str, object]:
+    """Return what the page's script draws: boards, costs, and some predictions of each ranking number."""
+    first = {(its.result.benchmark, its.result.encoder): its for its in reversed(loaded)}
+    points: dict[str, list[list[float]]] = {}
+    for number, board in enumerate(found):
+        targets = {(row.target, row.by) for row in _shown(board)}
+        for column, encoder in enumerate(board.encoders):
+            for its in first[board.benchmark, encoder].predictions:
+                if its.cell == board.cell and its.is_number and (its.target, its.by) in targets:
+                    rows = np.random.RandomState(0).permutation(len(its.truth))[:POINTS]
+                    key = f"{number}/{its.target}/{BY_NAMES[its.by]}/{column}"
+                    points[key] = np.round(np.column_stack([its.truth, its.predicted])[rows], 4).tolist()
+    return {
+        "boards": [
+            {
+                "cell": board.cell,
+                "encoders": board.encoders,
+                "rows": [[row.target, METRIC_NAMES[row.metric], BY_NAMES[row.by]] for row in board.rows],
+            }
+            for board in found
+        ],
+        "costs": [
+            {
+                "benchmark": benchmark,
+                "encoder": encoder,
+                "seconds": sum(seconds for _, seconds in its) / len(its),
+                "rank": sum(rank for rank, _ in its) / len(its),
+            }
+            for (benchmark, encoder), its in _costs(found).items()
+        ],
+        "points": points,
+    }
 
 
-def _find(zoo: ZooResult, key: tuple[str, str, bool, str]) -> Score | None:
-    return next((score for score in zoo.scores if (score.target, score.metric, score.ranks, score.by) == key), None)
+def _costs(found: Sequence[Board]) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Return mean rank and seconds of each encoder in the cells of each benchmark."""
+    costs: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for board in found:
+        for encoder, rank, seconds in zip(board.encoders, board.mean_ranks, board.seconds, strict=True):
+            costs[board.benchmark, encoder].append((rank, seconds))
+    return costs
 
 
-def _mean(scores: list[Score | None]) -> Interval:
-    """Return the mean over seeds, or None if the metric is undefined for one of them."""
-    values = [(s.value, s.low, s.high) for s in scores if s is not None]
-    if len(values) < len(scores) or any(v is None for value in values for v in value):
-        return None
-    value, low, high = np.mean(np.array(values, dtype=float), axis=0)
-    return float(value), float(low), float(high)
+def _shown(board: Board) -> list[Row]:
+    """Return the rows that rank, and own predictions under a metric that ranks."""
+    ranking = {row.metric for row in board.rows if row.ranks}
+    return [row for row in board.rows if row.ranks or (row.by == "encoder" and row.metric in ranking)]
 
 
-def _ranks(cells: list[Interval]) -> list[float]:
-    """Return the rank of each cell from 1, equal values sharing the mean of their ranks, undefined ones last."""
-    values = [-np.inf if cell is None else cell[0] for cell in cells]
-    return [1 + sum(o > v for o in values) + (sum(o == v for o in values) - 1) / 2 for v in values]
+def _grid_row(grid: Grid) -> dict[str, object]:
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    return {
+        "benchmark": grid.benchmark,
+        "target": grid.target if grid.by == "probe" else f"{grid.target}, {OWN}",
+        "metric": METRIC_NAMES[grid.metric],
+        "encoder": grid.encoder,
+        "diagonal": number(grid.diagonal),
+        "off-diagonal": number(grid.off_diagonal),
+        "average": number(grid.average),
+        "spread": number(grid.spread),
+    }
 
 
-def _marked(cells: list[Interval]) -> tuple[CellScore, ...]:
-    best = max((cell for cell in cells if cell), default=None)
-    marked = []
-    for cell in cells:
-        value, low, high = cell or (None, None, None)
-        is_best = cell is not None and best is not None and cell[0] == best[0]
-        ties = cell is not None and best is not None and not is_best and cell[2] >= best[1]
-        marked.append(CellScore(value, low, high, is_best=is_best, ties_with_best=ties))
-    return tuple(marked)
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _short(cell: CellScore, row: Row) -> str:
     if cell.value is None:
         return "undefined" if row.by == "probe" else "-"
-    return f"{cell.value:.3f} [{cell.low:.2f}, {cell.high:.2f}]{' *' if cell.is_best else ''}"
+    mark = " *" if cell.is_best else " =" if cell.ties_with_best else ""
+    return f"{cell.value:.3f} [{cell.low:.2f}, {cell.high:.2f}]{mark}"
 
 
 def _position(value: float) -> float:

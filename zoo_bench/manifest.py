@@ -2,9 +2,9 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from zoo_gen import schema
 from zoo_gen.errors import ZooError, unknown_name
@@ -19,10 +19,13 @@ class BenchmarkManifest(Schema):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
     description: str = ""
-    protocol: Literal["standard"]
+    protocol: Literal["standard", "cross_dataset", "cross_architecture", "unseen_epochs", "data_efficiency"]
     zoos: tuple[str, ...] = Field(min_length=1)
     targets: tuple[str, ...] = Field(min_length=1)
     checkpoints: Literal["all", "last"] = "all"  # which of every model train, select and test
+    rank_by: Literal["r2", "kendall_tau", "mse"] = "r2"  # which metric of a number counts for the rank
+    shares: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the training models, in data_efficiency
+    seen_epochs: float = Field(default=0.5, gt=0, lt=1)  # the share of the checkpoints, in unseen_epochs
 
     @field_validator("zoos", "targets")
     @classmethod
@@ -39,6 +42,16 @@ class BenchmarkManifest(Schema):
             if target not in TARGETS:
                 raise ValueError(f"[{position}]: {unknown_name('target', target, TARGETS)}")
         return targets
+
+    @model_validator(mode="after")
+    def _suits_the_protocol(self) -> Self:
+        if self.protocol.startswith("cross_") and len(self.zoos) < 2:
+            raise ValueError(f"zoos: {self.protocol} needs two or more")
+        if self.protocol == "unseen_epochs" and self.checkpoints != "all":
+            raise ValueError("checkpoints: unseen_epochs needs all of them")
+        if not self.shares or any(not 0 < share <= 1 for share in self.shares):
+            raise ValueError("shares: expected numbers above 0 and up to 1")
+        return self
 
     @cached_property
     def digest(self) -> str:

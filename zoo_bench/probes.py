@@ -10,7 +10,8 @@ import numpy as np
 
 # The grid of Schürholt et al. (NeurIPS 2021, public code): 1e3 down to 1e-5, as `alpha` of its ridge regression.
 RIDGE_PENALTIES = (1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-LOGISTIC_PENALTIES = (1e2, 1e1, 1e0)
+# Wide enough that neither edge is where the best ones pile up; from the strongest, each starts from the one before.
+LOGISTIC_PENALTIES = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2)
 _BLOCK = 16384  # rows that are widened to float64 at once
 
 

@@ -1,5 +1,7 @@
 """Results: one JSON file an (encoder, benchmark, seed), with all that is needed to trust and repeat it."""
 
+import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -21,22 +23,33 @@ class Score(Schema):
     """
 
     target: str
-    metric: Literal["r2", "kendall_tau", "accuracy"]
+    metric: Literal["r2", "kendall_tau", "kendall_tau_above_chance", "spearman", "mae", "mse", "accuracy", "macro_f1"]
     ranks: bool  # whether this metric of the target counts for the rank
     value: float | None
     low: float | None
     high: float | None
     penalty: float | None  # of the probe, chosen on the validation models; None where the encoder predicts itself
     by: Literal["probe", "encoder"] = "probe"  # who predicted: a probe of the embeddings, or a supervised encoder
+    ceiling: float | None = None  # of tau-b: what predictions without ties can reach, where the truth has ties
 
 
-class ZooResult(Schema):
-    """What an encoder reached on one zoo."""
+class ZooUsed(Schema):
+    """Exactly which zoo and split."""
 
     zoo: str
     digest: str
     revision: str
     split_sha256: str
+
+
+class CellResult(Schema):
+    """What an encoder that was fitted on one zoo reached on the test models of a zoo."""
+
+    source: ZooUsed
+    test: ZooUsed
+    condition: str = ""
+    test_rows_sha256: str  # of the model_ids and epochs that were tested
+    chance: float  # the accuracy of guessing among the test zoo's classes
     checkpoints: int
     train_models: int
     validation_models: int
@@ -48,23 +61,67 @@ class ZooResult(Schema):
     probe_seconds: float
     scores: tuple[Score, ...] = Field(min_length=1)
 
+    @property
+    def name(self) -> str:
+        """What tells it from the others of its benchmark."""
+        return cell_name(self.source.zoo, self.test.zoo, self.condition)
+
+
+class Failure(Schema):
+    """What an encoder could not do."""
+
+    source: str
+    test: str
+    condition: str = ""
+    message: str
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others of its benchmark."""
+        return cell_name(self.source, self.test, self.condition)
+
 
 class Result(Schema):
-    """What an encoder reached on a benchmark with one seed."""
+    """What an encoder reached on a benchmark with one seed.
 
-    schema_version: int = 1
+    Beside it lie two Parquet files, which its digests bind: the predictions of all test rows, and every metric of every
+    resample.
+    """
+
+    schema_version: Literal[2] = 2
     encoder: str
     encoder_config: dict[str, object]
     encoder_digest: str
     benchmark: str
     benchmark_digest: str
     protocol: str
+    rank_by: Literal["r2", "kendall_tau", "mse"]
     seed: int
     resamples: int
     confidence: float
-    zoos: tuple[ZooResult, ...] = Field(min_length=1)
+    cells: tuple[CellResult, ...] = Field(min_length=1)
+    failures: tuple[Failure, ...] = ()
+    predictions_sha256: str
+    resamples_sha256: str
     versions: dict[str, str]
     seconds: float
+    sha256: str = ""  # of all fields above
+
+    def signed(self) -> "Result":
+        """Return the result with the digest of its content."""
+        return self.model_copy(update={"sha256": self.content_sha256})
+
+    @property
+    def content_sha256(self) -> str:
+        """SHA-256 of everything but `sha256` itself."""
+        content = self.model_dump(mode="json", exclude={"sha256"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def cell_name(source: str, test: str, condition: str) -> str:
+    """Return the name of a cell: its zoo, or source -> test; and its condition."""
+    name = test if source == test else f"{source} → {test}"
+    return f"{name}, {condition}" if condition else name
 
 
 def result_path(folder: Path, *, benchmark: str, encoder: str, seed: int) -> Path:
@@ -99,7 +156,7 @@ def read_result(path: Path) -> Result:
         raise ZooError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
 
 
-def read_results(folder: Path) -> list[Result]:
+def read_results(folder: Path) -> dict[Path, Result]:
     """Read all results below a folder, ordered by path.
 
     Raises:
@@ -110,4 +167,4 @@ def read_results(folder: Path) -> list[Result]:
         raise ZooError(
             f"{folder}: holds no results; expected BENCHMARK/ENCODER/seed-N.json, as zoo-bench run writes them"
         )
-    return [read_result(path) for path in paths]
+    return {path: read_result(path) for path in paths}

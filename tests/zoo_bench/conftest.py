@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo_bench import evaluate
+from zoo_bench import engine
+from zoo_bench.boards import Loaded, load
 from zoo_bench.encoders import DEFAULT_ENCODERS
 from zoo_bench.manifest import BenchmarkManifest
 from zoo_bench.results import Result
@@ -22,5 +23,11 @@ def tiny_benchmark() -> BenchmarkManifest:
 def tiny_results(tiny_benchmark, tiny_zoo, tmp_path_factory) -> tuple[Path, list[Result]]:
     """The folder and the results of all baselines; tests only read them."""
     folder = tmp_path_factory.mktemp("results")
-    found = evaluate.run(tiny_benchmark, list(DEFAULT_ENCODERS), zoos=tiny_zoo.parent, results=folder, seeds=[0])
+    found = engine.run(tiny_benchmark, list(DEFAULT_ENCODERS), zoos=tiny_zoo.parent, results=folder, seeds=[0])
     return folder, [result for result, _ in found]
+
+
+@pytest.fixture(scope="session")
+def tiny_loaded(tiny_results) -> list[Loaded]:
+    """The results of all baselines with their resamples."""
+    return load(tiny_results[0])

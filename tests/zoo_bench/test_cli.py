@@ -30,7 +30,7 @@ def invoke(*arguments: object):
 def test_list_shows_benchmarks_and_encoders():
     found = invoke("list")
     assert found.exit_code == 0
-    assert "quickstart  standard  tetris_seed, digits_hyp" in found.output
+    assert "quickstart standard tetris_seed, digits_hyp" in " ".join(found.output.split())
     assert "weight_statistics_without_biases" in found.output
 
 
@@ -114,9 +114,9 @@ def test_a_seed_given_twice_is_evaluated_once(benchmark, tiny_zoo):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content["zoos"][0]["scores"][0].update(metric="r3"), "zoos.0.scores.0.metric: Input should"),
-        (lambda content: content["zoos"][0].update(scores=[]), "zoos.0.scores: Tuple should have at least 1 item"),
-        (lambda content: content.update(zoos=[]), "zoos: Tuple should have at least 1 item"),
+        (lambda content: content["cells"][0]["scores"][0].update(metric="r3"), "cells.0.scores.0.metric: Input should"),
+        (lambda content: content["cells"][0].update(scores=[]), "cells.0.scores: Tuple should have at least 1 item"),
+        (lambda content: content.update(cells=[]), "cells: Tuple should have at least 1 item"),
         (lambda content: content.clear(), "encoder: Field required"),
     ],
 )

@@ -1,9 +1,12 @@
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
-from zoo_bench import leaderboard
-from zoo_bench.results import Result
+from zoo_bench import boards as boards_of
+from zoo_bench import leaderboard, metrics
+from zoo_bench.boards import Loaded
 from zoo_gen.errors import ZooError
 
 
@@ -18,7 +21,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        if tag not in ("meta", "line", "rect", "br", "link", "img"):
+        if tag not in ("meta", "line", "rect", "br", "link", "img", "input"):
             self.open.append(tag)
         self.addresses += [value for name, value in attributes if name in ("src", "href")]
         if tag in ("td", "th"):
@@ -34,19 +37,20 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def boards(tiny_results):
-    return leaderboard.boards(tiny_results[1])
+def boards(tiny_loaded):
+    return boards_of.boards(tiny_loaded)
 
 
-def changed(result: Result, **values) -> Result:
-    return result.model_copy(update={"zoos": tuple(zoo.model_copy(update=values) for zoo in result.zoos)})
+def changed(loaded: Loaded, **values) -> Loaded:
+    cells = tuple(cell.model_copy(update=values) for cell in loaded.result.cells)
+    return replace(loaded, result=loaded.result.model_copy(update={"cells": cells}))
 
 
-def test_every_score_stands_on_the_board(tiny_results, boards):
+def test_every_score_stands_on_the_board(tiny_loaded, boards):
     (board,) = boards
-    for result in tiny_results[1]:
+    for result in (loaded.result for loaded in tiny_loaded):
         column = board.encoders.index(result.encoder)
-        for score, row in zip(result.zoos[0].scores, board.rows, strict=True):
+        for score, row in zip(result.cells[0].scores, board.rows, strict=True):
             assert (row.target, row.metric) == (score.target, score.metric)
             assert row.cells[column].value == score.value
             assert (row.cells[column].low, row.cells[column].high) == (score.low, score.high)
@@ -60,6 +64,7 @@ def test_encoders_are_ordered_by_their_mean_rank(boards):
         own = []
         for row in ranked:
             values = [cell.value for cell in row.cells]
+            values = [-value if row.metric in metrics.LOWER_IS_BETTER else value for value in values]
             better = sum(value > values[column] for value in values)
             equal = sum(value == values[column] for value in values)
             own.append(better + (equal + 1) / 2)
@@ -68,31 +73,50 @@ def test_encoders_are_ordered_by_their_mean_rank(boards):
     assert ranks == sorted(ranks)
 
 
-def test_the_best_of_a_row_is_marked_and_overlap_is_told(boards):
-    for row in boards[0].rows:
-        best = max(cell.value for cell in row.cells)
-        low = max(cell.low for cell in row.cells if cell.value == best)
-        for cell in row.cells:
-            assert cell.is_best == (cell.value == best)
-            assert cell.ties_with_best == (cell.value != best and cell.high >= low)
+def test_the_best_of_a_row_is_marked_and_who_is_no_worse(tiny_loaded, boards):
+    (board,) = boards
+    its = {loaded.result.encoder: loaded for loaded in tiny_loaded}
+    for row in board.rows:
+        if row.cells[0].value is None:
+            continue
+        sign = -1 if row.metric in metrics.LOWER_IS_BETTER else 1
+        best = max(row.cells, key=lambda cell: sign * cell.value)
+        best_name = board.encoders[row.cells.index(best)]
+        key = (board.cell, row.target, row.metric, row.by)
+        for name, cell in zip(board.encoders, row.cells, strict=True):
+            assert cell.is_best == (cell.value == best.value)
+            paired = sign * (its[best_name].resamples[key] - its[name].resamples[key])
+            paired = paired[np.isfinite(paired)]
+            assert cell.ties_with_best == (not cell.is_best and np.quantile(paired, 0.025) <= 0)
+        assert any(cell.rank == 1 for cell in row.cells)
 
 
-def test_the_page_is_whole_and_needs_nothing_else(tiny_results, boards):
-    text = leaderboard.html(boards, tiny_results[1])
+def test_classes_count_once_for_the_rank(boards):
+    ranking = [row.target for row in boards[0].rows if row.ranks]
+    assert [target for target in ranking if "class" in target] == ["test_class_f1"]
+    rows = {row.target: row for row in boards[0].rows if row.metric == "r2"}
+    for column, cell in enumerate(rows["test_class_f1"].cells):
+        values = [rows[f"test_class_f1_{number}"].cells[column].value for number in range(4)]
+        assert cell.value == pytest.approx(np.mean(values))
+
+
+def test_the_page_is_whole_and_needs_nothing_else(tiny_loaded, boards):
+    text = leaderboard.html(boards, tiny_loaded)
     page = Page(text)
     assert page.open == []
     assert page.addresses == []
     assert "@import" not in text
     assert "url(" not in text
-    score = tiny_results[1][0].zoos[0].scores[0]
+    score = tiny_loaded[0].result.cells[0].scores[0]
     assert any(cell.startswith(f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]") for cell in page.cells)
-    assert tiny_results[1][0].zoos[0].revision in text
+    assert tiny_loaded[0].result.cells[0].test.revision in text
 
 
-def test_names_cannot_smuggle_markup_into_the_page(tiny_results):
-    evil = tiny_results[1][0].model_copy(update={"encoder": "<script>alert(1)</script>"})
-    text = leaderboard.html(leaderboard.boards([evil]), [evil])
-    assert "<script>" not in text
+def test_names_cannot_smuggle_markup_into_the_page(tiny_loaded):
+    loaded = tiny_loaded[0]
+    evil = replace(loaded, result=loaded.result.model_copy(update={"encoder": "<script>alert(1)</script>"}))
+    text = leaderboard.html(boards_of.boards([evil]), [evil])
+    assert "<script>alert" not in text
 
 
 def test_the_terminal_table_shows_value_and_interval(boards):
@@ -102,29 +126,44 @@ def test_the_terminal_table_shows_value_and_interval(boards):
     assert "24 models train, 8 select, 8 test" in text
 
 
-def test_seeds_are_averaged(tiny_results):
-    first = tiny_results[1][0]
-    scores = tuple(s.model_copy(update={"value": s.value + 0.1}) for s in first.zoos[0].scores)
-    second = changed(first, scores=scores).model_copy(update={"seed": 1})
-    (board,) = leaderboard.boards([first, second])
+def test_seeds_are_averaged_and_their_resamples_pooled(tiny_loaded):
+    first = tiny_loaded[0]
+    (cell,) = first.result.cells
+    shifted = changed(
+        first, scores=tuple(s.model_copy(update={"value": s.value and s.value + 0.1}) for s in cell.scores)
+    )
+    second = Loaded(
+        shifted.result.model_copy(update={"seed": 1}),
+        {key: its + 0.1 for key, its in first.resamples.items()},
+        first.predictions,
+    )
+    (board,) = boards_of.boards([first, second])
     assert board.seeds == (0, 1)
-    assert board.rows[0].cells[0].value == pytest.approx(first.zoos[0].scores[0].value + 0.05)
+    row, score = board.rows[0], cell.scores[0]
+    assert row.cells[0].value == pytest.approx(score.value + 0.05)
+    its = first.resamples[board.cell, row.target, row.metric, row.by]
+    expected = np.quantile(np.concatenate([its, its + 0.1]), [0.025, 0.975])
+    assert (row.cells[0].low, row.cells[0].high) == pytest.approx(tuple(expected))
+    # Means of bounds would hide that seeds differ.
+    assert row.cells[0].high - row.cells[0].low > score.high - score.low
 
 
-def test_an_undefined_score_is_shown_as_such_and_ranks_last(tiny_results):
-    first, second = tiny_results[1][:2]
-    scores = tuple(s.model_copy(update={"value": None, "low": None, "high": None}) for s in first.zoos[0].scores)
+def test_an_undefined_score_is_shown_as_such_and_ranks_last(tiny_loaded):
+    first, second = tiny_loaded[:2]
+    undefined = {"value": None, "low": None, "high": None}
+    scores = tuple(score.model_copy(update=undefined) for score in first.result.cells[0].scores)
     results = [changed(first, scores=scores), second]
-    (board,) = leaderboard.boards(results)
-    assert board.encoders == (second.encoder, first.encoder)
+    (board,) = boards_of.boards(results)
+    assert board.encoders == (second.result.encoder, first.result.encoder)
     assert "undefined" in leaderboard.text([board])
     assert "undefined" in leaderboard.html([board], results)
 
 
 @pytest.mark.parametrize(
-    ("field", "what"), [("revision", "another revision of the zoo"), ("split_sha256", "another split")]
+    ("field", "what"), [("revision", "another revision of tiny"), ("split_sha256", "another split")]
 )
-def test_results_of_different_zoos_are_not_mixed(tiny_results, field, what):
-    first, second = tiny_results[1][:2]
-    with pytest.raises(ZooError, match=f"{what} of tiny"):
-        leaderboard.boards([first, changed(second, **{field: "0" * 64})])
+def test_results_of_different_zoos_are_not_mixed(tiny_loaded, field, what):
+    first, second = tiny_loaded[:2]
+    other = second.result.cells[0].test.model_copy(update={field: "0" * 64})
+    with pytest.raises(ZooError, match=what):
+        boards_of.boards([first, changed(second, test=other)])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from zoo_bench import protocols
+from zoo_bench.manifest import BenchmarkManifest
 from zoo_gen import engine, open_zoo, store
 from zoo_gen.errors import ZooError
 
@@ -9,7 +10,7 @@ from zoo_gen.errors import ZooError
 def test_the_standard_protocol_keeps_the_models_of_the_parts_apart(tiny_zoo):
     zoo = open_zoo(tiny_zoo)
     cell = protocols.standard_cell(zoo)
-    views = {"train": cell.train, "validation": cell.validation, "test": cell.test}
+    views = {"train": cell.train, "validation": cell.validation, "test": cell.tests[0].view}
     for name, view in views.items():
         assert view.models.tolist() == sorted(zoo.split(name))
         assert view.epochs.tolist() == [0, 1, 2, 3, 4]
@@ -46,7 +47,7 @@ def test_diverged_models_are_left_out_and_counted(tmp_path, tiny_manifest):
     cell = protocols.standard_cell(zoo)
     diverged = set(zoo.models.to_pandas().query("status == 'diverged'")["model_id"])
     assert cell.excluded_models == len(diverged) > 0
-    assert not diverged & set(np.concatenate([cell.train.models, cell.validation.models, cell.test.models]))
+    assert not diverged & set(np.concatenate([cell.train.models, cell.validation.models, cell.tests[0].view.models]))
 
 
 def test_a_zoo_in_the_making_is_refused(tmp_path, tiny_manifest):
@@ -76,6 +77,78 @@ def test_the_last_checkpoint_alone_can_be_asked_for(tiny_zoo):
     zoo = open_zoo(tiny_zoo)
     last, every = protocols.standard_cell(zoo, checkpoints="last"), protocols.standard_cell(zoo)
     for part in ("train", "validation", "test"):
-        view, whole = getattr(last, part), getattr(every, part)
+        view, whole = (its.tests[0].view if part == "test" else getattr(its, part) for its in (last, every))
         assert view.epochs.tolist() == [4]
         np.testing.assert_array_equal(view.weights[:, 0], whole.weights[:, -1])
+
+
+def other_zoo(tmp_path, tiny_manifest, *, widths="[16, 5, 4]"):
+    """A small zoo beside the tiny one, called `other`."""
+    text = tiny_manifest.read_text().replace('"tiny"', '"other"').replace("[16, 5, 4]", widths)
+    tiny_manifest.write_text(text.replace("noise = 0.1", "noise = 0.3").replace("range = [1, 5]", "range = [1, 3]"))
+    engine.run(tiny_manifest, tmp_path / "other", workers=1)
+    return open_zoo(tmp_path / "other")
+
+
+def benchmark_of(protocol, *zoos, **options):
+    return BenchmarkManifest(name="b", protocol=protocol, zoos=zoos, targets=("epoch", "test_accuracy"), **options)
+
+
+def test_cross_dataset_trains_on_each_zoo_and_tests_on_all(tmp_path, tiny_zoo, tiny_manifest):
+    zoos = [open_zoo(tiny_zoo), other_zoo(tmp_path, tiny_manifest)]
+    found = protocols.cells(benchmark_of("cross_dataset", "tiny", "other"), zoos)
+    assert [(c.zoo.name, [test.zoo.name for test in c.tests]) for c in found] == [
+        ("tiny", ["tiny", "other"]),
+        ("other", ["tiny", "other"]),
+    ]
+    for cell in found:
+        assert cell.train.zoo is cell.validation.zoo is cell.zoo
+        for test in cell.tests:
+            assert set(test.view.models) == set(test.zoo.split("test"))
+
+
+def test_cross_architecture_tests_only_on_other_architectures(tmp_path, tiny_zoo, tiny_manifest):
+    zoos = [open_zoo(tiny_zoo), other_zoo(tmp_path, tiny_manifest, widths="[16, 7, 4]")]
+    found = protocols.cells(benchmark_of("cross_architecture", "tiny", "other"), zoos)
+    assert [(c.zoo.name, [test.zoo.name for test in c.tests]) for c in found] == [
+        ("tiny", ["other"]),
+        ("other", ["tiny"]),
+    ]
+    with pytest.raises(ZooError, match="its zoos differ in architecture; expected one architecture in cross_dataset"):
+        protocols.cells(benchmark_of("cross_dataset", "tiny", "other"), zoos)
+    with pytest.raises(ZooError, match="all zoos have the architecture of tiny"):
+        protocols.cells(benchmark_of("cross_architecture", "tiny", "other"), [zoos[0], zoos[0]])
+
+
+def test_unseen_epochs_are_later_than_all_that_train_or_select(tiny_zoo):
+    (cell,) = protocols.cells(benchmark_of("unseen_epochs", "tiny", seen_epochs=0.6), [open_zoo(tiny_zoo)])
+    seen, unseen = cell.tests
+    assert cell.train.epochs.tolist() == cell.validation.epochs.tolist() == seen.view.epochs.tolist() == [0, 1, 2]
+    assert unseen.view.epochs.tolist() == [3, 4]
+    assert not set(unseen.view.models) & {*cell.train.models, *cell.validation.models}
+    with pytest.raises(ZooError, match="expected later ones than the 5 seen"):
+        protocols.cells(benchmark_of("unseen_epochs", "tiny", seen_epochs=0.95), [open_zoo(tiny_zoo)])
+
+
+def test_shares_of_the_training_models_are_nested_and_tested_alike(tiny_zoo):
+    found = protocols.cells(benchmark_of("data_efficiency", "tiny", shares=(0.25, 0.5, 1.0)), [open_zoo(tiny_zoo)])
+    assert [len(cell.train.models) for cell in found] == [6, 12, 24]
+    assert set(found[0].train.models) < set(found[1].train.models) < set(found[2].train.models)
+    assert len({tuple(cell.tests[0].view.models) for cell in found}) == 1
+    assert [cell.tests[0].condition for cell in found][:2] == [
+        "25 % of the training models",
+        "50 % of the training models",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "message"),
+    [
+        ("cross_dataset", {}, "zoos: cross_dataset needs two or more"),
+        ("unseen_epochs", {"checkpoints": "last"}, "checkpoints: unseen_epochs needs all of them"),
+        ("data_efficiency", {"shares": (0.5, 1.5)}, "shares: expected numbers above 0 and up to 1"),
+    ],
+)
+def test_a_manifest_that_does_not_suit_its_protocol_is_refused(protocol, options, message):
+    with pytest.raises(ValueError, match=message):
+        benchmark_of(protocol, "tiny", **options)

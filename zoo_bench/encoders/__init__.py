@@ -1,8 +1,8 @@
 """What an encoder is, and the encoders that come with the package.
 
 An encoder is any object with the methods below; there is no base class. It turns weights into embeddings that are
-then scored by probes. It is fitted on training views and may select on validation views; it never sees test views
-before `encode`. Neural encoders import torch, so they are named here and imported when they are made.
+then scored by probes. It is fitted on training views and may select on validation views; of the test models it sees
+nothing but weights, in `encode`. Neural encoders import torch, so they are named here and imported when they are made.
 """
 
 import importlib
@@ -17,8 +17,8 @@ from zoo_bench.encoders.layer_statistics import LastLayerStatistics, PooledLayer
 from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.statistics import PCA, Weights, WeightStatistics
 from zoo_bench.encoders.statistics_boosting import StatisticsBoosting
+from zoo_bench.views import TrainingView, WeightsView
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.zoo import ZooView
 
 __all__ = ["DEFAULT_ENCODERS", "ENCODERS", "Encoder", "Lazy", "encoder_digest", "make_encoder"]
 
@@ -34,11 +34,14 @@ class Encoder(Protocol):
     def config(self) -> dict[str, Any]:
         """The settings that determine what it does, as plain data."""
 
-    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
         """Learn from the training views, selecting on the validation views only; all randomness comes from `seed`."""
 
-    def encode(self, view: ZooView) -> np.ndarray:
-        """Return one embedding a checkpoint, float (model x checkpoint, dimension), models outermost."""
+    def encode(self, view: WeightsView) -> np.ndarray:
+        """Return one embedding a row of the weights (row, 1, parameter), float (row, dimension), in their order.
+
+        The view has `weights` and `layout` and nothing else: no label, no epoch, no model, no zoo.
+        """
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zoo_bench.views import TrainingView
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import ZooView
 
 
-def check_views(name: str, train: Sequence[ZooView], validation: Sequence[ZooView]) -> None:
+def check_views(name: str, train: Sequence[TrainingView], validation: Sequence[TrainingView]) -> None:
     """Refuse views without models, and weights that are not finite.
 
     Raises:
@@ -31,7 +31,7 @@ def check_views(name: str, train: Sequence[ZooView], validation: Sequence[ZooVie
                 )
 
 
-def check_one_layout(name: str, views: Sequence[ZooView]) -> None:
+def check_one_layout(name: str, views: Sequence[TrainingView]) -> None:
     """Refuse views of several architectures, for an encoder that reads one.
 
     Raises:

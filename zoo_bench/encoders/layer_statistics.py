@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from zoo_bench.encoders.tensor_statistics import PER_TENSOR, tensor_statistics
-from zoo_gen.zoo import ZooView
+from zoo_bench.views import TrainingView, Weighted
 
 POOLS = ("mean", "max", "first", "last")
 
@@ -23,11 +23,11 @@ class LastLayerStatistics:
         """The settings as plain data: there are none."""
         return {}
 
-    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
         """Learn nothing."""
         return self
 
-    def encode(self, view: ZooView) -> np.ndarray:
+    def encode(self, view: Weighted) -> np.ndarray:
         """Return the statistics, float32 (model x checkpoint, 14)."""
         found = _layer(view, view.layout.layers[-1])
         return found.reshape(-1, found.shape[2])
@@ -41,18 +41,18 @@ class PooledLayerStatistics:
         """The settings as plain data."""
         return {"pools": list(POOLS)}
 
-    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
         """Learn nothing."""
         return self
 
-    def encode(self, view: ZooView) -> np.ndarray:
+    def encode(self, view: Weighted) -> np.ndarray:
         """Return the pooled statistics, float32 (model x checkpoint, 56)."""
         layers = np.stack([_layer(view, name) for name in view.layout.layers])
         pooled = np.concatenate([layers.mean(axis=0), layers.max(axis=0), layers[0], layers[-1]], axis=2)
         return pooled.reshape(-1, pooled.shape[2])
 
 
-def _layer(view: ZooView, name: str) -> np.ndarray:
+def _layer(view: Weighted, name: str) -> np.ndarray:
     """Return the statistics of a layer, float32 (model, checkpoint, 14)."""
     found = np.zeros((*view.weights.shape[:2], 2, PER_TENSOR), dtype=np.float32)
     for parameter in view.layout.parameters:

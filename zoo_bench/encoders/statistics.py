@@ -5,8 +5,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from zoo_bench.views import TrainingView, Weighted
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import ZooView
 
 PERCENTILES = (1, 25, 50, 75, 99)
 
@@ -19,11 +19,11 @@ class Weights:
         """The settings as plain data: there are none."""
         return {}
 
-    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
         """Learn nothing."""
         return self
 
-    def encode(self, view: ZooView) -> np.ndarray:
+    def encode(self, view: Weighted) -> np.ndarray:
         """Return the weights, float32 (model x checkpoint, parameter)."""
         return _rows(view)
 
@@ -43,11 +43,11 @@ class WeightStatistics:
         """The settings as plain data."""
         return {"biases": self.biases, "percentiles": list(PERCENTILES)}
 
-    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
         """Learn nothing."""
         return self
 
-    def encode(self, view: ZooView) -> np.ndarray:
+    def encode(self, view: Weighted) -> np.ndarray:
         """Return the statistics, float64 (model x checkpoint, 7 x tensors)."""
         weights = _rows(view)
         features = []
@@ -70,7 +70,7 @@ class PCA:
         """The settings as plain data."""
         return {"dimension": self.dimension}
 
-    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
         """Find the components.
 
         Raises:
@@ -86,11 +86,11 @@ class PCA:
         self._components = decomposition.PCA(dimension, random_state=seed).fit(rows)
         return self
 
-    def encode(self, view: ZooView) -> np.ndarray:
+    def encode(self, view: Weighted) -> np.ndarray:
         """Return the components, float32 (model x checkpoint, dimension)."""
         return self._components.transform(_rows(view))
 
 
-def _rows(view: ZooView) -> np.ndarray:
+def _rows(view: Weighted) -> np.ndarray:
     """Return the weights of a view as rows, float32 (model x checkpoint, parameter)."""
     return view.weights.reshape(-1, view.layout.size)

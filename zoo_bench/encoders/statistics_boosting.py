@@ -14,8 +14,8 @@ import numpy as np
 from zoo_bench.encoders.inputs import check_one_layout, check_target, check_views
 from zoo_bench.encoders.targets import Checkpoints, selected, target_values
 from zoo_bench.encoders.tensor_statistics import PER_TENSOR, view_statistics
+from zoo_bench.views import TrainingView, Weighted
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import ZooView
 
 LEARNING_RATE, DEPTH, LEAVES, BINS, L2, FEATURE_SHARE, LEAST_SAMPLES = 0.0231, 12, 6209, 127, 25.0, 0.894, 3
 MOST_TREES, PATIENCE = 2000, 500
@@ -49,7 +49,7 @@ class StatisticsBoosting:
             "min_samples_leaf": LEAST_SAMPLES,
         }
 
-    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
         """Grow trees while the squared error of the validation models falls.
 
         Raises:
@@ -88,12 +88,12 @@ class StatisticsBoosting:
             grown = self._model.n_iter_
         return self
 
-    def encode(self, view: ZooView) -> np.ndarray:
+    def encode(self, view: Weighted) -> np.ndarray:
         """Return the statistics, float32 (model x checkpoint, 7 x tensors)."""
         found = view_statistics(view)
         return found.reshape(-1, found.shape[2])
 
-    def predict(self, view: ZooView) -> np.ndarray:
+    def predict(self, view: Weighted) -> np.ndarray:
         """Return the predicted target, float64 (model x checkpoint,).
 
         Raises:
@@ -109,7 +109,7 @@ class StatisticsBoosting:
             )
         return next(islice(self._model.staged_predict(rows), self._n_trees - 1, None))
 
-    def _read(self, views: Sequence[ZooView]) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, views: Sequence[TrainingView]) -> tuple[np.ndarray, np.ndarray]:
         """Return statistics (row, feature) and targets (row,) of what is learned from."""
         found = [selected(view_statistics(view), self._checkpoints) for view in views]
         targets = [selected(target_values(view, self._target), self._checkpoints) for view in views]

@@ -24,15 +24,15 @@ from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.saving import read_encoder, write_encoder
 from zoo_bench.encoders.targets import Checkpoints, selected, target_values
 from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded
+from zoo_bench.views import TrainingView, Weighted
 from zoo_gen.errors import ZooError
 from zoo_gen.layout import ParameterLayout
-from zoo_gen.zoo import ZooView
 
 WARM_UP_SHARE = 0.1  # of all steps, where a zoo is too small for the warm-up that is asked for
 NUMBERS_AT_ONCE = 2**20  # that one batch of encode reads
 
 LossName = Literal["auto", "bce", "mse"]
-Rows = Callable[[ZooView], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
+Rows = Callable[[Weighted], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
 Plans = Callable[[np.ndarray], Any]  # from the layout of each network of a batch, int64 (network,)
 Facts = dict[str, Any]
 
@@ -184,7 +184,7 @@ class SupervisedEncoder:
     def _given(self) -> dict[str, Any]:
         return {**asdict(self.problem), **self._settings, "training": self.training.config}
 
-    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
         """Train the network and keep the state with the best validation score.
 
         Raises:
@@ -236,7 +236,7 @@ class SupervisedEncoder:
         self._fitted = _Fitted(module, facts, output)
         return self
 
-    def encode(self, view: ZooView) -> np.ndarray:
+    def encode(self, view: Weighted) -> np.ndarray:
         """Return the embeddings of a view, float32 (model x checkpoint, dimension).
 
         Raises:
@@ -244,7 +244,7 @@ class SupervisedEncoder:
         """
         return self._apply(view)[0]
 
-    def predict(self, view: ZooView) -> np.ndarray:
+    def predict(self, view: Weighted) -> np.ndarray:
         """Return the predicted target of a view, in its units, float64 (model x checkpoint,).
 
         Raises:
@@ -277,7 +277,7 @@ class SupervisedEncoder:
         self._fitted = _Fitted(module, description["facts"], Output(**description["output"]))
         return self
 
-    def _apply(self, view: ZooView) -> tuple[np.ndarray, np.ndarray]:
+    def _apply(self, view: Weighted) -> tuple[np.ndarray, np.ndarray]:
         fitted = self._of_fitted()
         rows = self._read(view, learn=False)
         if self._fixed_length and rows.shape[1] != fitted.facts["numbers"]:
@@ -297,13 +297,13 @@ class SupervisedEncoder:
     def _make_plans(self, facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
         return self._plans(facts, layouts, device) if self._plans else lambda layouts: None
 
-    def _read(self, view: ZooView, *, learn: bool) -> np.ndarray:
+    def _read(self, view: Weighted, *, learn: bool) -> np.ndarray:
         """Return what is read of a view (network, number): of all checkpoints, or of those that are learned from."""
         rows = view.weights if self._rows is None else self._rows(view)
         rows = selected(rows, self.problem.checkpoints) if learn else rows
         return np.ascontiguousarray(rows.reshape(-1, rows.shape[2]), dtype=np.float32)
 
-    def _read_targets(self, views: Sequence[ZooView]) -> np.ndarray:
+    def _read_targets(self, views: Sequence[TrainingView]) -> np.ndarray:
         values = [selected(target_values(view, self.problem.target), self.problem.checkpoints) for view in views]
         return np.concatenate([its.reshape(-1) for its in values])
 
@@ -342,7 +342,7 @@ def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndar
     return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()
 
 
-def _identity(name: str, config: dict[str, Any], views: Sequence[ZooView]) -> dict[str, Any]:
+def _identity(name: str, config: dict[str, Any], views: Sequence[Weighted]) -> dict[str, Any]:
     """Return plain data that tells a training on these views from any other."""
     content = [hashlib.sha256(np.ascontiguousarray(view.weights).tobytes()).hexdigest() for view in views]
     return {"name": name, "config": config, "views": content}

@@ -4,13 +4,13 @@ from typing import Literal
 
 import numpy as np
 
+from zoo_bench.views import TrainingView
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import ZooView
 
 Checkpoints = Literal["last", "all"]
 
 
-def target_values(view: ZooView, target: str) -> np.ndarray:
+def target_values(view: TrainingView, target: str) -> np.ndarray:
     """Return a target at every checkpoint of a view, float64 (model, checkpoint).
 
     Args:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zoo_bench.views import Weighted
 from zoo_gen.layout import Parameter
-from zoo_gen.zoo import ZooView
 
 PER_TENSOR = 7
 QUARTILES = (0.25, 0.5, 0.75)
@@ -40,6 +40,6 @@ def tensor_statistics(weights: np.ndarray, parameters: Sequence[Parameter]) -> n
     return found.reshape(*weights.shape[:-1], len(parameters) * PER_TENSOR)
 
 
-def view_statistics(view: ZooView) -> np.ndarray:
+def view_statistics(view: Weighted) -> np.ndarray:
     """Return the statistics of all tensors of a view, float32 (model, checkpoint, PER_TENSOR x parameters)."""
     return tensor_statistics(view.weights, view.layout.parameters)

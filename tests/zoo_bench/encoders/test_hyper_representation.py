@@ -352,7 +352,7 @@ def test_views_that_cannot_be_read_are_refused_before_training(views):
         tiny().fit([good, other], [good], seed=0)
     with pytest.raises(ZooError, match="nothing is fitted yet"):
         tiny().encode(good)
-    with pytest.raises(ZooError, match="fitted on an architecture of 100 parameters, given other with 2,464"):
+    with pytest.raises(ZooError, match="fitted on an architecture of 100 parameters, given one of 2,464"):
         tiny().fit([views[0]], [views[1]], seed=0).encode(other)
     with pytest.raises(ZooError, match="unknown loss 'E_d'; did you mean"):
         HyperRepresentation(loss="E_d")

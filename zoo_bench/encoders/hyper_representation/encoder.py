@@ -26,9 +26,9 @@ from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.saving import read_encoder, write_encoder
 from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded
 from zoo_bench.tokens import Tokens
+from zoo_bench.views import TrainingView, Weighted
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.layout import ParameterLayout
-from zoo_gen.zoo import ZooView
 
 KIND = "hyper_representation"
 ROWS_AT_ONCE = 4096  # embedded together
@@ -115,7 +115,7 @@ class HyperRepresentation:
             "keep": self.keep,
         }
 
-    def fit(self, train: Sequence[ZooView], validation: Sequence[ZooView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
         """Train an autoencoder, keeping the state with the least validation loss.
 
         Raises:
@@ -169,7 +169,7 @@ class HyperRepresentation:
         self._configurations[zoo] = configuration.config
         return self
 
-    def encode(self, view: ZooView) -> np.ndarray:
+    def encode(self, view: Weighted) -> np.ndarray:
         """Return the embeddings before the projection head, float32 (model x checkpoint, latent), in (-1, 1).
 
         Raises:
@@ -178,7 +178,7 @@ class HyperRepresentation:
         fitted = self._require_fitted()
         if view.layout != fitted.layout:
             raise ZooError(
-                f"{KIND}: fitted on an architecture of {fitted.layout.size:,} parameters, given {view.zoo.name} with "
+                f"{KIND}: fitted on an architecture of {fitted.layout.size:,} parameters, given one of "
                 f"{view.layout.size:,}; expected the same architecture, or an encoder that mixes them, such as sne"
             )
         encoder = fitted.module.encoder
@@ -230,6 +230,6 @@ class HyperRepresentation:
         return self._fitted
 
 
-def _rows(views: Sequence[ZooView]) -> np.ndarray:
+def _rows(views: Sequence[Weighted]) -> np.ndarray:
     """Return the weights of all checkpoints as rows, float32 (model x checkpoint, parameter)."""
     return np.concatenate([view.weights.reshape(-1, view.layout.size) for view in views])

@@ -1,0 +1,173 @@
+"""The two Parquet files beside a result: what was predicted of every test row, and every metric of every resample.
+
+From the first any metric can be computed again without training; from the second, intervals over seeds and paired
+differences, because a resample drew the same models for every encoder and seed.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zoo_gen.errors import ZooError
+
+By = Literal["probe", "encoder"]
+_EXPECTED = "expected what zoo-bench run wrote beside its result; delete the result to have it computed again"
+
+
+@dataclass(frozen=True)
+class TargetPrediction:
+    """One target of one cell on all its test rows."""
+
+    cell: str
+    target: str
+    by: By
+    penalty: float | None
+    models: np.ndarray  # int64 (row,)
+    epochs: np.ndarray  # int64 (row,)
+    truth: np.ndarray  # (row,) float64, or str
+    predicted: np.ndarray  # (row,) as truth
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the target is a number and not a name."""
+        return self.truth.dtype.kind == "f"
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One metric of one target of one cell, on every resample."""
+
+    cell: str
+    target: str
+    metric: str
+    by: By
+    values: np.ndarray  # float64 (resample,), NaN where undefined
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What tells it from the others of its result."""
+        return self.cell, self.target, self.metric, self.by
+
+
+def predictions_path(result: Path) -> Path:
+    """Return where the predictions of a result lie."""
+    return result.with_suffix(".predictions.parquet")
+
+
+def resamples_path(result: Path) -> Path:
+    """Return where the resamples of a result lie."""
+    return result.with_suffix(".resamples.parquet")
+
+
+def write_predictions(predictions: Iterable[TargetPrediction], path: Path) -> str:
+    """Write predictions, a row a test row and target; return the SHA-256 of the file."""
+    parts = []
+    for its in predictions:
+        rows = len(its.models)
+        numbers, names = pa.nulls(rows, pa.float64()), pa.nulls(rows, pa.string())
+        truth, predicted = pa.array(its.truth), pa.array(its.predicted)
+        parts.append(
+            pa.table(
+                {
+                    "cell": pa.array([its.cell] * rows),
+                    "target": pa.array([its.target] * rows),
+                    "by": pa.array([its.by] * rows),
+                    "penalty": pa.array([its.penalty] * rows, pa.float64()),
+                    "model_id": pa.array(its.models, pa.int64()),
+                    "epoch": pa.array(its.epochs, pa.int64()),
+                    "truth": truth if its.is_number else numbers,
+                    "predicted": predicted if its.is_number else numbers,
+                    "true_name": names if its.is_number else truth,
+                    "predicted_name": names if its.is_number else predicted,
+                }
+            )
+        )
+    return _write(pa.concat_tables(parts), path)
+
+
+def read_predictions(path: Path) -> list[TargetPrediction]:
+    """Read predictions, in the order in which they were written.
+
+    Raises:
+        ZooError: the file is not there or not readable.
+    """
+    table = _read(path)
+    try:
+        keys = np.array([table[name].to_numpy().astype(str) for name in ("cell", "target", "by")])
+        changes = np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1
+        bounds = [0, *changes.tolist(), len(table)]
+        return [_prediction(table.slice(start, stop - start)) for start, stop in pairwise(bounds)]
+    except (KeyError, ValueError, IndexError) as error:
+        raise ZooError(f"{path}: is not a table of predictions ({error}); {_EXPECTED}") from None
+
+
+def write_resamples(resamples: Iterable[Resampled], path: Path) -> str:
+    """Write resamples, a row a metric; return the SHA-256 of the file."""
+    found = list(resamples)
+    columns = {name: [getattr(its, name) for its in found] for name in ("cell", "target", "metric", "by")}
+    values = pa.array([its.values.tolist() for its in found], pa.list_(pa.float64()))
+    return _write(pa.table({**columns, "values": values}), path)
+
+
+def read_resamples(path: Path) -> list[Resampled]:
+    """Read resamples.
+
+    Raises:
+        ZooError: the file is not there or not readable.
+    """
+    try:
+        return [Resampled(**{**row, "values": np.array(row["values"])}) for row in _read(path).to_pylist()]
+    except (KeyError, TypeError) as error:
+        raise ZooError(f"{path}: is not a table of resamples ({error}); {_EXPECTED}") from None
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        ZooError: it is not there.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ZooError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from None
+
+
+def _prediction(part: pa.Table) -> TargetPrediction:
+    first = part.slice(0, 1).to_pylist()[0]
+    is_number = first["true_name"] is None
+    truth, predicted = ("truth", "predicted") if is_number else ("true_name", "predicted_name")
+    kind = np.float64 if is_number else str
+    return TargetPrediction(
+        cell=first["cell"],
+        target=first["target"],
+        by=first["by"],
+        penalty=first["penalty"],
+        models=part["model_id"].to_numpy(),
+        epochs=part["epoch"].to_numpy(),
+        truth=part[truth].to_numpy().astype(kind),
+        predicted=part[predicted].to_numpy().astype(kind),
+    )
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ZooError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {_EXPECTED}") from None
+
+
+def _write(table: pa.Table, path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    digest = file_sha256(temporary)
+    temporary.replace(path)
+    return digest
