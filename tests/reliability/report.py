@@ -52,7 +52,8 @@ def main() -> None:
                     outcomes.append(inject(tiny, place / f"{number}-{seed}", random.Random(seed)))
                 except CannotMount:
                     break
-            print(row(fault, outcomes) if outcomes else f"| {fault} | not run: no rights to mount | | |", flush=True)
+            unable = f"| {fault} | not run: no rights to mount | | |"
+            print(unable if arguments.runs and not outcomes else row(fault, outcomes), flush=True)
     print(f"\n{time.monotonic() - began:.0f} s")
 
 
