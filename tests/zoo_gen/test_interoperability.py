@@ -80,7 +80,7 @@ def test_the_code_that_reads_zoos_never_unpickles_nor_evaluates(name):
     assert not imported & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
 
 
-@pytest.mark.parametrize("name", ["../out", "a/b", "/tmp/out", "..", ".", "", "a\\\\b", "C:out", "~root", "x" * 101])
+@pytest.mark.parametrize("name", ["../out", "a/b", "/out", "..", ".", "", "a\\\\b", "C:out", "~root", "x" * 101])
 def test_a_name_that_could_lead_out_of_the_folder_is_refused(tmp_path, tiny_manifest, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     escaped = name.replace("\n", "\\n")
