@@ -11,7 +11,7 @@ import time
 import warnings
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -222,7 +222,7 @@ def _precision(manifest: ZooManifest, *, device: str) -> str | None:
     wanted = manifest.training.precision
     if device == "cpu":
         if wanted != "float32":
-            _logger.warning("%s: precision %s is a GPU's; a CPU computes in float32", manifest.name, wanted)
+            _warn_once(f"{manifest.name}: precision {wanted} is a GPU's; a CPU computes in float32")
         return None
     hindrance = _hindrance(device)
     if hindrance is None:
@@ -231,8 +231,13 @@ def _precision(manifest: ZooManifest, *, device: str) -> str | None:
         raise ZooError(
             f'training.precision {wanted!r}: {hindrance}; expected precision = "float32", which torch has too'
         )
-    _logger.warning("%s; torch's own operations are used, which are slower", hindrance)
+    _warn_once(f"{hindrance}; torch's own operations are used, which are slower")
     return None
+
+
+@cache
+def _warn_once(message: str) -> None:
+    _logger.warning(message)
 
 
 def _hindrance(device: str) -> str | None:

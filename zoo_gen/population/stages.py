@@ -37,9 +37,16 @@ from zoo_gen.population.tables import Geometry
 
 OPERANDS = {"bfloat16": torch.bfloat16, "tf32": torch.float32, "float32": torch.float32}
 FROM_VALUE = ("relu", "leaky_relu", "tanh", "sigmoid")  # their derivative follows from their value
-# Measured on an H100: the forward pass wants few barriers, the backward pass registers for two programs a processor.
-STEM_TILE = {"BM": 64, "WIDE": 128, "num_warps": 4, "num_stages": 2}
-STEM_GRADIENT_TILE = {"BM": 64, "WIDE": 64, "num_warps": 8, "num_stages": 2, "maxnreg": 128}
+# Measured on an H100: the forward pass wants few barriers, and the backward pass two programs a processor where its
+# registers allow.
+STEM_TILE = {
+    "bfloat16": {"BM": 64, "WIDE": 128, "num_warps": 4, "num_stages": 2},
+    "tf32": {"BM": 64, "WIDE": 64, "num_warps": 4, "num_stages": 2},
+}
+STEM_GRADIENT_TILE = {
+    "bfloat16": {"BM": 64, "WIDE": 64, "num_warps": 8, "num_stages": 2, "maxnreg": 128},
+    "tf32": {"BM": 64, "WIDE": 128, "num_warps": 8, "num_stages": 2},
+}
 _POOL_BLOCK = 1024
 PATCH = 8  # the sides of what `kernels.stem` reads for one pixel
 
@@ -322,7 +329,7 @@ class Stem:
             self._codes, self._behind_codes, arrays.dropout, arrays.dropout_keys,
             n_images, out.capacity, n_parameters, self._scale, self._offset,
             self._between.first_place(n_images), self._behind.first_place(n_images),
-            **self._options | drops | STEM_TILE,
+            **self._options | drops | STEM_TILE[arrays.precision],
         )  # fmt: skip
 
     def backward(self, images: Images, n_images: int) -> None:
@@ -334,7 +341,7 @@ class Stem:
             self._codes, arrays.dropout, arrays.dropout_keys,
             n_images, out.capacity, n_models, n_parameters, self._scale, self._offset,
             self._between.first_place(n_images),
-            **self._options | {"DROP": self._between.drops} | STEM_GRADIENT_TILE,
+            **self._options | {"DROP": self._between.drops} | STEM_GRADIENT_TILE[arrays.precision],
         )  # fmt: skip
 
 
@@ -362,7 +369,7 @@ def build(
         layer = builder.rest.pop(0)
         if isinstance(layer, Flatten):
             builder.flat = True  # values stay where they are; the tables of the next layer know
-        elif isinstance(layer, Convolution) and value is None and _is_stem(layer, builder.rest, shape):
+        elif isinstance(layer, Convolution) and value is None and _is_stem(layer, builder.rest, shape, arrays):
             middle = output_shape(layer, shape)
             between = builder.pointwise(middle, fused=False)
             second = builder.rest.pop(0)
@@ -434,8 +441,13 @@ class _Builder:
         return Value(after, len(arrays.weights), self.capacity, dtype, device, codes, rates).allocate()
 
 
-def _is_stem(first: Layer, rest: Sequence[Layer], shape: Shape) -> bool:
-    """Whether a convolution and the next one, with only activation and dropout between, are computed together."""
+def _is_stem(first: Layer, rest: Sequence[Layer], shape: Shape, arrays: Arrays) -> bool:
+    """Whether a convolution and the next one, with only activation and dropout between, are computed together.
+
+    In float32, whose products are no matrix units' work, computing twice costs more than writing (a tenth of the speed).
+    """
+    if arrays.precision == "float32":
+        return False
     following = [layer for layer in rest[:3] if not isinstance(layer, Activate | Dropout)]
     between = rest[: rest.index(following[0])] if following else []
     in_order = [type(layer) for layer in between] in ([], [Activate], [Dropout], [Activate, Dropout])
