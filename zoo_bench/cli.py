@@ -1,13 +1,17 @@
 """zoo-bench: list, run, encode, rank and validate."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from zoo_gen.command import Commands, table
 from zoo_gen.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo_bench.manifest import BenchmarkManifest
 
 RESULTS = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
@@ -23,7 +27,7 @@ def main() -> None:
 @main.command("list")
 def list_() -> None:
     """List the benchmarks and encoders that come with the package."""
-    from zoo_bench.encoders import ENCODERS
+    from zoo_bench.encoders import ENCODERS, GROUPS
     from zoo_bench.manifest import read_benchmark, shipped_benchmarks
 
     rows: list[dict[str, object]] = []
@@ -39,20 +43,30 @@ def list_() -> None:
         )
     click.echo(table(rows))
     click.echo()
-    click.echo(table([{"encoder": name} for name in ENCODERS]))
+    groups = {name: ", ".join(group for group, its in GROUPS.items() if name in its) for name in ENCODERS}
+    click.echo(table([{"encoder": name, "groups": groups[name]} for name in ENCODERS]))
 
 
 @main.command()
-@click.argument("benchmark")
+@click.argument("benchmarks", nargs=-1, metavar="[BENCHMARK]...")
 @click.option(
     "--encoder",
     "encoders",
     multiple=True,
-    help="A name or package.module:Class; repeatable.  [default: all that train no network]",
+    help="A name, a group that `zoo-bench list` shows, or package.module:Class; repeatable.  [default: default]",
 )
+@click.option("--mock", is_flag=True, help="Only see, on tiny zoos and within seconds, whether the encoders conform.")
 @click.option(
     "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
 )
+@click.option(
+    "--missing-zoos",
+    type=click.Choice(["refuse", "make"]),
+    default="refuse",
+    show_default=True,
+    help="What to do about zoos that are not there or not complete.",
+)
+@click.option("--data-root", type=click.Path(path_type=Path), help="Where zoos that are made look for images.")
 @RESULTS
 @click.option("--seeds", default="0", show_default=True, help="Seeds, separated by commas.")
 @click.option(
@@ -71,50 +85,106 @@ def list_() -> None:
     help="Folder for trainings that are interrupted; the same command then goes on with them.",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a cell each.")
+@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
+@click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 @click.option("--compile/--no-compile", "compiles", default=True, show_default=True, help="Use torch.compile on a GPU.")
 def run(
-    benchmark: str,
+    benchmarks: tuple[str, ...],
     encoders: tuple[str, ...],
+    mock: bool,
     zoos: Path,
+    missing_zoos: Literal["refuse", "make"],
+    data_root: Path | None,
     results: Path,
     seeds: str,
     rerun: Literal["always", "never", "only-missing"],
     device: str,
     checkpoints: Path | None,
     workers: int,
+    engine: Literal["local", "dask"],
+    scheduler: str | None,
     compiles: bool,
 ) -> None:
     """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file."""
-    from zoo_bench import engine
-    from zoo_bench.encoders import DEFAULT_ENCODERS
-    from zoo_bench.encoders.runtime import Runtime, is_first_process
+    from zoo_bench.encoders import encoder_names
+    from zoo_bench.encoders.runtime import Runtime
     from zoo_bench.manifest import find_benchmark, read_benchmark
 
+    # An encoder of one's own often lies in the working folder, which an installed command does not search.
+    sys.path.append(str(Path.cwd()))
+    chosen = encoders or ("default",)
+    if mock:
+        _mock(benchmarks, encoder_names(chosen))
+        return
+    if not benchmarks:
+        raise ZooError("BENCHMARK is missing; expected a name that zoo-bench list shows, the path of a file, or --mock")
+    if (engine == "dask") != (scheduler is not None):
+        raise ZooError("--engine dask and --scheduler tcp://host:8786 belong together; expected both or neither")
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
-    found = read_benchmark(find_benchmark(benchmark))
-    # An encoder of one's own often lies in the working folder, which an installed command does not search.
-    sys.path.append(str(Path.cwd()))
+    found = [read_benchmark(find_benchmark(its)) for its in benchmarks]
     runtime = Runtime(device=device, checkpoints=checkpoints, compile=compiles)
     if device != "auto":
         runtime.torch_device()  # a device that is not there is an error now, not after the baselines
-    for result, is_new in engine.run(
+    if missing_zoos == "make":
+        from zoo_bench.zoos import make_missing
+
+        for its in found:
+            for name in make_missing(its, zoos, data_root=data_root, workers=workers if workers > 1 else None):
+                click.echo(f"{name}: made in {zoos / name}")
+    _run(
         found,
-        list(encoders or DEFAULT_ENCODERS),
+        {its.name: encoder_names(chosen, protocol=its.protocol) for its in found},
         zoos=zoos,
         results=results,
         seeds=numbers,
         rerun=rerun,
         runtime=runtime,
         workers=workers,
-    ):
-        state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
-        if is_first_process():
-            click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
-            for failure in result.failures:
-                click.echo(f"  {failure.name}: failed: {failure.message}", err=True)
+        scheduler=scheduler,
+    )
+
+
+def _run(benchmarks: "Sequence[BenchmarkManifest]", names: dict[str, list[str]], **options: Any) -> None:
+    """Evaluate on each benchmark and say what came of it; an encoder that fails on one goes on with the next."""
+    from zoo_bench import engine
+    from zoo_bench.encoders.runtime import is_first_process
+
+    errors: list[ZooError] = []
+    for benchmark in benchmarks:
+        try:
+            for result, is_new in engine.run(benchmark, names[benchmark.name], **options):
+                state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
+                if is_first_process():
+                    click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
+                    for failure in result.failures:
+                        click.echo(f"  {failure.name}: failed: {failure.message}", err=True)
+        except ZooError as error:
+            if len(benchmarks) == 1:
+                raise
+            click.echo(f"{benchmark.name}: {error}", err=True)
+            errors.append(error)
+    if errors:
+        raise ZooError(f"{len(errors)} of {len(benchmarks)} benchmarks have encoders without a result, as said above")
+
+
+def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
+    """Check encoders on tiny zoos and say what they keep to."""
+    from zoo_bench.mock import check
+
+    if benchmarks:
+        raise ZooError(f"--mock: takes no benchmark, got {benchmarks[0]}; it makes tiny zoos of its own")
+    failed = 0
+    for name in names:
+        click.echo(f"{name}:")
+        for finding in check(name):
+            click.echo(f"  {finding.state:7} {finding.what}{': ' if finding.detail else ''}{finding.detail}")
+            failed += finding.state == "FAILED"
+    if failed:
+        raise ZooError(f"{failed} checks failed; docs/submissions.md says what is expected of an encoder")
+    click.echo("conforms" if len(names) == 1 else "all conform")
 
 
 @main.command()

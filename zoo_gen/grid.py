@@ -57,7 +57,7 @@ def _table_of_models(key: _Key) -> pa.Table:
         kind = {"name": pa.string(), "whole": pa.int64(), "number": pa.float64()}[known(name).kind]
         same = values.strides == (0,)
         columns[name] = pa.repeat(pa.scalar(values[0].item(), kind), n_models) if same else pa.array(values, kind)
-    columns["split"] = pa.array(PARTS).take(pa.array(_split(manifest.split, hyperparameters, n_models)))
+    columns["split"] = parts(manifest.split, hyperparameters, n_models)
     return pa.table(columns)
 
 
@@ -75,6 +75,27 @@ def split_sha256(models: pa.Table) -> str:
         rows = "\n".join(f"{model_id},{part}" for model_id, part in zip(*columns.values(), strict=True))
         found.update(("\n" if start else "").encode() + rows.encode())
     return found.hexdigest()
+
+
+def parts(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> pa.Array:
+    """Return the part of the split (model,) of each model. Groups are ranked by hash: all machines find the same.
+
+    Args:
+        split: the shares, and what stays together.
+        hyperparameters: all of them, and the seed, name -> (model,).
+        n_models: of the zoo.
+    """
+    group_of_model, n_groups = _groups(split, hyperparameters, n_models)
+    digests = (hashlib.sha256(f"{split.seed}:{group}".encode()).digest() for group in range(n_groups))
+    ranks = np.argsort(np.fromiter(digests, dtype="S32", count=n_groups), kind="stable")
+    shares = np.cumsum([split.train, split.validation, split.test])
+    ends = np.rint(shares * n_groups).astype(int)
+    part_of_group = np.empty(n_groups, dtype=np.int8)
+    start = 0
+    for part, end in enumerate(ends):
+        part_of_group[ranks[start:end]] = part
+        start = end
+    return pa.array(PARTS).take(pa.array(part_of_group[group_of_model]))
 
 
 def _varying(axes: Axes, n_models: int) -> dict[str, np.ndarray]:
@@ -112,21 +133,6 @@ def _draw(name: str, draw: Draw, seed: int, count: int) -> np.ndarray:
     if known(name).kind == "whole":
         return (int(first) + np.floor(uniform * (int(last) - int(first) + 1))).astype(np.int64)
     return first + (last - first) * uniform
-
-
-def _split(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> np.ndarray:
-    """Return the position in PARTS (model,) of each model. Groups are ranked by hash: all machines find the same."""
-    group_of_model, n_groups = _groups(split, hyperparameters, n_models)
-    digests = (hashlib.sha256(f"{split.seed}:{group}".encode()).digest() for group in range(n_groups))
-    ranks = np.argsort(np.fromiter(digests, dtype="S32", count=n_groups), kind="stable")
-    shares = np.cumsum([split.train, split.validation, split.test])
-    ends = np.rint(shares * n_groups).astype(int)
-    part_of_group = np.empty(n_groups, dtype=np.int8)
-    start = 0
-    for part, end in enumerate(ends):
-        part_of_group[ranks[start:end]] = part
-        start = end
-    return part_of_group[group_of_model]
 
 
 def _groups(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> tuple[np.ndarray, int]:

@@ -19,7 +19,7 @@ import zarr
 from zoo_gen import grid, store
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.layout import ParameterLayout
-from zoo_gen.manifest import ZooManifest, read_manifest
+from zoo_gen.manifest import Split, ZooManifest, read_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -165,6 +165,16 @@ class Zoo:
         if name not in grid.PARTS:
             raise ZooError(unknown_name("part of the split", name, grid.PARTS))
         return self.models["model_id"].filter(pc.equal(self.models["split"], name)).to_numpy()
+
+    def with_split(self, split: Split) -> "Zoo":
+        """Return this zoo under another split by model, drawn as a manifest's is; nothing on disk changes."""
+        other = Zoo(self.path)
+        names = [name for name in self.manifest.hyperparameters if name in self.models.column_names]
+        columns = {name: self.models[name].to_numpy() for name in names}
+        column = self.models.column_names.index("split")
+        drawn = grid.parts(split, columns, len(self.models))
+        other.__dict__["models"] = self.models.set_column(column, "split", drawn)  # in place of what is read lazily
+        return other
 
     def checkpoint(self, epoch: int) -> int:
         """Return the position of an epoch among the checkpoints.
