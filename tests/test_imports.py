@@ -21,7 +21,7 @@ OWNERS = {
     "PIL": {"zoo_gen/image_data/steps.py"},
     "huggingface_hub": {"zoo_gen/hub.py"},
     "matplotlib": {"zoo_gen/plots.py", "zoo_bench/plots.py"},
-    "jinja2": {"zoo_bench/leaderboard.py"},
+    "jinja2": {"zoo_bench/page/render.py"},
     "sklearn": {
         "zoo_gen/image_data/digits.py",
         "zoo_bench/probes.py",

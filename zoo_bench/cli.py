@@ -252,7 +252,9 @@ def encode(
 def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet: Path | None) -> None:
     """Print the leaderboard of all results."""
     from zoo_bench import leaderboard as board
+    from zoo_bench import page
     from zoo_bench.boards import boards, load
+    from zoo_bench.results import write_whole
 
     loaded = load(results)
     found = boards(loaded)
@@ -260,9 +262,9 @@ def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet
     for path in filter(None, (html, markdown, parquet)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if html:
-        html.write_text(board.html(found, loaded), encoding="utf-8")
+        write_whole(html, page.html(found, loaded))
     if markdown:
-        markdown.write_text(board.markdown(found, loaded), encoding="utf-8")
+        write_whole(markdown, board.markdown(found, loaded))
     if parquet:
         board.write_parquet(found, parquet)
     for path in filter(None, (html, markdown, parquet)):

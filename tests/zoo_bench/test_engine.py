@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from zoo_bench import boards, engine, leaderboard
+from zoo_bench import boards, engine, leaderboard, page
 from zoo_bench.manifest import BenchmarkManifest
 from zoo_bench.results import read_result, result_path
 from zoo_gen import engine as zoo_engine
@@ -102,8 +102,8 @@ def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, c
     assert [failure.name for failure in result.failures] == ["other → tiny", "other"]
     assert "fit: ValueError: cannot learn from other" in result.failures[0].message
     loaded = boards.load(tmp_path)
-    for page in (leaderboard.html(boards.boards(loaded), loaded), leaderboard.markdown(boards.boards(loaded), loaded)):
-        assert "cannot learn from other" in page
+    for text in (page.html(boards.boards(loaded), loaded), leaderboard.markdown(boards.boards(loaded), loaded)):
+        assert "cannot learn from other" in text
     # It is tried again, and what went well is not.
     ((_, is_new),) = run(its, ["counting:Picky"], three_zoos, tmp_path)
     assert is_new
