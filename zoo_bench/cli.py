@@ -172,16 +172,20 @@ def _run(benchmarks: "Sequence[BenchmarkManifest]", names: dict[str, list[str]],
 
 def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
     """Check encoders on tiny zoos and say what they keep to."""
-    from zoo_bench.mock import check
+    from tempfile import TemporaryDirectory
+
+    from zoo_bench.mock import check, make_zoos
 
     if benchmarks:
         raise ZooError(f"--mock: takes no benchmark, got {benchmarks[0]}; it makes tiny zoos of its own")
     failed = 0
-    for name in names:
-        click.echo(f"{name}:")
-        for finding in check(name):
-            click.echo(f"  {finding.state:7} {finding.what}{': ' if finding.detail else ''}{finding.detail}")
-            failed += finding.state == "FAILED"
+    with TemporaryDirectory(prefix="zoo-bench-mock-") as folder:
+        zoos = make_zoos(Path(folder))
+        for name in names:
+            click.echo(f"{name}:")
+            for finding in check(name, zoos):
+                click.echo(f"  {finding.state:7} {finding.what}{': ' if finding.detail else ''}{finding.detail}")
+                failed += finding.state == "FAILED"
     if failed:
         raise ZooError(f"{failed} checks failed; docs/submissions.md says what is expected of an encoder")
     click.echo("conforms" if len(names) == 1 else "all conform")
@@ -269,6 +273,23 @@ def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet
         board.write_parquet(found, parquet)
     for path in filter(None, (html, markdown, parquet)):
         click.echo(f"\nwritten: {path}")
+
+
+@main.command()
+@click.argument("encoder")
+@RESULTS
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the trained encoder.")
+@click.option("--owner", required=True, help="Of the zoos on the Hub, whose data sets are called OWNER/ZOO.")
+@click.option("--source-url", help="Where a reader finds the evaluation.")
+def export(encoder: str, results: Path, out: Path, owner: str, source_url: str | None) -> None:
+    """Write the results of ENCODER in the Hub's format, as .eval_results/BENCHMARK.yaml beside its weights."""
+    from zoo_bench.boards import boards, load
+    from zoo_bench.hub_results import Source
+    from zoo_bench.hub_results import export as write
+
+    source = Source(source_url) if source_url else None
+    for path in write(boards(load(results)), encoder, out, owner=owner, source=source):
+        click.echo(f"written: {path}")
 
 
 @main.command()

@@ -7,6 +7,7 @@ that is killed at any moment finds it again. What failed leaves a line in the re
 import os
 import sys
 import time
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -153,9 +154,13 @@ def _evaluate_all(
     lost: list[list[int]] = []
     task = partial(_evaluate_numbers, queue)
     with (
+        warnings.catch_warnings(),
         cluster(scheduler) as client,
         closing(train_all(task, [[at] for at in range(len(queue))], lost, processes=workers, client=client)) as done,
     ):
+        # A worker that has grown is replaced by joblib, with a warning that nobody can act on.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs")
+        warnings.filterwarnings("ignore", ".*still being processed by the workers")
         yield from _whole(waiting, bar, (queue[at][0] for (at,) in done))
     for (at,) in lost:
         setting, number = queue[at]
