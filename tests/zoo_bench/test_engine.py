@@ -1,3 +1,4 @@
+import json
 import shutil
 import sys
 
@@ -33,6 +34,16 @@ class Picky(Counting):
         if train[0].zoo.name == "other":
             raise ValueError("cannot learn from other")
         self.name = train[0].zoo.name
+        return self
+
+class Watching(Counting):
+    # Writes down all that it is given to learn from.
+    def fit(self, train, validation, *, seed):
+        import json
+
+        views = lambda part: [(view.zoo.name, view.models.tolist(), view.epochs.tolist()) for view in part]
+        with Path(__file__).with_name("seen").open("a") as file:
+            file.write(json.dumps([views(train), views(validation)]) + chr(10))
         return self
 """
 
@@ -150,6 +161,26 @@ def test_a_probe_of_the_source_is_applied_unchanged_to_the_other_zoo(tmp_path, t
     cell = next(cell for cell in result.cells if cell.name == "tiny → other")
     score = next(s for s in cell.scores if (s.target, s.metric) == ("test_accuracy", "r2"))
     assert score.value == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "zoos"), [("standard", ("tiny",)), ("cross_dataset", ("tiny", "other")), ("unseen_epochs", ("tiny",))]
+)
+def test_an_encoder_is_given_models_of_its_source_alone_to_learn_and_to_select(
+    tmp_path, three_zoos, counting, protocol, zoos
+):
+    from zoo_gen import open_zoo
+
+    run(benchmark(protocol, *zoos), ["counting:Watching"], three_zoos, tmp_path / "results")
+    lines = (counting / "seen").read_text().splitlines()
+    assert len(lines) == len(zoos)
+    for name, line in zip(zoos, lines, strict=True):
+        source = open_zoo(three_zoos / name)
+        epochs = source.epochs.tolist()
+        kept = epochs[: round(0.5 * len(epochs))] if protocol == "unseen_epochs" else epochs
+        train, validation = json.loads(line)
+        assert train == [[name, sorted(source.split("train").tolist()), kept]]
+        assert validation == [[name, sorted(source.split("validation").tolist()), kept]]
 
 
 def test_a_grid_has_diagonal_rest_average_and_spread(tmp_path, three_zoos):

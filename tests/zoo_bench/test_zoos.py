@@ -25,7 +25,7 @@ def test_missing_zoos_are_made_once_by_the_manifests_that_ship(tmp_path, monkeyp
 
 
 def test_a_zoo_that_does_not_ship_cannot_be_made(tmp_path):
-    with pytest.raises(ZooError, match="unknown manifest 'nowhere'"):
+    with pytest.raises(ZooError, match="unknown zoo 'nowhere'"):
         zoos.make_missing(benchmark("nowhere"), tmp_path)
 
 
