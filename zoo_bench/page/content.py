@@ -54,7 +54,6 @@ class Part:
     """All of one benchmark."""
 
     name: str
-    protocol: str
     sentence: str
     seeds: tuple[int, ...]
     boards: tuple[tuple[int, Board], ...]  # with their numbers among all boards
@@ -74,9 +73,16 @@ class Failed:
     message: str
 
 
-def standings(found: Sequence[Board]) -> tuple[tuple[str, ...], list[Standing]]:
+def benchmarks_of(loaded: Sequence[Loaded]) -> dict[str, str]:
+    """Return the benchmarks and their protocols, those within a zoo first."""
+    protocols = {its.result.benchmark: its.result.protocol for its in loaded}
+    order = list(PROTOCOLS)
+    return dict(sorted(protocols.items(), key=lambda its: (order.index(its[1]), its[0])))
+
+
+def standings(found: Sequence[Board], loaded: Sequence[Loaded]) -> tuple[tuple[str, ...], list[Standing]]:
     """Return the names of the benchmarks, and the encoders, best first by the mean of their ranks."""
-    benchmarks = tuple(dict.fromkeys(board.benchmark for board in found))
+    benchmarks = tuple(benchmarks_of(loaded))
     ranks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     costs: dict[str, list[Costs]] = defaultdict(list)
     for board in found:
@@ -101,17 +107,15 @@ def standings(found: Sequence[Board]) -> tuple[tuple[str, ...], list[Standing]]:
 
 
 def parts(found: Sequence[Board], loaded: Sequence[Loaded]) -> list[Part]:
-    """Return the benchmarks, in the order of the boards."""
+    """Return all that belongs to each benchmark."""
     numbered: dict[str, list[tuple[int, Board]]] = defaultdict(list)
     for number, board in enumerate(found):
         numbered[board.benchmark].append((number, board))
-    protocols = {its.result.benchmark: its.result.protocol for its in loaded}
     crossed = grids(found)
     return [
         Part(
             name=name,
-            protocol=protocols[name],
-            sentence=PROTOCOLS[protocols[name]],
+            sentence=PROTOCOLS[protocol],
             seeds=tuple(sorted({seed for _, board in boards for seed in board.seeds})),
             boards=tuple(boards),
             grids=_by_target([grid for grid in crossed if grid.benchmark == name]),
@@ -123,7 +127,8 @@ def parts(found: Sequence[Board], loaded: Sequence[Loaded]) -> list[Part]:
             },
             prefix=_prefix([zoo for _, board in boards for zoo in (board.about.source.zoo, board.about.test.zoo)]),
         )
-        for name, boards in numbered.items()
+        for name, protocol in benchmarks_of(loaded).items()
+        for boards in [numbered[name]]
     ]
 
 
@@ -155,7 +160,7 @@ def drawn(found: Sequence[Board], loaded: Sequence[Loaded]) -> dict[str, object]
                         data["predicted"][f"{key}/{column}"] = _rounded(its.predicted[rows])
                     else:
                         data["named"][key], data["taken"][f"{key}/{column}"] = _taken(its)
-    benchmarks, rows_ = standings(found)
+    benchmarks, standing = standings(found, loaded)
     costs = [
         {
             "benchmark": name,
@@ -165,7 +170,7 @@ def drawn(found: Sequence[Board], loaded: Sequence[Loaded]) -> dict[str, object]
             "parameters": row.costs.parameters,
             "memory": row.costs.memory_bytes,
         }
-        for row in rows_
+        for row in standing
         for place, name in enumerate(benchmarks)
         if row.ranks[place] is not None
     ]

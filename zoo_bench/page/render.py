@@ -31,7 +31,7 @@ def html(found: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         "digits": in_digits,
         "breakable": _breakable,
     }
-    benchmarks, standings = content.standings(found)
+    benchmarks, standings = content.standings(found, loaded)
     return environment.get_template("page.html.jinja").render(
         benchmarks=benchmarks,
         standings=standings,
