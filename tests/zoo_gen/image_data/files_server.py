@@ -17,8 +17,9 @@ def serve(folder: Path, *, break_off: str = "") -> Iterator[str]:
 
         def do_GET(self) -> None:
             name = self.path.removeprefix("/")
-            content = (folder / name).read_bytes()
-            self.send_response(200)
+            found = (folder / name).is_file()
+            content = (folder / name).read_bytes() if found else b""
+            self.send_response(200 if found else 404)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if self.command == "GET":

@@ -237,12 +237,21 @@ def test_without_network_the_error_says_what_to_put_where(tmp_path, monkeypatch)
     with pytest.raises(ZooError) as caught:
         load_image_data(source("CIFAR10"), data_root=tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path}: has no CIFAR10, and it cannot be downloaded (URLError: ")
+    assert message.startswith(
+        f"{tmp_path}: has no CIFAR10, and it cannot be downloaded (the download: 127.0.0.1:9 cannot "
+    )
     assert message.endswith(
         f"); expected in {tmp_path}/cifar-10-batches-py: data_batch_1, data_batch_2, data_batch_3, data_batch_4,"
         " data_batch_5, test_batch, batches.meta"
     )
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("dataset", sorted(torchvision.FACTS))
+def test_the_servers_that_torchvision_asks_are_known(dataset):
+    addresses = torchvision._addresses(dataset)
+    assert addresses
+    assert all(address.startswith("http") for address in addresses)
 
 
 def test_a_root_that_cannot_be_written_is_one_line(tmp_path):
