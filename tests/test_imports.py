@@ -12,6 +12,7 @@ FILES = sorted([*(ROOT / "zoo_gen").rglob("*.py"), *(ROOT / "zoo_bench").rglob("
 SEEN_BY_BENCH = {"zoo", "layout", "architectures", "hub", "errors", "schema", "command"}
 
 OWNERS = {
+    "fsspec": {"zoo_gen/location.py"},
     "joblib": {"zoo_gen/workers.py", "zoo_bench/engine.py"},
     "distributed": {"zoo_gen/workers.py"},
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
@@ -56,7 +57,22 @@ def test_imports_keep_to_the_rules(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["zoo", "store", "grid", "manifest", "card", "layout", "cli", "engine", "cost", "workers", "sums"]
+    "name",
+    [
+        "zoo",
+        "store",
+        "grid",
+        "manifest",
+        "card",
+        "layout",
+        "cli",
+        "engine",
+        "cost",
+        "workers",
+        "sums",
+        "location",
+        "claim",
+    ],
 )
 def test_torch_is_not_imported_at_the_top(name):
     tree = ast.parse((ROOT / "zoo_gen" / f"{name}.py").read_text())

@@ -1,18 +1,18 @@
 """The card of a zoo: its README.md, for people and for the Hub's table viewer. It depends on nothing but the zoo."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 
 from zoo_gen import durable, sums
+from zoo_gen.location import Folder
 from zoo_gen.zoo import Zoo, open_zoo
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def write(folder: Path) -> None:
+def write(folder: Folder) -> None:
     """Write the card of the zoo in `folder`, if the zoo is complete."""
     zoo = open_zoo(folder)
     if not zoo.complete:
@@ -21,7 +21,7 @@ def write(folder: Path) -> None:
     sums.write(folder, anew=sums.CARD)
 
 
-def is_written(folder: Path) -> bool:
+def is_written(folder: Folder) -> bool:
     """Return whether the zoo has its card, and the card its digest: the last thing that a run does."""
     return (folder / sums.CARD).exists() and sums.CARD in sums.read(folder)
 

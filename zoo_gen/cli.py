@@ -5,8 +5,11 @@ from pathlib import Path
 import click
 
 from zoo_gen.command import Commands, table
+from zoo_gen.location import Folder, locate
 
 MANIFEST = click.argument("manifest")
+FOLDER = click.types.FuncParamType(locate)
+FOLDER.name = "folder"
 _ROOM = 24  # what `list` has for the names of what varies, with lines of 110 characters
 WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes, one a core.  [default: all cores]")
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
@@ -87,7 +90,7 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
 
 @main.command()
 @MANIFEST
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
+@click.option("--out", type=FOLDER, help="The folder of the zoo, or its URL.  [default: zoos/NAME]")
 @WORKERS
 @DEVICE
 @DATA_ROOT
@@ -97,7 +100,7 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
 @click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 def run(
     manifest: str,
-    out: Path | None,
+    out: Folder | None,
     workers: int | None,
     device: str,
     data_root: Path | None,
@@ -144,17 +147,17 @@ def run(
 
 
 @main.command()
-@click.argument("zoo", type=click.Path(path_type=Path))
+@click.argument("zoo", type=FOLDER)
 @click.option("--plots", type=click.Path(path_type=Path), help="Also write pictures of the zoo into this folder.")
-def info(zoo: Path, plots: Path | None) -> None:
+def info(zoo: Folder, plots: Path | None) -> None:
     """Say what is in a zoo."""
-    from zoo_gen import card
+    from zoo_gen import card, location
     from zoo_gen.zoo import open_zoo
 
     found = open_zoo(zoo)
     extent = found.extent
     n_complete = len(found.complete_shards)
-    size = sum(path.stat().st_size for path in zoo.rglob("*") if path.is_file())
+    size = sum(location.files(zoo).values())
     click.echo(f"{found.name}: {found.manifest.description}")
     lines = {
         "models": f"{len(found.models):,} of {extent.n_models:,} ({n_complete} of {extent.n_shards} shards)",
@@ -181,11 +184,11 @@ def info(zoo: Path, plots: Path | None) -> None:
 
 
 @main.command()
-@click.argument("zoo", type=click.Path(path_type=Path))
+@click.argument("zoo", type=FOLDER)
 @click.option("--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Checkpoints to evaluate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
 @DATA_ROOT
-def verify(zoo: Path, sample: int, seed: int, data_root: Path | None) -> None:
+def verify(zoo: Folder, sample: int, seed: int, data_root: Path | None) -> None:
     """Check every byte of a zoo, and evaluate a sample of its checkpoints anew. Ends with 1 if anything is wrong."""
     from zoo_gen.verify import verify as check
 

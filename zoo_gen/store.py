@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
-from zoo_gen import durable, grid, sums
+from zoo_gen import claim, durable, grid, location, sums
 from zoo_gen.errors import ZooError
+from zoo_gen.location import Folder, Remote
 from zoo_gen.manifest import ZooManifest, read_manifest
 
 SCHEMA = 1
@@ -89,14 +90,15 @@ def _metrics(manifest: ZooManifest) -> tuple[tuple[str, int], ...]:
     return (*found, ("test_class_f1", manifest.data.n_classes)) if "accuracy" in kinds else tuple(found)
 
 
-def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) -> ZooManifest:
+def create(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: str) -> ZooManifest:
     """Make the empty zoo that a manifest describes, or find it already there; return the manifest.
 
     Raises:
         ZooError: the folder holds something else, or another manifest's zoo; nothing in it is changed.
     """
     manifest = read_manifest(manifest_path)
-    folder = folder.resolve()
+    if isinstance(folder, Path):
+        folder = folder.resolve()
     kept = folder / "manifest.toml"
     if kept.exists():
         found = read_manifest(kept)
@@ -107,6 +109,9 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
             )
         attributes(folder)
         return manifest
+    if isinstance(folder, Remote):
+        claim.fill(folder, fixed_files(manifest_path, data_sha256=data_sha256, device=device))
+        return create(folder, manifest_path, data_sha256=data_sha256, device=device)
     prefix = f".{folder.name}.making."
     is_there = folder.exists()
     if is_there and (not folder.is_dir() or any(not path.name.startswith(prefix) for path in folder.iterdir())):
@@ -135,11 +140,11 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
     return manifest
 
 
-def _make(folder: Path, manifest_path: Path, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
+def _make(folder: Path, manifest_path: Folder, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
     """Fill an empty folder with the zoo that has no shard yet."""
     (folder / "models").mkdir()
     _create_arrays(folder, manifest, data_sha256=data_sha256, device=device)
-    shutil.copyfile(manifest_path, folder / "manifest.toml")
+    (folder / "manifest.toml").write_bytes(manifest_path.read_bytes())
     sums.write(folder)
 
 
@@ -201,14 +206,14 @@ def _chunking(name: str, shape: tuple[int, ...], models: int) -> tuple[tuple[int
     return (1, checkpoints, n_parameters), (models, chunks * checkpoints, n_parameters)
 
 
-def complete_shards(folder: Path) -> list[int]:
+def complete_shards(folder: Folder) -> list[int]:
     """Return the numbers of the shards whose Parquet part is there, in order."""
-    found = (_PART.fullmatch(path.name) for path in (folder / "models").iterdir())
+    found = (_PART.fullmatch(name) for name in location.names(folder / "models"))
     return sorted(int(match[1]) for match in found if match)
 
 
 def write_shard(
-    folder: Path,
+    folder: Folder,
     manifest: ZooManifest,
     shard: int,
     arrays: Mapping[str, np.ndarray],
@@ -251,19 +256,19 @@ def write_shard(
     durable.tidy_chunks(folder, str(shard))
 
 
-def _write_array(path: Path, shard: int, models: slice, values: np.ndarray) -> None:
+def _write_array(path: Folder, shard: int, models: slice, values: np.ndarray) -> None:
     """Write the values of one shard (model, checkpoint, ...) into the array at `path`."""
-    array = zarr.open_array(path, mode="r+")
+    array = zarr.open_array(location.arrays(path, read_only=False), mode="r+", zarr_format=3)
     values = np.ascontiguousarray(values, dtype=np.float32)
     try:
         array[models] = values
     except (ValueError, RuntimeError):
         # A shard that the array's end cuts off is read before it is written, and what was there may be damaged.
-        shutil.rmtree(path / "c" / str(shard), ignore_errors=True)
+        location.remove(path / "c" / str(shard))
         array[models] = values
 
 
-def part_path(folder: Path, shard: int) -> Path:
+def part_path(folder: Folder, shard: int) -> Folder:
     """Return where the Parquet part of a shard is."""
     return folder / "models" / f"part-{shard:05d}.parquet"
 
@@ -305,32 +310,34 @@ def _outcome(arrays: Mapping[str, np.ndarray], diverged: np.ndarray) -> dict[str
     }
 
 
-def uncommit(folder: Path, shard: int) -> None:
+def uncommit(folder: Folder, shard: int) -> None:
     """Take the Parquet part of a shard away: the next run makes the shard anew."""
     part_path(folder, shard).unlink(missing_ok=True)
     durable.flush(folder / "models")
 
 
-def fixed_files(manifest_path: Path, *, data_sha256: str, device: str) -> dict[str, bytes]:
+def fixed_files(manifest_path: Folder, *, data_sha256: str, device: str) -> dict[str, bytes]:
     """Return the files that an empty zoo has, path -> content. Arguments as `create`."""
     with tempfile.TemporaryDirectory() as name:
         _make(Path(name), manifest_path, read_manifest(manifest_path), data_sha256=data_sha256, device=device)
         return {path: (Path(name) / path).read_bytes() for path in sums.files(Path(name))}
 
 
-def attributes(folder: Path) -> dict[str, Any]:
+def attributes(folder: Folder) -> dict[str, Any]:
     """Return the attributes of the zoo in a folder.
 
     Raises:
         ZooError: the folder holds no zoo that this version reads; the message says what was found.
     """
-    if not folder.is_dir():
-        raise ZooError(f"{folder}: no such folder; expected a zoo")
-    missing = [name for name in ("manifest.toml", "weights.zarr/zarr.json", "models") if not (folder / name).exists()]
+    # At a URL a folder is there with its first file.
+    expected = ("manifest.toml", "weights.zarr/zarr.json", *(["models"] if isinstance(folder, Path) else []))
+    missing = [name for name in expected if not (folder / name).exists()]
     if missing:
+        if not folder.is_dir():
+            raise ZooError(f"{folder}: no such folder; expected a zoo")
         raise ZooError(f"{folder}: is not a zoo; it has no {missing[0]}")
     try:
-        found = dict(zarr.open_group(folder / "weights.zarr", mode="r").attrs)
+        found = dict(open_group(folder).attrs)
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # as the file is damaged
         raise ZooError(f"{folder}/weights.zarr: cannot be read as a Zarr group ({error})") from None
     if found.get("schema") != SCHEMA:
@@ -339,6 +346,12 @@ def attributes(folder: Path) -> dict[str, Any]:
     if lacking:
         raise ZooError(f"{folder}/weights.zarr/zarr.json: has no attribute {lacking[0]!r}; expected {', '.join(_READ)}")
     return found
+
+
+def open_group(folder: Folder) -> zarr.Group:
+    """Open the arrays of a zoo for reading."""
+    place = location.arrays(folder / "weights.zarr")
+    return zarr.open_group(place, mode="r", zarr_format=3, use_consolidated=False)
 
 
 def extent_of(manifest: ZooManifest, found: Mapping[str, Any]) -> Extent:

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,28 +15,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
 
-from zoo_gen import grid, store
+from zoo_gen import grid, location, store
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.layout import ParameterLayout
+from zoo_gen.location import Folder, Remote, locate
 from zoo_gen.manifest import ZooManifest, read_manifest
 
 if TYPE_CHECKING:
     import torch
 
 
-def open_zoo(path: str | Path) -> "Zoo":
-    """Open a zoo for reading; nothing but its attributes is read yet.
+def open_zoo(path: str | Folder) -> "Zoo":
+    """Open a zoo for reading, in a folder or at a URL such as s3://bucket/zoo; only its attributes are read yet.
 
     A zoo that is still being made can be opened too: its table holds the models of the complete shards.
 
     Raises:
         ZooError: the folder holds no zoo that this version reads.
     """
-    return Zoo(Path(path))
+    return Zoo(locate(path))
 
 
 class Zoo:
-    """A zoo on disk.
+    """A zoo on disk, or at a URL.
 
     Attributes:
         path: its folder.
@@ -50,7 +50,7 @@ class Zoo:
         epochs: int32 (checkpoint,), the epoch of each checkpoint; 0 is before training.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Folder) -> None:
         self.path = path
         self.attributes: dict[str, Any] = store.attributes(path)
         self.manifest: ZooManifest = read_manifest(path / "manifest.toml")
@@ -61,7 +61,8 @@ class Zoo:
         self.layout = ParameterLayout.from_json(self.attributes["layout"])
         self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
         self.extent = store.extent_of(self.manifest, self.attributes)
-        self._group = zarr.open_group(path / "weights.zarr", mode="r")
+        self._group = store.open_group(path)
+        self._kept: tuple[int, pa.Table] = (-1, pa.table({}))  # the part that was read alone last
 
     def __repr__(self) -> str:
         shape = " x ".join(str(length) for length in self.weights.shape)
@@ -74,10 +75,15 @@ class Zoo:
         Raises:
             ZooError: a Parquet part cannot be read.
         """
-        parts = [self._part(shard) for shard in self.complete_shards]
+        shards = self.complete_shards
+        contents = location.read_all([store.part_path(self.path, shard) for shard in shards])
+        try:
+            parts = [self._part(shard, content) for shard, content in zip(shards, contents, strict=True)]
+        except OSError as error:
+            raise ZooError(f"{error.filename}: cannot be read as a Parquet part ({error.strerror})") from None
         if not parts:
             return grid.table_of_models(self.manifest).slice(0, 0)
-        for shard, part in zip(self.complete_shards, parts, strict=True):
+        for shard, part in zip(shards, parts, strict=True):
             if part.schema != parts[0].schema:
                 raise ZooError(f"{self.path}/models/part-{shard:05d}.parquet: has other columns than the first part")
         return pa.concat_tables(parts)
@@ -187,7 +193,7 @@ class Zoo:
         import torch
 
         checkpoint = len(self.epochs) - 1 if epoch is None else self.checkpoint(epoch)
-        self._row(model)
+        self._rows(slice(model, model + 1))
         weights = self._read("weights", slice(model, model + 1))[0, checkpoint]
         if np.isnan(weights).any():
             raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it diverged")
@@ -203,7 +209,7 @@ class Zoo:
         """
         from zoo_gen.modules import build_module
 
-        row = self.models.slice(self._row(model), 1).to_pylist()[0]
+        row = self._rows(slice(model, model + 1)).to_pylist()[0]
         module = build_module(self.manifest.layers, activation=row.get("activation"), dropout=row["dropout"])
         module.load_state_dict(self.state_dict(model, epoch))
         return module.eval()
@@ -231,11 +237,24 @@ class Zoo:
             raise ZooError(f"{self.name}: model {model} {state}")
         return self._row_of_model[model]
 
-    def _part(self, shard: int) -> pa.Table:
+    def _rows(self, models: slice) -> pa.Table:
+        """Return the rows of neighbouring models of one shard; only its part of the table is read."""
+        shard = models.start // self.extent.models_per_shard
+        if "models" in self.__dict__ or not 0 <= models.start < self.extent.n_models:
+            return self.models.slice(self._row(models.start), models.stop - models.start)
+        if self._kept[0] != shard:
+            path = store.part_path(self.path, shard)
+            if not path.exists():
+                raise ZooError(f"{self.name}: model {models.start} is not complete yet")
+            self._kept = (shard, self._part(shard, path.read_bytes()))
+        start = models.start - self.extent.models(shard).start
+        return self._kept[1].slice(start, models.stop - models.start)
+
+    def _part(self, shard: int, content: bytes) -> pa.Table:
         """Read the Parquet part of a shard, checked to hold its models."""
         path = store.part_path(self.path, shard)
         try:
-            part = pq.read_table(path, page_checksum_verification=True)
+            part = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
             found = part["model_id"].to_numpy()
         except (OSError, KeyError, pa.ArrowException) as error:
             raise ZooError(f"{path}: cannot be read as a Parquet part ({error}); {_remedy(shard)}") from None
@@ -267,7 +286,7 @@ class Zoo:
         except (ValueError, RuntimeError, OSError) as error:
             raise ZooError(f"{place}: is damaged ({error}); {_remedy(shard)}") from None
         # What is not there reads as NaN, which only a diverged model may have from the first checkpoint on.
-        status = self.models["status"][self._row(models.start) :][: len(found)].to_numpy(zero_copy_only=False)
+        status = self._rows(models)["status"].to_numpy(zero_copy_only=False)
         if (np.isnan(found).reshape(len(found), -1).all(axis=1) & (status == "complete")).any():
             raise ZooError(f"{place}: is missing or empty; {_remedy(shard)}")
         return found
@@ -328,10 +347,17 @@ class ZooView:
         for shard in np.unique(shards):
             (places,) = np.nonzero(shards == shard)
             wanted = self.models[places]
-            slab = self.zoo._read(name, slice(wanted.min(), wanted.max() + 1))
-            found[places] = slab[(wanted - wanted.min())[:, None], self.checkpoints[None, :]]
+            slab = self._slab(int(shard), int(wanted.min()), int(wanted.max()) + 1)
+            found[places] = self.zoo._read(name, slab)[(wanted - slab.start)[:, None], self.checkpoints[None, :]]
         found.flags.writeable = False  # views are shared: one encoder that works in place would spoil the next one's
         return found
+
+    def _slab(self, shard: int, start: int, stop: int) -> slice:
+        """Return the models that are read for those from start to stop, which are of one shard."""
+        whole = self.zoo.extent.models(shard)
+        # At a URL a whole shard is one request, and a part of it one a model, each waiting for the last.
+        many = isinstance(self.zoo.path, Remote) and stop - start > (whole.stop - whole.start) // 8
+        return whole if many else slice(start, stop)
 
 
 def _remedy(shard: int) -> str:
