@@ -26,15 +26,21 @@ def is_written(folder: Folder) -> bool:
     return (folder / sums.CARD).exists() and sums.CARD in sums.read(folder)
 
 
-def text(zoo: Zoo) -> str:
-    """Return the card of a complete zoo as Markdown with the front matter that the Hub reads."""
+def text(zoo: Zoo, *, front: str = "", sections: str = "") -> str:
+    """Return the card of a complete zoo as Markdown with the front matter that the Hub reads.
+
+    Args:
+        zoo: the zoo.
+        front: more lines of the front matter.
+        sections: what follows at the end.
+    """
     n_models, n_checkpoints, n_parameters = zoo.weights.shape
     diverged = pc.sum(pc.equal(zoo.models["status"], "diverged")).as_py()
     parts = ", ".join(f"{len(zoo.split(part))} {part}" for part in ("train", "validation", "test"))
     varying = "\n".join(f"| {name} | {values} |" for name, values in varying_hyperparameters(zoo).items())
     data = zoo.manifest.data
     return f"""---
-pretty_name: {zoo.name}
+{front}pretty_name: {zoo.name}
 tags:
 - model-zoo
 - weight-space-learning
@@ -42,6 +48,7 @@ tags:
 configs:
 - config_name: models
   data_files: models/*.parquet
+  default: true
 ---
 
 # {zoo.name}
@@ -71,7 +78,7 @@ zoo.module(0)                     # model 0 as a torch module
 ```
 
 Made from `manifest.toml` (digest `{zoo.digest}`), revision `{zoo.revision}`.
-"""
+{sections}"""
 
 
 def varying_hyperparameters(zoo: Zoo) -> dict[str, str]:

@@ -157,7 +157,7 @@ def info(zoo: Folder, plots: Path | None) -> None:
     found = open_zoo(zoo)
     extent = found.extent
     n_complete = len(found.complete_shards)
-    size = sum(location.files(zoo).values())
+    size = sum(location.files(found.path).values())
     click.echo(f"{found.name}: {found.manifest.description}")
     lines = {
         "models": f"{len(found.models):,} of {extent.n_models:,} ({n_complete} of {extent.n_shards} shards)",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from zoo_gen import network
 from zoo_gen.errors import ZooError, one_line
@@ -194,18 +194,18 @@ def pull_folder(
     return commit
 
 
-def file_system(place: Place) -> tuple[Any, str]:
-    """Return an fsspec file system for reading, and the path of the repository on it, pinned to today's commit.
+def pin(address: str) -> str:
+    """Return the address of what a zoo's repository holds at this moment, which names a commit and never changes.
 
     Raises:
         ZooError: the Hub cannot be reached or refuses, or there is no such repository or revision.
     """
+    place = parse(address)
+    if re.fullmatch(r"[0-9a-f]{40}", place.revision) and address.startswith("hf://datasets/"):
+        return address
     with _speaking(place, "read") as api:
-        from huggingface_hub import HfFileSystem
-
-        commit = _patiently(lambda: api.repo_info(place.repository, repo_type=place.kind, revision=place.revision)).sha
-        prefix = "" if place.kind == "model" else f"{place.kind}s/"
-        return HfFileSystem(endpoint=endpoint()), f"{prefix}{place.repository}@{commit}"
+        found = _patiently(lambda: api.repo_info(place.repository, repo_type=place.kind, revision=place.revision))
+    return f"hf://datasets/{place.repository}@{found.sha}"
 
 
 @contextmanager

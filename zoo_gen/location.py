@@ -14,6 +14,7 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
+from zoo_gen import hub
 from zoo_gen.errors import ZooError, one_line
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://.+")
@@ -23,8 +24,8 @@ _ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectory
 _OPTIONS: dict[str, dict[str, Any]] = {
     # What is refused for being too busy, or not answered, is asked for again, each time after a longer pause.
     "s3": {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 6}}},
-    # Its files are read through blocks, of 5 MB unless it is told otherwise.
-    "hf": {"block_size": 2**16},
+    # Its files are read through blocks, of 5 MB unless it is told otherwise. What is pinned to a commit never changes.
+    "hf": {"block_size": 2**16, "use_listings_cache": True},
 }
 
 
@@ -76,6 +77,7 @@ class Remote:
 
     def write_bytes(self, content: bytes) -> None:
         """Write a file, which is there as a whole and durable afterwards."""
+        _check_writable(self.url)
         self._ask("pipe_file", content)
 
     def create(self, content: bytes) -> bool:
@@ -83,6 +85,7 @@ class Remote:
 
         Of several that do it at once one wins, where the store knows conditional writing, as S3 does.
         """
+        _check_writable(self.url)
         try:
             self._ask("pipe_file", content, mode="create")
         except FileExistsError:
@@ -121,6 +124,17 @@ def locate(place: str | Path | Remote) -> Folder:
     if found is None or found[1] == "file":
         return Path(str(place).removeprefix("file://"))
     return Remote(str(place).rstrip("/"))
+
+
+def pinned(folder: Folder) -> Folder:
+    """Return the folder itself, or of one on the Hub the commit that it is at now.
+
+    Raises:
+        ZooError: the Hub cannot be reached, or has no such repository or revision.
+    """
+    if isinstance(folder, Path) or not hub.is_address(folder.url):
+        return folder
+    return Remote(hub.pin(folder.url))
 
 
 def files(folder: Folder) -> dict[str, int]:
@@ -178,6 +192,8 @@ def arrays(folder: Folder, *, read_only: bool = True) -> Any:
     """Return what zarr opens a group or an array in a folder with."""
     if isinstance(folder, Path):
         return folder
+    if not read_only:
+        _check_writable(folder.url)
     from zarr.storage import FsspecStore
 
     with _spoken(folder.url):
@@ -206,12 +222,20 @@ class _Speaking:
         return ask
 
 
+def _check_writable(url: str) -> None:
+    if hub.is_address(url):  # every file would be a commit
+        raise ZooError(
+            f"{url}: a zoo is not made on the Hub; expected a folder here for zoo-gen run, then zoo-gen push"
+        )
+
+
 def _options(url: str) -> dict[str, Any]:
     """Return how the client of a URL is made; what fsspec's own configuration says goes before."""
     from fsspec.config import conf
 
     protocol = url.partition("://")[0]
-    return {"use_listings_cache": False, **_OPTIONS.get(protocol, {}), **conf.get(protocol, {})}
+    given = {"endpoint": hub.endpoint()} if protocol == "hf" else {}
+    return {"use_listings_cache": False, **_OPTIONS.get(protocol, {}), **given, **conf.get(protocol, {})}
 
 
 def _open(url: str) -> tuple[Any, str]:

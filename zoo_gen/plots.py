@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo_gen.card import outcome
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo
 
@@ -27,11 +28,7 @@ def write(zoo: Zoo, folder: Path) -> list[Path]:
     """
     if not len(zoo.models):
         raise ZooError(f"{zoo.path}: holds no complete shard; expected models to draw")
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise ZooError("--plots needs matplotlib; expected: pip install 'zoo-gen[plots]'") from None
-    pyplot.switch_backend("agg")
+    _prepare()
     folder.mkdir(parents=True, exist_ok=True)
     ids = zoo.models["model_id"].to_numpy()
     view = zoo.view(ids)
@@ -45,6 +42,33 @@ def write(zoo: Zoo, folder: Path) -> list[Path]:
     if names:
         written.append(_by_axis(zoo, values[:, -1], metric.replace("_", " "), names, folder / "axes.png"))
     return written
+
+
+def write_histogram(zoo: Zoo, path: Path) -> None:
+    """Write a histogram of what the models reached after the last epoch as a PNG file, the same bytes every time.
+
+    Raises:
+        ZooError: matplotlib is not installed.
+    """
+    _prepare()
+    from matplotlib import pyplot
+
+    found = outcome(zoo)
+    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    bounds = (0.0, 1.0) if found.metric == "test_accuracy" else None
+    axes.hist(found.values, bins=50, range=bounds, color="tab:blue")
+    label = found.metric.replace("_", " ")
+    _finish(axes, title=f"{zoo.name}: {len(zoo.models):,} models", x=f"{label} after the last epoch", y="models")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def _prepare() -> None:
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise ZooError("pictures need matplotlib; expected: pip install 'zoo-gen[plots]'") from None
+    pyplot.switch_backend("agg")
 
 
 def _over_epochs(zoo: Zoo, values: np.ndarray, label: str, path: Path) -> Path:

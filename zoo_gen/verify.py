@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from zoo_gen import grid, store, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import ImageData, Waves, load_image_data
-from zoo_gen.location import Folder
+from zoo_gen.location import Folder, pinned
 from zoo_gen.zoo import Zoo, open_zoo
 
 # Of a loss computed anew on another machine or device, relative to 1 + the loss; an accuracy may differ by two images
@@ -47,6 +47,7 @@ def verify(folder: Folder, *, sample: int = 20, seed: int = 0, data_root: Path |
     Raises:
         ZooError: the folder holds no zoo, or the image data is not there or not what the zoo was made from.
     """
+    folder = pinned(folder)
     wrong = sums.findings(folder)
     findings = [f"{name}: {what}" for name, what in wrong]
     if (folder / sums.NAME).is_file() and any(name != sums.CARD for name, _ in wrong):

@@ -18,7 +18,7 @@ import zarr
 from zoo_gen import grid, location, store
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.layout import ParameterLayout
-from zoo_gen.location import Folder, Remote, locate
+from zoo_gen.location import Folder, Remote, locate, pinned
 from zoo_gen.manifest import ZooManifest, read_manifest
 
 if TYPE_CHECKING:
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 
 def open_zoo(path: str | Folder) -> "Zoo":
-    """Open a zoo for reading, in a folder or at a URL such as s3://bucket/zoo; only its attributes are read yet.
+    """Open a zoo for reading, in a folder or at a URL; only its attributes are read yet.
 
-    A zoo that is still being made can be opened too: its table holds the models of the complete shards.
+    URLs are s3://bucket/zoo and others that fsspec knows, and hf://org/zoo@revision, a data set of the Hub. A zoo that
+    is still being made can be opened too: its table holds the models of the complete shards.
 
     Raises:
-        ZooError: the folder holds no zoo that this version reads.
+        ZooError: the folder holds no zoo that this version reads, or the URL cannot be reached.
     """
-    return Zoo(locate(path))
+    return Zoo(pinned(locate(path)))
 
 
 class Zoo:
