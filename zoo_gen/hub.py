@@ -194,18 +194,29 @@ def pull_folder(
     return commit
 
 
-def pin(address: str) -> str:
-    """Return the address of what a zoo's repository holds at this moment, which names a commit and never changes.
+def commit_of(place: Place) -> str:
+    """Return the commit that a place is at now.
 
     Raises:
         ZooError: the Hub cannot be reached or refuses, or there is no such repository or revision.
     """
+    with _speaking(place, "read") as api:
+        found = _patiently(lambda: api.repo_info(place.repository, repo_type=place.kind, revision=place.revision))
+    return str(found.sha)
+
+
+def list_files(place: Place) -> dict[str, int]:
+    """Return the files of a place, path -> bytes. Errors as `commit_of`."""
+    with _speaking(place, "list") as api:
+        return _listing(api, place)[1]
+
+
+def pin(address: str) -> str:
+    """Return the address of what a zoo's repository holds now, which names a commit. Errors as `parse`, `commit_of`."""
     place = parse(address)
     if re.fullmatch(r"[0-9a-f]{40}", place.revision) and address.startswith("hf://datasets/"):
         return address
-    with _speaking(place, "read") as api:
-        found = _patiently(lambda: api.repo_info(place.repository, repo_type=place.kind, revision=place.revision))
-    return f"hf://datasets/{place.repository}@{found.sha}"
+    return f"hf://datasets/{place.repository}@{commit_of(place)}"
 
 
 @contextmanager

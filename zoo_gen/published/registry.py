@@ -57,11 +57,15 @@ class ByHand(Schema):
 
 
 class PublishedSplit(Schema):
-    """How a paper divides the models; where that needs a file, the file, and how its SHA-256 begins."""
+    """How a paper divides the models; where that needs a file, its address, and how its SHA-256 begins.
+
+    A file of unknown address is given by hand: `--split NAME=FILE`.
+    """
 
     name: Name
     how: Line
-    file: Line | None = None
+    url: Address | None = None
+    by_hand: Line | None = None
     sha256_starts: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")] | None = None
 
 
