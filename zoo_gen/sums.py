@@ -17,9 +17,14 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 
 
 def files(folder: Path) -> list[str]:
-    """Return the files that are listed: manifest, metadata of the arrays, epochs, and the card once there is one."""
-    found = [*folder.glob("weights.zarr/**/zarr.json"), *folder.glob("weights.zarr/epoch/c/*")]
-    named = [folder / name for name in ("manifest.toml", CARD) if (folder / name).is_file()]
+    """Return the files that are listed: manifest, metadata of the arrays, epochs, and the card once there is one.
+
+    A converted zoo also has its architectures, states and split tables, and the permutation that was applied.
+    """
+    found = [*folder.glob("weights.zarr/**/zarr.json"), *folder.glob("splits/*.parquet")]
+    found += [path for name in ("epoch", "permutation") for path in folder.glob(f"weights.zarr/{name}/c/*")]
+    names = ("manifest.toml", "architectures.json", "states.parquet", CARD)
+    named = [folder / name for name in names if (folder / name).is_file()]
     return sorted(path.relative_to(folder).as_posix() for path in (*found, *named))
 
 
