@@ -162,14 +162,17 @@ def info(zoo: Folder, plots: Path | None) -> None:
     lines = {
         "models": f"{len(found.models):,} of {extent.n_models:,} ({n_complete} of {extent.n_shards} shards)",
         "checkpoints": f"{extent.n_checkpoints:,}, epochs {found.epochs[0]} to {found.epochs[-1]}",
-        "parameters": f"{extent.n_parameters:,} in layers {', '.join(found.layout.layers)}",
-        "data": found.manifest.data.source,
+        "parameters": card.parameters(found),
+        "data": found.manifest.data_name,
         "on disk": f"{size / 1e6:,.1f} MB",
         "digest": found.digest,
         "revision": found.revision,
         "made with": ", ".join(f"{name} {number}" for name, number in found.attributes["versions"].items()),
     }
     if len(found.models):
+        for name in found.splits:
+            parts = [len(found.split(part, table=name)) for part in ("train", "validation", "test")]
+            lines[f"split {name}"] = ", ".join(map("{:,}".format, parts))
         lines["split"] = ", ".join(f"{len(found.split(p)):,} {p}" for p in ("train", "validation", "test"))
         lines["diverged"] = f"{found.models['status'].to_pylist().count('diverged'):,}"
         lines |= card.varying_hyperparameters(found)
@@ -184,6 +187,66 @@ def info(zoo: Folder, plots: Path | None) -> None:
 
 
 @main.command()
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option("--format", "format_", required=True, metavar="FORMAT", help="How the archive is laid out; see below.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
+@click.option("--name", help="Of the zoo.  [default: the archive's name]")
+@click.option("--epochs", help="Only these checkpoints, such as 0,20-60,86.")
+@click.option("--models", help="Only these models by number, such as 0-99.")
+@click.option("--split", "splits", multiple=True, metavar="NAME=FILE", help="A split file of the paper; repeatable.")
+@click.option("--data", help="The images the models were trained on, if the archive does not say, as fashion_mnist.")
+def convert(
+    archive: Path,
+    format_: str,
+    out: Path | None,
+    name: str | None,
+    epochs: str | None,
+    models: str | None,
+    splits: tuple[str, ...],
+    data: str | None,
+) -> None:
+    """Convert a published zoo that is on the disk: a folder, .zip, .tar, .tar.gz or .tar.xz. Runs nothing in it.
+
+    \b
+    FORMAT is one of
+      small_cnn_zoo, model_zoos, hyper_representations, cnn_wild_park, nws, dwsnets, nfn, neural_field_arena, folder
+    """
+    from zoo_gen.errors import ZooError
+    from zoo_gen.published import convert as convert_
+    from zoo_gen.zoo import open_zoo
+
+    wrong = [text for text in splits if not text.partition("=")[2]]
+    if wrong:
+        raise ZooError(f"--split {wrong[0]!r}: expected NAME=FILE, such as nfn=cifar10_split.csv")
+    plain = name or archive.name.split(".")[0].lower()
+    folder = convert_(
+        archive,
+        out or Path("zoos") / plain,
+        format=format_,
+        name=name,
+        epochs=None if epochs is None else _numbers("--epochs", epochs),
+        models=None if models is None else _numbers("--models", models),
+        splits={text.partition("=")[0]: Path(text.partition("=")[2]) for text in splits},
+        data=data,
+    )
+    found = open_zoo(folder)
+    click.echo(f"{found.name}: {len(found.models):,} models, {len(found.epochs)} checkpoints; complete in {folder}")
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Return the whole numbers of a text such as "0,20-60,86"."""
+    from zoo_gen.errors import ZooError
+
+    found: list[int] = []
+    for piece in text.split(","):
+        low, dash, high = piece.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise ZooError(f"{option} {text!r}: expected whole numbers and ranges, such as 0,20-60,86")
+        found += range(int(low), int(high if dash else low) + 1)
+    return found
+
+
+@main.command()
 @click.argument("zoo", type=FOLDER)
 @click.option("--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Checkpoints to evaluate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
@@ -193,7 +256,7 @@ def verify(zoo: Folder, sample: int, seed: int, data_root: Path | None) -> None:
     from zoo_gen.verify import verify as check
 
     report = check(zoo, sample=sample, seed=seed, data_root=data_root)
-    for line in report.findings:
+    for line in (*report.findings, *report.notes):
         click.echo(line)
     state = f"{len(report.findings)} findings" if report.findings else "sound"
     click.echo(f"{zoo}: {report.models:,} models hashed, {report.evaluated_checkpoints} checkpoints evaluated: {state}")

@@ -274,6 +274,26 @@ class ZooManifest(Schema):
             left_out.add("activation")
         return tuple(name for name in HYPERPARAMETERS if name not in left_out)
 
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The names of the hyper-parameters that vary."""
+        return tuple(self.axes.names)
+
+    @property
+    def n_classes(self) -> int | None:
+        """The number of classes."""
+        return self.data.n_classes
+
+    @property
+    def data_name(self) -> str:
+        """What the models are trained on."""
+        return self.data.source
+
+    @property
+    def ragged(self) -> bool:
+        """Whether models differ in architecture; those of a generated zoo never do."""
+        return False
+
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The layers of every model."""

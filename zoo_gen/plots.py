@@ -38,7 +38,7 @@ def write(zoo: Zoo, folder: Path) -> list[Path]:
     if metric == "test_accuracy":
         gap = view.metric("generalization_gap")
         written.append(_over_epochs(zoo, gap, "generalisation gap", folder / "gap.png"))
-    names = [name for name in zoo.manifest.axes.names if name != "seed" and len(zoo.models[name].unique()) > 1]
+    names = [name for name in zoo.varying if name != "seed" and len(zoo.models[name].unique()) > 1]
     if names:
         written.append(_by_axis(zoo, values[:, -1], metric.replace("_", " "), names, folder / "axes.png"))
     return written

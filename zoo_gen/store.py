@@ -23,6 +23,7 @@ import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from zoo_gen import claim, durable, grid, location, sums
+from zoo_gen.converted import ConvertedManifest, Manifest
 from zoo_gen.errors import ZooError
 from zoo_gen.location import Folder, Remote
 from zoo_gen.manifest import ZooManifest, read_manifest
@@ -30,6 +31,7 @@ from zoo_gen.manifest import ZooManifest, read_manifest
 SCHEMA = 1
 _SHARD_BYTES = 64 * 2**20  # what a shard chosen by size holds, uncompressed
 _CHUNK_BYTES = 4 * 2**20
+_RAGGED_CHUNK, _RAGGED_SHARD = 2**16, 2**24  # elements
 _MOST_MODELS = 1024
 _FEWEST_MODELS = 8
 _SHARDS = 16
@@ -46,6 +48,7 @@ class Extent:
     n_parameters: int
     metrics: tuple[tuple[str, int], ...]  # name and numbers a checkpoint: 1, or one a class
     models_per_shard: int
+    row_elements: int | None = None  # of converted zoos whose models differ in architecture: the weights of a shard
 
     @classmethod
     def of(cls, manifest: ZooManifest, *, models_per_shard: int | None = None) -> "Extent":
@@ -76,8 +79,9 @@ class Extent:
     def arrays(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every array that a shard fills, name -> (model, checkpoint, ...)."""
         both = (self.n_models, self.n_checkpoints)
+        ragged = None if self.row_elements is None else (self.n_shards, self.row_elements)
         return {
-            "weights": (*both, self.n_parameters),
+            "weights": ragged or (*both, self.n_parameters),
             **{name: both if width == 1 else (*both, width) for name, width in self.metrics},
         }
 
@@ -158,26 +162,28 @@ def _umask() -> int:
 def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
     extent = Extent.of(manifest)
     models = grid.table_of_models(manifest)
-    group = zarr.create_group(
-        folder / "weights.zarr",
-        zarr_format=3,
-        attributes={
-            "schema": SCHEMA,
-            "name": manifest.name,
-            "manifest_digest": manifest.digest,
-            "architecture": manifest.architecture.model_dump(mode="json"),
-            "layout": manifest.layout.to_json(),
-            "checkpoint_epochs": list(manifest.checkpoint_epochs),
-            "models_per_shard": extent.models_per_shard,
-            "n_models": extent.n_models,
-            "split_sha256": grid.split_sha256(models),
-            "data_sha256": data_sha256,
-            "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
-            "device": device,
-        },
-    )
+    attributes = {
+        "schema": SCHEMA,
+        "name": manifest.name,
+        "manifest_digest": manifest.digest,
+        "architecture": manifest.architecture.model_dump(mode="json"),
+        "layout": manifest.layout.to_json(),
+        "checkpoint_epochs": list(manifest.checkpoint_epochs),
+        "models_per_shard": extent.models_per_shard,
+        "n_models": extent.n_models,
+        "split_sha256": grid.split_sha256(models),
+        "data_sha256": data_sha256,
+        "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
+        "device": device,
+    }
+    make_arrays(folder, extent, attributes)
+
+
+def make_arrays(folder: Path, extent: Extent, attributes: Mapping[str, Any]) -> None:
+    """Make the empty arrays of a zoo, and the one of its epochs, which `attributes` hold."""
+    group = zarr.create_group(folder / "weights.zarr", zarr_format=3, attributes=dict(attributes))
     for name, shape in extent.arrays().items():
-        chunk, shard = _chunking(name, shape, extent.models_per_shard)
+        chunk, shard = _chunking(name, shape, extent)
         group.create_array(
             name,
             shape=shape,
@@ -186,20 +192,31 @@ def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, dev
             shards=shard,
             compressors=[BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle, typesize=4), Crc32cCodec()],
             fill_value=float("nan"),
-            dimension_names=("model", "checkpoint", "parameter" if name == "weights" else "class")[: len(shape)],
+            dimension_names=_dimensions(name, shape, extent),
         )
-    epochs = np.array(manifest.checkpoint_epochs, dtype=np.int32)
+    epochs = np.array(attributes["checkpoint_epochs"], dtype=np.int32)
     array = group.create_array("epoch", shape=epochs.shape, dtype="int32", dimension_names=("checkpoint",))
     array[:] = epochs
 
 
-def _chunking(name: str, shape: tuple[int, ...], models: int) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Return the chunk and the Zarr shard of an array, given the models of a shard.
+def _dimensions(name: str, shape: tuple[int, ...], extent: Extent) -> tuple[str, ...]:
+    if name == "weights" and extent.row_elements is not None:
+        return ("shard", "element")
+    return ("model", "checkpoint", "parameter" if name == "weights" else "class")[: len(shape)]
 
-    A model's trajectory is read alone and is a chunk of its own, up to 4 MiB; metrics are small and read together.
+
+def _chunking(name: str, shape: tuple[int, ...], extent: Extent) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return the chunk and the Zarr shard of an array.
+
+    A model's trajectory is read alone and is a chunk of its own, up to 4 MiB; metrics are small and read together. The
+    weights of models that differ in architecture lie one after the other, in chunks of 256 kB.
     """
+    models = extent.models_per_shard
     if name != "weights":
         return (models, *shape[1:]), None
+    if extent.row_elements is not None:
+        chunk = min(_RAGGED_CHUNK, extent.row_elements)
+        return (1, chunk), (1, min(-(-extent.row_elements // chunk) * chunk, _RAGGED_SHARD // chunk * chunk))
     _, n_checkpoints, n_parameters = shape
     checkpoints = max(1, min(n_checkpoints, _CHUNK_BYTES // (4 * n_parameters)))
     chunks = -(-n_checkpoints // checkpoints)
@@ -354,6 +371,11 @@ def open_group(folder: Folder) -> zarr.Group:
     return zarr.open_group(place, mode="r", zarr_format=3, use_consolidated=False)
 
 
-def extent_of(manifest: ZooManifest, found: Mapping[str, Any]) -> Extent:
+def extent_of(manifest: Manifest, found: Mapping[str, Any]) -> Extent:
     """Return the extent of an existing zoo from its manifest and its attributes."""
+    if isinstance(manifest, ConvertedManifest):
+        metrics = tuple((name, 1) for name in manifest.metrics)
+        row = found.get("row_elements")
+        sizes = (manifest.models, len(manifest.epochs), manifest.parameters)
+        return Extent(*sizes, metrics, int(found["models_per_shard"]), None if row is None else int(row))
     return Extent.of(manifest, models_per_shard=int(found["models_per_shard"]))

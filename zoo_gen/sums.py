@@ -14,12 +14,18 @@ from zoo_gen.errors import ZooError
 from zoo_gen.location import Folder
 
 NAME, CARD = "SHA256SUMS", "README.md"
-_LISTED = re.compile(rf"manifest\.toml|{re.escape(CARD)}|weights\.zarr/(.+/)?zarr\.json|weights\.zarr/epoch/c/[^/]+")
+_LISTED = re.compile(
+    rf"manifest\.toml|architectures\.json|states\.parquet|{re.escape(CARD)}|splits/[^/]+\.parquet"
+    r"|weights\.zarr/(.+/)?zarr\.json|weights\.zarr/(epoch|permutation)/c/[^/]+"
+)
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 
 
 def files(folder: Folder) -> list[str]:
-    """Return the files that are listed: manifest, metadata of the arrays, epochs, and the card once there is one."""
+    """Return the files that are listed: manifest, metadata of the arrays, epochs, and the card once there is one.
+
+    A converted zoo also has its architectures, states and split tables, and the permutation that was applied.
+    """
     return sorted(name for name in location.files(folder) if _LISTED.fullmatch(name))
 
 

@@ -15,14 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
 
-from zoo_gen import grid, location, store
+from zoo_gen import converted, grid, location, ragged, store
+from zoo_gen.converted import Architecture, Manifest
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.layout import ParameterLayout
 from zoo_gen.location import Folder, Remote, locate, pinned
-from zoo_gen.manifest import ZooManifest, read_manifest
 
 if TYPE_CHECKING:
     import torch
+
+    from zoo_gen.layers import Layer
 
 
 def open_zoo(path: str | Folder) -> "Zoo":
@@ -43,10 +45,9 @@ class Zoo:
     Attributes:
         path: its folder.
         attributes: what its store says of itself (schema, layout, versions, ...).
-        manifest: the manifest that made it.
+        manifest: the manifest that made it; a ConvertedManifest if it was converted from a published archive.
         name: the manifest's name.
         digest: the manifest's digest.
-        layout: where each parameter lies in the weights.
         extent: how large it is, and how it is cut into shards.
         epochs: int32 (checkpoint,), the epoch of each checkpoint; 0 is before training.
     """
@@ -54,20 +55,68 @@ class Zoo:
     def __init__(self, path: Folder) -> None:
         self.path = path
         self.attributes: dict[str, Any] = store.attributes(path)
-        self.manifest: ZooManifest = read_manifest(path / "manifest.toml")
+        self.manifest: Manifest = converted.read_any(path / "manifest.toml")
         self.name = self.manifest.name
         self.digest = self.manifest.digest
         if self.attributes["manifest_digest"] != self.digest:
             raise ZooError(f"{path}: manifest.toml is not the manifest that made this store (digests differ)")
-        self.layout = ParameterLayout.from_json(self.attributes["layout"])
+        self._layout = None if self.manifest.ragged else ParameterLayout.from_json(self.attributes["layout"])
         self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
         self.extent = store.extent_of(self.manifest, self.attributes)
         self._group = store.open_group(path)
         self._kept: tuple[int, pa.Table] = (-1, pa.table({}))  # the part that was read alone last
 
     def __repr__(self) -> str:
-        shape = " x ".join(str(length) for length in self.weights.shape)
+        extent = self.extent
+        shape = f"{extent.n_models} x {extent.n_checkpoints} x {'up to ' * self.manifest.ragged}{extent.n_parameters}"
         return f"<Zoo {self.name} at {self.path}: {shape} (model, checkpoint, parameter)>"
+
+    @property
+    def layout(self) -> ParameterLayout:
+        """Where each parameter lies in the weights.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        if self._layout is None:
+            raise self._several()
+        return self._layout
+
+    def _several(self) -> ZooError:
+        return ZooError(
+            f"{self.path}: its models have {len(self.architectures)} architectures; expected zoo.layout_of(model), or "
+            "a view of models of one architecture"
+        )
+
+    @cached_property
+    def architectures(self) -> dict[str, Architecture]:
+        """The architectures of a converted zoo by their id, which the column `architecture` names; else none.
+
+        Raises:
+            ZooError: their file is damaged.
+        """
+        return converted.read_architectures(self.path) if (self.path / converted.ARCHITECTURES).exists() else {}
+
+    def layout_of(self, model: int) -> ParameterLayout:
+        """Return where each parameter of a model lies in its weights."""
+        row = self._rows(slice(model, model + 1))
+        return self._layout or self.architectures[row["architecture"][0].as_py()].layout
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The hyper-parameters that vary."""
+        return self.manifest.varying
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes.
+
+        Raises:
+            ZooError: there are none, or the archive did not say.
+        """
+        if self.manifest.n_classes is None:
+            raise ZooError(f"{self.path}: its number of classes is not known")
+        return self.manifest.n_classes
 
     @cached_property
     def models(self) -> pa.Table:
@@ -83,6 +132,8 @@ class Zoo:
         except OSError as error:
             raise ZooError(f"{error.filename}: cannot be read as a Parquet part ({error.strerror})") from None
         if not parts:
+            if isinstance(self.manifest, converted.ConvertedManifest):
+                return converted.no_models()
             return grid.table_of_models(self.manifest).slice(0, 0)
         for shard, part in zip(shards, parts, strict=True):
             if part.schema != parts[0].schema:
@@ -101,7 +152,13 @@ class Zoo:
 
     @property
     def weights(self) -> zarr.Array:
-        """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is missing."""
+        """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is missing.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        if self._layout is None:
+            raise self._several()
         return self.array("weights")
 
     @property
@@ -163,14 +220,35 @@ class Zoo:
         """SHA-256 of which model is in which part."""
         return grid.split_sha256(self.models)
 
-    def split(self, name: str) -> np.ndarray:
-        """Return the model_ids of one part of the split: "train", "validation" or "test".
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the split tables that a converted zoo has besides the column `split`."""
+        return tuple(getattr(self.manifest, "splits", ()))
+
+    @cached_property
+    def states(self) -> pa.Table:
+        """The checkpoints of a converted zoo, a row each in the order of the source: model_id, epoch, as published.
 
         Raises:
-            ZooError: there is no part of that name.
+            ZooError: the zoo was not converted, or its publication has no such table.
+        """
+        return converted.read_states(self.path)
+
+    def split(self, name: str, *, table: str | None = None) -> np.ndarray:
+        """Return the model_ids of one part of the split: "train", "validation" or "test".
+
+        Args:
+            name: the part.
+            table: a named split table, one of `splits`, whose order is the published one; else the column `split`.
+
+        Raises:
+            ZooError: there is no part or no table of that name.
         """
         if name not in grid.PARTS:
             raise ZooError(unknown_name("part of the split", name, grid.PARTS))
+        if table is not None:
+            rows = converted.split_table(self.path, self.manifest, table)
+            return rows["model_id"].filter(pc.equal(rows["part"], name)).to_numpy()
         return self.models["model_id"].filter(pc.equal(self.models["split"], name)).to_numpy()
 
     def checkpoint(self, epoch: int) -> int:
@@ -193,12 +271,21 @@ class Zoo:
         """
         import torch
 
-        checkpoint = len(self.epochs) - 1 if epoch is None else self.checkpoint(epoch)
-        self._rows(slice(model, model + 1))
-        weights = self._read("weights", slice(model, model + 1))[0, checkpoint]
+        row = self._rows(slice(model, model + 1))
+        if epoch is not None:
+            checkpoint = self.checkpoint(epoch)
+        elif "checkpoints" in row.column_names:
+            checkpoint = row["checkpoints"][0].as_py()[-1]
+        else:
+            checkpoint = len(self.epochs) - 1
+        if self.manifest.ragged:
+            weights = ragged.read_weights(self, np.array([model]), np.array([checkpoint]))[0, 0]
+        else:
+            weights = self._read("weights", slice(model, model + 1))[0, checkpoint]
         if np.isnan(weights).any():
-            raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it diverged")
-        return {name: torch.from_numpy(array.copy()) for name, array in self.layout.split(weights).items()}
+            state = row["status"][0].as_py().replace("complete", "diverged")
+            raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it {state}")
+        return {name: torch.from_numpy(array.copy()) for name, array in self.layout_of(model).split(weights).items()}
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
         """Return a model after an epoch (the last one kept, if none is given) as a torch module in evaluation mode.
@@ -211,7 +298,8 @@ class Zoo:
         from zoo_gen.modules import build_module
 
         row = self._rows(slice(model, model + 1)).to_pylist()[0]
-        module = build_module(self.manifest.layers, activation=row.get("activation"), dropout=row["dropout"])
+        layers = self._layers(model)
+        module = build_module(layers, activation=row.get("activation"), dropout=row.get("dropout") or 0.0)
         module.load_state_dict(self.state_dict(model, epoch))
         return module.eval()
 
@@ -226,6 +314,12 @@ class Zoo:
         kept = self.epochs.tolist() if epochs is None else epochs
         return ZooView(self, ids, rows, np.array([self.checkpoint(epoch) for epoch in kept], dtype=np.int64))
 
+    def _layers(self, model: int) -> "tuple[Layer, ...]":
+        """Return the layers of a model."""
+        if isinstance(self.manifest, converted.ConvertedManifest):
+            return converted.layers_of(self, self._rows(slice(model, model + 1)))
+        return self.manifest.layers
+
     @cached_property
     def _row_of_model(self) -> dict[int, int]:
         return {model_id: row for row, model_id in enumerate(self.models["model_id"].to_pylist())}
@@ -233,7 +327,7 @@ class Zoo:
     def _row(self, model: int) -> int:
         """Return the row of a model in the table."""
         if model not in self._row_of_model:
-            total = self.weights.shape[0]
+            total = self.extent.n_models
             state = "is not complete yet" if 0 <= model < total else f"does not exist; the zoo has 0 to {total - 1}"
             raise ZooError(f"{self.name}: model {model} {state}")
         return self._row_of_model[model]
@@ -309,12 +403,24 @@ class ZooView:
 
     @property
     def layout(self) -> ParameterLayout:
-        """Where each parameter lies in the weights."""
-        return self.zoo.layout
+        """Where each parameter lies in the weights.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        return ragged.layout_of(self.zoo, self.rows) if self.zoo.manifest.ragged else self.zoo.layout
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """The weights, float32 (model, checkpoint, parameter)."""
+        """The weights, float32 (model, checkpoint, parameter); NaN where a published model has no such checkpoint.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        if self.zoo.manifest.ragged:
+            found = ragged.read_weights(self.zoo, self.models, self.checkpoints)
+            found.flags.writeable = False
+            return found
         return self._read("weights")
 
     def metric(self, name: str) -> np.ndarray:

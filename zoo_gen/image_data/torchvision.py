@@ -146,6 +146,11 @@ def load(source: Torchvision, root: Path) -> ImageData:
     return data
 
 
+def at_hand(source: Torchvision, root: Path) -> bool:
+    """Return whether the files are there, so that nothing would be downloaded."""
+    return _find(source, root, SYSTEM) is not None
+
+
 def _find(source: Torchvision, root: Path, system: Path | None = None) -> Path | None:
     """Return the folder that has the files: torchvision's, one named like the data set, or the system's."""
     facts = source.facts

@@ -5,7 +5,10 @@ them, and writes shard by shard, so that memory does not grow with the archive a
 where it was.
 """
 
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from zoo_gen.errors import ZooError, unknown_name
@@ -59,9 +62,63 @@ def convert(
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
             message names the member. Complete shards stay.
     """
+    from zoo_gen.published import write
+    from zoo_gen.published.archives import open_archive, scratch_beside
+    from zoo_gen.published.reading import Request, selected
+
     if format not in FORMATS:
         raise ZooError(unknown_name("format", format, FORMATS))
-    raise ZooError(f"{source}: the format {format!r} cannot be converted yet")
+    out = out.absolute()
+    with scratch_beside(out) as scratch, open_archive(source, scratch) as archive:
+        request = Request(scratch, dict(splits or {}), data)
+        reading = import_module(f"zoo_gen.published.{format}").read(archive, request)
+        chosen, numbers = selected(reading, epochs=epochs, models=models)
+        origin = {
+            "archive": source.name,
+            "members": len(archive.members),
+            "listing_sha256": archive.listing_sha256(),
+            "models": "all" if models is None else _ranges(numbers.tolist()),
+            "epochs": "all" if epochs is None else _ranges(chosen.epochs.tolist()),
+            "provenance": dict(provenance or {}),
+        }
+        plan = write.plan(
+            chosen,
+            numbers,
+            name=_name(name or reading.name or source.name, given=name is not None),
+            description=f"converted from {source.name}: {FORMATS[format]}",
+            facts={"format": format, "origin": origin},
+        )
+        write.write(plan, out, workers=min(4, os.cpu_count() or 1), progress=progress)
+    _finish(out)
+    return out
+
+
+def _finish(out: Path) -> None:
+    """Write the card of a complete zoo, once."""
+    from zoo_gen import card, durable
+
+    if not card.is_written(out):
+        durable.tidy(out)
+        card.write(out)
+
+
+def _name(text: str, *, given: bool) -> str:
+    """Return a name that a manifest takes; one that the caller gave must be one already."""
+    if given:
+        return text
+    plain = re.sub(r"[^a-z0-9_.-]+", "_", text.lower()).strip("_.-")
+    return (plain or "converted")[:100]
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Return rising numbers in short: "0-9, 20"."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in found)
 
 
 __all__ = ["FORMATS", "convert"]
