@@ -101,12 +101,13 @@ def serve() -> Iterator[Hub]:
     """Serve an empty Hub; what it does is in its log."""
     hub = Hub()
     handler = type("Handler", (_Handler,), {"hub": hub})
-    with _listening(handler) as hub.endpoint, _listening(handler) as hub.storage:
+    with listening(handler) as hub.endpoint, listening(handler) as hub.storage:
         yield hub
 
 
 @contextmanager
-def _listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on a free port of loopback; gives the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

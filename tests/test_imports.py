@@ -27,9 +27,9 @@ OWNERS = {
         "zoo_bench/encoders/statistics.py",
         "zoo_bench/encoders/statistics_boosting.py",
     },
-    "click": {"zoo_gen/cli.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
+    "click": {"zoo_gen/cli.py", "zoo_gen/cli_published.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
     "safetensors": {"zoo_bench/encoders/saving.py"},
-    "tqdm": {"zoo_gen/engine.py", "zoo_bench/engine.py", "zoo_bench/encoders/training.py"},
+    "tqdm": {"zoo_gen/engine.py", "zoo_gen/pulling.py", "zoo_bench/engine.py", "zoo_bench/encoders/training.py"},
 }
 
 
@@ -72,6 +72,9 @@ def test_imports_keep_to_the_rules(path):
         "sums",
         "location",
         "claim",
+        "hub",
+        "release",
+        "pulling",
     ],
 )
 def test_torch_is_not_imported_at_the_top(name):

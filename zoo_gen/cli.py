@@ -1,15 +1,14 @@
-"""zoo-gen: list, plan, run and look at zoos."""
+"""zoo-gen: list, plan, run and look at zoos; bring those of others, and publish one's own."""
 
 from pathlib import Path
 
 import click
 
+from zoo_gen.cli_published import FOLDER, convert, pull, push
 from zoo_gen.command import Commands, table
-from zoo_gen.location import Folder, locate
+from zoo_gen.location import Folder
 
 MANIFEST = click.argument("manifest")
-FOLDER = click.types.FuncParamType(locate)
-FOLDER.name = "folder"
 _ROOM = 24  # what `list` has for the names of what varies, with lines of 110 characters
 WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes, one a core.  [default: all cores]")
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
@@ -30,8 +29,14 @@ def main() -> None:
 
 
 @main.command("list")
-def list_() -> None:
+@click.option("--published", is_flag=True, help="List the zoos that others published, which `zoo-gen pull` brings.")
+def list_(published: bool) -> None:
     """List the zoos that come with the package."""
+    if published:
+        from zoo_gen.published import registry
+
+        click.echo(table(registry.rows()))
+        return
     from zoo_gen.manifest import read_manifest, shipped_manifests
     from zoo_gen.store import Extent
 
@@ -187,66 +192,6 @@ def info(zoo: Folder, plots: Path | None) -> None:
 
 
 @main.command()
-@click.argument("archive", type=click.Path(path_type=Path))
-@click.option("--format", "format_", required=True, metavar="FORMAT", help="How the archive is laid out; see below.")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
-@click.option("--name", help="Of the zoo.  [default: the archive's name]")
-@click.option("--epochs", help="Only these checkpoints, such as 0,20-60,86.")
-@click.option("--models", help="Only these models by number, such as 0-99.")
-@click.option("--split", "splits", multiple=True, metavar="NAME=FILE", help="A split file of the paper; repeatable.")
-@click.option("--data", help="The images the models were trained on, if the archive does not say, as fashion_mnist.")
-def convert(
-    archive: Path,
-    format_: str,
-    out: Path | None,
-    name: str | None,
-    epochs: str | None,
-    models: str | None,
-    splits: tuple[str, ...],
-    data: str | None,
-) -> None:
-    """Convert a published zoo that is on the disk: a folder, .zip, .tar, .tar.gz or .tar.xz. Runs nothing in it.
-
-    \b
-    FORMAT is one of
-      small_cnn_zoo, model_zoos, hyper_representations, cnn_wild_park, nws, dwsnets, nfn, neural_field_arena, folder
-    """
-    from zoo_gen.errors import ZooError
-    from zoo_gen.published import convert as convert_
-    from zoo_gen.zoo import open_zoo
-
-    wrong = [text for text in splits if not text.partition("=")[2]]
-    if wrong:
-        raise ZooError(f"--split {wrong[0]!r}: expected NAME=FILE, such as nfn=cifar10_split.csv")
-    plain = name or archive.name.split(".")[0].lower()
-    folder = convert_(
-        archive,
-        out or Path("zoos") / plain,
-        format=format_,
-        name=name,
-        epochs=None if epochs is None else _numbers("--epochs", epochs),
-        models=None if models is None else _numbers("--models", models),
-        splits={text.partition("=")[0]: Path(text.partition("=")[2]) for text in splits},
-        data=data,
-    )
-    found = open_zoo(folder)
-    click.echo(f"{found.name}: {len(found.models):,} models, {len(found.epochs)} checkpoints; complete in {folder}")
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    """Return the whole numbers of a text such as "0,20-60,86"."""
-    from zoo_gen.errors import ZooError
-
-    found: list[int] = []
-    for piece in text.split(","):
-        low, dash, high = piece.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise ZooError(f"{option} {text!r}: expected whole numbers and ranges, such as 0,20-60,86")
-        found += range(int(low), int(high if dash else low) + 1)
-    return found
-
-
-@main.command()
 @click.argument("zoo", type=FOLDER)
 @click.option("--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Checkpoints to evaluate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
@@ -262,3 +207,7 @@ def verify(zoo: Folder, sample: int, seed: int, data_root: Path | None) -> None:
     click.echo(f"{zoo}: {report.models:,} models hashed, {report.evaluated_checkpoints} checkpoints evaluated: {state}")
     if report.findings:
         raise SystemExit(1)
+
+
+for command in (convert, pull, push):
+    main.add_command(command)

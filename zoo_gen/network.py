@@ -17,17 +17,18 @@ from zoo_gen.errors import ZooError, one_line
 SECONDS = 6.0  # of patience for a first answer
 
 
-def require(urls: Sequence[str], *, needed_for: str, seconds: float = SECONDS) -> None:
+def require(urls: Sequence[str], *, needed_for: str, seconds: float | None = None) -> None:
     """Return if the server of one of the addresses answers anything at all.
 
     Args:
         urls: addresses of servers that can stand in for each other; proxies of the environment are used.
         needed_for: what cannot be had without, which begins the message.
-        seconds: how long the first answer may take.
+        seconds: how long the first answer may take; SECONDS if not given.
 
     Raises:
         ZooError: no answer comes.
     """
+    seconds = SECONDS if seconds is None else seconds
     servers = list(dict.fromkeys(urllib.parse.urlsplit(url)[:2] for url in urls))
     answers: queue.SimpleQueue[str] = queue.SimpleQueue()
     for scheme, host in servers:

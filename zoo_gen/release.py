@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo_gen import card, durable, hub, hub_limits, sums
+from zoo_gen.converted import ConvertedManifest
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.location import Folder
 from zoo_gen.zoo import Zoo, open_zoo
@@ -90,7 +91,14 @@ def prepare(folder: Folder, repository: str, *, licence: str | None = None, tag:
     return Release(folder, repository, chosen, name, dict(sorted(files.items())))
 
 
-def push(release: Release, *, private: bool = False) -> hub.Pushed:
+def push(
+    folder: Folder, repository: str, *, licence: str | None = None, tag: str | None = None, private: bool = False
+) -> hub.Pushed:
+    """Check a zoo and publish it. Arguments and errors as `prepare` and `publish`."""
+    return publish(prepare(folder, repository, licence=licence, tag=tag), private=private)
+
+
+def publish(release: Release, *, private: bool = False) -> hub.Pushed:
     """Finish the zoo's card and upload the zoo; the same call after an interruption goes on where it was.
 
     Raises:
@@ -138,12 +146,12 @@ def licence_of(zoo: Zoo, given: str | None = None) -> str:
 
 def is_converted(zoo: Zoo) -> bool:
     """Return whether a zoo was published by others and converted."""
-    return hasattr(zoo.manifest, "origin")
+    return isinstance(zoo.manifest, ConvertedManifest)
 
 
 def provenance(zoo: Zoo) -> dict[str, str]:
     """Return what is known of where a converted zoo came from; nothing of one that was generated."""
-    return dict(zoo.manifest.origin.provenance) if hasattr(zoo.manifest, "origin") else {}
+    return dict(zoo.manifest.origin.provenance) if isinstance(zoo.manifest, ConvertedManifest) else {}
 
 
 def _check_sound(folder: Path) -> None:
@@ -209,7 +217,7 @@ zoo = open_zoo("{address}")       # reads only what is asked for
 
 def _parameters(zoo: Zoo) -> str:
     """Return the table of the parameters in a model's weights, where all models have the same."""
-    if getattr(zoo.manifest, "ragged", False):
+    if zoo.manifest.ragged:
         return ""
     rows = "\n".join(
         f"| {each.start} to {each.stop - 1} | `{each.name}` | {' x '.join(map(str, each.shape))} |"

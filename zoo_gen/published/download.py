@@ -24,7 +24,7 @@ from zoo_gen import durable, network
 from zoo_gen.errors import ZooError, one_line
 
 PATIENCE = 300.0  # seconds to wait in all when a server says that it is too busy
-TRIES = 5  # of one address, without a byte in between
+TRIES, FEW_TRIES = 5, 2  # of one address, without a byte in between; few while there is another mirror
 _TIMEOUT = 30.0
 _BLOCK = 2**20
 _BUSY = (408, 429, 500, 502, 503, 504)
@@ -72,8 +72,9 @@ def fetch(wanted: Wanted, folder: Path, *, progress: Progress | None = None) -> 
         network.require(wanted.urls, needed_for=f"download {wanted.name}")
         part, reasons = folder / f".{wanted.name}.part", []
         for url in wanted.urls:
+            tries = TRIES if url == wanted.urls[-1] else FEW_TRIES
             try:
-                _download(url, wanted, part, progress or (lambda done, total: None))
+                _download(url, wanted, part, progress or (lambda done, total: None), tries)
                 digest = _check(part, wanted, note)
             except _NotHere as error:
                 reasons.append(f"{url}: {error}")
@@ -100,8 +101,8 @@ def get_json(url: str, *, needed_for: str) -> Any:
         raise ZooError(f"{needed_for}: {url} does not answer as expected ({one_line(error)})") from None
 
 
-def _download(url: str, wanted: Wanted, part: Path, progress: Progress) -> None:
-    """Bring the part to its full length."""
+def _download(url: str, wanted: Wanted, part: Path, progress: Progress, most: int) -> None:
+    """Bring the part to its full length, with at most so many tries that bring nothing."""
     tries = 0
     while True:
         before = _length(part)
@@ -113,7 +114,7 @@ def _download(url: str, wanted: Wanted, part: Path, progress: Progress) -> None:
             reason = getattr(error, "reason", error)
             said = one_line(reason) if isinstance(reason, Exception) else str(reason)
         tries = 0 if _length(part) > before else tries + 1
-        if tries >= TRIES:
+        if tries >= most:
             raise _NotHere(said)
         time.sleep(min(0.2 * 2**tries, 8.0))
 

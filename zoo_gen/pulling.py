@@ -1,4 +1,4 @@
-"""pull: a zoo by its name in the registry or its address on the Hub, into a folder that `open_zoo` reads.
+"""Pulling: a zoo by its name in the registry or its address on the Hub, into a folder that `open_zoo` reads.
 
 Archives lie in a cache that all projects share and are converted from there, without being unpacked.
 """
@@ -60,11 +60,9 @@ def pull(
         return _pull_from_hub(name, out)
     zoo = find_published(name)
     place = (cache or cache_root()) / zoo.plain_name
-    if zoo.part.format is None and not zoo.part.by_hand:
-        raise ZooError(f"{name}: has no converter; it is at {_where(zoo)}")
-    found = _fetch(zoo, place, file)
     if zoo.part.format is None:
-        raise ZooError(f"{name}: has no converter; it is in {found.path}")
+        raise ZooError(f"{name}: has no converter; --download-only brings what {zoo.part.way} has of it")
+    found = _fetch(zoo, place, file)
     with _bar("converting", "model") as shown:
         return convert(
             found.path,
@@ -78,6 +76,14 @@ def pull(
             provenance=zoo.provenance(**found.facts),
             progress=shown,
         )
+
+
+def download(name: str, *, file: str | None = None, cache: Path | None = None) -> Path:
+    """Bring the archive of a published zoo into the cache, and return where it is. Arguments and errors as `pull`."""
+    if hub.is_address(name):
+        raise ZooError(f"--download-only: {name} is a zoo and no archive; expected it to be pulled")
+    zoo = find_published(name)
+    return _fetch(zoo, (cache or cache_root()) / zoo.plain_name, file).path
 
 
 def dry_run(name: str, *, file: str | None = None, cache: Path | None = None) -> dict[str, str]:
@@ -114,8 +120,10 @@ def _pull_from_hub(address: str, out: Path) -> Path:
 def _fetch(zoo: PublishedZoo, place: Path, file: str | None) -> Fetched:
     """Return the archive of a zoo, downloaded into the cache unless it is there."""
     if zoo.part.by_hand:
-        path = place / zoo.part.by_hand.put
-        if not path.exists():
+        put = zoo.part.by_hand.put
+        found = [place / put, *sorted(place.glob(f"{put}.*"))]  # a folder may have been left an archive
+        path = next((path for path in found if path.exists()), None)
+        if path is None:
             raise ZooError(f"{zoo.name}: {_instruction(zoo, place)}")
         return Fetched(path, {"url": zoo.part.by_hand.page})
     if zoo.part.hub:
@@ -212,13 +220,6 @@ def _instruction(zoo: PublishedZoo, place: Path) -> str:
     by_hand = zoo.part.by_hand
     assert by_hand is not None
     return f"is fetched by hand: {by_hand.what}, from {by_hand.page}; expected at {place / by_hand.put}"
-
-
-def _where(zoo: PublishedZoo) -> str:
-    part = zoo.part
-    if part.hub:
-        return f"hf.co, {part.hub.kind} {part.hub.repository}"
-    return part.files[0].urls[0] if part.files else f"https://zenodo.org/records/{part.zenodo.record}"  # type: ignore[union-attr]
 
 
 def _licence(zoo: PublishedZoo) -> str:
