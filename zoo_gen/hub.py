@@ -30,7 +30,7 @@ Found = TypeVar("Found")
 
 PATIENCE = 300.0  # seconds to wait in all when the Hub says "too many requests"
 _TRIES = 5  # of one call whose connection breaks
-_ADDRESS = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+?)(?:@([^@/]+))?/?")
+_ADDRESS = re.compile(r"hf://(datasets/)?([\w.-]+/[\w.-]+?)(?:@([^@/]+))?/?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _logger = logging.getLogger(__name__)
@@ -63,18 +63,19 @@ def is_address(text: object) -> bool:
     return str(text).startswith("hf://")
 
 
-def parse(address: str) -> Place:
-    """Return the place that hf://org/name or hf://org/name@revision names; hf://datasets/... means the same.
+def parse(address: str, *, kind: Kind = "dataset") -> Place:
+    """Return the place that hf://org/name or hf://org/name@revision names; of a data set, hf://datasets/... too.
 
     Raises:
         ZooError: it is none.
     """
     match = _ADDRESS.fullmatch(address)
-    if not match or not _REPOSITORY.fullmatch(match[1]):
+    if not match or not _REPOSITORY.fullmatch(match[2]) or (match[1] and kind != "dataset"):
+        what = "a zoo" if kind == "dataset" else "an encoder"
         raise ZooError(
-            f"{address}: is no address of a zoo on the Hub; expected hf://org/name or hf://org/name@revision"
+            f"{address}: is no address of {what} on the Hub; expected hf://org/name or hf://org/name@revision"
         )
-    return Place(match[1], match[2] or "main")
+    return Place(match[2], match[3] or "main", kind)
 
 
 def check_repository(name: str) -> str:
