@@ -29,10 +29,11 @@ from zoo_gen.manifest import ZooManifest, read_manifest
 
 SCHEMA = 1
 _SHARD_BYTES = 64 * 2**20  # what a shard chosen by size holds, uncompressed
-_CHUNK_BYTES = 4 * 2**20
+_CHUNK_BYTES = 192 * 2**10  # of a model's trajectory: what is read, also over a network, for one of its checkpoints
 _MOST_MODELS = 1024
 _FEWEST_MODELS = 8
 _SHARDS = 16
+_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"  # zarr's default
 _READ = ("manifest_digest", "layout", "checkpoint_epochs", "models_per_shard", "versions")  # what readers need
 _PART = re.compile(r"part-(\d+)\.parquet")
 
@@ -196,13 +197,14 @@ def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, dev
 def _chunking(name: str, shape: tuple[int, ...], models: int) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     """Return the chunk and the Zarr shard of an array, given the models of a shard.
 
-    A model's trajectory is read alone and is a chunk of its own, up to 4 MiB; metrics are small and read together.
+    A model's trajectory is read alone and is cut into equal chunks of its own; metrics are small and read together.
     """
     if name != "weights":
         return (models, *shape[1:]), None
     _, n_checkpoints, n_parameters = shape
-    checkpoints = max(1, min(n_checkpoints, _CHUNK_BYTES // (4 * n_parameters)))
-    chunks = -(-n_checkpoints // checkpoints)
+    chunks = -(-n_checkpoints // max(1, _CHUNK_BYTES // (4 * n_parameters)))
+    checkpoints = -(-n_checkpoints // chunks)
+    chunks = -(-n_checkpoints // checkpoints)  # equal ones may be fewer
     return (1, checkpoints, n_parameters), (models, chunks * checkpoints, n_parameters)
 
 
@@ -258,7 +260,9 @@ def write_shard(
 
 def _write_array(path: Folder, shard: int, models: slice, values: np.ndarray) -> None:
     """Write the values of one shard (model, checkpoint, ...) into the array at `path`."""
-    array = zarr.open_array(location.arrays(path, read_only=False), mode="r+", zarr_format=3)
+    # Whoever reads through zarrs, whose compressor may give other bytes, writes as everybody does.
+    with zarr.config.set({"codec_pipeline.path": _PIPELINE}):
+        array = zarr.open_array(location.arrays(path, read_only=False), mode="r+", zarr_format=3)
     values = np.ascontiguousarray(values, dtype=np.float32)
     try:
         array[models] = values
