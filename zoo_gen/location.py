@@ -23,7 +23,7 @@ _AT_ONCE = 32  # files that are read at the same time
 _ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _OPTIONS: dict[str, dict[str, Any]] = {
     # What is refused for being too busy, or not answered, is asked for again, each time after a longer pause.
-    "s3": {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 6}}},
+    "s3": {"config_kwargs": {"retries": {"mode": "legacy", "max_attempts": 6}}},
     # Its files are read through blocks, of 5 MB unless it is told otherwise. What is pinned to a commit never changes.
     "hf": {"block_size": 2**16, "use_listings_cache": True},
 }
@@ -197,15 +197,22 @@ def arrays(folder: Folder, *, read_only: bool = True) -> Any:
     from zarr.storage import FsspecStore
 
     with _spoken(folder.url):
-        made = FsspecStore.from_url(folder.url, storage_options=_options(folder.url), read_only=read_only)
-    return FsspecStore(_Speaking(made.fs, folder.url), path=made.path, read_only=read_only)
+        fs, path = _open(folder.url)
+        if not fs.async_impl:
+            from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+            fs = AsyncFileSystemWrapper(fs, asynchronous=True)
+    return FsspecStore(_Speaking(fs, folder.url), path=path, read_only=read_only)
 
 
 class _Speaking:
-    """A file system whose coroutines raise what can be said to a person.
+    """A file system for zarr's loop whose coroutines raise what can be said to a person.
 
     Zarr's readers take other errors for damage, and who mends damage would throw good shards away for a bad network.
+    The coroutines run in the loop of fsspec's own thread, so that a process has one client and fsspec closes it.
     """
+
+    asynchronous = True
 
     def __init__(self, fs: Any, url: str) -> None:
         self._fs, self._url = fs, url
@@ -215,9 +222,14 @@ class _Speaking:
         return self._speaking(found) if iscoroutinefunction(found) else found
 
     def _speaking(self, coroutine: Callable[..., Any]) -> Callable[..., Any]:
+        import asyncio
+
         async def ask(*arguments: Any, **options: Any) -> Any:
             with _spoken(self._url):
-                return await coroutine(*arguments, **options)
+                answer = coroutine(*arguments, **options)
+                if not self._fs.asynchronous:
+                    answer = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self._fs.loop))
+                return await answer
 
         return ask
 

@@ -30,11 +30,12 @@ from zoo_gen.manifest import ZooManifest, read_manifest
 
 SCHEMA = 1
 _SHARD_BYTES = 64 * 2**20  # what a shard chosen by size holds, uncompressed
-_CHUNK_BYTES = 4 * 2**20
+_CHUNK_BYTES = 192 * 2**10  # of a model's trajectory: what is read, also over a network, for one of its checkpoints
 _RAGGED_CHUNK, _RAGGED_SHARD = 2**16, 2**24  # elements
 _MOST_MODELS = 1024
 _FEWEST_MODELS = 8
 _SHARDS = 16
+_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"  # zarr's default
 _READ = ("manifest_digest", "layout", "checkpoint_epochs", "models_per_shard", "versions")  # what readers need
 _PART = re.compile(r"part-(\d+)\.parquet")
 
@@ -208,7 +209,7 @@ def _dimensions(name: str, shape: tuple[int, ...], extent: Extent) -> tuple[str,
 def _chunking(name: str, shape: tuple[int, ...], extent: Extent) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     """Return the chunk and the Zarr shard of an array.
 
-    A model's trajectory is read alone and is a chunk of its own, up to 4 MiB; metrics are small and read together. The
+    A model's trajectory is read alone and is cut into equal chunks of its own; metrics are small and read together. The
     weights of models that differ in architecture lie one after the other, in chunks of 256 kB.
     """
     models = extent.models_per_shard
@@ -218,8 +219,9 @@ def _chunking(name: str, shape: tuple[int, ...], extent: Extent) -> tuple[tuple[
         chunk = min(_RAGGED_CHUNK, extent.row_elements)
         return (1, chunk), (1, min(-(-extent.row_elements // chunk) * chunk, _RAGGED_SHARD // chunk * chunk))
     _, n_checkpoints, n_parameters = shape
-    checkpoints = max(1, min(n_checkpoints, _CHUNK_BYTES // (4 * n_parameters)))
-    chunks = -(-n_checkpoints // checkpoints)
+    chunks = -(-n_checkpoints // max(1, _CHUNK_BYTES // (4 * n_parameters)))
+    checkpoints = -(-n_checkpoints // chunks)
+    chunks = -(-n_checkpoints // checkpoints)  # equal ones may be fewer
     return (1, checkpoints, n_parameters), (models, chunks * checkpoints, n_parameters)
 
 
@@ -275,7 +277,9 @@ def write_shard(
 
 def _write_array(path: Folder, shard: int, models: slice, values: np.ndarray) -> None:
     """Write the values of one shard (model, checkpoint, ...) into the array at `path`."""
-    array = zarr.open_array(location.arrays(path, read_only=False), mode="r+", zarr_format=3)
+    # Whoever reads through zarrs, whose compressor may give other bytes, writes as everybody does.
+    with zarr.config.set({"codec_pipeline.path": _PIPELINE}):
+        array = zarr.open_array(location.arrays(path, read_only=False), mode="r+", zarr_format=3)
     values = np.ascontiguousarray(values, dtype=np.float32)
     try:
         array[models] = values

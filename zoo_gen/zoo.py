@@ -281,7 +281,7 @@ class Zoo:
         if self.manifest.ragged:
             weights = ragged.read_weights(self, np.array([model]), np.array([checkpoint]))[0, 0]
         else:
-            weights = self._read("weights", slice(model, model + 1))[0, checkpoint]
+            weights = self._read("weights", slice(model, model + 1), slice(checkpoint, checkpoint + 1))[0, 0]
         if np.isnan(weights).any():
             state = row["status"][0].as_py().replace("complete", "diverged")
             raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it {state}")
@@ -372,15 +372,15 @@ class Zoo:
             raise ZooError(f"{self.path}/weights.zarr/{name}: is not an array")
         return array
 
-    def _read(self, name: str, models: slice) -> np.ndarray:
+    def _read(self, name: str, models: slice, checkpoints: slice) -> np.ndarray:
         """Read neighbouring models of one shard (model, checkpoint, ...), checked to have been written."""
         shard = models.start // self.extent.models_per_shard
         place = f"{self.path}/weights.zarr/{name}/c/{shard}"
         try:
-            found = np.asarray(self.array(name)[models])
+            found = np.asarray(self.array(name)[models, checkpoints])
         except (ValueError, RuntimeError, OSError) as error:
             raise ZooError(f"{place}: is damaged ({error}); {_remedy(shard)}") from None
-        # What is not there reads as NaN, which only a diverged model may have from the first checkpoint on.
+        # What is not there reads as NaN, which only a diverged model may have.
         status = self._rows(models)["status"].to_numpy(zero_copy_only=False)
         if (np.isnan(found).reshape(len(found), -1).all(axis=1) & (status == "complete")).any():
             raise ZooError(f"{place}: is missing or empty; {_remedy(shard)}")
@@ -454,17 +454,20 @@ class ZooView:
         for shard in np.unique(shards):
             (places,) = np.nonzero(shards == shard)
             wanted = self.models[places]
-            slab = self._slab(int(shard), int(wanted.min()), int(wanted.max()) + 1)
-            found[places] = self.zoo._read(name, slab)[(wanted - slab.start)[:, None], self.checkpoints[None, :]]
+            rows, columns = self._slab(int(shard), slice(int(wanted.min()), int(wanted.max()) + 1))
+            slab = self.zoo._read(name, rows, columns)
+            found[places] = slab[(wanted - rows.start)[:, None], (self.checkpoints - columns.start)[None, :]]
         found.flags.writeable = False  # views are shared: one encoder that works in place would spoil the next one's
         return found
 
-    def _slab(self, shard: int, start: int, stop: int) -> slice:
-        """Return the models that are read for those from start to stop, which are of one shard."""
+    def _slab(self, shard: int, models: slice) -> tuple[slice, slice]:
+        """Return the models and checkpoints that are read for those models of a shard."""
         whole = self.zoo.extent.models(shard)
-        # At a URL a whole shard is one request, and a part of it one a model, each waiting for the last.
-        many = isinstance(self.zoo.path, Remote) and stop - start > (whole.stop - whole.start) // 8
-        return whole if many else slice(start, stop)
+        # At a URL a whole shard is one request, and a part of it one a chunk, each waiting for the last.
+        if isinstance(self.zoo.path, Remote) and models.stop - models.start > (whole.stop - whole.start) // 8:
+            return whole, slice(0, len(self.zoo.epochs))
+        first, last = (self.checkpoints.min(), self.checkpoints.max()) if len(self.checkpoints) else (0, -1)
+        return models, slice(int(first), int(last) + 1)
 
 
 def _remedy(shard: int) -> str:

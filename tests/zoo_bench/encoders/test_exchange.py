@@ -99,4 +99,6 @@ def test_encode_pushes_and_loads(hub, tiny_zoo, tmp_path):
     assert second.exit_code == 0, second.output
     found, expected = np.load(tmp_path / "b.npz"), np.load(tmp_path / "a.npz")
     np.testing.assert_array_equal(found["embedding"], expected["embedding"])
-    assert encode(tiny_zoo, "--out", tmp_path / "c.npz", "--push", "net").stderr.startswith("error: repository 'net': exp")
+    assert encode(tiny_zoo, "--out", tmp_path / "c.npz", "--push", "net").stderr.startswith(
+        "error: repository 'net': exp"
+    )
