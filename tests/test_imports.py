@@ -27,7 +27,9 @@ OWNERS = {
         "zoo_bench/encoders/statistics_boosting.py",
     },
     "click": {"zoo_gen/cli.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
-    "safetensors": {"zoo_bench/encoders/saving.py"},
+    "safetensors": {"zoo_bench/encoders/saving.py", "zoo_gen/published/folder.py"},
+    "h5py": {"zoo_gen/published/neural_field_arena.py"},
+    "pickle": {"zoo_gen/published/isolated.py", "zoo_gen/published/pickles.py"},
     "tqdm": {"zoo_gen/engine.py", "zoo_bench/engine.py", "zoo_bench/encoders/training.py"},
 }
 
@@ -56,7 +58,22 @@ def test_imports_keep_to_the_rules(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["zoo", "store", "grid", "manifest", "card", "layout", "cli", "engine", "cost", "workers", "sums"]
+    "name",
+    [
+        "zoo",
+        "store",
+        "grid",
+        "manifest",
+        "card",
+        "layout",
+        "cli",
+        "engine",
+        "cost",
+        "workers",
+        "sums",
+        "converted",
+        "ragged",
+    ],
 )
 def test_torch_is_not_imported_at_the_top(name):
     tree = ast.parse((ROOT / "zoo_gen" / f"{name}.py").read_text())
