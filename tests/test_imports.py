@@ -28,7 +28,9 @@ OWNERS = {
         "zoo_bench/encoders/statistics_boosting.py",
     },
     "click": {"zoo_gen/cli.py", "zoo_gen/cli_published.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
-    "safetensors": {"zoo_bench/encoders/saving.py"},
+    "safetensors": {"zoo_bench/encoders/saving.py", "zoo_gen/published/folder.py"},
+    "h5py": {"zoo_gen/published/neural_field_arena.py"},
+    "pickle": {"zoo_gen/published/isolated.py", "zoo_gen/published/pickles.py"},
     "tqdm": {"zoo_gen/engine.py", "zoo_gen/pulling.py", "zoo_bench/engine.py", "zoo_bench/encoders/training.py"},
 }
 
@@ -75,6 +77,8 @@ def test_imports_keep_to_the_rules(path):
         "hub",
         "release",
         "pulling",
+        "converted",
+        "ragged",
     ],
 )
 def test_torch_is_not_imported_at_the_top(name):

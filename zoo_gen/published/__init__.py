@@ -8,6 +8,7 @@ where it was.
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
@@ -69,8 +70,10 @@ def convert(
     if format not in FORMATS:
         raise ZooError(unknown_name("format", format, FORMATS))
     out = out.absolute()
-    with scratch_beside(out) as scratch, open_archive(source, scratch) as archive:
-        request = Request(scratch, dict(splits or {}), data)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(scratch_beside(out))
+        archive = stack.enter_context(open_archive(source, scratch))
+        request = Request(scratch, stack, dict(splits or {}), data)
         reading = import_module(f"zoo_gen.published.{format}").read(archive, request)
         chosen, numbers = selected(reading, epochs=epochs, models=models)
         origin = {

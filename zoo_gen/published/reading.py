@@ -5,10 +5,11 @@ architecture says where each number goes, so that the permutation is stored exac
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +18,27 @@ from zoo_gen.errors import ZooError
 from zoo_gen.layers import Layer
 from zoo_gen.layout import Parameter, ParameterLayout
 
+Opened = TypeVar("Opened")
+
 
 @dataclass(frozen=True)
 class Request:
     """What a caller of `convert` says that the archive does not."""
 
     scratch: Path  # a folder for what must be expanded, which goes away with the conversion
+    stack: ExitStack  # what closes with the conversion
     splits: Mapping[str, Path] = field(default_factory=dict)
     data: str | None = None
+
+    def kept(self, context: AbstractContextManager[Opened]) -> Opened:
+        """Open something that stays open until the conversion ends."""
+        return self.stack.enter_context(context)
+
+    def split_files(self, model_of_path: dict[str, int]) -> "dict[str, SplitTable]":
+        """Return the split files that the caller gave, which name paths of the archive."""
+        from zoo_gen.published import splits
+
+        return {name: splits.of_paths(path, model_of_path) for name, path in self.splits.items()}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +82,7 @@ def first_of_groups(group: np.ndarray, n_groups: int) -> np.ndarray:
     return first
 
 
-def columns_of(rows: list[Mapping[str, object]]) -> dict[str, pa.Array]:
+def columns_of(rows: Sequence[Mapping[str, object]]) -> dict[str, pa.Array]:
     """Return plain rows as columns: numbers, truths and texts as they are, all else and all mixed as text."""
     names = dict.fromkeys(name for row in rows for name in row)
     found = {}
