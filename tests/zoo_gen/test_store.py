@@ -94,12 +94,11 @@ def test_one_changed_bit_changes_a_models_digest():
     [(76, 100, 76, 1), (50, 2464, 17, 3), (51, 10_853, 4, 13), (20, 10_000, 4, 5), (2, 1_000_000, 1, 2)],
 )
 def test_trajectories_are_cut_by_checkpoint_into_equal_chunks(n_checkpoints, n_parameters, checkpoints, chunks):
-    chunk, shard = store._chunking(
-        "weights", (10, n_checkpoints, n_parameters), store.Extent(10, n_checkpoints, n_parameters, (), 4)
-    )
+    extent = store.Extent(10, n_checkpoints, n_parameters, (), 4)
+    chunk, shard = store._chunking("weights", (10, n_checkpoints, n_parameters), extent)
     assert chunk == (1, checkpoints, n_parameters)
     assert shard == (4, chunks * checkpoints, n_parameters)
-    assert store._chunking("test_loss", (10, n_checkpoints), 4) == ((4, n_checkpoints), None)
+    assert store._chunking("test_loss", (10, n_checkpoints), extent) == ((4, n_checkpoints), None)
 
 
 def test_a_small_zoo_is_cut_so_that_several_workers_share_it(tiny_manifest):
