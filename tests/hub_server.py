@@ -72,6 +72,7 @@ class Hub:
     blobs: dict[str, bytes] = field(default_factory=dict)  # of LFS, by SHA-256
     log: list[Request] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    tells_oids: bool = True  # whether a client learns what is there already
     lfs: bool = True  # whether large files go through LFS; if not, all are inline
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -291,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = str(given["path"])
         mode = "lfs" if self._in_lfs(path, int(str(given["size"]))) else "regular"
         known = None
-        if path in files:
+        if path in files and self.hub.tells_oids:
             known = digest(files[path]) if self._in_lfs(path, len(files[path])) else git_oid(files[path])
         return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": known}
 

@@ -10,30 +10,26 @@ import os
 import re
 import shutil
 import sys
-import time
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from zoo_gen import network
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError
+from zoo_gen.hub_answers import patiently, reason
 from zoo_gen.hub_limits import batches, check_limits, files_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 Kind = Literal["dataset", "model"]
-Found = TypeVar("Found")
 
-PATIENCE = 300.0  # seconds to wait in all when the Hub says "too many requests"
-_TRIES = 5  # of one call whose connection breaks
 _ADDRESS = re.compile(r"hf://(datasets/)?([\w.-]+/[\w.-]+?)(?:@([^@/]+))?/?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,6 +99,7 @@ def push_folder(
     tag: str = "",
     private: bool = False,
     last: Sequence[str] = (),
+    tell: Sequence[str] = (),
 ) -> Pushed:
     """Upload a folder to a repository, which is made if it is not there, and tag what it then holds.
 
@@ -116,6 +113,7 @@ def push_folder(
         tag: the version's name; none if empty.
         private: whether a repository that is made is private.
         last: files (paths in the folder) that are sent after all others.
+        tell: files that tell one version from another. Where the tag has these, nothing is sent.
 
     Raises:
         ZooError: the Hub cannot be reached or refuses, limits do not allow it, or the tag is at another commit.
@@ -125,10 +123,13 @@ def push_folder(
     check_limits(files, where=str(folder))
     place = Place(repository, kind=kind)
     with _speaking(place, "push") as api:
-        _patiently(lambda: api.create_repo(repository, repo_type=kind, private=private or None, exist_ok=True))
-        before = _refs(api, place)["main"]
+        patiently(lambda: api.create_repo(repository, repo_type=kind, private=private or None, exist_ok=True))
+        prefix = "" if kind == "model" else f"{kind}s/"
+        url, refs = f"{endpoint()}/{prefix}{repository}", _refs(api, place)
+        if tell and tag in refs and _holds(api, Place(repository, tag, kind), folder, files, tell):
+            return Pushed(url, refs[tag], tag, changed=False)
         for batch in batches(list(files), last=last):
-            _patiently(
+            patiently(
                 lambda batch=batch: api.upload_folder(  # type: ignore[misc]
                     repo_id=repository,
                     folder_path=folder,
@@ -142,9 +143,8 @@ def push_folder(
         if tag and after.get(tag, commit) != commit:
             raise ZooError(f"{place}: has the tag {tag!r} at another commit, {after[tag][:8]}; expected a new tag")
         if tag and tag not in after:
-            _patiently(lambda: api.create_tag(repository, tag=tag, revision=commit, repo_type=kind, exist_ok=True))
-    prefix = "" if kind == "model" else f"{kind}s/"
-    return Pushed(f"{endpoint()}/{prefix}{repository}", commit, tag, commit != before)
+            patiently(lambda: api.create_tag(repository, tag=tag, revision=commit, repo_type=kind, exist_ok=True))
+    return Pushed(url, commit, tag, changed=commit != refs.get("main"))
 
 
 def pull_folder(
@@ -178,7 +178,7 @@ def pull_folder(
     with _speaking(place, "pull") as api:
         commit, files = _listing(api, place)
         (staged / ".cache").mkdir(parents=True, exist_ok=True)
-        _patiently(
+        patiently(
             lambda: api.snapshot_download(
                 repository,
                 repo_type=kind,
@@ -202,7 +202,7 @@ def commit_of(place: Place) -> str:
         ZooError: the Hub cannot be reached or refuses, or there is no such repository or revision.
     """
     with _speaking(place, "read") as api:
-        found = _patiently(lambda: api.repo_info(place.repository, repo_type=place.kind, revision=place.revision))
+        found = patiently(lambda: api.repo_info(place.repository, repo_type=place.kind, revision=place.revision))
     return str(found.sha)
 
 
@@ -256,89 +256,43 @@ def _speaking(place: Place, doing: str) -> "Iterator[HfApi]":
         raise
     # The client's errors have no class in common: its own, httpx's, and plain ones for what a server answers amiss.
     except Exception as error:
-        raise ZooError(f"{place}: {_reason(place, error)}") from None
+        raise ZooError(
+            f"{place}: {reason(error, kind=place.kind, revision=place.revision, endpoint=endpoint())}"
+        ) from None
     finally:
         if silenced:
             utils.enable_progress_bars()
 
 
-def _patiently(call: Callable[[], Found]) -> Found:
-    """Return what a call gives, called again where the Hub asks to wait or the connection breaks."""
-    waited, tries = 0.0, 0
-    while True:
-        try:
-            return call()
-        except Exception as error:
-            status, tries = _status(error), tries + 1
-            if status in (429, 503) and (wait := _retry_after(error, tries)) <= PATIENCE - waited:
-                _logger.warning("the Hub asks to wait %.0f s", wait)
-            elif status is None and _is_broken_connection(error) and tries < _TRIES:
-                wait = float(tries)
-            else:
-                raise
-            waited += wait
-            time.sleep(wait)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those that led to it: the client wraps some."""
-    found: BaseException | None = error
-    while found is not None:
-        yield found
-        found = found.__cause__ or found.__context__
-
-
-def _status(error: BaseException) -> int | None:
-    responses = (getattr(each, "response", None) for each in _causes(error))
-    return next((response.status_code for response in responses if response is not None), None)
-
-
-def _retry_after(error: BaseException, tries: int) -> float:
-    responses = (getattr(each, "response", None) for each in _causes(error))
-    text = next((response.headers.get("Retry-After", "") for response in responses if response is not None), "")
-    return float(text) if text.isdecimal() else float(2**tries)
-
-
-def _is_broken_connection(error: BaseException) -> bool:
-    return any(type(each).__module__.partition(".")[0].startswith("httpx") for each in _causes(error)) or any(
-        isinstance(each, ConnectionError | TimeoutError) for each in _causes(error)
-    )
-
-
-def _reason(place: Place, error: Exception) -> str:
-    """Return what went wrong and what was expected."""
-    names = {type(each).__name__ for each in _causes(error)}
-    status = _status(error)
-    if "GatedRepoError" in names:
-        return f"is gated; expected its terms to be accepted at {endpoint()}, and a token in HF_TOKEN"
-    if "RevisionNotFoundError" in names:
-        return f"there is no revision {place.revision!r}; expected a branch, a tag or a commit of it"
-    if "RepositoryNotFoundError" in names or status == 401:
-        return f"there is no such {place.kind}, or it opens to a valid token only (HF_TOKEN, or `hf auth login`)"
-    if status == 403:
-        return "the token may not do that; expected one that may write there"
-    if status == 429:
-        return "the Hub has had too many requests; expected the same command again in some minutes"
-    if "OfflineModeIsEnabled" in names:
-        return "the environment forbids the network (HF_HUB_OFFLINE); expected it unset"
-    deepest: BaseException = error
-    while deepest.__cause__ is not None:  # the client's own words are only where it was at
-        deepest = deepest.__cause__
-    return f"{one_line(deepest)}; the same command goes on where it was"
-
-
 def _refs(api: "HfApi", place: Place) -> dict[str, str]:
     """Return branches and tags, name -> commit."""
-    found = _patiently(lambda: api.list_repo_refs(place.repository, repo_type=place.kind))
+    found = patiently(lambda: api.list_repo_refs(place.repository, repo_type=place.kind))
     return {ref.name: ref.target_commit for ref in (*found.tags, *found.branches)}
+
+
+def _holds(api: "HfApi", place: Place, folder: Path, files: Mapping[str, int], tell: Sequence[str]) -> bool:
+    """Return whether a place has all files of a folder by their sizes, and those that tell by their content."""
+    _, there = _listing(api, place)
+    if any(there.get(path) != size for path, size in files.items()):
+        return False
+    with tempfile.TemporaryDirectory() as brought:
+        for path in tell:
+            found = patiently(
+                lambda path=path: api.hf_hub_download(  # type: ignore[misc]
+                    place.repository, path, repo_type=place.kind, revision=place.revision, local_dir=brought
+                )
+            )
+            if Path(found).read_bytes() != (folder / path).read_bytes():
+                return False
+    return True
 
 
 def _listing(api: "HfApi", place: Place) -> tuple[str, dict[str, int]]:
     """Return the commit of a place, and its files, path -> bytes."""
     from huggingface_hub import RepoFile
 
-    commit = _patiently(lambda: api.repo_info(place.repository, repo_type=place.kind, revision=place.revision)).sha
-    entries = _patiently(
+    commit = patiently(lambda: api.repo_info(place.repository, repo_type=place.kind, revision=place.revision)).sha
+    entries = patiently(
         lambda: list(api.list_repo_tree(place.repository, repo_type=place.kind, revision=commit, recursive=True))
     )
     files = {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}

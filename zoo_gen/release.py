@@ -119,6 +119,7 @@ def publish(release: Release, *, private: bool = False) -> hub.Pushed:
         tag=release.tag,
         private=private,
         last=release.last,
+        tell=(sums.NAME,),  # which covers the card, which names the revision, which covers all models
     )
 
 

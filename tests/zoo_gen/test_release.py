@@ -54,7 +54,9 @@ def test_a_push_in_python_is_the_same_as_in_the_shell(hub, zoo, tmp_path):
     assert open_zoo(tmp_path / "back").models.equals(open_zoo(zoo).models)
 
 
-def test_a_push_repeated_sends_nothing(hub, zoo):
+@pytest.mark.parametrize("tells_oids", [True, False])
+def test_a_push_repeated_sends_nothing(hub, zoo, tells_oids):
+    hub.tells_oids = tells_oids
     push(zoo, "org/tiny")
     commits = len(hub.repositories["dataset", "org/tiny"].commits)
     assert commits == 2  # the empty repository, and all files in one

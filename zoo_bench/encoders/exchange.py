@@ -45,9 +45,15 @@ def push_encoder(
         (folder / "README.md").write_text(
             _card(folder, repository, name=name, tag=tag, licence=licence, fitted_to=fitted_to), encoding="utf-8"
         )
-        message = f"Push {name} {tag}".strip()
         return hub.push_folder(
-            folder, repository, kind="model", message=message, tag=tag, private=private, last=["README.md"]
+            folder,
+            repository,
+            kind="model",
+            message=f"Push {name} {tag}".strip(),
+            tag=tag,
+            private=private,
+            last=["README.md"],
+            tell=[WEIGHTS, DESCRIPTION, "README.md"],
         )
 
 
