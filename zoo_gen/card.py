@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from zoo_gen import durable, sums
-from zoo_gen.converted import ConvertedManifest
+from zoo_gen.converted import SPLITS, STATES, ConvertedManifest
 from zoo_gen.location import Folder
 from zoo_gen.zoo import Zoo, open_zoo
 
@@ -49,7 +49,7 @@ configs:
 - config_name: models
   data_files: models/*.parquet
   default: true
----
+{_more_tables(zoo)}---
 
 # {zoo.name}
 
@@ -77,6 +77,16 @@ zoo.module(0)                     # model 0 as a torch module
 
 {_provenance(zoo)}Made from `manifest.toml` (digest `{zoo.digest}`), revision `{zoo.revision}`.
 {sections}"""
+
+
+def _more_tables(zoo: Zoo) -> str:
+    """Return the other tables of a converted zoo as lines of the front matter."""
+    if not isinstance(zoo.manifest, ConvertedManifest):
+        return ""
+    tables = {f"split_{name}": f"{SPLITS}/{name}.parquet" for name in zoo.manifest.splits}
+    if (zoo.path / STATES).exists():
+        tables["states"] = STATES
+    return "".join(f"- config_name: {name}\n  data_files: {path}\n" for name, path in tables.items())
 
 
 def _each(zoo: Zoo) -> str:

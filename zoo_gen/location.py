@@ -24,8 +24,9 @@ _ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectory
 _OPTIONS: dict[str, dict[str, Any]] = {
     # What is refused for being too busy, or not answered, is asked for again, each time after a longer pause.
     "s3": {"config_kwargs": {"retries": {"mode": "legacy", "max_attempts": 6}}},
-    # Its files are read through blocks, of 5 MB unless it is told otherwise. What is pinned to a commit never changes.
-    "hf": {"block_size": 2**16, "use_listings_cache": True},
+    # It reads ahead by blocks, of 5 MB unless it is told otherwise, and nothing that follows is ever wanted here. What
+    # is pinned to a commit never changes.
+    "hf": {"block_size": 2**10, "use_listings_cache": True},
 }
 
 

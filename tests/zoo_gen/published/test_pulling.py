@@ -5,13 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from tests.conftest import files_of
 from tests.files_server import serve
 from tests.hub_server import Fault
 from tests.zoo_gen.published import small_cnn
-from zoo_gen import open_zoo, pulling
+from zoo_gen import open_zoo, pulling, push
 from zoo_gen.cli import main
 from zoo_gen.errors import ZooError
 from zoo_gen.published import registry
@@ -217,6 +218,41 @@ splits = [{{ name = "nfn", how = "so", url = "{server.url}split.csv" }}]"""
     assert "nfn" in zoo.splits
     models = np.concatenate([zoo.split(part, table="nfn") for part in ("train", "validation", "test")])
     assert sorted(models) == list(range(6))
+
+
+def test_a_converted_zoo_is_passed_on_where_its_licence_allows(hub, server, publish, pull, archive, tmp_path):
+    shutil.copy(archive, server.folder / "a.tar.xz")
+    small_cnn.permutation_file(server.folder / "split.csv", 54)
+    publish(
+        a=f"""files = [{{ name = "a.tar.xz", urls = ["{server.url}a.tar.xz"] }}]
+splits = [{{ name = "nfn", how = "so", url = "{server.url}split.csv" }}]"""
+    )
+    zoo = pull("one")
+    pushed = push(zoo.path, "org/theirs")
+    back = open_zoo(pulling.pull(f"hf://org/theirs@{pushed.tag}", tmp_path / "back"))
+    assert back.models.equals(zoo.models)
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(back.split(part, table="nfn"), zoo.split(part, table="nfn"))
+    _, front, body = (back.path / "README.md").read_text().split("---\n", 2)
+    found = yaml.safe_load(front)
+    assert found["license"] == "cc-by-4.0"
+    assert {config["config_name"] for config in found["configs"]} >= {"models", "split_nfn"}
+    assert all(list(back.path.glob(config["data_files"])) for config in found["configs"])
+    assert "Someone. Something. 2020." in body
+    lazy = open_zoo(f"hf://org/theirs@{pushed.tag}")
+    assert {n: t.tolist() for n, t in lazy.state_dict(4, 40).items()} == {
+        n: t.tolist() for n, t in zoo.state_dict(4, 40).items()
+    }
+
+
+def test_a_converted_zoo_of_unknown_licence_stays_here(hub, server, publish, pull, archive, tmp_path, monkeypatch):
+    shutil.copy(archive, server.folder / "a.tar.xz")
+    monkeypatch.setattr(registry.PublishedZoo, "provenance", lambda zoo, **facts: {"licence": "unknown", **facts})
+    publish(a=f'files = [{{ name = "a.tar.xz", urls = ["{server.url}a.tar.xz"] }}]')
+    zoo = pull("one")
+    with pytest.raises(ZooError, match="an archive with the licence 'unknown', which does not allow passing it on"):
+        push(zoo.path, "org/theirs")
+    assert hub.log == []
 
 
 def test_an_interrupted_pull_goes_on(server, publish, pull, archive):
