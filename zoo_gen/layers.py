@@ -170,7 +170,7 @@ def parameter_layout(layers: Sequence[Layer], input_shape: Shape) -> ParameterLa
 
 def layers_to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:
     """Return layers as plain data."""
-    return [{"kind": type(layer).__name__.lower(), **asdict(layer)} for layer in layers]
+    return [{"layer": type(layer).__name__.lower(), **asdict(layer)} for layer in layers]
 
 
 def layers_from_json(content: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
@@ -180,7 +180,7 @@ def layers_from_json(content: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
         KeyError, TypeError: they describe none.
     """
     kinds = {kind.__name__.lower(): kind for kind in get_args(Layer)}
-    return tuple(kinds[row["kind"]](**{k: v for k, v in row.items() if k != "kind"}) for row in content)
+    return tuple(kinds[row["layer"]](**{k: v for k, v in row.items() if k != "layer"}) for row in content)
 
 
 def _windows(shape: Shape, size: int, stride: int, padding: int) -> tuple[int, int]:

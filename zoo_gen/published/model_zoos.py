@@ -92,7 +92,7 @@ def read(archive: Archive, request: Request) -> Reading:
     shape = wirings[0].input_shape
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
-        wiring, its = wirings[wiring_of_model[model]], state_of[runs[model]]
+        wiring, its = wirings[wiring_of_model[model]], state_of.get(runs[model], {})
         found = np.empty((len(checkpoints), wiring.layout.size), dtype=np.float32)
         for row, checkpoint in enumerate(checkpoints):
             member = its[int(epochs[checkpoint])]

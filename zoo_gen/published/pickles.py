@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ _MAPPED = 64 * 2**20  # from this size on, a file is mapped and not read
 _TORCH_LOCK = threading.Lock()  # the names that torch's reader allows are one set for the whole process
 # What torch's own reader knows.
 _PLAIN = {"collections.OrderedDict", "collections.Counter", "torch.Size", "torch.device", "torch.Tensor"}
+_PLAIN |= {"_codecs.encode", "builtins.bytearray", "builtins.set", "builtins.complex", "torch.nn.parameter.Parameter"}
 
 
 class Reader:
@@ -161,7 +163,7 @@ class Reader:
     def _is_known(self, name: str) -> bool:
         is_torch = name in _PLAIN or name.startswith(("torch._utils._rebuild_", "torch._tensor._rebuild_"))
         is_torch |= name.startswith("torch.") and name.endswith("Storage")
-        return is_torch or name in self.expected or name == "torch.nn.parameter.Parameter"
+        return is_torch or name in self.expected
 
     def close(self) -> None:
         """End the child and take its home away."""
@@ -277,12 +279,18 @@ def _names(file: IO[bytes]) -> set[str]:
     found, texts = set(), ["", ""]
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("GLOBAL", "INST"):
-            found.add(str(argument).replace(" ", "."))
+            found.add(_today(*str(argument).split(" ", 1)))
         elif opcode.name == "STACK_GLOBAL":
             found.add(f"{texts[-2]}.{texts[-1]}")
         elif isinstance(argument, str):
             texts.append(argument)
     return found
+
+
+def _today(module: str, name: str) -> str:
+    """Return a name as Python 3 calls it, since protocol 2 writes those of Python 2."""
+    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+    return f"{module}.{name}"
 
 
 def _plain(opened: zipfile.ZipFile, size: int, where: str) -> None:
