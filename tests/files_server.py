@@ -101,12 +101,13 @@ class _Handler(BaseHTTPRequestHandler):
         status = 200
         wanted, condition = self.headers.get("Range", ""), self.headers.get("If-Range")
         if wanted and self.files.ranges and condition in (None, tag):
-            start = int(wanted.removeprefix("bytes=").partition("-")[0])
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, stop = int(first), min(int(last) + 1 if last else len(content), len(content))
             if start >= len(content):
                 self._send(416, b"", {"Content-Range": f"bytes */{len(content)}"}, fault=None)
                 return
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            content, status = content[start:], 206
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+            content, status = content[start:stop], 206
         self._send(status, content, headers, fault=fault)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], *, fault: Fault | None) -> None:

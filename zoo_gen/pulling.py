@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from zoo_gen import hub, sums
 from zoo_gen.errors import ZooError
-from zoo_gen.published import convert, zenodo
+from zoo_gen.published import convert, slim, zenodo
 from zoo_gen.published.download import Progress, Wanted, cache_root, fetch
 from zoo_gen.published.registry import PublishedZoo, find_published
 
@@ -62,7 +62,7 @@ def pull(
     place = (cache or cache_root()) / zoo.plain_name
     if zoo.part.format is None:
         raise ZooError(f"{name}: has no converter; --download-only brings what {zoo.part.way} has of it")
-    found = _fetch(zoo, place, file)
+    found = _fetch_part(zoo, place, file, epochs=epochs, models=models) or _fetch(zoo, place, file)
     with _bar("converting", "model") as shown:
         return convert(
             found.path,
@@ -134,12 +134,31 @@ def _fetch(zoo: PublishedZoo, place: Path, file: str | None) -> Fetched:
             path, digest = fetch(each, place / "files", progress=shown)
         paths.append(path)
         digests.append(digest)
-    record = zoo.part.zenodo
-    facts = {
-        "url": f"https://zenodo.org/records/{record.record}" if record else wanted[0].urls[0],
-        "sha256": ", ".join(digests),
-    }
+    facts = {"url": _page(zoo) or wanted[0].urls[0], "sha256": ", ".join(digests)}
     return Fetched(_together(paths, zoo, place), facts)
+
+
+def _fetch_part(
+    zoo: PublishedZoo, place: Path, file: str | None, *, epochs: Sequence[int] | None, models: Sequence[int] | None
+) -> Fetched | None:
+    """Return what these epochs and models need of a zip on a server, or nothing where only the whole can be had."""
+    if zoo.part.format not in slim.FORMATS or zoo.part.by_hand or zoo.part.hub or (epochs is None and models is None):
+        return None
+    zips = [each for each in _wanted(zoo, file) if each.name.endswith(".zip")]
+    if len(zips) != 1 or (place / "files" / zips[0].name).exists():
+        return None
+    url = zips[0].urls[0]
+    try:
+        with _bar(zips[0].name, "B") as shown:
+            path = slim.fetch_part(url, place / "parts", epochs=epochs, models=models, progress=shown)
+    except slim.NoRanges:
+        return None
+    return Fetched(path, {"url": _page(zoo) or url})
+
+
+def _page(zoo: PublishedZoo) -> str:
+    """Return the page of a record of Zenodo, which lasts longer than the addresses of its files."""
+    return f"https://zenodo.org/records/{zoo.part.zenodo.record}" if zoo.part.zenodo else ""
 
 
 def _wanted(zoo: PublishedZoo, file: str | None) -> list[Wanted]:

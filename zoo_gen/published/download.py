@@ -25,7 +25,7 @@ from zoo_gen.errors import ZooError, one_line
 
 PATIENCE = 300.0  # seconds to wait in all when a server says that it is too busy
 TRIES, FEW_TRIES = 5, 2  # of one address, without a byte in between; few while there is another mirror
-_TIMEOUT = 30.0
+TIMEOUT = 30.0
 _BLOCK = 2**20
 _BUSY = (408, 429, 500, 502, 503, 504)
 
@@ -44,7 +44,7 @@ class Wanted:
     md5: str | None = None
 
 
-class _NotHere(Exception):
+class _NotHere(OSError):
     """What is wrong with one address; another may have the file."""
 
 
@@ -65,7 +65,7 @@ def fetch(wanted: Wanted, folder: Path, *, progress: Progress | None = None) -> 
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / wanted.name
-    with _alone(folder / f".{wanted.name}.lock"):
+    with alone(folder / f".{wanted.name}.lock"):
         note = _read_note(folder / f"{wanted.name}.json")  # another process may have written it meanwhile
         if kept := _kept(target, wanted, note):
             return target, kept
@@ -95,7 +95,7 @@ def get_json(url: str, *, needed_for: str) -> Any:
     """
     network.require([url], needed_for=needed_for)
     try:
-        with _patiently(lambda: urllib.request.urlopen(url, timeout=_TIMEOUT)) as response:
+        with patiently(lambda: urllib.request.urlopen(url, timeout=TIMEOUT)) as response:
             return json.loads(response.read(2**24))
     except (_NotHere, OSError, http.client.HTTPException, ValueError) as error:
         raise ZooError(f"{needed_for}: {url} does not answer as expected ({one_line(error)})") from None
@@ -133,7 +133,7 @@ def _go_on(url: str, wanted: Wanted, part: Path, progress: Progress) -> bool:
         if same:
             request.add_header("If-Range", note["version"])
     try:
-        response = _patiently(lambda: urllib.request.urlopen(request, timeout=_TIMEOUT))
+        response = patiently(lambda: urllib.request.urlopen(request, timeout=TIMEOUT))
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
             if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
@@ -149,7 +149,7 @@ def _go_on(url: str, wanted: Wanted, part: Path, progress: Progress) -> bool:
         if wanted.bytes is not None and total not in (None, wanted.bytes):
             raise _NotHere(f"has {total:,} bytes; expected {wanted.bytes:,}")
         _check_room(part, total, start)
-        _write_json(_part_note(part), {"url": url, "version": _version(response.headers)})
+        _write_json(_part_note(part), {"url": url, "version": version_of(response.headers)})
         with part.open("r+b" if part.exists() else "wb") as file:
             file.truncate(start)
             file.seek(start)
@@ -168,13 +168,13 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         raise ConnectionError(one_line(error)) from None
 
 
-def _version(headers: http.client.HTTPMessage) -> str:
+def version_of(headers: http.client.HTTPMessage) -> str:
     """Return what tells a version of the file from another, as If-Range takes it; a weak tag does not."""
     tag = headers.get("ETag") or ""
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
 
 
-def _patiently(ask: Callable[[], Any]) -> Any:
+def patiently(ask: Callable[[], Any]) -> Any:
     """Return an answer, asked for again when the server is too busy."""
     waited, tries = 0.0, 0
     while True:
@@ -249,7 +249,7 @@ def _check_room(part: Path, total: int | None, have: int) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """Wait until no other process downloads the same file into the same cache."""
     with lock.open("a") as file:
         try:

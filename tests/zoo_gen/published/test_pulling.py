@@ -1,5 +1,6 @@
 """Published zoos by their names, from servers on loopback, converted on the way."""
 
+import os
 import re
 import shutil
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from tests.conftest import files_of
 from tests.files_server import serve
 from tests.hub_server import Fault
-from tests.zoo_gen.published import small_cnn
+from tests.zoo_gen.published import ray, small_cnn
 from zoo_gen import open_zoo, pulling, push
 from zoo_gen.cli import main
 from zoo_gen.errors import ZooError
@@ -277,3 +278,20 @@ def test_without_a_network_every_way_says_so(publish, pull, monkeypatch):
     for name in ("one/a", "one/b", "one/c", "hf://org/zoo"):
         with pytest.raises(ZooError, match=r"127.0.0.1:9 cannot be reached \(.*\); expected a network$"):
             pull(name)
+
+
+def test_some_epochs_of_a_zip_of_runs_come_without_the_rest(server, publish, pull, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZENODO_ENDPOINT", server.url)
+    runs = ray.zoo(small_cnn.noise())
+    files = {name: content + os.urandom(300_000) * name.endswith("optimizer") for name, content in runs.files.items()}
+    (server.folder / "records" / "77").mkdir(parents=True)
+    path = ray.zipped(server.folder / "records" / "77" / "zoo.zip", files)
+    publish(a="zenodo = { record = 77 }")
+    text = (tmp_path / "one.toml").read_text().replace("small_cnn_zoo", "model_zoos")
+    (tmp_path / "one.toml").write_text(text)
+    publication = registry.read_publication(tmp_path / "one.toml")
+    monkeypatch.setattr(registry, "publications", lambda: {"one": publication})
+    zoo = pull("one", epochs=[0, 3])
+    assert zoo.weights.shape == (4, 2, 2464)
+    assert server.sent("zoo.zip") < path.stat().st_size / 5
+    assert zoo.manifest.origin.provenance["url"] == "https://zenodo.org/records/77"
