@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOKEN = "hf_loopback"
@@ -401,11 +402,13 @@ def _about(name: str, commit: str, files: dict[str, bytes], *, private: bool) ->
     }
 
 
+@lru_cache(maxsize=4096)  # bytes remember their hash, so that the same file is not read again
 def digest(content: bytes) -> str:
     """Return the SHA-256 (hex)."""
     return hashlib.sha256(content).hexdigest()
 
 
+@lru_cache(maxsize=4096)
 def git_oid(content: bytes) -> str:
     """Return what git calls a file of this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
