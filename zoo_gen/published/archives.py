@@ -303,11 +303,15 @@ def _decompress(path: Path, target: Path, kind: str) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     openers: dict[str, Callable[[Path], BinaryIO]] = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}  # type: ignore[dict-item]
     done = 0
-    with openers[kind](path) as file, temporary.open("wb") as out:
-        while block := file.read(_COPY):
-            done += len(block)
-            _size(path, done, whole)
-            out.write(block)
+    try:
+        with openers[kind](path) as file, temporary.open("wb") as out:
+            while block := file.read(_COPY):
+                done += len(block)
+                _size(path, done, whole)
+                out.write(block)
+    except ZooError:
+        temporary.unlink()
+        raise
     temporary.replace(target)
 
 

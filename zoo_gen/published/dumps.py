@@ -288,7 +288,7 @@ def _indexed(archive: Archive, size: int, *, where: str) -> Wiring:
                 parameters.append(Parameter(f"layer{index}", "weight", shape, start))
                 if parameters[-1].size + outputs == length:
                     parameters.append(Parameter(f"layer{index}", "bias", (outputs,), parameters[-1].stop))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise ZooError(f"{archive.where(member)}: cannot be read as an index of layers ({error!r})") from None
     if not parameters or parameters[-1].stop != size:
         parameters = [Parameter("vector", "weight", (size,), 0)]

@@ -139,7 +139,7 @@ def _run(archive: Archive, run: str) -> tuple[dict[str, Any], dict[int, dict[str
             try:
                 line = json.loads(text)
                 iteration = int(line["training_iteration"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise ZooError(f"{where}: line {number + 1} is no result with a training_iteration") from None
             found[iteration] = line  # a run that was resumed says the same iteration again; the last is what was kept
     return parameters, found
@@ -148,7 +148,7 @@ def _run(archive: Archive, run: str) -> tuple[dict[str, Any], dict[int, dict[str
 def _json(archive: Archive, name: str) -> dict[str, Any]:
     try:
         found = json.loads(archive.read(name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ZooError(f"{archive.where(name)}: cannot be read as JSON ({error})") from None
     if not isinstance(found, dict):
         raise ZooError(f"{archive.where(name)}: holds {type(found).__name__}; expected a table of names and values")

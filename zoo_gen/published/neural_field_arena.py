@@ -42,7 +42,7 @@ def read(archive: Archive, request: Request) -> Reading:
         if array.shape[1:] != (size,):
             raise ZooError(f"{archive.where(name)}: params have shape {array.shape}; expected (model, {size})")
     starts = np.cumsum([0, *(len(array) for array in arrays)])
-    config = _config(archive, opened[0], where=archive.where(names[0]))
+    config = _config(archive, opened[0])
     wiring = _wiring(config, size, _nef(archive), where=archive.where(names[0]))
     labels = [_labels(file) for file in opened]
     columns: dict[str, Any] = {}
@@ -132,7 +132,7 @@ def _labels(file: Any) -> np.ndarray | None:
     return found if found.ndim == 1 else found.argmax(axis=1) if found.ndim == 2 and found.shape[1] > 1 else found[:, 0]
 
 
-def _config(archive: Archive, file: Any, *, where: str) -> list[tuple[str, tuple[int, ...]]] | None:
+def _config(archive: Archive, file: Any) -> list[tuple[str, tuple[int, ...]]] | None:
     """Return the list of (key, shape): from the shard, or from a JSON file of such a list in the archive."""
     texts: list[str | bytes] = []
     if "param_config" in file:
@@ -142,11 +142,10 @@ def _config(archive: Archive, file: Any, *, where: str) -> list[tuple[str, tuple
     for text in texts:
         try:
             rows = [(str(key), tuple(int(length) for length in shape)) for key, shape in json.loads(text)]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
         if rows:
             return rows
-    del where
     return None
 
 
@@ -155,7 +154,7 @@ def _nef(archive: Archive) -> dict[str, Any]:
     for name in archive.named("nef.json", "nef_cfg.json"):
         try:
             found = json.loads(archive.read(name, most=_MOST_CONFIG))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(found, dict):
             return found

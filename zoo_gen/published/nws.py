@@ -113,7 +113,7 @@ def _runs(archive: Archive) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     found: dict[str, dict[str, Any]] = {}
     part_of: dict[str, str] = {}
     folders = {name.rpartition("/weights/")[0] for name in archive.named("weights/*.bin")}
-    for member in archive.named("*.csv"):
+    for member in sorted(archive.named("*.csv"), key=lambda name: ("test" in name.rpartition("/")[2], name)):
         table = None if member.endswith("meta.csv") else tables.read_csv(archive, member)
         if table is None or "path" not in table.column_names:
             continue

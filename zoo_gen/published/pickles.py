@@ -226,12 +226,15 @@ def is_tensor(value: Any) -> bool:
     )
 
 
+_DEEPEST = 100
+
+
 def plain(value: Any, _open: frozenset[int] = frozenset()) -> Any:
     """Return what stand-ins stand for as plain data, as far as it is data: OmegaConf nodes, paths, named tuples.
 
-    What contains itself (nodes know their parents) is cut there.
+    What contains itself (nodes know their parents) is cut there, and so is what lies deeper than data does.
     """
-    if id(value) in _open:
+    if id(value) in _open or len(_open) > _DEEPEST:
         return None
     inside = _open | {id(value)}
     if isinstance(value, StandIn):

@@ -121,7 +121,7 @@ def of_paths(path: Path, model_of_path: dict[str, int]) -> SplitTable:
     try:
         content = json.loads(path.read_text())
         lists = {_PARTS[name]: rows["path"] if isinstance(rows, dict) else rows for name, rows in content.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ZooError(f"{path}: cannot be read as a split, parts with lists of paths ({error!r})") from None
     ends: dict[str, int | None] = {}
     for known, number in model_of_path.items():
