@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from zoo_gen.errors import ZooError, one_line
 
-SECONDS = 6.0  # of patience for a first answer
+SECONDS = 5.0  # of patience for a first answer
 
 
 def require(urls: Sequence[str], *, needed_for: str, seconds: float | None = None) -> None:

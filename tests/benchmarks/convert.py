@@ -1,8 +1,8 @@
 """How fast and in how much memory a Small CNN Zoo of the published size becomes a zoo of ours.
 
 `python tests/benchmarks/convert.py` simulates the full row count, 270,000 x 4,970 float32 (5.4 GB; it needs 12 GB of
-disk, which it frees again); `--rows 27000` is a tenth. Beside it stands what a reader of the published files does today:
-load all of weights.npy, permute its columns, and save it.
+disk, which it frees again); `--rows 27000` is a tenth. Beside it stands what a reader of the published files does
+today: load all of weights.npy, permute its columns, and save it.
 """
 
 import argparse

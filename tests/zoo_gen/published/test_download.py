@@ -207,7 +207,7 @@ def test_a_disk_without_room_is_said_before_anything_comes(server, cache, monkey
 
 
 def test_no_network_is_said_within_seconds(cache, monkeypatch):
-    monkeypatch.setattr(network, "SECONDS", 2.0)  # of 6
+    monkeypatch.setattr(network, "SECONDS", 2.0)  # of 5
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(0)
