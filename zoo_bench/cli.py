@@ -61,11 +61,12 @@ def list_() -> None:
 )
 @click.option(
     "--missing-zoos",
-    type=click.Choice(["refuse", "make"]),
+    type=click.Choice(["refuse", "make", "pull"]),
     default="refuse",
     show_default=True,
     help="What to do about zoos that are not there or not complete.",
 )
+@click.option("--owner", help="Of the zoos that are pulled, where they are data sets of the Hub called OWNER/ZOO.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where zoos that are made look for images.")
 @RESULTS
 @click.option("--seeds", default="0", show_default=True, help="Seeds, separated by commas.")
@@ -93,7 +94,8 @@ def run(
     encoders: tuple[str, ...],
     mock: bool,
     zoos: Path,
-    missing_zoos: Literal["refuse", "make"],
+    missing_zoos: Literal["refuse", "make", "pull"],
+    owner: str | None,
     data_root: Path | None,
     results: Path,
     seeds: str,
@@ -128,12 +130,19 @@ def run(
     runtime = Runtime(device=device, checkpoints=checkpoints, compile=compiles)
     if device != "auto":
         runtime.torch_device()  # a device that is not there is an error now, not after the baselines
-    if missing_zoos == "make":
-        from zoo_bench.zoos import make_missing
+    if missing_zoos != "refuse":
+        from zoo_bench.zoos import make_missing, pull_missing
 
         for its in found:
-            for name in make_missing(its, zoos, data_root=data_root, workers=workers if workers > 1 else None):
-                click.echo(f"{name}: made in {zoos / name}")
+            if missing_zoos == "pull":
+                had, how = pull_missing(its, zoos, owner=owner), "pulled into"
+            else:
+                had, how = (
+                    make_missing(its, zoos, data_root=data_root, workers=workers if workers > 1 else None),
+                    "made in",
+                )
+            for name in had:
+                click.echo(f"{name}: {how} {zoos / name}")
     _run(
         found,
         {its.name: encoder_names(chosen, protocol=its.protocol) for its in found},
@@ -192,32 +201,37 @@ def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
 
 
 @main.command()
-@click.argument("zoo", type=click.Path(path_type=Path))
+@click.argument("zoo")
 @click.option("--encoder", required=True, help="A name or package.module:Class.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz that is written.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw two principal components, as .png or .pdf.")
-@click.option("--load", type=click.Path(path_type=Path), help="Folder of a saved encoder, which is then not fitted.")
+@click.option("--load", help="Folder of a saved encoder, or hf://org/name@revision; it is then not fitted.")
 @click.option("--save", type=click.Path(path_type=Path), help="Folder into which the fitted encoder is saved.")
+@click.option("--push", metavar="ORG/NAME", help="Model repository of the Hub to which the fitted encoder is pushed.")
+@click.option("--tag", default="", help="Of the version that --push makes.")
 @click.option("--seed", default=0, show_default=True, help="Of all that is random in fitting.")
 @click.option("--device", default="auto", show_default=True, help="Where networks compute: auto, cpu or cuda.")
 def encode(
-    zoo: Path,
+    zoo: str,
     encoder: str,
     out: Path,
     plot: Path | None,
-    load: Path | None,
+    load: str | None,
     save: Path | None,
+    push: str | None,
+    tag: str,
     seed: int,
     device: str,
 ) -> None:
     """Embed every checkpoint of a zoo with an encoder fitted to its training models.
 
-    ZOO is its folder. The file holds arrays of one length: model, checkpoint, epoch, split, embedding, and prediction
-    if the encoder is supervised.
+    ZOO is its folder or URL. The file holds arrays of one length: model, checkpoint, epoch, split, embedding, and
+    prediction if the encoder is supervised.
     """
     from zoo_bench import embeddings
-    from zoo_bench.encoders import make_encoder
+    from zoo_bench.encoders import exchange, make_encoder
     from zoo_bench.encoders.runtime import Runtime
+    from zoo_gen import hub
     from zoo_gen.zoo import open_zoo
 
     if out.suffix != ".npz":
@@ -225,16 +239,22 @@ def encode(
     if plot and plot.suffix not in (".png", ".pdf", ".svg"):
         raise ZooError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
     made = make_encoder(encoder, runtime=Runtime(device=device))
-    for option, method in (("--load", "load" if load else ""), ("--save", "save" if save else "")):
-        if method and not hasattr(made, method):
+    for option, method, given in (("--load", "load", load), ("--save", "save", save), ("--push", "save", push)):
+        if given and not hasattr(made, method):
             raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")
+    if push:
+        hub.check_repository(push)
     opened = open_zoo(zoo)
     if load:
-        getattr(made, "load")(load)  # noqa: B009
+        exchange.load_encoder(made, load, name=encoder)
     else:
         embeddings.fit_on_zoo(made, opened, seed=seed)
     if save:
         getattr(made, "save")(save)  # noqa: B009
+    if push:
+        fitted_to = "" if load else f"{opened.name}, revision {opened.revision[:12]}"
+        pushed = exchange.push_encoder(made, push, name=encoder, tag=tag, fitted_to=fitted_to)
+        click.echo(f"pushed: hf://{push} is {pushed.url} at {pushed.commit[:12]}")
     found = embeddings.embed_zoo(encoder, made, opened)
     embeddings.write_embeddings(found, out)
     click.echo(f"written: {out}, {found.embedding.shape[0]:,} checkpoints x {found.embedding.shape[1]:,} dimensions")

@@ -80,7 +80,7 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
         began = time.monotonic()
         test = cell.tests[number]
         its = [*found[number], *_own(fitted, benchmark, cell, test)]
-        chance = 1 / test.zoo.manifest.data.n_classes
+        chance = 1 / test.zoo.n_classes
         scored = scoring.score_cell(its, rank_by=benchmark.rank_by, chance=chance)
         predictions += its
         resamples += [one.resampled for one in scored]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from zoo_bench.manifest import BenchmarkManifest
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo import Zoo, open_zoo
 
-Missing = Literal["refuse", "make"]
+Missing = Literal["refuse", "make", "pull"]
 
 
 def find_zoo(folder: Path, name: str) -> Zoo:
@@ -23,7 +23,7 @@ def find_zoo(folder: Path, name: str) -> Zoo:
     if not (folder / name).is_dir():
         raise ZooError(
             f"{folder / name}: no such zoo; make it with: zoo-gen run {name} --out {folder / name}, "
-            "or with zoo-bench run --missing-zoos make"
+            "or with zoo-bench run --missing-zoos make (or pull, if it is published)"
         )
     zoo = open_zoo(folder / name)
     if zoo.name != name:
@@ -66,3 +66,31 @@ def make_missing(
             engine.run(find_manifest(name), place, workers=workers, data_root=data_root)
             made.append(name)
     return made
+
+
+def pull_missing(benchmark: BenchmarkManifest, folder: Path, *, owner: str | None = None) -> list[str]:
+    """Pull the zoos of a benchmark that are not there, and return their names.
+
+    Args:
+        benchmark: whose zoos.
+        folder: that holds zoos by name.
+        owner: of the zoos on the Hub, where they are data sets called OWNER/ZOO; without one, zoos are pulled from
+            where their papers published them, by the names of the registry with an underscore for the slash.
+
+    Raises:
+        ZooError: a zoo is neither there nor published, or cannot be had.
+    """
+    from zoo_gen import pulling
+    from zoo_gen.published.registry import published_zoos
+
+    missing = [name for name in benchmark.zoos if not (folder / name).is_dir() or not open_zoo(folder / name).complete]
+    addresses = {zoo.plain_name: name for name, zoo in published_zoos().items()}
+    if owner is not None:
+        addresses = {name: f"hf://{owner}/{name}" for name in missing}
+    for name in missing:
+        if name not in addresses:
+            raise ZooError(
+                f"{unknown_name('published zoo', name, addresses)}; expected --missing-zoos make, or --owner"
+            )
+        pulling.pull(addresses[name], folder / name)
+    return missing

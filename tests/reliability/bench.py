@@ -49,7 +49,12 @@ def make(place: Path, text: str = TINY) -> Zoo:
 
 def outcome(zoo: Zoo, folder: Path, *, lost: bool = False, said: str = "") -> Outcome:
     """Compare a folder with the undisturbed zoo, byte for byte, in every file that either has."""
-    found, differ = files_of(folder), 0
+    return compare(zoo, files_of(folder), lost=lost, said=said)
+
+
+def compare(zoo: Zoo, found: dict[str, bytes], *, lost: bool = False, said: str = "") -> Outcome:
+    """Compare files with those of the undisturbed zoo."""
+    differ = 0
     for name in sorted({*found, *zoo.files}):
         one, other = found.get(name, b""), zoo.files.get(name, b"")
         same = sum(a == b for a, b in zip(one, other, strict=False)) if one != other else len(one)
@@ -58,7 +63,7 @@ def outcome(zoo: Zoo, folder: Path, *, lost: bool = False, said: str = "") -> Ou
     return Outcome(lost or differ > 0, differ, said)
 
 
-def start(zoo: Zoo, folder: Path, *, workers: int = 1, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def start(zoo: Zoo, folder: Path | str, *, workers: int = 1, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Start `zoo-gen run` in a process group of its own."""
     command = [sys.executable, "-m", "zoo_gen", "run", str(zoo.manifest), "--out", str(folder)]
     command += ["--workers", str(workers), *options]

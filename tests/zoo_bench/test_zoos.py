@@ -29,6 +29,26 @@ def test_a_zoo_that_does_not_ship_cannot_be_made(tmp_path):
         zoos.make_missing(benchmark("nowhere"), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "owner", "address"),
+    [("small_cnn_zoo_mnist", None, "small_cnn_zoo/mnist"), ("anything", "my-lab", "hf://my-lab/anything")],
+)
+def test_missing_zoos_are_pulled_from_their_papers_or_from_the_hub(tmp_path, monkeypatch, name, owner, address):
+    asked = []
+    monkeypatch.setattr("zoo_gen.pulling.pull", lambda *given: asked.append(given))
+    assert zoos.pull_missing(benchmark(name), tmp_path, owner=owner) == [name]
+    assert asked == [(address, tmp_path / name)]
+
+
+def test_a_zoo_that_nobody_published_is_named(tmp_path):
+    with pytest.raises(ZooError, match=r"unknown published zoo 'tiny'.*; expected --missing-zoos make, or --owner"):
+        zoos.pull_missing(benchmark("tiny"), tmp_path)
+
+
+def test_a_zoo_that_is_there_is_not_pulled(tiny_zoo):
+    assert zoos.pull_missing(benchmark("tiny"), tiny_zoo.parent) == []
+
+
 def test_a_benchmark_may_have_a_split_of_its_own(tiny_zoo):
     split = Split(train=0.4, validation=0.1, test=0.5, seed=3)
     plain, other = (zoos.find_zoos(benchmark("tiny", split=its), tiny_zoo.parent)[0] for its in (None, split))
