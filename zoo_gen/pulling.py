@@ -16,9 +16,11 @@ from tqdm import tqdm
 
 from zoo_gen import hub, sums
 from zoo_gen.errors import ZooError
+from zoo_gen.location import locate, pinned
 from zoo_gen.published import convert, slim, zenodo
 from zoo_gen.published.download import Progress, Wanted, cache_root, fetch
 from zoo_gen.published.registry import PublishedZoo, find_published
+from zoo_gen.zoo import open_zoo
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def dry_run(name: str, *, file: str | None = None, cache: Path | None = None) ->
 
 def _pull_from_hub(address: str, out: Path) -> Path:
     place = hub.parse(address)
+    if (out / sums.NAME).exists() and _is_same(out, address):
+        return out
     hub.pull_folder(place.repository, out, revision=place.revision)
     missing = [name for name in ("manifest.toml", "models", "weights.zarr") if not (out / name).exists()]
     if missing:
@@ -115,6 +119,13 @@ def _pull_from_hub(address: str, out: Path) -> Path:
     if wrong:
         raise ZooError(f"{out}: is here, and is damaged as on the Hub: {wrong[0][0]} {wrong[0][1]}")
     return out
+
+
+def _is_same(folder: Path, address: str) -> bool:
+    """Return whether a sound and complete zoo here is the one at an address, by the digests of what names it."""
+    there = pinned(locate(address)) / sums.NAME
+    same = there.exists() and there.read_bytes() == (folder / sums.NAME).read_bytes()
+    return same and not sums.findings(folder) and open_zoo(folder).complete
 
 
 def _fetch(zoo: PublishedZoo, place: Path, file: str | None) -> Fetched:
