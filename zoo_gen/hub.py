@@ -259,9 +259,8 @@ def _speaking(place: Place, doing: str) -> "Iterator[HfApi]":
         raise
     # The client's errors have no class in common: its own, httpx's, and plain ones for what a server answers amiss.
     except Exception as error:
-        raise ZooError(
-            f"{place}: {reason(error, kind=place.kind, revision=place.revision, endpoint=endpoint())}"
-        ) from None
+        asked = {"kind": place.kind, "revision": place.revision, "endpoint": endpoint()}
+        raise ZooError(f"{place}: {reason(error, **asked, writes=doing == 'push')}") from None
     finally:
         if silenced:
             utils.enable_progress_bars()

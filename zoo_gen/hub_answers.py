@@ -60,7 +60,7 @@ def _is_broken_connection(error: BaseException) -> bool:
     )
 
 
-def reason(error: Exception, *, kind: str, revision: str, endpoint: str) -> str:
+def reason(error: Exception, *, kind: str, revision: str, endpoint: str, writes: bool) -> str:
     """Return what went wrong at a repository of that kind, asked for that revision, and what was expected."""
     names = {type(each).__name__ for each in _causes(error)}
     status = _status(error)
@@ -68,6 +68,8 @@ def reason(error: Exception, *, kind: str, revision: str, endpoint: str) -> str:
         return f"is gated; expected its terms to be accepted at {endpoint}, and a token in HF_TOKEN"
     if "RevisionNotFoundError" in names:
         return f"there is no revision {revision!r}; expected a branch, a tag or a commit of it"
+    if writes and status == 401:
+        return "the Hub takes nothing without a valid token; expected one in HF_TOKEN, or `hf auth login`"
     if "RepositoryNotFoundError" in names or status == 401:
         return f"there is no such {kind}, or it opens to a valid token only (HF_TOKEN, or `hf auth login`)"
     if status == 403:

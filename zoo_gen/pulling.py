@@ -16,9 +16,11 @@ from tqdm import tqdm
 
 from zoo_gen import hub, sums
 from zoo_gen.errors import ZooError
+from zoo_gen.location import locate, pinned
 from zoo_gen.published import convert, slim, zenodo
 from zoo_gen.published.download import Progress, Wanted, cache_root, fetch
 from zoo_gen.published.registry import PublishedZoo, find_published
+from zoo_gen.zoo import open_zoo
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,17 @@ def dry_run(name: str, *, file: str | None = None, cache: Path | None = None) ->
         return {**lines, "by hand": _instruction(zoo, place)}
     if zoo.part.hub:
         return {**lines, "from": f"{zoo.part.hub.repository}: {', '.join(zoo.part.hub.files) or 'all files'}"}
-    for wanted in _wanted(zoo, file):
+    for wanted in _wanted(zoo, file, None):  # which writes nothing
         size = f"{wanted.bytes:,} bytes" if wanted.bytes else "of unknown size"
-        there = ", there already" if (place / wanted.name).exists() else ""
+        there = ", there already" if (place / "files" / wanted.name).exists() else ""
         lines[wanted.name] = f"{size} from {wanted.urls[0]}{there}"
     return {**lines, **{f"defect {n}": text for n, text in enumerate(zoo.publication.defects, start=1)}}
 
 
 def _pull_from_hub(address: str, out: Path) -> Path:
     place = hub.parse(address)
+    if (out / sums.NAME).exists() and _is_same(out, address):
+        return out
     hub.pull_folder(place.repository, out, revision=place.revision)
     missing = [name for name in ("manifest.toml", "models", "weights.zarr") if not (out / name).exists()]
     if missing:
@@ -115,6 +119,13 @@ def _pull_from_hub(address: str, out: Path) -> Path:
     if wrong:
         raise ZooError(f"{out}: is here, and is damaged as on the Hub: {wrong[0][0]} {wrong[0][1]}")
     return out
+
+
+def _is_same(folder: Path, address: str) -> bool:
+    """Return whether a sound and complete zoo here is the one at an address, by the digests of what names it."""
+    there = pinned(locate(address)) / sums.NAME
+    same = there.exists() and there.read_bytes() == (folder / sums.NAME).read_bytes()
+    return same and not sums.findings(folder) and open_zoo(folder).complete
 
 
 def _fetch(zoo: PublishedZoo, place: Path, file: str | None) -> Fetched:
@@ -128,7 +139,7 @@ def _fetch(zoo: PublishedZoo, place: Path, file: str | None) -> Fetched:
         return Fetched(path, {"url": zoo.part.by_hand.page})
     if zoo.part.hub:
         return _fetch_from_hub(zoo, place, file)
-    wanted, paths, digests = _wanted(zoo, file), [], []
+    wanted, paths, digests = _wanted(zoo, file, place), [], []
     for each in wanted:
         with _bar(each.name, "B") as shown:
             path, digest = fetch(each, place / "files", progress=shown)
@@ -144,7 +155,7 @@ def _fetch_part(
     """Return what these epochs and models need of a zip on a server, or nothing where only the whole can be had."""
     if zoo.part.format not in slim.FORMATS or zoo.part.by_hand or zoo.part.hub or (epochs is None and models is None):
         return None
-    zips = [each for each in _wanted(zoo, file) if each.name.endswith(".zip")]
+    zips = [each for each in _wanted(zoo, file, place) if each.name.endswith(".zip")]
     if len(zips) != 1 or (place / "files" / zips[0].name).exists():
         return None
     url = zips[0].urls[0]
@@ -161,14 +172,14 @@ def _page(zoo: PublishedZoo) -> str:
     return f"https://zenodo.org/records/{zoo.part.zenodo.record}" if zoo.part.zenodo else ""
 
 
-def _wanted(zoo: PublishedZoo, file: str | None) -> list[Wanted]:
+def _wanted(zoo: PublishedZoo, file: str | None, place: Path | None) -> list[Wanted]:
     """Return what to download; a record with several archives needs to be told which."""
     if zoo.part.files:
         return [Wanted(each.name, each.urls, each.bytes, each.sha256) for each in zoo.part.files]
     record = zoo.part.zenodo
     assert record is not None
     patterns = (file, "index_dict*.json") if file else record.files
-    found = zenodo.files(record.record, patterns, needed_for=f"pull {zoo.name}")
+    found = zenodo.files(record.record, patterns, needed_for=f"pull {zoo.name}", cache=place)
     _only_one(zoo, [each.name for each in found], file, given=record.files)
     return found
 

@@ -177,9 +177,10 @@ def _sections(zoo: Zoo, release: Release) -> str:
     made = zoo.attributes.get("versions", {})
     versions = ", ".join(f"{name} {number}" for name, number in made.items())
     origin = "Converted" if is_converted(zoo) else "Trained"
-    again = (
-        "" if is_converted(zoo) else " `zoo-gen run manifest.toml` with the same versions gives the same bytes again."
+    repeat = (
+        "`zoo-gen run manifest.toml` with the same versions on the same\nkind of device gives the same bytes again."
     )
+    again = "" if is_converted(zoo) else f" {repeat}"
     return f"""
 ![{card.outcome(zoo).metric.replace("_", " ")} of all models after the last epoch]({PICTURE})
 

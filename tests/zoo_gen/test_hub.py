@@ -161,7 +161,7 @@ def test_what_is_not_there_is_named(hub, tmp_path, monkeypatch, repository, revi
 
 def test_writing_without_a_token_is_refused(hub, folder, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "")
-    with pytest.raises(ZooError, match="opens to a valid token only"):
+    with pytest.raises(ZooError, match="the Hub takes nothing without a valid token"):
         our_hub.push_folder(folder, "org/folder")
     assert not hub.repositories
 

@@ -180,6 +180,19 @@ def test_a_pulled_folder_that_is_no_zoo_is_named(hub, tmp_path):
         pull("hf://org/data", tmp_path / "back")
 
 
+def test_a_pull_repeated_brings_nothing_and_spoils_nothing(hub, zoo, tmp_path):
+    push(zoo, "org/tiny", tag="v1")
+    pull("hf://org/tiny@v1", tmp_path / "back")
+    hub.log.clear()
+    assert pull("hf://org/tiny@v1", tmp_path / "back") == tmp_path / "back"
+    assert hub.sent("/resolve/") + hub.sent("/lfs/") < 2_000  # the sums alone
+    hub.add("org/tiny", {**hub.repositories["dataset", "org/tiny"].commits[-1][1], "SHA256SUMS": b""})
+    before = files_of(tmp_path / "back")
+    with pytest.raises(ZooError, match="back: exists already; expected a new or empty folder"):
+        pull("hf://org/tiny", tmp_path / "back")
+    assert files_of(tmp_path / "back") == before
+
+
 def test_a_zoo_of_the_hub_is_pulled_whole(hub):
     found = invoke("pull", "hf://org/tiny", "--models", "0-9")
     assert (found.exit_code, found.stderr) == (

@@ -1,8 +1,11 @@
 """Records of Zenodo through its API: which files they hold, with the digests that Zenodo states."""
 
+import json
 import os
 from fnmatch import fnmatchcase
+from pathlib import Path
 
+from zoo_gen import durable
 from zoo_gen.errors import ZooError
 from zoo_gen.published.download import Wanted, get_json
 
@@ -12,16 +15,26 @@ def endpoint() -> str:
     return (os.environ.get("ZENODO_ENDPOINT") or "https://zenodo.org").rstrip("/")
 
 
-def files(record: int, patterns: tuple[str, ...], *, needed_for: str) -> list[Wanted]:
+def files(record: int, patterns: tuple[str, ...], *, needed_for: str, cache: Path | None = None) -> list[Wanted]:
     """Return the files of a record whose names match one of the patterns; all if there are none.
 
-    The number of all versions of a record leads to the newest one.
+    The number of all versions of a record leads to the newest one. What Zenodo said last is kept in the folder `cache`,
+    and taken where Zenodo cannot be reached: what it lists may be in the cache too.
 
     Raises:
         ZooError: Zenodo cannot be reached, or has no such record or no such file in it.
     """
     url = f"{endpoint()}/api/records/{record}"
-    answer = get_json(url, needed_for=needed_for)
+    kept = cache / f"zenodo-{record}.json" if cache else None
+    try:
+        answer = get_json(url, needed_for=needed_for)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            durable.replace(kept, json.dumps(answer).encode())
+    except ZooError:
+        if kept is None or not kept.exists():
+            raise
+        answer = json.loads(kept.read_bytes())
     try:
         found = [_wanted(entry) for entry in answer["files"]]
     except (KeyError, TypeError, ValueError) as error:

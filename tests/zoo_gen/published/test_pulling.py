@@ -120,6 +120,16 @@ def test_a_record_of_zenodo_is_listed_and_its_file_fetched(server, publish, pull
     assert server.sent("b.zip") == 0
 
 
+def test_what_is_in_the_cache_needs_no_network(server, publish, pull, archive, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZENODO_ENDPOINT", server.url)
+    record(server, 77, archive, "a.tar.xz")
+    publish(a="zenodo = { record = 77 }")
+    first = pull("one")
+    monkeypatch.setenv("ZENODO_ENDPOINT", "http://127.0.0.1:9")
+    again = open_zoo(pulling.pull("one", tmp_path / "again", cache=tmp_path / "cache"))
+    assert again.models.equals(first.models)
+
+
 def test_of_several_archives_one_is_chosen(server, publish, pull, archive, monkeypatch):
     monkeypatch.setenv("ZENODO_ENDPOINT", server.url)
     record(server, 77, archive, "a.tar.xz", "b.tar.xz")
