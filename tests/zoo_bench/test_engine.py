@@ -36,6 +36,13 @@ class Picky(Counting):
         self.name = train[0].zoo.name
         return self
 
+class Dies(Counting):
+    def fit(self, train, validation, *, seed):
+        if train[0].zoo.name == "other":
+            import os, signal
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self
+
 class Watching(Counting):
     # Writes down all that it is given to learn from.
     def fit(self, train, validation, *, seed):
@@ -118,6 +125,19 @@ def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, c
     # It is tried again, and what went well is not.
     ((_, is_new),) = run(its, ["counting:Picky"], three_zoos, tmp_path)
     assert is_new
+
+
+def test_a_cell_whose_worker_dies_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, counting):
+    its = benchmark("standard", "tiny", "other")
+    found = engine.run(
+        its, ["counting:Dies", "pca"], zoos=three_zoos, results=tmp_path / "results", seeds=[0], workers=2
+    )
+    dies, pca = (result for result, _ in found)
+    assert [cell.name for cell in dies.cells] == ["tiny"]
+    assert [(failure.name, "its worker died each time" in failure.message) for failure in dies.failures] == [
+        ("other", True)
+    ]
+    assert [cell.name for cell in pca.cells] == ["tiny", "other"]
 
 
 def test_encoders_of_one_architecture_say_so_and_the_others_go_on(tmp_path, three_zoos):

@@ -60,6 +60,7 @@ function ticks(low, high) {
   return found;
 }
 
+const LEAST = { seconds: 0.01, memory: 1e6, parameters: 1 };  // what less is drawn as; the axis is logarithmic
 const UNITS = {
   seconds: (value) => `${value} s`,
   memory: (value) => (value >= 1e9 ? `${value / 1e9} GB` : value >= 1e6 ? `${value / 1e6} MB` : `${value / 1e3} kB`),
@@ -72,11 +73,11 @@ function drawCost() {
   const kind = document.querySelector("[name=cost]:checked").value;
   const benchmark = by("benchmark").value || data.costs[0].benchmark;
   const words = by("encoder").value.trim().toLowerCase();
-  const points = data.costs.filter((its) => its.benchmark === benchmark && its[kind] > 0 && its.encoder.toLowerCase().includes(words));
+  const points = data.costs.filter((its) => its.benchmark === benchmark && its[kind] !== null && its.encoder.toLowerCase().includes(words));
   svg.replaceChildren();
   draw(svg, "text", { x: 0, y: 12 }, `mean rank on ${benchmark}`);
   if (!points.length) return void draw(svg, "text", { x: 60, y: 60 }, "no encoder says this cost");
-  const logs = points.map((its) => Math.log10(its[kind]));
+  const logs = points.map((its) => Math.log10(Math.max(its[kind], LEAST[kind])));
   const [left, right] = [Math.floor(Math.min(...logs)), Math.max(Math.ceil(Math.max(...logs)), Math.floor(Math.min(...logs)) + 1)];
   const worst = Math.ceil(Math.max(2, ...points.map((its) => its.rank)));
   const x = (log) => 40 + 690 * (log - left) / (right - left);
