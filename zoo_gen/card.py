@@ -29,7 +29,7 @@ def is_written(folder: Folder) -> bool:
 def text(zoo: Zoo) -> str:
     """Return the card of a complete zoo as Markdown with the front matter that the Hub reads."""
     n_models, n_checkpoints, n_parameters = zoo.weights.shape
-    diverged = pc.sum(pc.equal(zoo.models["status"], "diverged")).as_py()
+    diverged = pc.sum(pc.equal(zoo.column("status"), "diverged")).as_py()
     parts = ", ".join(f"{len(zoo.split(part))} {part}" for part in ("train", "validation", "test"))
     varying = "\n".join(f"| {name} | {values} |" for name, values in varying_hyperparameters(zoo).items())
     data = zoo.manifest.data
@@ -76,7 +76,7 @@ Made from `manifest.toml` (digest `{zoo.digest}`), revision `{zoo.revision}`.
 
 def varying_hyperparameters(zoo: Zoo) -> dict[str, str]:
     """Return the hyper-parameters that vary, name -> their values in short."""
-    return {name: _short(zoo.models[name].unique().to_pylist()) for name in zoo.manifest.axes.names}
+    return {name: _short(zoo.column(name).unique().to_pylist()) for name in zoo.manifest.axes.names}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Outcome:
 def outcome(zoo: Zoo) -> Outcome:
     """Return what the models reached, by the final metrics in the table."""
     metric = "test_accuracy" if "test_accuracy" in zoo.metrics else "test_loss"
-    values = zoo.models[metric].to_numpy() if metric in zoo.models.column_names else np.array([])
+    values = zoo.column(metric).to_numpy() if zoo.complete_shards else np.array([])
     return Outcome(metric, values[np.isfinite(values)])
 
 

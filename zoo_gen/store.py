@@ -158,7 +158,6 @@ def _umask() -> int:
 
 def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
     extent = Extent.of(manifest)
-    models = grid.table_of_models(manifest)
     group = zarr.create_group(
         folder / "weights.zarr",
         zarr_format=3,
@@ -171,7 +170,7 @@ def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, dev
             "checkpoint_epochs": list(manifest.checkpoint_epochs),
             "models_per_shard": extent.models_per_shard,
             "n_models": extent.n_models,
-            "split_sha256": grid.split_sha256(models),
+            "split_sha256": grid.split_sha256(grid.split_of_models(manifest)),
             "data_sha256": data_sha256,
             "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
             "device": device,
