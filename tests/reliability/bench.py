@@ -63,9 +63,11 @@ def compare(zoo: Zoo, found: dict[str, bytes], *, lost: bool = False, said: str 
     return Outcome(lost or differ > 0, differ, said)
 
 
-def start(zoo: Zoo, folder: Path | str, *, workers: int = 1, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """Start `zoo-gen run` in a process group of its own."""
-    command = [sys.executable, "-m", "zoo_gen", "run", str(zoo.manifest), "--out", str(folder)]
+def start(
+    zoo: Zoo, folder: Path | str, *, workers: int = 1, options: tuple[str, ...] = (), prefix: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """Start `zoo-gen run` in a process group of its own; `prefix` are words before the command."""
+    command = [*prefix, sys.executable, "-m", "zoo_gen", "run", str(zoo.manifest), "--out", str(folder)]
     command += ["--workers", str(workers), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     # Output goes to a file: orphans would keep a pipe open.
