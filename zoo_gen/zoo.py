@@ -140,6 +140,19 @@ class Zoo:
                 raise ZooError(f"{self.path}/models/part-{shard:05d}.parquet: has other columns than the first part")
         return pa.concat_tables(parts)
 
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one column of the table of models.
+
+        On disk no other is read, unless the table was: of a large zoo it is most of what a reader holds.
+        """
+        if "models" in self.__dict__ or isinstance(self.path, Remote) or not (shards := self.complete_shards):
+            return self.models[name]
+        parts = (store.part_path(self.path, shard) for shard in shards)
+        read = zip(shards, location.read_all(list(parts)), strict=True)
+        return pa.chunked_array(
+            [self._part(shard, content, only=name)[name].combine_chunks() for shard, content in read]
+        )
+
     @property
     def complete_shards(self) -> list[int]:
         """The numbers of the shards that are complete."""
@@ -208,10 +221,11 @@ class Zoo:
     @cached_property
     def revision(self) -> str:
         """SHA-256 of all that the models' own digests cover: it changes when any weight or metric does."""
-        if not len(self.models):
+        digests = self.column("sha256")
+        if not len(digests):
             return ""
         found = hashlib.sha256()
-        for part in self.models["sha256"].chunks:
+        for part in digests.chunks:
             found.update("".join(part.to_pylist()).encode())
         return found.hexdigest()
 
@@ -249,7 +263,7 @@ class Zoo:
         if table is not None:
             rows = converted.split_table(self.path, self.manifest, table)
             return rows["model_id"].filter(pc.equal(rows["part"], name)).to_numpy()
-        return self.models["model_id"].filter(pc.equal(self.models["split"], name)).to_numpy()
+        return self.column("model_id").filter(pc.equal(self.column("split"), name)).to_numpy()
 
     def checkpoint(self, epoch: int) -> int:
         """Return the position of an epoch among the checkpoints.
@@ -345,11 +359,12 @@ class Zoo:
         start = models.start - self.extent.models(shard).start
         return self._kept[1].slice(start, models.stop - models.start)
 
-    def _part(self, shard: int, content: bytes) -> pa.Table:
-        """Read the Parquet part of a shard, checked to hold its models."""
+    def _part(self, shard: int, content: bytes, *, only: str | None = None) -> pa.Table:
+        """Read the Parquet part of a shard, or one column beside its models; checked to hold its models."""
         path = store.part_path(self.path, shard)
+        columns = sorted({"model_id", only}) if only else None
         try:
-            part = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+            part = pq.read_table(pa.BufferReader(content), columns=columns, page_checksum_verification=True)
             found = part["model_id"].to_numpy()
         except (OSError, KeyError, pa.ArrowException) as error:
             raise ZooError(f"{path}: cannot be read as a Parquet part ({error}); {_remedy(shard)}") from None
