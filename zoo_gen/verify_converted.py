@@ -180,6 +180,12 @@ def _evaluations(
     """Return how many checkpoints were evaluated, what is wrong with them, and what a reader should know."""
     if "test_accuracy" not in zoo.metrics or not isinstance(manifest.data, Steps):
         return 0, [], ["no checkpoint evaluated: the archive reports no test accuracy on images that are known"]
+    if not manifest.recomputable:
+        return (
+            0,
+            [],
+            ["no checkpoint evaluated: weights alone do not give this publication's accuracies; see the notes"],
+        )
     if any(architecture.layers is None for architecture in zoo.architectures.values()):
         return 0, [], ["no checkpoint evaluated: how the models compute is not known"]
     data = test_images(manifest.data, data_root or default_data_root())

@@ -90,10 +90,11 @@ def test_one_changed_bit_changes_a_models_digest():
 
 
 def test_trajectories_larger_than_a_chunk_are_cut_by_checkpoint():
-    chunk, shard = store._chunking("weights", (10, 51, 100_000), 4)
+    extent = store.Extent(10, 51, 100_000, (), 4)
+    chunk, shard = store._chunking("weights", (10, 51, 100_000), extent)
     assert chunk == (1, 10, 100_000)
     assert shard == (4, 60, 100_000)
-    assert store._chunking("test_loss", (10, 51), 4) == ((4, 51), None)
+    assert store._chunking("test_loss", (10, 51), extent) == ((4, 51), None)
 
 
 def test_a_small_zoo_is_cut_so_that_several_workers_share_it(tiny_manifest):
