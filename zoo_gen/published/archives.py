@@ -99,7 +99,7 @@ class Archive:
             plain.seek(max(member.offset, 0))
             yield _Window(plain, member.size)  # type: ignore[misc]
 
-    def mapped(self, name: str, scratch: Path) -> np.ndarray:
+    def rows(self, name: str, scratch: Path) -> "Rows | np.ndarray":
         """Return the array of a .npy member without reading it; one that is compressed is first expanded to `scratch`.
 
         Raises:
@@ -124,8 +124,10 @@ class Archive:
             raise ZooError(f"{self.where(name)}: holds {dtype}; expected numbers, since objects would have to be run")
         if start - offset + int(np.prod(shape, dtype=object)) * dtype.itemsize > member.size:
             raise ZooError(f"{self.where(name)}: is cut off; its header says shape {shape}")
-        order: Literal["F", "C"] = "F" if fortran else "C"
-        return np.memmap(holder, dtype=dtype, mode="r", offset=start, shape=shape, order=order)
+        if fortran or len(shape) != 2:
+            order: Literal["F", "C"] = "F" if fortran else "C"
+            return np.memmap(holder, dtype=dtype, mode="r", offset=start, shape=shape, order=order)
+        return Rows(os.open(holder, os.O_RDONLY), start, shape, dtype)
 
     def listing_sha256(self) -> str:
         """Return the SHA-256 (hex) of the names and sizes of all members."""
@@ -156,6 +158,41 @@ class Archive:
         with self.open(name) as file, temporary.open("wb") as out:
             shutil.copyfileobj(file, out, _COPY)
         temporary.replace(target)
+
+
+class Rows:
+    """The rows of a matrix in a file, read when asked for: what is mapped instead counts as memory once it is read."""
+
+    def __init__(self, file: int, start: int, shape: tuple[int, int], dtype: np.dtype) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._file, self._start, self._length = file, start, shape[1] * dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return 2
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Return some rows (row, column), neighbours in one go."""
+        found = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
+        ends = np.flatnonzero(np.diff(rows) != 1) + 1
+        for first, last in zip([0, *ends], [*ends, len(rows)], strict=True):
+            if first == last:
+                continue
+            view = memoryview(found[first:last].data).cast("B")
+            position = self._start + int(rows[first]) * self._length
+            while view:
+                count = os.preadv(self._file, [view], position)
+                if not count:
+                    raise ZooError("weights.npy: ends before its last row")
+                view, position = view[count:], position + count
+        return found
+
+    def __del__(self) -> None:
+        os.close(self._file)
 
 
 class _Window(io.RawIOBase):

@@ -31,7 +31,7 @@ from zoo_gen.store import Extent
 
 log = logging.getLogger(__name__)
 
-_SHARD_BYTES = 32 * 2**20  # two are in memory at once, each some three times over
+_SHARD_BYTES = 64 * 2**20  # two are in memory at once, each some three times over
 _MOST_MODELS = 1024
 _FEWEST_SHARDS = 4
 _PLACES = pa.list_(pa.field("element", pa.int32()))  # as Parquet names it, so that it reads back as it was
@@ -87,6 +87,7 @@ def plan(reading: Reading, source_model: np.ndarray, *, name: str, description: 
             "varying": reading.varying,
             "classes": reading.classes,
             "data": reading.data,
+            "recomputable": reading.recomputable,
             "default_split": next(iter(splits), None),
             "splits": {
                 split: {
