@@ -125,10 +125,28 @@ class Zoo:
         Raises:
             ZooError: a Parquet part cannot be read.
         """
+        return self._table()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one column of the table of models.
+
+        On disk no other is read, unless the table was: of a large zoo it is most of what a reader holds.
+
+        Raises:
+            ZooError: there is no such column, or a Parquet part cannot be read.
+        """
+        whole = "models" in self.__dict__ or isinstance(self.path, Remote)
+        table = self.models if whole else self._table(only=name)
+        if name not in table.column_names:
+            raise ZooError(f"{self.path}: its table of models has no column {name!r}")
+        return table[name]
+
+    def _table(self, *, only: str | None = None) -> pa.Table:
+        """Read all Parquet parts, or one column of them beside model_id."""
         shards = self.complete_shards
         contents = location.read_all([store.part_path(self.path, shard) for shard in shards])
         try:
-            parts = [self._part(shard, content) for shard, content in zip(shards, contents, strict=True)]
+            parts = [self._part(shard, content, only=only) for shard, content in zip(shards, contents, strict=True)]
         except OSError as error:
             raise ZooError(f"{error.filename}: cannot be read as a Parquet part ({error.strerror})") from None
         if not parts:
@@ -139,19 +157,6 @@ class Zoo:
             if part.schema != parts[0].schema:
                 raise ZooError(f"{self.path}/models/part-{shard:05d}.parquet: has other columns than the first part")
         return pa.concat_tables(parts)
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return one column of the table of models.
-
-        On disk no other is read, unless the table was: of a large zoo it is most of what a reader holds.
-        """
-        if "models" in self.__dict__ or isinstance(self.path, Remote) or not (shards := self.complete_shards):
-            return self.models[name]
-        parts = (store.part_path(self.path, shard) for shard in shards)
-        read = zip(shards, location.read_all(list(parts)), strict=True)
-        return pa.chunked_array(
-            [self._part(shard, content, only=name)[name].combine_chunks() for shard, content in read]
-        )
 
     @property
     def complete_shards(self) -> list[int]:
@@ -221,11 +226,10 @@ class Zoo:
     @cached_property
     def revision(self) -> str:
         """SHA-256 of all that the models' own digests cover: it changes when any weight or metric does."""
-        digests = self.column("sha256")
-        if not len(digests):
+        if not self.complete_shards:
             return ""
         found = hashlib.sha256()
-        for part in digests.chunks:
+        for part in self.column("sha256").chunks:
             found.update("".join(part.to_pylist()).encode())
         return found.hexdigest()
 
@@ -364,7 +368,7 @@ class Zoo:
         path = store.part_path(self.path, shard)
         columns = sorted({"model_id", only}) if only else None
         try:
-            part = pq.read_table(pa.BufferReader(content), columns=columns, page_checksum_verification=True)
+            part = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(columns)
             found = part["model_id"].to_numpy()
         except (OSError, KeyError, pa.ArrowException) as error:
             raise ZooError(f"{path}: cannot be read as a Parquet part ({error}); {_remedy(shard)}") from None

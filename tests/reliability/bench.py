@@ -78,7 +78,8 @@ def start(
 def wait(process: subprocess.Popen[str], *, seconds: float = 120) -> int:
     """Wait for a run and for all its processes; return its exit code."""
     code = process.wait(seconds)
-    deadline = time.monotonic() + 20
+    # A worker that is still starting ends when it is ready to be told, which is late on a busy machine.
+    deadline = time.monotonic() + 60
     while group_of(process) and time.monotonic() < deadline:
         time.sleep(0.05)
     if remaining := group_of(process):
@@ -112,7 +113,7 @@ def group_of(process: subprocess.Popen[str]) -> list[int]:
         int(pid)
         for pid, group, state, command in rows
         if int(group) == process.pid and int(pid) != process.pid and not state.startswith("Z")
-        if "resource_tracker" not in command
+        if "resource_tracker" not in command and not command.startswith("[")  # one that is ending has no command
     ]
 
 
