@@ -181,7 +181,7 @@ def _fill(plan: Plan, folder: Path) -> None:
     (folder / "models").mkdir()
     (folder / SPLITS).mkdir()
     (folder / "manifest.toml").write_text(toml(manifest.model_dump(mode="json", exclude_none=True)))
-    names = ("zoo-gen", "torch", "zarr", "numpy")
+    names = ("zoo-gen", "zarr", "numpy", "pyarrow")
     is_ragged = manifest.ragged
     attributes = {
         "schema": store.SCHEMA,
