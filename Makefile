@@ -53,6 +53,7 @@ scale: $(READY)  ## Measure what docs/scale.md states; takes 3 GB of disk
 benchmark: $(READY)  ## Measure the speeds that the README states
 	$(BIN)/python tests/benchmarks/population.py
 	$(BIN)/python tests/benchmarks/store.py
+	$(BIN)/python -m tests.benchmarks.hub
 	$(BIN)/python -m tests.benchmarks.encoders
 
 clean:  ## Remove the environment and what quickstart made

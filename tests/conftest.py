@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import hub_server
+from tests import files_server, hub_server
 from zoo_gen import engine
 
 # The tests' models are so small that a second thread only waits, for very long where cores are busy.
@@ -73,6 +73,14 @@ def data_root() -> Path:
     if "ZOO_DATA_ROOT" not in os.environ:
         pytest.skip("ZOO_DATA_ROOT is not set")
     return Path(os.environ["ZOO_DATA_ROOT"])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[files_server.Files]:
+    """A server on loopback of an empty folder, which tests fill."""
+    (tmp_path / "served").mkdir()
+    with files_server.serve(tmp_path / "served") as found:
+        yield found
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def text(zoo: Zoo, *, front: str = "", sections: str = "") -> str:
         sections: what follows at the end.
     """
     extent = zoo.extent
-    diverged = pc.sum(pc.equal(zoo.models["status"], "diverged")).as_py()
+    diverged = pc.sum(pc.equal(zoo.column("status"), "diverged")).as_py()
     parts = ", ".join(f"{len(zoo.split(part))} {part}" for part in ("train", "validation", "test"))
     varying = "\n".join(f"| {name} | {values} |" for name, values in varying_hyperparameters(zoo).items())
     return f"""---
@@ -130,7 +130,7 @@ def parameters(zoo: Zoo) -> str:
 
 def varying_hyperparameters(zoo: Zoo) -> dict[str, str]:
     """Return the hyper-parameters that vary, name -> their values in short."""
-    return {name: _short(zoo.models[name].unique().to_pylist()) for name in zoo.varying}
+    return {name: _short(zoo.column(name).unique().to_pylist()) for name in zoo.varying}
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Outcome:
 def outcome(zoo: Zoo) -> Outcome:
     """Return what the models reached, by the final metrics in the table."""
     metric = next((name for name in ("test_accuracy", "test_loss") if name in zoo.metrics), zoo.metrics[-1])
-    values = zoo.models[metric].to_numpy() if metric in zoo.models.column_names else np.array([])
+    values = zoo.column(metric).to_numpy() if zoo.complete_shards else np.array([])
     return Outcome(metric, values[np.isfinite(values)])
 
 

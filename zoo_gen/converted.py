@@ -79,6 +79,7 @@ class ConvertedManifest(Schema):
     varying: tuple[str, ...] = ()
     classes: Count | None = None
     data: DataSource | None = None
+    recomputable: bool = True  # whether weights and test images alone give the metrics again
     default_split: str | None = None
     splits: dict[str, SplitFacts] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()

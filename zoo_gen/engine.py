@@ -86,7 +86,6 @@ def run(
     if repair:
         _take_damage_away(folder, manifest_path, data_sha256=data_sha256, device=device)
     store.create(folder, manifest_path, data_sha256=data_sha256, device=device.split(":", maxsplit=1)[0])
-    grid.forget()
     made = store.attributes(folder)
     extent = store.extent_of(manifest, made)
     if made["data_sha256"] != data_sha256:

@@ -45,15 +45,9 @@ class _Key:
 def _table_of_models(key: _Key) -> pa.Table:
     manifest = key.manifest
     n_models = count_models(manifest)
-    varying = _varying(manifest.axes, n_models)
     columns: dict[str, pa.Array] = {"model_id": pa.array(np.arange(n_models))}
-    hyperparameters: dict[str, np.ndarray] = {}
-    for name in manifest.hyperparameters:
-        constant = getattr(manifest.training, name)
-        values = varying[name] if name in varying else np.broadcast_to(np.array(constant), n_models)
-        if name == "momentum" and manifest.values(name) == ():
-            values = np.where(hyperparameters["optimizer"] == "momentum", MOMENTUM, 0.0)
-        hyperparameters[name] = values
+    hyperparameters = _hyperparameters(manifest, n_models)
+    for name, values in hyperparameters.items():
         kind = {"name": pa.string(), "whole": pa.int64(), "number": pa.float64()}[known(name).kind]
         same = values.strides == (0,)
         columns[name] = pa.repeat(pa.scalar(values[0].item(), kind), n_models) if same else pa.array(values, kind)
@@ -61,9 +55,23 @@ def _table_of_models(key: _Key) -> pa.Table:
     return pa.table(columns)
 
 
-def forget() -> None:
-    """Drop the table that is kept for the next call; it is most of what a large zoo's driver holds."""
-    _table_of_models.cache_clear()
+def split_of_models(manifest: ZooManifest) -> pa.Table:
+    """Return the columns model_id and split of the table of models, which need a tenth of its memory."""
+    n_models = count_models(manifest)
+    drawn = parts(manifest.split, _hyperparameters(manifest, n_models), n_models)
+    return pa.table({"model_id": pa.array(np.arange(n_models)), "split": drawn})
+
+
+def _hyperparameters(manifest: ZooManifest, n_models: int) -> dict[str, np.ndarray]:
+    """Return the values (model,) of every hyper-parameter; those that do not vary take no memory."""
+    varying = _varying(manifest.axes, n_models)
+    found: dict[str, np.ndarray] = {}
+    for name in manifest.hyperparameters:
+        constant = getattr(manifest.training, name)
+        found[name] = varying[name] if name in varying else np.broadcast_to(np.array(constant), n_models)
+        if name == "momentum" and manifest.values(name) == ():
+            found[name] = np.where(found["optimizer"] == "momentum", MOMENTUM, 0.0)
+    return found
 
 
 def split_sha256(models: pa.Table) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo_gen import network
 from zoo_gen.errors import ZooError
@@ -30,6 +30,7 @@ Kind = Literal["dataset", "model"]
 
 _ADDRESS = re.compile(r"hf://(datasets/)?([\w.-]+/[\w.-]+?)(?:@([^@/]+))?/?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PINNED: set[tuple[str, str, str]] = set()  # kind, repository and commit of what was found to exist
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,16 @@ def pin(address: str) -> str:
     place = parse(address)
     if re.fullmatch(r"[0-9a-f]{40}", place.revision) and address.startswith("hf://datasets/"):
         return address
-    return f"hf://datasets/{place.repository}@{commit_of(place)}"
+    commit = commit_of(place)
+    _PINNED.add((place.kind, place.repository, commit))
+    return f"hf://datasets/{place.repository}@{commit}"
+
+
+def tell_pinned(fs: Any) -> None:
+    """Tell the client's file system which commits exist: it asks for each, and is answered with all names of files."""
+    known = getattr(fs, "_repo_and_revision_exists_cache", None)  # where a later client has none, it asks
+    if isinstance(known, dict):
+        known.update(dict.fromkeys(_PINNED, (True, None)))
 
 
 @contextmanager

@@ -24,9 +24,8 @@ _ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectory
 _OPTIONS: dict[str, dict[str, Any]] = {
     # What is refused for being too busy, or not answered, is asked for again, each time after a longer pause.
     "s3": {"config_kwargs": {"retries": {"mode": "legacy", "max_attempts": 6}}},
-    # It reads ahead by blocks, of 5 MB unless it is told otherwise, and nothing that follows is ever wanted here. What
-    # is pinned to a commit never changes.
-    "hf": {"block_size": 2**10, "use_listings_cache": True},
+    # It reads ahead by blocks, of 5 MB unless it is told otherwise, and nothing that follows is ever wanted here.
+    "hf": {"block_size": 2**10},
 }
 
 
@@ -255,7 +254,10 @@ def _open(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, which fsspec keeps, and the path in it."""
     from fsspec.core import url_to_fs
 
-    return url_to_fs(url, **_options(url))
+    fs, path = url_to_fs(url, **_options(url))
+    if hub.is_address(url):
+        hub.tell_pinned(fs)
+    return fs, path
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Clients retry for minutes, as they should where a network stutters; where there 
 
 import http.client
 import queue
+import ssl
 import threading
 import time
 import urllib.error
@@ -60,4 +61,6 @@ def _failure(url: str, seconds: float) -> str:
         return ""
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):  # the server's certificate is for its client to judge
+            return ""
         return one_line(reason) if isinstance(reason, Exception) else str(reason)

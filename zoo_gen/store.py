@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from zoo_gen.manifest import ZooManifest, read_manifest
 
 SCHEMA = 1
 _SHARD_BYTES = 64 * 2**20  # what a shard chosen by size holds, uncompressed
-_CHUNK_BYTES = 192 * 2**10  # of a model's trajectory: what is read, also over a network, for one of its checkpoints
+_CHUNK_BYTES = 256 * 2**10  # of a model's trajectory: what is read, also over a network, for one of its checkpoints
 _RAGGED_CHUNK, _RAGGED_SHARD = 2**16, 2**24  # elements
 _MOST_MODELS = 1024
 _FEWEST_MODELS = 8
@@ -162,7 +163,6 @@ def _umask() -> int:
 
 def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
     extent = Extent.of(manifest)
-    models = grid.table_of_models(manifest)
     attributes = {
         "schema": SCHEMA,
         "name": manifest.name,
@@ -172,7 +172,7 @@ def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, dev
         "checkpoint_epochs": list(manifest.checkpoint_epochs),
         "models_per_shard": extent.models_per_shard,
         "n_models": extent.n_models,
-        "split_sha256": grid.split_sha256(models),
+        "split_sha256": grid.split_sha256(grid.split_of_models(manifest)),
         "data_sha256": data_sha256,
         "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
         "device": device,
@@ -256,7 +256,7 @@ def write_shard(
     part = part_path(folder, shard)
     models = extent_of(manifest, attributes(folder)).models(shard)
     table = part_table(manifest, models, arrays, diverged=diverged)
-    versions = {name: version(name) for name in ("torch", "pyarrow")}
+    versions = {name: _version(name) for name in ("torch", "pyarrow")}
     origin = {"schema": SCHEMA, "manifest_digest": manifest.digest, "device": device, **versions}
     try:
         for name, values in arrays.items():
@@ -273,6 +273,9 @@ def write_shard(
             raise
     durable.tidy_part(part)
     durable.tidy_chunks(folder, str(shard))
+
+
+_version = cache(version)  # which is looked up in files each time
 
 
 def _write_array(path: Folder, shard: int, models: slice, values: np.ndarray) -> None:
@@ -315,7 +318,7 @@ def model_sha256(arrays: Mapping[str, np.ndarray], model: int) -> str:
     """Return the SHA-256 (hex) of one model's float32 trajectory: its weights, then its metrics by name."""
     found = hashlib.sha256()
     for name in sorted(arrays, key=lambda name: (name != "weights", name)):
-        found.update(np.ascontiguousarray(arrays[name][model], dtype="<f4").tobytes())
+        found.update(np.ascontiguousarray(arrays[name][model], dtype="<f4").data)
     return found.hexdigest()
 
 

@@ -6,6 +6,7 @@ modules on the image data, which no digest could replace.
 """
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def _attributes(zoo: Zoo, manifest: ZooManifest) -> Iterator[str]:
         "checkpoint_epochs": list(manifest.checkpoint_epochs),
         "models_per_shard": extent.models_per_shard,
         "n_models": extent.n_models,
-        "split_sha256": grid.split_sha256(grid.table_of_models(manifest)),
+        "split_sha256": grid.split_sha256(grid.split_of_models(manifest)),
     }
     for name, value in expected.items():
         if zoo.attributes.get(name) != json.loads(json.dumps(value)):
@@ -153,9 +154,9 @@ def _sample(zoo: Zoo, *, sample: int, seed: int) -> list[tuple[int, int]]:
     """Return (model, checkpoint) pairs that did not diverge, from the complete shards."""
     extent = zoo.extent
     rows = [model for shard in zoo.complete_shards for model in range(*extent.models(shard).indices(extent.n_models))]
-    random = np.random.RandomState(seed)
-    pairs = [(rows[place], checkpoint) for place in range(len(rows)) for checkpoint in range(extent.n_checkpoints)]
-    chosen = [pairs[place] for place in random.permutation(len(pairs))[: 4 * sample]]
+    n_pairs = len(rows) * extent.n_checkpoints
+    drawn = random.Random(seed).sample(range(n_pairs), min(n_pairs, 4 * sample))  # all pairs would be much memory
+    chosen = [(rows[place // extent.n_checkpoints], place % extent.n_checkpoints) for place in drawn]
     finite = [(model, c) for model, c in chosen if np.isfinite(zoo.train_loss[model, c])]
     return sorted(finite[:sample])
 

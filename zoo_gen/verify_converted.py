@@ -180,6 +180,12 @@ def _evaluations(
     """Return how many checkpoints were evaluated, what is wrong with them, and what a reader should know."""
     if "test_accuracy" not in zoo.metrics or not isinstance(manifest.data, Steps):
         return 0, [], ["no checkpoint evaluated: the archive reports no test accuracy on images that are known"]
+    if not manifest.recomputable:
+        return (
+            0,
+            [],
+            ["no checkpoint evaluated: weights alone do not give this publication's accuracies; see the notes"],
+        )
     if any(architecture.layers is None for architecture in zoo.architectures.values()):
         return 0, [], ["no checkpoint evaluated: how the models compute is not known"]
     data = test_images(manifest.data, data_root or default_data_root())
@@ -191,6 +197,10 @@ def _evaluations(
     checkpoints = _sample(zoo, sample=sample, seed=seed)
     if not checkpoints:
         return 0, [], ["no checkpoint evaluated: none has finite weights and a test accuracy"]
+    n_images = len(data.test_labels)
+    if n_images != manifest.data.n_test and not _are_shares(zoo, checkpoints, n_images):
+        there = f"{n_images:,} test images are there, and the accuracies are not shares of so many"
+        return 0, [], [f"no checkpoint evaluated: {there}; expected all {manifest.data.n_test:,}"]
     tried: list[tuple[str, list[Difference]]] = []
     for way, images in _ways(manifest.data, data):
         # A way that fails on the first few is not the way.
@@ -228,6 +238,12 @@ def _sample(zoo: Zoo, *, sample: int, seed: int) -> list[tuple[int, int]]:
     pairs = np.argwhere(np.isfinite(accuracy) & np.isfinite(largest) & there[:, None])
     chosen = np.random.RandomState(seed).permutation(len(pairs))[:sample]
     return [(int(model), int(checkpoint)) for model, checkpoint in pairs[chosen]]
+
+
+def _are_shares(zoo: Zoo, checkpoints: list[tuple[int, int]], n_images: int) -> bool:
+    """Return whether accuracies can have been measured on so many images."""
+    counts = np.array([float(np.asarray(zoo.test_accuracy[place])) for place in checkpoints]) * n_images
+    return bool((np.abs(counts - np.rint(counts)) < 1e-2).all())
 
 
 def _ways(source: Steps, data: ImageData) -> "Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]":

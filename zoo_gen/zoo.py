@@ -126,10 +126,28 @@ class Zoo:
         Raises:
             ZooError: a Parquet part cannot be read.
         """
+        return self._table()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one column of the table of models.
+
+        On disk no other is read, unless the table was: of a large zoo it is most of what a reader holds.
+
+        Raises:
+            ZooError: there is no such column, or a Parquet part cannot be read.
+        """
+        whole = "models" in self.__dict__ or isinstance(self.path, Remote)
+        table = self.models if whole else self._table(only=name)
+        if name not in table.column_names:
+            raise ZooError(f"{self.path}: its table of models has no column {name!r}")
+        return table[name]
+
+    def _table(self, *, only: str | None = None) -> pa.Table:
+        """Read all Parquet parts, or one column of them beside model_id."""
         shards = self.complete_shards
         contents = location.read_all([store.part_path(self.path, shard) for shard in shards])
         try:
-            parts = [self._part(shard, content) for shard, content in zip(shards, contents, strict=True)]
+            parts = [self._part(shard, content, only=only) for shard, content in zip(shards, contents, strict=True)]
         except OSError as error:
             raise ZooError(f"{error.filename}: cannot be read as a Parquet part ({error.strerror})") from None
         if not parts:
@@ -209,10 +227,10 @@ class Zoo:
     @cached_property
     def revision(self) -> str:
         """SHA-256 of all that the models' own digests cover: it changes when any weight or metric does."""
-        if not len(self.models):
+        if not self.complete_shards:
             return ""
         found = hashlib.sha256()
-        for part in self.models["sha256"].chunks:
+        for part in self.column("sha256").chunks:
             found.update("".join(part.to_pylist()).encode())
         return found.hexdigest()
 
@@ -250,7 +268,7 @@ class Zoo:
         if table is not None:
             rows = converted.split_table(self.path, self.manifest, table)
             return rows["model_id"].filter(pc.equal(rows["part"], name)).to_numpy()
-        return self.models["model_id"].filter(pc.equal(self.models["split"], name)).to_numpy()
+        return self.column("model_id").filter(pc.equal(self.column("split"), name)).to_numpy()
 
     def with_split(self, split: Split) -> "Zoo":
         """Return this zoo under another split by model, drawn as a manifest's is; nothing on disk changes.
@@ -362,11 +380,12 @@ class Zoo:
         start = models.start - self.extent.models(shard).start
         return self._kept[1].slice(start, models.stop - models.start)
 
-    def _part(self, shard: int, content: bytes) -> pa.Table:
-        """Read the Parquet part of a shard, checked to hold its models."""
+    def _part(self, shard: int, content: bytes, *, only: str | None = None) -> pa.Table:
+        """Read the Parquet part of a shard, or one column beside its models; checked to hold its models."""
         path = store.part_path(self.path, shard)
+        columns = sorted({"model_id", only}) if only else None
         try:
-            part = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+            part = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(columns)
             found = part["model_id"].to_numpy()
         except (OSError, KeyError, pa.ArrowException) as error:
             raise ZooError(f"{path}: cannot be read as a Parquet part ({error}); {_remedy(shard)}") from None

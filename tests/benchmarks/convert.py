@@ -1,14 +1,13 @@
 """How fast and in how much memory a Small CNN Zoo of the published size becomes a zoo of ours.
 
 `python tests/benchmarks/convert.py` simulates the full row count, 270,000 x 4,970 float32 (5.4 GB; it needs 12 GB of
-disk, which it frees again); `--rows 27000` is a tenth. Beside it stands what a reader of the published files does
-today: load all of weights.npy, permute its columns, and save it.
+disk, which it frees again); `--rows 27000` is a tenth. Beside it (`--naive`) stands what a reader of the published
+files does today: load all of weights.npy, permute its columns, and save it.
 """
 
 import argparse
 import gzip
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -33,12 +32,12 @@ sequential/dense/kernel:0,4810,4970,"(16, 10)"
 def make(folder: Path, rows: int) -> None:
     """Write the three files; weights are noise, which compresses less than trained ones."""
     random = np.random.default_rng(0)
-    array = np.lib.format.open_memmap(folder / "weights.npy", mode="w+", dtype="<f4", shape=(rows, 4970))
-    for start in range(0, rows, 4096):
-        block = array[start : start + 4096]
-        block[...] = random.standard_normal(block.shape, dtype=np.float32) * 0.1
-    array.flush()
-    del array
+    with (folder / "weights.npy").open("wb") as out:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, 4970)}
+        np.lib.format.write_array_header_1_0(out, header)
+        for start in range(0, rows, 4096):
+            shape = (min(4096, rows - start), 4970)
+            out.write((random.standard_normal(shape, dtype=np.float32) * 0.1).tobytes())
     (folder / "layout.csv").write_text(LAYOUT)
     columns = "config.activation,config.b_init,config.dataset,config.dropout,config.init_std,config.l2reg"
     columns += ",config.learning_rate,config.optimizer,config.train_fraction,config.w_init,modeldir,step"
@@ -52,30 +51,43 @@ def make(folder: Path, rows: int) -> None:
             file.write(f"0.5,he_normal,/cns/zoo/{run:06d},{STEPS[step]},{row % 1000 / 1000},2.3,0.5,2.2\n")
 
 
+# The kernel's own count: a process that was forked starts with its parent's as the one of getrusage.
+USED = """
+def used():
+    import re, resource
+    found = resource.getrusage(resource.RUSAGE_SELF)
+    peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())
+    return found.ru_utime + found.ru_stime, int(peak[1])
+"""
 CONVERT = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from zoo_gen.published import convert
 began = time.perf_counter()
 convert(Path(sys.argv[1]), Path(sys.argv[2]), format="small_cnn_zoo")
-print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+seconds = time.perf_counter() - began
+computing, peak = used()
+print(computing, seconds, peak)
 """
 NAIVE = """
-import resource, sys, time
+import sys, time
 import numpy as np
 index = np.fromfile(sys.argv[3], dtype=np.int64)
 began = time.perf_counter()
 weights = np.load(sys.argv[1] + "/weights.npy")
 np.save(sys.argv[2], weights[:, index])
-print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+seconds = time.perf_counter() - began
+computing, peak = used()
+print(computing, seconds, peak)
 """
 
 
-def timed(code: str, *arguments: str) -> tuple[float, float]:
-    """Return seconds and peak memory in GB of a process of its own; the page cache of mapped files counts as memory."""
-    run = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True)
-    seconds, kilobytes = map(float, run.stdout.split()[-2:])
-    return seconds, kilobytes / 1e6
+def timed(name: str, size: int, code: str, *arguments: str) -> str:
+    """Return a line on a process of its own: seconds, MB/s, peak memory, and the seconds of computing it took."""
+    run = subprocess.run([sys.executable, "-c", USED + code, *arguments], check=True, capture_output=True, text=True)
+    computing, seconds, kilobytes = map(float, run.stdout.split()[-3:])
+    rate = size / 1e6 / seconds
+    return f"{name:24}{seconds:>10.1f}{rate:>10.0f}{kilobytes / 1e6:>10.2f}{computing:>18.1f}"
 
 
 def main() -> None:
@@ -94,22 +106,21 @@ def main() -> None:
         archive.mkdir()
         make(archive, options.rows)
         os.sync()
-        seconds, memory = timed(CONVERT, str(archive), str(root / "zoo"))
+        line = timed("convert", size, CONVERT, str(archive), str(root / "zoo"))
         stored = sum(path.stat().st_size for path in (root / "zoo").rglob("*") if path.is_file())
         files = sum(path.is_file() for path in (root / "zoo").rglob("*"))
         print(f"{options.rows:,} rows x 4,970 float32, {size / 1e9:.2f} GB, {len(os.sched_getaffinity(0))} cores")
-        print(f"{'':24}{'seconds':>10}{'MB/s':>10}{'peak GB':>10}")
-        print(f"{'convert':24}{seconds:>10.1f}{size / 1e6 / seconds:>10.0f}{memory:>10.2f}")
+        print(f"{'':24}{'seconds':>10}{'MB/s':>10}{'peak GB':>10}{'core seconds':>18}")
+        print(line)
         if options.naive:
             import zarr
 
             index = np.asarray(zarr.open_array(root / "zoo" / "weights.zarr" / "permutation", mode="r")[:])
             index.astype(np.int64).tofile(root / "index")
             shutil.rmtree(root / "zoo")
-            seconds, memory = timed(NAIVE, str(archive), str(root / "naive.npy"), str(root / "index"))
-            print(f"{'numpy, all in memory':24}{seconds:>10.1f}{size / 1e6 / seconds:>10.0f}{memory:>10.2f}")
-        print(f"stored: {stored / 1e9:.2f} GB in {files} files; this process peaked at ", end="")
-        print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+            arguments = (str(archive), str(root / "naive.npy"), str(root / "index"))
+            print(timed("numpy, all in memory", size, NAIVE, *arguments))
+        print(f"stored: {stored / 1e9:.2f} GB in {files} files")
     finally:
         shutil.rmtree(root)
 

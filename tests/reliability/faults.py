@@ -156,4 +156,5 @@ FAULTS: dict[str, Callable[[Zoo, Path, random.Random], Outcome]] = {
     "any file missing": missing,
     "stale temporary files": stale_temporary_files,
     "two runs on one folder at once": two_runs,
+    "object store refuses, delays, cuts off, loses answers; SIGKILL": killed_at_a_flaky_store,
 }

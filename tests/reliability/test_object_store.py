@@ -1,13 +1,10 @@
-"""Zoos on a real S3 server on loopback, behind a proxy that refuses, delays, cuts off and loses answers."""
-
-import random
+"""Zoos on a real S3 server on loopback; faults.py has the one that refuses, delays, cuts off and loses answers."""
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from tests.reliability import bench
-from tests.reliability.faults import killed_at_a_flaky_store
 from tests.reliability.object_store import known, object_store
 from zoo_gen import open_zoo, store
 from zoo_gen.cli import main
@@ -48,12 +45,6 @@ def s3(remote):
     """The store without faults, which this process and those that it starts know."""
     with known(remote):
         yield remote
-
-
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
-def test_a_run_killed_at_a_flaky_store_resumes_to_the_same_bytes(tmp_path, tiny, seed):
-    found = killed_at_a_flaky_store(tiny, tmp_path, random.Random(seed))
-    assert (found.lost, found.bytes_that_differ) == (False, 0), found.said
 
 
 def test_two_runs_at_one_url_give_the_bytes_of_one_and_all_commands_read_them(s3, tiny):

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tests.conftest import files_of
-from zoo_gen import engine, open_zoo, store
+from zoo_gen import engine, find_manifest, open_zoo, store
+from zoo_gen.cli import main
 from zoo_gen.errors import ZooError
 from zoo_gen.location import Remote, files, locate, names, read_all
 from zoo_gen.verify import verify
@@ -94,6 +96,15 @@ def test_a_zoo_is_made_at_a_url_with_the_bytes_of_one_on_disk(memory, tiny_zoo, 
     assert files_at(memory, "/zoos/tiny") == files_of(tiny_zoo)
     assert engine.run(tiny_manifest, folder, workers=1).trained_shards == 0
     assert verify(folder, sample=3).findings == ()
+
+
+def test_a_manifest_at_a_url_is_planned_and_run(memory, tiny_zoo, tiny_manifest):
+    memory.pipe_file("/manifests/tiny.toml", tiny_manifest.read_bytes())
+    found = CliRunner().invoke(main, ["plan", "memory://manifests/tiny.toml", "--workers", "1"])
+    assert found.exit_code == 0, found.output
+    assert "40 in 4 shards of 12" in found.output
+    engine.run(find_manifest("memory://manifests/tiny.toml"), locate("memory://zoos/tiny"), workers=1)
+    assert files_at(memory, "/zoos/tiny") == files_of(tiny_zoo)
 
 
 def test_what_is_damaged_at_a_url_is_found_and_repaired(memory, remote_zoo, tiny_zoo, tiny_manifest):

@@ -91,7 +91,7 @@ def test_one_changed_bit_changes_a_models_digest():
 
 @pytest.mark.parametrize(
     ("n_checkpoints", "n_parameters", "checkpoints", "chunks"),
-    [(76, 100, 76, 1), (50, 2464, 17, 3), (51, 10_853, 4, 13), (20, 10_000, 4, 5), (2, 1_000_000, 1, 2)],
+    [(76, 100, 76, 1), (50, 2464, 25, 2), (51, 10_853, 6, 9), (20, 10_000, 5, 4), (2, 1_000_000, 1, 2)],
 )
 def test_trajectories_are_cut_by_checkpoint_into_equal_chunks(n_checkpoints, n_parameters, checkpoints, chunks):
     extent = store.Extent(10, n_checkpoints, n_parameters, (), 4)

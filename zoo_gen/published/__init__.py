@@ -63,12 +63,13 @@ def convert(
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
             message names the member. Complete shards stay.
     """
-    from zoo_gen.published import write
+    from zoo_gen.published import images, write
     from zoo_gen.published.archives import open_archive, scratch_beside
     from zoo_gen.published.reading import Request, selected
 
     if format not in FORMATS:
         raise ZooError(unknown_name("format", format, FORMATS))
+    images.checked(data)
     out = out.absolute()
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_beside(out))
@@ -108,6 +109,8 @@ def _finish(out: Path) -> None:
 def _name(text: str, *, given: bool) -> str:
     """Return a name that a manifest takes; one that the caller gave must be one already."""
     if given:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,99}", text):
+            raise ZooError(f"name {text!r}: expected small letters, digits, dots, dashes and underscores")
         return text
     plain = re.sub(r"[^a-z0-9_.-]+", "_", text.lower()).strip("_.-")
     return (plain or "converted")[:100]

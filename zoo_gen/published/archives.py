@@ -1,18 +1,15 @@
 """Archives read where they lie: a folder, a .zip, a .tar, a compressed .tar, or one file; all by one small interface.
 
-Everything in an archive is untrusted. What could lead out of it (absolute names, "..", links, devices) or is not what
-it says it is (bombs, overlapping or double members) refuses the archive as a whole, before anything of it is read. A
-compressed tar cannot be read from the middle: it is expanded into one plain tar beside the output, never into files.
+Everything in an archive is untrusted; `members` says what refuses it. A compressed tar cannot be read from the middle:
+it is expanded into one plain tar beside the output, never into files.
 """
 
 import bz2
 import gzip
 import hashlib
-import io
 import lzma
 import os
 import shutil
-import stat
 import tarfile
 import tempfile
 import threading
@@ -22,28 +19,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from zoo_gen.errors import ZooError
+from zoo_gen.published.members import Member, Rows, Window, check_size, of_folder, of_tar, of_zip
 
-MOST_EXPANSION = 200  # times that what is inside may exceed the archive; trained weights reach about 1.3, text 20
-FREE_BYTES = 64 * 2**20  # below which no expansion is dangerous
-MOST_MEMBERS = 20_000_000  # the largest published zoos have some ten million files
 MOST_TEXT = 2 * 2**30  # of a member that is read whole
 _COPY = 4 * 2**20
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile, ValueError)
+_OPENERS: dict[str, Callable[[Path], Any]] = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
 _COMPRESSED = {b"\x1f\x8b": "gz", b"\xfd7zXZ\x00": "xz", b"BZh": "bz2"}
-
-
-@dataclass(frozen=True)
-class Member:
-    """One file of an archive: where its bytes begin, and how long it is when expanded."""
-
-    size: int
-    offset: int = -1  # in the file that holds it, where its bytes lie there as they are
 
 
 @dataclass(frozen=True)
@@ -97,9 +85,9 @@ class Archive:
             return
         with self._file(name).open("rb") as plain:
             plain.seek(max(member.offset, 0))
-            yield _Window(plain, member.size)  # type: ignore[misc]
+            yield Window(plain, member.size)  # type: ignore[misc]
 
-    def mapped(self, name: str, scratch: Path) -> np.ndarray:
+    def rows(self, name: str, scratch: Path) -> "Rows | np.ndarray":
         """Return the array of a .npy member without reading it; one that is compressed is first expanded to `scratch`.
 
         Raises:
@@ -124,8 +112,10 @@ class Archive:
             raise ZooError(f"{self.where(name)}: holds {dtype}; expected numbers, since objects would have to be run")
         if start - offset + int(np.prod(shape, dtype=object)) * dtype.itemsize > member.size:
             raise ZooError(f"{self.where(name)}: is cut off; its header says shape {shape}")
-        order: Literal["F", "C"] = "F" if fortran else "C"
-        return np.memmap(holder, dtype=dtype, mode="r", offset=start, shape=shape, order=order)
+        if fortran or len(shape) != 2:
+            order: Literal["F", "C"] = "F" if fortran else "C"
+            return np.memmap(holder, dtype=dtype, mode="r", offset=start, shape=shape, order=order)
+        return Rows(os.open(holder, os.O_RDONLY), start, shape, dtype)
 
     def listing_sha256(self) -> str:
         """Return the SHA-256 (hex) of the names and sizes of all members."""
@@ -158,25 +148,6 @@ class Archive:
         temporary.replace(target)
 
 
-class _Window(io.RawIOBase):
-    """The next `size` bytes of an open file."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        super().__init__()
-        self._file, self._left = file, size
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        """Fill a buffer as far as the window reaches."""
-        found = self._file.read(min(len(buffer), self._left))
-        buffer[: len(found)] = found
-        self._left -= len(found)
-        return len(found)
-
-
 @contextmanager
 def open_archive(path: Path, scratch: Path) -> Iterator[Archive]:
     """Open an archive; a compressed tar is expanded into one file in `scratch`, and taken away by whoever made that.
@@ -198,101 +169,28 @@ def open_archive(path: Path, scratch: Path) -> Iterator[Archive]:
 
 def _open(path: Path, scratch: Path) -> Archive:
     if path.is_dir():
-        return Archive(path, "folder", _folder(path), path, threading.Lock())
+        return Archive(path, "folder", of_folder(path), path, threading.Lock())
     with path.open("rb") as file:
         start = file.read(512)
     is_torch = path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".npy", ".safetensors", ".hdf5", ".h5")
     if zipfile.is_zipfile(path) and not is_torch:
         opened = zipfile.ZipFile(path)
-        return Archive(path, "zip", _zip(path, opened), path, threading.Lock(), opened)
+        return Archive(path, "zip", of_zip(path, opened), path, threading.Lock(), opened)
     kind = next((kind for magic, kind in _COMPRESSED.items() if start.startswith(magic)), None)
-    if (kind is not None and ".tar" in path.name.lower()) or path.suffix.lower() in (".tgz", ".txz", ".tbz2"):
+    if kind is not None and (".tar" in path.name.lower() or _holds_tar(path, kind)):
         plain = scratch / "expanded.tar"
-        _decompress(path, plain, kind or "gz")
-        return Archive(path, "tar", _tar(path, plain), plain, threading.Lock())
+        _decompress(path, plain, kind)
+        return Archive(path, "tar", of_tar(path, plain), plain, threading.Lock())
     if start[257:262] == b"ustar" or path.suffix.lower() == ".tar":
-        return Archive(path, "tar", _tar(path, path), path, threading.Lock())
+        return Archive(path, "tar", of_tar(path, path), path, threading.Lock())
     size = path.stat().st_size
     return Archive(path, "file", {path.name: Member(size, 0)}, path, threading.Lock())
 
 
-def _folder(path: Path) -> dict[str, Member]:
-    found: dict[str, Member] = {}
-    root = path.resolve()
-    for folder, _, files in os.walk(path):
-        for file in files:
-            whole = Path(folder) / file
-            name = whole.relative_to(path).as_posix()
-            if whole.is_symlink() and not whole.resolve().is_relative_to(root):
-                raise ZooError(f"{path}: {name} is a link that leads out of the folder; expected plain files")
-            if whole.is_file():
-                found[name] = Member(whole.stat().st_size, 0)
-    return found
-
-
-def _zip(path: Path, opened: zipfile.ZipFile) -> dict[str, Member]:
-    found: dict[str, Member] = {}
-    whole = path.stat().st_size
-    entries = opened.infolist()
-    _count(path, len(entries))
-    _size(path, sum(entry.file_size for entry in entries), whole)
-    if sum(entry.compress_size for entry in entries) > whole:
-        raise ZooError(f"{path}: its members overlap; an archive that unpacks to more than it holds is refused")
-    for entry in entries:
-        if entry.is_dir():
-            _safe(path, entry.filename)
-            continue
-        _safe(path, entry.filename)
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG):
-            raise ZooError(f"{path}: {entry.filename} is a link or a device; expected plain files")
-        if entry.flag_bits & 1:
-            raise ZooError(f"{path}: {entry.filename} is encrypted; expected plain files")
-        if entry.filename in found:
-            raise ZooError(f"{path}: holds {entry.filename} twice")
-        _size(f"{path}: {entry.filename}", entry.file_size, entry.compress_size)
-        offset = -1
-        if entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size:
-            offset = _stored_at(path, opened, entry)
-        found[entry.filename] = Member(entry.file_size, offset)
-    return found
-
-
-def _stored_at(path: Path, opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
-    """Return where the bytes of a stored member begin: after its local header, whose names may be longer."""
-    if entry.file_size < FREE_BYTES // 64:
-        return -1  # small ones are read through zipfile, which also checks their sum
-    file = opened.fp
-    assert file is not None
-    file.seek(entry.header_offset)
-    header = file.read(30)
-    if header[:4] != b"PK\x03\x04":
-        raise ZooError(f"{path}: {entry.filename} has no header where the archive says")
-    start = entry.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    if start + entry.file_size > path.stat().st_size:
-        raise ZooError(f"{path}: {entry.filename} is cut off")
-    return start
-
-
-def _tar(path: Path, plain: Path) -> dict[str, Member]:
-    found: dict[str, Member] = {}
-    whole = plain.stat().st_size
-    with tarfile.open(plain, "r:") as opened:
-        for number, entry in enumerate(opened):
-            _count(path, number + 1)
-            name = entry.name.removeprefix("./")
-            if entry.isdir():
-                _safe(path, entry.name, folder=True)
-                continue
-            _safe(path, name)
-            if not entry.isreg() or entry.issparse():
-                raise ZooError(f"{path}: {entry.name} is a link or a device; expected plain files")
-            if name in found:
-                raise ZooError(f"{path}: holds {name} twice")
-            if entry.offset_data + entry.size > whole:
-                raise ZooError(f"{path}: {entry.name} is cut off")
-            found[name] = Member(entry.size, entry.offset_data)
-    return found
+def _holds_tar(path: Path, kind: str) -> bool:
+    """Return whether a compressed file begins as a tar does, whatever its name."""
+    with _OPENERS[kind](path) as file:
+        return file.read(512)[257:262] == b"ustar"
 
 
 def _decompress(path: Path, target: Path, kind: str) -> None:
@@ -301,39 +199,17 @@ def _decompress(path: Path, target: Path, kind: str) -> None:
         return
     whole = path.stat().st_size
     temporary = target.with_name(f".{target.name}.tmp")
-    openers: dict[str, Callable[[Path], BinaryIO]] = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}  # type: ignore[dict-item]
     done = 0
     try:
-        with openers[kind](path) as file, temporary.open("wb") as out:
+        with _OPENERS[kind](path) as file, temporary.open("wb") as out:
             while block := file.read(_COPY):
                 done += len(block)
-                _size(path, done, whole)
+                check_size(path, done, whole)
                 out.write(block)
     except ZooError:
         temporary.unlink()
         raise
     temporary.replace(target)
-
-
-def _safe(path: Path, name: str, *, folder: bool = False) -> None:
-    """Refuse a name that would lead out of the archive."""
-    parts = PurePosixPath(name).parts
-    leads_out = name.startswith(("/", "\\")) or ".." in parts or (len(name) > 1 and name[1] == ":")
-    if leads_out or "\\" in name or "\0" in name or (not parts and not folder):
-        raise ZooError(f"{path}: holds {name!r}, a name that leads out of the archive; expected relative names")
-
-
-def _count(path: Path, count: int) -> None:
-    if count > MOST_MEMBERS:
-        raise ZooError(f"{path}: has more than {MOST_MEMBERS:,} members; expected a zoo")
-
-
-def _size(where: object, expanded: int, packed: int) -> None:
-    if expanded > FREE_BYTES and expanded > MOST_EXPANSION * max(packed, 1):
-        raise ZooError(
-            f"{where}: unpacks to more than {MOST_EXPANSION} times its {packed:,} bytes; expected trained weights, "
-            "which hardly compress"
-        )
 
 
 def _matches(name: str, pattern: tuple[str, ...]) -> bool:

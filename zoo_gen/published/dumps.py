@@ -183,12 +183,16 @@ def _rows(part: str, fields: Mapping[str, Any], *, where: str) -> list[Row]:
     if weights is None:
         raise ZooError(f"{where}: the {part} part has neither data nor data_in")
     count = len(weights)
-    paths, epochs = fields.get("paths"), fields.get("epochs")
+    properties = fields.get("properties") or {}
+    paths = fields.get("paths") or _listed(fields.get("path_list"))
+    epochs = fields.get("epochs") or properties.get("training_iteration") or properties.get("epochs")
     labels = fields.get("labels_in") or fields.get("labels")
-    if isinstance(paths, list) and isinstance(epochs, list) and len(paths) == len(epochs) == count:
-        return [
-            Row(part, _run(path), int(epoch), row) for row, (path, epoch) in enumerate(zip(paths, epochs, strict=True))
-        ]
+    if isinstance(labels, list) and len(labels) == count and fields.get("paths") is None:
+        paths = None  # labels say more than a list of runs
+    if isinstance(paths, list) and isinstance(epochs, list) and len(epochs) == count and not count % max(len(paths), 1):
+        repeated = [path for path in paths for _ in range(count // len(paths))]  # a run's states follow one another
+        pairs = enumerate(zip(repeated, epochs, strict=True))
+        return [Row(part, _run(path), int(epoch), row) for row, (path, epoch) in pairs]
     if isinstance(labels, list) and len(labels) == count:
         found = []
         for row, label in enumerate(labels):

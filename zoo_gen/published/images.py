@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from zoo_gen.errors import ZooError, unknown_name
+
 _SIZES = {"MNIST": 28, "FashionMNIST": 28, "CIFAR10": 32, "SVHN": 32, "USPS": 16, "STL10": 96, "CIFAR100": 32}
 _NAMES = {
     "mnist": "MNIST",
@@ -28,6 +30,16 @@ def dataset_of(text: str | None) -> str | None:
         return _NAMES[plain]
     inside = [name for name in sorted(_NAMES, key=len, reverse=True) if name in plain]
     return _NAMES[inside[0]] if inside else None
+
+
+def checked(text: str | None) -> None:
+    """Refuse a name of images that a caller gave and nobody knows.
+
+    Raises:
+        ZooError: it names none.
+    """
+    if text is not None and dataset_of(text) is None:
+        raise ZooError(unknown_name("image data", text, _NAMES))
 
 
 def small_cnn_zoo(dataset: str | None) -> dict[str, Any] | None:

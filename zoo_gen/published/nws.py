@@ -97,7 +97,10 @@ def read(archive: Archive, request: Request) -> Reading:
         epoch_means="snapshot",
         architecture="nws_cnn",
         exact=True,
+        recomputable=False,
         notes=(
+            "accuracies were measured with the statistics of each batch and, where augmentation is true, on altered "
+            "images, so that weights alone do not give them again",
             "epochs are snapshots 1 to 20 of a run, evenly spaced over its epochs; states.parquet has their steps",
             "accuracies are 1 - error / 100; the last layer has 20 outputs whatever the number of classes",
             "networks flatten their images position by position, as TensorFlow does; grey images are given three times",

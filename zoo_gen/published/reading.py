@@ -152,6 +152,7 @@ class Reading:
     varying: tuple[str, ...] = ()
     classes: int | None = None
     data: Mapping[str, Any] | None = None  # [data] of a manifest that gives the images again
+    recomputable: bool = True  # whether weights and test images alone give the metrics again
     epoch_means: str = "epoch"
     notes: tuple[str, ...] = ()
     architecture: str = ""

@@ -46,7 +46,7 @@ def read(archive: Archive, request: Request) -> Reading:
         archive, [n for n in ("metrics.csv.gz", "metrics.csv") if folder + n in archive.members][:1], "metrics.csv.gz"
     )
     layout_name = only(archive, archive.named("layout.csv"), "layout.csv")
-    weights = archive.mapped(weights_name, request.scratch)
+    weights = archive.rows(weights_name, request.scratch)
     where = archive.where(folder + metrics_name)
     rows = tables.read_csv(archive, folder + metrics_name)
     tables.needed(rows, ("modeldir", "step"), where=where)

@@ -27,11 +27,12 @@ from zoo_gen.errors import ZooError
 from zoo_gen.grid import PARTS
 from zoo_gen.layers import layers_to_json
 from zoo_gen.published.reading import Reading, Wiring
+from zoo_gen.published.toml import toml
 from zoo_gen.store import Extent
 
 log = logging.getLogger(__name__)
 
-_SHARD_BYTES = 32 * 2**20  # two are in memory at once, each some three times over
+_SHARD_BYTES = 64 * 2**20  # two are in memory at once, each some three times over
 _MOST_MODELS = 1024
 _FEWEST_SHARDS = 4
 _PLACES = pa.list_(pa.field("element", pa.int32()))  # as Parquet names it, so that it reads back as it was
@@ -87,6 +88,7 @@ def plan(reading: Reading, source_model: np.ndarray, *, name: str, description: 
             "varying": reading.varying,
             "classes": reading.classes,
             "data": reading.data,
+            "recomputable": reading.recomputable,
             "default_split": next(iter(splits), None),
             "splits": {
                 split: {
@@ -179,7 +181,7 @@ def _fill(plan: Plan, folder: Path) -> None:
     (folder / "models").mkdir()
     (folder / SPLITS).mkdir()
     (folder / "manifest.toml").write_text(toml(manifest.model_dump(mode="json", exclude_none=True)))
-    names = ("zoo-gen", "torch", "zarr", "numpy")
+    names = ("zoo-gen", "zarr", "numpy", "pyarrow")
     is_ragged = manifest.ragged
     attributes = {
         "schema": store.SCHEMA,
@@ -361,27 +363,3 @@ def _architecture_id(wiring: Wiring) -> str:
     """Return a short name of an architecture that depends on nothing but what it is."""
     content = {key: value for key, value in _architecture("", wiring).items() if key != "id"}
     return converted.text_sha256(json.dumps(content))[:16]
-
-
-def toml(content: Mapping[str, Any], *, above: str = "") -> str:
-    """Return plain data as TOML: texts, numbers, truths, lists of these, and tables of tables."""
-    tables = {key: value for key, value in content.items() if isinstance(value, Mapping)}
-    lines = [f"{_key(key)} = {_value(value)}" for key, value in content.items() if key not in tables]
-    text = "".join(f"{line}\n" for line in lines)
-    for key, value in tables.items():
-        path = f"{above}.{_key(key)}" if above else _key(key)
-        text += f"\n[{path}]\n" + toml(value, above=path)
-    return text
-
-
-def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + " }"
-    # TOML's basic strings are JSON's but for DEL, and its numbers and truths are JSON's.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

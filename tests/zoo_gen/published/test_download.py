@@ -25,11 +25,10 @@ def content():
 
 
 @pytest.fixture
-def server(tmp_path, content):
-    (tmp_path / "served").mkdir()
-    (tmp_path / "served" / "zoo.zip").write_bytes(content)
-    with serve(tmp_path / "served") as found:
-        yield found
+def server(server, content):
+    """Return a server that has zoo.zip."""
+    (server.folder / "zoo.zip").write_bytes(content)
+    return server
 
 
 @pytest.fixture

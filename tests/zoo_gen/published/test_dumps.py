@@ -143,3 +143,43 @@ def test_a_run_in_two_parts_is_refused(tmp_path, runs):
     dump = pickled(tmp_path / "d.pt", "dataset_base", "ModelDatasetBase", {"trainset": both, "testset": both})
     with pytest.raises(ZooError, match=r"holds epoch 7 of 0 twice"):
         convert(dump, tmp_path / "zoo", format="hyper_representations")
+
+
+@pytest.mark.parametrize("named_by", ["labels", "path_list"])
+def test_the_networks_on_tetris_have_100_weights_and_no_bias(tmp_path, named_by):
+    torch.manual_seed(4)
+    fields, vectors = {}, {}
+    for part, names in (("trainset", ["a", "b", "c"]), ("valset", ["d"]), ("testset", ["e"])):
+        rows = [(name, epoch) for name in names for epoch in (0, 75)]
+        for row in rows:
+            vectors[row] = torch.randn(100)
+        fields[part] = {
+            "data": torch.stack([vectors[row] for row in rows]),
+            "path_list": [PosixPath(f"/home/someone/zoo/{name}") for name in names],
+            "properties": {"training_iteration": [epoch for _, epoch in rows], "acc": [0.25] * len(rows)},
+        }
+        if named_by == "labels":
+            fields[part]["labels"] = [f"/home/someone/zoo/{name}#_#epoch_{epoch}#_#layer_x" for name, epoch in rows]
+            fields[part]["path_list"] = fields[part]["path_list"][::-1]  # labels say more
+    dump = pickled(tmp_path / "dataset_11_tetris_seed.pt", "dataset_simclr", "SimCLRDataset", fields)
+    zoo = open_zoo(convert(dump, tmp_path / "zoo", format="hyper_representations"))
+    assert zoo.manifest.architecture.name == "mlp"
+    names = zoo.models["run"].to_pylist()
+    for (name, epoch), vector in vectors.items():
+        state = zoo.state_dict(names.index(name), epoch)
+        assert torch.equal(state["linear1.weight"], vector[:80].reshape(5, 16))
+        assert torch.equal(state["linear2.weight"], vector[80:].reshape(4, 5))
+    with pytest.raises(ZooError, match="names no activation of this model"):
+        zoo.module(0)
+
+
+def test_dumps_of_colour_networks_and_other_lengths_are_read(tmp_path):
+    fields = {
+        "data": torch.arange(2 * 37.0).reshape(2, 37),
+        "paths": [PosixPath("/x/a"), PosixPath("/x/b")],
+        "epochs": [3, 3],
+    }
+    dump = pickled(tmp_path / "dataset_x.pt", "dataset_base", "ModelDatasetBase", {"trainset": fields})
+    (tmp_path / "index_dict.json").write_text("{}")
+    zoo = open_zoo(convert(dump, tmp_path / "zoo", format="hyper_representations"))
+    assert zoo.state_dict(1)["vector.weight"].tolist() == list(range(37, 74))

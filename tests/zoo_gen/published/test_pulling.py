@@ -10,7 +10,6 @@ import yaml
 from click.testing import CliRunner
 
 from tests.conftest import files_of
-from tests.files_server import serve
 from tests.hub_server import Fault
 from tests.zoo_gen.published import ray, small_cnn
 from zoo_gen import open_zoo, pulling, push
@@ -45,13 +44,6 @@ format = "small_cnn_zoo"
 def archive(small_cnn_zoo, tmp_path_factory):
     """Return the archive of a Small CNN Zoo as published."""
     return small_cnn.tar(tmp_path_factory.mktemp("published") / "a.tar.xz", small_cnn.files(small_cnn_zoo))
-
-
-@pytest.fixture
-def server(tmp_path):
-    (tmp_path / "served").mkdir()
-    with serve(tmp_path / "served") as found:
-        yield found
 
 
 @pytest.fixture

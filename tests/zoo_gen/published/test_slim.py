@@ -6,7 +6,6 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.files_server import serve
 from tests.hub_server import Fault
 from tests.zoo_gen.published import ray, small_cnn
 from zoo_gen import open_zoo
@@ -14,13 +13,6 @@ from zoo_gen.errors import ZooError
 from zoo_gen.published import convert, slim
 
 RUNS, EPOCHS, SIZE = 4, 6, 300_000
-
-
-@pytest.fixture
-def server(tmp_path):
-    (tmp_path / "served").mkdir()
-    with serve(tmp_path / "served") as found:
-        yield found
 
 
 @pytest.fixture

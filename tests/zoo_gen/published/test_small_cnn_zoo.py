@@ -337,6 +337,25 @@ def test_a_kernel_in_the_wrong_order_is_caught(proven, tmp_path, images_root, sc
     assert sum("its weights give test_accuracy" in line for line in report.findings) >= 8
 
 
+def test_fewer_images_than_were_measured_on_prove_nothing_and_it_is_said(proven, tmp_path, images_root):
+    found, _ = proven
+    rows = [row | {"test_accuracy": repr(0.30007 + number / 10_000)} for number, row in enumerate(found.rows)]
+    other = small_cnn.Published(found.weights, rows, {}, {})
+    zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(other)))
+    report = verify(zoo.path, sample=8, data_root=images_root)
+    assert report.findings == ()
+    assert "2,000 test images are there" in report.notes[0]
+
+
+def test_images_scaled_in_another_usual_way_are_found_out(proven, fashion, tmp_path, images_root):
+    images = {part: (pixels, labels) for part, (pixels, labels) in fashion.items()}  # in [0, 1]
+    found = small_cnn.train(2, images=images, steps=(0, 1, 86))
+    zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(found)))
+    report = verify(zoo.path, sample=6, data_root=images_root)
+    assert report.findings == ()
+    assert report.notes == ("the accuracies are those of images scaled as mean 0.0, deviation 1.0, not as documented",)
+
+
 def test_without_the_images_bytes_alone_are_checked_and_it_is_said(proven, tmp_path):
     found, _ = proven
     zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(found)))
