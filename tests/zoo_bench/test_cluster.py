@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.reliability.hosts import THIS
 from tests.reliability.test_cluster import Cluster
 from zoo_bench import engine
 from zoo_bench.cli import main
@@ -30,7 +31,7 @@ def cluster(tmp_path, monkeypatch):
     root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
     (tmp_path / "cluster").mkdir()
-    found = Cluster(tmp_path / "cluster")
+    found = Cluster(tmp_path / "cluster", [THIS] * 2)
     yield found
     found.close()
 
@@ -42,7 +43,7 @@ def test_a_cluster_gives_the_same_as_this_process_and_finds_a_strangers_encoder(
     monkeypatch.chdir(tmp_path)  # the workers of the cluster stand elsewhere
     monkeypatch.syspath_prepend(tmp_path)
     its = BenchmarkManifest(name="b", protocol="data_efficiency", zoos=("tiny",), targets=("test_accuracy",))
-    cluster.add_worker()
+    cluster.add_worker(1)
     found = {}
     for name, scheduler in (("here", None), ("there", cluster.address)):
         found[name] = list(
