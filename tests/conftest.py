@@ -1,11 +1,13 @@
 """Small zoos that many tests read, made once a run, and where the real images are."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests import files_server, hub_server
 from zoo_gen import engine
 
 # The tests' models are so small that a second thread only waits, for very long where cores are busy.
@@ -74,6 +76,26 @@ def data_root() -> Path:
     if "ZOO_DATA_ROOT" not in os.environ:
         pytest.skip("ZOO_DATA_ROOT is not set")
     return Path(os.environ["ZOO_DATA_ROOT"])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[files_server.Files]:
+    """A server on loopback of an empty folder, which tests fill."""
+    (tmp_path / "served").mkdir()
+    with files_server.serve(tmp_path / "served") as found:
+        yield found
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_server.Hub]:
+    """An empty Hub on loopback, which this process's client then speaks to with a valid token."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    # The Hub's other storage protocol is its own servers'; the client falls back to LFS as where hf_xet cannot be had.
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    with hub_server.serve() as found:
+        monkeypatch.setenv("HF_ENDPOINT", found.endpoint)
+        monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+        yield found
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -60,6 +60,27 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What an encoder cost in one row: means over seeds of seconds, the most over seeds of the others."""
+
+    seconds: float  # fit, encode and probe
+    parameters: int | None  # that training set; None where the encoder does not say
+    memory_bytes: int | None  # on a GPU where it used one, else of the process
+    dimension: int
+
+    @classmethod
+    def of(cls, cells: Sequence[CellResult]) -> "Costs":
+        """Return the costs of one encoder with several seeds, or on several cells."""
+        memory = [cell.gpu_memory_bytes or cell.memory_bytes for cell in cells]
+        return cls(
+            seconds=float(np.mean([cell.fit_seconds + cell.encode_seconds + cell.probe_seconds for cell in cells])),
+            parameters=max((cell.parameters for cell in cells if cell.parameters is not None), default=None),
+            memory_bytes=max((its for its in memory if its is not None), default=None),
+            dimension=max(cell.dimension for cell in cells),
+        )
+
+
+@dataclass(frozen=True)
 class Board:
     """All encoders on one cell of one benchmark, the best mean rank first."""
 
@@ -67,8 +88,7 @@ class Board:
     cell: str
     encoders: tuple[str, ...]
     mean_ranks: tuple[float, ...]
-    seconds: tuple[float, ...]  # fit, encode and probe, mean over seeds
-    dimensions: tuple[int, ...]
+    costs: tuple[Costs, ...]
     seeds: tuple[int, ...]
     about: CellResult  # whose digests and counts all results of the board share
     rows: tuple[Row, ...]
@@ -189,16 +209,12 @@ def _board(benchmark: str, name: str, encoders: dict[str, list[tuple[Loaded, Cel
     ranks = np.mean([_ranks(cells, key[1]) for key, cells in scores.items() if key[2]], axis=0)
     order = sorted(range(len(names)), key=lambda column: (ranks[column], names[column]))
     rows = tuple(Row(*key, cells=_marked([cells[column] for column in order], key[1])) for key, cells in scores.items())
-    seconds = [
-        float(np.mean([c.fit_seconds + c.encode_seconds + c.probe_seconds for _, c in encoders[n]])) for n in names
-    ]
     return Board(
         benchmark=benchmark,
         cell=name,
         encoders=tuple(names[column] for column in order),
         mean_ranks=tuple(float(ranks[column]) for column in order),
-        seconds=tuple(seconds[column] for column in order),
-        dimensions=tuple(encoders[names[column]][0][1].dimension for column in order),
+        costs=tuple(Costs.of([cell for _, cell in encoders[names[column]]]) for column in order),
         seeds=tuple(sorted({its.result.seed for its, _ in pairs})),
         about=first[1],
         rows=rows,

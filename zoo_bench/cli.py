@@ -1,13 +1,17 @@
 """zoo-bench: list, run, encode, rank and validate."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from zoo_gen.command import Commands, table
 from zoo_gen.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo_bench.manifest import BenchmarkManifest
 
 RESULTS = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
@@ -23,7 +27,7 @@ def main() -> None:
 @main.command("list")
 def list_() -> None:
     """List the benchmarks and encoders that come with the package."""
-    from zoo_bench.encoders import ENCODERS
+    from zoo_bench.encoders import ENCODERS, GROUPS
     from zoo_bench.manifest import read_benchmark, shipped_benchmarks
 
     rows: list[dict[str, object]] = []
@@ -39,20 +43,31 @@ def list_() -> None:
         )
     click.echo(table(rows))
     click.echo()
-    click.echo(table([{"encoder": name} for name in ENCODERS]))
+    groups = {name: ", ".join(group for group, its in GROUPS.items() if name in its) for name in ENCODERS}
+    click.echo(table([{"encoder": name, "groups": groups[name]} for name in ENCODERS]))
 
 
 @main.command()
-@click.argument("benchmark")
+@click.argument("benchmarks", nargs=-1, metavar="[BENCHMARK]...")
 @click.option(
     "--encoder",
     "encoders",
     multiple=True,
-    help="A name or package.module:Class; repeatable.  [default: all that train no network]",
+    help="A name, a group that `zoo-bench list` shows, or package.module:Class; repeatable.  [default: default]",
 )
+@click.option("--mock", is_flag=True, help="Only see, on tiny zoos and within seconds, whether the encoders conform.")
 @click.option(
     "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
 )
+@click.option(
+    "--missing-zoos",
+    type=click.Choice(["refuse", "make", "pull"]),
+    default="refuse",
+    show_default=True,
+    help="What to do about zoos that are not there or not complete.",
+)
+@click.option("--owner", help="Of the zoos that are pulled, where they are data sets of the Hub called OWNER/ZOO.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Where zoos that are made look for images.")
 @RESULTS
 @click.option("--seeds", default="0", show_default=True, help="Seeds, separated by commas.")
 @click.option(
@@ -71,79 +86,152 @@ def list_() -> None:
     help="Folder for trainings that are interrupted; the same command then goes on with them.",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a cell each.")
+@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
+@click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 @click.option("--compile/--no-compile", "compiles", default=True, show_default=True, help="Use torch.compile on a GPU.")
 def run(
-    benchmark: str,
+    benchmarks: tuple[str, ...],
     encoders: tuple[str, ...],
+    mock: bool,
     zoos: Path,
+    missing_zoos: Literal["refuse", "make", "pull"],
+    owner: str | None,
+    data_root: Path | None,
     results: Path,
     seeds: str,
     rerun: Literal["always", "never", "only-missing"],
     device: str,
     checkpoints: Path | None,
     workers: int,
+    engine: Literal["local", "dask"],
+    scheduler: str | None,
     compiles: bool,
 ) -> None:
     """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file."""
-    from zoo_bench import engine
-    from zoo_bench.encoders import DEFAULT_ENCODERS
-    from zoo_bench.encoders.runtime import Runtime, is_first_process
+    from zoo_bench.encoders import encoder_names
+    from zoo_bench.encoders.runtime import Runtime
     from zoo_bench.manifest import find_benchmark, read_benchmark
 
+    # An encoder of one's own often lies in the working folder, which an installed command does not search.
+    sys.path.append(str(Path.cwd()))
+    chosen = encoders or ("default",)
+    if mock:
+        _mock(benchmarks, encoder_names(chosen))
+        return
+    if not benchmarks:
+        raise ZooError("BENCHMARK is missing; expected a name that zoo-bench list shows, the path of a file, or --mock")
+    if (engine == "dask") != (scheduler is not None):
+        raise ZooError("--engine dask and --scheduler tcp://host:8786 belong together; expected both or neither")
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
-    found = read_benchmark(find_benchmark(benchmark))
-    # An encoder of one's own often lies in the working folder, which an installed command does not search.
-    sys.path.append(str(Path.cwd()))
+    found = [read_benchmark(find_benchmark(its)) for its in benchmarks]
     runtime = Runtime(device=device, checkpoints=checkpoints, compile=compiles)
     if device != "auto":
         runtime.torch_device()  # a device that is not there is an error now, not after the baselines
-    for result, is_new in engine.run(
+    if missing_zoos != "refuse":
+        from zoo_bench.zoos import make_missing, pull_missing
+
+        for its in found:
+            if missing_zoos == "pull":
+                had, how = pull_missing(its, zoos, owner=owner), "pulled into"
+            else:
+                had, how = (
+                    make_missing(its, zoos, data_root=data_root, workers=workers if workers > 1 else None),
+                    "made in",
+                )
+            for name in had:
+                click.echo(f"{name}: {how} {zoos / name}")
+    _run(
         found,
-        list(encoders or DEFAULT_ENCODERS),
+        {its.name: encoder_names(chosen, protocol=its.protocol) for its in found},
         zoos=zoos,
         results=results,
         seeds=numbers,
         rerun=rerun,
         runtime=runtime,
         workers=workers,
-    ):
-        state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
-        if is_first_process():
-            click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
-            for failure in result.failures:
-                click.echo(f"  {failure.name}: failed: {failure.message}", err=True)
+        scheduler=scheduler,
+    )
+
+
+def _run(benchmarks: "Sequence[BenchmarkManifest]", names: dict[str, list[str]], **options: Any) -> None:
+    """Evaluate on each benchmark and say what came of it; an encoder that fails on one goes on with the next."""
+    from zoo_bench import engine
+    from zoo_bench.encoders.runtime import is_first_process
+
+    errors: list[ZooError] = []
+    for benchmark in benchmarks:
+        try:
+            for result, is_new in engine.run(benchmark, names[benchmark.name], **options):
+                state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
+                if is_first_process():
+                    click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
+                    for failure in result.failures:
+                        click.echo(f"  {failure.name}: failed: {failure.message}", err=True)
+        except ZooError as error:
+            if len(benchmarks) == 1:
+                raise
+            click.echo(f"{benchmark.name}: {error}", err=True)
+            errors.append(error)
+    if errors:
+        raise ZooError(f"{len(errors)} of {len(benchmarks)} benchmarks have encoders without a result, as said above")
+
+
+def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
+    """Check encoders on tiny zoos and say what they keep to."""
+    from tempfile import TemporaryDirectory
+
+    from zoo_bench.mock import check, make_zoos
+
+    if benchmarks:
+        raise ZooError(f"--mock: takes no benchmark, got {benchmarks[0]}; it makes tiny zoos of its own")
+    failed = 0
+    with TemporaryDirectory(prefix="zoo-bench-mock-") as folder:
+        zoos = make_zoos(Path(folder))
+        for name in names:
+            click.echo(f"{name}:")
+            for finding in check(name, zoos):
+                click.echo(f"  {finding.state:7} {finding.what}{': ' if finding.detail else ''}{finding.detail}")
+                failed += finding.state == "FAILED"
+    if failed:
+        raise ZooError(f"{failed} checks failed; docs/submissions.md says what is expected of an encoder")
+    click.echo("conforms" if len(names) == 1 else "all conform")
 
 
 @main.command()
-@click.argument("zoo", type=click.Path(path_type=Path))
+@click.argument("zoo")
 @click.option("--encoder", required=True, help="A name or package.module:Class.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz that is written.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw two principal components, as .png or .pdf.")
-@click.option("--load", type=click.Path(path_type=Path), help="Folder of a saved encoder, which is then not fitted.")
+@click.option("--load", help="Folder of a saved encoder, or hf://org/name@revision; it is then not fitted.")
 @click.option("--save", type=click.Path(path_type=Path), help="Folder into which the fitted encoder is saved.")
+@click.option("--push", metavar="ORG/NAME", help="Model repository of the Hub to which the fitted encoder is pushed.")
+@click.option("--tag", default="", help="Of the version that --push makes.")
 @click.option("--seed", default=0, show_default=True, help="Of all that is random in fitting.")
 @click.option("--device", default="auto", show_default=True, help="Where networks compute: auto, cpu or cuda.")
 def encode(
-    zoo: Path,
+    zoo: str,
     encoder: str,
     out: Path,
     plot: Path | None,
-    load: Path | None,
+    load: str | None,
     save: Path | None,
+    push: str | None,
+    tag: str,
     seed: int,
     device: str,
 ) -> None:
     """Embed every checkpoint of a zoo with an encoder fitted to its training models.
 
-    ZOO is its folder. The file holds arrays of one length: model, checkpoint, epoch, split, embedding, and prediction
-    if the encoder is supervised.
+    ZOO is its folder or URL. The file holds arrays of one length: model, checkpoint, epoch, split, embedding, and
+    prediction if the encoder is supervised.
     """
     from zoo_bench import embeddings
-    from zoo_bench.encoders import make_encoder
+    from zoo_bench.encoders import exchange, make_encoder
     from zoo_bench.encoders.runtime import Runtime
+    from zoo_gen import hub
     from zoo_gen.zoo import open_zoo
 
     if out.suffix != ".npz":
@@ -151,16 +239,22 @@ def encode(
     if plot and plot.suffix not in (".png", ".pdf", ".svg"):
         raise ZooError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
     made = make_encoder(encoder, runtime=Runtime(device=device))
-    for option, method in (("--load", "load" if load else ""), ("--save", "save" if save else "")):
-        if method and not hasattr(made, method):
+    for option, method, given in (("--load", "load", load), ("--save", "save", save), ("--push", "save", push)):
+        if given and not hasattr(made, method):
             raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")
+    if push:
+        hub.check_repository(push)
     opened = open_zoo(zoo)
     if load:
-        getattr(made, "load")(load)  # noqa: B009
+        exchange.load_encoder(made, load, name=encoder)
     else:
         embeddings.fit_on_zoo(made, opened, seed=seed)
     if save:
         getattr(made, "save")(save)  # noqa: B009
+    if push:
+        fitted_to = "" if load else f"{opened.name}, revision {opened.revision[:12]}"
+        pushed = exchange.push_encoder(made, push, name=encoder, tag=tag, fitted_to=fitted_to)
+        click.echo(f"pushed: hf://{push} is {pushed.url} at {pushed.commit[:12]}")
     found = embeddings.embed_zoo(encoder, made, opened)
     embeddings.write_embeddings(found, out)
     click.echo(f"written: {out}, {found.embedding.shape[0]:,} checkpoints x {found.embedding.shape[1]:,} dimensions")
@@ -182,7 +276,9 @@ def encode(
 def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet: Path | None) -> None:
     """Print the leaderboard of all results."""
     from zoo_bench import leaderboard as board
+    from zoo_bench import page
     from zoo_bench.boards import boards, load
+    from zoo_bench.results import write_whole
 
     loaded = load(results)
     found = boards(loaded)
@@ -190,13 +286,30 @@ def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet
     for path in filter(None, (html, markdown, parquet)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if html:
-        html.write_text(board.html(found, loaded), encoding="utf-8")
+        write_whole(html, page.html(found, loaded))
     if markdown:
-        markdown.write_text(board.markdown(found, loaded), encoding="utf-8")
+        write_whole(markdown, board.markdown(found, loaded))
     if parquet:
         board.write_parquet(found, parquet)
     for path in filter(None, (html, markdown, parquet)):
         click.echo(f"\nwritten: {path}")
+
+
+@main.command()
+@click.argument("encoder")
+@RESULTS
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the trained encoder.")
+@click.option("--owner", required=True, help="Of the zoos on the Hub, whose data sets are called OWNER/ZOO.")
+@click.option("--source-url", help="Where a reader finds the evaluation.")
+def export(encoder: str, results: Path, out: Path, owner: str, source_url: str | None) -> None:
+    """Write the results of ENCODER in the Hub's format, as .eval_results/BENCHMARK.yaml beside its weights."""
+    from zoo_bench.boards import boards, load
+    from zoo_bench.hub_results import Source
+    from zoo_bench.hub_results import export as write
+
+    source = Source(source_url) if source_url else None
+    for path in write(boards(load(results)), encoder, out, owner=owner, source=source):
+        click.echo(f"written: {path}")
 
 
 @main.command()

@@ -89,7 +89,7 @@ def colours(zoo: Zoo, found: Embeddings) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {"test_accuracy": view.metric("test_accuracy").reshape(-1)}
     if len(view.checkpoints) > 1:
         columns["epoch"] = found.epoch
-    for name in zoo.manifest.axes.names:
+    for name in zoo.varying:
         values = view.hyperparameter(name)
         if name != "seed" and len(np.unique(values)) > 1:
             columns[name] = np.repeat(values, len(view.checkpoints))

@@ -1,58 +1,36 @@
-"""Running a benchmark: pending cells through joblib, each kept as soon as it is done, results made of whole cells.
+"""Running a benchmark: pending cells through joblib or Dask, each kept as soon as it is done, results of whole cells.
 
-A cell's files are named by a digest of all that determines it (encoder, benchmark, zoos, splits, seed, versions), and
-its JSON is written last: an interrupted run finds what is whole and computes the rest. They are removed when the result
-that they make is written; what failed leaves a line in the result and is tried again by the next run.
+Workers answer with the number of a cell and nothing else: what came out of it is on the disk by then, so that a driver
+that is killed at any moment finds it again. What failed leaves a line in the result and is tried again by the next run.
 """
 
-import hashlib
-import json
 import os
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
-from zoo_bench import metrics, protocols, records
+from zoo_bench import kept, metrics, protocols, records
 from zoo_bench.encoders import make_encoder
 from zoo_bench.encoders.runtime import Runtime, is_first_process, process_count
-from zoo_bench.evaluate import Evaluated, checked_digest, evaluate_cell, used
+from zoo_bench.evaluate import checked_digest, evaluate_cell, used
+from zoo_bench.kept import KeptCell, Setting
 from zoo_bench.manifest import BenchmarkManifest
 from zoo_bench.protocols import Cell
-from zoo_bench.results import CellResult, Failure, Result, read_result, result_path, write_result
+from zoo_bench.results import Failure, Result, read_result, result_path, write_result
+from zoo_bench.zoos import find_zoos
 from zoo_gen.errors import ZooError
-from zoo_gen.schema import Schema
-from zoo_gen.zoo import Zoo, open_zoo
 
 Rerun = Literal["always", "never", "only-missing"]
 CELLS = ".cells"  # the folder of cells that no result holds yet
-
-
-class KeptCell(Schema):
-    """One cell that was evaluated, as it waits for the others of its result."""
-
-    results: tuple[CellResult, ...]
-    failures: tuple[Failure, ...]
-    encoder_config: dict[str, object]
-    predictions_sha256: str
-    resamples_sha256: str
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all cells of one encoder and seed share; it travels to worker processes."""
-
-    benchmark: BenchmarkManifest
-    encoder: str
-    digest: str
-    seed: int
-    zoos: Path
-    folder: Path  # of kept cells
-    runtime: Runtime | None
 
 
 def run(
@@ -65,6 +43,7 @@ def run(
     rerun: Rerun = "only-missing",
     runtime: Runtime | None = None,
     workers: int = 1,
+    scheduler: str | None = None,
 ) -> Iterator[tuple[Result, bool]]:
     """Yield the result of every encoder and seed, and whether it was computed now; new ones are written to `results`.
 
@@ -80,194 +59,204 @@ def run(
             `always` computes all; `never` computes nothing that is there, however old.
         runtime: where encoders that train a network compute; without one, on a GPU if there is one.
         workers: processes that evaluate cells; 1 stays in this process.
+        scheduler: the address of a Dask cluster's scheduler, whose workers are used instead of processes here; they
+            must see `zoos` and `results` under the same paths.
 
     Raises:
         ZooError: an encoder or a zoo is not there, or does not fit; an encoder fails; a seed is out of range.
     """
-    opened = [find_zoo(zoos, name) for name in benchmark.zoos]
-    cells = protocols.cells(benchmark, opened)  # shared, so that weights are read once for all encoders
+    cells = protocols.cells(benchmark, find_zoos(benchmark, zoos))  # weights are read once for all encoders
     wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
     if wrong:
         raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")
     digests = {name: checked_digest(name) for name in encoders}
-    tasks = list(dict.fromkeys((name, seed) for name in encoders for seed in seeds))
+    folder = results / CELLS / ("" if is_first_process() else f"process-{os.environ['RANK']}")
+    places = {"zoos": zoos.absolute(), "folder": folder.absolute(), "code": Path.cwd()}
+    settings = [
+        Setting(benchmark, name, digests[name], seed, runtime=runtime, **places)
+        for name, seed in dict.fromkeys((name, seed) for name in encoders for seed in seeds)
+    ]
+    current: dict[Setting, Result] = {}
+    for setting in settings:
+        path = _result_path(setting, results)
+        found = read_result(path) if path.exists() and rerun != "always" else None
+        if found and (rerun == "never" or _is_current(found, setting, cells)):
+            current[setting] = found
+        # What is there already was left by a run that was killed; processes that train together must all train.
+        if setting in current or rerun == "always" or process_count() > 1:
+            _forget(setting, cells)
     first_error: ZooError | None = None
-    with tqdm(
-        total=len(tasks) * len(cells), desc=benchmark.name, unit="cell", disable=None if is_first_process() else True
-    ) as bar:
-        for name, seed in tasks:
-            path = result_path(results, benchmark=benchmark.name, encoder=name, seed=seed)
-            found = read_result(path) if path.exists() and rerun != "always" else None
-            if found and (rerun == "never" or _is_current(found, benchmark, digests[name], cells)):
-                bar.update(len(cells))
-                yield found, False
+    with (
+        tqdm(
+            total=len(settings) * len(cells),
+            desc=benchmark.name,
+            unit="cell",
+            disable=None if is_first_process() else True,
+        ) as bar,
+        closing(_evaluate_all(settings, current, cells, bar, workers=workers, scheduler=scheduler)) as finished,
+    ):
+        for setting in finished:
+            if setting in current:
+                yield current[setting], False
                 continue
-            folder = results / CELLS / ("" if is_first_process() else f"process-{os.environ['RANK']}")
-            setting = Setting(benchmark, name, digests[name], seed, zoos, folder, runtime)
-            if rerun == "always" or process_count() > 1:  # processes that train together must all train
+            outcomes = [kept.read(setting, cell) or KeptCell(error="is not there") for cell in cells]
+            if not any(outcome.results for outcome in outcomes):
                 _forget(setting, cells)
-            began = time.monotonic()
-            outcomes: list[KeptCell | str] = []
-            for outcome in _evaluate_all(setting, cells, workers=workers):
-                outcomes.append(outcome)
-                bar.update()
-            if all(isinstance(outcome, str) for outcome in outcomes):
-                first_error = first_error or ZooError(str(outcomes[0]))
+                first_error = first_error or ZooError(outcomes[0].error)
                 continue
+            path = _result_path(setting, results)
             its_path = path if is_first_process() else folder / path.name
-            result = _assemble(setting, cells, outcomes, its_path, seconds=time.monotonic() - began)
-            yield result, True
+            yield _assemble(setting, cells, outcomes, its_path), True
     if first_error:
         raise first_error
 
 
-def find_zoo(folder: Path, name: str) -> Zoo:
-    """Open a zoo by its name below a folder.
-
-    Raises:
-        ZooError: it is not there, or another zoo is.
-    """
-    if not (folder / name).is_dir():
-        raise ZooError(f"{folder / name}: no such zoo; make it with: zoo-gen run {name} --out {folder / name}")
-    zoo = open_zoo(folder / name)
-    if zoo.name != name:
-        raise ZooError(f"{folder / name}: holds the zoo {zoo.name!r}; expected {name!r}")
-    return zoo
+def _result_path(setting: Setting, results: Path) -> Path:
+    return result_path(results, benchmark=setting.benchmark.name, encoder=setting.encoder, seed=setting.seed)
 
 
-def _is_current(result: Result, benchmark: BenchmarkManifest, digest: str, cells: Sequence[Cell]) -> bool:
+def _is_current(result: Result, setting: Setting, cells: Sequence[Cell]) -> bool:
     """Say whether a result was made from exactly this encoder, benchmark and these zoos, and nothing failed."""
     expected = [(used(cell.zoo), used(test.zoo), test.condition) for cell in cells for test in cell.tests]
     return (
-        result.benchmark_digest == benchmark.digest
-        and result.encoder_digest == digest
+        result.benchmark_digest == setting.benchmark.digest
+        and result.encoder_digest == setting.digest
         and [(cell.source, cell.test, cell.condition) for cell in result.cells] == expected
     )
 
 
-def _evaluate_all(setting: Setting, cells: Sequence[Cell], *, workers: int) -> Iterator[KeptCell | str]:
-    """Yield each cell as it was kept, or why it failed, in order; what is kept already is not computed."""
-    if workers == 1:
-        for cell in cells:
-            yield _read_kept(setting, cell) or _evaluate(setting, cell)
+def _evaluate_all(
+    settings: Sequence[Setting],
+    current: Mapping[Setting, Result],
+    cells: Sequence[Cell],
+    bar: tqdm,
+    *,
+    workers: int,
+    scheduler: str | None = None,
+) -> Generator[Setting, None, None]:
+    """Evaluate all cells that are neither in a result nor kept whole; yield each setting when all of its are done.
+
+    The cells of all settings are one queue, so that no worker waits while there is work. Settings come in order.
+    """
+    pending = {its: [] if its in current else _pending(its, cells) for its in settings}
+    bar.update(sum(len(cells) - len(numbers) for numbers in pending.values()))
+    if workers == 1 and scheduler is None:
+        for setting, numbers in pending.items():
+            for number in numbers:
+                _evaluate(setting, cells[number])
+                bar.update()
+            yield setting
         return
-    import joblib
+    from zoo_gen.workers import cluster, train_all
 
-    tasks = [number for number, cell in enumerate(cells) if not _read_kept(setting, cell)]
-    computed = joblib.Parallel(n_jobs=workers, return_as="generator")(
-        joblib.delayed(_evaluate_number)(setting, number) for number in tasks
-    )
-    for number, cell in enumerate(cells):
-        yield next(computed) if number in tasks else (_read_kept(setting, cell) or "")
+    queue = [(setting, number) for setting, numbers in pending.items() for number in numbers]
+    waiting = {setting: len(numbers) for setting, numbers in pending.items()}
+    lost: list[list[int]] = []
+    task = partial(_evaluate_numbers, queue)
+    with (
+        warnings.catch_warnings(),
+        cluster(scheduler) as client,
+        closing(train_all(task, [[at] for at in range(len(queue))], lost, processes=workers, client=client)) as done,
+    ):
+        # A worker that has grown is replaced by joblib, with a warning that nobody can act on.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs")
+        warnings.filterwarnings("ignore", ".*still being processed by the workers")
+        yield from _whole(waiting, bar, (queue[at][0] for (at,) in done))
+    for (at,) in lost:
+        setting, number = queue[at]
+        message = f"encoder {setting.encoder!r}: its worker died each time, as happens without enough memory"
+        kept.keep_error(setting, cells[number], message)
+    yield from _whole(waiting, bar, (queue[at][0] for (at,) in lost))
 
 
-def _evaluate_number(setting: Setting, number: int) -> KeptCell | str:
-    """Evaluate one cell in a worker process, which opens the zoos itself: no array travels."""
-    opened = [find_zoo(setting.zoos, name) for name in setting.benchmark.zoos]
-    return _evaluate(setting, protocols.cells(setting.benchmark, opened)[number])
+def _pending(setting: Setting, cells: Sequence[Cell]) -> list[int]:
+    """Return the numbers of the cells that are not kept whole."""
+    found = [kept.read(setting, cell) for cell in cells]
+    return [number for number, its in enumerate(found) if its is None or its.failures or its.error]
 
 
-def _evaluate(setting: Setting, cell: Cell) -> KeptCell | str:
-    """Evaluate one cell and keep it, or return the line that says why it failed."""
+def _whole(waiting: dict[Setting, int], bar: tqdm, done: Iterable[Setting]) -> Iterator[Setting]:
+    """Count cells off as they are done, and yield each setting that waits for none, in order, once."""
+    for setting in chain([None], done):
+        if setting is not None:
+            waiting[setting] -= 1
+            bar.update()
+        while waiting and next(iter(waiting.values())) == 0:
+            first = next(iter(waiting))
+            del waiting[first]
+            yield first
+
+
+def _evaluate_numbers(queue: Sequence[tuple[Setting, int]], places: list[int]) -> list[int]:
+    """Evaluate cells of the queue in a worker process, which opens the zoos itself: no array travels."""
+    for place in places:
+        setting, number = queue[place]
+        if str(setting.code) not in sys.path:  # the workers of a cluster were started elsewhere
+            sys.path.append(str(setting.code))
+        cells = protocols.cells(setting.benchmark, find_zoos(setting.benchmark, setting.zoos))
+        _evaluate(setting, cells[number])
+    return places
+
+
+def _evaluate(setting: Setting, cell: Cell) -> None:
+    """Evaluate one cell and keep what comes out of it, or the line that says why it failed."""
     from threadpoolctl import threadpool_limits
 
+    began = time.monotonic()
     try:
         encoder = make_encoder(setting.encoder, runtime=setting.runtime)
         # The last digits of linear algebra follow from its number of threads, which workers share out: one, always.
         with threadpool_limits(limits=1, user_api="blas"):
             found = evaluate_cell(setting.encoder, encoder, setting.benchmark, cell, seed=setting.seed)
     except ZooError as error:
-        return str(error)
-    return _keep(setting, cell, found, config=encoder.config)
+        kept.keep_error(setting, cell, str(error))
+        return
+    kept.keep(setting, cell, found, config=encoder.config, seconds=time.monotonic() - began)
 
 
-def _keep(setting: Setting, cell: Cell, found: Evaluated, *, config: dict[str, object]) -> KeptCell:
-    path = _kept_path(setting, cell)
-    kept = KeptCell(
-        results=found.results,
-        failures=found.failures,
-        encoder_config=config,
-        predictions_sha256=records.write_predictions(found.predictions, records.predictions_path(path)),
-        resamples_sha256=records.write_resamples(found.resamples, records.resamples_path(path)),
-    )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(kept.model_dump_json(), encoding="utf-8")
-    temporary.replace(path)
-    return kept
-
-
-def _read_kept(setting: Setting, cell: Cell) -> KeptCell | None:
-    path = _kept_path(setting, cell)
-    if not path.exists():
-        return None
-    kept = KeptCell.model_validate_json(path.read_text(encoding="utf-8"))
-    return None if kept.failures else kept
-
-
-def _kept_path(setting: Setting, cell: Cell) -> Path:
-    zoos = [used(zoo).model_dump() for zoo in (cell.zoo, *(test.zoo for test in cell.tests))]
-    identity = [
-        setting.digest,
-        setting.benchmark.digest,
-        cell.name,
-        setting.seed,
-        zoos,
-        version("zoo-gen"),
-        version("numpy"),
-    ]
-    content = json.dumps(identity, sort_keys=True)
-    return setting.folder / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.json"
-
-
-def _forget(setting: Setting, cells: Sequence[Cell]) -> None:
-    for cell in cells:
-        path = _kept_path(setting, cell)
-        for file in (path, records.predictions_path(path), records.resamples_path(path)):
-            file.unlink(missing_ok=True)
-
-
-def _assemble(
-    setting: Setting, cells: Sequence[Cell], outcomes: Sequence[KeptCell | str], path: Path, *, seconds: float
-) -> Result:
+def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[KeptCell], path: Path) -> Result:
     """Write one result of its cells, its two tables first, and remove the cells unless some failed."""
-    kept: list[KeptCell] = []
     failures: list[Failure] = []
     predictions, resamples = [], []
     for cell, outcome in zip(cells, outcomes, strict=True):
-        if isinstance(outcome, str):
+        failures += outcome.failures
+        if outcome.error:
             failures += [
-                Failure(source=cell.zoo.name, test=test.zoo.name, condition=test.condition, message=outcome)
+                Failure(source=cell.zoo.name, test=test.zoo.name, condition=test.condition, message=outcome.error)
                 for test in cell.tests
             ]
             continue
-        kept.append(outcome)
-        failures += outcome.failures
-        its = _kept_path(setting, cell)
-        predictions += records.read_predictions(records.predictions_path(its))
-        resamples += records.read_resamples(records.resamples_path(its))
+        its = kept.read_tables(setting, cell)
+        predictions += its[0]
+        resamples += its[1]
     packages = ("zoo-gen", "numpy", "scikit-learn", "scipy")
     encoder = make_encoder(setting.encoder)
+    path.unlink(missing_ok=True)  # what is killed now leaves no old result beside new tables
     result = Result(
         encoder=setting.encoder,
-        encoder_config=kept[0].encoder_config,
+        encoder_config=next(outcome.encoder_config for outcome in outcomes if outcome.results),
         encoder_digest=setting.digest,
         benchmark=setting.benchmark.name,
         benchmark_digest=setting.benchmark.digest,
         protocol=setting.benchmark.protocol,
+        split=setting.benchmark.split,
         rank_by=setting.benchmark.rank_by,
         seed=setting.seed,
         resamples=metrics.RESAMPLES,
         confidence=metrics.CONFIDENCE,
-        cells=tuple(result for its in kept for result in its.results),
+        cells=tuple(result for outcome in outcomes for result in outcome.results),
         failures=tuple(failures),
         predictions_sha256=records.write_predictions(predictions, records.predictions_path(path)),
         resamples_sha256=records.write_resamples(resamples, records.resamples_path(path)),
         versions={its: version(its) for its in ((*packages, "torch") if hasattr(encoder, "runtime") else packages)},
-        seconds=seconds,
+        seconds=sum(outcome.seconds for outcome in outcomes),
     ).signed()
     write_result(result, path)
     if not failures:
         _forget(setting, cells)
-        if not any(setting.folder.iterdir()):
-            setting.folder.rmdir()
     return result
+
+
+def _forget(setting: Setting, cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        kept.forget(setting, cell)

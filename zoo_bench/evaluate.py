@@ -5,7 +5,7 @@ What fails on one test zoo, as an encoder of one architecture does on another, i
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo_bench import probes, protocols, scoring
+from zoo_bench.costs import Cost, measured
 from zoo_bench.encoders import Encoder, encoder_digest, make_encoder
 from zoo_bench.manifest import BenchmarkManifest
 from zoo_bench.protocols import Cell, Target, Test, rows_sha256
@@ -41,7 +42,8 @@ class _Fitted:
     encoder: Encoder
     train: np.ndarray  # (row, dimension)
     validation: np.ndarray  # (row, dimension)
-    seconds: float
+    fit: Cost
+    encode: Cost  # of the models it was fitted to
 
 
 def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cell: Cell, *, seed: int) -> Evaluated:
@@ -50,22 +52,19 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
     Raises:
         ZooError: the encoder could not be fitted or failed on every test; nothing is known then.
     """
-    began = time.monotonic()
-    with named(name, "fit"):
-        encoder.fit([TrainingView.of(cell.train)], [TrainingView.of(cell.validation)], seed=seed)
-    seconds = time.monotonic() - began
-    began = time.monotonic()
-    with named(name, "encode"):
-        train, validation = (encode_view(name, encoder, HiddenRows.of(view)) for view in (cell.train, cell.validation))
-        fitted = _Fitted(name, encoder, train, validation, seconds)
-    encoded_source = time.monotonic() - began
-    embeddings: dict[int, tuple[np.ndarray, float]] = {}
+    train, validation = (TrainingView.of(view) for view in (cell.train, cell.validation))
+    with named(name, "fit"), measured() as fit:
+        encoder.fit([train], [validation], seed=seed)
+    with named(name, "encode"), measured() as encode:
+        embedded, selecting = (encode_view(name, encoder, HiddenRows.of(its)) for its in (cell.train, cell.validation))
+    fitted = _Fitted(name, encoder, embedded, selecting, fit, encode)
+    embeddings: dict[int, tuple[np.ndarray, Cost]] = {}
     failures: list[Failure] = []
     errors: list[ZooError] = []
     for number, test in enumerate(cell.tests):
-        began = time.monotonic()
         try:
-            embeddings[number] = _encode_test(fitted, test), encoded_source + time.monotonic() - began
+            with measured() as cost:
+                embeddings[number] = _encode_test(fitted, test), cost
         except ZooError as error:
             errors.append(error)
             failures.append(
@@ -77,11 +76,11 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
     found = _probe(fitted, benchmark, cell, {number: rows for number, (rows, _) in embeddings.items()})
     probed = (time.monotonic() - began) / len(embeddings)
     results, predictions, resamples = [], [], []
-    for number, (_, encoded) in embeddings.items():
+    for number, (_, cost) in embeddings.items():
         began = time.monotonic()
         test = cell.tests[number]
         its = [*found[number], *_own(fitted, benchmark, cell, test)]
-        chance = 1 / test.zoo.manifest.data.n_classes
+        chance = 1 / test.zoo.n_classes
         scored = scoring.score_cell(its, rank_by=benchmark.rank_by, chance=chance)
         predictions += its
         resamples += [one.resampled for one in scored]
@@ -98,9 +97,12 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
                 test_models=len(test.view.models),
                 excluded_models=cell.excluded_models,
                 dimension=fitted.train.shape[1],
-                fit_seconds=fitted.seconds,
-                encode_seconds=encoded,
+                fit_seconds=fitted.fit.seconds,
+                encode_seconds=fitted.encode.seconds + cost.seconds,
                 probe_seconds=probed + time.monotonic() - began,
+                parameters=getattr(encoder, "parameter_count", None),
+                memory_bytes=_most(its.memory_bytes for its in (fitted.fit, fitted.encode, cost)),
+                gpu_memory_bytes=_most(its.gpu_memory_bytes for its in (fitted.fit, fitted.encode, cost)),
                 scores=tuple(one.score for one in scored),
             )
         )
@@ -150,6 +152,10 @@ def encode_view(name: str, encoder: Encoder, rows: HiddenRows) -> np.ndarray:
     if not np.isfinite(embeddings).all():
         raise ZooError(f"{it} numbers that are not finite; expected finite embeddings of finite weights")
     return rows.in_order(embeddings)
+
+
+def _most(found: Iterable[int | None]) -> int | None:
+    return max((its for its in found if its is not None), default=None)
 
 
 def _encode_test(fitted: _Fitted, test: Test) -> np.ndarray:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from zoo_gen import schema
 from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.manifest import Split
 from zoo_gen.schema import Schema
 
 # Beside these, a target may be any hyper-parameter that varies; `hyperparameters` stands for all but the seed.
@@ -25,6 +26,7 @@ class BenchmarkManifest(Schema):
     checkpoints: Literal["all", "last"] = "all"  # which of every model train, select and test
     rank_by: Literal["r2", "kendall_tau", "mse"] = "r2"  # which metric of a number counts for the rank
     shares: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the training models, in data_efficiency
+    split: Split | None = None  # of every zoo by model, in place of the zoo's own
     seen_epochs: float = Field(default=0.5, gt=0, lt=1)  # the share of the checkpoints, in unseen_epochs
 
     @field_validator("zoos", "targets")

@@ -140,9 +140,9 @@ def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:
     found: list[Target] = []
     for name in benchmark.targets:
         if name == "test_class_f1":
-            found += [Target(f"test_class_f1_{number}") for number in range(zoo.manifest.data.n_classes)]
+            found += [Target(f"test_class_f1_{number}") for number in range(zoo.n_classes)]
         elif name == "hyperparameters":
-            for column in zoo.manifest.axes.names:
+            for column in zoo.varying:
                 if column != "seed" and len(zoo.models[column].unique()) > 1:
                     found.append(Target(column, is_number=zoo.models[column].type != "string"))
         else:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ import pydantic
 from pydantic import Field
 
 from zoo_gen.errors import ZooError
+from zoo_gen.manifest import Split
 from zoo_gen.schema import Schema
 
 _EXPECTED = "expected a result of zoo-bench run; delete it to have it computed again"
@@ -59,6 +59,9 @@ class CellResult(Schema):
     fit_seconds: float
     encode_seconds: float
     probe_seconds: float
+    parameters: int | None = None  # that training the encoder set; None where it does not say
+    memory_bytes: int | None = None  # at most, to fit and encode, over what the process held before
+    gpu_memory_bytes: int | None = None
     scores: tuple[Score, ...] = Field(min_length=1)
 
     @property
@@ -88,13 +91,14 @@ class Result(Schema):
     resample.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     encoder: str
     encoder_config: dict[str, object]
     encoder_digest: str
     benchmark: str
     benchmark_digest: str
     protocol: str
+    split: Split | None = None  # of every zoo, where the benchmark has its own
     rank_by: Literal["r2", "kendall_tau", "mse"]
     seed: int
     resamples: int
@@ -104,7 +108,7 @@ class Result(Schema):
     predictions_sha256: str
     resamples_sha256: str
     versions: dict[str, str]
-    seconds: float
+    seconds: float  # of all cells, each as it was computed; an interruption adds nothing
     sha256: str = ""  # of all fields above
 
     def signed(self) -> "Result":
@@ -131,13 +135,15 @@ def result_path(folder: Path, *, benchmark: str, encoder: str, seed: int) -> Pat
 
 def write_result(result: Result, path: Path) -> None:
     """Write a result so that it is either whole or not there."""
+    write_whole(path, result.model_dump_json(indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it is either whole or as it was; what a killed run left is written over."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def read_result(path: Path) -> Result:

@@ -113,6 +113,8 @@ def _of_zoos(result: Result, predictions: Sequence[TargetPrediction], folder: Pa
     """Compare with the zoos that are there: revision, split and the true values."""
     zoos = {cell.test.zoo: cell.test for cell in result.cells} | {cell.source.zoo: cell.source for cell in result.cells}
     opened: dict[str, Zoo] = {name: open_zoo(folder / name) for name in zoos if (folder / name).is_dir()}
+    if result.split is not None:
+        opened = {name: zoo.with_split(result.split) for name, zoo in opened.items()}
     for name, zoo in opened.items():
         for what, own, expected in (
             ("revision", zoos[name].revision, zoo.revision),

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from zoo_gen.errors import ZooError
     from zoo_gen.image_data import ImageData, load_image_data
     from zoo_gen.manifest import ZooManifest, find_manifest, read_manifest
+    from zoo_gen.pulling import pull
+    from zoo_gen.release import push
     from zoo_gen.zoo import Zoo, ZooView, open_zoo
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "find_manifest",
     "load_image_data",
     "open_zoo",
+    "pull",
+    "push",
     "read_manifest",
 ]
 
@@ -33,6 +37,8 @@ _HOME = {
     "find_manifest": "manifest",
     "load_image_data": "image_data",
     "open_zoo": "zoo",
+    "pull": "pulling",
+    "push": "release",
     "read_manifest": "manifest",
 }
 

@@ -1,10 +1,12 @@
-"""zoo-gen: list, plan, run and look at zoos."""
+"""zoo-gen: list, plan, run and look at zoos; bring those of others, and publish one's own."""
 
 from pathlib import Path
 
 import click
 
+from zoo_gen.cli_published import FOLDER, convert, pull, push
 from zoo_gen.command import Commands, table
+from zoo_gen.location import Folder
 
 MANIFEST = click.argument("manifest")
 _ROOM = 24  # what `list` has for the names of what varies, with lines of 110 characters
@@ -27,8 +29,14 @@ def main() -> None:
 
 
 @main.command("list")
-def list_() -> None:
+@click.option("--published", is_flag=True, help="List the zoos that others published, which `zoo-gen pull` brings.")
+def list_(published: bool) -> None:
     """List the zoos that come with the package."""
+    if published:
+        from zoo_gen.published import registry
+
+        click.echo(table(registry.rows()))
+        return
     from zoo_gen.manifest import read_manifest, shipped_manifests
     from zoo_gen.store import Extent
 
@@ -92,7 +100,7 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
 
 @main.command()
 @MANIFEST
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
+@click.option("--out", type=FOLDER, help="The folder of the zoo, or its URL.  [default: zoos/NAME]")
 @WORKERS
 @DEVICE
 @DATA_ROOT
@@ -102,7 +110,7 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
 @click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 def run(
     manifest: str,
-    out: Path | None,
+    out: Folder | None,
     workers: int | None,
     device: str,
     data_root: Path | None,
@@ -149,29 +157,32 @@ def run(
 
 
 @main.command()
-@click.argument("zoo", type=click.Path(path_type=Path))
+@click.argument("zoo", type=FOLDER)
 @click.option("--plots", type=click.Path(path_type=Path), help="Also write pictures of the zoo into this folder.")
-def info(zoo: Path, plots: Path | None) -> None:
+def info(zoo: Folder, plots: Path | None) -> None:
     """Say what is in a zoo."""
-    from zoo_gen import card
+    from zoo_gen import card, location
     from zoo_gen.zoo import open_zoo
 
     found = open_zoo(zoo)
     extent = found.extent
     n_complete = len(found.complete_shards)
-    size = sum(path.stat().st_size for path in zoo.rglob("*") if path.is_file())
+    size = sum(location.files(found.path).values())
     click.echo(f"{found.name}: {found.manifest.description}")
     lines = {
         "models": f"{len(found.models):,} of {extent.n_models:,} ({n_complete} of {extent.n_shards} shards)",
         "checkpoints": f"{extent.n_checkpoints:,}, epochs {found.epochs[0]} to {found.epochs[-1]}",
-        "parameters": f"{extent.n_parameters:,} in layers {', '.join(found.layout.layers)}",
-        "data": found.manifest.data.source,
+        "parameters": card.parameters(found),
+        "data": found.manifest.data_name,
         "on disk": f"{size / 1e6:,.1f} MB",
         "digest": found.digest,
         "revision": found.revision,
         "made with": ", ".join(f"{name} {number}" for name, number in found.attributes["versions"].items()),
     }
     if len(found.models):
+        for name in found.splits:
+            parts = [len(found.split(part, table=name)) for part in ("train", "validation", "test")]
+            lines[f"split {name}"] = ", ".join(map("{:,}".format, parts))
         lines["split"] = ", ".join(f"{len(found.split(p)):,} {p}" for p in ("train", "validation", "test"))
         lines["diverged"] = f"{found.models['status'].to_pylist().count('diverged'):,}"
         lines |= card.varying_hyperparameters(found)
@@ -186,18 +197,22 @@ def info(zoo: Path, plots: Path | None) -> None:
 
 
 @main.command()
-@click.argument("zoo", type=click.Path(path_type=Path))
+@click.argument("zoo", type=FOLDER)
 @click.option("--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Checkpoints to evaluate.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
 @DATA_ROOT
-def verify(zoo: Path, sample: int, seed: int, data_root: Path | None) -> None:
+def verify(zoo: Folder, sample: int, seed: int, data_root: Path | None) -> None:
     """Check every byte of a zoo, and evaluate a sample of its checkpoints anew. Ends with 1 if anything is wrong."""
     from zoo_gen.verify import verify as check
 
     report = check(zoo, sample=sample, seed=seed, data_root=data_root)
-    for line in report.findings:
+    for line in (*report.findings, *report.notes):
         click.echo(line)
     state = f"{len(report.findings)} findings" if report.findings else "sound"
     click.echo(f"{zoo}: {report.models:,} models hashed, {report.evaluated_checkpoints} checkpoints evaluated: {state}")
     if report.findings:
         raise SystemExit(1)
+
+
+for command in (convert, pull, push):
+    main.add_command(command)

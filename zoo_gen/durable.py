@@ -1,6 +1,7 @@
 """Files that are whole and on the disk, or not there; and the removal of what killed writers leave beside them.
 
 A kill loses nothing that was written, the power's loss does: whatever another file will vouch for is flushed first.
+At a URL a file is whole and durable when its writing returns, and nothing is left beside it.
 """
 
 import os
@@ -8,9 +9,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from zoo_gen.location import Folder, Remote
 
-def replace(path: Path, content: bytes) -> None:
+
+def replace(path: Folder, content: bytes) -> None:
     """Write a file so that it has either its old content or all of the new, also after the power's loss."""
+    if isinstance(path, Remote):
+        path.write_bytes(content)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
@@ -25,8 +31,10 @@ def replace(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def flush(path: Path) -> None:
+def flush(path: Folder) -> None:
     """Wait until a file's content, or a folder's names, are on the disk."""
+    if isinstance(path, Remote):
+        return
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:  # another run has put its own, equal file there
@@ -37,24 +45,32 @@ def flush(path: Path) -> None:
         os.close(file)
 
 
-def flush_below(folder: Path) -> None:
+def flush_below(folder: Folder) -> None:
     """Wait until a folder and all that is in it are on the disk."""
+    if isinstance(folder, Remote):
+        return
     for path in (*folder.rglob("*"), folder):
         flush(path)
 
 
-def tidy_part(part: Path) -> None:
+def tidy_part(part: Folder) -> None:
     """Remove what other writers of a Parquet part have left."""
+    if isinstance(part, Remote):
+        return
     _remove(part.parent.glob(f".{part.name}.*.tmp"))
 
 
-def tidy_chunks(folder: Path, shard: str = "*") -> None:
+def tidy_chunks(folder: Folder, shard: str = "*") -> None:
     """Remove what zarr writes before it renames it to a chunk, of one shard or of all."""
+    if isinstance(folder, Remote):
+        return
     _remove((folder / "weights.zarr").glob(f"*/c/{shard}/**/*.partial"))
 
 
-def tidy(folder: Path) -> None:
+def tidy(folder: Folder) -> None:
     """Remove from a complete zoo all temporary files that killed runs have left."""
+    if isinstance(folder, Remote):
+        return
     folder = folder.resolve()
     for place in (folder, folder.parent):
         for making in list(place.glob(f".{folder.name}.making.*")):

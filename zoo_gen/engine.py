@@ -22,6 +22,7 @@ from tqdm import tqdm
 from zoo_gen import card, durable, grid, store, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import load_image_data
+from zoo_gen.location import Folder, Remote
 from zoo_gen.manifest import ZooManifest, read_manifest
 from zoo_gen.workers import cluster, count_processes, train_all
 
@@ -45,8 +46,8 @@ class Summary:
 
 
 def run(
-    manifest_path: Path,
-    folder: Path,
+    manifest_path: Folder,
+    folder: Folder,
     *,
     workers: int | None = None,
     device: str = "cpu",
@@ -59,7 +60,7 @@ def run(
 
     Args:
         manifest_path: the manifest.
-        folder: where the zoo is, or will be.
+        folder: where the zoo is, or will be; at a URL, workers need the same access to it.
         workers: processes, each on one core; all cores if not given. The zoo's bytes do not depend on it. A GPU is
             used by one process whatever is said here.
         device: "cpu", "cuda" or "cuda:N".
@@ -78,14 +79,13 @@ def run(
     data_root = data_root.absolute() if data_root else None
     manifest = read_manifest(manifest_path)
     extent = store.Extent.of(manifest)
-    _check_room(folder, extent, done=store.complete_shards(folder) if (folder / "models").is_dir() else [])
+    _check_room(folder, extent, done=store.complete_shards(folder) if (folder / "models").exists() else [])
     if scheduler is None:
         check_device(device)
     data_sha256 = load_image_data(manifest.data, data_root=data_root).sha256()
     if repair:
         _take_damage_away(folder, manifest_path, data_sha256=data_sha256, device=device)
     store.create(folder, manifest_path, data_sha256=data_sha256, device=device.split(":", maxsplit=1)[0])
-    grid.forget()
     made = store.attributes(folder)
     extent = store.extent_of(manifest, made)
     if made["data_sha256"] != data_sha256:
@@ -133,7 +133,7 @@ def run(
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
 
 
-def _take_damage_away(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) -> None:
+def _take_damage_away(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: str) -> None:
     """Mend what the store says of itself, and uncommit the shards that are damaged."""
     from zoo_gen.verify import verify
 
@@ -228,9 +228,7 @@ def _precision(manifest: ZooManifest, *, device: str) -> str | None:
     if hindrance is None:
         return wanted
     if wanted != "float32":
-        raise ZooError(
-            f'training.precision {wanted!r}: {hindrance}; expected precision = "float32", which torch has too'
-        )
+        raise ZooError(f"training.precision {wanted!r}: {hindrance}; expected 'float32', which torch has without them")
     _warn_once(f"{hindrance}; torch's own operations are used, which are slower")
     return None
 
@@ -256,7 +254,7 @@ def _hindrance(device: str) -> str | None:
     return None
 
 
-def train_shards(folder: Path, shards: list[int], *, device: str = "cpu", data_root: Path | None = None) -> list[int]:
+def train_shards(folder: Folder, shards: list[int], *, device: str = "cpu", data_root: Path | None = None) -> list[int]:
     """Train shards of the zoo in `folder` together and write those that are not complete.
 
     Returns:
@@ -291,17 +289,20 @@ def train_shards(folder: Path, shards: list[int], *, device: str = "cpu", data_r
     return shards
 
 
-def _outcome(folder: Path, shard: int) -> list[str]:
+def _outcome(folder: Folder, shard: int) -> list[str]:
     """Return what became of each model of a complete shard: "complete" or "diverged"."""
-    return pq.read_table(store.part_path(folder, shard), columns=["status"])["status"].to_pylist()
+    content = pa.BufferReader(store.part_path(folder, shard).read_bytes())
+    return pq.read_table(content, columns=["status"])["status"].to_pylist()
 
 
 def _length(models: slice) -> int:
     return models.stop - models.start
 
 
-def _check_room(folder: Path, extent: store.Extent, *, done: list[int]) -> None:
-    """Refuse a run whose shards may not fit on the disk, before any time is spent."""
+def _check_room(folder: Folder, extent: store.Extent, *, done: list[int]) -> None:
+    """Refuse a run whose shards may not fit on the disk, before any time is spent; an object store has room."""
+    if isinstance(folder, Remote):
+        return
     pending = extent.n_models - sum(_length(extent.models(shard)) for shard in done if shard < extent.n_shards)
     needed = pending * extent.bytes_per_model
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())

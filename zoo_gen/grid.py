@@ -45,25 +45,33 @@ class _Key:
 def _table_of_models(key: _Key) -> pa.Table:
     manifest = key.manifest
     n_models = count_models(manifest)
-    varying = _varying(manifest.axes, n_models)
     columns: dict[str, pa.Array] = {"model_id": pa.array(np.arange(n_models))}
-    hyperparameters: dict[str, np.ndarray] = {}
-    for name in manifest.hyperparameters:
-        constant = getattr(manifest.training, name)
-        values = varying[name] if name in varying else np.broadcast_to(np.array(constant), n_models)
-        if name == "momentum" and manifest.values(name) == ():
-            values = np.where(hyperparameters["optimizer"] == "momentum", MOMENTUM, 0.0)
-        hyperparameters[name] = values
+    hyperparameters = _hyperparameters(manifest, n_models)
+    for name, values in hyperparameters.items():
         kind = {"name": pa.string(), "whole": pa.int64(), "number": pa.float64()}[known(name).kind]
         same = values.strides == (0,)
         columns[name] = pa.repeat(pa.scalar(values[0].item(), kind), n_models) if same else pa.array(values, kind)
-    columns["split"] = pa.array(PARTS).take(pa.array(_split(manifest.split, hyperparameters, n_models)))
+    columns["split"] = parts(manifest.split, hyperparameters, n_models)
     return pa.table(columns)
 
 
-def forget() -> None:
-    """Drop the table that is kept for the next call; it is most of what a large zoo's driver holds."""
-    _table_of_models.cache_clear()
+def split_of_models(manifest: ZooManifest) -> pa.Table:
+    """Return the columns model_id and split of the table of models, which need a tenth of its memory."""
+    n_models = count_models(manifest)
+    drawn = parts(manifest.split, _hyperparameters(manifest, n_models), n_models)
+    return pa.table({"model_id": pa.array(np.arange(n_models)), "split": drawn})
+
+
+def _hyperparameters(manifest: ZooManifest, n_models: int) -> dict[str, np.ndarray]:
+    """Return the values (model,) of every hyper-parameter; those that do not vary take no memory."""
+    varying = _varying(manifest.axes, n_models)
+    found: dict[str, np.ndarray] = {}
+    for name in manifest.hyperparameters:
+        constant = getattr(manifest.training, name)
+        found[name] = varying[name] if name in varying else np.broadcast_to(np.array(constant), n_models)
+        if name == "momentum" and manifest.values(name) == ():
+            found[name] = np.where(found["optimizer"] == "momentum", MOMENTUM, 0.0)
+    return found
 
 
 def split_sha256(models: pa.Table) -> str:
@@ -75,6 +83,27 @@ def split_sha256(models: pa.Table) -> str:
         rows = "\n".join(f"{model_id},{part}" for model_id, part in zip(*columns.values(), strict=True))
         found.update(("\n" if start else "").encode() + rows.encode())
     return found.hexdigest()
+
+
+def parts(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> pa.Array:
+    """Return the part of the split (model,) of each model. Groups are ranked by hash: all machines find the same.
+
+    Args:
+        split: the shares, and what stays together.
+        hyperparameters: all of them, and the seed, name -> (model,).
+        n_models: of the zoo.
+    """
+    group_of_model, n_groups = _groups(split, hyperparameters, n_models)
+    digests = (hashlib.sha256(f"{split.seed}:{group}".encode()).digest() for group in range(n_groups))
+    ranks = np.argsort(np.fromiter(digests, dtype="S32", count=n_groups), kind="stable")
+    shares = np.cumsum([split.train, split.validation, split.test])
+    ends = np.rint(shares * n_groups).astype(int)
+    part_of_group = np.empty(n_groups, dtype=np.int8)
+    start = 0
+    for part, end in enumerate(ends):
+        part_of_group[ranks[start:end]] = part
+        start = end
+    return pa.array(PARTS).take(pa.array(part_of_group[group_of_model]))
 
 
 def _varying(axes: Axes, n_models: int) -> dict[str, np.ndarray]:
@@ -112,21 +141,6 @@ def _draw(name: str, draw: Draw, seed: int, count: int) -> np.ndarray:
     if known(name).kind == "whole":
         return (int(first) + np.floor(uniform * (int(last) - int(first) + 1))).astype(np.int64)
     return first + (last - first) * uniform
-
-
-def _split(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> np.ndarray:
-    """Return the position in PARTS (model,) of each model. Groups are ranked by hash: all machines find the same."""
-    group_of_model, n_groups = _groups(split, hyperparameters, n_models)
-    digests = (hashlib.sha256(f"{split.seed}:{group}".encode()).digest() for group in range(n_groups))
-    ranks = np.argsort(np.fromiter(digests, dtype="S32", count=n_groups), kind="stable")
-    shares = np.cumsum([split.train, split.validation, split.test])
-    ends = np.rint(shares * n_groups).astype(int)
-    part_of_group = np.empty(n_groups, dtype=np.int8)
-    start = 0
-    for part, end in enumerate(ends):
-        part_of_group[ranks[start:end]] = part
-        start = end
-    return part_of_group[group_of_model]
 
 
 def _groups(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> tuple[np.ndarray, int]:

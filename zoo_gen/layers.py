@@ -7,14 +7,15 @@ layer more or less never renames a parameter.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 from zoo_gen.layout import Move, Parameter, ParameterLayout, Symmetry
 
 Activation = Literal["tanh", "relu", "leaky_relu", "sigmoid", "gelu", "silu"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
-Function = Activation | Literal["sine"]  # sine is sin(30 x), with SIREN's frequency (Sitzmann et al., 2020)
+# sine is sin(30 x), with SIREN's frequency (Sitzmann et al., 2020); the others stand in published zoos only.
+Function = Activation | Literal["sine", "elu", "celu", "selu", "identity"]
 Shape = tuple[int, ...]  # of one hidden value: (channel, height, width) or (feature,)
 
 
@@ -60,9 +61,10 @@ class GlobalPooling:
 
 @dataclass(frozen=True)
 class Flatten:
-    """Images to vectors, channel by channel."""
+    """Images to vectors, channel by channel, or position by position as TensorFlow does."""
 
     name: str
+    channels_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,26 @@ class Shift:
     value: float
 
 
-Layer = Convolution | Linear | Pooling | GlobalPooling | Flatten | Activate | Dropout | Shift
+@dataclass(frozen=True)
+class Normalization:
+    """Batch normalisation: `weight`, `bias`, `running_mean`, `running_var`, each (features,). Published zoos only."""
+
+    name: str
+    features: int
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Residual:
+    """The first `channels` channels of an earlier output, added to the first of this one. Published zoos only."""
+
+    name: str
+    source: str
+    channels: int
+
+
+Layer = Convolution | Linear | Pooling | GlobalPooling | Flatten | Activate | Dropout | Shift | Normalization | Residual
+Parametric = Convolution | Linear | Normalization
 
 
 def output_shape(layer: Layer, shape: Shape) -> Shape:
@@ -121,19 +142,45 @@ def parameter_layout(layers: Sequence[Layer], input_shape: Shape) -> ParameterLa
     parameters: list[Parameter] = []
     symmetries: list[Symmetry] = []
     shape = input_shape
-    hidden: tuple[Convolution | Linear, int] | None = None  # the layer whose units are read next, and its positions
+    hidden: list[Parametric] = []  # the layer whose units are read next, and what normalises them
+    units: dict[str, str] = {}  # layer -> the layer whose units it gives
+    latest, positions = "", 1
     for layer in layers:
-        if isinstance(layer, Flatten) and hidden:
-            hidden = hidden[0], hidden[1] * math.prod(shape[1:])
+        if isinstance(layer, Flatten):
+            positions *= math.prod(shape[1:])
+            if layer.channels_last and positions > 1:
+                hidden = []  # a unit's inputs are not neighbours then
+        if isinstance(layer, Residual):
+            # Units of layers that are added to each other can only move together.
+            hidden, symmetries = [], [found for found in symmetries if found.layer != units[layer.source]]
         if isinstance(layer, Convolution | Linear):
             if hidden:
-                symmetries.append(_symmetry(*hidden, reader=layer))
+                symmetries.append(_symmetry(hidden, positions, reader=layer))
+            hidden, latest, positions = [layer], layer.name, 1
+        elif isinstance(layer, Normalization) and hidden:
+            hidden.append(layer)
+        if isinstance(layer, Convolution | Linear | Normalization):
             for role, its_shape in _parameter_shapes(layer):
                 start = parameters[-1].stop if parameters else 0
                 parameters.append(Parameter(layer.name, role, its_shape, start))
-            hidden = layer, 1
+        units[layer.name] = latest
         shape = output_shape(layer, shape)
     return ParameterLayout(tuple(parameters), tuple(symmetries))
+
+
+def layers_to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:
+    """Return layers as plain data."""
+    return [{"layer": type(layer).__name__.lower(), **asdict(layer)} for layer in layers]
+
+
+def layers_from_json(content: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
+    """Return the layers that plain data describe.
+
+    Raises:
+        KeyError, TypeError: they describe none.
+    """
+    kinds = {kind.__name__.lower(): kind for kind in get_args(Layer)}
+    return tuple(kinds[row["layer"]](**{k: v for k, v in row.items() if k != "layer"}) for row in content)
 
 
 def _windows(shape: Shape, size: int, stride: int, padding: int) -> tuple[int, int]:
@@ -143,13 +190,17 @@ def _windows(shape: Shape, size: int, stride: int, padding: int) -> tuple[int, i
     return height, width
 
 
-def _parameter_shapes(layer: Convolution | Linear) -> list[tuple[Literal["weight", "bias"], Shape]]:
+def _parameter_shapes(layer: Parametric) -> list[tuple[str, Shape]]:
+    if isinstance(layer, Normalization):
+        return [(role, (layer.features,)) for role in ("weight", "bias", "running_mean", "running_var")]
     weight: Shape = (layer.outputs, layer.inputs)
     if isinstance(layer, Convolution):
         weight = (*weight, layer.kernel, layer.kernel)
     return [("weight", weight), ("bias", (layer.outputs,))] if layer.bias else [("weight", weight)]
 
 
-def _symmetry(layer: Convolution | Linear, positions: int, *, reader: Convolution | Linear) -> Symmetry:
-    own = [Move(f"{layer.name}.{role}", axis=0, block=1) for role, _ in _parameter_shapes(layer)]
+def _symmetry(hidden: Sequence[Parametric], positions: int, *, reader: Convolution | Linear) -> Symmetry:
+    layer = hidden[0]
+    assert isinstance(layer, Convolution | Linear)  # only what follows one is appended
+    own = [Move(f"{each.name}.{role}", axis=0, block=1) for each in hidden for role, _ in _parameter_shapes(each)]
     return Symmetry(layer.name, layer.outputs, (*own, Move(f"{reader.name}.weight", axis=1, block=positions)))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,14 +21,14 @@ class Parameter:
     """One tensor of a model: the elements `start` to `stop` of the flat vector, in row-major order."""
 
     layer: str
-    role: Literal["weight", "bias"]
+    role: str  # weight or bias; in published zoos also running_mean and what else a state may hold
     shape: tuple[int, ...]
     start: int
 
     @property
     def name(self) -> str:
         """Its key in the module's `state_dict`."""
-        return f"{self.layer}.{self.role}"
+        return f"{self.layer}.{self.role}" if self.layer else self.role
 
     @property
     def size(self) -> int:

@@ -17,6 +17,7 @@ from zoo_gen.hyperparameters import HYPERPARAMETERS, Positive, Precision, Seed, 
 from zoo_gen.image_data import DataSource
 from zoo_gen.layers import Activate, Dropout, Layer, parameter_layout
 from zoo_gen.layout import ParameterLayout
+from zoo_gen.location import Folder, locate
 from zoo_gen.schema import Count, Schema
 
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
@@ -274,6 +275,26 @@ class ZooManifest(Schema):
             left_out.add("activation")
         return tuple(name for name in HYPERPARAMETERS if name not in left_out)
 
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The names of the hyper-parameters that vary."""
+        return tuple(self.axes.names)
+
+    @property
+    def n_classes(self) -> int | None:
+        """The number of classes."""
+        return self.data.n_classes
+
+    @property
+    def data_name(self) -> str:
+        """What the models are trained on."""
+        return self.data.source
+
+    @property
+    def ragged(self) -> bool:
+        """Whether models differ in architecture; those of a generated zoo never do."""
+        return False
+
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The layers of every model."""
@@ -300,7 +321,7 @@ class ZooManifest(Schema):
         return schema.digest(self, exclude={"description"})
 
 
-def read_manifest(path: Path) -> ZooManifest:
+def read_manifest(path: Folder) -> ZooManifest:
     """Read and check one manifest.
 
     Raises:
@@ -317,14 +338,14 @@ def shipped_manifests() -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
-def find_manifest(name_or_path: str) -> Path:
-    """Return the path of a manifest given as a path (ending in .toml) or as the name of a shipped one.
+def find_manifest(name_or_path: str) -> Folder:
+    """Return where a manifest is that is given as a path or URL (ending in .toml) or as the name of a shipped one.
 
     Raises:
         ZooError: no shipped manifest has that name.
     """
     if name_or_path.endswith(".toml"):
-        return Path(name_or_path)
+        return locate(name_or_path)
     shipped = shipped_manifests()
     if name_or_path not in shipped:
         raise ZooError(unknown_name("zoo", name_or_path, shipped) + ", or a path that ends in .toml")

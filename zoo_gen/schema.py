@@ -6,13 +6,13 @@ Both packages describe what they do in TOML; this is the one door through which 
 import hashlib
 import json
 import tomllib
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.location import Folder
 
 Count = Annotated[int, Strict(), Field(gt=0)]
 DataSeed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]  # what numpy's RandomState takes
@@ -27,7 +27,7 @@ class Schema(BaseModel):
 AnySchema = TypeVar("AnySchema", bound=Schema)
 
 
-def read_toml(path: Path, schema: type[AnySchema]) -> AnySchema:
+def read_toml(path: Folder, schema: type[AnySchema]) -> AnySchema:
     """Read a TOML file into `schema`.
 
     Raises:

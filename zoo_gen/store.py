@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,20 @@ import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
-from zoo_gen import durable, grid, sums
+from zoo_gen import claim, durable, grid, location, sums
+from zoo_gen.converted import ConvertedManifest, Manifest
 from zoo_gen.errors import ZooError
+from zoo_gen.location import Folder, Remote
 from zoo_gen.manifest import ZooManifest, read_manifest
 
 SCHEMA = 1
 _SHARD_BYTES = 64 * 2**20  # what a shard chosen by size holds, uncompressed
-_CHUNK_BYTES = 4 * 2**20
+_CHUNK_BYTES = 256 * 2**10  # of a model's trajectory: what is read, also over a network, for one of its checkpoints
+_RAGGED_CHUNK, _RAGGED_SHARD = 2**16, 2**24  # elements
 _MOST_MODELS = 1024
 _FEWEST_MODELS = 8
 _SHARDS = 16
+_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"  # zarr's default
 _READ = ("manifest_digest", "layout", "checkpoint_epochs", "models_per_shard", "versions")  # what readers need
 _PART = re.compile(r"part-(\d+)\.parquet")
 
@@ -45,6 +50,7 @@ class Extent:
     n_parameters: int
     metrics: tuple[tuple[str, int], ...]  # name and numbers a checkpoint: 1, or one a class
     models_per_shard: int
+    row_elements: int | None = None  # of converted zoos whose models differ in architecture: the weights of a shard
 
     @classmethod
     def of(cls, manifest: ZooManifest, *, models_per_shard: int | None = None) -> "Extent":
@@ -75,8 +81,9 @@ class Extent:
     def arrays(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every array that a shard fills, name -> (model, checkpoint, ...)."""
         both = (self.n_models, self.n_checkpoints)
+        ragged = None if self.row_elements is None else (self.n_shards, self.row_elements)
         return {
-            "weights": (*both, self.n_parameters),
+            "weights": ragged or (*both, self.n_parameters),
             **{name: both if width == 1 else (*both, width) for name, width in self.metrics},
         }
 
@@ -89,14 +96,15 @@ def _metrics(manifest: ZooManifest) -> tuple[tuple[str, int], ...]:
     return (*found, ("test_class_f1", manifest.data.n_classes)) if "accuracy" in kinds else tuple(found)
 
 
-def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) -> ZooManifest:
+def create(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: str) -> ZooManifest:
     """Make the empty zoo that a manifest describes, or find it already there; return the manifest.
 
     Raises:
         ZooError: the folder holds something else, or another manifest's zoo; nothing in it is changed.
     """
     manifest = read_manifest(manifest_path)
-    folder = folder.resolve()
+    if isinstance(folder, Path):
+        folder = folder.resolve()
     kept = folder / "manifest.toml"
     if kept.exists():
         found = read_manifest(kept)
@@ -107,6 +115,9 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
             )
         attributes(folder)
         return manifest
+    if isinstance(folder, Remote):
+        claim.fill(folder, fixed_files(manifest_path, data_sha256=data_sha256, device=device))
+        return create(folder, manifest_path, data_sha256=data_sha256, device=device)
     prefix = f".{folder.name}.making."
     is_there = folder.exists()
     if is_there and (not folder.is_dir() or any(not path.name.startswith(prefix) for path in folder.iterdir())):
@@ -135,11 +146,11 @@ def create(folder: Path, manifest_path: Path, *, data_sha256: str, device: str) 
     return manifest
 
 
-def _make(folder: Path, manifest_path: Path, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
+def _make(folder: Path, manifest_path: Folder, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
     """Fill an empty folder with the zoo that has no shard yet."""
     (folder / "models").mkdir()
     _create_arrays(folder, manifest, data_sha256=data_sha256, device=device)
-    shutil.copyfile(manifest_path, folder / "manifest.toml")
+    (folder / "manifest.toml").write_bytes(manifest_path.read_bytes())
     sums.write(folder)
 
 
@@ -152,27 +163,28 @@ def _umask() -> int:
 
 def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
     extent = Extent.of(manifest)
-    models = grid.table_of_models(manifest)
-    group = zarr.create_group(
-        folder / "weights.zarr",
-        zarr_format=3,
-        attributes={
-            "schema": SCHEMA,
-            "name": manifest.name,
-            "manifest_digest": manifest.digest,
-            "architecture": manifest.architecture.model_dump(mode="json"),
-            "layout": manifest.layout.to_json(),
-            "checkpoint_epochs": list(manifest.checkpoint_epochs),
-            "models_per_shard": extent.models_per_shard,
-            "n_models": extent.n_models,
-            "split_sha256": grid.split_sha256(models),
-            "data_sha256": data_sha256,
-            "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
-            "device": device,
-        },
-    )
+    attributes = {
+        "schema": SCHEMA,
+        "name": manifest.name,
+        "manifest_digest": manifest.digest,
+        "architecture": manifest.architecture.model_dump(mode="json"),
+        "layout": manifest.layout.to_json(),
+        "checkpoint_epochs": list(manifest.checkpoint_epochs),
+        "models_per_shard": extent.models_per_shard,
+        "n_models": extent.n_models,
+        "split_sha256": grid.split_sha256(grid.split_of_models(manifest)),
+        "data_sha256": data_sha256,
+        "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
+        "device": device,
+    }
+    make_arrays(folder, extent, attributes)
+
+
+def make_arrays(folder: Path, extent: Extent, attributes: Mapping[str, Any]) -> None:
+    """Make the empty arrays of a zoo, and the one of its epochs, which `attributes` hold."""
+    group = zarr.create_group(folder / "weights.zarr", zarr_format=3, attributes=dict(attributes))
     for name, shape in extent.arrays().items():
-        chunk, shard = _chunking(name, shape, extent.models_per_shard)
+        chunk, shard = _chunking(name, shape, extent)
         group.create_array(
             name,
             shape=shape,
@@ -181,34 +193,46 @@ def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, dev
             shards=shard,
             compressors=[BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle, typesize=4), Crc32cCodec()],
             fill_value=float("nan"),
-            dimension_names=("model", "checkpoint", "parameter" if name == "weights" else "class")[: len(shape)],
+            dimension_names=_dimensions(name, shape, extent),
         )
-    epochs = np.array(manifest.checkpoint_epochs, dtype=np.int32)
+    epochs = np.array(attributes["checkpoint_epochs"], dtype=np.int32)
     array = group.create_array("epoch", shape=epochs.shape, dtype="int32", dimension_names=("checkpoint",))
     array[:] = epochs
 
 
-def _chunking(name: str, shape: tuple[int, ...], models: int) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Return the chunk and the Zarr shard of an array, given the models of a shard.
+def _dimensions(name: str, shape: tuple[int, ...], extent: Extent) -> tuple[str, ...]:
+    if name == "weights" and extent.row_elements is not None:
+        return ("shard", "element")
+    return ("model", "checkpoint", "parameter" if name == "weights" else "class")[: len(shape)]
 
-    A model's trajectory is read alone and is a chunk of its own, up to 4 MiB; metrics are small and read together.
+
+def _chunking(name: str, shape: tuple[int, ...], extent: Extent) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return the chunk and the Zarr shard of an array.
+
+    A model's trajectory is read alone and is cut into equal chunks of its own; metrics are small and read together. The
+    weights of models that differ in architecture lie one after the other, in chunks of 256 kB.
     """
+    models = extent.models_per_shard
     if name != "weights":
         return (models, *shape[1:]), None
+    if extent.row_elements is not None:
+        chunk = min(_RAGGED_CHUNK, extent.row_elements)
+        return (1, chunk), (1, min(-(-extent.row_elements // chunk) * chunk, _RAGGED_SHARD // chunk * chunk))
     _, n_checkpoints, n_parameters = shape
-    checkpoints = max(1, min(n_checkpoints, _CHUNK_BYTES // (4 * n_parameters)))
-    chunks = -(-n_checkpoints // checkpoints)
+    chunks = -(-n_checkpoints // max(1, _CHUNK_BYTES // (4 * n_parameters)))
+    checkpoints = -(-n_checkpoints // chunks)
+    chunks = -(-n_checkpoints // checkpoints)  # equal ones may be fewer
     return (1, checkpoints, n_parameters), (models, chunks * checkpoints, n_parameters)
 
 
-def complete_shards(folder: Path) -> list[int]:
+def complete_shards(folder: Folder) -> list[int]:
     """Return the numbers of the shards whose Parquet part is there, in order."""
-    found = (_PART.fullmatch(path.name) for path in (folder / "models").iterdir())
+    found = (_PART.fullmatch(name) for name in location.names(folder / "models"))
     return sorted(int(match[1]) for match in found if match)
 
 
 def write_shard(
-    folder: Path,
+    folder: Folder,
     manifest: ZooManifest,
     shard: int,
     arrays: Mapping[str, np.ndarray],
@@ -232,7 +256,7 @@ def write_shard(
     part = part_path(folder, shard)
     models = extent_of(manifest, attributes(folder)).models(shard)
     table = part_table(manifest, models, arrays, diverged=diverged)
-    versions = {name: version(name) for name in ("torch", "pyarrow")}
+    versions = {name: _version(name) for name in ("torch", "pyarrow")}
     origin = {"schema": SCHEMA, "manifest_digest": manifest.digest, "device": device, **versions}
     try:
         for name, values in arrays.items():
@@ -251,19 +275,24 @@ def write_shard(
     durable.tidy_chunks(folder, str(shard))
 
 
-def _write_array(path: Path, shard: int, models: slice, values: np.ndarray) -> None:
+_version = cache(version)  # which is looked up in files each time
+
+
+def _write_array(path: Folder, shard: int, models: slice, values: np.ndarray) -> None:
     """Write the values of one shard (model, checkpoint, ...) into the array at `path`."""
-    array = zarr.open_array(path, mode="r+")
+    # Whoever reads through zarrs, whose compressor may give other bytes, writes as everybody does.
+    with zarr.config.set({"codec_pipeline.path": _PIPELINE}):
+        array = zarr.open_array(location.arrays(path, read_only=False), mode="r+", zarr_format=3)
     values = np.ascontiguousarray(values, dtype=np.float32)
     try:
         array[models] = values
     except (ValueError, RuntimeError):
         # A shard that the array's end cuts off is read before it is written, and what was there may be damaged.
-        shutil.rmtree(path / "c" / str(shard), ignore_errors=True)
+        location.remove(path / "c" / str(shard))
         array[models] = values
 
 
-def part_path(folder: Path, shard: int) -> Path:
+def part_path(folder: Folder, shard: int) -> Folder:
     """Return where the Parquet part of a shard is."""
     return folder / "models" / f"part-{shard:05d}.parquet"
 
@@ -289,7 +318,7 @@ def model_sha256(arrays: Mapping[str, np.ndarray], model: int) -> str:
     """Return the SHA-256 (hex) of one model's float32 trajectory: its weights, then its metrics by name."""
     found = hashlib.sha256()
     for name in sorted(arrays, key=lambda name: (name != "weights", name)):
-        found.update(np.ascontiguousarray(arrays[name][model], dtype="<f4").tobytes())
+        found.update(np.ascontiguousarray(arrays[name][model], dtype="<f4").data)
     return found.hexdigest()
 
 
@@ -305,32 +334,34 @@ def _outcome(arrays: Mapping[str, np.ndarray], diverged: np.ndarray) -> dict[str
     }
 
 
-def uncommit(folder: Path, shard: int) -> None:
+def uncommit(folder: Folder, shard: int) -> None:
     """Take the Parquet part of a shard away: the next run makes the shard anew."""
     part_path(folder, shard).unlink(missing_ok=True)
     durable.flush(folder / "models")
 
 
-def fixed_files(manifest_path: Path, *, data_sha256: str, device: str) -> dict[str, bytes]:
+def fixed_files(manifest_path: Folder, *, data_sha256: str, device: str) -> dict[str, bytes]:
     """Return the files that an empty zoo has, path -> content. Arguments as `create`."""
     with tempfile.TemporaryDirectory() as name:
         _make(Path(name), manifest_path, read_manifest(manifest_path), data_sha256=data_sha256, device=device)
         return {path: (Path(name) / path).read_bytes() for path in sums.files(Path(name))}
 
 
-def attributes(folder: Path) -> dict[str, Any]:
+def attributes(folder: Folder) -> dict[str, Any]:
     """Return the attributes of the zoo in a folder.
 
     Raises:
         ZooError: the folder holds no zoo that this version reads; the message says what was found.
     """
-    if not folder.is_dir():
-        raise ZooError(f"{folder}: no such folder; expected a zoo")
-    missing = [name for name in ("manifest.toml", "weights.zarr/zarr.json", "models") if not (folder / name).exists()]
+    # At a URL a folder is there with its first file.
+    expected = ("manifest.toml", "weights.zarr/zarr.json", *(["models"] if isinstance(folder, Path) else []))
+    missing = [name for name in expected if not (folder / name).exists()]
     if missing:
+        if not folder.is_dir():
+            raise ZooError(f"{folder}: no such folder; expected a zoo")
         raise ZooError(f"{folder}: is not a zoo; it has no {missing[0]}")
     try:
-        found = dict(zarr.open_group(folder / "weights.zarr", mode="r").attrs)
+        found = dict(open_group(folder).attrs)
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # as the file is damaged
         raise ZooError(f"{folder}/weights.zarr: cannot be read as a Zarr group ({error})") from None
     if found.get("schema") != SCHEMA:
@@ -341,6 +372,17 @@ def attributes(folder: Path) -> dict[str, Any]:
     return found
 
 
-def extent_of(manifest: ZooManifest, found: Mapping[str, Any]) -> Extent:
+def open_group(folder: Folder) -> zarr.Group:
+    """Open the arrays of a zoo for reading."""
+    place = location.arrays(folder / "weights.zarr")
+    return zarr.open_group(place, mode="r", zarr_format=3, use_consolidated=False)
+
+
+def extent_of(manifest: Manifest, found: Mapping[str, Any]) -> Extent:
     """Return the extent of an existing zoo from its manifest and its attributes."""
+    if isinstance(manifest, ConvertedManifest):
+        metrics = tuple((name, 1) for name in manifest.metrics)
+        row = found.get("row_elements")
+        sizes = (manifest.models, len(manifest.epochs), manifest.parameters)
+        return Extent(*sizes, metrics, int(found["models_per_shard"]), None if row is None else int(row))
     return Extent.of(manifest, models_per_shard=int(found["models_per_shard"]))

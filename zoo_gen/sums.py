@@ -7,37 +7,43 @@ and with what it was made) cannot, so its bytes are written down when it is made
 import hashlib
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from zoo_gen import durable
+from zoo_gen import durable, location
 from zoo_gen.errors import ZooError
+from zoo_gen.location import Folder
 
 NAME, CARD = "SHA256SUMS", "README.md"
+_LISTED = re.compile(
+    rf"manifest\.toml|architectures\.json|states\.parquet|{re.escape(CARD)}|splits/[^/]+\.parquet"
+    r"|weights\.zarr/(.+/)?zarr\.json|weights\.zarr/(epoch|permutation)/c/[^/]+"
+)
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 
 
-def files(folder: Path) -> list[str]:
-    """Return the files that are listed: manifest, metadata of the arrays, epochs, and the card once there is one."""
-    found = [*folder.glob("weights.zarr/**/zarr.json"), *folder.glob("weights.zarr/epoch/c/*")]
-    named = [folder / name for name in ("manifest.toml", CARD) if (folder / name).is_file()]
-    return sorted(path.relative_to(folder).as_posix() for path in (*found, *named))
+def files(folder: Folder) -> list[str]:
+    """Return the files that are listed: manifest, metadata of the arrays, epochs, and the card once there is one.
+
+    A converted zoo also has its architectures, states and split tables, and the permutation that was applied.
+    """
+    return sorted(name for name in location.files(folder) if _LISTED.fullmatch(name))
 
 
-def read(folder: Path) -> dict[str, str]:
+def read(folder: Folder) -> dict[str, str]:
     """Return what is listed, path -> SHA-256 (hex); lines that are none are left out."""
     path = folder / NAME
     text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
     return {match[2]: match[1] for line in text.split("\n") if (match := _LINE.fullmatch(line))}
 
 
-def write(folder: Path, *, anew: str | None = None) -> None:
+def write(folder: Folder, *, anew: str | None = None) -> None:
     """Write down the files of a zoo as they are now; of one file alone, so that no damage to the others is approved."""
     listed = read(folder)
     digests = {n: listed[n] if anew not in (None, n) and n in listed else _sha256(folder / n) for n in files(folder)}
     durable.replace(folder / NAME, _text(digests))
 
 
-def findings(folder: Path) -> list[tuple[str, str]]:
+def findings(folder: Folder) -> list[tuple[str, str]]:
     """Return what is not as it was written: (file, what is wrong)."""
     path, listed = folder / NAME, read(folder)
     if not path.is_file():
@@ -55,7 +61,7 @@ def findings(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
-def mend(folder: Path, expected: Mapping[str, bytes]) -> list[str]:
+def mend(folder: Folder, expected: Mapping[str, bytes]) -> list[str]:
     """Give files back the bytes they had; return which.
 
     A file is replaced only by bytes that its listed digest confirms, and the list only where the file is as expected.
@@ -88,17 +94,24 @@ def mend(folder: Path, expected: Mapping[str, bytes]) -> list[str]:
     return wrong
 
 
+def text_of(contents: Mapping[str, bytes]) -> bytes:
+    """Return the list of files that are given with their content."""
+    return _text({name: hashlib.sha256(content).hexdigest() for name, content in contents.items()})
+
+
 def _text(digests: Mapping[str, str]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
 
 
-def _inside(folder: Path, name: str) -> bool:
-    return (folder / name).resolve().is_relative_to(folder.resolve())
+def _inside(folder: Folder, name: str) -> bool:
+    if ".." in PurePosixPath(name).parts or name.startswith("/"):
+        return False
+    return not isinstance(folder, Path) or (folder / name).resolve().is_relative_to(folder.resolve())
 
 
-def _content(path: Path) -> bytes | None:
+def _content(path: Folder) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Folder) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

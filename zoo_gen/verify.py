@@ -6,6 +6,7 @@ modules on the image data, which no digest could replace.
 """
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo_gen import grid, store, sums
+from zoo_gen.converted import ConvertedManifest
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import ImageData, Waves, load_image_data
+from zoo_gen.location import Folder, pinned
+from zoo_gen.manifest import ZooManifest
 from zoo_gen.zoo import Zoo, open_zoo
 
 # Of a loss computed anew on another machine or device, relative to 1 + the loss; an accuracy may differ by two images
@@ -32,9 +36,10 @@ class Report:
     evaluated_checkpoints: int
     findings: tuple[str, ...]
     damaged_shards: tuple[int, ...] = ()  # the shards that findings are about
+    notes: tuple[str, ...] = ()  # what is not wrong, but a reader should know
 
 
-def verify(folder: Path, *, sample: int = 20, seed: int = 0, data_root: Path | None = None) -> Report:
+def verify(folder: Folder, *, sample: int = 20, seed: int = 0, data_root: Path | None = None) -> Report:
     """Check the bytes of every file of a zoo, and evaluate a sample of its checkpoints on the image data.
 
     Args:
@@ -46,16 +51,21 @@ def verify(folder: Path, *, sample: int = 20, seed: int = 0, data_root: Path | N
     Raises:
         ZooError: the folder holds no zoo, or the image data is not there or not what the zoo was made from.
     """
+    folder = pinned(folder)
     wrong = sums.findings(folder)
     findings = [f"{name}: {what}" for name, what in wrong]
     if (folder / sums.NAME).is_file() and any(name != sums.CARD for name, _ in wrong):
         return Report(0, 0, tuple(findings))  # arrays are not read by metadata that may say anything
     zoo = open_zoo(folder)
-    extent = zoo.extent
-    findings += _attributes(zoo)
+    extent, manifest = zoo.extent, zoo.manifest
+    if isinstance(manifest, ConvertedManifest):
+        from zoo_gen import verify_converted
+
+        return verify_converted.verify(zoo, manifest, findings, sample=sample, seed=seed, data_root=data_root)
+    findings += _attributes(zoo, manifest)
     damaged = []
     for shard in zoo.complete_shards:
-        found = [f"shard {shard}: {line}" for line in _shard(zoo, shard)]
+        found = [f"shard {shard}: {line}" for line in _shard(zoo, manifest, shard)]
         findings += found
         if found:
             damaged.append(shard)
@@ -65,22 +75,22 @@ def verify(folder: Path, *, sample: int = 20, seed: int = 0, data_root: Path | N
     # A checkpoint is looked up in the whole table, which damaged parts may not give.
     checkpoints = _sample(zoo, sample=sample, seed=seed) if not damaged else []
     if checkpoints:
-        findings += _evaluations(zoo, checkpoints, data_root=data_root)
+        findings += _evaluations(zoo, manifest, checkpoints, data_root=data_root)
     models = sum(len(range(*extent.models(shard).indices(extent.n_models))) for shard in zoo.complete_shards)
     return Report(models, len(checkpoints), tuple(findings), tuple(damaged))
 
 
-def _attributes(zoo: Zoo) -> Iterator[str]:
+def _attributes(zoo: Zoo, manifest: ZooManifest) -> Iterator[str]:
     """Compare what the store says of itself with what the manifest says."""
     extent = zoo.extent
     expected = {
-        "name": zoo.manifest.name,
-        "architecture": zoo.manifest.architecture.model_dump(mode="json"),
-        "layout": zoo.manifest.layout.to_json(),
-        "checkpoint_epochs": list(zoo.manifest.checkpoint_epochs),
+        "name": manifest.name,
+        "architecture": manifest.architecture.model_dump(mode="json"),
+        "layout": manifest.layout.to_json(),
+        "checkpoint_epochs": list(manifest.checkpoint_epochs),
         "models_per_shard": extent.models_per_shard,
         "n_models": extent.n_models,
-        "split_sha256": grid.split_sha256(grid.table_of_models(zoo.manifest)),
+        "split_sha256": grid.split_sha256(grid.split_of_models(manifest)),
     }
     for name, value in expected.items():
         if zoo.attributes.get(name) != json.loads(json.dumps(value)):
@@ -94,13 +104,14 @@ def _attributes(zoo: Zoo) -> Iterator[str]:
         yield "weights.zarr/epoch: is not what the manifest gives"
 
 
-def _shard(zoo: Zoo, shard: int) -> Iterator[str]:
+def _shard(zoo: Zoo, manifest: ZooManifest, shard: int) -> Iterator[str]:
     """Derive the Parquet part of a shard again from the manifest and the arrays, and compare."""
     extent = zoo.extent
     models = extent.models(shard)
     path = store.part_path(zoo.path, shard)
     try:
-        part = pq.read_table(path, page_checksum_verification=True)
+        content = path.read_bytes()
+        part = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         yield f"models/{path.name}: cannot be read ({error})"
         return
@@ -112,26 +123,25 @@ def _shard(zoo: Zoo, shard: int) -> Iterator[str]:
             yield f"weights.zarr/{name}: cannot be read ({error})"
     if len(arrays) < len(extent.arrays()):
         return
-    expected = store.part_table(zoo.manifest, models, arrays, diverged=np.isnan(arrays["weights"]).any(axis=(1, 2)))
+    expected = store.part_table(manifest, models, arrays, diverged=np.isnan(arrays["weights"]).any(axis=(1, 2)))
     if part.column_names != expected.column_names or len(part) != len(expected):
         yield f"models/{path.name}: has other columns or rows than the manifest gives"
         return
-    differences = list(_cells(part, expected, first_model=models.start))
+    differences = list(cells(part, expected, first_model=models.start))
     yield from differences
     origin = json.loads((part.schema.metadata or {}).get(b"zoo", b"{}"))
     written_by = f"parquet-cpp-arrow version {origin.get('pyarrow')}"
-    if origin.get("manifest_digest") != zoo.digest or pq.read_metadata(path).created_by != written_by:
-        yield f"models/{path.name}: its metadata do not say which manifest and pyarrow made it"
-    elif (
-        not differences
-        and origin["pyarrow"] == pa.__version__
-        and path.read_bytes() != store.part_bytes(expected, origin)
+    if (
+        origin.get("manifest_digest") != zoo.digest
+        or pq.read_metadata(pa.BufferReader(content)).created_by != written_by
     ):
+        yield f"models/{path.name}: its metadata do not say which manifest and pyarrow made it"
+    elif not differences and origin["pyarrow"] == pa.__version__ and content != store.part_bytes(expected, origin):
         # Bytes that hold no value differ; the version of pyarrow that wrote them would give them again.
         yield f"models/{path.name}: holds the right values, but other bytes than were written"
 
 
-def _cells(part: pa.Table, expected: pa.Table, *, first_model: int) -> Iterator[str]:
+def cells(part: pa.Table, expected: pa.Table, *, first_model: int) -> Iterator[str]:
     """Compare two tables cell by cell; floats as text of their exact values, in which NaN equals NaN."""
     for name in expected.column_names:
         found, derived = ([repr(value) for value in table[name].to_pylist()] for table in (part, expected))
@@ -144,18 +154,20 @@ def _sample(zoo: Zoo, *, sample: int, seed: int) -> list[tuple[int, int]]:
     """Return (model, checkpoint) pairs that did not diverge, from the complete shards."""
     extent = zoo.extent
     rows = [model for shard in zoo.complete_shards for model in range(*extent.models(shard).indices(extent.n_models))]
-    random = np.random.RandomState(seed)
-    pairs = [(rows[place], checkpoint) for place in range(len(rows)) for checkpoint in range(extent.n_checkpoints)]
-    chosen = [pairs[place] for place in random.permutation(len(pairs))[: 4 * sample]]
+    n_pairs = len(rows) * extent.n_checkpoints
+    drawn = random.Random(seed).sample(range(n_pairs), min(n_pairs, 4 * sample))  # all pairs would be much memory
+    chosen = [(rows[place // extent.n_checkpoints], place % extent.n_checkpoints) for place in drawn]
     finite = [(model, c) for model, c in chosen if np.isfinite(zoo.train_loss[model, c])]
     return sorted(finite[:sample])
 
 
-def _evaluations(zoo: Zoo, checkpoints: list[tuple[int, int]], *, data_root: Path | None) -> Iterator[str]:
+def _evaluations(
+    zoo: Zoo, manifest: ZooManifest, checkpoints: list[tuple[int, int]], *, data_root: Path | None
+) -> Iterator[str]:
     """Compute the test metrics of checkpoints anew as plain modules."""
     import torch
 
-    data = load_image_data(zoo.manifest.data, data_root=data_root)
+    data = load_image_data(manifest.data, data_root=data_root)
     if data.sha256() != zoo.attributes["data_sha256"]:
         raise ZooError(f"{zoo.path}: the image data found is not what the zoo was made from (data_sha256 differs)")
     for model, checkpoint in checkpoints:
@@ -165,7 +177,7 @@ def _evaluations(zoo: Zoo, checkpoints: list[tuple[int, int]], *, data_root: Pat
             stored = float(np.asarray(zoo.metric(name)[model, checkpoint]))
             tolerance = LOSS_TOLERANCE * (1 + abs(stored))
             if name == "test_accuracy":
-                tolerance = (IMAGE_TOLERANCE + 1e-3) / zoo.manifest.data.n_test
+                tolerance = (IMAGE_TOLERANCE + 1e-3) / manifest.data.n_test
             if not abs(value - stored) <= tolerance:
                 where = f"model {model}, epoch {zoo.epochs[checkpoint]}"
                 yield f"{where}: its weights give {name} {value:.6g}; stored is {stored:.6g}"

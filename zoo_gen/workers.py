@@ -5,9 +5,11 @@ it: what it was at is tried again, in the end alone, so that only a shard that h
 up. This is the one file that imports joblib and distributed.
 """
 
+import ctypes
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 Task = Callable[[list[int]], list[int]]  # trains shards, answers with their numbers
 
+_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _TRACKER = "multiprocessing.resource_tracker"
 _logger = logging.getLogger(__name__)
 
@@ -140,10 +143,14 @@ def _parallel(
 
 
 def _end_with(driver: int) -> None:
-    """Watch in a worker process, from its start, whether the driver is there.
+    """End a worker process with its driver, from its start.
 
-    After a SIGKILL nobody else would end the workers; those that wait for a task would wait for minutes.
+    After a SIGKILL nobody else would end the workers; those that wait for a task would wait for minutes. Linux does it
+    by itself. Elsewhere a thread watches, which comes too late where a library is being loaded or Python is ending.
     """
+    if sys.platform == "linux":
+        # The thread that started us counts as the driver: joblib's, which lives until it has seen its workers end.
+        ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
 
     def watch() -> None:
         while os.getppid() == driver:

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,56 +15,109 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
 
-from zoo_gen import grid, store
+from zoo_gen import converted, grid, location, ragged, store
+from zoo_gen.converted import Architecture, Manifest
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.layout import ParameterLayout
-from zoo_gen.manifest import ZooManifest, read_manifest
+from zoo_gen.location import Folder, Remote, locate, pinned
+from zoo_gen.manifest import Split
 
 if TYPE_CHECKING:
     import torch
 
+    from zoo_gen.layers import Layer
 
-def open_zoo(path: str | Path) -> "Zoo":
-    """Open a zoo for reading; nothing but its attributes is read yet.
 
-    A zoo that is still being made can be opened too: its table holds the models of the complete shards.
+def open_zoo(path: str | Folder) -> "Zoo":
+    """Open a zoo for reading, in a folder or at a URL; only its attributes are read yet.
+
+    URLs are s3://bucket/zoo and others that fsspec knows, and hf://org/zoo@revision, a data set of the Hub. A zoo that
+    is still being made can be opened too: its table holds the models of the complete shards.
 
     Raises:
-        ZooError: the folder holds no zoo that this version reads.
+        ZooError: the folder holds no zoo that this version reads, or the URL cannot be reached.
     """
-    return Zoo(Path(path))
+    return Zoo(pinned(locate(path)))
 
 
 class Zoo:
-    """A zoo on disk.
+    """A zoo on disk, or at a URL.
 
     Attributes:
         path: its folder.
         attributes: what its store says of itself (schema, layout, versions, ...).
-        manifest: the manifest that made it.
+        manifest: the manifest that made it; a ConvertedManifest if it was converted from a published archive.
         name: the manifest's name.
         digest: the manifest's digest.
-        layout: where each parameter lies in the weights.
         extent: how large it is, and how it is cut into shards.
         epochs: int32 (checkpoint,), the epoch of each checkpoint; 0 is before training.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Folder) -> None:
         self.path = path
         self.attributes: dict[str, Any] = store.attributes(path)
-        self.manifest: ZooManifest = read_manifest(path / "manifest.toml")
+        self.manifest: Manifest = converted.read_any(path / "manifest.toml")
         self.name = self.manifest.name
         self.digest = self.manifest.digest
         if self.attributes["manifest_digest"] != self.digest:
             raise ZooError(f"{path}: manifest.toml is not the manifest that made this store (digests differ)")
-        self.layout = ParameterLayout.from_json(self.attributes["layout"])
+        self._layout = None if self.manifest.ragged else ParameterLayout.from_json(self.attributes["layout"])
         self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
         self.extent = store.extent_of(self.manifest, self.attributes)
-        self._group = zarr.open_group(path / "weights.zarr", mode="r")
+        self._group = store.open_group(path)
+        self._kept: tuple[int, pa.Table] = (-1, pa.table({}))  # the part that was read alone last
 
     def __repr__(self) -> str:
-        shape = " x ".join(str(length) for length in self.weights.shape)
+        extent = self.extent
+        shape = f"{extent.n_models} x {extent.n_checkpoints} x {'up to ' * self.manifest.ragged}{extent.n_parameters}"
         return f"<Zoo {self.name} at {self.path}: {shape} (model, checkpoint, parameter)>"
+
+    @property
+    def layout(self) -> ParameterLayout:
+        """Where each parameter lies in the weights.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        if self._layout is None:
+            raise self._several()
+        return self._layout
+
+    def _several(self) -> ZooError:
+        return ZooError(
+            f"{self.path}: its models have {len(self.architectures)} architectures; expected zoo.layout_of(model), or "
+            "a view of models of one architecture"
+        )
+
+    @cached_property
+    def architectures(self) -> dict[str, Architecture]:
+        """The architectures of a converted zoo by their id, which the column `architecture` names; else none.
+
+        Raises:
+            ZooError: their file is damaged.
+        """
+        return converted.read_architectures(self.path) if (self.path / converted.ARCHITECTURES).exists() else {}
+
+    def layout_of(self, model: int) -> ParameterLayout:
+        """Return where each parameter of a model lies in its weights."""
+        row = self._rows(slice(model, model + 1))
+        return self._layout or self.architectures[row["architecture"][0].as_py()].layout
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The hyper-parameters that vary."""
+        return self.manifest.varying
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes.
+
+        Raises:
+            ZooError: there are none, or the archive did not say.
+        """
+        if self.manifest.n_classes is None:
+            raise ZooError(f"{self.path}: its number of classes is not known")
+        return self.manifest.n_classes
 
     @cached_property
     def models(self) -> pa.Table:
@@ -74,10 +126,35 @@ class Zoo:
         Raises:
             ZooError: a Parquet part cannot be read.
         """
-        parts = [self._part(shard) for shard in self.complete_shards]
+        return self._table()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one column of the table of models.
+
+        On disk no other is read, unless the table was: of a large zoo it is most of what a reader holds.
+
+        Raises:
+            ZooError: there is no such column, or a Parquet part cannot be read.
+        """
+        whole = "models" in self.__dict__ or isinstance(self.path, Remote)
+        table = self.models if whole else self._table(only=name)
+        if name not in table.column_names:
+            raise ZooError(f"{self.path}: its table of models has no column {name!r}")
+        return table[name]
+
+    def _table(self, *, only: str | None = None) -> pa.Table:
+        """Read all Parquet parts, or one column of them beside model_id."""
+        shards = self.complete_shards
+        contents = location.read_all([store.part_path(self.path, shard) for shard in shards])
+        try:
+            parts = [self._part(shard, content, only=only) for shard, content in zip(shards, contents, strict=True)]
+        except OSError as error:
+            raise ZooError(f"{error.filename}: cannot be read as a Parquet part ({error.strerror})") from None
         if not parts:
+            if isinstance(self.manifest, converted.ConvertedManifest):
+                return converted.no_models()
             return grid.table_of_models(self.manifest).slice(0, 0)
-        for shard, part in zip(self.complete_shards, parts, strict=True):
+        for shard, part in zip(shards, parts, strict=True):
             if part.schema != parts[0].schema:
                 raise ZooError(f"{self.path}/models/part-{shard:05d}.parquet: has other columns than the first part")
         return pa.concat_tables(parts)
@@ -94,7 +171,13 @@ class Zoo:
 
     @property
     def weights(self) -> zarr.Array:
-        """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is missing."""
+        """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is missing.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        if self._layout is None:
+            raise self._several()
         return self.array("weights")
 
     @property
@@ -144,10 +227,10 @@ class Zoo:
     @cached_property
     def revision(self) -> str:
         """SHA-256 of all that the models' own digests cover: it changes when any weight or metric does."""
-        if not len(self.models):
+        if not self.complete_shards:
             return ""
         found = hashlib.sha256()
-        for part in self.models["sha256"].chunks:
+        for part in self.column("sha256").chunks:
             found.update("".join(part.to_pylist()).encode())
         return found.hexdigest()
 
@@ -156,15 +239,52 @@ class Zoo:
         """SHA-256 of which model is in which part."""
         return grid.split_sha256(self.models)
 
-    def split(self, name: str) -> np.ndarray:
-        """Return the model_ids of one part of the split: "train", "validation" or "test".
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the split tables that a converted zoo has besides the column `split`."""
+        return tuple(getattr(self.manifest, "splits", ()))
+
+    @cached_property
+    def states(self) -> pa.Table:
+        """The checkpoints of a converted zoo, a row each in the order of the source: model_id, epoch, as published.
 
         Raises:
-            ZooError: there is no part of that name.
+            ZooError: the zoo was not converted, or its publication has no such table.
+        """
+        return converted.read_states(self.path)
+
+    def split(self, name: str, *, table: str | None = None) -> np.ndarray:
+        """Return the model_ids of one part of the split: "train", "validation" or "test".
+
+        Args:
+            name: the part.
+            table: a named split table, one of `splits`, whose order is the published one; else the column `split`.
+
+        Raises:
+            ZooError: there is no part or no table of that name.
         """
         if name not in grid.PARTS:
             raise ZooError(unknown_name("part of the split", name, grid.PARTS))
-        return self.models["model_id"].filter(pc.equal(self.models["split"], name)).to_numpy()
+        if table is not None:
+            rows = converted.split_table(self.path, self.manifest, table)
+            return rows["model_id"].filter(pc.equal(rows["part"], name)).to_numpy()
+        return self.column("model_id").filter(pc.equal(self.column("split"), name)).to_numpy()
+
+    def with_split(self, split: Split) -> "Zoo":
+        """Return this zoo under another split by model, drawn as a manifest's is; nothing on disk changes.
+
+        Raises:
+            ZooError: seeds are to stay together, and the zoo's table has none.
+        """
+        names = [name for name in dict.fromkeys((*self.varying, "seed")) if name in self.models.column_names]
+        if split.group_by == "seed" and "seed" not in names:
+            raise ZooError(f'{self.name}: has no column \'seed\'; expected group_by = "configuration" or "model"')
+        other = Zoo(self.path)
+        columns = {name: self.models[name].to_numpy(zero_copy_only=False) for name in names}
+        drawn = grid.parts(split, columns, len(self.models))
+        column = self.models.column_names.index("split")
+        other.__dict__["models"] = self.models.set_column(column, "split", drawn)  # in place of what is read lazily
+        return other
 
     def checkpoint(self, epoch: int) -> int:
         """Return the position of an epoch among the checkpoints.
@@ -186,12 +306,21 @@ class Zoo:
         """
         import torch
 
-        checkpoint = len(self.epochs) - 1 if epoch is None else self.checkpoint(epoch)
-        self._row(model)
-        weights = self._read("weights", slice(model, model + 1))[0, checkpoint]
+        row = self._rows(slice(model, model + 1))
+        if epoch is not None:
+            checkpoint = self.checkpoint(epoch)
+        elif "checkpoints" in row.column_names:
+            checkpoint = row["checkpoints"][0].as_py()[-1]
+        else:
+            checkpoint = len(self.epochs) - 1
+        if self.manifest.ragged:
+            weights = ragged.read_weights(self, np.array([model]), np.array([checkpoint]))[0, 0]
+        else:
+            weights = self._read("weights", slice(model, model + 1), slice(checkpoint, checkpoint + 1))[0, 0]
         if np.isnan(weights).any():
-            raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it diverged")
-        return {name: torch.from_numpy(array.copy()) for name, array in self.layout.split(weights).items()}
+            state = row["status"][0].as_py().replace("complete", "diverged")
+            raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it {state}")
+        return {name: torch.from_numpy(array.copy()) for name, array in self.layout_of(model).split(weights).items()}
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
         """Return a model after an epoch (the last one kept, if none is given) as a torch module in evaluation mode.
@@ -203,8 +332,9 @@ class Zoo:
         """
         from zoo_gen.modules import build_module
 
-        row = self.models.slice(self._row(model), 1).to_pylist()[0]
-        module = build_module(self.manifest.layers, activation=row.get("activation"), dropout=row["dropout"])
+        row = self._rows(slice(model, model + 1)).to_pylist()[0]
+        layers = self._layers(model)
+        module = build_module(layers, activation=row.get("activation"), dropout=row.get("dropout") or 0.0)
         module.load_state_dict(self.state_dict(model, epoch))
         return module.eval()
 
@@ -219,6 +349,12 @@ class Zoo:
         kept = self.epochs.tolist() if epochs is None else epochs
         return ZooView(self, ids, rows, np.array([self.checkpoint(epoch) for epoch in kept], dtype=np.int64))
 
+    def _layers(self, model: int) -> "tuple[Layer, ...]":
+        """Return the layers of a model."""
+        if isinstance(self.manifest, converted.ConvertedManifest):
+            return converted.layers_of(self, self._rows(slice(model, model + 1)))
+        return self.manifest.layers
+
     @cached_property
     def _row_of_model(self) -> dict[int, int]:
         return {model_id: row for row, model_id in enumerate(self.models["model_id"].to_pylist())}
@@ -226,16 +362,30 @@ class Zoo:
     def _row(self, model: int) -> int:
         """Return the row of a model in the table."""
         if model not in self._row_of_model:
-            total = self.weights.shape[0]
+            total = self.extent.n_models
             state = "is not complete yet" if 0 <= model < total else f"does not exist; the zoo has 0 to {total - 1}"
             raise ZooError(f"{self.name}: model {model} {state}")
         return self._row_of_model[model]
 
-    def _part(self, shard: int) -> pa.Table:
-        """Read the Parquet part of a shard, checked to hold its models."""
+    def _rows(self, models: slice) -> pa.Table:
+        """Return the rows of neighbouring models of one shard; only its part of the table is read."""
+        shard = models.start // self.extent.models_per_shard
+        if "models" in self.__dict__ or not 0 <= models.start < self.extent.n_models:
+            return self.models.slice(self._row(models.start), models.stop - models.start)
+        if self._kept[0] != shard:
+            path = store.part_path(self.path, shard)
+            if not path.exists():
+                raise ZooError(f"{self.name}: model {models.start} is not complete yet")
+            self._kept = (shard, self._part(shard, path.read_bytes()))
+        start = models.start - self.extent.models(shard).start
+        return self._kept[1].slice(start, models.stop - models.start)
+
+    def _part(self, shard: int, content: bytes, *, only: str | None = None) -> pa.Table:
+        """Read the Parquet part of a shard, or one column beside its models; checked to hold its models."""
         path = store.part_path(self.path, shard)
+        columns = sorted({"model_id", only}) if only else None
         try:
-            part = pq.read_table(path, page_checksum_verification=True)
+            part = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(columns)
             found = part["model_id"].to_numpy()
         except (OSError, KeyError, pa.ArrowException) as error:
             raise ZooError(f"{path}: cannot be read as a Parquet part ({error}); {_remedy(shard)}") from None
@@ -258,16 +408,16 @@ class Zoo:
             raise ZooError(f"{self.path}/weights.zarr/{name}: is not an array")
         return array
 
-    def _read(self, name: str, models: slice) -> np.ndarray:
+    def _read(self, name: str, models: slice, checkpoints: slice) -> np.ndarray:
         """Read neighbouring models of one shard (model, checkpoint, ...), checked to have been written."""
         shard = models.start // self.extent.models_per_shard
         place = f"{self.path}/weights.zarr/{name}/c/{shard}"
         try:
-            found = np.asarray(self.array(name)[models])
+            found = np.asarray(self.array(name)[models, checkpoints])
         except (ValueError, RuntimeError, OSError) as error:
             raise ZooError(f"{place}: is damaged ({error}); {_remedy(shard)}") from None
-        # What is not there reads as NaN, which only a diverged model may have from the first checkpoint on.
-        status = self.models["status"][self._row(models.start) :][: len(found)].to_numpy(zero_copy_only=False)
+        # What is not there reads as NaN, which only a diverged model may have.
+        status = self._rows(models)["status"].to_numpy(zero_copy_only=False)
         if (np.isnan(found).reshape(len(found), -1).all(axis=1) & (status == "complete")).any():
             raise ZooError(f"{place}: is missing or empty; {_remedy(shard)}")
         return found
@@ -289,12 +439,24 @@ class ZooView:
 
     @property
     def layout(self) -> ParameterLayout:
-        """Where each parameter lies in the weights."""
-        return self.zoo.layout
+        """Where each parameter lies in the weights.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        return ragged.layout_of(self.zoo, self.rows) if self.zoo.manifest.ragged else self.zoo.layout
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """The weights, float32 (model, checkpoint, parameter)."""
+        """The weights, float32 (model, checkpoint, parameter); NaN where a published model has no such checkpoint.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        if self.zoo.manifest.ragged:
+            found = ragged.read_weights(self.zoo, self.models, self.checkpoints)
+            found.flags.writeable = False
+            return found
         return self._read("weights")
 
     def metric(self, name: str) -> np.ndarray:
@@ -328,10 +490,20 @@ class ZooView:
         for shard in np.unique(shards):
             (places,) = np.nonzero(shards == shard)
             wanted = self.models[places]
-            slab = self.zoo._read(name, slice(wanted.min(), wanted.max() + 1))
-            found[places] = slab[(wanted - wanted.min())[:, None], self.checkpoints[None, :]]
+            rows, columns = self._slab(int(shard), slice(int(wanted.min()), int(wanted.max()) + 1))
+            slab = self.zoo._read(name, rows, columns)
+            found[places] = slab[(wanted - rows.start)[:, None], (self.checkpoints - columns.start)[None, :]]
         found.flags.writeable = False  # views are shared: one encoder that works in place would spoil the next one's
         return found
+
+    def _slab(self, shard: int, models: slice) -> tuple[slice, slice]:
+        """Return the models and checkpoints that are read for those models of a shard."""
+        whole = self.zoo.extent.models(shard)
+        # At a URL a whole shard is one request, and a part of it one a chunk, each waiting for the last.
+        if isinstance(self.zoo.path, Remote) and models.stop - models.start > (whole.stop - whole.start) // 8:
+            return whole, slice(0, len(self.zoo.epochs))
+        first, last = (self.checkpoints.min(), self.checkpoints.max()) if len(self.checkpoints) else (0, -1)
+        return models, slice(int(first), int(last) + 1)
 
 
 def _remedy(shard: int) -> str:

@@ -49,7 +49,12 @@ def make(place: Path, text: str = TINY) -> Zoo:
 
 def outcome(zoo: Zoo, folder: Path, *, lost: bool = False, said: str = "") -> Outcome:
     """Compare a folder with the undisturbed zoo, byte for byte, in every file that either has."""
-    found, differ = files_of(folder), 0
+    return compare(zoo, files_of(folder), lost=lost, said=said)
+
+
+def compare(zoo: Zoo, found: dict[str, bytes], *, lost: bool = False, said: str = "") -> Outcome:
+    """Compare files with those of the undisturbed zoo."""
+    differ = 0
     for name in sorted({*found, *zoo.files}):
         one, other = found.get(name, b""), zoo.files.get(name, b"")
         same = sum(a == b for a, b in zip(one, other, strict=False)) if one != other else len(one)
@@ -58,9 +63,11 @@ def outcome(zoo: Zoo, folder: Path, *, lost: bool = False, said: str = "") -> Ou
     return Outcome(lost or differ > 0, differ, said)
 
 
-def start(zoo: Zoo, folder: Path, *, workers: int = 1, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """Start `zoo-gen run` in a process group of its own."""
-    command = [sys.executable, "-m", "zoo_gen", "run", str(zoo.manifest), "--out", str(folder)]
+def start(
+    zoo: Zoo, folder: Path | str, *, workers: int = 1, options: tuple[str, ...] = (), prefix: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """Start `zoo-gen run` in a process group of its own; `prefix` are words before the command."""
+    command = [*prefix, sys.executable, "-m", "zoo_gen", "run", str(zoo.manifest), "--out", str(folder)]
     command += ["--workers", str(workers), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     # Output goes to a file: orphans would keep a pipe open.
@@ -71,17 +78,31 @@ def start(zoo: Zoo, folder: Path, *, workers: int = 1, options: tuple[str, ...] 
 def wait(process: subprocess.Popen[str], *, seconds: float = 120) -> int:
     """Wait for a run and for all its processes; return its exit code."""
     code = process.wait(seconds)
-    deadline = time.monotonic() + 20
+    # A worker that is still starting ends when it is ready to be told, which is late on a busy machine.
+    deadline = time.monotonic() + 60
     while group_of(process) and time.monotonic() < deadline:
         time.sleep(0.05)
     if remaining := group_of(process):
-        pids = ",".join(map(str, remaining))
-        command = ["ps", "-o", "pid,ppid,stat,wchan:30,etime,args", "-p", pids]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        said = "\n".join(describe(pid) for pid in remaining)
         for pid in remaining:
             kill(pid)
-        raise Outlived(said.stdout)
+        raise Outlived(said)
     return code
+
+
+def describe(pid: int) -> str:
+    """Return what a process is, and where each of its threads waits: the call in the kernel, and that of its system."""
+    command = ["ps", "-o", "pid,ppid,stat,etime,args", "-p", str(pid)]
+    lines = [subprocess.run(command, capture_output=True, text=True, check=False).stdout]
+    with suppress(OSError):
+        for thread in sorted(Path(f"/proc/{pid}/task").iterdir()):
+            texts = []
+            for name in ("comm", "wchan", "syscall"):
+                with suppress(OSError):  # some need rights
+                    texts.append((thread / name).read_text().strip())
+            lines.append(" ".join(texts))
+        lines += [f"{file.name} -> {file.readlink()}" for file in sorted(Path(f"/proc/{pid}/fd").iterdir())]
+    return "\n".join(lines)
 
 
 def group_of(process: subprocess.Popen[str]) -> list[int]:
@@ -92,7 +113,7 @@ def group_of(process: subprocess.Popen[str]) -> list[int]:
         int(pid)
         for pid, group, state, command in rows
         if int(group) == process.pid and int(pid) != process.pid and not state.startswith("Z")
-        if "resource_tracker" not in command
+        if "resource_tracker" not in command and not command.startswith("[")  # one that is ending has no command
     ]
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from tests.conftest import files_of
 from tests.reliability import bench
 from tests.reliability.bench import Outcome, Zoo
+from tests.reliability.object_store import FLAKY, known, object_store
 from zoo_gen import engine, store
+from zoo_gen.location import locate
 from zoo_gen.verify import verify
 
 
@@ -128,6 +130,24 @@ def two_runs(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
     return bench.outcome(zoo, place / "tiny", lost=codes != [0, 0])
 
 
+def killed_at_a_flaky_store(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
+    """An object store refuses, delays, cuts off and loses answers, and the run is killed and started again."""
+    with object_store(place / "store") as store_, known(store_):
+        store_.faults, store_.chance = FLAKY, chance
+        first = bench.start(zoo, "s3://bucket/tiny")
+        store_.wait_for(chance.randint(10, 150), first)
+        bench.kill(first.pid, group=True)
+        bench.wait(first)
+        store_.faults = {}
+        # What is complete by its Parquet part is whole; there may be no zoo yet.
+        begun = "manifest.toml" in store_.files("tiny")
+        findings = verify(locate("s3://bucket/tiny"), sample=0).findings if begun else ()
+        store_.faults = FLAKY
+        second = bench.wait(bench.start(zoo, "s3://bucket/tiny"))
+        said = (zoo.manifest.parent / "said").read_text() + "\n".join(findings)
+        return bench.compare(zoo, store_.files("tiny"), lost=bool(findings) or second != 0, said=said)
+
+
 FAULTS: dict[str, Callable[[Zoo, Path, random.Random], Outcome]] = {
     "disk full in the middle of a shard": disk_full,
     "folder read-only": read_only,
@@ -136,4 +156,5 @@ FAULTS: dict[str, Callable[[Zoo, Path, random.Random], Outcome]] = {
     "any file missing": missing,
     "stale temporary files": stale_temporary_files,
     "two runs on one folder at once": two_runs,
+    "object store refuses, delays, cuts off, loses answers; SIGKILL": killed_at_a_flaky_store,
 }

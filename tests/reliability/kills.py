@@ -1,6 +1,7 @@
 """SIGKILL at random moments of a real run: of all its processes, of the driver alone, of one worker."""
 
 import random
+import subprocess
 import time
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Out
         while code is None:
             process = bench.start(zoo, folder, workers=2)
             while process.poll() is None and done < count:
-                _wait_for_a_moment(folder, chance)
+                _wait_for_a_moment(folder, chance, process)
                 target = chance.choice(TARGETS)
                 workers = bench.group_of(process)
                 if process.poll() is not None or (target == "worker" and not workers):
@@ -46,15 +47,15 @@ def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Out
     return met
 
 
-def _wait_for_a_moment(folder: Path, chance: random.Random) -> None:
+def _wait_for_a_moment(folder: Path, chance: random.Random, process: subprocess.Popen[str]) -> None:
     """Wait for any moment of a run, of which most are starting up; or for one while shards are written."""
     if chance.random() < 0.3:
         time.sleep(chance.uniform(0, 4))
         return
     before = _files(folder)
-    deadline = time.monotonic() + 10
-    while _files(folder) == before and time.monotonic() < deadline:
-        time.sleep(0.002)
+    deadline = time.monotonic() + 60
+    while _files(folder) == before and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
     time.sleep(chance.uniform(0, 0.2))
 
 

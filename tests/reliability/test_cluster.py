@@ -1,4 +1,4 @@
-"""A real Dask scheduler and real worker processes on this machine; what dies in the middle costs nothing."""
+"""A real Dask scheduler and real workers, on this machine and on three hosts; what dies in the middle costs nothing."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.reliability import bench
+from tests.reliability.hosts import THIS, CannotIsolate, Host, three_hosts
 from zoo_gen import engine
 from zoo_gen.errors import ZooError
 
@@ -20,30 +21,30 @@ pytest.importorskip("distributed")
 
 
 class Cluster:
-    """A scheduler and its workers, each a process."""
+    """A scheduler and its workers, each a process; the scheduler is on the first host, workers on the others."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, place: Path, hosts: list[Host]) -> None:
+        self.place, self.hosts = place, hosts
         self.processes: list[subprocess.Popen] = []
         address = place / "scheduler.json"
-        self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(address))
+        self.start(hosts[0], "scheduler", "--port", "0", "--scheduler-file", str(address))
         deadline = time.monotonic() + 60
         while not address.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.1)
         self.address = json.loads(address.read_text())["address"]
 
-    def start(self, kind: str, *options: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "dask", kind, "--no-dashboard", *options]
+    def start(self, host: Host, kind: str, *options: str) -> subprocess.Popen:
+        command = [*host.prefix, sys.executable, "-m", "dask", kind, "--host", host.address, "--no-dashboard", *options]
         with (self.place / f"{kind}.log").open("a") as log:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.place, env=environment)
         self.processes.append(process)
         return process
 
-    def add_worker(self) -> subprocess.Popen:
-        folder = str(self.place / "spill")
-        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny", "--local-directory", folder)
+    def add_worker(self, host: int) -> subprocess.Popen:
+        options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.place / "spill"))
+        return self.start(self.hosts[host], "worker", self.address, *options)
 
     def close(self) -> None:
         for process in self.processes:
@@ -52,11 +53,23 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
+def hosts(request):
+    if request.param == "one machine":
+        yield [THIS] * 3
+        return
+    try:
+        with three_hosts() as found:
+            yield found
+    except CannotIsolate as error:
+        pytest.skip(f"no rights for networks of one's own ({error})")
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch, hosts):
     root = str(Path(__file__).parent.parent.parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
     (tmp_path / "cluster").mkdir()
-    found = Cluster(tmp_path / "cluster")
+    found = Cluster(tmp_path / "cluster", hosts)
     yield found
     found.close()
 
@@ -67,22 +80,24 @@ def wait_for_parts(folder: Path, count: int) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.parametrize("hosts", ["one machine", "three hosts"], indirect=True)
 def test_a_worker_dies_another_comes_the_client_is_killed_and_no_byte_differs(tmp_path, many_shards, cluster):
     folder = tmp_path / "zoo"
     options = ("--engine", "dask", "--scheduler", cluster.address)
-    first, _ = cluster.add_worker(), cluster.add_worker()
+    prefix = cluster.hosts[0].prefix
+    first, _ = cluster.add_worker(1), cluster.add_worker(2)
 
-    client = bench.start(many_shards, folder, options=options)
+    client = bench.start(many_shards, folder, options=options, prefix=prefix)
     wait_for_parts(folder, 4)
     os.kill(client.pid, signal.SIGKILL)
     assert bench.wait(client) == -signal.SIGKILL
     kept = len(list(folder.glob("models/part-*.parquet")))
     assert 4 <= kept < 48
 
-    client = bench.start(many_shards, folder, options=options)
+    client = bench.start(many_shards, folder, options=options, prefix=prefix)
     wait_for_parts(folder, kept + 4)
     first.kill()
-    cluster.add_worker()
+    cluster.add_worker(1)
     assert bench.wait(client) == 0
     said = (many_shards.manifest.parent / "said").read_text()
     assert "Traceback" not in said

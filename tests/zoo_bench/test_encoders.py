@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from zoo_bench.encoders import DEFAULT_ENCODERS, ENCODERS, encoder_digest, make_encoder
+from zoo_bench.encoders import DEFAULT_ENCODERS, ENCODERS, GROUPS, encoder_digest, encoder_names, make_encoder
 from zoo_bench.encoders.digest import source_files
 from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.statistics import PCA, WeightStatistics
@@ -171,3 +171,12 @@ def test_an_encoder_that_is_not_one_is_named(name, message):
     with pytest.raises(ZooError) as error:
         make_encoder(name)
     assert message in str(error.value)
+
+
+def test_a_group_stands_for_encoders_that_suit_the_protocol():
+    assert encoder_names(["default", "pca", "mine:Own"]) == [*DEFAULT_ENCODERS, "mine:Own"]
+    assert set(encoder_names(["small"])) == set(GROUPS["small"]) <= set(ENCODERS)
+    mixed = encoder_names(["small"], protocol="cross_architecture")
+    assert mixed == ["last_layer_statistics", "pooled_layer_statistics", "deep_sets_small", "sne_small"]
+    # Who is named is tried, and says itself what it cannot do.
+    assert encoder_names(["pca"], protocol="cross_architecture") == ["pca"]

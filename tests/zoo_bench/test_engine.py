@@ -1,9 +1,10 @@
+import json
 import shutil
 import sys
 
 import pytest
 
-from zoo_bench import boards, engine, leaderboard
+from zoo_bench import boards, engine, leaderboard, page
 from zoo_bench.manifest import BenchmarkManifest
 from zoo_bench.results import read_result, result_path
 from zoo_gen import engine as zoo_engine
@@ -33,6 +34,23 @@ class Picky(Counting):
         if train[0].zoo.name == "other":
             raise ValueError("cannot learn from other")
         self.name = train[0].zoo.name
+        return self
+
+class Dies(Counting):
+    def fit(self, train, validation, *, seed):
+        if train[0].zoo.name == "other":
+            import os, signal
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self
+
+class Watching(Counting):
+    # Writes down all that it is given to learn from.
+    def fit(self, train, validation, *, seed):
+        import json
+
+        views = lambda part: [(view.zoo.name, view.models.tolist(), view.epochs.tolist()) for view in part]
+        with Path(__file__).with_name("seen").open("a") as file:
+            file.write(json.dumps([views(train), views(validation)]) + chr(10))
         return self
 """
 
@@ -102,11 +120,24 @@ def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, c
     assert [failure.name for failure in result.failures] == ["other → tiny", "other"]
     assert "fit: ValueError: cannot learn from other" in result.failures[0].message
     loaded = boards.load(tmp_path)
-    for page in (leaderboard.html(boards.boards(loaded), loaded), leaderboard.markdown(boards.boards(loaded), loaded)):
-        assert "cannot learn from other" in page
+    for text in (page.html(boards.boards(loaded), loaded), leaderboard.markdown(boards.boards(loaded), loaded)):
+        assert "cannot learn from other" in text
     # It is tried again, and what went well is not.
     ((_, is_new),) = run(its, ["counting:Picky"], three_zoos, tmp_path)
     assert is_new
+
+
+def test_a_cell_whose_worker_dies_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, counting):
+    its = benchmark("standard", "tiny", "other")
+    found = engine.run(
+        its, ["counting:Dies", "pca"], zoos=three_zoos, results=tmp_path / "results", seeds=[0], workers=2
+    )
+    dies, pca = (result for result, _ in found)
+    assert [cell.name for cell in dies.cells] == ["tiny"]
+    assert [(failure.name, "its worker died each time" in failure.message) for failure in dies.failures] == [
+        ("other", True)
+    ]
+    assert [cell.name for cell in pca.cells] == ["tiny", "other"]
 
 
 def test_encoders_of_one_architecture_say_so_and_the_others_go_on(tmp_path, three_zoos):
@@ -150,6 +181,26 @@ def test_a_probe_of_the_source_is_applied_unchanged_to_the_other_zoo(tmp_path, t
     cell = next(cell for cell in result.cells if cell.name == "tiny → other")
     score = next(s for s in cell.scores if (s.target, s.metric) == ("test_accuracy", "r2"))
     assert score.value == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "zoos"), [("standard", ("tiny",)), ("cross_dataset", ("tiny", "other")), ("unseen_epochs", ("tiny",))]
+)
+def test_an_encoder_is_given_models_of_its_source_alone_to_learn_and_to_select(
+    tmp_path, three_zoos, counting, protocol, zoos
+):
+    from zoo_gen import open_zoo
+
+    run(benchmark(protocol, *zoos), ["counting:Watching"], three_zoos, tmp_path / "results")
+    lines = (counting / "seen").read_text().splitlines()
+    assert len(lines) == len(zoos)
+    for name, line in zip(zoos, lines, strict=True):
+        source = open_zoo(three_zoos / name)
+        epochs = source.epochs.tolist()
+        kept = epochs[: round(0.5 * len(epochs))] if protocol == "unseen_epochs" else epochs
+        train, validation = json.loads(line)
+        assert train == [[name, sorted(source.split("train").tolist()), kept]]
+        assert validation == [[name, sorted(source.split("validation").tolist()), kept]]
 
 
 def test_a_grid_has_diagonal_rest_average_and_spread(tmp_path, three_zoos):

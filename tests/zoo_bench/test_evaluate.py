@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 
-from zoo_bench import engine, leaderboard
+from zoo_bench import engine, leaderboard, page
 from zoo_bench.boards import boards, load
 from zoo_bench.probes import RIDGE_PENALTIES
 from zoo_bench.results import read_result, result_path
@@ -207,7 +207,7 @@ def test_the_leaderboard_shows_own_predictions_in_rows_of_their_own(tmp_path, ti
     ]
     assert "] *" in line
     assert line.split()[-1] == "-" or " -  " in line
-    assert "test_accuracy, predicted by the encoder" in leaderboard.html(found, loaded)
+    assert 'data-target="test_accuracy" data-metric="r2" data-by="encoder"' in page.html(found, loaded)
 
 
 def test_a_missing_zoo_says_how_to_make_it(tmp_path, tiny_benchmark):

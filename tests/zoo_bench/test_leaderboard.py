@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from zoo_bench import boards as boards_of
-from zoo_bench import leaderboard, metrics
+from zoo_bench import leaderboard, metrics, page
 from zoo_bench.boards import Loaded
 from zoo_gen.errors import ZooError
 
@@ -21,7 +21,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        if tag not in ("meta", "line", "rect", "br", "link", "img", "input"):
+        if tag not in ("meta", "line", "rect", "br", "link", "img", "input", "wbr", "path", "circle"):
             self.open.append(tag)
         self.addresses += [value for name, value in attributes if name in ("src", "href")]
         if tag in ("td", "th"):
@@ -101,21 +101,22 @@ def test_classes_count_once_for_the_rank(boards):
 
 
 def test_the_page_is_whole_and_needs_nothing_else(tiny_loaded, boards):
-    text = leaderboard.html(boards, tiny_loaded)
-    page = Page(text)
-    assert page.open == []
-    assert page.addresses == []
+    text = page.html(boards, tiny_loaded)
+    found = Page(text)
+    assert found.open == []
+    assert found.addresses == []
     assert "@import" not in text
     assert "url(" not in text
     score = tiny_loaded[0].result.cells[0].scores[0]
-    assert any(cell.startswith(f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]") for cell in page.cells)
+    written = f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]".replace("-", "\N{MINUS SIGN}")
+    assert any(written in " ".join(cell.split()) for cell in found.cells)
     assert tiny_loaded[0].result.cells[0].test.revision in text
 
 
 def test_names_cannot_smuggle_markup_into_the_page(tiny_loaded):
     loaded = tiny_loaded[0]
     evil = replace(loaded, result=loaded.result.model_copy(update={"encoder": "<script>alert(1)</script>"}))
-    text = leaderboard.html(boards_of.boards([evil]), [evil])
+    text = page.html(boards_of.boards([evil]), [evil])
     assert "<script>alert" not in text
 
 
@@ -156,7 +157,7 @@ def test_an_undefined_score_is_shown_as_such_and_ranks_last(tiny_loaded):
     (board,) = boards_of.boards(results)
     assert board.encoders == (second.result.encoder, first.result.encoder)
     assert "undefined" in leaderboard.text([board])
-    assert "undefined" in leaderboard.html([board], results)
+    assert "undefined" in page.html([board], results)
 
 
 @pytest.mark.parametrize(
@@ -167,3 +168,31 @@ def test_results_of_different_zoos_are_not_mixed(tiny_loaded, field, what):
     other = second.result.cells[0].test.model_copy(update={field: "0" * 64})
     with pytest.raises(ZooError, match=what):
         boards_of.boards([first, changed(second, test=other)])
+
+
+def test_what_an_encoder_costs_stands_on_the_page(tiny_loaded):
+    told = changed(tiny_loaded[0], parameters=1_234_567, memory_bytes=89_000_000, fit_seconds=700.0)
+    found = Page(page.html(boards_of.boards([told]), [told]))
+    assert {"1.2 M", "89 MB", "12 min"} <= set(found.cells)
+
+
+def test_the_page_shows_how_well_accuracy_is_ranked_at_each_epoch(tiny_loaded):
+    from scipy.stats import kendalltau
+
+    from zoo_bench.page.epochs import by_epoch
+
+    (its,) = [p for p in tiny_loaded[0].predictions if (p.target, p.by) == ("test_accuracy", "probe")]
+    found = by_epoch([its, replace(its, predicted=-its.predicted)])
+    assert [point.epoch for point in found] == [0, 1, 2, 3, 4]
+    for point in found:
+        tau = kendalltau(its.truth[its.epochs == point.epoch], its.predicted[its.epochs == point.epoch]).statistic
+        assert (point.low, point.high) == (-abs(tau), abs(tau))
+        assert point.value == pytest.approx(0)
+
+
+def test_an_epoch_at_which_all_models_are_alike_has_no_point(tiny_loaded):
+    from zoo_bench.page.epochs import by_epoch
+
+    (its,) = [p for p in tiny_loaded[0].predictions if (p.target, p.by) == ("test_accuracy", "probe")]
+    alike = replace(its, truth=np.where(its.epochs == 0, 0.25, its.truth))
+    assert [point.epoch for point in by_epoch([alike])] == [1, 2, 3, 4]

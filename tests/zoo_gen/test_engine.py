@@ -170,6 +170,39 @@ def test_workers_end_when_the_driver_is_killed(tmp_path, tiny_manifest, at_work)
     assert not workers_of(process.pid)
 
 
+# Holding the interpreter stands for a library that is being loaded: no other thread of the worker can run.
+HOLD = """
+import ctypes
+from pathlib import Path
+from zoo_gen.workers import train_all
+
+def hold_the_interpreter(shards):
+    Path(f"begun{shards[0]}").touch()
+    ctypes.PyDLL(None).sleep(60)
+    return shards
+
+if __name__ == "__main__":
+    list(train_all(hold_the_interpreter, [[0], [1]], [], processes=2))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread of the worker watches")
+def test_a_worker_that_cannot_run_python_ends_when_the_driver_is_killed(tmp_path):
+    (tmp_path / "hold.py").write_text(HOLD)
+    root = str(Path(__file__).parent.parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    command, options = [sys.executable, "hold.py"], {"start_new_session": True, "cwd": tmp_path, "env": environment}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **options)
+    while len(list(tmp_path.glob("begun*"))) < 2:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(20)
+    deadline = time.monotonic() + 10
+    while workers_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not workers_of(process.pid)
+
+
 def test_two_runs_on_one_folder_give_the_bytes_of_one(tmp_path, tiny_zoo, tiny_manifest):
     folder = tmp_path / "tiny"
     command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]

@@ -244,6 +244,9 @@ def test_the_small_zoos_on_real_images_need_no_more_than_is_there():
         ("mini_fashion_small_cnn_gap", "count = 12"),
         ("mini_mnist_small_cnn_gap", "count = 12"),
         ("mini_mnist_cnn3_fc2", "count = 12"),
+        ("mini_mnist_cnn", "count = 12"),
+        ("mini_fashion_cnn", "count = 12"),
+        ("mini_digits_cnn", "count = 12"),
     ],
 )
 def test_a_dozen_models_of_a_small_zoo_learn_real_images_unequally_well(name, cut, tmp_path, data_root):

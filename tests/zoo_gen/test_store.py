@@ -89,11 +89,16 @@ def test_one_changed_bit_changes_a_models_digest():
     assert store.model_sha256(arrays, 0) != before
 
 
-def test_trajectories_larger_than_a_chunk_are_cut_by_checkpoint():
-    chunk, shard = store._chunking("weights", (10, 51, 100_000), 4)
-    assert chunk == (1, 10, 100_000)
-    assert shard == (4, 60, 100_000)
-    assert store._chunking("test_loss", (10, 51), 4) == ((4, 51), None)
+@pytest.mark.parametrize(
+    ("n_checkpoints", "n_parameters", "checkpoints", "chunks"),
+    [(76, 100, 76, 1), (50, 2464, 25, 2), (51, 10_853, 6, 9), (20, 10_000, 5, 4), (2, 1_000_000, 1, 2)],
+)
+def test_trajectories_are_cut_by_checkpoint_into_equal_chunks(n_checkpoints, n_parameters, checkpoints, chunks):
+    extent = store.Extent(10, n_checkpoints, n_parameters, (), 4)
+    chunk, shard = store._chunking("weights", (10, n_checkpoints, n_parameters), extent)
+    assert chunk == (1, checkpoints, n_parameters)
+    assert shard == (4, chunks * checkpoints, n_parameters)
+    assert store._chunking("test_loss", (10, n_checkpoints), extent) == ((4, n_checkpoints), None)
 
 
 def test_a_small_zoo_is_cut_so_that_several_workers_share_it(tiny_manifest):

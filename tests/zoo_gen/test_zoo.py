@@ -45,6 +45,16 @@ def test_the_table_is_one_row_a_model_and_becomes_a_data_frame(tiny_zoo):
     }
 
 
+def test_a_column_is_that_of_the_table_whether_it_was_read_or_not(tiny_zoo):
+    zoo, read = open_zoo(tiny_zoo), open_zoo(tiny_zoo)
+    for name in read.models.column_names:
+        assert zoo.column(name).equals(read.models[name])
+        assert read.column(name).equals(read.models[name])
+    assert "models" not in zoo.__dict__
+    with pytest.raises(ZooError, match="its table of models has no column 'rate'"):
+        zoo.column("rate")
+
+
 def test_weights_are_lazy_and_agree_with_the_state_dict(tiny_zoo):
     zoo = open_zoo(tiny_zoo)
     assert not isinstance(zoo.weights, np.ndarray)
@@ -91,6 +101,7 @@ def test_a_zoo_in_the_making_shows_what_is_complete(tmp_path, tiny_manifest):
     folder = tmp_path / "zoo"
     store.create(folder, tiny_manifest, data_sha256="", device="cpu")
     assert len(open_zoo(folder).models) == 0
+    assert open_zoo(folder).revision == ""
     engine.train_shards(folder, [1])
     zoo = open_zoo(folder)
     assert not zoo.complete

@@ -20,7 +20,16 @@ from zoo_bench.encoders.statistics_boosting import StatisticsBoosting
 from zoo_bench.views import TrainingView, WeightsView
 from zoo_gen.errors import ZooError, unknown_name
 
-__all__ = ["DEFAULT_ENCODERS", "ENCODERS", "Encoder", "Lazy", "encoder_digest", "make_encoder"]
+__all__ = [
+    "DEFAULT_ENCODERS",
+    "ENCODERS",
+    "GROUPS",
+    "Encoder",
+    "Lazy",
+    "encoder_digest",
+    "encoder_names",
+    "make_encoder",
+]
 
 
 class Encoder(Protocol):
@@ -78,6 +87,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "statistics_network": Lazy("zoo_bench.encoders.statistics_network", "statistics_network"),
     "mlp": Lazy("zoo_bench.encoders.mlp", "mlp"),
     "deep_sets": Lazy("zoo_bench.encoders.deep_sets", "deep_sets"),
+    "deep_sets_small": Lazy("zoo_bench.encoders.deep_sets", "small"),
     "sne": Lazy(_SNE, "variant", "paper"),
     "sne_boundary": Lazy(_SNE, "variant", "boundary"),
     "sne_kernels": Lazy(_SNE, "variant", "kernels"),
@@ -90,8 +100,36 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
         for loss, variant in (("", "E_cD"), ("_e_c", "E_c"), ("_ed", "ED"), ("_e_c_plus_d", "E_c+D"))
     },
 }
+# Those that read networks of several architectures; the others cannot be tested on another than they were fitted to.
+MIX_ARCHITECTURES = frozenset(
+    {"last_layer_statistics", "pooled_layer_statistics", "deep_sets", "deep_sets_small"}
+    | {name for name in ENCODERS if name.startswith("sne")}
+)
 # Evaluated where none is named: those that train no network, so that the first look at a zoo takes seconds.
 DEFAULT_ENCODERS = ("weights", "weight_statistics", "weight_statistics_without_biases", "pca")
+# What `--encoder` takes beside names: those of every kind that a CPU fits to a small zoo in about a minute.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "default": DEFAULT_ENCODERS,
+    "small": (
+        *DEFAULT_ENCODERS,
+        "last_layer_statistics",
+        "pooled_layer_statistics",
+        "statistics_boosting",
+        "statistics_network",
+        "mlp",
+        "deep_sets_small",
+        "sne_small",
+        "hyper_representation_small",
+    ),
+    "small_losses": tuple(name for name in ENCODERS if name.startswith("hyper_representation_small")),
+}
+
+
+def encoder_names(chosen: Sequence[str], *, protocol: str = "") -> list[str]:
+    """Return the names of encoders, each once, groups written out: of a group only those that suit the protocol."""
+    suits = {name: protocol != "cross_architecture" or name in MIX_ARCHITECTURES for name in ENCODERS}
+    names = (name for given in chosen for name in GROUPS.get(given, (given,)) if given not in GROUPS or suits[name])
+    return list(dict.fromkeys(names))
 
 
 def make_encoder(name: str, *, runtime: Runtime | None = None) -> Encoder:

@@ -181,6 +181,11 @@ class SupervisedEncoder:
         return {**self._given, "fitted": self._fitted.facts} if self._fitted else self._given
 
     @property
+    def parameter_count(self) -> int | None:
+        """How many numbers training set, the head's too; None before."""
+        return sum(its.numel() for its in self._fitted.module.parameters()) if self._fitted else None
+
+    @property
     def _given(self) -> dict[str, Any]:
         return {**asdict(self.problem), **self._settings, "training": self.training.config}
 

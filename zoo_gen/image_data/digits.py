@@ -10,20 +10,29 @@ from pydantic import Field, Strict
 
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data.arrays import ImageData
-from zoo_gen.schema import DataSeed, Schema
+from zoo_gen.image_data.steps import bilinear
+from zoo_gen.schema import Count, DataSeed, Schema
 
 IMAGES = 1797
 
 
 class Digits(Schema):
-    """The digits of scikit-learn: `test_size` of them, chosen by `seed`, are for tests, the others for training."""
+    """The digits of scikit-learn: `test_size` of them, chosen by `seed`, are for tests, the others for training.
+
+    `resize`, [height, width], makes images of another size of them, bilinear, such as those of MNIST.
+    """
 
     source: Literal["digits"]
     test_size: Annotated[int, Strict(), Field(gt=0, lt=IMAGES)] = 360
     seed: DataSeed = 0
-    image_shape: ClassVar[tuple[int, int, int]] = (1, 8, 8)
+    resize: tuple[Count, Count] | None = None
     n_classes: ClassVar[int] = 10
     n_validation: ClassVar[int] = 0
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape of an image: channel, height, width."""
+        return (1, *(self.resize or (8, 8)))
 
     @property
     def n_train(self) -> int:
@@ -40,7 +49,7 @@ def load(source: Digits) -> ImageData:
     """Return the images.
 
     Raises:
-        ZooError: scikit-learn is not installed.
+        ZooError: scikit-learn is not installed, or Pillow where they are resized.
     """
     try:
         from sklearn.datasets import load_digits
@@ -48,6 +57,12 @@ def load(source: Digits) -> ImageData:
         raise ZooError("data source 'digits' needs scikit-learn; expected: pip install 'zoo-gen[generate]'") from None
     images, labels = load_digits(return_X_y=True)
     pixels = images.astype(np.uint8).reshape(-1, 1, 8, 8)  # grey levels 0 to 16
+    levels = 16
+    if source.resize is not None:  # on all 256 levels of a byte, or edges between 17 would show
+        pixels, levels = (
+            bilinear(np.rint(images * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8), source.resize),
+            255,
+        )
     labels = labels.astype(np.int64)
     order = np.random.RandomState(source.seed).permutation(len(pixels))
     train, test = order[source.test_size :], order[: source.test_size]
@@ -59,6 +74,6 @@ def load(source: Digits) -> ImageData:
         test_images=pixels[test],
         test_labels=labels[test],
         n_classes=source.n_classes,
-        scale=np.array([1 / 16]),
+        scale=np.array([1 / levels]),
         offset=np.array([0.0]),
     )

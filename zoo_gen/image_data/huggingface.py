@@ -4,10 +4,7 @@ What was downloaded is kept below the data root in a folder that names the commi
 without the Hub, `datasets` itself would answer with whatever revision of the data set it had last seen.
 """
 
-import logging
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, Strict
 
+from zoo_gen import hub, network
 from zoo_gen.errors import ZooError, one_line, unknown_name
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.steps import Part, Steps, Stored, apply, assemble
@@ -89,9 +87,10 @@ def _splits(source: HuggingFace, root: Path, *, where: str) -> Any:
             return datasets.load_from_disk(str(kept))
         if Path(source.repository).exists():
             raise ZooError("a folder of that name is here and would be read; run elsewhere")
+        network.require([hub.endpoint()], needed_for="the download")
         kept.parent.mkdir(parents=True, exist_ok=True)
         # A cache that is new and thrown away holds no other revision, and nothing half done is ever found.
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staged, _quiet():
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staged, hub.quiet():
             found = datasets.load_dataset(
                 source.repository, source.config, revision=source.revision, cache_dir=f"{staged}/cache"
             )
@@ -109,18 +108,6 @@ def _splits(source: HuggingFace, root: Path, *, where: str) -> Any:
             f"{where}: cannot be loaded ({one_line(error)}); expected the data set on the Hub, or {kept} from a machine"
             " that has loaded it"
         ) from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the Hub's client from writing a line for every try inside: what failed in the end is said once."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _images(source: HuggingFace, split: Any, chosen: np.ndarray, *, where: str) -> Part:

@@ -171,7 +171,7 @@ def apply(source: Steps, images: np.ndarray) -> np.ndarray:
     size = (images.shape[2], images.shape[3])
     target = resized(size, source.resize)
     if target != size:
-        images = _bilinear(images, target)
+        images = bilinear(images, target)
     if source.center_crop is not None:
         height, width = _pair(source.center_crop)
         top, left = round((target[0] - height) / 2), round((target[1] - width) / 2)
@@ -236,12 +236,14 @@ def assemble(
     )
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return size if isinstance(size, tuple) else (size, size)
+def bilinear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return images (image, channel, height, width), uint8, in a new size (height, width).
 
+    Pillow's, because it works on bytes in whole numbers, the same everywhere.
 
-def _bilinear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the images in a new size: Pillow's, because it works on bytes in whole numbers, the same everywhere."""
+    Raises:
+        ZooError: Pillow is not installed.
+    """
     try:
         from PIL import Image
     except ImportError:
@@ -252,3 +254,7 @@ def _bilinear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         for channel, out in zip(image, place, strict=True):
             out[:] = Image.fromarray(np.ascontiguousarray(channel)).resize((width, height), Image.Resampling.BILINEAR)
     return found
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return size if isinstance(size, tuple) else (size, size)

@@ -16,6 +16,7 @@ import numpy as np
 import pydantic
 from pydantic import Field, field_validator
 
+from zoo_gen import network
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.image_data import idx
 from zoo_gen.image_data.arrays import ImageData
@@ -124,6 +125,7 @@ def load(source: Torchvision, root: Path) -> ImageData:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staged:
+            network.require(_addresses(source.dataset), needed_for="the download")
             _download(source, Path(staged))
             folder = _find(source, Path(staged))
             if folder is None:
@@ -142,6 +144,11 @@ def load(source: Torchvision, root: Path) -> ImageData:
             f" {root / source.facts.folder}: {files}"
         ) from None
     return data
+
+
+def at_hand(source: Torchvision, root: Path) -> bool:
+    """Return whether the files are there, so that nothing would be downloaded."""
+    return _find(source, root, SYSTEM) is not None
 
 
 def _find(source: Torchvision, root: Path, system: Path | None = None) -> Path | None:
@@ -233,6 +240,15 @@ def _download(source: Torchvision, root: Path) -> None:
                 _datasets(source.dataset, root, download=True)
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _addresses(name: str) -> list[str]:
+    """Return where torchvision would look for a data set."""
+    found = getattr(_torchvision(), name)
+    parts = getattr(found, "split_list", {}).values()
+    # EMNIST inherits the mirrors of MNIST, and does not use them.
+    single = [found.url] if hasattr(found, "url") else [url for url, *_ in parts]
+    return single or list(found.mirrors)
 
 
 def _torchvision() -> Any:

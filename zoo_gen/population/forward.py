@@ -12,7 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_gen.layers import Activate, Activation, Convolution, Dropout, Flatten, GlobalPooling, Layer, Linear, Pooling
+from zoo_gen.layers import (
+    Activate,
+    Activation,
+    Convolution,
+    Dropout,
+    Flatten,
+    GlobalPooling,
+    Layer,
+    Linear,
+    Pooling,
+    Shift,
+)
 from zoo_gen.modules import FUNCTIONS
 
 Run = tuple[Activation | None, slice]  # neighbouring models that share an activation
@@ -62,8 +73,10 @@ def forward(
         elif isinstance(layer, Dropout):
             if dropout:
                 hidden = _drop(hidden, dropout)
-        else:
+        elif isinstance(layer, Shift):
             hidden = hidden + layer.value
+        else:
+            raise TypeError(f"{layer.name}: is no layer of a generated zoo")
     return hidden
 
 

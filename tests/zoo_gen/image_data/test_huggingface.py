@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from tests.zoo_gen.image_data.hub_server import serve
+from tests.hub_server import Fault, serve
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import HuggingFace, load_image_data
 
 pytest.importorskip("datasets")
 
+REPOSITORY = "someone/shapes"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 PROGRAM = """
 import sys
@@ -60,7 +61,7 @@ def pictures(count: int, shape: tuple[int, ...], seed: int) -> list[np.ndarray]:
 def source(**given: object) -> HuggingFace:
     fields = {
         "source": "huggingface",
-        "repository": "someone/shapes",
+        "repository": REPOSITORY,
         "revision": REVISION,
         "image_column": "picture",
         "label_column": "kind",
@@ -104,8 +105,9 @@ def repository():
 
 def test_a_repository_is_read_from_the_hub_and_then_without_it(repository, tmp_path):
     files, train, test = repository
-    with serve("someone/shapes", REVISION, files) as endpoint:
-        found = load(source(), tmp_path, endpoint)
+    with serve() as hub:
+        hub.add(REPOSITORY, files, commit=REVISION)
+        found = load(source(), tmp_path, hub.endpoint)
     assert isinstance(found, dict), found
     np.testing.assert_array_equal(found["train_images"], train.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(found["test_images"], test.transpose(0, 3, 1, 2))
@@ -121,9 +123,10 @@ def test_a_repository_is_read_from_the_hub_and_then_without_it(repository, tmp_p
 def test_another_revision_is_never_taken_for_the_one_asked_for(repository, tmp_path):
     files, *_ = repository
     other = "f" * 40
-    with serve("someone/shapes", REVISION, files) as endpoint:
-        assert isinstance(load(source(), tmp_path, endpoint), dict)
-        assert "cannot be loaded" in load(source(revision=other), tmp_path, endpoint)
+    with serve() as hub:
+        hub.add(REPOSITORY, files, commit=REVISION)
+        assert isinstance(load(source(), tmp_path, hub.endpoint), dict)
+        assert "cannot be loaded" in load(source(revision=other), tmp_path, hub.endpoint)
     message = load(source(revision=other), tmp_path, "")
     assert message.startswith("someone/shapes@ffffffff: cannot be loaded (")
     assert message.endswith(
@@ -134,12 +137,14 @@ def test_another_revision_is_never_taken_for_the_one_asked_for(repository, tmp_p
 
 def test_a_download_that_breaks_off_leaves_nothing(repository, tmp_path):
     files, *_ = repository
-    with serve("someone/shapes", REVISION, files, break_off="test-00000-of-00001.parquet") as endpoint:
-        assert "cannot be loaded" in load(source(), tmp_path, endpoint)
-    kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
-    assert kept == []
-    with serve("someone/shapes", REVISION, files) as endpoint:
-        assert isinstance(load(source(), tmp_path, endpoint), dict)
+    with serve() as hub:
+        hub.add(REPOSITORY, files, commit=REVISION)
+        hub.faults.append(Fault("test-00000-of-00001.parquet", times=1000))
+        assert "cannot be loaded" in load(source(), tmp_path, hub.endpoint)
+        kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        assert kept == []
+        hub.faults.clear()
+        assert isinstance(load(source(), tmp_path, hub.endpoint), dict)
 
 
 @pytest.fixture

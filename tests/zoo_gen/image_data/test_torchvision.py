@@ -9,8 +9,8 @@ import pytest
 import torch
 from torchvision import datasets
 
+from tests.files_server import serve
 from tests.zoo_gen.image_data import published
-from tests.zoo_gen.image_data.files_server import serve
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import ImageData, Torchvision, load_image_data, torchvision
 
@@ -187,8 +187,8 @@ def mirror(tmp_path, monkeypatch, smaller):
 
 def test_what_is_missing_is_downloaded_into_torchvisions_folders(mirror, tmp_path, monkeypatch):
     root = tmp_path / "new" / "root"
-    with serve(mirror) as url:
-        monkeypatch.setattr(datasets.MNIST, "mirrors", [url])
+    with serve(mirror) as server:
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [server.url])
         data = load_image_data(source("MNIST"), data_root=root)
     np.testing.assert_array_equal(data.train_images[:, 0], published.pixels(30, 28, 28, seed=30))
     torch.testing.assert_close(datasets.MNIST(root).data.numpy(), data.train_images[:, 0])
@@ -200,8 +200,8 @@ def test_cifar10_is_downloaded_as_an_archive(tmp_path, monkeypatch, smaller, pub
     smaller("CIFAR10", 50, 10)
     archive = Path(shutil.make_archive(str(tmp_path / "server" / "cifar"), "gztar", tmp_path / "packed"))
     monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    with serve(tmp_path / "server") as url:
-        monkeypatch.setattr(datasets.CIFAR10, "url", f"{url}{archive.name}")
+    with serve(tmp_path / "server") as server:
+        monkeypatch.setattr(datasets.CIFAR10, "url", f"{server.url}{archive.name}")
         data = load_image_data(source("CIFAR10"), data_root=tmp_path / "root")
     assert_same(data, *(datasets.CIFAR10(tmp_path / "root", train=train) for train in (True, False)))
 
@@ -212,8 +212,8 @@ def test_emnist_is_downloaded_as_an_archive(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.EMNIST, "md5", hashlib.md5(archive.read_bytes()).hexdigest())
     letters = dataclasses.replace(torchvision.EMNIST["letters"], n_train=30, n_test=20)
     monkeypatch.setitem(torchvision.EMNIST, "letters", letters)
-    with serve(tmp_path / "server") as url:
-        monkeypatch.setattr(datasets.EMNIST, "url", f"{url}{archive.name}")
+    with serve(tmp_path / "server") as server:
+        monkeypatch.setattr(datasets.EMNIST, "url", f"{server.url}{archive.name}")
         data = load_image_data(source("EMNIST", split="letters"), data_root=tmp_path / "root")
     np.testing.assert_array_equal(data.test_images[:, 0], published.pixels(20, 28, 28, seed=20))
     assert data.test_labels.tolist() == published.labels(20).tolist()
@@ -225,8 +225,8 @@ def test_a_download_that_fails_leaves_nothing(fault, mirror, tmp_path, monkeypat
     name = "t10k-images-idx3-ubyte.gz"
     if fault == "wrong":
         (mirror / name).write_bytes(gzip.compress(published.idx(published.pixels(20, 28, 28, seed=99))))
-    with serve(mirror, break_off=name if fault == "half" else "") as url:
-        monkeypatch.setattr(datasets.MNIST, "mirrors", [url])
+    with serve(mirror, break_off=name if fault == "half" else "") as server:
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [server.url])
         with pytest.raises(ZooError, match="has no MNIST, and it cannot be downloaded"):
             load_image_data(source("MNIST"), data_root=root)
     assert list(root.iterdir()) == []
@@ -237,12 +237,21 @@ def test_without_network_the_error_says_what_to_put_where(tmp_path, monkeypatch)
     with pytest.raises(ZooError) as caught:
         load_image_data(source("CIFAR10"), data_root=tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path}: has no CIFAR10, and it cannot be downloaded (URLError: ")
+    assert message.startswith(
+        f"{tmp_path}: has no CIFAR10, and it cannot be downloaded (the download: 127.0.0.1:9 cannot "
+    )
     assert message.endswith(
         f"); expected in {tmp_path}/cifar-10-batches-py: data_batch_1, data_batch_2, data_batch_3, data_batch_4,"
         " data_batch_5, test_batch, batches.meta"
     )
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("dataset", sorted(torchvision.FACTS))
+def test_the_servers_that_torchvision_asks_are_known(dataset):
+    addresses = torchvision._addresses(dataset)
+    assert addresses
+    assert all(address.startswith("http") for address in addresses)
 
 
 def test_a_root_that_cannot_be_written_is_one_line(tmp_path):

@@ -104,6 +104,11 @@ class HyperRepresentation:
         return {**self._settings, "fitted": self._configurations} if self._configurations else self._settings
 
     @property
+    def parameter_count(self) -> int | None:
+        """How many numbers training set, decoder and projection head too; None before."""
+        return sum(its.numel() for its in self._fitted.module.parameters()) if self._fitted else None
+
+    @property
     def _settings(self) -> dict[str, Any]:
         chosen = "the paper's, by zoo" if self.configuration is None else self.configuration.config
         return {

@@ -42,7 +42,7 @@ VARIANTS = {
     "kernels": (Settings(conv_tokens="kernels"), TRAINING),
     "small": (
         Settings(width=32, conv_tokens="kernels", head_width=64),
-        replace(TRAINING, epochs=60, learning_rate=2e-3),
+        replace(TRAINING, epochs=40, learning_rate=2e-3),
     ),
     "sine": (SINE, replace(TRAINING, learning_rate=1e-3)),
     # The paper's ablation: no hierarchy of layers, no codes.

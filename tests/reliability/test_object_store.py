@@ -1,0 +1,95 @@
+"""Zoos on a real S3 server on loopback; faults.py has the one that refuses, delays, cuts off and loses answers."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.reliability import bench
+from tests.reliability.object_store import known, object_store
+from zoo_gen import open_zoo, store
+from zoo_gen.cli import main
+from zoo_gen.location import locate
+
+pytest.importorskip("moto")
+pytest.importorskip("s3fs")
+
+CNN = """
+name = "cnn"
+[data]
+source = "synthetic"
+train_size = 64
+test_size = 50
+image_shape = [1, 28, 28]
+[architecture]
+name = "cnn_small"
+[training]
+epochs = 49
+batch_size = 16
+optimizer = "adam"
+learning_rate = 1e-2
+initialization = "glorot_normal"
+activation = "relu"
+[axes.product]
+seed = { range = [1, 1000] }
+"""
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory):
+    with object_store(tmp_path_factory.mktemp("store")) as found:
+        yield found
+
+
+@pytest.fixture
+def s3(remote):
+    """The store without faults, which this process and those that it starts know."""
+    with known(remote):
+        yield remote
+
+
+def test_two_runs_at_one_url_give_the_bytes_of_one_and_all_commands_read_them(s3, tiny):
+    runs = [bench.start(tiny, "s3://bucket/two", workers=workers) for workers in (1, 2)]
+    assert [bench.wait(run) for run in runs] == [0, 0]
+    assert s3.files("two") == tiny.files
+    for command, ending in (("info", "median"), ("verify", ": sound")):
+        found = CliRunner().invoke(main, [command, "s3://bucket/two"])
+        assert (found.exit_code, found.stderr) == (0, "")
+        assert ending in found.output.splitlines()[-1]
+
+
+def fill(folder, manifest_path, shards):
+    """Make a zoo whose shards hold random numbers, which compress no better than weights."""
+    manifest = store.create(folder, manifest_path, data_sha256="", device="cpu")
+    extent = store.extent_of(manifest, store.attributes(folder))
+    random = np.random.default_rng(0)
+    for shard in shards:
+        models = extent.models(shard)
+        shapes = {name: (models.stop - models.start, *shape[1:]) for name, shape in extent.arrays().items()}
+        arrays = {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+        store.write_shard(
+            folder, manifest, shard, arrays, diverged=np.zeros(len(arrays["weights"]), bool), device="cpu"
+        )
+    return extent
+
+
+def test_one_model_of_a_remote_zoo_is_less_than_300_kilobytes(s3, tmp_path):
+    path = tmp_path / "cnn.toml"
+    path.write_text(CNN)
+    extent = fill(locate("s3://bucket/cnn"), path, [0])
+    assert (extent.n_parameters, extent.n_checkpoints) == (2464, 50)
+    assert extent.models_per_shard > 60
+    s3.forget()
+    module = open_zoo("s3://bucket/cnn").module(41)
+    assert sum(tensor.numel() for tensor in module.state_dict().values()) == 2464
+    assert s3.sent + s3.received < 300_000
+    assert s3.requests <= 16
+
+
+def test_a_store_that_is_away_is_one_line(s3, tiny, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("FSSPEC_S3", '{"config_kwargs": {"retries": {"max_attempts": 1}}}')
+    assert bench.wait(bench.start(tiny, "s3://bucket/away")) == 2
+    said = (tiny.manifest.parent / "said").read_text()
+    assert said.startswith("error: s3://bucket/away")
+    assert "EndpointConnectionError" in said
+    assert said.count("\n") == 1

@@ -1,0 +1,101 @@
+"""Fitted encoders on the Hub: a model repository with what `save` writes, and a card.
+
+What is pulled is safetensors and JSON, which hold no code, so an encoder from a stranger is safe to load.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from zoo_bench.encoders.saving import DESCRIPTION, WEIGHTS
+from zoo_gen import hub
+from zoo_gen.errors import ZooError
+
+
+def push_encoder(
+    encoder: Any,
+    repository: str,
+    *,
+    name: str,
+    tag: str = "",
+    licence: str = "cc-by-4.0",
+    fitted_to: str = "",
+    private: bool = False,
+) -> hub.Pushed:
+    """Save a fitted encoder into a model repository of the Hub, which is made if it is not there.
+
+    Args:
+        encoder: anything with `save(folder)`.
+        repository: org/name.
+        name: what `make_encoder` makes it by.
+        tag: the version's name; none if empty.
+        licence: by the Hub's name of it.
+        fitted_to: the zoo it learned from, for the card.
+        private: whether a repository that is made is private.
+
+    Raises:
+        ZooError: nothing was fitted, or the Hub cannot be reached or refuses.
+    """
+    _check_able(encoder, "save", name)
+    hub.check_repository(repository)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "encoder"
+        encoder.save(folder)
+        (folder / "README.md").write_text(
+            _card(folder, repository, name=name, tag=tag, licence=licence, fitted_to=fitted_to), encoding="utf-8"
+        )
+        return hub.push_folder(
+            folder,
+            repository,
+            kind="model",
+            message=f"Push {name} {tag}".strip(),
+            tag=tag,
+            private=private,
+            last=["README.md"],
+            tell=[WEIGHTS, DESCRIPTION, "README.md"],
+        )
+
+
+def load_encoder(encoder: Any, place: str | Path, *, name: str) -> Any:
+    """Load what was saved into an encoder, from a folder or from hf://org/name@revision, and return it.
+
+    Raises:
+        ZooError: the Hub cannot be reached, or there is no encoder of that kind.
+    """
+    _check_able(encoder, "load", name)
+    if not hub.is_address(place):
+        return encoder.load(Path(place))
+    at = hub.parse(str(place), kind="model")
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / at.repository.replace("/", "--")
+        hub.pull_folder(at.repository, folder, revision=at.revision, kind="model", patterns=[WEIGHTS, DESCRIPTION])
+        return encoder.load(folder)
+
+
+def _check_able(encoder: Any, method: str, name: str) -> None:
+    if not hasattr(encoder, method):
+        raise ZooError(f"encoder {name!r}: has no {method!r}; expected a neural encoder")
+
+
+def _card(folder: Path, repository: str, *, name: str, tag: str, licence: str, fitted_to: str) -> str:
+    kind = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["kind"]
+    address = f"hf://{repository}" + (f"@{tag}" if tag else "")
+    learned = f", fitted to {fitted_to}" if fitted_to else ""
+    return f"""---
+license: {licence}
+tags:
+- weight-space-learning
+- zoo-bench
+---
+
+# {repository.partition("/")[2]}
+
+An encoder of neural-network weights: `{name}` ({kind}) of zoo_bench{learned}.
+
+```sh
+zoo-bench encode ZOO --encoder {name} --load {address} --out embeddings.npz
+```
+
+`{WEIGHTS}` holds its tensors and `{DESCRIPTION}` its settings; neither holds code.
+"""

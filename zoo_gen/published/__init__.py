@@ -1,0 +1,130 @@
+"""Published zoos into our own store: one converter a format, one reader of untrusted pickles.
+
+`convert` is the only door: it opens archives without unpacking them, lets the converter of the format say what is in
+them, and writes shard by shard, so that memory does not grow with the archive and an interrupted conversion goes on
+where it was.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+
+from zoo_gen.errors import ZooError, unknown_name
+
+FORMATS: dict[str, str] = {
+    "small_cnn_zoo": "Small CNN Zoo (Unterthiner 2020): weights.npy, metrics.csv.gz, layout.csv",
+    "model_zoos": "ModelZoos (Schürholt 2022): Ray folders of a run each, or the preprocessed .pt dumps",
+    "hyper_representations": "hyper-representations (Schürholt 2021): .pt dumps with trainset, valset and testset",
+    "cnn_wild_park": "CNN Wild Park (Kofinas 2024): <trial>/<checkpoint>/checkpoint.pt of mixed architectures",
+    "nws": "NWS (Eilertsen 2020): a folder a run with float64 weights/NNN.bin, and the CSV that lists the runs",
+    "dwsnets": "DWSNets (Navon 2023): one .pth an implicit representation, label in the folder's name or in the file",
+    "nfn": "NFN (Zhou 2023): <prefix>_<label>s/net<index>.pth, one implicit representation each",
+    "neural_field_arena": "Neural Field Arena (Papa 2024): <name>_<start>-<end>.hdf5 with params (model, parameter)",
+    "folder": "a folder of safetensors or state_dicts, with a CSV that has a row a file",
+}
+
+
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    format: str,
+    name: str | None = None,
+    epochs: Sequence[int] | None = None,
+    models: Sequence[int] | range | None = None,
+    splits: Mapping[str, Path] | None = None,
+    data: str | None = None,
+    provenance: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Convert a published zoo on disk into a zoo of our own store, which `open_zoo` reads; return its folder.
+
+    The archive is read where it lies: a folder, a .zip, a .tar, or a .tar.gz/.xz/.bz2 (which is expanded into one file
+    beside `out` for the time of the conversion, never into its members). Nothing in it is executed. The same call
+    after an interruption goes on where it was; on a complete zoo it does nothing.
+
+    Args:
+        source: the archive, the folder it was unpacked to, or the one file that it is.
+        out: the folder of the zoo; new, empty, or the same conversion begun before.
+        format: how the archive is laid out, a key of FORMATS.
+        name: the zoo's name; by default taken from the archive's.
+        epochs: convert only these checkpoints; by default all.
+        models: convert only these models, by their number in the whole zoo (the column `source_model` keeps it).
+        splits: split files that the paper published, name of the split -> file; each becomes a named split table.
+        data: the image data the models were trained on, as "fashion_mnist", where the archive does not say it.
+        provenance: where the archive came from, kept as it is in the zoo's manifest and card: any of paper, url,
+            revision, sha256, licence, citation.
+        progress: called with (models done, models in all) after each shard.
+
+    Raises:
+        ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
+            message names the member. Complete shards stay.
+    """
+    from zoo_gen.published import images, write
+    from zoo_gen.published.archives import open_archive, scratch_beside
+    from zoo_gen.published.reading import Request, selected
+
+    if format not in FORMATS:
+        raise ZooError(unknown_name("format", format, FORMATS))
+    images.checked(data)
+    out = out.absolute()
+    with ExitStack() as stack:
+        scratch = stack.enter_context(scratch_beside(out))
+        archive = stack.enter_context(open_archive(source, scratch))
+        request = Request(scratch, stack, dict(splits or {}), data)
+        reading = import_module(f"zoo_gen.published.{format}").read(archive, request)
+        chosen, numbers = selected(reading, epochs=epochs, models=models)
+        origin = {
+            "archive": source.name,
+            "members": len(archive.members),
+            "listing_sha256": archive.listing_sha256(),
+            "models": "all" if models is None else _ranges(numbers.tolist()),
+            "epochs": "all" if epochs is None else _ranges(chosen.epochs.tolist()),
+            "provenance": dict(provenance or {}),
+        }
+        plan = write.plan(
+            chosen,
+            numbers,
+            name=_name(name or reading.name or source.name, given=name is not None),
+            description=f"converted from {source.name}: {FORMATS[format]}",
+            facts={"format": format, "origin": origin},
+        )
+        write.write(plan, out, workers=min(4, os.cpu_count() or 1), progress=progress)
+    _finish(out)
+    return out
+
+
+def _finish(out: Path) -> None:
+    """Write the card of a complete zoo, once."""
+    from zoo_gen import card, durable
+
+    if not card.is_written(out):
+        durable.tidy(out)
+        card.write(out)
+
+
+def _name(text: str, *, given: bool) -> str:
+    """Return a name that a manifest takes; one that the caller gave must be one already."""
+    if given:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,99}", text):
+            raise ZooError(f"name {text!r}: expected small letters, digits, dots, dashes and underscores")
+        return text
+    plain = re.sub(r"[^a-z0-9_.-]+", "_", text.lower()).strip("_.-")
+    return (plain or "converted")[:100]
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Return rising numbers in short: "0-9, 20"."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in found)
+
+
+__all__ = ["FORMATS", "convert"]

@@ -1,0 +1,221 @@
+"""Reading: what a converter says of a published zoo, before and while its weights are read.
+
+A converter describes; it never writes. Weights are handed over in the order of the source, and one `Wiring` a
+architecture says where each number goes, so that the permutation is stored exactly as it was applied.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from zoo_gen.errors import ZooError
+from zoo_gen.layers import Layer
+from zoo_gen.layout import Parameter, ParameterLayout
+
+Opened = TypeVar("Opened")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a caller of `convert` says that the archive does not."""
+
+    scratch: Path  # a folder for what must be expanded, which goes away with the conversion
+    stack: ExitStack  # what closes with the conversion
+    splits: Mapping[str, Path] = field(default_factory=dict)
+    data: str | None = None
+
+    def kept(self, context: AbstractContextManager[Opened]) -> Opened:
+        """Open something that stays open until the conversion ends."""
+        return self.stack.enter_context(context)
+
+    def split_files(self, model_of_path: dict[str, int]) -> "dict[str, SplitTable]":
+        """Return the split files that the caller gave, which name paths of the archive."""
+        from zoo_gen.published import splits
+
+        return {name: splits.of_paths(path, model_of_path) for name, path in self.splits.items()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One tensor as the published vector holds it: its `axes`, taken in this order, make the tensor of our layout."""
+
+    name: str  # what the publication calls it
+    start: int
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    parameter: str  # the name in our layout
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """An architecture of a published zoo: its layers if the forward pass is known, our layout, and the source's."""
+
+    layout: ParameterLayout
+    sources: tuple[Source, ...]
+    layers: tuple[Layer, ...] | None = None
+    input_shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        index = self.permutation
+        if not np.array_equal(np.sort(index), np.arange(self.layout.size)):
+            raise ZooError(
+                f"the source's {sum(map(_size, self.sources)):,} numbers do not fill the {self.layout.size:,} "
+                "parameters of the architecture, each once"
+            )
+
+    @cached_property
+    def permutation(self) -> np.ndarray:
+        """The index (parameter,) that puts a source vector in our order: stored = source[index]."""
+        index = np.full(self.layout.size, -1, dtype=np.int64)
+        for source, target in self._pairs():
+            numbers = np.arange(source.start, source.start + _size(source)).reshape(source.shape)
+            moved = numbers.transpose(source.axes)
+            if moved.shape != target.shape:
+                raise ZooError(f"{source.name}: has shape {moved.shape} in torch order; expected {target.shape}")
+            index[target.start : target.stop] = moved.reshape(-1)
+        return index
+
+    def applied(self, vectors: np.ndarray) -> np.ndarray:
+        """Return source vectors (row, parameter) in our order, as float32."""
+        if np.array_equal(self.permutation, np.arange(self.layout.size)):
+            return vectors.astype(np.float32, copy=False)
+        out = np.empty(vectors.shape, dtype=np.float32)
+        for source, target in self._pairs():  # tensor by tensor, several times faster than one index over all
+            block = vectors[:, source.start : source.start + _size(source)].reshape(len(vectors), *source.shape)
+            moved = block.transpose(0, *(axis + 1 for axis in source.axes))
+            out[:, target.start : target.stop].reshape(len(vectors), *target.shape)[...] = moved
+        return out
+
+    def _pairs(self) -> list[tuple[Source, Any]]:
+        targets = {parameter.name: parameter for parameter in self.layout.parameters}
+        return [(source, targets[source.parameter]) for source in self.sources]
+
+
+def layout_of(sources: Sequence[Source]) -> ParameterLayout:
+    """Return the layout of tensors whose architecture is not known: in their order, weight before bias in a layer."""
+    parameters: list[Parameter] = []
+    layers = list(dict.fromkeys(_layer(source.parameter) for source in sources))
+    roles = {"weight": 0, "bias": 1}
+    ordered = sorted(
+        enumerate(sources),
+        key=lambda pair: (layers.index(_layer(pair[1].parameter)), roles.get(_role(pair[1].parameter), 2), pair[0]),
+    )
+    for _, source in ordered:
+        shape = tuple(source.shape[axis] for axis in source.axes)
+        start = parameters[-1].stop if parameters else 0
+        parameters.append(Parameter(_layer(source.parameter), _role(source.parameter), shape, start))
+    return ParameterLayout(tuple(parameters))
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _role(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _size(source: Source) -> int:
+    return int(np.prod(source.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """Which model is in which part, in the order that the publication gives."""
+
+    models: np.ndarray  # int64 (row,)
+    parts: np.ndarray  # text (row,): train, validation or test
+    how: str = ""  # by what procedure
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A published zoo as its converter found it. Arrays are (model, checkpoint) over all models and all epochs."""
+
+    name: str
+    wirings: tuple[Wiring, ...]
+    wiring_of_model: np.ndarray  # int64 (model,), positions in `wirings`
+    models: pa.Table  # one row a model: `run`, and every hyper-parameter the publication has
+    epochs: np.ndarray  # int32 (checkpoint,), rising
+    kept: np.ndarray  # bool (model, checkpoint): whether the publication has that state
+    metrics: Mapping[str, np.ndarray]  # float32 (model, checkpoint), NaN where not measured
+    read: Callable[[int, np.ndarray], np.ndarray]  # model, positions of kept checkpoints -> (checkpoint, parameter)
+    source_row: np.ndarray | None = None  # int64 (model, checkpoint), -1 where there is none
+    states: pa.Table | None = None  # rows as in the source: model, epoch and every column as published
+    splits: Mapping[str, SplitTable] = field(default_factory=dict)
+    varying: tuple[str, ...] = ()
+    classes: int | None = None
+    data: Mapping[str, Any] | None = None  # [data] of a manifest that gives the images again
+    recomputable: bool = True  # whether weights and test images alone give the metrics again
+    epoch_means: str = "epoch"
+    notes: tuple[str, ...] = ()
+    architecture: str = ""
+    exact: bool = False  # float64 must be float32 without loss
+
+    @property
+    def n_models(self) -> int:
+        """The number of models."""
+        return len(self.models)
+
+
+def selected(
+    reading: Reading, *, epochs: Sequence[int] | None, models: Sequence[int] | range | None
+) -> tuple[Reading, np.ndarray]:
+    """Return a reading of some models and epochs only, and the number in the whole zoo of each model (model,).
+
+    Raises:
+        ZooError: a model or an epoch is not there.
+    """
+    rows = np.arange(reading.n_models) if models is None else np.unique(np.array(list(models), dtype=np.int64))
+    if len(rows) and (rows[0] < 0 or rows[-1] >= reading.n_models):
+        wrong = rows[0] if rows[0] < 0 else rows[-1]
+        raise ZooError(f"{reading.name}: has no model {wrong}; it has 0 to {reading.n_models - 1}")
+    columns = np.arange(len(reading.epochs))
+    if epochs is not None:
+        absent = sorted(set(epochs).difference(reading.epochs.tolist()))
+        if absent:
+            there = ", ".join(map(str, reading.epochs[:16])) + (", ..." if len(reading.epochs) > 16 else "")
+            raise ZooError(f"{reading.name}: has no {reading.epoch_means} {absent[0]}; it has {there}")
+        columns = np.flatnonzero(np.isin(reading.epochs, list(epochs)))
+    if not len(rows) or not len(columns):
+        raise ZooError(f"{reading.name}: no model or no {reading.epoch_means} is left to convert")
+    if models is None and epochs is None:
+        return reading, rows
+    grid = np.ix_(rows, columns)
+    number = {int(row): position for position, row in enumerate(rows)}
+    used, wiring_of_model = np.unique(reading.wiring_of_model[rows], return_inverse=True)
+    splits = {}
+    for name, table in reading.splits.items():
+        stays = np.isin(table.models, rows)
+        kept_models = np.array([number[model] for model in table.models[stays].tolist()], dtype=np.int64)
+        splits[name] = SplitTable(kept_models, table.parts[stays], table.how)
+    states = reading.states
+    if states is not None:
+        chosen = np.isin(states["model"].to_numpy(), rows)
+        chosen &= np.isin(states["epoch"].to_numpy(), reading.epochs[columns])
+        states = states.filter(pa.array(chosen))
+        renumbered = pa.array([number[model] for model in states["model"].to_pylist()], pa.int64())
+        states = states.set_column(states.column_names.index("model"), "model", renumbered)
+    read = reading.read
+    return (
+        replace(
+            reading,
+            wirings=tuple(reading.wirings[place] for place in used),
+            wiring_of_model=wiring_of_model.astype(np.int64),
+            models=reading.models.take(pa.array(rows)),
+            epochs=reading.epochs[columns],
+            kept=reading.kept[grid],
+            metrics={name: values[grid] for name, values in reading.metrics.items()},
+            read=lambda model, places: read(int(rows[model]), columns[places]),
+            source_row=None if reading.source_row is None else reading.source_row[grid],
+            states=states,
+            splits=splits,
+        ),
+        rows,
+    )
