@@ -10,6 +10,9 @@ from zoo_gen import engine
 
 # The tests' models are so small that a second thread only waits, for very long where cores are busy.
 torch.set_num_threads(1)
+# Without a GPU, kernels are run by Triton's interpreter, which is chosen before they are imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 TINY = """
 name = "tiny"

@@ -29,7 +29,11 @@ class Masked(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         if not self.training or not self.rate:
             return hidden
-        return hidden * self.next_mask(hidden.numel()).view(hidden.shape) / (1 - self.rate)
+        mask = self.next_mask(hidden.numel())
+        if hidden.dim() == 4:  # values are numbered channel by channel of a pixel
+            image, channel, height, width = hidden.shape
+            mask = mask.view(image, height, width, channel).permute(0, 3, 1, 2)
+        return hidden * mask.reshape(hidden.shape) / (1 - self.rate)
 
 
 class Sine(nn.Module):

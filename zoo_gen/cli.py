@@ -78,6 +78,11 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
         "bytes": f"{found.bytes:,} before compression",
         "files": f"{found.files:,}",
     }
+    if device != "cpu":
+        needs = cost.on_device(read, device=device)
+        lines["at once"] = (
+            f"{needs.models:,} models take {needs.bytes / 1e9:.1f} of {needs.total / 1e9:.1f} GB on {device}"
+        )
     for name, value in lines.items():
         click.echo(f"{name:12} {value}")
     expected = cost.estimate(read, workers=workers, device=device)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo_gen import grid, store
-from zoo_gen.engine import regime
+from zoo_gen.engine import bytes_on_device, regime
 from zoo_gen.image_data import ImageData, Sine, Waves, load_image_data
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.workers import count_processes
@@ -44,6 +44,15 @@ class Time:
     seconds: float
 
 
+@dataclass(frozen=True)
+class OnDevice:
+    """What a GPU trains at once."""
+
+    models: int
+    bytes: int  # that they take
+    total: int  # bytes of the GPU
+
+
 def plan(manifest: ZooManifest) -> Cost:
     """Return the cost of a zoo by counting."""
     extent = store.Extent.of(manifest)
@@ -67,6 +76,20 @@ def estimate(manifest: ZooManifest, *, workers: int | None = None, device: str =
     seconds = sum(count * _time_model(manifest, *kind, device=device) for kind, count in _kinds(manifest).items())
     rounds = -(-extent.n_shards // processes)
     return Time(processes, seconds / extent.n_shards * rounds)
+
+
+def on_device(manifest: ZooManifest, *, device: str) -> OnDevice:
+    """Return how many models a GPU trains at once, and what they take.
+
+    Raises:
+        ZooError: not one fits.
+    """
+    from zoo_gen.population import memory
+
+    each = bytes_on_device(manifest, device=device)
+    total = memory.room(device).total
+    models = min(memory.models_that_fit(total, each, device=device), store.Extent.of(manifest).n_models)
+    return OnDevice(models, models * each, total)
 
 
 def _kinds(manifest: ZooManifest) -> Counter[tuple[int, int]]:
@@ -106,7 +129,7 @@ def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device:
     data = _stand_in(manifest, n_images=max(batch_size, _TIMED_IMAGES))
     with single_threaded():
         _, population = next(populations(manifest.architecture, data, table, regime(manifest, device=device)))
-        n_models = len(population.seeds)
+        n_models = len(population)
         step, evaluation = _time_steps(population), _time_evaluation(population) / population.task.n_train
     measured = manifest.checkpoints.train_images
     n_evaluated = min(n_train, n_train if measured == "all" else measured)
@@ -117,17 +140,14 @@ def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device:
 
 def _time_steps(population: "Population") -> float:
     """Return the seconds of one step, its share of the data order included."""
-    population.step(next(population.batches(1)), 0)  # the first step also allocates
+    population.train_epoch(1)  # the first one also allocates, and compiles what a GPU runs
     began = time.perf_counter()
-    done = 0
-    for epoch in range(1, 1000):
-        for images in population.batches(epoch):
-            losses, _ = population.step(images, done)
-            done += 1
-        float(losses.sum())  # a GPU is ready only when its numbers can be read
+    for epoch in range(2, 1000):
+        population.train_epoch(epoch)
+        float(population.running()["running_loss"].sum())  # a GPU is ready only when its numbers can be read
         if time.perf_counter() - began > 1.0:
             break
-    return (time.perf_counter() - began) / done
+    return (time.perf_counter() - began) / ((epoch - 1) * population.steps_per_epoch)
 
 
 def _time_evaluation(population: "Population") -> float:

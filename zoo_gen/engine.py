@@ -28,7 +28,7 @@ from zoo_gen.workers import cluster, count_processes, train_all
 if TYPE_CHECKING:
     from zoo_gen.population.population import Regime
 
-MODELS_ON_A_GPU = 1024
+OLDEST_GPU = 8  # compute capability from which there are bfloat16 and tf32
 
 _logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def run(
     if made["data_sha256"] != data_sha256:
         raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
     complete = set(store.complete_shards(folder)).intersection(range(extent.n_shards))
-    blocks = _blocks(extent, part, device=device)
+    blocks = _blocks(manifest, extent, part, device=device)
     ours = [shard for shards in blocks for shard in shards]
     pending = [shard for shard in ours if shard not in complete]
     blocks = [shards for shards in blocks if not complete.issuperset(shards)]
@@ -149,13 +149,19 @@ def _take_damage_away(folder: Path, manifest_path: Path, *, data_sha256: str, de
         store.uncommit(folder, shard)
 
 
-def _blocks(extent: store.Extent, part: tuple[int, int], *, device: str) -> list[list[int]]:
+def _blocks(manifest: ZooManifest, extent: store.Extent, part: tuple[int, int], *, device: str) -> list[list[int]]:
     """Return the shards of one part of a zoo, in blocks that are trained together.
 
     A GPU is full only with many models; on a CPU a shard at a time loses least to an interruption. Which shards are
     trained together never depends on what is complete, because on a GPU the last bits may depend on it.
     """
-    at_once = max(1, MODELS_ON_A_GPU // extent.models_per_shard) if device != "cpu" else 1
+    at_once = 1
+    if device != "cpu":
+        from zoo_gen.population import memory
+
+        each = bytes_on_device(manifest, device=device)
+        at_once = memory.models_that_fit(memory.room(device).total, each, device=device) // extent.models_per_shard
+    at_once = max(1, at_once)
     blocks = [list(range(extent.n_shards))[start : start + at_once] for start in range(0, extent.n_shards, at_once)]
     number, parts = part
     return blocks[number - 1 :: parts]
@@ -178,8 +184,26 @@ def check_device(device: str) -> None:
         raise ZooError(f"device {device!r}: torch {torch.__version__} sees {count} CUDA devices; expected --device cpu")
 
 
+def bytes_on_device(manifest: ZooManifest, *, device: str) -> int:
+    """Return what a model of the zoo takes on a GPU, in the largest batch that a model has."""
+    from zoo_gen.population import memory
+
+    return memory.bytes_per_model(
+        manifest.layers,
+        manifest.data.image_shape,
+        manifest.layout,
+        batch_size=max(map(int, manifest.values("batch_size"))),
+        n_train=manifest.data.n_train,
+        precision=regime(manifest, device=device).kernels,
+    )
+
+
 def regime(manifest: ZooManifest, *, device: str) -> "Regime":
-    """Return how all models of a manifest's zoo are trained on a device."""
+    """Return how all models of a manifest's zoo are trained on a device.
+
+    Raises:
+        ZooError: the manifest wants a precision that only our own kernels have, and this GPU cannot run them.
+    """
     from zoo_gen.population.population import Regime
 
     measured = manifest.checkpoints.train_images
@@ -189,7 +213,42 @@ def regime(manifest: ZooManifest, *, device: str) -> "Regime":
         drop_last=manifest.training.drop_last,
         stop_loss=manifest.training.stop_loss,
         device=device,
+        kernels=_precision(manifest, device=device),
     )
+
+
+def _precision(manifest: ZooManifest, *, device: str) -> str | None:
+    """Return the precision of our own kernels, or None where torch's operations are used."""
+    wanted = manifest.training.precision
+    if device == "cpu":
+        if wanted != "float32":
+            _logger.warning("%s: precision %s is a GPU's; a CPU computes in float32", manifest.name, wanted)
+        return None
+    hindrance = _hindrance(device)
+    if hindrance is None:
+        return wanted
+    if wanted != "float32":
+        raise ZooError(
+            f'training.precision {wanted!r}: {hindrance}; expected precision = "float32", which torch has too'
+        )
+    _logger.warning("%s; torch's own operations are used, which are slower", hindrance)
+    return None
+
+
+def _hindrance(device: str) -> str | None:
+    """Return why our kernels cannot run on a GPU, None if they can."""
+    import importlib.util
+
+    import torch
+
+    if importlib.util.find_spec("triton") is None:
+        return f"torch {torch.__version__} has no Triton"
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < OLDEST_GPU:
+        return (
+            f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, kernels need {OLDEST_GPU}.0"
+        )
+    return None
 
 
 def train_shards(folder: Path, shards: list[int], *, device: str = "cpu", data_root: Path | None = None) -> list[int]:

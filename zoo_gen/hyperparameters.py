@@ -24,6 +24,8 @@ Initialization = Literal[
 ]
 Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "one_cycle"]
+# To what a GPU rounds the operands of products; weights, sums and everything else are float32.
+Precision = Literal["float32", "tf32", "bfloat16"]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]

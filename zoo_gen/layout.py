@@ -80,6 +80,11 @@ class ParameterLayout:
         """The names of the layers that have parameters, in the order of the forward pass."""
         return tuple(dict.fromkeys(parameter.layer for parameter in self.parameters))
 
+    @cached_property
+    def is_kernel(self) -> np.ndarray:
+        """Whether each element belongs to a weight and not to a bias, bool (parameter,)."""
+        return np.concatenate([np.full(parameter.size, parameter.role == "weight") for parameter in self.parameters])
+
     def split(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Cut flat weights (..., parameter) into one view a parameter, name -> (..., *shape).
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, Strict, field_validator, model_vali
 from zoo_gen import architectures, schema
 from zoo_gen.architectures import Architecture
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.hyperparameters import HYPERPARAMETERS, Positive, Seed, Value, checked, known
+from zoo_gen.hyperparameters import HYPERPARAMETERS, Positive, Precision, Seed, Value, checked, known
 from zoo_gen.image_data import DataSource
 from zoo_gen.layers import Activate, Dropout, Layer, parameter_layout
 from zoo_gen.layout import ParameterLayout
@@ -121,12 +121,13 @@ class Training(Schema):
     """How every model is trained. A hyper-parameter without a default must stand either here or in the axes.
 
     `drop_last` leaves the last batch of an epoch out where it is short. A model whose mean loss over an epoch is
-    `stop_loss` or less keeps its weights from then on.
+    `stop_loss` or less keeps its weights from then on. `precision` is that of products on a GPU; a CPU has float32.
     """
 
     epochs: Annotated[int, Strict(), Field(gt=0, le=1_000_000)]
     drop_last: Annotated[bool, Strict()] = False
     stop_loss: Positive | None = None
+    precision: Precision = "float32"
     seed: Any = None
     activation: Any = None
     initialization: Any = None

@@ -119,6 +119,7 @@ def _activate(hidden: Tensor, runs: Sequence[Run] | Sequence[tuple]) -> Tensor:
 
 
 def _drop(hidden: Tensor, dropout: DropoutOf) -> Tensor:
+    # Values of an image are numbered channel by channel of a pixel, as they lie on a GPU.
     if hidden.dim() == 5:
-        return dropout(hidden.transpose(0, 1)).transpose(0, 1)
+        return dropout(hidden.permute(1, 0, 3, 4, 2)).permute(1, 0, 4, 2, 3)
     return dropout(hidden.transpose(1, 2)).transpose(1, 2)

@@ -27,6 +27,7 @@ def _signed(word: int) -> int:
 
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+_WORD = 2**32 - 1
 
 
 def random_bits(seeds: Tensor, purpose: Purpose, step: int, count: int, *, start: int = 0) -> Tensor:
@@ -71,16 +72,28 @@ def data_order(seeds: Tensor, epoch: int, n_images: int) -> Tensor:
     return words & ((1 << width) - 1)
 
 
+def dropout_keys(seeds: Tensor) -> Tensor:
+    """Return each model's key of dropout before the step is mixed in, int64 (model,)."""
+    return _mix(_mix(seeds + _GOLDEN) + _signed(int(Purpose.DROPOUT) * _GOLDEN % 2**64))
+
+
 def kept_by_dropout(seeds: Tensor, rates: Tensor, step: int, count: int, *, start: int) -> Tensor:
     """Return which hidden values survive dropout in a step, bool (model, count).
 
-    A word serves four values, 16 bits each, so a rate is kept to a multiple of 1/65536. Values are numbered through
-    all dropout layers of a step; `start` is the number of the first one and must be a multiple of four.
+    The two halves of a step's key, as in `random_bits`, turn the number of a pair of values into a 32-bit word, by the
+    multiplications and shifts of a published 32-bit mixer ("lowbias32", C. Wellons, 2018): on a GPU words of 64 bits
+    cost several times as much. Each value of the pair has 16 bits, so a rate is kept to a multiple of 1/65536. Values
+    are numbered through all dropout layers of a step; `start` is the number of the first one and must be even.
     """
-    words = random_bits(seeds, Purpose.DROPOUT, step, -(-count // 4), start=start // 4)
-    lanes = words.view(torch.int16)[:, :count]
-    thresholds = (rates * 65536).round() - 32768
-    return lanes >= thresholds.to(torch.int16).unsqueeze(1)
+    key = _mix(dropout_keys(seeds) + _signed(step * _GOLDEN % 2**64))
+    low, high = (half.unsqueeze(1) for half in (key & _WORD, _shifted(key, 32)))
+    pairs = torch.arange(start // 2, start // 2 + -(-count // 2), device=seeds.device)
+    words = (pairs * 0x9E3779B9 + low) & _WORD
+    words = ((words ^ (words >> 16)) * 0x7FEB352D) & _WORD
+    words = (((words ^ (words >> 15)) + high) * 0x846CA68B) & _WORD
+    words = words ^ (words >> 16)
+    halves = torch.stack([words & 0xFFFF, words >> 16], dim=2).flatten(1)[:, :count]
+    return halves >= (rates.double() * 65536 + 0.5).floor().unsqueeze(1)
 
 
 def noisy_labels(seeds: Tensor, noise: Tensor, labels: Tensor, *, n_classes: int) -> Tensor:

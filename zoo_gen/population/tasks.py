@@ -22,6 +22,8 @@ class Task(Protocol):
 
     n_train: int
     names: tuple[str, ...]  # of the metrics of every part; the first is the loss
+    n_classes: int | None  # None: targets are numbers
+    scale: Tensor  # (2, channel): a pixel times the first plus the second is what models read
 
     def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs (image, model, *shape) and targets (model, image) of training images (model, image)."""
@@ -34,6 +36,9 @@ class Task(Protocol):
 
     def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
         """Return the metrics of some models on a part, name -> (model, ...)."""
+
+    def examples(self, part: str) -> tuple[Tensor, Tensor]:
+        """Return the pixels (image, *shape) and targets (model or 1, image) of a part, or of "training": all of it."""
 
 
 class Classification:
@@ -63,28 +68,26 @@ class Classification:
         device: str,
     ) -> None:
         self.n_train = n_train
-        self._n_classes = data.n_classes
+        self.n_classes: int | None = data.n_classes
         self._dtype = dtype
-        self._scale, self._offset = (
-            torch.from_numpy(values).to(device, dtype).view(-1, 1, 1) for values in (data.scale, data.offset)
-        )
+        self.scale = torch.from_numpy(np.stack([data.scale, data.offset])).to(device, dtype)
         train_labels = torch.from_numpy(data.train_labels[:n_train]).to(device).unsqueeze(0)  # (model or 1, image)
         if bool(label_noise.any()):
             train_labels = noisy_labels(seeds, label_noise, train_labels[0], n_classes=data.n_classes)
-        self._train_images = torch.from_numpy(data.train_images[:n_train]).to(device)
-        self._train_labels = train_labels
-        self._parts = {
-            "train": (self._train_images[:n_evaluated], train_labels[:, :n_evaluated]),
-            "validation": tuple(_on(device, data.validation_images, data.validation_labels)),
-            "test": tuple(_on(device, data.test_images, data.test_labels)),
+        images = torch.from_numpy(data.train_images[:n_train]).to(device)
+        self._parts: dict[str, tuple[Tensor, Tensor]] = {
+            "training": (images, train_labels),
+            "train": (images[:n_evaluated], train_labels[:, :n_evaluated]),
+            "validation": _on(device, data.validation_images, data.validation_labels),
+            "test": _on(device, data.test_images, data.test_labels),
         }
 
     def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs (image, model, channel, height, width) and labels (model, image) of training images."""
         n_models, n_images = images.shape
-        chosen = self._train_images.index_select(0, images.T.reshape(-1))
-        labels = self._train_labels.expand(n_models, -1).gather(1, images)
-        return self._inputs(chosen).unflatten(0, (n_images, n_models)), labels
+        pixels, labels = self._parts["training"]
+        labels = labels.expand(n_models, -1).gather(1, images)
+        return self._inputs(pixels.index_select(0, images.T.reshape(-1))).unflatten(0, (n_images, n_models)), labels
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of every image (model, image)."""
@@ -102,10 +105,16 @@ class Classification:
         def outputs(piece: slice) -> Tensor:
             return outputs_of(self._inputs(images[piece]))
 
-        return metrics.classification(metrics.without_gradient(outputs, own, len(images)), n_classes=self._n_classes)
+        assert self.n_classes is not None
+        return metrics.classification(metrics.without_gradient(outputs, own, len(images)), n_classes=self.n_classes)
 
     def _inputs(self, images: Tensor) -> Tensor:
-        return images.to(self._dtype).mul_(self._scale).add_(self._offset)
+        scale, offset = self.scale.unsqueeze(2).unsqueeze(3)
+        return images.to(self._dtype).mul_(scale).add_(offset)
+
+    def examples(self, part: str) -> tuple[Tensor, Tensor]:
+        """Return the bytes (image, channel, height, width) and labels (model or 1, image) of a part."""
+        return self._parts[part]
 
 
 class CurveFitting:
@@ -133,6 +142,8 @@ class CurveFitting:
         device: str,
     ) -> None:
         self.n_train = len(train_points)
+        self.n_classes: int | None = None
+        self.scale = torch.tensor([[1.0], [0.0]], dtype=dtype, device=device)
         self._parts: dict[str, tuple[Tensor, Tensor]] = {}
         for part, points in (("train", train_points), ("test", test_points)):
             x = torch.from_numpy(points).to(device)
@@ -160,7 +171,10 @@ class CurveFitting:
 
         return metrics.regression(metrics.without_gradient(outputs, heights[models], len(coordinates)))
 
+    def examples(self, part: str) -> tuple[Tensor, Tensor]:
+        """Return the coordinates (point, 1) and heights (model, point) of a part."""
+        return self._parts["train" if part == "training" else part]
 
-def _on(device: str, *arrays: np.ndarray) -> list[Tensor]:
-    images, labels = arrays
-    return [torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device).unsqueeze(0)]
+
+def _on(device: str, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device).unsqueeze(0)

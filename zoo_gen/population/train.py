@@ -1,6 +1,5 @@
 """Training one shard: its models, grouped into populations that can share a computation, and what they leave."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +11,11 @@ from torch import Tensor
 
 from zoo_gen.architectures import Architecture, layers
 from zoo_gen.image_data import ImageData, Waves
-from zoo_gen.layers import Convolution, Layer, Shape, output_shape, parameter_layout
-from zoo_gen.population.population import KINDS, Population, Regime
+from zoo_gen.layers import Convolution, Layer, Shape, parameter_layout
+from zoo_gen.layout import ParameterLayout
+from zoo_gen.population import memory
+from zoo_gen.population.members import KINDS
+from zoo_gen.population.population import Population, Regime
 from zoo_gen.population.tasks import Classification, CurveFitting, Task
 
 # A CPU's cache holds the images of so many models in a grouped convolution (measured: 16 and more are slower).
@@ -91,13 +93,16 @@ def populations(
     sequence = layers(architecture, input_shape, n_outputs)
     layout = parameter_layout(sequence, input_shape)
     n_train = len(data.train_labels) if isinstance(data, ImageData) else len(data.train_points)
-    for rows, n_used in _groups(sequence, input_shape, models, n_train=n_train, device=regime.device):
+    for rows, n_used in _groups(sequence, input_shape, layout, models, regime, n_train=n_train):
         own = None if weights is None else weights[torch.from_numpy(rows)]
 
         def make_task(some: pa.Table, n_used: int = n_used) -> Task:
             return _task(data, some, regime, n_train=n_used)
 
-        yield rows, Population(sequence, layout, models.take(rows), regime, make_task=make_task, weights=own)
+        yield (
+            rows,
+            Population(sequence, input_shape, layout, models.take(rows), regime, make_task=make_task, weights=own),
+        )
 
 
 @contextmanager
@@ -112,7 +117,13 @@ def single_threaded() -> Iterator[None]:
 
 
 def _groups(
-    sequence: Sequence[Layer], input_shape: Shape, models: pa.Table, *, n_train: int, device: str
+    sequence: Sequence[Layer],
+    input_shape: Shape,
+    layout: ParameterLayout,
+    models: pa.Table,
+    regime: Regime,
+    *,
+    n_train: int,
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Yield the rows (model,) of each population and the number of training images that its models see."""
     columns = models.to_pydict()
@@ -124,24 +135,32 @@ def _groups(
         rows = [row for row in range(len(models)) if keys[row] == key]
         # Models of one kind then fall into one population where there are several.
         rows.sort(key=lambda row: tuple(str(columns[kind][row]) for kind in kinds))
-        size = models_at_once(sequence, input_shape, batch_size=key[0], device=device)
+        size = models_at_once(sequence, input_shape, layout, regime, batch_size=key[0], n_train=key[1])
         for start in range(0, len(rows), size):
             yield np.array(rows[start : start + size]), key[1]
 
 
-def models_at_once(sequence: Sequence[Layer], input_shape: Shape, *, batch_size: int, device: str) -> int:
-    """Return how many models a device trains at once: what a CPU's cache or half of a GPU's memory holds."""
-    if not device.startswith("cuda"):
+def models_at_once(
+    sequence: Sequence[Layer],
+    input_shape: Shape,
+    layout: ParameterLayout,
+    regime: Regime,
+    *,
+    batch_size: int,
+    n_train: int,
+) -> int:
+    """Return how many models a device trains at once: what a CPU's cache or a GPU's memory holds.
+
+    Raises:
+        ZooError: not one fits.
+    """
+    if not regime.device.startswith("cuda"):
         has_convolution = any(isinstance(layer, Convolution) for layer in sequence)
         return CONVOLUTIONS_AT_ONCE if has_convolution else 1024
-    hidden, shape = math.prod(input_shape), input_shape
-    for layer in sequence:
-        shape = output_shape(layer, shape)
-        # A convolution also keeps its patches, once as it reads them and once as their gradient.
-        patches = layer.inputs * layer.kernel**2 * math.prod(shape[1:]) if isinstance(layer, Convolution) else 0
-        hidden += math.prod(shape) + 2 * patches
-    bytes_per_model = 2 * 4 * max(batch_size, 1) * hidden
-    return max(1, torch.cuda.get_device_properties(device).total_memory // 2 // bytes_per_model)
+    each = memory.bytes_per_model(
+        sequence, input_shape, layout, batch_size=batch_size, n_train=n_train, precision=regime.kernels
+    )
+    return memory.models_that_fit(memory.room(regime.device).free, each, device=regime.device)
 
 
 def _task(data: ImageData | Waves, models: pa.Table, regime: Regime, *, n_train: int) -> Task:

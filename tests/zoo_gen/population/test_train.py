@@ -98,7 +98,7 @@ def dropout_masks(
             for _ in range(n_layers):
                 count = yield
                 kept = kept_by_dropout(torch.tensor([seed]), torch.tensor([rate]), step, count, start=start)
-                start += -(-count // 4) * 4
+                start += -(-count // 2) * 2
                 yield kept[0]
 
     running = masks()

@@ -1,0 +1,136 @@
+"""Steps of a population through torch's own operations: the way of a CPU, and the reference of every other one."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from zoo_gen.layers import Convolution, Layer
+from zoo_gen.layout import ParameterLayout
+from zoo_gen.population.forward import forward
+from zoo_gen.population.members import Members, runs
+from zoo_gen.population.optimizers import make_optimizer
+from zoo_gen.population.random import data_order, kept_by_dropout
+from zoo_gen.population.schedules import factor
+from zoo_gen.population.tasks import Task
+
+
+class Eager:
+    """Arguments and methods as `population.Arithmetic`."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        layout: ParameterLayout,
+        members: Members,
+        task: Task,
+        weights: Tensor,
+        *,
+        steps: Sequence[int],
+        n_epochs: int,
+    ) -> None:
+        self.weights = weights
+        self._layers, self._task = layers, task
+        self._sizes, self._n_steps = steps, n_epochs * len(steps)
+        # Each parameter is a leaf of the gradient's graph and a view of the flat weights that the optimiser updates.
+        self._parameters = {
+            p.name: weights[:, p.start : p.stop].view(-1, *p.shape).detach().requires_grad_() for p in layout.parameters
+        }
+        self._seeds = members.seeds
+        self._activations, self._schedules = runs(members.activations), runs(members.schedules)
+        self._learning_rate = members.learning_rate.unsqueeze(1).clone()
+        momentum, decay = members.momentum.unsqueeze(1), members.weight_decay.unsqueeze(1)
+        self._optimizers = [
+            (rows, make_optimizer(name, weights[rows], momentum=momentum[rows], weight_decay=decay[rows]))
+            for name, rows in runs(members.optimizers)
+        ]
+        l2 = members.l2.unsqueeze(1) * torch.from_numpy(layout.is_kernel).to(weights.device)
+        self._l2_gradient = 2 * l2 if bool(l2.any()) else None  # (model, parameter): of l2 * the sum of squared kernels
+        self._dropout_rates = members.dropout
+        self._has_dropout = bool(self._dropout_rates.any())
+
+    def train_epoch(self, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Show every model all training images once; return mean loss and accuracy (model,) as it went."""
+        loss = torch.zeros_like(self._learning_rate[:, 0])
+        right, has_classes = torch.zeros_like(loss), False
+        for number, images in enumerate(self._batches(epoch)):
+            losses, correct = self._step(images, (epoch - 1) * len(self._sizes) + number)
+            loss += losses.sum(dim=1)
+            if correct is not None:
+                right, has_classes = right + correct.sum(dim=1), True
+        seen = sum(self._sizes)
+        return loss / seen, right / seen if has_classes else None
+
+    def freeze(self, models: Tensor) -> None:
+        """Let some models, bool (model,), keep their weights from now on."""
+        self._learning_rate.mul_(~models.unsqueeze(1))
+
+    def evaluate(self, part: str) -> dict[str, Tensor]:
+        """Measure every model in evaluation mode on a part of the data; name -> (model, ...)."""
+        n_models = len(self.weights)
+        # One model at a time is as fast for convolutions on a CPU, and computes what its plain module computes.
+        alone = self.weights.device.type == "cpu" and any(isinstance(layer, Convolution) for layer in self._layers)
+        groups = [slice(model, model + 1) for model in range(n_models)] if alone else [slice(0, n_models)]
+        found = [self._task.measure(part, self._outputs_of(models), models=models) for models in groups]
+        return {name: torch.cat([metrics[name] for metrics in found]) for name in found[0]}
+
+    def _batches(self, epoch: int) -> Iterator[Tensor]:
+        """Yield the numbers of the training images of each step of an epoch (model, image)."""
+        order = data_order(self._seeds, epoch, self._task.n_train)
+        yield from order[:, : sum(self._sizes)].split(list(self._sizes), dim=1)
+
+    def _step(self, images: Tensor, number: int) -> tuple[Tensor, Tensor | None]:
+        """Take one step of every model on training images (model, image); `number` counts steps from 0.
+
+        Returns:
+            The loss of every image (model, image) before the step, and whether it was classified rightly.
+        """
+        inputs, targets = self._task.batch(images)
+        outputs = forward(self._layers, self._parameters, self._activations, inputs, dropout=self._dropout(number))
+        losses = self._task.losses(outputs, targets)
+        # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
+        gradients = torch.autograd.grad(losses.sum() / images.shape[1], list(self._parameters.values()))
+        gradient = torch.cat([part.flatten(1) for part in gradients], dim=1)
+        with torch.no_grad():
+            if self._l2_gradient is not None:
+                gradient = torch.addcmul(gradient, self._l2_gradient, self.weights)
+            rate = self._rate(number)
+            for rows, optimizer in self._optimizers:
+                optimizer.step(self.weights[rows], gradient[rows], rate[rows])
+            return losses.detach(), self._task.right(outputs, targets)
+
+    def _outputs_of(self, models: slice) -> Callable[[Tensor], Tensor]:
+        parameters = {name: values[models] for name, values in self._parameters.items()}
+        count = models.stop - models.start
+        activations = self._activations
+        if count == 1:
+            activations = [(name, slice(0, 1)) for name, rows in activations if rows.start <= models.start < rows.stop]
+
+        def outputs(inputs: Tensor) -> Tensor:
+            shared = inputs.unsqueeze(1).expand(len(inputs), count, *inputs.shape[1:])
+            return forward(self._layers, parameters, activations, shared)
+
+        return outputs
+
+    def _rate(self, number: int) -> Tensor:
+        """Return the learning rates of a step (model, 1)."""
+        if len(self._schedules) == 1:
+            return self._learning_rate * factor(self._schedules[0][0], number, self._n_steps)
+        parts = [self._learning_rate[rows] * factor(name, number, self._n_steps) for name, rows in self._schedules]
+        return torch.cat(parts)
+
+    def _dropout(self, number: int) -> Callable[[Tensor], Tensor] | None:
+        """Return what the dropout layers of a step do, in the order in which they are called."""
+        if not self._has_dropout:
+            return None
+        start = 0
+
+        def dropout(hidden: Tensor) -> Tensor:  # (model, image, ...)
+            nonlocal start
+            count = hidden[0].numel()
+            kept = kept_by_dropout(self._seeds, self._dropout_rates, number, count, start=start).view(hidden.shape)
+            start += -(-count // 2) * 2
+            scale = (1 / (1 - self._dropout_rates)).view(-1, *[1] * (hidden.dim() - 1))
+            return hidden * (kept * scale)
+
+        return dropout

@@ -1,0 +1,75 @@
+"""Members: the hyper-parameters of a population's models as columns, in the order in which the models lie inside.
+
+Models that share an optimiser, an activation or a schedule lie next to each other, so that torch runs each once over a
+slice; `places` leads back to the order of the table of models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+# What neighbours should have in common, the costliest difference first.
+KINDS = ("optimizer", "activation", "schedule")
+
+
+@dataclass(frozen=True)
+class Members:
+    """Numbers are (model,) on the device."""
+
+    table: pa.Table  # the models in the inner order
+    places: Tensor  # int64 (model,): where each model of the original table lies inside
+    seeds: Tensor  # int64
+    optimizers: list[str]
+    activations: list[Any]
+    schedules: list[str]
+    learning_rate: Tensor
+    momentum: Tensor
+    weight_decay: Tensor
+    l2: Tensor
+    dropout: Tensor
+
+
+def members(models: pa.Table, *, dtype: torch.dtype, device: str) -> tuple[Members, list[int]]:
+    """Return the models of a table in their inner order, and the row of each in the table."""
+    kinds = list(zip(*(column(models, name) for name in KINDS), strict=True))
+    order = sorted(range(len(kinds)), key=lambda model: tuple(map(str, kinds[model])))
+    table = models.take(order)
+    found = Members(
+        table=table,
+        places=torch.tensor(order, device=device).argsort(),
+        seeds=torch.tensor(column(table, "seed"), device=device),
+        optimizers=column(table, "optimizer"),
+        activations=column(table, "activation"),
+        schedules=column(table, "schedule"),
+        **{
+            name: numbers(table, name, dtype=dtype, device=device)
+            for name in ("learning_rate", "momentum", "weight_decay", "l2", "dropout")
+        },
+    )
+    return found, order
+
+
+def numbers(models: pa.Table, name: str, *, default: float = 0.0, dtype: torch.dtype, device: str = "cpu") -> Tensor:
+    """Return a column of numbers (model,)."""
+    found = [default if value is None else value for value in column(models, name)]
+    return torch.tensor(found, dtype=dtype, device=device)
+
+
+def column(models: pa.Table, name: str) -> list[Any]:
+    """Return a column; None for each model where the zoo has no such hyper-parameter."""
+    return models[name].to_pylist() if name in models.column_names else [None] * len(models)
+
+
+def runs(keys: Sequence[Any]) -> list[tuple[Any, slice]]:
+    """Return (key, slice) for each run of equal neighbours."""
+    found, start = [], 0
+    for key, same in groupby(keys):
+        stop = start + sum(1 for _ in same)
+        found.append((key, slice(start, stop)))
+        start = stop
+    return found
