@@ -70,7 +70,8 @@ def convert(
     if format not in FORMATS:
         raise ZooError(unknown_name("format", format, FORMATS))
     images.checked(data)
-    out = out.absolute()
+    source, out = Path(source), Path(out).absolute()
+    archive_name = source.resolve().name  # of "." too
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_beside(out))
         archive = stack.enter_context(open_archive(source, scratch))
@@ -78,7 +79,7 @@ def convert(
         reading = import_module(f"zoo_gen.published.{format}").read(archive, request)
         chosen, numbers = selected(reading, epochs=epochs, models=models)
         origin = {
-            "archive": source.name,
+            "archive": archive_name,
             "members": len(archive.members),
             "listing_sha256": archive.listing_sha256(),
             "models": "all" if models is None else _ranges(numbers.tolist()),
@@ -88,8 +89,8 @@ def convert(
         plan = write.plan(
             chosen,
             numbers,
-            name=_name(name or reading.name or source.name, given=name is not None),
-            description=f"converted from {source.name}: {FORMATS[format]}",
+            name=_name(name or reading.name or archive_name, given=name is not None),
+            description=f"converted from {archive_name}: {FORMATS[format]}",
             facts={"format": format, "origin": origin},
         )
         write.write(plan, out, workers=min(4, os.cpu_count() or 1), progress=progress)
