@@ -42,10 +42,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         met = kills(bench.make(place / "many", bench.MANY_SHARDS), place / "kills", count=arguments.kills, seed=0)
-        for target, outcomes in met.items():
+        for target, outcomes in met.items() if arguments.kills else ():
             print(row(KILLED[target], outcomes), flush=True)
         tiny = bench.make(place / "tiny")
-        for number, (fault, inject) in enumerate(FAULTS.items()):
+        for number, (fault, inject) in enumerate(FAULTS.items() if arguments.runs else ()):
             outcomes = []
             for seed in range(arguments.runs * OFTENER.get(fault, 1)):
                 try:
@@ -53,7 +53,7 @@ def main() -> None:
                 except CannotMount:
                     break
             unable = f"| {fault} | not run: no rights to mount | | |"
-            print(unable if arguments.runs and not outcomes else row(fault, outcomes), flush=True)
+            print(row(fault, outcomes) if outcomes else unable, flush=True)
     print(f"\n{time.monotonic() - began:.0f} s")
 
 
