@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo_gen import grid, store
-from zoo_gen.engine import bytes_on_device, regime
+from zoo_gen.engine import models_on_device, regime
 from zoo_gen.image_data import ImageData, Sine, Waves, load_image_data
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.workers import count_processes
@@ -86,10 +86,9 @@ def on_device(manifest: ZooManifest, *, device: str) -> OnDevice:
     """
     from zoo_gen.population import memory
 
-    each = bytes_on_device(manifest, device=device)
-    total = memory.room(device).total
-    models = min(memory.models_that_fit(total, each, device=device), store.Extent.of(manifest).n_models)
-    return OnDevice(models, models * each, total)
+    at_once, each = models_on_device(manifest, device=device)
+    models = min(at_once, store.Extent.of(manifest).n_models)
+    return OnDevice(models, models * each, memory.room(device).total)
 
 
 def _kinds(manifest: ZooManifest) -> Counter[tuple[int, int]]:

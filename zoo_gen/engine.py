@@ -157,11 +157,7 @@ def _blocks(manifest: ZooManifest, extent: store.Extent, part: tuple[int, int], 
     """
     at_once = 1
     if device != "cpu":
-        from zoo_gen.population import memory
-
-        each = bytes_on_device(manifest, device=device)
-        at_once = memory.models_that_fit(memory.room(device).total, each, device=device) // extent.models_per_shard
-    at_once = max(1, at_once)
+        at_once = max(1, models_on_device(manifest, device=device)[0] // extent.models_per_shard)
     blocks = [list(range(extent.n_shards))[start : start + at_once] for start in range(0, extent.n_shards, at_once)]
     number, parts = part
     return blocks[number - 1 :: parts]
@@ -184,18 +180,24 @@ def check_device(device: str) -> None:
         raise ZooError(f"device {device!r}: torch {torch.__version__} sees {count} CUDA devices; expected --device cpu")
 
 
-def bytes_on_device(manifest: ZooManifest, *, device: str) -> int:
-    """Return what a model of the zoo takes on a GPU, in the largest batch that a model has."""
+def models_on_device(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
+    """Return how many models of a zoo a GPU trains at once, and what each takes in bytes, by the largest batch.
+
+    Raises:
+        ZooError: not one fits.
+    """
     from zoo_gen.population import memory
 
-    return memory.bytes_per_model(
+    batch_size = max(map(int, manifest.values("batch_size")))
+    each = memory.bytes_per_model(
         manifest.layers,
         manifest.data.image_shape,
         manifest.layout,
-        batch_size=max(map(int, manifest.values("batch_size"))),
+        batch_size=batch_size,
         n_train=manifest.data.n_train,
         precision=regime(manifest, device=device).kernels,
     )
+    return memory.models_that_fit(memory.room(device).total, each, batch_size=batch_size, device=device), each
 
 
 def regime(manifest: ZooManifest, *, device: str) -> "Regime":

@@ -207,9 +207,8 @@ WIDTHS = (25, 19, 7, 12, 8, 10, 9, 8)
 
 
 def row(*cells: str) -> str:
-    return " ".join(
-        cell.ljust(w) if number < 2 else cell.rjust(w) for number, (cell, w) in enumerate(zip(cells, WIDTHS))
-    )
+    placed = [cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=False)]  # a message ends a row early
+    return " ".join([cells[0].ljust(WIDTHS[0]), cells[1].ljust(WIDTHS[1]), *placed[2:]])
 
 
 def ways(work: Work, *, quick: bool) -> Iterator[tuple[str, int, Callable[[], float]]]:

@@ -8,8 +8,11 @@ from zoo_gen.errors import ZooError
 from zoo_gen.layers import Activate, Convolution, Dropout, Flatten, Layer, Linear, Shape, Shift, output_shape
 from zoo_gen.layout import ParameterLayout
 
-# More models at once are no faster (measured on an H100 from 1,024 on), and an interruption loses them all.
-MOST_AT_ONCE = 8192
+# So many images a step fill a GPU (measured on an H100: more are no faster, docs/gpu.md), and so many models at least
+# where batches are large, because those of one zoo may fall into several populations. More would only be lost by an
+# interruption.
+FULL = 2**18
+LEAST, MOST = 1024, 8192
 # Of the free memory: the rest is for the images, the sorting of their order and what torch keeps.
 _SHARE = 0.6
 
@@ -68,8 +71,14 @@ def bytes_per_model(
     return values * images * size + state + n_train * 4
 
 
-def models_that_fit(free: int, each: int, *, device: str) -> int:
-    """Return how many models of a size are trained at once.
+def models_that_fit(free: int, each: int, *, batch_size: int, device: str) -> int:
+    """Return how many models are trained at once: as many as fit, up to where more are no faster.
+
+    Args:
+        free: bytes of the device.
+        each: bytes that a model takes.
+        batch_size: images a model and step.
+        device: its name, for the message.
 
     Raises:
         ZooError: not one fits.
@@ -80,4 +89,4 @@ def models_that_fit(free: int, each: int, *, device: str) -> int:
             f"device {device!r}: one model needs {each / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; expected a smaller "
             "batch_size, or a GPU with more memory"
         )
-    return min(found, MOST_AT_ONCE)
+    return min(found, max(LEAST, min(MOST, FULL // batch_size)))

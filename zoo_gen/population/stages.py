@@ -444,7 +444,7 @@ class _Builder:
 def _is_stem(first: Layer, rest: Sequence[Layer], shape: Shape, arrays: Arrays) -> bool:
     """Whether a convolution and the next one, with only activation and dropout between, are computed together.
 
-    In float32, whose products are no matrix units' work, computing twice costs more than writing (a tenth of the speed).
+    In float32, whose products are no matrix units' work, computing twice costs more than writing.
     """
     if arrays.precision == "float32":
         return False

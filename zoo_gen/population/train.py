@@ -160,7 +160,8 @@ def models_at_once(
     each = memory.bytes_per_model(
         sequence, input_shape, layout, batch_size=batch_size, n_train=n_train, precision=regime.kernels
     )
-    return memory.models_that_fit(memory.room(regime.device).free, each, device=regime.device)
+    free = memory.room(regime.device).free
+    return memory.models_that_fit(free, each, batch_size=batch_size, device=regime.device)
 
 
 def _task(data: ImageData | Waves, models: pa.Table, regime: Regime, *, n_train: int) -> Task:
