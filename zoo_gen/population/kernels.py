@@ -12,18 +12,24 @@ from triton.language import constexpr
 
 # What stands for an activation function in a table of models.
 CODES = {None: 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "gelu": 5, "silu": 6, "sine": 7}
+ROUNDED = 1024  # a bit of KINDS beside those of the codes: operands of products are rounded
 # Numbers that differ from step to step or population to population: kernels are compiled once for all of them.
 VARYING = ["n_images", "n_order", "n_labels", "n_models", "n_steps", "first_place", "second_place"]
 OPTIMIZERS = {"sgd": 0, "momentum": 0, "adam": 1, "adamw": 2, "rmsprop": 3}
 
 
 @triton.jit
-def _tanh(z):
-    shrunk = tl.exp(-2.0 * tl.abs(z))
-    large = (1.0 - shrunk) / (1.0 + shrunk)
-    square = z * z  # the quotient would lose the leading digits of a small result
-    small = tl.abs(z) * (1.0 + square * (-1.0 / 3.0 + square * (2.0 / 15.0 - square * (17.0 / 315.0))))
-    return tl.where(z < 0, -1.0, 1.0) * tl.where(tl.abs(z) < 0.2, small, large)
+def _tanh(z, ROUNDED: constexpr):
+    """Return tanh; ROUNDED: what reads it is rounded anyway, so the last digits of small results may go."""
+    if ROUNDED:
+        result = 1.0 - 2.0 / (1.0 + tl.exp(2.0 * z))
+    else:
+        shrunk = tl.exp(-2.0 * tl.abs(z))
+        large = (1.0 - shrunk) / (1.0 + shrunk)
+        square = z * z  # the quotient would lose the leading digits of a small result
+        small = tl.abs(z) * (1.0 + square * (-1.0 / 3.0 + square * (2.0 / 15.0 - square * (17.0 / 315.0))))
+        result = tl.where(z < 0, -1.0, 1.0) * tl.where(tl.abs(z) < 0.2, small, large)
+    return result
 
 
 @triton.jit
@@ -33,7 +39,7 @@ def _sigmoid(z):
 
 @triton.jit
 def _activated(z, code, KINDS: constexpr):
-    """Return the activation that `code` names of float32 values of any shape; KINDS has a bit for each that occurs."""
+    """Return the activation that `code` names of float32 values of any shape; KINDS: see `Arrays.kinds`."""
     a = z
     if KINDS & 2:
         if code == 1:
@@ -43,7 +49,7 @@ def _activated(z, code, KINDS: constexpr):
             a = tl.where(z > 0, z, 0.01 * z)
     if KINDS & 8:
         if code == 3:
-            a = _tanh(z)
+            a = _tanh(z, (KINDS & 1024) > 0)
     if KINDS & 16:
         if code == 4:
             a = _sigmoid(z)

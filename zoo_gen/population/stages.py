@@ -117,8 +117,9 @@ class Arrays:
         return next((p.start for p in self.layout.parameters if p.name == name), -1)
 
     def kinds(self, *codes: Tensor | None) -> int:
-        """Return a bit for each activation that occurs among codes: only those are compiled."""
-        return sum({1 << code for some in codes if some is not None for code in some.unique().tolist()})
+        """Return a bit for each activation among codes, as only those are compiled, and one for rounded operands."""
+        occurring = sum({1 << code for some in codes if some is not None for code in some.unique().tolist()})
+        return occurring if self.precision == "float32" else occurring | kernels.ROUNDED
 
 
 @dataclass(frozen=True)
