@@ -22,6 +22,7 @@ from tqdm import tqdm
 from zoo_gen import card, durable, grid, store, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import load_image_data
+from zoo_gen.layers import Convolution, Flatten, Linear
 from zoo_gen.location import Folder, Remote
 from zoo_gen.manifest import ZooManifest, read_manifest
 from zoo_gen.workers import cluster, count_processes, train_all
@@ -226,7 +227,7 @@ def _precision(manifest: ZooManifest, *, device: str) -> str | None:
         if wanted != "float32":
             _warn_once(f"{manifest.name}: precision {wanted} is a GPU's; a CPU computes in float32")
         return None
-    hindrance = _hindrance(device)
+    hindrance = _hindrance(manifest, device=device)
     if hindrance is None:
         return wanted
     if wanted != "float32":
@@ -240,14 +241,17 @@ def _warn_once(message: str) -> None:
     _logger.warning(message)
 
 
-def _hindrance(device: str) -> str | None:
-    """Return why our kernels cannot run on a GPU, None if they can."""
+def _hindrance(manifest: ZooManifest, *, device: str) -> str | None:
+    """Return why our kernels cannot train a zoo on a GPU, None if they can."""
     import importlib.util
 
     import torch
 
     if importlib.util.find_spec("triton") is None:
         return f"torch {torch.__version__} has no Triton"
+    first = next(layer for layer in manifest.layers if not isinstance(layer, Flatten))
+    if not isinstance(first, Convolution | Linear):
+        return f"{manifest.name}: our kernels read images by a convolution or a linear layer, not by {first.name}"
     major, minor = torch.cuda.get_device_capability(device)
     if major < OLDEST_GPU:
         return (

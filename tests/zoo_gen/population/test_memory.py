@@ -64,3 +64,18 @@ def test_a_gpu_that_cannot_run_the_kernels_trains_in_float32_or_not_at_all(tmp_p
     path.write_text(find_manifest("tetris_seed").read_text().replace("[training]", '[training]\nprecision = "tf32"'))
     with pytest.raises(ZooError, match=r"training.precision 'tf32': an old one has compute capability 7.5"):
         engine.regime(read_manifest(path), device="cuda")
+
+
+def test_a_network_that_begins_with_pooling_is_trained_by_torch(tmp_path, monkeypatch, caplog):
+    from zoo_gen import engine
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    text = find_manifest("tetris_seed").read_text()
+    start, stop = text.index("[architecture]"), text.index("[training]")
+    layers = '{ type = "max_pooling", size = 2 }, { type = "flatten" }, { type = "linear", units = 4 }'
+    path = tmp_path / "pooled.toml"
+    path.write_text(f'{text[:start]}[architecture]\nname = "layers"\nlayers = [{layers}]\n\n{text[stop:]}'.replace(
+        'activation = "tanh"\n', ""
+    ))  # fmt: skip
+    assert engine.regime(read_manifest(path), device="cuda").kernels is None
+    assert "not by pooling1" in caplog.text
