@@ -23,7 +23,7 @@ from zoo_gen.image_data import DataSource
 from zoo_gen.layers import Activate, Layer, layers_from_json
 from zoo_gen.layout import ParameterLayout
 from zoo_gen.location import Folder
-from zoo_gen.manifest import ZooManifest, read_manifest
+from zoo_gen.manifest import ZooManifest
 from zoo_gen.schema import Count, Schema
 
 if TYPE_CHECKING:
@@ -118,11 +118,14 @@ def read_any(path: Folder) -> Manifest:
     Raises:
         ZooError: the file is missing or wrong; the message names the place.
     """
+    text = schema.read_text(path)  # once: it may lie at a URL
     try:
-        kind = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("kind")
-    except (OSError, ValueError, RecursionError):
-        kind = None  # the reader below says what is wrong
-    return schema.read_toml(path, ConvertedManifest) if kind == "converted" else read_manifest(path)
+        kind = tomllib.loads(text).get("kind")
+    except (ValueError, RecursionError):
+        kind = None  # the parser below says what is wrong
+    if kind == "converted":
+        return schema.parse_toml(text, ConvertedManifest, where=str(path))
+    return schema.parse_toml(text, ZooManifest, where=str(path))
 
 
 @dataclass(frozen=True)

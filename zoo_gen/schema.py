@@ -33,13 +33,21 @@ def read_toml(path: Folder, schema: type[AnySchema]) -> AnySchema:
     Raises:
         ZooError: the file is missing, is not TOML, or does not fit; the message names the file and the key.
     """
+    return parse_toml(read_text(path), schema, where=str(path))
+
+
+def read_text(path: Folder) -> str:
+    """Return the text of a manifest.
+
+    Raises:
+        ZooError: the file is missing, or is not text.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ZooError(f"{path}: cannot be read ({error.strerror}); expected a TOML manifest") from None
     except UnicodeDecodeError:
         raise ZooError(f"{path}: is not text in UTF-8; expected a TOML manifest") from None
-    return parse_toml(text, schema, where=str(path))
 
 
 def parse_toml(text: str, schema: type[AnySchema], *, where: str) -> AnySchema:

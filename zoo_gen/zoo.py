@@ -96,6 +96,8 @@ class Zoo:
         Raises:
             ZooError: their file is damaged.
         """
+        if not isinstance(self.manifest, converted.ConvertedManifest):
+            return {}  # and no request for what is not there
         return converted.read_architectures(self.path) if (self.path / converted.ARCHITECTURES).exists() else {}
 
     def layout_of(self, model: int) -> ParameterLayout:

@@ -59,6 +59,7 @@ class Watching(Counting):
 def counting(tmp_path, monkeypatch):
     (tmp_path / "counting.py").write_text(COUNTING)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)  # where worker processes look too, those of an earlier test among them
     yield tmp_path
     sys.modules.pop("counting", None)
 
