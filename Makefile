@@ -33,8 +33,8 @@ leaderboard-small: $(READY)  ## Make five zoos of CNNs, run three benchmarks wit
 		--markdown leaderboard-small.md --parquet leaderboard-small.parquet
 	$(BIN)/zoo-bench validate --results results-small
 
-test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest -m "not slow"
+test: $(READY)  ## Run the tests, a process a core
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: $(READY)  ## Run the long forms of the tests
 	$(BIN)/python -m pytest -m slow

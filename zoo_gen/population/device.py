@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo_gen.layers import Layer, Shape, Shift
 from zoo_gen.layout import ParameterLayout
-from zoo_gen.population import kernels, stages
+from zoo_gen.population import kernels, network
 from zoo_gen.population.members import Members
 from zoo_gen.population.optimizers import BETA1, BETA2
 from zoo_gen.population.random import data_order, dropout_keys
@@ -60,7 +60,7 @@ class Device:
         )
         self._arrays = arrays
         self._capacity = max(*steps, EVALUATED_AT_ONCE)
-        self._stages = stages.build(
+        self._stages = network.build(
             layers, input_shape, arrays, capacity=self._capacity, scale=task.scale.float().cpu(), splits=splits
         )
         self._shift = sum(layer.value for layer in layers if isinstance(layer, Shift))

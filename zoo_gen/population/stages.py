@@ -5,7 +5,6 @@ was stored, the stage behind it multiplies by the derivative, which the stored v
 (gelu, silu, sine), activation is a stage of its own.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,40 +14,18 @@ import torch
 import triton
 from torch import Tensor
 
-from zoo_gen.errors import ZooError
 from zoo_gen.layers import (
-    Activate,
     Activation,
     Convolution,
-    Dropout,
-    Flatten,
-    Function,
-    GlobalPooling,
-    Layer,
     Linear,
-    Pooling,
     Shape,
-    Shift,
-    output_shape,
 )
 from zoo_gen.layout import ParameterLayout
 from zoo_gen.population import kernels, tables
 from zoo_gen.population.tables import Geometry
 
 OPERANDS = {"bfloat16": torch.bfloat16, "tf32": torch.float32, "float32": torch.float32}
-FROM_VALUE = ("relu", "leaky_relu", "tanh", "sigmoid")  # their derivative follows from their value
-# Measured on an H100: the forward pass wants few barriers, and the backward pass two programs a processor where its
-# registers allow.
-STEM_TILE = {
-    "bfloat16": {"BM": 64, "WIDE": 128, "num_warps": 4, "num_stages": 2},
-    "tf32": {"BM": 64, "WIDE": 64, "num_warps": 4, "num_stages": 2},
-}
-STEM_GRADIENT_TILE = {
-    "bfloat16": {"BM": 64, "WIDE": 64, "num_warps": 8, "num_stages": 2, "maxnreg": 128},
-    "tf32": {"BM": 64, "WIDE": 128, "num_warps": 8, "num_stages": 2},
-}
 _POOL_BLOCK = 1024
-PATCH = 8  # the sides of what `kernels.stem` reads for one pixel
 
 
 @dataclass(frozen=True)
@@ -260,210 +237,6 @@ class Pool:
             n_images, out.capacity, self._behind.first_place(n_images),
             DROP=self._behind.drops, GATE=source.codes is not None, **self._options,
         )  # fmt: skip
-
-
-class Stem:
-    """Two convolutions of grey images, the second 3 x 3, whose values in between are never written."""
-
-    def __init__(
-        self, first: Convolution, second: Convolution, output: Value, arrays: Arrays, between: Behind, behind: Behind,
-        *, shape: Shape, scale: Tensor, splits: int,
-    ) -> None:  # fmt: skip
-        self.output = output
-        self._arrays, self._between, self._behind, self._splits = arrays, between, behind, splits
-        middle = output_shape(first, shape)
-        self._scale, self._offset = (float(number) for number in scale[:, 0])
-        none = torch.zeros(output.n_models, dtype=torch.int32, device=output.device)
-        self._codes = none if between.codes is None else between.codes
-        self._behind_codes = none if behind.codes is None else behind.codes
-        self._start = arrays.start(f"{first.name}.weight")
-        starts = {
-            "FIRST_BIAS": arrays.start(f"{first.name}.bias"),
-            "SECOND": arrays.start(f"{second.name}.weight"),
-            "SECOND_BIAS": arrays.start(f"{second.name}.bias"),
-        }
-        step = first.stride * second.stride
-        self._options = {
-            "SIDE": first.stride * 2 + first.kernel,
-            "WIDTH": shape[2],
-            "FIRST_KERNEL": first.kernel,
-            "FIRST_STEP": first.stride,
-            "SECOND_STEP": second.stride,
-            "H1": middle[1],
-            "W1": middle[2],
-            "C1": first.outputs,
-            "H2": output.shape[1],
-            "W2": output.shape[2],
-            "C2": second.outputs,
-            "PITCH": output.tensor.shape[-1],
-            "ALIGNED": next(n for n in (4, 2, 1) if shape[2] % n == 0 and step % n == 0),
-            "DROP": False,
-            "KINDS": arrays.kinds(between.codes, behind.codes),
-            "SPLITS": splits,
-            "PRECISION": arrays.precision,
-            **{name: start - self._start if start >= 0 else -1 for name, start in starts.items()},
-        }
-
-    @staticmethod
-    def fits(first: Layer, second: Layer, shape: Shape) -> bool:
-        """Whether two layers after images of a shape are such convolutions."""
-        return (
-            isinstance(first, Convolution)
-            and isinstance(second, Convolution)
-            and shape[0] == 1
-            and shape[1] == shape[2]
-            and first.padding == second.padding == 0
-            and second.kernel == 3
-            and first.stride * 2 + first.kernel < PATCH
-            and first.outputs <= 16
-            and first.outputs % 2 == 0
-            and second.outputs <= 16
-        )
-
-    def forward(self, images: Images, n_images: int, *, training: bool) -> None:
-        """Compute the output."""
-        arrays, out = self._arrays, self.output
-        n_models, n_parameters = arrays.weights.shape
-        drops = {"DROP": training and self._between.drops, "DROP_SECOND": training and self._behind.drops}
-        kernels.stem[(n_models, self._splits)](
-            *images.arguments(), arrays.weights[:, self._start :], out.tensor,
-            self._codes, self._behind_codes, arrays.dropout, arrays.dropout_keys,
-            n_images, out.capacity, n_parameters, self._scale, self._offset,
-            self._between.first_place(n_images), self._behind.first_place(n_images),
-            **self._options | drops | STEM_TILE[arrays.precision],
-        )  # fmt: skip
-
-    def backward(self, images: Images, n_images: int) -> None:
-        """Compute the gradient of the weights of both."""
-        arrays, out = self._arrays, self.output
-        n_models, n_parameters = arrays.weights.shape
-        kernels.stem_gradient[(n_models, self._splits)](
-            *images.arguments(), arrays.weights[:, self._start :], out.slopes, arrays.gradient[:, :, self._start :],
-            self._codes, arrays.dropout, arrays.dropout_keys,
-            n_images, out.capacity, n_models, n_parameters, self._scale, self._offset,
-            self._between.first_place(n_images),
-            **self._options | {"DROP": self._between.drops} | STEM_GRADIENT_TILE[arrays.precision],
-        )  # fmt: skip
-
-
-def build(
-    layers: Sequence[Layer], input_shape: Shape, arrays: Arrays, *, capacity: int, scale: Tensor, splits: int
-) -> list[Stage]:
-    """Return the stages of a network in the order of the forward pass.
-
-    Args:
-        layers: of every model.
-        input_shape: of an image, (channel, height, width) or (feature,).
-        arrays: what the stages share.
-        capacity: the most images that a model reads at once.
-        scale: of the pixels of the images, float32 (2, channel): factor and offset.
-        splits: into how many sums the gradient of a stem is cut.
-
-    Raises:
-        ZooError: the first layer with arithmetic is neither a convolution nor a linear one.
-    """
-    builder = _Builder(arrays, capacity, list(layers))
-    stages: list[Stage] = []
-    shape = input_shape
-    value: Value | None = None
-    while builder.rest:
-        layer = builder.rest.pop(0)
-        if isinstance(layer, Flatten):
-            builder.flat = True  # values stay where they are; the tables of the next layer know
-        elif isinstance(layer, Convolution) and value is None and _is_stem(layer, builder.rest, shape, arrays):
-            middle = output_shape(layer, shape)
-            between = builder.pointwise(middle, fused=False)
-            second = builder.rest.pop(0)
-            assert isinstance(second, Convolution)
-            after = output_shape(second, middle)
-            behind = builder.pointwise(after, fused=True)
-            value = builder.value(after, behind)
-            stem = Stem(layer, second, value, arrays, between, behind, shape=shape, scale=scale, splits=splits)
-            stages.append(stem)
-            shape = after
-        elif isinstance(layer, Convolution | Linear):
-            after = (layer.outputs,) if isinstance(layer, Linear) else output_shape(layer, shape)
-            builder.flat = builder.flat and not isinstance(layer, Linear)
-            behind = builder.pointwise(after, fused=True)
-            source, value = value, builder.value(after, behind)
-            stages.append(Product(layer, source, value, arrays, behind, shape=shape, scale=scale))
-            shape = after
-        elif value is None:
-            raise ZooError(f"architecture: begins with {layer.name}; expected a convolution or a linear layer first")
-        elif not isinstance(layer, Shift):  # which the loss adds
-            size, step, kind = (1, 1), 1, "average"
-            if isinstance(layer, Pooling):
-                size, step, kind = (layer.size, layer.size), layer.stride, layer.kind
-            elif isinstance(layer, GlobalPooling):
-                size, step = (shape[1], shape[2]), max(shape[1:])
-            else:
-                builder.rest.insert(0, layer)  # a pointwise layer of its own
-            after = output_shape(layer, shape)
-            behind = builder.pointwise(after, fused=False)
-            source, value = value, builder.value(after, None)
-            stages.append(Pool(size, step, kind, source, value, arrays, behind))
-            shape = after
-    return stages
-
-
-@dataclass
-class _Builder:
-    """The layers that are still to be made stages of."""
-
-    arrays: Arrays
-    capacity: int
-    rest: list[Layer]
-    flat: bool = False  # whether values of an image are numbered as flattened
-    dropped: list[int] = field(default_factory=list)  # values an image of each dropout layer so far
-
-    def pointwise(self, after: Shape, *, fused: bool) -> Behind:
-        """Take activation and dropout from the layers that follow; `fused`: only what a product can take back."""
-        codes, drops, earlier = None, False, tuple(self.dropped)
-        following = self.rest[0] if self.rest else None
-        if isinstance(following, Activate) and (not fused or _from_value(self.arrays, following.function)):
-            codes = _codes(self.arrays, following.function)
-            self.rest.pop(0)
-        if self.rest and isinstance(self.rest[0], Dropout):
-            self.rest.pop(0)
-            drops = bool(self.arrays.dropout.any())
-            self.dropped.append(math.prod(after))
-        return Behind(codes, drops, earlier, channel_first=self.flat and len(after) == 3)
-
-    def value(self, after: Shape, behind: Behind | None) -> Value:
-        """Return room for what a stage gives; `behind`: what is done to it as it is stored by a product."""
-        arrays = self.arrays
-        codes = rates = None
-        if behind is not None and (behind.codes is not None or behind.drops):
-            codes = torch.zeros_like(_codes(arrays, None)) if behind.codes is None else behind.codes
-            rates = arrays.dropout if behind.drops else torch.zeros_like(arrays.dropout)
-        last = not any(isinstance(layer, Convolution | Linear) for layer in self.rest)
-        dtype = torch.float32 if last else OPERANDS[arrays.precision]
-        device = str(arrays.weights.device)
-        return Value(after, len(arrays.weights), self.capacity, dtype, device, codes, rates).allocate()
-
-
-def _is_stem(first: Layer, rest: Sequence[Layer], shape: Shape, arrays: Arrays) -> bool:
-    """Whether a convolution and the next one, with only activation and dropout between, are computed together.
-
-    In float32, whose products are no matrix units' work, computing twice costs more than writing.
-    """
-    if arrays.precision == "float32":
-        return False
-    following = [layer for layer in rest[:3] if not isinstance(layer, Activate | Dropout)]
-    between = rest[: rest.index(following[0])] if following else []
-    in_order = [type(layer) for layer in between] in ([], [Activate], [Dropout], [Activate, Dropout])
-    return bool(following) and in_order and Stem.fits(first, following[0], shape)
-
-
-def _codes(arrays: Arrays, function: Function | None) -> Tensor:
-    """Return what stands for an activation: for the one named, or for each model's own, int32 (model,)."""
-    names = [function or own for own in arrays.activations]
-    return torch.tensor([kernels.CODES[name] for name in names], dtype=torch.int32, device=arrays.weights.device)
-
-
-def _from_value(arrays: Arrays, function: Function | None) -> bool:
-    """Whether the derivative of an activation follows from its value, for all models."""
-    return {function or own for own in arrays.activations} <= set(FROM_VALUE)
 
 
 def _on(geometry: Geometry, device: torch.device, *, scale: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
