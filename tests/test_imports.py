@@ -16,6 +16,7 @@ MAKES_ZOOS = {"zoo_bench/zoos.py", "zoo_bench/mock.py"}  # only where that is as
 OWNERS = {
     "fsspec": {"zoo_gen/location.py"},
     "joblib": {"zoo_gen/workers.py"},
+    "llvmlite": {"zoo_gen/population/lanes_code.py"},
     "distributed": {"zoo_gen/workers.py"},
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
     "datasets": {"zoo_gen/image_data/huggingface.py"},

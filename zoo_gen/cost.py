@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo_gen import grid, store
-from zoo_gen.engine import models_on_device, regime
+from zoo_gen.engine import choose_forms, models_on_device, regime
 from zoo_gen.image_data import ImageData, Sine, Waves, load_image_data
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.workers import count_processes
@@ -126,8 +126,9 @@ def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device:
             position = table.column_names.index(name)
             table = table.set_column(position, name, [[value] * len(table)])
     data = _stand_in(manifest, n_images=max(batch_size, _TIMED_IMAGES))
+    settings = regime(manifest, device=device, forms=choose_forms(manifest, device=device))
     with single_threaded():
-        _, population = next(populations(manifest.architecture, data, table, regime(manifest, device=device)))
+        _, population = next(populations(manifest.architecture, data, table, settings))
         n_models = len(population)
         step, evaluation = _time_steps(population), _time_evaluation(population) / population.task.n_train
     measured = manifest.checkpoints.train_images

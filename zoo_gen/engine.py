@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
@@ -86,7 +87,9 @@ def run(
     data_sha256 = load_image_data(manifest.data, data_root=data_root).sha256()
     if repair:
         _take_damage_away(folder, manifest_path, data_sha256=data_sha256, device=device)
-    store.create(folder, manifest_path, data_sha256=data_sha256, device=device.split(":", maxsplit=1)[0])
+    forms = store.NO_FORMS if (folder / "manifest.toml").exists() else choose_forms(manifest, device=device)
+    kind = device.split(":", maxsplit=1)[0]
+    store.create(folder, manifest_path, data_sha256=data_sha256, device=kind, forms=forms)
     made = store.attributes(folder)
     extent = store.extent_of(manifest, made)
     if made["data_sha256"] != data_sha256:
@@ -142,7 +145,11 @@ def _take_damage_away(folder: Folder, manifest_path: Folder, *, data_sha256: str
     if not kept.exists() and not (folder / sums.NAME).exists():
         return  # no zoo yet
     if sums.findings(folder):
-        expected = store.fixed_files(manifest_path, data_sha256=data_sha256, device=kind)
+        # The forms that the zoo was begun with are read from what may be damaged, or else chosen as they were then.
+        forms = store.recorded_forms(folder)
+        if forms is None:
+            forms = choose_forms(read_manifest(manifest_path), device=device)
+        expected = store.fixed_files(manifest_path, data_sha256=data_sha256, device=kind, forms=forms)
         for name in sums.mend(folder, expected):
             _logger.warning("%s: was damaged and is mended", folder / name)
     for shard in verify(folder, sample=0).damaged_shards:
@@ -201,8 +208,24 @@ def models_on_device(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
     return memory.models_that_fit(memory.room(device).total, each, batch_size=batch_size, device=device), each
 
 
-def regime(manifest: ZooManifest, *, device: str) -> "Regime":
+def choose_forms(manifest: ZooManifest, *, device: str) -> dict[str, str]:
+    """Return the forms of convolutions, name -> form, that a new zoo is begun with; see `population.wisdom`."""
+    if device != "cpu" or not any(isinstance(layer, Convolution) for layer in manifest.layers):
+        return {}
+    from zoo_gen.population import wisdom
+    from zoo_gen.population.train import single_threaded
+
+    with single_threaded():
+        return wisdom.forms_of(manifest)
+
+
+def regime(manifest: ZooManifest, *, device: str, forms: Mapping[str, str] = store.NO_FORMS) -> "Regime":
     """Return how all models of a manifest's zoo are trained on a device.
+
+    Args:
+        manifest: of the zoo.
+        device: "cpu", "cuda" or "cuda:N".
+        forms: of its convolutions on a CPU.
 
     Raises:
         ZooError: the manifest wants a precision that only our own kernels have, and this GPU cannot run them.
@@ -217,6 +240,7 @@ def regime(manifest: ZooManifest, *, device: str) -> "Regime":
         stop_loss=manifest.training.stop_loss,
         device=device,
         kernels=_precision(manifest, device=device),
+        forms=forms if device == "cpu" else store.NO_FORMS,
     )
 
 
@@ -266,21 +290,25 @@ def train_shards(folder: Folder, shards: list[int], *, device: str = "cpu", data
     Returns:
         The shards, which are complete now.
     """
+    from zoo_gen.population.forms import check
     from zoo_gen.population.train import single_threaded, train
 
     check_device(device)  # a cluster's worker may stand where there is none
     manifest = read_manifest(folder / "manifest.toml")
-    extent = store.extent_of(manifest, store.attributes(folder))
+    made = store.attributes(folder)
+    extent, forms = store.extent_of(manifest, made), made.get("forms", store.NO_FORMS)
     slices = [extent.models(shard) for shard in shards]
     if set(shards) <= set(store.complete_shards(folder)):  # by another run, or by a worker that could not answer
         return shards
+    if device == "cpu":
+        check(forms)
     table = grid.table_of_models(manifest)
     with single_threaded():
         found = train(
             manifest.architecture,
             load_image_data(manifest.data, data_root=data_root),
             pa.concat_tables(table.slice(models.start, _length(models)) for models in slices),
-            regime(manifest, device=device),
+            regime(manifest, device=device, forms=forms),
             checkpoint_epochs=manifest.checkpoint_epochs,
         )
     complete = set(store.complete_shards(folder))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ _FEWEST_MODELS = 8
 _SHARDS = 16
 _PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"  # zarr's default
 _READ = ("manifest_digest", "layout", "checkpoint_epochs", "models_per_shard", "versions")  # what readers need
+NO_FORMS: Mapping[str, str] = MappingProxyType({})
 _PART = re.compile(r"part-(\d+)\.parquet")
 
 
@@ -96,8 +98,17 @@ def _metrics(manifest: ZooManifest) -> tuple[tuple[str, int], ...]:
     return (*found, ("test_class_f1", manifest.data.n_classes)) if "accuracy" in kinds else tuple(found)
 
 
-def create(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: str) -> ZooManifest:
+def create(
+    folder: Folder, manifest_path: Folder, *, data_sha256: str, device: str, forms: Mapping[str, str] = NO_FORMS
+) -> ZooManifest:
     """Make the empty zoo that a manifest describes, or find it already there; return the manifest.
+
+    Args:
+        folder: where it is.
+        manifest_path: the manifest.
+        data_sha256: of the image data (hex).
+        device: the kind of device that trains it.
+        forms: in which a CPU computes its convolutions, name -> form, where they were chosen; see `population.forms`.
 
     Raises:
         ZooError: the folder holds something else, or another manifest's zoo; nothing in it is changed.
@@ -116,8 +127,8 @@ def create(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: s
         attributes(folder)
         return manifest
     if isinstance(folder, Remote):
-        claim.fill(folder, fixed_files(manifest_path, data_sha256=data_sha256, device=device))
-        return create(folder, manifest_path, data_sha256=data_sha256, device=device)
+        claim.fill(folder, fixed_files(manifest_path, data_sha256=data_sha256, device=device, forms=forms))
+        return create(folder, manifest_path, data_sha256=data_sha256, device=device, forms=forms)
     prefix = f".{folder.name}.making."
     is_there = folder.exists()
     if is_there and (not folder.is_dir() or any(not path.name.startswith(prefix) for path in folder.iterdir())):
@@ -126,7 +137,7 @@ def create(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: s
     making = Path(tempfile.mkdtemp(prefix=prefix, dir=folder if is_there else folder.parent))
     try:
         making.chmod(0o777 & ~_umask())
-        _make(making, manifest_path, manifest, data_sha256=data_sha256, device=device)
+        _make(making, manifest_path, manifest, data_sha256=data_sha256, device=device, forms=forms)
         durable.flush_below(making)
         # The zoo appears whole under its name, so that runs that start together on one folder agree on it. An empty
         # folder may be a mount point or the one we stand in: it is filled, and its manifest says that it is a zoo.
@@ -139,17 +150,25 @@ def create(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: s
         durable.flush(folder.parent)
     except OSError:
         if kept.exists():
-            return create(folder, manifest_path, data_sha256=data_sha256, device=device)
+            return create(folder, manifest_path, data_sha256=data_sha256, device=device, forms=forms)
         raise
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return manifest
 
 
-def _make(folder: Path, manifest_path: Folder, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
+def _make(
+    folder: Path,
+    manifest_path: Folder,
+    manifest: ZooManifest,
+    *,
+    data_sha256: str,
+    device: str,
+    forms: Mapping[str, str],
+) -> None:
     """Fill an empty folder with the zoo that has no shard yet."""
     (folder / "models").mkdir()
-    _create_arrays(folder, manifest, data_sha256=data_sha256, device=device)
+    _create_arrays(folder, manifest, data_sha256=data_sha256, device=device, forms=forms)
     (folder / "manifest.toml").write_bytes(manifest_path.read_bytes())
     sums.write(folder)
 
@@ -161,7 +180,9 @@ def _umask() -> int:
     return mask
 
 
-def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, device: str) -> None:
+def _create_arrays(
+    folder: Path, manifest: ZooManifest, *, data_sha256: str, device: str, forms: Mapping[str, str]
+) -> None:
     extent = Extent.of(manifest)
     attributes = {
         "schema": SCHEMA,
@@ -176,6 +197,7 @@ def _create_arrays(folder: Path, manifest: ZooManifest, *, data_sha256: str, dev
         "data_sha256": data_sha256,
         "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
         "device": device,
+        **({"forms": dict(forms)} if forms else {}),
     }
     make_arrays(folder, extent, attributes)
 
@@ -340,10 +362,13 @@ def uncommit(folder: Folder, shard: int) -> None:
     durable.flush(folder / "models")
 
 
-def fixed_files(manifest_path: Folder, *, data_sha256: str, device: str) -> dict[str, bytes]:
+def fixed_files(
+    manifest_path: Folder, *, data_sha256: str, device: str, forms: Mapping[str, str] = NO_FORMS
+) -> dict[str, bytes]:
     """Return the files that an empty zoo has, path -> content. Arguments as `create`."""
     with tempfile.TemporaryDirectory() as name:
-        _make(Path(name), manifest_path, read_manifest(manifest_path), data_sha256=data_sha256, device=device)
+        manifest = read_manifest(manifest_path)
+        _make(Path(name), manifest_path, manifest, data_sha256=data_sha256, device=device, forms=forms)
         return {path: (Path(name) / path).read_bytes() for path in sums.files(Path(name))}
 
 
@@ -370,6 +395,15 @@ def attributes(folder: Folder) -> dict[str, Any]:
     if lacking:
         raise ZooError(f"{folder}/weights.zarr/zarr.json: has no attribute {lacking[0]!r}; expected {', '.join(_READ)}")
     return found
+
+
+def recorded_forms(folder: Folder) -> dict[str, str] | None:
+    """Return the forms that a zoo says it was begun with, also where that may be damaged; None if it cannot be read."""
+    try:
+        found = json.loads((folder / "weights.zarr" / "zarr.json").read_bytes())["attributes"].get("forms", {})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def open_group(folder: Folder) -> zarr.Group:

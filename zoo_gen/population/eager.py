@@ -1,18 +1,24 @@
 """Steps of a population through torch's own operations: the way of a CPU, and the reference of every other one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from zoo_gen.layers import Convolution, Layer
 from zoo_gen.layout import ParameterLayout
+from zoo_gen.population import lanes
+from zoo_gen.population.forms import LANES
 from zoo_gen.population.forward import forward
+from zoo_gen.population.lanes import keep_freed_memory
 from zoo_gen.population.members import Members, runs
+from zoo_gen.population.metrics import pieces
 from zoo_gen.population.optimizers import make_optimizer
 from zoo_gen.population.random import data_order, kept_by_dropout
 from zoo_gen.population.schedules import factor
 from zoo_gen.population.tasks import Task
+
+_IMAGES_OF_ONE = 256  # whose values between layers a core's cache holds, when one model is evaluated
 
 
 class Eager:
@@ -28,8 +34,12 @@ class Eager:
         *,
         steps: Sequence[int],
         n_epochs: int,
+        forms: Mapping[str, str],
     ) -> None:
         self.weights = weights
+        self._forms = forms
+        if LANES in forms.values():
+            keep_freed_memory()
         self._layers, self._task = layers, task
         self._sizes, self._n_steps = steps, n_epochs * len(steps)
         # Each parameter is a leaf of the gradient's graph and a view of the flat weights that the optimiser updates.
@@ -71,7 +81,7 @@ class Eager:
         # One model at a time is as fast for convolutions on a CPU, and computes what its plain module computes.
         alone = self.weights.device.type == "cpu" and any(isinstance(layer, Convolution) for layer in self._layers)
         groups = [slice(model, model + 1) for model in range(n_models)] if alone else [slice(0, n_models)]
-        found = [self._task.measure(part, self._outputs_of(models), models=models) for models in groups]
+        found = [self._task.measure(part, self._outputs_of(models, alone=alone), models=models) for models in groups]
         return {name: torch.cat([metrics[name] for metrics in found]) for name in found[0]}
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
@@ -86,7 +96,8 @@ class Eager:
             The loss of every image (model, image) before the step, and whether it was classified rightly.
         """
         inputs, targets = self._task.batch(images)
-        outputs = forward(self._layers, self._parameters, self._activations, inputs, dropout=self._dropout(number))
+        parameters, activations, dropout = self._parameters, self._activations, self._dropout(number)
+        outputs = forward(self._layers, parameters, activations, inputs, forms=self._forms, dropout=dropout)
         losses = self._task.losses(outputs, targets)
         # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
         gradients = torch.autograd.grad(losses.sum() / images.shape[1], list(self._parameters.values()))
@@ -99,16 +110,21 @@ class Eager:
                 optimizer.step(self.weights[rows], gradient[rows], rate[rows])
             return losses.detach(), self._task.right(outputs, targets)
 
-    def _outputs_of(self, models: slice) -> Callable[[Tensor], Tensor]:
+    def _outputs_of(self, models: slice, *, alone: bool) -> Callable[[Tensor], Tensor]:
         parameters = {name: values[models] for name, values in self._parameters.items()}
         count = models.stop - models.start
         activations = self._activations
         if count == 1:
             activations = [(name, slice(0, 1)) for name, rows in activations if rows.start <= models.start < rows.stop]
 
-        def outputs(inputs: Tensor) -> Tensor:
+        def outputs_of(inputs: Tensor) -> Tensor:
             shared = inputs.unsqueeze(1).expand(len(inputs), count, *inputs.shape[1:])
             return forward(self._layers, parameters, activations, shared)
+
+        def outputs(inputs: Tensor) -> Tensor:
+            if not alone:
+                return outputs_of(inputs)
+            return torch.cat([outputs_of(inputs[piece]) for piece in pieces(len(inputs), _IMAGES_OF_ONE)], dim=2)
 
         return outputs
 
@@ -127,6 +143,10 @@ class Eager:
 
         def dropout(hidden: Tensor) -> Tensor:  # (model, image, ...)
             nonlocal start
+            if hidden.dim() == 6:
+                found = lanes.drop(hidden, self._seeds, self._dropout_rates, number, start=start)
+                start += -(-hidden[0, ..., 0].numel() // 2) * 2
+                return found
             count = hidden[0].numel()
             kept = kept_by_dropout(self._seeds, self._dropout_rates, number, count, start=start).view(hidden.shape)
             start += -(-count // 2) * 2

@@ -1,12 +1,14 @@
 """The forward pass of all models of a population at once.
 
-Images lie as (image, model, channel, height, width): on a CPU a convolution of all models is then one grouped
-convolution, which for one model is the plain one. Flat values lie as (model, feature, image): the few features of a
-small network would make poor vectors, the images of a batch make good ones, and a linear layer is one batched matrix
-product. On a CPU the results of one model equal the plain module's bit for bit, for two images or more.
+Images lie as (image, model, channel, height, width): on a CPU a convolution of some models is then one grouped
+convolution, which for one model is the plain one; or as `lanes` says, where a convolution has that form. Flat values
+lie as (model, feature, image): the few features of a small network would make poor vectors, the images of a batch make
+good ones, and a linear layer is one batched matrix product. On a CPU the results of one model equal the plain module's
+bit for bit, for two images or more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -25,9 +27,11 @@ from zoo_gen.layers import (
     Shift,
 )
 from zoo_gen.modules import FUNCTIONS
+from zoo_gen.population import lanes
+from zoo_gen.population.forms import GROUPED, LANES, MODELS_OF_A_GROUP, PATCHES, SINGLE
 
 Run = tuple[Activation | None, slice]  # neighbouring models that share an activation
-# dropout(hidden (model, image, ...)) -> hidden of the same shape
+# dropout(hidden (model, image, ...), or as lanes) -> hidden of the same shape
 DropoutOf = Callable[[Tensor], Tensor]
 
 
@@ -37,6 +41,7 @@ def forward(
     activations: Sequence[Run],
     inputs: Tensor,
     *,
+    forms: Mapping[str, str] = MappingProxyType({}),
     dropout: DropoutOf | None = None,
 ) -> Tensor:
     """Return the outputs (model, output, image) of every model for its own inputs.
@@ -45,14 +50,23 @@ def forward(
         layers: the layers of the architecture, in order.
         parameters: name -> stacked parameter (model, *shape).
         activations: runs of neighbouring models that cover all models in order.
-        inputs: (image, model, channel, height, width) or (image, model, feature); inputs that all models share may be
-            expanded.
+        inputs: (image, model, channel, height, width), the same as lanes, or (image, model, feature); inputs that all
+            models share may be expanded.
+        forms: name of a convolution -> one of `forms.FORMS`, GROUPED if not given.
         dropout: what dropout layers do; nothing if not given.
     """
-    hidden = inputs if inputs.dim() == 5 else inputs.permute(1, 2, 0)
-    for layer in layers:
+    hidden = inputs.permute(1, 2, 0) if inputs.dim() == 3 else inputs
+    n_models = activations[-1][1].stop
+    done = None  # pooling that its convolution has done
+    for number, layer in enumerate(layers):
+        if hidden.dim() == 6 and _leaves_lanes(layer, forms):
+            hidden = lanes.from_lanes(hidden, n_models)
         if isinstance(layer, Convolution):
-            hidden = _convolve(layer, hidden, parameters)
+            if forms.get(layer.name) == LANES:
+                done = pooling_of(layers, number)
+                hidden = _convolve_in_lanes(layer, done, hidden, parameters)
+            else:
+                hidden = _convolve(layer, hidden, parameters, form=forms.get(layer.name, GROUPED))
         elif isinstance(layer, Linear):
             weight = parameters[f"{layer.name}.weight"]  # (model, output, input)
             if layer.bias:
@@ -60,16 +74,17 @@ def forward(
             else:
                 hidden = torch.bmm(weight, hidden)
         elif isinstance(layer, Activate):
-            runs = [(layer.function, slice(None))] if layer.function else activations
-            hidden = _activate(hidden, runs)
+            hidden = _activate(hidden, [(layer.function, slice(0, n_models))] if layer.function else activations)
         elif isinstance(layer, Pooling):
-            pool = functional.max_pool2d if layer.kind == "max" else functional.avg_pool2d
-            hidden = pool(hidden.flatten(1, 2), layer.size, layer.stride).unflatten(1, hidden.shape[1:3])
+            if layer is not done:
+                hidden = lanes.pool(layer, hidden) if hidden.dim() == 6 else _pool(layer, hidden)
         elif isinstance(layer, GlobalPooling):
-            means = functional.adaptive_avg_pool2d(hidden.flatten(1, 2), 1)
-            hidden = means.view(hidden.shape[:3]).permute(1, 2, 0)
+            hidden = lanes.means(hidden, n_models) if hidden.dim() == 6 else _means(hidden)
         elif isinstance(layer, Flatten):
-            hidden = hidden.flatten(2).permute(1, 2, 0) if hidden.dim() == 5 else hidden
+            if hidden.dim() == 6:
+                hidden = lanes.flattened(hidden, n_models)
+            elif hidden.dim() == 5:
+                hidden = hidden.flatten(2).permute(1, 2, 0)
         elif isinstance(layer, Dropout):
             if dropout:
                 hidden = _drop(hidden, dropout)
@@ -80,11 +95,32 @@ def forward(
     return hidden
 
 
-def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+def pooling_of(layers: Sequence[Layer], number: int) -> Pooling | None:
+    """Return the pooling right after a convolution, which our kernels do with it."""
+    following = layers[number + 1] if number + 1 < len(layers) else None
+    return following if isinstance(following, Pooling) and following.size <= lanes.LARGEST_WINDOW else None
+
+
+def _leaves_lanes(layer: Layer, forms: Mapping[str, str]) -> bool:
+    if isinstance(layer, Convolution):
+        return forms.get(layer.name) != LANES
+    return isinstance(layer, Pooling) and layer.size > lanes.LARGEST_WINDOW
+
+
+def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tensor], *, form: str) -> Tensor:
     weight = parameters[f"{layer.name}.weight"]  # (model, output, input, kernel, kernel)
     bias = parameters[f"{layer.name}.bias"] if layer.bias else None  # (model, output)
-    if hidden.is_cuda:
+    if hidden.is_cuda or form == PATCHES:
         return _convolve_as_product(layer, hidden, weight, bias)
+    at_once = 1 if form == SINGLE else MODELS_OF_A_GROUP
+    pieces = [slice(start, start + at_once) for start in range(0, len(weight), at_once)]
+    found = [
+        _convolve_grouped(layer, hidden[:, own], weight[own], None if bias is None else bias[own]) for own in pieces
+    ]
+    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
+def _convolve_grouped(layer: Convolution, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     found = functional.conv2d(
         hidden.flatten(1, 2),
         weight.flatten(0, 1),
@@ -94,6 +130,14 @@ def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tenso
         groups=len(weight),
     )
     return found.unflatten(1, (len(weight), layer.outputs))
+
+
+def _convolve_in_lanes(
+    layer: Convolution, pooling: Pooling | None, hidden: Tensor, parameters: Mapping[str, Tensor]
+) -> Tensor:
+    hidden = hidden if hidden.dim() == 6 else lanes.to_lanes(hidden)
+    bias = parameters[f"{layer.name}.bias"] if layer.bias else None
+    return lanes.convolve(layer, pooling, hidden, parameters[f"{layer.name}.weight"], bias)
 
 
 def _convolve_as_product(layer: Convolution, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -110,16 +154,43 @@ def _convolve_as_product(layer: Convolution, hidden: Tensor, weight: Tensor, bia
     return found.view(len(weight), layer.outputs, n_images, height, width).permute(2, 0, 1, 3, 4)
 
 
+def _pool(layer: Pooling, hidden: Tensor) -> Tensor:
+    if layer.kind == "max" and not (hidden.is_cuda or torch.is_grad_enabled()):
+        # On a CPU far faster than max_pool2d, and exactly the same; it has another gradient where values are equal.
+        return _maxima(layer, _maxima(layer, hidden, 3), 4)
+    pool = functional.max_pool2d if layer.kind == "max" else functional.avg_pool2d
+    return pool(hidden.flatten(1, 2), layer.size, layer.stride).unflatten(1, hidden.shape[1:3])
+
+
+def _maxima(layer: Pooling, hidden: Tensor, axis: int) -> Tensor:
+    """Return the maximum of each window along one axis."""
+    reach = (hidden.shape[axis] - layer.size) // layer.stride * layer.stride + 1
+    parts = [hidden.narrow(axis, start, reach) for start in range(layer.size)]
+    every = (slice(None),) * axis + (slice(None, None, layer.stride),)
+    found = parts[0][every]
+    for part in parts[1:]:
+        found = torch.maximum(found, part[every])
+    return found
+
+
+def _means(hidden: Tensor) -> Tensor:
+    return functional.adaptive_avg_pool2d(hidden.flatten(1, 2), 1).view(hidden.shape[:3]).permute(1, 2, 0)
+
+
 def _activate(hidden: Tensor, runs: Sequence[Run] | Sequence[tuple]) -> Tensor:
     if len(runs) == 1:
         return FUNCTIONS[runs[0][0]](hidden)
+    if hidden.dim() == 6:
+        return lanes.activate(hidden, [(FUNCTIONS[name], models) for name, models in runs])
     axis = 1 if hidden.dim() == 5 else 0
     parts = [FUNCTIONS[name](hidden.narrow(axis, models.start, models.stop - models.start)) for name, models in runs]
     return torch.cat(parts, dim=axis)
 
 
 def _drop(hidden: Tensor, dropout: DropoutOf) -> Tensor:
-    # Values of an image are numbered channel by channel of a pixel, as they lie on a GPU.
+    # Values of an image are numbered channel by channel of a pixel, as they lie on a GPU and in lanes.
+    if hidden.dim() == 6:
+        return dropout(hidden)
     if hidden.dim() == 5:
         return dropout(hidden.permute(1, 0, 3, 4, 2)).permute(1, 0, 4, 2, 3)
     return dropout(hidden.transpose(1, 2)).transpose(1, 2)

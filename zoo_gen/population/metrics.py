@@ -12,9 +12,9 @@ IMAGES_AT_ONCE = 1024  # bounds the memory of an evaluation
 Outputs = Iterable[tuple[Tensor, Tensor]]
 
 
-def pieces(n_images: int) -> list[slice]:
+def pieces(n_images: int, most: int = IMAGES_AT_ONCE) -> list[slice]:
     """Cut images into equal pieces, so that none holds a single one: its product would round differently."""
-    n_pieces = -(-n_images // IMAGES_AT_ONCE)
+    n_pieces = -(-n_images // most)
     size = -(-n_images // n_pieces)
     return [slice(start, min(start + size, n_images)) for start in range(0, n_images, size)]
 

@@ -4,8 +4,8 @@ What it computes with is an `Arithmetic`: torch's own operations, or kernels of 
 the order of the table that went in.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
@@ -31,6 +31,7 @@ class Regime:
     dtype: torch.dtype = torch.float32  # of weights and arithmetic
     device: str = "cpu"
     kernels: str | None = None  # the precision of products in our own kernels; None: torch's own operations
+    forms: Mapping[str, str] = field(default_factory=dict)  # of convolutions on a CPU, name -> form; see `forms`
 
 
 class Arithmetic(Protocol):
@@ -100,7 +101,9 @@ class Population:
             steps.append(rest)
         self._arithmetic: Arithmetic
         if regime.kernels is None:
-            self._arithmetic = Eager(layers, layout, inner, self.task, weights, steps=steps, n_epochs=regime.epochs)
+            self._arithmetic = Eager(
+                layers, layout, inner, self.task, weights, steps=steps, n_epochs=regime.epochs, forms=regime.forms
+            )
         else:
             from zoo_gen.population.device import Device  # needs Triton
 

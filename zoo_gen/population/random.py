@@ -28,6 +28,7 @@ def _signed(word: int) -> int:
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 _WORD = 2**32 - 1
+DROPOUT_STEP = 0x9E3779B9  # the golden-ratio increment for words of 32 bits
 
 
 def random_bits(seeds: Tensor, purpose: Purpose, step: int, count: int, *, start: int = 0) -> Tensor:
@@ -77,6 +78,15 @@ def dropout_keys(seeds: Tensor) -> Tensor:
     return _mix(_mix(seeds + _GOLDEN) + _signed(int(Purpose.DROPOUT) * _GOLDEN % 2**64))
 
 
+def dropout_words(seeds: Tensor, step: int, *, start: int) -> tuple[Tensor, Tensor]:
+    """Return the halves of each model's key of dropout in a step, 32 bits in int64 (model,): low and high.
+
+    A pair's word begins as low + DROPOUT_STEP x the pair's number, counted from the pair of the value `start`.
+    """
+    key = _mix(dropout_keys(seeds) + _signed(step * _GOLDEN % 2**64))
+    return ((key & _WORD) + start // 2 * DROPOUT_STEP) & _WORD, _shifted(key, 32)
+
+
 def kept_by_dropout(seeds: Tensor, rates: Tensor, step: int, count: int, *, start: int) -> Tensor:
     """Return which hidden values survive dropout in a step, bool (model, count).
 
@@ -85,10 +95,9 @@ def kept_by_dropout(seeds: Tensor, rates: Tensor, step: int, count: int, *, star
     cost several times as much. Each value of the pair has 16 bits, so a rate is kept to a multiple of 1/65536. Values
     are numbered through all dropout layers of a step; `start` is the number of the first one and must be even.
     """
-    key = _mix(dropout_keys(seeds) + _signed(step * _GOLDEN % 2**64))
-    low, high = (half.unsqueeze(1) for half in (key & _WORD, _shifted(key, 32)))
-    pairs = torch.arange(start // 2, start // 2 + -(-count // 2), device=seeds.device)
-    words = (pairs * 0x9E3779B9 + low) & _WORD
+    low, high = (half.unsqueeze(1) for half in dropout_words(seeds, step, start=start))
+    pairs = torch.arange(-(-count // 2), device=seeds.device)
+    words = (pairs * DROPOUT_STEP + low) & _WORD
     words = ((words ^ (words >> 16)) * 0x7FEB352D) & _WORD
     words = (((words ^ (words >> 15)) + high) * 0x846CA68B) & _WORD
     words = words ^ (words >> 16)

@@ -13,13 +13,10 @@ from zoo_gen.architectures import Architecture, layers
 from zoo_gen.image_data import ImageData, Waves
 from zoo_gen.layers import Convolution, Layer, Shape, parameter_layout
 from zoo_gen.layout import ParameterLayout
-from zoo_gen.population import memory
+from zoo_gen.population import forms, memory
 from zoo_gen.population.members import KINDS
 from zoo_gen.population.population import Population, Regime
 from zoo_gen.population.tasks import Classification, CurveFitting, Task
-
-# A CPU's cache holds the images of so many models in a grouped convolution (measured: 16 and more are slower).
-CONVOLUTIONS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -156,7 +153,7 @@ def models_at_once(
     """
     if not regime.device.startswith("cuda"):
         has_convolution = any(isinstance(layer, Convolution) for layer in sequence)
-        return CONVOLUTIONS_AT_ONCE if has_convolution else 1024
+        return forms.models_at_once(regime.forms) if has_convolution else 1024
     each = memory.bytes_per_model(
         sequence, input_shape, layout, batch_size=batch_size, n_train=n_train, precision=regime.kernels
     )

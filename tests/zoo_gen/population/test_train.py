@@ -12,9 +12,10 @@ from zoo_gen.architectures import CNN3FC2, MLP, CNNLarge, CNNSmall, Layers, Sire
 from zoo_gen.image_data import Synthetic, Tetris, Waves, load_image_data
 from zoo_gen.image_data.sine import Sine
 from zoo_gen.layers import Dropout
+from zoo_gen.population.forms import MODELS_OF_A_GROUP
 from zoo_gen.population.population import Regime
 from zoo_gen.population.random import data_order, kept_by_dropout, noisy_labels
-from zoo_gen.population.train import CONVOLUTIONS_AT_ONCE, train
+from zoo_gen.population.train import train
 
 TETRIS = MLP(name="mlp", widths=(16, 5, 4), bias=False)
 OWN = Layers.model_validate(
@@ -212,7 +213,7 @@ def test_training_teaches():
 def test_a_model_does_not_depend_on_its_neighbours(network):
     architecture, _, shape = NETWORKS[network]
     data = load_image_data(synthetic(shape))
-    count = CONVOLUTIONS_AT_ONCE + 2
+    count = MODELS_OF_A_GROUP + 2
     table = models(seed=list(range(count)), activation=["tanh", "relu"], dropout=[0.2], label_noise=[0.1])
     among = train(architecture, data, table, Regime(epochs=2), checkpoint_epochs=[2]).arrays
     alone = train(architecture, data, table.slice(4, 1), Regime(epochs=2), checkpoint_epochs=[2]).arrays
