@@ -145,16 +145,25 @@ def _take_damage_away(folder: Folder, manifest_path: Folder, *, data_sha256: str
     if not kept.exists() and not (folder / sums.NAME).exists():
         return  # no zoo yet
     if sums.findings(folder):
-        # The forms that the zoo was begun with are read from what may be damaged, or else chosen as they were then.
-        forms = store.recorded_forms(folder)
-        if forms is None:
-            forms = choose_forms(read_manifest(manifest_path), device=device)
-        expected = store.fixed_files(manifest_path, data_sha256=data_sha256, device=kind, forms=forms)
+        expected = _expected_files(folder, manifest_path, data_sha256=data_sha256, device=kind)
         for name in sums.mend(folder, expected):
             _logger.warning("%s: was damaged and is mended", folder / name)
     for shard in verify(folder, sample=0).damaged_shards:
         _logger.warning("%s: shard %d is damaged and is made anew", folder, shard)
         store.uncommit(folder, shard)
+
+
+def _expected_files(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: str) -> dict[str, bytes]:
+    """Return the files that a zoo was begun with, path -> content.
+
+    The forms of its convolutions are those that it says, if they are not what is damaged, or else chosen as then.
+    """
+    said, found = store.recorded_forms(folder), dict[str, bytes]()
+    for forms in ([] if said is None else [said]) + [choose_forms(read_manifest(manifest_path), device=device)]:
+        found = store.fixed_files(manifest_path, data_sha256=data_sha256, device=device, forms=forms)
+        if sums.agree(folder, found):
+            break
+    return found
 
 
 def _blocks(manifest: ZooManifest, extent: store.Extent, part: tuple[int, int], *, device: str) -> list[list[int]]:
@@ -216,7 +225,7 @@ def choose_forms(manifest: ZooManifest, *, device: str) -> dict[str, str]:
     from zoo_gen.population.train import single_threaded
 
     with single_threaded():
-        return wisdom.forms_of(manifest)
+        return wisdom.forms_of(manifest, models_per_shard=store.Extent.of(manifest).models_per_shard)
 
 
 def regime(manifest: ZooManifest, *, device: str, forms: Mapping[str, str] = store.NO_FORMS) -> "Regime":

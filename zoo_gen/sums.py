@@ -61,6 +61,12 @@ def findings(folder: Folder) -> list[tuple[str, str]]:
     return found
 
 
+def agree(folder: Folder, expected: Mapping[str, bytes]) -> bool:
+    """Return whether files, path -> content, are all as listed."""
+    listed = read(folder)
+    return all(hashlib.sha256(content).hexdigest() == listed.get(name) for name, content in expected.items())
+
+
 def mend(folder: Folder, expected: Mapping[str, bytes]) -> list[str]:
     """Give files back the bytes they had; return which.
 

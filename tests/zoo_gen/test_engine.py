@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import files_of
 from zoo_gen import engine, open_zoo, store
 from zoo_gen.errors import ZooError
+from zoo_gen.population import lanes, wisdom
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, tiny_zoo, tiny_manifest):
@@ -51,6 +52,64 @@ def test_a_model_of_convolutions_has_the_same_bytes_alone_by_another_worker_and_
     (tmp_path / "two" / "models" / "part-00001.parquet").unlink()
     engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
     assert files_of(tmp_path / "two") == expected
+
+
+@pytest.fixture
+def in_lanes(monkeypatch) -> None:
+    """Every zoo of convolutions is begun in the form that our kernels compute."""
+    pytest.importorskip("llvmlite")
+    names = ("convolution1", "convolution2", "convolution3")
+    monkeypatch.setattr(engine, "choose_forms", lambda *_, **__: dict.fromkeys(names, "lanes"))
+
+
+def test_models_in_lanes_have_the_same_bytes_by_any_worker_and_where_another_machine_goes_on(
+    tmp_path, in_lanes, monkeypatch
+):
+    (tmp_path / "cnn.toml").write_text(CNN)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "one", workers=1)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=2)
+    expected = files_of(tmp_path / "one")
+    assert files_of(tmp_path / "two") == expected
+    assert set(store.attributes(tmp_path / "one")["forms"].values()) == {"lanes"}
+    monkeypatch.setattr(engine, "choose_forms", lambda *_, **__: pytest.fail("chooses again"))
+    (tmp_path / "two" / "models" / "part-00001.parquet").unlink()
+    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
+    assert files_of(tmp_path / "two") == expected
+
+
+def test_zoos_that_are_begun_apart_take_the_forms_that_the_first_one_timed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_FORMS_ROOT", str(tmp_path / "forms"))
+    monkeypatch.setattr(wisdom, "_LITTLE", 0)
+    (tmp_path / "cnn.toml").write_text(CNN)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "one", workers=1)
+    kept = files_of(tmp_path / "forms")
+    assert len(kept) == 3
+    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+    assert files_of(tmp_path / "forms") == kept
+    assert list(store.attributes(tmp_path / "one")["forms"]) == ["convolution1", "convolution2", "convolution3"]
+
+
+@pytest.mark.parametrize("damage", ["the forms", "everything"])
+def test_a_repair_gives_back_the_forms_that_a_zoo_was_begun_with(tmp_path, in_lanes, damage):
+    (tmp_path / "cnn.toml").write_text(CNN)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
+    expected = files_of(tmp_path / "zoo")
+    path = tmp_path / "zoo" / "weights.zarr" / "zarr.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"lanes"', b'"lakes"', 1) if damage == "the forms" else content[:100])
+    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1, repair=True)
+    assert files_of(tmp_path / "zoo") == expected
+
+
+def test_a_zoo_in_lanes_is_refused_where_llvmlite_is_not_installed(tmp_path, in_lanes, monkeypatch):
+    (tmp_path / "cnn.toml").write_text(CNN)
+    monkeypatch.setattr(lanes, "can_compile", lambda: False)
+    with pytest.raises(ZooError, match=r"kernels that llvmlite compiles.*pip install 'zoo-gen\[generate\]'"):
+        engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
+    assert store.complete_shards(tmp_path / "zoo") == []
+    monkeypatch.undo()
+    assert engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1).trained_shards == 2
 
 
 def test_a_second_run_trains_nothing_and_changes_nothing(tmp_path, tiny_zoo, tiny_manifest, monkeypatch):

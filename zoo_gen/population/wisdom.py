@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median_low
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -49,19 +50,25 @@ _ENTERING, _LEAVING = "into lanes", "out of lanes"  # beside the forms in what i
 _logger = logging.getLogger(__name__)
 
 
-def forms_of(manifest: ZooManifest) -> dict[str, str]:
+def forms_of(manifest: ZooManifest, *, models_per_shard: int) -> dict[str, str]:
     """Return the forms that a zoo is begun with; none, which means GROUPED, where a timing would not pay.
 
     Whether it pays depends on the manifest alone, so that small zoos are the same on every machine of a kind.
     """
-    shape = manifest.data.image_shape
+    shape, n_train = manifest.data.image_shape, manifest.data.n_train
     n_models = grid.count_models(manifest)
-    images = n_models * manifest.training.epochs * manifest.data.n_train
-    if images * operations(manifest.layers, shape) < _LITTLE:
+    if n_models * manifest.training.epochs * n_train * operations(manifest.layers, shape) < _LITTLE:
         return {}
-    sizes = Counter(grid.table_of_models(manifest)["batch_size"].to_pylist())
-    batch_size = min(sizes, key=lambda size: (-sizes[size], size))
-    return fastest(manifest.layers, shape, batch_size=batch_size, n_models=min(n_models, MODELS_IN_LANES))
+    columns = grid.table_of_models(manifest).to_pydict()
+    fractions = columns.get("train_fraction", [1.0] * n_models)
+    kinds = list(zip(columns["batch_size"], fractions, strict=True))  # only models of one kind train together
+    together: list[int] = []  # models of its shard and kind, of each model
+    for start in range(0, n_models, models_per_shard):
+        counts = Counter(kinds[start : start + models_per_shard])
+        together += [counts[kind] for kind in kinds[start : start + models_per_shard]]
+    typical = min(median_low(together), MODELS_IN_LANES)
+    batch_size = median_low(columns["batch_size"])
+    return fastest(manifest.layers, shape, batch_size=batch_size, n_models=2 ** (typical.bit_length() - 1))
 
 
 def fastest(layers: Sequence[Layer], input_shape: Shape, *, batch_size: int, n_models: int) -> dict[str, str]:

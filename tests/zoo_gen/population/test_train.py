@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -8,11 +9,23 @@ from torch import Tensor
 
 from tests import plain_loop
 from tests.plain_loop import ACTIVATIONS, inputs_of, train_alone, vector
-from zoo_gen.architectures import CNN3FC2, MLP, CNNLarge, CNNSmall, Layers, Siren, SmallCNNGap, layers, parameter_layout
+from zoo_gen.architectures import (
+    CNN3FC2,
+    MLP,
+    CNNLarge,
+    CNNSmall,
+    Layers,
+    Siren,
+    SmallCNNGap,
+    build_module,
+    layers,
+    parameter_layout,
+)
 from zoo_gen.image_data import Synthetic, Tetris, Waves, load_image_data
 from zoo_gen.image_data.sine import Sine
-from zoo_gen.layers import Dropout
+from zoo_gen.layers import Convolution, Dropout, Pooling
 from zoo_gen.population.forms import MODELS_OF_A_GROUP
+from zoo_gen.population.forward import forward
 from zoo_gen.population.population import Regime
 from zoo_gen.population.random import data_order, kept_by_dropout, noisy_labels
 from zoo_gen.population.train import train
@@ -114,6 +127,31 @@ def dropout_masks(
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_models_of_a_mixed_population_equal_plain_torch_loops(network, optimizer):
+    check_a_mixed_population(network, optimizer, form=None)
+
+
+@pytest.mark.parametrize(
+    ("network", "form"),
+    [
+        *product(["cnn_small", "layers"], ["single", "patches", "lanes", "mixed"]),
+        *product(["cnn_small_colour", "cnn_large", "small_cnn_gap", "cnn3_fc2"], ["lanes"]),
+    ],
+)
+def test_models_equal_plain_torch_loops_in_every_form_of_a_convolution(network, form):
+    if form in ("lanes", "mixed"):
+        pytest.importorskip("llvmlite")
+    check_a_mixed_population(network, "adam", form=form)
+
+
+def forms_of(sequence, form: str | None) -> dict[str, str]:
+    """Return the form of each convolution; "mixed" enters and leaves lanes between them."""
+    names = [layer.name for layer in sequence if isinstance(layer, Convolution)]
+    if form == "mixed":
+        return dict(zip(names, ["lanes", "single", "lanes"], strict=False))
+    return dict.fromkeys(names, form) if form else {}
+
+
+def check_a_mixed_population(network: str, optimizer: str, *, form: str | None) -> None:
     """Every activation, dropout, decay and L2 in one population; 20 steps, the last of each epoch short."""
     architecture, build, shape = NETWORKS[network]
     data = load_image_data(synthetic(shape, train_size=70))
@@ -130,7 +168,7 @@ def test_models_of_a_mixed_population_equal_plain_torch_loops(network, optimizer
         batch_size=[16],
         schedule=["constant", "constant", "constant", "one_cycle"],
     )
-    regime = Regime(epochs=4, dtype=torch.float64)
+    regime = Regime(epochs=4, dtype=torch.float64, forms=forms_of(sequence, form))
     found = train(architecture, data, table, regime, checkpoint_epochs=[0, 4])
     inputs, labels = inputs_of(data), torch.from_numpy(data.train_labels)
     for row, model in enumerate(table.to_pylist()):
@@ -207,6 +245,35 @@ def test_training_teaches():
     found = train(TETRIS, data, models(seed=[1, 2, 3]), Regime(epochs=20), checkpoint_epochs=[0, 20]).arrays
     assert (found["test_accuracy"][:, 1] > found["test_accuracy"][:, 0] + 0.2).all()
     assert (found["train_loss"][:, 1] < found["train_loss"][:, 0]).all()
+
+
+@pytest.mark.parametrize("network", ["cnn_small", "cnn3_fc2", "layers"])
+def test_an_evaluation_computes_what_the_plain_module_computes(network):
+    """Accuracy exactly, and the loss up to the order of its sum, however the images are cut."""
+    architecture, _, shape = NETWORKS[network]
+    data = load_image_data(synthetic(shape, train_size=700))
+    found = train(
+        architecture, data, models(activation=["relu", "tanh"]), Regime(epochs=1), checkpoint_epochs=[1]
+    ).arrays
+    inputs, labels = data.tensors("train")
+    for model, activation in enumerate(["relu", "tanh"]):
+        module = build_module(architecture, shape, 10, activation=activation)
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(found["weights"][model, 0]), module.parameters())
+        with torch.no_grad():
+            logits = module(inputs)
+        assert found["train_accuracy"][model, 0] == (logits.argmax(dim=1) == labels).float().mean().item()
+        loss = torch.nn.functional.cross_entropy(logits, labels).item()
+        assert found["train_loss"][model, 0] == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("window", [(2, 2), (3, 2), (2, 3)])
+def test_maxima_along_rows_and_columns_are_those_of_windows(window):
+    hidden = torch.randn(3, 2, 4, 11, 13)
+    hidden[0, 1, 2, 5, 6] = torch.nan
+    with torch.no_grad():
+        found = forward((Pooling("pooling1", "max", *window),), {}, [(None, slice(0, 2))], hidden)
+    expected = torch.nn.functional.max_pool2d(hidden.flatten(1, 2), *window).unflatten(1, (2, 4))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("network", ["mlp", "small_cnn_gap"])
