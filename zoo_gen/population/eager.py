@@ -18,6 +18,7 @@ from zoo_gen.population.random import data_order, kept_by_dropout
 from zoo_gen.population.schedules import factor
 from zoo_gen.population.tasks import Task
 
+_IMAGES_IN_LANES = 64  # of a step at once, which bounds its memory; even, so that dropout's pairs stay together
 _IMAGES_OF_ONE = 256  # whose values between layers a core's cache holds, when one model is evaluated
 
 
@@ -95,20 +96,39 @@ class Eager:
         Returns:
             The loss of every image (model, image) before the step, and whether it was classified rightly.
         """
-        inputs, targets = self._task.batch(images)
-        parameters, activations, dropout = self._parameters, self._activations, self._dropout(number)
-        outputs = forward(self._layers, parameters, activations, inputs, forms=self._forms, dropout=dropout)
-        losses = self._task.losses(outputs, targets)
-        # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
-        gradients = torch.autograd.grad(losses.sum() / images.shape[1], list(self._parameters.values()))
-        gradient = torch.cat([part.flatten(1) for part in gradients], dim=1)
+        found = [self._backward(images[:, piece], number, piece, of=images.shape[1]) for piece in self._pieces(images)]
+        gradient = found[0][0]
+        for other, _, _ in found[1:]:
+            gradient = gradient + other
         with torch.no_grad():
             if self._l2_gradient is not None:
                 gradient = torch.addcmul(gradient, self._l2_gradient, self.weights)
             rate = self._rate(number)
             for rows, optimizer in self._optimizers:
                 optimizer.step(self.weights[rows], gradient[rows], rate[rows])
-            return losses.detach(), self._task.right(outputs, targets)
+        right = [correct for _, _, correct in found if correct is not None]
+        return torch.cat([losses for _, losses, _ in found], dim=1), torch.cat(right, dim=1) if right else None
+
+    def _pieces(self, images: Tensor) -> list[slice]:
+        """Return what of a step's images (model, image) is computed at once."""
+        count = images.shape[1]
+        most = _IMAGES_IN_LANES if LANES in self._forms.values() else count
+        return [slice(start, min(start + most, count)) for start in range(0, count, most)]
+
+    def _backward(self, images: Tensor, number: int, piece: slice, *, of: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what a piece of a step's images (model, image) adds to the gradient (model, parameter).
+
+        Beside it the loss of each image (model, image), and whether it was classified rightly.
+        """
+        inputs, targets = self._task.batch(images)
+        dropout = self._dropout(number, piece, of=of)
+        outputs = forward(self._layers, self._parameters, self._activations, inputs, forms=self._forms, dropout=dropout)
+        losses = self._task.losses(outputs, targets)
+        # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
+        gradients = torch.autograd.grad(losses.sum() / of, list(self._parameters.values()))
+        gradient = torch.cat([part.flatten(1) for part in gradients], dim=1)
+        with torch.no_grad():
+            return gradient, losses.detach(), self._task.right(outputs, targets)
 
     def _outputs_of(self, models: slice, *, alone: bool) -> Callable[[Tensor], Tensor]:
         parameters = {name: values[models] for name, values in self._parameters.items()}
@@ -135,22 +155,22 @@ class Eager:
         parts = [self._learning_rate[rows] * factor(name, number, self._n_steps) for name, rows in self._schedules]
         return torch.cat(parts)
 
-    def _dropout(self, number: int) -> Callable[[Tensor], Tensor] | None:
-        """Return what the dropout layers of a step do, in the order in which they are called."""
+    def _dropout(self, number: int, piece: slice, *, of: int) -> Callable[[Tensor], Tensor] | None:
+        """Return what the dropout layers of a step do to a piece of its images, one call after the other."""
         if not self._has_dropout:
             return None
+        seeds, rates, n_images = self._seeds, self._dropout_rates, piece.stop - piece.start
         start = 0
 
-        def dropout(hidden: Tensor) -> Tensor:  # (model, image, ...)
+        def dropout(hidden: Tensor) -> Tensor:  # (model, image, ...), or as lanes
             nonlocal start
-            if hidden.dim() == 6:
-                found = lanes.drop(hidden, self._seeds, self._dropout_rates, number, start=start)
-                start += -(-hidden[0, ..., 0].numel() // 2) * 2
-                return found
-            count = hidden[0].numel()
-            kept = kept_by_dropout(self._seeds, self._dropout_rates, number, count, start=start).view(hidden.shape)
-            start += -(-count // 2) * 2
-            scale = (1 / (1 - self._dropout_rates)).view(-1, *[1] * (hidden.dim() - 1))
-            return hidden * (kept * scale)
+            in_lanes = hidden.dim() == 6
+            count = (hidden[0, ..., 0] if in_lanes else hidden[0]).numel()
+            first = start + count // n_images * piece.start
+            start += -(-(count // n_images * of) // 2) * 2
+            if in_lanes:
+                return lanes.drop(hidden, seeds, rates, number, start=first)
+            kept = kept_by_dropout(seeds, rates, number, count, start=first).view(hidden.shape)
+            return hidden * (kept * (1 / (1 - rates)).view(-1, *[1] * (hidden.dim() - 1)))
 
         return dropout

@@ -24,6 +24,7 @@ from zoo_gen.architectures import (
 from zoo_gen.image_data import Synthetic, Tetris, Waves, load_image_data
 from zoo_gen.image_data.sine import Sine
 from zoo_gen.layers import Convolution, Dropout, Pooling
+from zoo_gen.population import eager
 from zoo_gen.population.forms import MODELS_OF_A_GROUP
 from zoo_gen.population.forward import forward
 from zoo_gen.population.population import Regime
@@ -149,6 +150,13 @@ def forms_of(sequence, form: str | None) -> dict[str, str]:
     if form == "mixed":
         return dict(zip(names, ["lanes", "single", "lanes"], strict=False))
     return dict.fromkeys(names, form) if form else {}
+
+
+@pytest.mark.parametrize("network", ["cnn_small", "cnn3_fc2"])  # the last one has odd numbers of values at the end
+def test_a_step_cut_into_pieces_equals_plain_torch_loops(network, monkeypatch):
+    pytest.importorskip("llvmlite")
+    monkeypatch.setattr(eager, "_IMAGES_IN_LANES", 6)  # of 16, and of the 6 in the last step
+    check_a_mixed_population(network, "momentum", form="lanes")
 
 
 def check_a_mixed_population(network: str, optimizer: str, *, form: str | None) -> None:

@@ -129,7 +129,7 @@ def test_a_small_zoo_is_begun_without_a_timing_and_a_large_one_with_one(tmp_path
         ("product.seed = { range = [1, 60] }", 10, 8),  # rounded down, so that few sizes are timed
         ("product = { seed = { range = [1, 20] }, train_fraction = [0.3, 0.5, 1.0] }", 30, 8),
         (
-            "random = { count = 60, seed = 1, draw = { seed.uniform = [0, 999], train_fraction.uniform = [0.3, 1.0] } }",
+            "random = { count = 60, seed = 1, draw = { seed.uniform = [0, 9], train_fraction.uniform = [0.3, 1.0] } }",
             30,
             1,
         ),
