@@ -70,7 +70,10 @@ def plan(manifest: ZooManifest) -> Cost:
 
 
 def estimate(manifest: ZooManifest, *, workers: int | None = None, device: str = "cpu") -> Time:
-    """Return how long a zoo takes, from timed steps and evaluations of each kind of population; nothing is written."""
+    """Return how long a zoo takes, from timed steps and evaluations of each kind of population.
+
+    Nothing of a zoo is written; the forms of convolutions are chosen, and remembered, as a run would choose them.
+    """
     extent = store.Extent.of(manifest)
     processes = count_processes(workers, extent.n_shards, device=device)
     seconds = sum(count * _time_model(manifest, *kind, device=device) for kind, count in _kinds(manifest).items())

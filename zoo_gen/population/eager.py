@@ -1,4 +1,7 @@
-"""Steps of a population through torch's own operations: the way of a CPU, and the reference of every other one."""
+"""Steps of a population through torch's operations and, on a CPU, convolutions in the form that was chosen for them.
+
+Without forms, torch's operations alone are the reference of every other way.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -96,22 +99,22 @@ class Eager:
         Returns:
             The loss of every image (model, image) before the step, and whether it was classified rightly.
         """
-        found = [self._backward(images[:, piece], number, piece, of=images.shape[1]) for piece in self._pieces(images)]
-        gradient = found[0][0]
-        for other, _, _ in found[1:]:
-            gradient = gradient + other
+        first, *others = self._pieces(images.shape[1])
+        gradient, losses, right = self._backward(images[:, first], number, first, of=images.shape[1])
+        for piece in others:
+            more, further, correct = self._backward(images[:, piece], number, piece, of=images.shape[1])
+            gradient, losses = gradient + more, torch.cat([losses, further], dim=1)
+            right = None if right is None or correct is None else torch.cat([right, correct], dim=1)
         with torch.no_grad():
             if self._l2_gradient is not None:
                 gradient = torch.addcmul(gradient, self._l2_gradient, self.weights)
             rate = self._rate(number)
             for rows, optimizer in self._optimizers:
                 optimizer.step(self.weights[rows], gradient[rows], rate[rows])
-        right = [correct for _, _, correct in found if correct is not None]
-        return torch.cat([losses for _, losses, _ in found], dim=1), torch.cat(right, dim=1) if right else None
+        return losses, right
 
-    def _pieces(self, images: Tensor) -> list[slice]:
-        """Return what of a step's images (model, image) is computed at once."""
-        count = images.shape[1]
+    def _pieces(self, count: int) -> list[slice]:
+        """Cut a step's images into what is computed at once."""
         most = _IMAGES_IN_LANES if LANES in self._forms.values() else count
         return [slice(start, min(start + most, count)) for start in range(0, count, most)]
 

@@ -41,7 +41,7 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         most = 2**30
-        while not libc.mallopt(_MMAP_THRESHOLD, most):
+        while most and not libc.mallopt(_MMAP_THRESHOLD, most):  # there is a limit, which differs
             most //= 2
         libc.mallopt(_TRIM_THRESHOLD, 2**30)
 
