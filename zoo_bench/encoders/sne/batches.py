@@ -18,6 +18,9 @@ from zoo_gen.layout import ParameterLayout
 
 POPULAR = 1 / 16  # a size that holds this share of all elements keeps a bucket of its own
 KEPT_PLANS = 16
+# On a CPU so many elements are encoded at once: what is computed of more leaves the cache (measured: a step of 60 CNNs
+# is a fifth faster than in one piece).
+ELEMENTS_AT_ONCE = 2**13
 
 
 class ChunkBucket(NamedTuple):
@@ -135,9 +138,9 @@ class Planner:
         buckets, order = [], []
         for bucket in range(len(self._tables)):
             (selected,) = np.nonzero(places[:, 0] == bucket)
-            if len(selected):
-                buckets.append(self._chunk_bucket(bucket, places[selected, 1], networks[selected]))
-                order.append(selected)
+            for part in self._parts(selected, length=self._tables[bucket][0].shape[1]):
+                buckets.append(self._chunk_bucket(bucket, places[part, 1], networks[part]))
+                order.append(part)
         rows = _inverse(np.concatenate(order))  # of each chunk, in the order of networks
         sizes, owners = self._chunks_of_tensors.take(layouts)
         levels, _ = self._levels_of_tensors.take(layouts)
@@ -156,6 +159,11 @@ class Planner:
             sizes = np.bincount(owners, weights=sizes, minlength=len(layouts)).astype(np.int64)
         whole, rows = self._sets(sizes, rows, levels)
         return Plan(tuple(buckets), tensors, layers, whole, self._put(rows))
+
+    def _parts(self, selected: np.ndarray, *, length: int) -> list[np.ndarray]:
+        """Cut chunks of one length into what is encoded at once; nothing is left of none."""
+        at_once = max(1, ELEMENTS_AT_ONCE // length) if self._device.type == "cpu" else max(1, len(selected))
+        return [selected[start : start + at_once] for start in range(0, len(selected), at_once)]
 
     def _chunk_bucket(self, bucket: int, rows: np.ndarray, networks: np.ndarray) -> ChunkBucket:
         positions, codes, mask, facts, numbers = (part[rows] for part in self._tables[bucket])
