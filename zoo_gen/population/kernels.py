@@ -119,15 +119,25 @@ def _step_key(keys, model, clock):
 
 
 @triton.jit
-def _kept(low, high, place, rate):
-    """Return the factor of dropout for values at these places (int32, any shape); see `random.kept_by_dropout`."""
-    word = (place >> 1).to(tl.uint32) * tl.full((), 0x9E3779B9, tl.uint32) + low
+def _word(low, high, pair):
+    """Return the random word of each pair of values, uint32 (any shape)."""
+    word = pair.to(tl.uint32) * tl.full((), 0x9E3779B9, tl.uint32) + low
     word = (word ^ (word >> 16)) * tl.full((), 0x7FEB352D, tl.uint32)
     word = ((word ^ (word >> 15)) + high) * tl.full((), 0x846CA68B, tl.uint32)
-    word = word ^ (word >> 16)
-    half = (word >> ((place & 1) * 16).to(tl.uint32)) & 0xFFFF
+    return word ^ (word >> 16)
+
+
+@triton.jit
+def _factor(half, rate):
+    """Return the factor of dropout for values by their 16 random bits."""
     threshold = tl.floor(rate * 65536.0 + 0.5).to(tl.uint32)
     return tl.where(half >= threshold, 1.0 / (1.0 - rate), 0.0)
+
+
+@triton.jit
+def _kept(low, high, place, rate):
+    """Return the factor of dropout for values at these places (int32, any shape); see `random.kept_by_dropout`."""
+    return _factor((_word(low, high, place >> 1) >> ((place & 1) * 16).to(tl.uint32)) & 0xFFFF, rate)
 
 
 @triton.jit
@@ -453,10 +463,14 @@ def _kept_hidden(
 ):  # fmt: skip
     """Return the factors of dropout of a first convolution's outputs (row, column) where a second one reads them."""
     image, y, x = _places(rows, H2, W2)
-    tap, channel = FIRST + column // 16, column % 16
+    WIDE: constexpr = column.shape[0]
+    pair = tl.arange(0, WIDE // 2)  # neighbouring channels, which share a word
+    tap, channel = FIRST + pair // 8, pair % 8 * 2
     corner = ((image * H1 + y * STEP) * W1 + x * STEP) * C1 + first_place
     place = corner[:, None] + (((tap // 3) * W1 + tap % 3) * C1 + channel)[None, :]
-    return _kept(low, high, place, rate)
+    word = _word(low, high, place >> 1)
+    halves = tl.reshape(tl.join(word & 0xFFFF, word >> 16), (rows.shape[0], WIDE))
+    return _factor(halves, rate)
 
 
 @triton.jit
@@ -502,6 +516,8 @@ def _back_through(
     WIDE: constexpr = first.shape[1]
     z = _dot(patch, first, tl.zeros((BM, WIDE), tl.float32), PRECISION)
     a = _activated(z, code, KINDS)
+    if KINDS & (32 | 64 | 128) == 0:
+        z = a  # which says as much of the derivative, and is kept anyway
     back = _sloped(_dot(slope, second, tl.zeros((BM, WIDE), tl.float32), PRECISION), z, a, code, KINDS)
     if DROP:
         if rate > 0:
