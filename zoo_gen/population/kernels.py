@@ -98,11 +98,11 @@ def _sloped(gradient, z, a, code, KINDS: constexpr):
 def _gated(gradient, a, code, rate, KINDS: constexpr):
     """Return the gradient before activation and dropout from that behind them and the value a that they left.
 
-    For functions whose derivative follows from their value; a dropped value is 0, which else only z = 0 gives.
+    For functions whose derivative follows from their value; a dropped value is +0, see `_dropped`.
     """
     before = a * (1.0 - rate)
-    dropped = tl.where(rate > 0, 0.0, 1.0)  # what 0 means
-    factor = tl.where(a == 0.0, dropped, 1.0) / (1.0 - rate)
+    dropped = tl.where(rate > 0, 0.0, 1.0)  # what +0 means
+    factor = tl.where(a.to(tl.int32, bitcast=True) == 0, dropped, 1.0) / (1.0 - rate)
     return _sloped(gradient * factor, before, before, code, KINDS)
 
 
@@ -138,6 +138,13 @@ def _factor(half, rate):
 def _kept(low, high, place, rate):
     """Return the factor of dropout for values at these places (int32, any shape); see `random.kept_by_dropout`."""
     return _factor((_word(low, high, place >> 1) >> ((place & 1) * 16).to(tl.uint32)) & 0xFFFF, rate)
+
+
+@triton.jit
+def _dropped(a, kept):
+    """Return values times their factors of dropout: what is dropped becomes +0, and 0 that is kept becomes -0."""
+    minus_zero = tl.full(a.shape, -(2**31), tl.int32).to(tl.float32, bitcast=True)  # of -0.0 Triton makes 0
+    return tl.where((a == 0.0) & (kept > 0.0), minus_zero, a * kept + 0.0)
 
 
 @triton.jit
@@ -254,7 +261,7 @@ def product(
         rate = tl.load(rates + model)
         if rate > 0:
             low, high = _step_key(keys, model, clock)
-            total = total * _kept(low, high, place[:, None] * N + columns[None, :] + first_place, rate)
+            total = _dropped(total, _kept(low, high, place[:, None] * N + columns[None, :] + first_place, rate))
     if GATE:
         value = tl.load(gated + first + offset, mask=mask, other=0.0).to(tl.float32)
         total = _gated(total, value, tl.load(codes + model), tl.load(rates + model), KINDS)
@@ -585,7 +592,7 @@ def stem(
         total = _activated(total, second_code, KINDS)
         if DROP_SECOND:
             if rate > 0:
-                total = total * _kept(low, high, rows[:, None] * C2 + output[None, :] + second_place, rate)
+                total = _dropped(total, _kept(low, high, rows[:, None] * C2 + output[None, :] + second_place, rate))
         place = (model * capacity * (H2 * W2) + rows)[:, None] * PITCH + output[None, :]
         tl.store(out + place, total, mask=(rows < n_rows)[:, None] & (output < C2)[None, :])
 
