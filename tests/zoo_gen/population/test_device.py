@@ -101,7 +101,7 @@ def test_kernels_train_as_torch_does(name, activations):
 
 
 def test_where_nothing_is_seen_what_dropout_keeps_has_a_gradient():
-    """tanh(0) is 0 as a dropped value is, but its derivative is 1: of dark images the biases learn from the first step."""
+    """tanh(0) is 0 as a dropped value is, but its derivative is 1: biases learn of dark images from the first step."""
     images = np.zeros((8, 1, 6, 6), dtype=np.uint8)
     images[:4] = np.random.RandomState(0).randint(0, 256, (4, 1, 6, 6))
     labels, one = np.arange(8) % 10, np.ones(1)
