@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from zoo_bench.costs import measured
+from zoo_gen.population.lanes import keep_freed_memory
 
 
 def test_seconds_are_those_that_pass():
@@ -25,6 +26,16 @@ def test_memory_is_the_most_that_was_held_over_what_was_there():
     assert nothing.memory_bytes is not None
     assert 150e6 < cost.memory_bytes < 250e6
     assert nothing.memory_bytes < 20e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_memory_that_was_freed_but_kept_counts_again():
+    keep_freed_memory()
+    np.ones(20_000_000)
+    with measured() as cost:
+        np.ones(20_000_000)
+    assert cost.memory_bytes is not None
+    assert 150e6 < cost.memory_bytes < 250e6
 
 
 def test_a_cost_is_known_when_what_ran_has_failed():
