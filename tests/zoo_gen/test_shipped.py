@@ -74,7 +74,8 @@ def test_a_zoo_of_a_paper_has_its_extent_and_axes(name):
 
 
 def test_every_shipped_zoo_is_of_a_paper_or_our_own_and_has_the_name_of_its_file():
-    own = {"tetris_seed", "tetris_hyp", "digits_hyp"} | {name for name in shipped_manifests() if name[:5] == "mini_"}
+    sizes = "mini_", "medium_"
+    own = {"tetris_seed", "tetris_hyp", "digits_hyp"} | {name for name in shipped_manifests() if name.startswith(sizes)}
     assert set(shipped_manifests()) == set(EXPECTED) | own
     for name, path in shipped_manifests().items():
         manifest = read_manifest(path)
