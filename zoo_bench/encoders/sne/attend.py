@@ -37,19 +37,19 @@ def in_lanes(elements: Tensor, dim: int) -> bool:
 
 
 def attend(query: Tensor, shared: Tensor, mask: Tensor | None, *, scale: float) -> Tensor:
-    """Return attention over features that are both keys and values and the same for all heads.
+    """Return attention over elements that are both keys and values and the same for all heads.
 
     Args:
-        query: (set, element, head, feature).
+        query: (set, query, head, feature).
         shared: (set, element, feature).
         mask: bool (set, 1, 1, element), true where an element counts; None where all do.
         scale: of the scores.
 
     Returns:
-        (set, element, head, feature).
+        (set, query, head, feature).
     """
-    sets, count, heads, features = query.shape
-    if in_lanes(shared, features):
+    heads = query.shape[2]
+    if in_lanes(shared, shared.shape[2]):
         return _AttendToShared.apply(query, shared, mask, scale)
     keys = shared.unsqueeze(1).expand(-1, heads, -1, -1)
     found = functional.scaled_dot_product_attention(query.transpose(1, 2), keys, keys, attn_mask=mask, scale=scale)
@@ -111,9 +111,7 @@ class _AttendToShared(torch.autograd.Function):
         keys = shared.unsqueeze(2).expand(-1, -1, query.shape[2], -1)
         to_query = query.new_empty(query.shape)
         to_keys = keys.new_empty(keys.shape) if ctx.needs_input_grad[1] else None
-        _backward(
-            query, keys, None, found, gradient, to_query, to_keys, None, mask, statistics, scale=ctx.scale
-        )
+        _backward(query, keys, None, found, gradient, to_query, to_keys, None, mask, statistics, scale=ctx.scale)
         return to_query, None if to_keys is None else to_keys.sum(dim=2), None, None
 
 

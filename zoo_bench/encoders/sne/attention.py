@@ -136,15 +136,11 @@ class Pooling(nn.Module):
         """Map elements (set, element, width) to (set, width)."""
         sets, _, width = elements.shape
         members = functional.relu(self.elements(elements))
-        members = self.block.read(members).unsqueeze(1)
+        members = self.block.read(members)
         query = self.query(self.seed).view(self.heads, -1)
         folded = torch.einsum("hd,hdw->hw", query, self.key.weight.view(self.heads, -1, width))
-        pooled = functional.scaled_dot_product_attention(
-            folded.to(members.dtype).expand(sets, 1, -1, -1),
-            members,
-            members,
-            attn_mask=mask,
-            scale=(width // self.heads) ** -0.5,
-        ).squeeze(1)  # (set, head, width): each head's mean of the members
+        folded = folded.to(members.dtype).unsqueeze(1).expand(sets, -1, -1, -1)
+        pooled = attend(folded, members, mask, scale=(width // self.heads) ** -0.5)
+        pooled = pooled.squeeze(2)  # (set, head, width): each head's mean of the members
         values = torch.einsum("shw,hdw->shd", pooled, self.value.weight.view(self.heads, -1, width))
         return self.block(self.seed + self.output(values.reshape(sets, width)))

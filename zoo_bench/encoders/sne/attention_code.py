@@ -24,8 +24,11 @@ _TO_INTEGER = 1.5 * 2**23  # a float32 this large has no digits behind the point
 
 
 def lanes() -> int:
-    """Return how many sets stand side by side."""
-    return machine().bits // 32
+    """Return how many sets stand side by side: as many as 256 bits hold, so that what one head needs stays near.
+
+    Measured on a Zen 4: whole registers of 512 bits are no faster at 144 elements, and slower at 16.
+    """
+    return min(machine().bits, 256) // 32
 
 
 def padded(count: int) -> int:
@@ -117,9 +120,7 @@ class _Writer(Code):
             for start, size in _powers(dim, self.lanes):
                 kind = ir.VectorType(self.vector.element, size)
                 parts = [
-                    b.load(
-                        b.gep(row, [b.add(offset, INT(start))], source_etype=self.vector.element), typ=kind, align=4
-                    )
+                    b.load(b.gep(row, [b.add(offset, INT(start))], source_etype=self.vector.element), typ=kind, align=4)
                     for row in rows
                 ]
                 while len(parts) > 1:
@@ -327,9 +328,7 @@ def forward(shape: Shape) -> Callable[..., None]:
                 its = code.scores(rows, code.at(own_keys, (other, TILE * dim)), dim, code.at(bias, (other, TILE)))
                 for place, score in enumerate(its):
                     code.store(score, scores, (other, TILE * TILE), place)
-                return [
-                    functools.reduce(code.largest, its[row::TILE], most) for row, most in enumerate(highest)
-                ]
+                return [functools.reduce(code.largest, its[row::TILE], most) for row, most in enumerate(highest)]
 
             highest = code.loop(code.keys.tiles, keys, [code.constant(NEVER)] * TILE)
 
@@ -392,7 +391,9 @@ def backward(shape: Shape, *, back: bool) -> Callable[..., None]:
         def mean(element: Value, _: list[Value]) -> None:
             total = code.zero
             for at in range(dim):
-                total = code.multiply_add(code.load(given, (element, dim), at), code.load(by_query, (element, dim), at), total)
+                total = code.multiply_add(
+                    code.load(given, (element, dim), at), code.load(by_query, (element, dim), at), total
+                )
             code.store(total, means, (element, 1))
 
         def clear(element: Value, _: list[Value]) -> None:
@@ -422,12 +423,12 @@ def backward(shape: Shape, *, back: bool) -> Callable[..., None]:
                 its = [b.fmul(power, inverses[at % TILE]) for at, power in enumerate(its)]
                 for place, power in enumerate(its):
                     code.store(power, powers, (other, TILE * TILE), place)
-                slope = code.products(
-                    its_given, code.at(own_values, (other, TILE * dim)), dim, [code.zero] * TILE**2
-                )
+                slope = code.products(its_given, code.at(own_values, (other, TILE * dim)), dim, [code.zero] * TILE**2)
                 for place, each in enumerate(slope):
                     power = code.load(powers, (other, TILE * TILE), place)
-                    code.store(b.fmul(power, b.fsub(each, its_means[place % TILE])), slopes, (other, TILE * TILE), place)
+                    code.store(
+                        b.fmul(power, b.fsub(each, its_means[place % TILE])), slopes, (other, TILE * TILE), place
+                    )
 
             code.loop(code.keys.tiles, keys)
             for start, size in _pieces(dim):
