@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 LONGEST = 256  # elements of a set: what a kernel computes with leaves the cache after that, and torch's is as fast
@@ -50,7 +51,7 @@ def attend(query: Tensor, shared: Tensor, mask: Tensor | None, *, scale: float) 
     """
     heads = query.shape[2]
     if in_lanes(shared, shared.shape[2]):
-        return _AttendToShared.apply(query, shared, mask, scale)
+        return _AttendToShared.apply(_with_rows(query), _with_rows(shared), mask, scale)
     keys = shared.unsqueeze(1).expand(-1, heads, -1, -1)
     found = functional.scaled_dot_product_attention(query.transpose(1, 2), keys, keys, attn_mask=mask, scale=scale)
     return found.transpose(1, 2)
@@ -68,7 +69,7 @@ def attend_to_itself(projected: Tensor, mask: Tensor | None) -> Tensor:
     """
     dim = projected.shape[-1]
     if in_lanes(projected, dim):
-        return _AttendToItself.apply(projected, mask)
+        return _AttendToItself.apply(_with_rows(projected), mask)
     query, key, value = projected.permute(2, 0, 3, 1, 4)
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
 
@@ -76,23 +77,18 @@ def attend_to_itself(projected: Tensor, mask: Tensor | None) -> Tensor:
 class _AttendToItself(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, projected: Tensor, mask: Tensor | None) -> Tensor:
-        found, statistics = _forward(*projected.unbind(dim=2), mask, scale=projected.shape[-1] ** -0.5)
+        query, key, value = projected.unbind(dim=2)
+        found, statistics = _forward(query, key, value, mask, scale=projected.shape[-1] ** -0.5)
         ctx.save_for_backward(projected, found, mask, statistics)
         return found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         projected, found, mask, statistics = ctx.saved_tensors
-        to_projected = torch.empty_like(projected)
-        _backward(
-            *projected.unbind(dim=2),
-            found,
-            gradient,
-            *to_projected.unbind(dim=2),
-            mask,
-            statistics,
-            scale=projected.shape[-1] ** -0.5,
-        )
+        to_projected = projected.new_empty(projected.shape)
+        scale = projected.shape[-1] ** -0.5
+        _backward(projected.unbind(dim=2), found, gradient, to_projected.unbind(dim=2), mask, statistics, scale=scale)
         return to_projected, None
 
 
@@ -106,12 +102,13 @@ class _AttendToShared(torch.autograd.Function):
         return found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, shared, found, mask, statistics = ctx.saved_tensors
         keys = shared.unsqueeze(2).expand(-1, -1, query.shape[2], -1)
         to_query = query.new_empty(query.shape)
         to_keys = keys.new_empty(keys.shape) if ctx.needs_input_grad[1] else None
-        _backward(query, keys, None, found, gradient, to_query, to_keys, None, mask, statistics, scale=ctx.scale)
+        _backward((query, keys, None), found, gradient, (to_query, to_keys, None), mask, statistics, scale=ctx.scale)
         return to_query, None if to_keys is None else to_keys.sum(dim=2), None, None
 
 
@@ -120,38 +117,39 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     """Return what is found (set, query, head, number), and each query's highest score and sum."""
     from zoo_bench.encoders.sne import attention_code as code
+    from zoo_bench.encoders.sne import attention_kernels as kernels
 
-    shape = code.Shape(query.shape[-1], scale, is_shared=value is None, is_masked=mask is not None)
+    shape = kernels.Shape(query.shape[-1], scale, is_shared=value is None, is_masked=mask is not None)
     found = query.new_empty(query.shape)
     pairs = -(-len(query) // code.lanes()) * query.shape[2]
     statistics = query.new_empty(pairs, code.padded(query.shape[1]), 2, code.lanes())
     tensors = (query, key, value, found, *_scores_of(mask, query.shape[2]))
-    _run(code.forward(shape), tensors, statistics, room=code.forward_room(shape.dim), n_keys=key.shape[1])
+    _run(kernels.forward(shape), tensors, statistics, found, room=kernels.forward_room(shape.dim))
     return found, statistics
 
 
 def _backward(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor | None,
+    inputs: Sequence[Tensor | None],
     found: Tensor,
     gradient: Tensor,
-    to_query: Tensor,
-    to_key: Tensor | None,
-    to_value: Tensor | None,
+    to_inputs: Sequence[Tensor | None],
     mask: Tensor | None,
     statistics: Tensor,
     *,
     scale: float,
 ) -> None:
-    """Write the gradients of queries, keys and values."""
-    from zoo_bench.encoders.sne import attention_code as code
+    """Write the gradients of inputs: queries, keys, and values where they are not the keys."""
+    from zoo_bench.encoders.sne import attention_kernels as kernels
 
-    shape = code.Shape(query.shape[-1], scale, is_shared=value is None, is_masked=mask is not None)
-    gradient = gradient if gradient.stride(-1) == 1 else gradient.contiguous()
-    tensors = (query, key, value, found, gradient, to_query, to_key, to_value, *_scores_of(mask, query.shape[2]))
-    kernel = code.backward(shape, back=to_key is not None)
-    _run(kernel, tensors, statistics, room=code.backward_room(shape.dim), n_keys=key.shape[1])
+    shape = kernels.Shape(found.shape[3], scale, is_shared=inputs[2] is None, is_masked=mask is not None)
+    tensors = (*inputs, found, _with_rows(gradient), *to_inputs, *_scores_of(mask, found.shape[2]))
+    kernel = kernels.backward(shape, back=to_inputs[1] is not None)
+    _run(kernel, tensors, statistics, found, room=kernels.backward_room(shape.dim))
+
+
+def _with_rows(tensor: Tensor) -> Tensor:
+    """Return a tensor whose last numbers are neighbours, as kernels read them."""
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
 def _scores_of(mask: Tensor | None, heads: int) -> tuple[Tensor, ...]:
@@ -167,14 +165,23 @@ def _run(
     kernel: Callable[..., None],
     tensors: Sequence[Tensor | None],
     statistics: Tensor,
+    found: Tensor,
     *,
     room: dict[str, list[int]],
-    n_keys: int,
 ) -> None:
-    """Run a kernel over all pairs of a group of sets and a head, on as many threads as torch uses."""
+    """Run a kernel over all pairs of a group of sets and a head, on as many threads as torch uses.
+
+    Args:
+        kernel: of `attention_kernels`.
+        tensors: (set, element, head, number), as it takes them; keys second.
+        statistics: (pair, query, 2, lane).
+        found: (set, query, head, number).
+        room: what each thread needs: vectors a query and vectors a key.
+    """
     from zoo_bench.encoders.sne import attention_code as code
 
-    sets, n_queries, heads, _ = tensors[0].shape
+    sets, n_queries, heads, _ = found.shape
+    n_keys = next(each.shape[1] for each in tensors[1:] if each is not None)
     pairs = len(statistics)
     threads = min(torch.get_num_threads(), pairs)
     vectors = code.padded(n_queries) * sum(room["queries"]) + code.padded(n_keys) * sum(room["keys"])
@@ -185,7 +192,7 @@ def _run(
 
     def part(thread: int) -> None:
         first, last = bounds[thread : thread + 2]
-        numbers = (ctypes.c_int64 * (5 + len(strides)))(n_queries, n_keys, sets, heads, first, *strides)
+        numbers = (ctypes.c_int64 * (code.COUNTS + len(strides)))(n_queries, n_keys, sets, heads, first, *strides)
         kernel(*pointers, statistics.data_ptr(), rooms[thread].data_ptr(), ctypes.addressof(numbers), last - first)
 
     if threads == 1:

@@ -1,14 +1,11 @@
-"""Code of softmax(q k' scale) v and its gradients for a CPU: the sets of a bucket in the lanes of vector registers.
+"""What our kernels of attention are written with: the sets of a bucket in the lanes of vector registers.
 
-A kernel takes one (group of sets, head) after another: as many sets as a register has lanes. It copies their queries,
-keys and values, transposed, into room that stays in the cache, so every product is one of vectors (lane,) and no set
-ever meets another. Elements are padded to whole tiles there; scores are in units of log 2.
+A kernel takes one (group of sets, head) after another, a group as many sets as there are lanes. It copies queries, keys
+and values, transposed, into room that stays in the cache, so every product is one of vectors (lane,) and no set ever
+meets another. Elements are padded to whole tiles there.
 """
 
-import functools
-import math
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -60,7 +57,7 @@ class Pair(NamedTuple):
     head: Value
 
 
-class _Writer(Code):
+class Writer(Code):
     """A kernel for pairs of a group and a head; it takes tensors, room, numbers and how many pairs."""
 
     def __init__(self, tensors: int) -> None:
@@ -190,7 +187,7 @@ class _Writer(Code):
         return b.bitcast(b.add(b.bitcast(found, self._bits), whole), self.vector)
 
     def products(self, left: Value, right: Value, dim: int, begun: list[Value]) -> list[Value]:
-        """Add the products of TILE rows of each of two (row, number, lane): for each row on the right all on the left."""
+        """Add products of TILE rows of each of two (row, number, lane): for each row on the right, all on the left."""
 
         def one(number: Value | None, sums: list[Value], offset: int = 0) -> list[Value]:
             place = () if number is None else ((number, 1),)
@@ -205,9 +202,15 @@ class _Writer(Code):
             begun = one(None, begun, number)
         return begun
 
-    def scores(self, queries: Value, keys: Value, dim: int, bias: Value) -> list[Value]:
-        """Return the scores of TILE keys, of each those of TILE queries."""
-        return self.products(queries, keys, dim, [self.load(bias, key) for key in range(TILE) for _ in range(TILE)])
+    def clear(self, rooms: Sequence[Value], elements: Elements, dim: int) -> None:
+        """Put zeros into some rooms (element, number, lane)."""
+
+        def one(element: Value, _: list[Value]) -> None:
+            for room in rooms:
+                for at in range(dim):
+                    self.store(self.zero, room, (element, dim), at)
+
+        self.loop(elements.padded, one)
 
     def weighted(self, weights: Value, rows: Value, dim: int, start: int, size: int) -> list[Value]:
         """Return for each of TILE queries the sums of some numbers of all rows, weighted."""
@@ -273,180 +276,6 @@ def _powers(dim: int, most: int) -> list[tuple[int, int]]:
     return found
 
 
-def _pieces(dim: int) -> list[tuple[int, int]]:
+def pieces(dim: int) -> list[tuple[int, int]]:
     """Cut numbers into (start, size) of at most TILE."""
     return [(start, min(TILE, dim - start)) for start in range(0, dim, TILE)]
-
-
-class Shape(NamedTuple):
-    """What a kernel is written for."""
-
-    dim: int  # numbers of a query, key and value
-    scale: float
-    is_shared: bool  # the keys are the values
-    is_masked: bool
-
-
-def forward_room(dim: int) -> dict[str, list[int]]:
-    """Return the parts of the room of `forward`: vectors a query, and vectors a key."""
-    return {"queries": [dim, dim], "keys": [dim, dim, 1, TILE]}
-
-
-def backward_room(dim: int) -> dict[str, list[int]]:
-    """Return the parts of the room of `backward`: vectors a query, and vectors a key."""
-    return {"queries": [dim, dim, dim, 1], "keys": [dim, dim, dim, dim, 1, TILE, TILE]}
-
-
-@cache
-def forward(shape: Shape) -> Callable[..., None]:
-    """Return kernel(query, key, value, found[, mask], statistics, room, numbers, how many pairs).
-
-    Statistics are (pair, element, 2, lane): of each query the highest score and the inverse of the sum of powers.
-    Operations: 4 x number + 1 power of two a pair of elements.
-    """
-    dim = shape.dim
-    code = _Writer(4 + shape.is_masked)
-    query, key, value, found, *mask = code.tensors
-    rooms = code.rooms(**forward_room(dim))
-    own_queries, own_found, own_keys, own_values, bias, scores = rooms
-    if shape.is_shared:
-        own_values = own_keys
-
-    def one(number: Value, _: list[Value]) -> None:
-        pair = code.pair(number)
-        code.gather(query, pair, code.queries, dim, own_queries, factor=shape.scale * math.log2(math.e))
-        code.gather(key, pair, code.keys, dim, own_keys)
-        if not shape.is_shared:
-            code.gather(value, pair, code.keys, dim, own_values)
-        code.mask(mask[0] if mask else None, pair, bias)
-        kept = code.kept(number)
-
-        def queries(tile: Value, _: list[Value]) -> None:
-            rows, to = code.at(own_queries, (tile, TILE * dim)), code.at(kept, (tile, 2 * TILE))
-
-            def keys(other: Value, highest: list[Value]) -> list[Value]:
-                its = code.scores(rows, code.at(own_keys, (other, TILE * dim)), dim, code.at(bias, (other, TILE)))
-                for place, score in enumerate(its):
-                    code.store(score, scores, (other, TILE * TILE), place)
-                return [functools.reduce(code.largest, its[row::TILE], most) for row, most in enumerate(highest)]
-
-            highest = code.loop(code.keys.tiles, keys, [code.constant(NEVER)] * TILE)
-
-            def powers(other: Value, sums: list[Value]) -> list[Value]:
-                its = [
-                    code.power_of_two(code.builder.fsub(code.load(scores, (other, TILE), row), most))
-                    for row, most in enumerate(highest)
-                ]
-                for row, power in enumerate(its):
-                    code.store(power, scores, (other, TILE), row)
-                return [code.builder.fadd(total, power) for total, power in zip(sums, its, strict=True)]
-
-            sums = code.loop(code.keys.padded, powers, [code.zero] * TILE)
-            inverses = [code.builder.fdiv(code.constant(1.0), total) for total in sums]
-            for row, (most, inverse) in enumerate(zip(highest, inverses, strict=True)):
-                code.store(most, to, 2 * row)
-                code.store(inverse, to, 2 * row + 1)
-            for start, size in _pieces(dim):
-                means = code.weighted(scores, own_values, dim, start, size)
-                for place, mean in enumerate(means):
-                    row, at = divmod(place, size)
-                    mean = code.builder.fmul(mean, inverses[row])
-                    code.store(mean, own_found, (tile, TILE * dim), row * dim + start + at)
-
-        code.loop(code.queries.tiles, queries)
-        code.scatter(own_found, found, pair, code.queries, dim)
-
-    code.loop(code.pairs, one)
-    return code.compiled()
-
-
-@cache
-def backward(shape: Shape, *, back: bool) -> Callable[..., None]:
-    """Return kernel(query, key, value, found, found', query', key', value'[, mask], statistics, room, numbers, pairs).
-
-    Gradients (') have the shapes of what they belong to, with heads of their own where those are shared. `back` says
-    whether those of keys and values are wanted. Operations: 10 x number + 1 power of two a pair of elements.
-    """
-    dim = shape.dim
-    code = _Writer(8 + shape.is_masked)
-    query, key, value, found, gradient, to_query, to_key, to_value, *mask = code.tensors
-    own_queries, given, by_query, means, *rooms = code.rooms(**backward_room(dim))
-    own_keys, own_values, by_key, by_value, bias, powers, slopes = rooms
-    b = code.builder
-    if shape.is_shared:
-        own_values = own_keys
-
-    def one(number: Value, _: list[Value]) -> None:
-        pair = code.pair(number)
-        code.gather(query, pair, code.queries, dim, own_queries, factor=shape.scale * math.log2(math.e))
-        code.gather(key, pair, code.keys, dim, own_keys)
-        if not shape.is_shared:
-            code.gather(value, pair, code.keys, dim, own_values)
-        code.gather(gradient, pair, code.queries, dim, given)
-        code.end(given, code.queries, dim, 0.0)
-        code.gather(found, pair, code.queries, dim, by_query)
-        code.mask(mask[0] if mask else None, pair, bias)
-        kept = code.kept(number)
-
-        def mean(element: Value, _: list[Value]) -> None:
-            total = code.zero
-            for at in range(dim):
-                total = code.multiply_add(
-                    code.load(given, (element, dim), at), code.load(by_query, (element, dim), at), total
-                )
-            code.store(total, means, (element, 1))
-
-        def clear(element: Value, _: list[Value]) -> None:
-            for at in range(dim):
-                code.store(code.zero, by_key, (element, dim), at)
-                code.store(code.zero, by_value, (element, dim), at)
-
-        code.loop(code.queries.padded, mean)
-        if back:
-            code.loop(code.keys.padded, clear)
-
-        def add(element: Value, _: list[Value]) -> None:
-            for at in range(dim):
-                each = code.load(by_key, (element, dim), at)
-                own = code.at(by_value, (element, dim), at)
-                code.store(code.multiply_add(each, code.constant(math.log(2)), code.load(own)), own)
-
-        def queries(tile: Value, _: list[Value]) -> None:
-            rows, its_given = code.at(own_queries, (tile, TILE * dim)), code.at(given, (tile, TILE * dim))
-            highest = [code.load(kept, (tile, 2 * TILE), 2 * row) for row in range(TILE)]
-            inverses = [code.load(kept, (tile, 2 * TILE), 2 * row + 1) for row in range(TILE)]
-            its_means = [code.load(means, (tile, TILE), row) for row in range(TILE)]
-
-            def keys(other: Value, _: list[Value]) -> None:
-                its = code.scores(rows, code.at(own_keys, (other, TILE * dim)), dim, code.at(bias, (other, TILE)))
-                its = [code.power_of_two(b.fsub(score, highest[at % TILE])) for at, score in enumerate(its)]
-                its = [b.fmul(power, inverses[at % TILE]) for at, power in enumerate(its)]
-                for place, power in enumerate(its):
-                    code.store(power, powers, (other, TILE * TILE), place)
-                slope = code.products(its_given, code.at(own_values, (other, TILE * dim)), dim, [code.zero] * TILE**2)
-                for place, each in enumerate(slope):
-                    power = code.load(powers, (other, TILE * TILE), place)
-                    code.store(
-                        b.fmul(power, b.fsub(each, its_means[place % TILE])), slopes, (other, TILE * TILE), place
-                    )
-
-            code.loop(code.keys.tiles, keys)
-            for start, size in _pieces(dim):
-                for place, each in enumerate(code.weighted(slopes, own_keys, dim, start, size)):
-                    row, at = divmod(place, size)
-                    code.store(each, by_query, (tile, TILE * dim), row * dim + start + at)
-                if back:
-                    code.spread(powers, its_given, by_value, dim, start, size)
-                    code.spread(slopes, rows, by_key, dim, start, size)
-
-        code.loop(code.queries.tiles, queries)
-        code.scatter(by_query, to_query, pair, code.queries, dim, factor=shape.scale)
-        if back and not shape.is_shared:
-            code.scatter(by_key, to_key, pair, code.keys, dim, factor=math.log(2))
-            code.scatter(by_value, to_value, pair, code.keys, dim)
-        elif back:
-            code.loop(code.keys.padded, add)
-            code.scatter(by_value, to_key, pair, code.keys, dim)
-
-    code.loop(code.pairs, one)
-    return code.compiled()
