@@ -150,6 +150,8 @@ def _evaluate_all(
     from zoo_gen.workers import cluster, train_all
 
     queue = [(setting, number) for setting, numbers in pending.items() for number in numbers]
+    # The cells that take longest first, whoever's they are, so that none is begun when the others are done.
+    queue.sort(key=lambda its: _size(cells[its[1]]), reverse=True)
     waiting = {setting: len(numbers) for setting, numbers in pending.items()}
     lost: list[list[int]] = []
     task = partial(_evaluate_numbers, queue)
@@ -167,6 +169,11 @@ def _evaluate_all(
         message = f"encoder {setting.encoder!r}: its worker died each time, as happens without enough memory"
         kept.keep_error(setting, cells[number], message)
     yield from _whole(waiting, bar, (queue[at][0] for (at,) in lost))
+
+
+def _size(cell: Cell) -> int:
+    """Return how many numbers an encoder learns from in a cell."""
+    return len(cell.train.models) * len(cell.train.checkpoints) * cell.zoo.extent.n_parameters
 
 
 def _pending(setting: Setting, cells: Sequence[Cell]) -> list[int]:

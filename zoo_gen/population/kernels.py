@@ -98,11 +98,11 @@ def _sloped(gradient, z, a, code, KINDS: constexpr):
 def _gated(gradient, a, code, rate, KINDS: constexpr):
     """Return the gradient before activation and dropout from that behind them and the value a that they left.
 
-    For functions whose derivative follows from their value; a dropped value is 0, which else only z = 0 gives.
+    For functions whose derivative follows from their value; a dropped value is +0, see `_dropped`.
     """
     before = a * (1.0 - rate)
-    dropped = tl.where(rate > 0, 0.0, 1.0)  # what 0 means
-    factor = tl.where(a == 0.0, dropped, 1.0) / (1.0 - rate)
+    dropped = tl.where(rate > 0, 0.0, 1.0)  # what +0 means
+    factor = tl.where(a.to(tl.int32, bitcast=True) == 0, dropped, 1.0) / (1.0 - rate)
     return _sloped(gradient * factor, before, before, code, KINDS)
 
 
@@ -119,15 +119,32 @@ def _step_key(keys, model, clock):
 
 
 @triton.jit
-def _kept(low, high, place, rate):
-    """Return the factor of dropout for values at these places (int32, any shape); see `random.kept_by_dropout`."""
-    word = (place >> 1).to(tl.uint32) * tl.full((), 0x9E3779B9, tl.uint32) + low
+def _word(low, high, pair):
+    """Return the random word of each pair of values, uint32 (any shape)."""
+    word = pair.to(tl.uint32) * tl.full((), 0x9E3779B9, tl.uint32) + low
     word = (word ^ (word >> 16)) * tl.full((), 0x7FEB352D, tl.uint32)
     word = ((word ^ (word >> 15)) + high) * tl.full((), 0x846CA68B, tl.uint32)
-    word = word ^ (word >> 16)
-    half = (word >> ((place & 1) * 16).to(tl.uint32)) & 0xFFFF
+    return word ^ (word >> 16)
+
+
+@triton.jit
+def _factor(half, rate):
+    """Return the factor of dropout for values by their 16 random bits."""
     threshold = tl.floor(rate * 65536.0 + 0.5).to(tl.uint32)
     return tl.where(half >= threshold, 1.0 / (1.0 - rate), 0.0)
+
+
+@triton.jit
+def _kept(low, high, place, rate):
+    """Return the factor of dropout for values at these places (int32, any shape); see `random.kept_by_dropout`."""
+    return _factor((_word(low, high, place >> 1) >> ((place & 1) * 16).to(tl.uint32)) & 0xFFFF, rate)
+
+
+@triton.jit
+def _dropped(a, kept):
+    """Return values times their factors of dropout: what is dropped becomes +0, and 0 that is kept becomes -0."""
+    minus_zero = tl.full(a.shape, -(2**31), tl.int32).to(tl.float32, bitcast=True)  # of -0.0 Triton makes 0
+    return tl.where((a == 0.0) & (kept > 0.0), minus_zero, a * kept + 0.0)
 
 
 @triton.jit
@@ -244,7 +261,7 @@ def product(
         rate = tl.load(rates + model)
         if rate > 0:
             low, high = _step_key(keys, model, clock)
-            total = total * _kept(low, high, place[:, None] * N + columns[None, :] + first_place, rate)
+            total = _dropped(total, _kept(low, high, place[:, None] * N + columns[None, :] + first_place, rate))
     if GATE:
         value = tl.load(gated + first + offset, mask=mask, other=0.0).to(tl.float32)
         total = _gated(total, value, tl.load(codes + model), tl.load(rates + model), KINDS)
@@ -453,10 +470,14 @@ def _kept_hidden(
 ):  # fmt: skip
     """Return the factors of dropout of a first convolution's outputs (row, column) where a second one reads them."""
     image, y, x = _places(rows, H2, W2)
-    tap, channel = FIRST + column // 16, column % 16
+    WIDE: constexpr = column.shape[0]
+    pair = tl.arange(0, WIDE // 2)  # neighbouring channels, which share a word
+    tap, channel = FIRST + pair // 8, pair % 8 * 2
     corner = ((image * H1 + y * STEP) * W1 + x * STEP) * C1 + first_place
     place = corner[:, None] + (((tap // 3) * W1 + tap % 3) * C1 + channel)[None, :]
-    return _kept(low, high, place, rate)
+    word = _word(low, high, place >> 1)
+    halves = tl.reshape(tl.join(word & 0xFFFF, word >> 16), (rows.shape[0], WIDE))
+    return _factor(halves, rate)
 
 
 @triton.jit
@@ -502,6 +523,8 @@ def _back_through(
     WIDE: constexpr = first.shape[1]
     z = _dot(patch, first, tl.zeros((BM, WIDE), tl.float32), PRECISION)
     a = _activated(z, code, KINDS)
+    if KINDS & (32 | 64 | 128) == 0:
+        z = a  # which says as much of the derivative, and is kept anyway
     back = _sloped(_dot(slope, second, tl.zeros((BM, WIDE), tl.float32), PRECISION), z, a, code, KINDS)
     if DROP:
         if rate > 0:
@@ -569,7 +592,7 @@ def stem(
         total = _activated(total, second_code, KINDS)
         if DROP_SECOND:
             if rate > 0:
-                total = total * _kept(low, high, rows[:, None] * C2 + output[None, :] + second_place, rate)
+                total = _dropped(total, _kept(low, high, rows[:, None] * C2 + output[None, :] + second_place, rate))
         place = (model * capacity * (H2 * W2) + rows)[:, None] * PITCH + output[None, :]
         tl.store(out + place, total, mask=(rows < n_rows)[:, None] & (output < C2)[None, :])
 

@@ -5,7 +5,7 @@ lanes that no model fills compute zeros. Linear layers stay what they are elsewh
 """
 
 import ctypes
-import importlib.util
+import importlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -23,8 +23,12 @@ LARGEST_WINDOW = 8  # of a pooling: its values are compared one after the other,
 
 @cache
 def can_compile() -> bool:
-    """Return whether our kernels can be compiled here: llvmlite is installed."""
-    return importlib.util.find_spec("llvmlite") is not None
+    """Return whether our kernels can be compiled here: llvmlite is installed and fits this machine."""
+    try:
+        importlib.import_module("zoo_gen.population.lanes_code")
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 @cache

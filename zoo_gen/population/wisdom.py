@@ -41,10 +41,11 @@ from zoo_gen.population.forms import LANES, MODELS_IN_LANES, forms
 from zoo_gen.population.forward import Run, forward
 
 _LITTLE = 2e11  # operations of a zoo: half a minute of a core without our kernels
-_MOST_IMAGES = 32  # of a timing
-_ENOUGH = 0.1  # seconds of a form
-_REPEATS = 5
-_HOPELESS = 4  # times as long as the fastest form
+_FEWEST_IMAGES, _MOST_IMAGES = 4, 32  # of a timing
+_WORK = 1e9  # operations of a timed step, at most
+_TURNS, _FEWEST_TURNS = 12, 4  # of all forms, each after the other
+_ENOUGH = 0.4  # seconds of all turns
+_HOPELESS = 3  # times as long as the fastest form
 _ENTERING, _LEAVING = "into lanes", "out of lanes"  # beside the forms in what is remembered
 
 _logger = logging.getLogger(__name__)
@@ -181,7 +182,9 @@ class _Measure:
 
     def __init__(self, stage: Sequence[Layer], shape: Shape, *, batch_size: int, n_models: int, first: bool) -> None:
         self.stage, self.shape, self.first = stage, shape, first
-        self.n_models, self.n_images = n_models, min(batch_size, _MOST_IMAGES)
+        self.n_models = n_models
+        affordable = int(_WORK / (n_models * operations(stage, shape)))
+        self.n_images = min(batch_size, max(_FEWEST_IMAGES, min(_MOST_IMAGES, affordable)))
 
     @property
     def key(self) -> dict[str, Any]:
@@ -227,31 +230,37 @@ class _Measure:
             if values.requires_grad:
                 torch.autograd.grad(found, values, gradient)
 
-        found: dict[str, float] = {}
-        for form in forms():
-            if form != LANES:
-                found[form] = _fastest(partial(step, form, images, gradient), least=min(found.values(), default=0.0))
+        ways: dict[str, Callable[[], None]] = {
+            form: partial(step, form, images, gradient) for form in forms() if form != LANES
+        }
         if LANES in forms():
             inside = lanes.to_lanes(images.detach()).requires_grad_(not self.first)
             given, after = lanes.to_lanes(gradient), lanes.to_lanes(gradient).requires_grad_()
             leave = partial(lanes.from_lanes, n_models=self.n_models)
-            found[LANES] = _fastest(partial(step, LANES, inside, given))
-            found[_ENTERING] = _fastest(partial(change, lanes.to_lanes, images, inside.detach()))
-            found[_LEAVING] = _fastest(partial(change, lambda values: leave(values).contiguous(), after, gradient))
-        return found
+            ways[LANES] = partial(step, LANES, inside, given)
+            ways[_ENTERING] = partial(change, lanes.to_lanes, images, inside.detach())
+            ways[_LEAVING] = partial(change, lambda values: leave(values).contiguous(), after, gradient)
+        return _time(ways)
 
 
-def _fastest(step: Callable[[], None], *, least: float = 0.0) -> float:
-    """Return the seconds of the fastest of a few runs; of the first alone where others need far less."""
-    best, began = float("inf"), time.perf_counter()
-    for number in range(_REPEATS + 1):
-        start = time.perf_counter()
-        step()
-        seconds = time.perf_counter() - start
-        hopeless = number == 0 and least > 0 and seconds > _HOPELESS * least
-        if number > 0 or hopeless:  # the first one also compiles
-            best = min(best, seconds)
-        if hopeless or (number > 0 and time.perf_counter() - began > _ENOUGH):
+def _time(ways: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """Return the seconds of the fastest run of each way.
+
+    Seconds are those of this thread, and ways take turns, so that other work on the machine favours none. After the
+    first turn, in which kernels are compiled, and the second, a way that is hopeless runs no more.
+    """
+    best: dict[str, float] = {}
+    began = time.perf_counter()
+    for turn in range(_TURNS):
+        for name, way in ways.items():
+            if turn > 1 and best[name] > _HOPELESS * min(best[form] for form in forms()):
+                continue
+            start = time.thread_time()
+            way()
+            seconds = time.thread_time() - start
+            if turn > 0:
+                best[name] = min(seconds, best.get(name, seconds))
+        if turn >= _FEWEST_TURNS and time.perf_counter() - began > _ENOUGH:
             break
     return best
 

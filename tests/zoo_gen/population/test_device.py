@@ -6,7 +6,7 @@ import torch
 
 from tests.zoo_gen.population.test_train import OPTIMIZERS, models, relative_difference
 from zoo_gen.architectures import MLP, Layers, Siren
-from zoo_gen.image_data import Synthetic, load_image_data
+from zoo_gen.image_data import ImageData, Synthetic, load_image_data
 from zoo_gen.image_data.sine import Sine
 from zoo_gen.population.population import Regime
 from zoo_gen.population.train import train
@@ -98,6 +98,22 @@ def test_kernels_train_as_torch_does(name, activations):
     # The interpreter rounds nothing: tf32 is float32 there, and chooses the kernels of the matrix units.
     precision = "tf32" if "stem" in name else "float32"
     compared(architecture, load_image_data(small(shape, train_size=9)), table, precision=precision)
+
+
+def test_where_nothing_is_seen_what_dropout_keeps_has_a_gradient():
+    """tanh(0) is 0 as a dropped value is, but its derivative is 1: biases learn of dark images from the first step."""
+    images = np.zeros((8, 1, 6, 6), dtype=np.uint8)
+    images[:4] = np.random.RandomState(0).randint(0, 256, (4, 1, 6, 6))
+    labels, one = np.arange(8) % 10, np.ones(1)
+    data = ImageData(images, labels, images[:0], labels[:0], images, labels, 10, one / 255, 0 * one)
+    architecture = network(
+        convolution(4, 3), ACTIVATION, DROPOUT, FLATTEN, {"type": "linear", "units": 6}, ACTIVATION, DROPOUT
+    )
+    table = models(
+        activation=["tanh", "relu", "leaky_relu"], dropout=[0.4], batch_size=[8], optimizer=["sgd"],
+        learning_rate=[0.1], initial_bias=[0.0],
+    )  # fmt: skip
+    compared(architecture, data, table)
 
 
 def test_every_optimizer_and_schedule_in_one_population():
