@@ -5,7 +5,6 @@ the sets of a bucket side by side into vector registers. They need llvmlite, and
 """
 
 import ctypes
-import importlib.util
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,14 +15,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from zoo_gen.compiling import can_compile
+
 LONGEST = 256  # elements of a set: what a kernel computes with leaves the cache after that, and torch's is as fast
 LARGEST = 64  # numbers of a head: they are unrolled code
-
-
-@cache
-def can_compile() -> bool:
-    """Return whether our kernels can be compiled here: llvmlite is installed."""
-    return importlib.util.find_spec("llvmlite") is not None
 
 
 def in_lanes(elements: Tensor, dim: int) -> bool:

@@ -8,9 +8,7 @@ meets another. Elements are padded to whole tiles there.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from llvmlite import ir
-
-from zoo_gen.population.lanes_code import INT, Code, Value, machine
+from zoo_gen.vector_code import INT, Code, Value, machine
 
 TILE = 4  # queries and keys whose scores are in registers at once
 COUNTS = 5  # of a kernel's numbers: queries, keys, sets, heads, the first pair; then the strides of each tensor
@@ -115,7 +113,7 @@ class Writer(Code):
             own = b.select(b.icmp_unsigned("<", element, last), element, last)
             offset = b.mul(own, tensor.of_element)
             for start, size in _powers(dim, self.lanes):
-                kind = ir.VectorType(self.vector.element, size)
+                kind = self.several(size)
                 parts = [
                     b.load(b.gep(row, [b.add(offset, INT(start))], source_etype=self.vector.element), typ=kind, align=4)
                     for row in rows
@@ -124,7 +122,7 @@ class Writer(Code):
                     half = len(parts) // 2
                     parts = [self._interleaved(a, c) for a, c in zip(parts[:half], parts[half:], strict=True)]
                 for number in range(size):
-                    vector = self._chosen(parts[0], range(number * self.lanes, (number + 1) * self.lanes))
+                    vector = self.chosen(parts[0], range(number * self.lanes, (number + 1) * self.lanes))
                     vector = vector if factor == 1.0 else b.fmul(vector, factors)
                     self.store(vector, room, (element, dim), start + number)
 
@@ -149,7 +147,7 @@ class Writer(Code):
                 parts = vectors
                 while len(parts) < self.lanes:
                     count = parts[0].type.count
-                    parts = [self._chosen(part, range(odd, count, 2)) for odd in range(2) for part in parts]
+                    parts = [self.chosen(part, range(odd, count, 2)) for odd in range(2) for part in parts]
                 for row, part in zip(rows, parts, strict=True):
                     b.store(part, b.gep(row, [b.add(offset, INT(start))], source_etype=self.vector.element), align=4)
 
@@ -253,17 +251,10 @@ class Writer(Code):
 
     def _interleaved(self, one: Value, other: Value) -> Value:
         count = one.type.count
-        return self._chosen(one, [at for number in range(count) for at in (number, number + count)], other)
+        return self.chosen(one, [at for number in range(count) for at in (number, number + count)], other)
 
     def _joined(self, one: Value, other: Value) -> Value:
-        return self._chosen(one, range(2 * one.type.count), other)
-
-    def _chosen(self, vector: Value, places: Sequence[int], other: Value | None = None) -> Value:
-        places = list(places)
-        if other is None and places == list(range(vector.type.count)):
-            return vector
-        chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), [ir.IntType(32)(at) for at in places])
-        return self.builder.shuffle_vector(vector, other or ir.Constant(vector.type, ir.Undefined), chosen)
+        return self.chosen(one, range(2 * one.type.count), other)
 
 
 def _powers(dim: int, most: int) -> list[tuple[int, int]]:
