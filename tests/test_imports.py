@@ -9,14 +9,15 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted([*(ROOT / "zoo_gen").rglob("*.py"), *(ROOT / "zoo_bench").rglob("*.py")])
 
 # What zoo_bench may see of zoo_gen. errors, schema and command are how both read TOML and speak to people, manifest is
-# what a zoo says of itself, workers is how both spread work.
+# what a zoo says of itself, workers is how both spread work, compiling and vector_code are how both write kernels.
 SEEN_BY_BENCH = {"zoo", "layout", "architectures", "hub", "errors", "schema", "command", "manifest", "workers"}
+SEEN_BY_BENCH |= {"compiling", "vector_code"}
 MAKES_ZOOS = {"zoo_bench/zoos.py", "zoo_bench/mock.py"}  # only where that is asked for
 
 OWNERS = {
     "fsspec": {"zoo_gen/location.py"},
     "joblib": {"zoo_gen/workers.py"},
-    "llvmlite": {"zoo_gen/population/lanes_code.py"},
+    "llvmlite": {"zoo_gen/vector_code.py"},
     "distributed": {"zoo_gen/workers.py"},
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
     "datasets": {"zoo_gen/image_data/huggingface.py"},

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import files_of
 from zoo_gen import engine, open_zoo, store
 from zoo_gen.errors import ZooError
-from zoo_gen.population import lanes, wisdom
+from zoo_gen.population import forms, wisdom
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, tiny_zoo, tiny_manifest):
@@ -104,7 +104,7 @@ def test_a_repair_gives_back_the_forms_that_a_zoo_was_begun_with(tmp_path, in_la
 
 def test_a_zoo_in_lanes_is_refused_where_llvmlite_is_not_installed(tmp_path, in_lanes, monkeypatch):
     (tmp_path / "cnn.toml").write_text(CNN)
-    monkeypatch.setattr(lanes, "can_compile", lambda: False)
+    monkeypatch.setattr(forms, "can_compile", lambda: False)
     with pytest.raises(ZooError, match=r"kernels that llvmlite compiles.*pip install 'zoo-gen\[generate\]'"):
         engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
     assert store.complete_shards(tmp_path / "zoo") == []

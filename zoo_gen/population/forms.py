@@ -5,8 +5,8 @@ Because they round differently, a zoo's are chosen once, when it is begun, and a
 
 from collections.abc import Mapping
 
+from zoo_gen.compiling import can_compile
 from zoo_gen.errors import ZooError
-from zoo_gen.population import lanes
 
 GROUPED = "grouped"  # torch's convolution of 8 models at once, a group a model
 SINGLE = "single"  # torch's convolution, model after model
@@ -19,7 +19,7 @@ MODELS_IN_LANES = 16  # as many as the widest registers hold
 
 def forms() -> tuple[str, ...]:
     """Return the forms that this machine can compute."""
-    return (GROUPED, SINGLE, PATCHES, *([LANES] if lanes.can_compile() else []))
+    return (GROUPED, SINGLE, PATCHES, *([LANES] if can_compile() else []))
 
 
 def models_at_once(chosen: Mapping[str, str]) -> int:

@@ -5,7 +5,6 @@ lanes that no model fills compute zeros. Linear layers stay what they are elsewh
 """
 
 import ctypes
-import importlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -22,19 +21,9 @@ LARGEST_WINDOW = 8  # of a pooling: its values are compared one after the other,
 
 
 @cache
-def can_compile() -> bool:
-    """Return whether our kernels can be compiled here: llvmlite is installed and fits this machine."""
-    try:
-        importlib.import_module("zoo_gen.population.lanes_code")
-    except (ImportError, OSError):
-        return False
-    return True
-
-
-@cache
 def register(dtype: torch.dtype) -> int:
     """Return how many numbers a vector register of this machine holds."""
-    from zoo_gen.population.lanes_code import machine
+    from zoo_gen.vector_code import machine
 
     return machine().bits // (8 * dtype.itemsize)
 

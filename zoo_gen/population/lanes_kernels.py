@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import cache
 
 from zoo_gen.layers import Pooling
-from zoo_gen.population.lanes_code import Code, Value
 from zoo_gen.population.lanes_products import (
     Stage,
     bias_gradient,
@@ -19,6 +18,7 @@ from zoo_gen.population.lanes_products import (
 )
 from zoo_gen.population.lanes_windows import pool, pooled, unpool
 from zoo_gen.population.random import DROPOUT_STEP
+from zoo_gen.vector_code import Code, Value
 
 
 @cache

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from zoo_gen.layers import Convolution, Pooling
-from zoo_gen.population.lanes_code import Code, Value, machine
 from zoo_gen.population.lanes_windows import clear, pooled, windows
+from zoo_gen.vector_code import Code, Value, machine
 
 
 @dataclass(frozen=True)

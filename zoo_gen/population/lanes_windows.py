@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from zoo_gen.layers import Pooling
-from zoo_gen.population.lanes_code import Code, Value
+from zoo_gen.vector_code import Code, Value
 
 
 def windows(height: int, width: int, size: int, stride: int) -> tuple[int, int]:

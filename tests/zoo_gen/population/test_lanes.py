@@ -98,16 +98,17 @@ def test_a_model_has_the_same_bits_alone_and_in_any_population(stage):
 @pytest.mark.parametrize("registers", [(128, 16), (256, 16), (512, 32)])
 @pytest.mark.parametrize("stage", ["one channel", "stride", "many channels"])
 def test_the_registers_of_a_machine_change_no_bit(stage, registers, monkeypatch):
-    from zoo_gen.population import lanes_code, lanes_kernels, lanes_products
+    from zoo_gen import vector_code
+    from zoo_gen.population import lanes_kernels, lanes_products
 
     given = parts(stage, 5, dtype=torch.float32)
     expected = outputs_and_gradients(by_lanes, *given)
     kernels = (lanes_kernels.stage_forward, lanes_kernels.stage_backward, lanes.register)
-    other = lanes_code.Machine(*registers)
+    other = vector_code.Machine(*registers)
     for kernel in kernels:
         kernel.cache_clear()
     monkeypatch.setattr(lanes_products, "machine", lambda: other)
-    monkeypatch.setattr(lanes_code, "machine", lambda: other)
+    monkeypatch.setattr(vector_code, "machine", lambda: other)
     try:
         for one, same in zip(outputs_and_gradients(by_lanes, *given), expected, strict=True):
             assert torch.equal(one, same)

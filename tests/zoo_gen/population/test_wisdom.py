@@ -8,7 +8,9 @@ import pytest
 from tests.zoo_gen.test_engine import CNN
 from zoo_gen import find_manifest, read_manifest
 from zoo_gen.architectures import CNNSmall, layers
-from zoo_gen.population import lanes, wisdom
+from zoo_gen.compiling import can_compile
+from zoo_gen.population import forms as forms_module
+from zoo_gen.population import wisdom
 from zoo_gen.population.forms import LANES, forms
 from zoo_gen.population.wisdom import fastest, remembered
 
@@ -64,7 +66,7 @@ def test_where_nothing_can_be_written_the_measurement_counts_and_is_said_to_be_l
     assert "cannot be written" in caplog.text
 
 
-@pytest.mark.skipif(not lanes.can_compile(), reason="needs llvmlite")
+@pytest.mark.skipif(not can_compile(), reason="needs llvmlite")
 @pytest.mark.parametrize("seed", range(20))
 def test_the_forms_are_the_fastest_together_with_the_changes_of_order_between_them(seed, monkeypatch):
     """Against all combinations."""
@@ -105,7 +107,7 @@ def test_a_timing_measures_every_form_of_every_convolution(folder):
 
 
 def test_without_llvmlite_the_forms_are_torchs(monkeypatch):
-    monkeypatch.setattr(lanes, "can_compile", lambda: False)
+    monkeypatch.setattr(forms_module, "can_compile", lambda: False)
     chosen = fastest(SEQUENCE, (1, 28, 28), batch_size=4, n_models=8)
     assert set(chosen.values()) <= {"grouped", "single", "patches"}
 

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from zoo_bench.encoders.sne.attend import attend, attend_to_itself
+
 Norm = Literal["post", "pre"]
 Mask = torch.Tensor | None  # bool (set, 1, 1, element), true where an element counts; None where all do
 
@@ -86,12 +88,9 @@ class FirstSetAttention(nn.Module):
         bilinear = torch.einsum("hdf,hdg->hgf", query, key)  # (head, feature of the key, feature of the query)
         linear = torch.einsum("hd,hdg->hg", self.query.bias.view(self.heads, -1), key)
         queries = functional.linear(elements, bilinear.reshape(-1, features), linear.reshape(-1))
-        queries = queries.view(sets, count, self.heads, features).transpose(1, 2)
-        keys = elements.unsqueeze(1).expand(-1, self.heads, -1, -1)
-        attended = functional.scaled_dot_product_attention(
-            queries, keys, keys, attn_mask=mask, scale=(width // self.heads) ** -0.5
-        )
-        attended = attended.transpose(1, 2).reshape(sets, count, self.heads * features)
+        queries = queries.view(sets, count, self.heads, features)
+        attended = attend(queries, elements, mask, scale=(width // self.heads) ** -0.5)
+        attended = attended.reshape(sets, count, self.heads * features)
         output = self.output.weight.view(width, self.heads, -1)
         back = torch.einsum("ohd,hdf->ohf", output, value).reshape(width, -1)
         combined = torch.cat([self.query.weight, back], dim=1)
@@ -115,9 +114,8 @@ class SetAttention(nn.Module):
         """Map elements (set, element, width) to (set, element, width)."""
         sets, count, width = elements.shape
         projected = self.projection(self.block.read(elements)).view(sets, count, 3, self.heads, -1)
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.block(elements + self.output(attended.transpose(1, 2).reshape(sets, count, width)))
+        attended = attend_to_itself(projected, mask).reshape(sets, count, width)
+        return self.block(elements + self.output(attended))
 
 
 class Pooling(nn.Module):
@@ -138,15 +136,11 @@ class Pooling(nn.Module):
         """Map elements (set, element, width) to (set, width)."""
         sets, _, width = elements.shape
         members = functional.relu(self.elements(elements))
-        members = self.block.read(members).unsqueeze(1)
+        members = self.block.read(members)
         query = self.query(self.seed).view(self.heads, -1)
         folded = torch.einsum("hd,hdw->hw", query, self.key.weight.view(self.heads, -1, width))
-        pooled = functional.scaled_dot_product_attention(
-            folded.to(members.dtype).expand(sets, 1, -1, -1),
-            members,
-            members,
-            attn_mask=mask,
-            scale=(width // self.heads) ** -0.5,
-        ).squeeze(1)  # (set, head, width): each head's mean of the members
+        folded = folded.to(members.dtype).unsqueeze(1).expand(sets, -1, -1, -1)
+        pooled = attend(folded, members, mask, scale=(width // self.heads) ** -0.5)
+        pooled = pooled.squeeze(2)  # (set, head, width): each head's mean of the members
         values = torch.einsum("shw,hdw->shd", pooled, self.value.weight.view(self.heads, -1, width))
         return self.block(self.seed + self.output(values.reshape(sets, width)))

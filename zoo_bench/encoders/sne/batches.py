@@ -22,6 +22,8 @@ KEPT_PLANS = 16
 # is a fifth faster than in one piece).
 ELEMENTS_AT_ONCE = 2**13
 
+WHOLE = 8  # chunks at once are a multiple of this, so that they fill the lanes of `attend.py`
+
 
 class ChunkBucket(NamedTuple):
     """Chunks of one kind, padded to one length."""
@@ -162,7 +164,9 @@ class Planner:
 
     def _parts(self, selected: np.ndarray, *, length: int) -> list[np.ndarray]:
         """Cut chunks of one length into what is encoded at once; nothing is left of none."""
-        at_once = max(1, ELEMENTS_AT_ONCE // length) if self._device.type == "cpu" else max(1, len(selected))
+        at_once = max(1, len(selected))
+        if self._device.type == "cpu":
+            at_once = max(1, ELEMENTS_AT_ONCE // length // WHOLE) * WHOLE
         return [selected[start : start + at_once] for start in range(0, len(selected), at_once)]
 
     def _chunk_bucket(self, bucket: int, rows: np.ndarray, networks: np.ndarray) -> ChunkBucket:

@@ -1,8 +1,9 @@
-"""Writing machine code for vectors of models: the little of LLVM that our kernels for CPUs need, through llvmlite.
+"""Writing machine code for vectors: the little of LLVM that our kernels for CPUs need, through llvmlite.
 
-Every number of an image, a kernel or a gradient is a vector (lane,) that holds that number of each of several models,
-so models are multiplied, compared and added without ever being mixed. A Python loop in a kernel is unrolled code,
-`Code.loop` is a loop at run time. Compiling takes some 20 ms a kernel, so nothing is kept on disk.
+Every number of an image, a kernel or a gradient is a vector (lane,) that holds that number of each of several models
+(of several sets in SNE), so these are multiplied, compared and added without ever being mixed. A Python loop in a
+kernel is unrolled code, `Code.loop` is a loop at run time. Compiling takes some 20 ms a kernel, so nothing is kept on
+disk.
 """
 
 import ctypes
@@ -123,6 +124,10 @@ class Code:
         """Return one x other + to."""
         return self.builder.call(self._multiply_add, [one, other, to])
 
+    def several(self, count: int) -> ir.VectorType:
+        """Return the type of so many neighbouring numbers."""
+        return ir.VectorType(self.vector.element, count)
+
     def integers(self, bits: int) -> ir.VectorType:
         """Return the type of a vector of integers."""
         return ir.VectorType(ir.IntType(bits), self.lanes)
@@ -138,6 +143,15 @@ class Code:
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), small, ir.IntType(32)(0))
         spread = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
         return self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), spread)
+
+    def chosen(self, vector: Value, places: Sequence[int], other: Value | None = None) -> Value:
+        """Return the numbers at some places of a vector, or of one with another behind it."""
+        places = list(places)
+        if other is None and places == list(range(vector.type.count)):
+            return vector
+        small = ir.IntType(32)
+        mask = ir.Constant(ir.VectorType(small, len(places)), [small(place) for place in places])
+        return self.builder.shuffle_vector(vector, other or ir.Constant(vector.type, ir.Undefined), mask)
 
     def compiled(self) -> Callable[..., None]:
         """End the function and return it: it takes addresses and the number of images as integers."""
