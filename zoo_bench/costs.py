@@ -51,8 +51,7 @@ def _reset_peak() -> int | None:
 
     What was freed but kept for later is given back first: it would be taken again without being seen.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "malloc_trim"):  # of glibc
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # of glibc
         libc.malloc_trim(0)
     try:
         _CLEAR.write_text(_PEAK_AGAIN)
