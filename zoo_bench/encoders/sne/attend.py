@@ -1,8 +1,7 @@
 """Attention inside the sets of a bucket: torch's, or on a CPU our own kernels, which know that the sets are small.
 
 torch's attention computes one set and head after another, in loops too short for a CPU; ours puts the sets of a bucket
-side by side into vector registers, which is 1.2 (heads of 64) to 5 times as fast. Ours need llvmlite, and compute in
-float32.
+side by side into vector registers (tests/benchmarks/encoders_sne.py). Ours need llvmlite, and compute in float32.
 """
 
 import ctypes

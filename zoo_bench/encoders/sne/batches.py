@@ -18,8 +18,7 @@ from zoo_gen.layout import ParameterLayout
 
 POPULAR = 1 / 16  # a size that holds this share of all elements keeps a bucket of its own
 KEPT_PLANS = 16
-# On a CPU so many elements are encoded at once: what is computed of more leaves the cache (measured: a step of 60 CNNs
-# is a fifth faster than in one piece).
+# On a CPU so many elements are encoded at once: what is computed of more leaves the cache.
 ELEMENTS_AT_ONCE = 2**13
 
 WHOLE = 8  # chunks at once are a multiple of this, so that they fill the lanes of `attend.py`

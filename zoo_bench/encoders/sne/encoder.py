@@ -40,8 +40,8 @@ VARIANTS = {
     "paper": (Settings(), TRAINING),
     "boundary": (Settings(pos="boundary", chunk="row"), TRAINING),
     "kernels": (Settings(conv_tokens="kernels"), TRAINING),
-    # Numbers as elements, not kernels: those of 3 x 3 could not be read where kernels are larger. Two heads, because
-    # on a CPU the attention of a small set costs a fixed time a head. Small batches, because a small zoo has few steps.
+    # Numbers as elements, not kernels: those of 3 x 3 could not be read where kernels are larger. Two heads, for
+    # half the attention of four. Small batches, because a small zoo has few steps.
     "small": (
         Settings(width=32, heads=2, head_width=64),
         replace(TRAINING, epochs=25, batch_size=8, learning_rate=2e-3),
