@@ -18,7 +18,8 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 # What runs remember of this machine is no test's to change, nor to depend on.
-os.environ["ZOO_FORMS_ROOT"] = tempfile.mkdtemp(prefix="forms-")
+FORMS = tempfile.TemporaryDirectory(prefix="forms-")  # goes when the tests end
+os.environ["ZOO_FORMS_ROOT"] = FORMS.name
 
 TINY = """
 name = "tiny"

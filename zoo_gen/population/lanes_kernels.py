@@ -144,9 +144,9 @@ def drop(values: int, *, lanes: int, bits: int) -> Callable[..., None]:
         word = mixed(build.mul(build.add(mixed(word, 15), high), fixed(0x846CA68B)), 16)
         halves = build.and_(word, fixed(0xFFFF)), build.lshr(word, fixed(16))
         for place, half in enumerate(halves[:values]):
-            kept = build.fmul(code.load(hidden, (number, values), place), scale)
-            is_kept = build.icmp_unsigned(">=", half, threshold)
-            code.store(build.select(is_kept, kept, code.zero), outputs, (number, values), place)
+            # A factor of 0, so that what is no number stays none, as elsewhere.
+            factor = build.select(build.icmp_unsigned(">=", half, threshold), scale, code.zero)
+            code.store(build.fmul(code.load(hidden, (number, values), place), factor), outputs, (number, values), place)
 
     code.loop(n_words, one)
     return code.compiled()

@@ -154,3 +154,10 @@ def test_dropout_keeps_what_the_counters_say(channels, start):
     torch.testing.assert_close(lanes.from_lanes(dropped, n_models), expected, rtol=1e-14, atol=0)
     (gradient,) = torch.autograd.grad(dropped.sum(), inside)
     torch.testing.assert_close(lanes.from_lanes(gradient, n_models), expected / hidden, rtol=1e-14, atol=0)
+
+
+def test_what_is_no_number_stays_none_when_it_is_dropped():
+    hidden = torch.full((1, 1, 1, 1, 64, lanes.register(torch.float32)), torch.nan)
+    n_models = hidden.shape[-1]
+    found = lanes.drop(hidden, torch.arange(n_models), torch.full((n_models,), 0.9), 0, start=0)
+    assert found.isnan().all()
