@@ -21,6 +21,7 @@ Initialization = Literal[
     "glorot_normal",
     "he_normal",
     "siren",
+    "siren_dwsnets",
 ]
 Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "one_cycle"]

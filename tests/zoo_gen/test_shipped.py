@@ -225,6 +225,7 @@ def test_the_sine_zoo_is_fitted_as_published():
     assert set(models["amplitude"]) == {1.0}
     training = manifest.training
     assert (training.optimizer, training.learning_rate, training.weight_decay) == ("adam", 1e-3, 1e-4)
+    assert (training.initialization, training.initial_bias) == ("siren_dwsnets", 0.0)
     assert (training.epochs, training.stop_loss, training.batch_size) == (1500, 1e-4, manifest.data.points)
     assert Counter(models["split"]) == {"train": 2000, "validation": 1000, "test": 1000}
 

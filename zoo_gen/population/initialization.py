@@ -33,7 +33,9 @@ def initial_weights(
     Models of one seed share their underlying draws, whatever their scheme. The schemes are those of `torch.nn.init`
     with their defaults: `uniform` U(0, 1), `normal` and `truncated_normal` (cut at two deviations) with the model's
     own deviation, `kaiming_*` for ReLU by fan-in, `xavier_*` with gain 1, `orthogonal`; those of Keras, both cut
-    normals, `glorot_normal` and `he_normal`; and `siren` (Sitzmann et al., NeurIPS 2020, section 3.2).
+    normals, `glorot_normal` and `he_normal`; `siren` (Sitzmann et al., NeurIPS 2020, section 3.2); and `siren_dwsnets`,
+    what the public code of DWSNets (Navon et al., ICML 2023) does: SIREN's bound of hidden layers in the first one
+    too, and in the last one torch's own U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and bias.
 
     Args:
         layout: of the weights.
@@ -47,21 +49,25 @@ def initial_weights(
     draws = uniforms(seeds, Purpose.WEIGHTS, 0, layout.size)
     weights = torch.empty_like(draws)
     deviations, scales, biases = (values.to(torch.float64).unsqueeze(1) for values in (deviations, scales, biases))
+    fans_in = {p.layer: math.prod(p.shape[1:]) for p in layout.parameters if p.role == "weight"}
     for scheme in sorted(set(schemes)):
         rows = torch.tensor([position for position, own in enumerate(schemes) if own == scheme])
         for parameter in layout.parameters:
             columns = slice(parameter.start, parameter.stop)
+            first, last = (parameter.layer == layout.layers[end] for end in (0, -1))
             if parameter.role == "bias":
                 weights[rows, columns] = biases[rows].expand(-1, parameter.size)
+                if scheme == "siren_dwsnets" and last:
+                    weights[rows, columns] += _torch_linear(draws[rows, columns], fans_in[parameter.layer])
                 continue
-            drawn = _drawn(scheme, draws[rows, columns], parameter, first=parameter.start == 0)
+            drawn = _drawn(scheme, draws[rows, columns], parameter, first=first, last=last)
             if scheme in ("normal", "truncated_normal"):
                 drawn = drawn * deviations[rows]
             weights[rows, columns] = drawn * scales[rows]
     return weights.to(dtype)
 
 
-def _drawn(scheme: Initialization, uniform: Tensor, parameter: Parameter, *, first: bool) -> Tensor:
+def _drawn(scheme: Initialization, uniform: Tensor, parameter: Parameter, *, first: bool, last: bool) -> Tensor:
     """Turn uniform numbers (model, element) into weights of one parameter (outputs, inputs, ...)."""
     receptive_field = math.prod(parameter.shape[2:])
     fan_in, fan_out = parameter.shape[1] * receptive_field, parameter.shape[0] * receptive_field
@@ -77,13 +83,20 @@ def _drawn(scheme: Initialization, uniform: Tensor, parameter: Parameter, *, fir
         return _cut_normal(uniform) * (math.sqrt(2.0 / (fan_in + fan_out)) / _CUT_DEVIATION)
     if scheme == "he_normal":
         return _cut_normal(uniform) * (math.sqrt(2.0 / fan_in) / _CUT_DEVIATION)
-    if scheme == "siren":
-        bound = 1.0 / fan_in if first else math.sqrt(6.0 / fan_in) / SINE_FREQUENCY
+    if scheme == "siren_dwsnets" and last:
+        return _torch_linear(uniform, fan_in)
+    if scheme in ("siren", "siren_dwsnets"):
+        bound = 1.0 / fan_in if scheme == "siren" and first else math.sqrt(6.0 / fan_in) / SINE_FREQUENCY
         return (2.0 * uniform - 1.0) * bound
     deviation = math.sqrt(2.0 / fan_in) if scheme.startswith("kaiming") else math.sqrt(2.0 / (fan_in + fan_out))
     if scheme.endswith("normal"):
         return torch.special.ndtri(uniform) * deviation
     return (2.0 * uniform - 1.0) * (math.sqrt(3.0) * deviation)
+
+
+def _torch_linear(uniform: Tensor, fan_in: int) -> Tensor:
+    """Return what `torch.nn.Linear` draws for weights and biases, U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    return (2.0 * uniform - 1.0) / math.sqrt(fan_in)
 
 
 def _cut_normal(uniform: Tensor) -> Tensor:

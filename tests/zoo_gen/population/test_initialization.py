@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from zoo_gen.architectures import MLP, SmallCNNGap, parameter_layout
+from zoo_gen.architectures import MLP, Siren, SmallCNNGap, parameter_layout
 from zoo_gen.population.initialization import initial_weights
 
 MLP_LAYOUT = parameter_layout(MLP(name="mlp", widths=(40, 25, 10)), (1, 8, 5), 10)
@@ -77,6 +77,22 @@ def test_siren_draws_within_its_bounds():
     assert stats.kstest(weights["linear1.weight"].ravel() * 40, stats.uniform(-1, 2).cdf).pvalue > 1e-3
     bound = np.sqrt(6 / 25) / 30
     assert stats.kstest(weights["linear2.weight"].ravel() / bound, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+
+
+def test_the_sirens_of_dwsnets_begin_like_hidden_layers_and_end_like_torch():
+    # Their code calls every sine layer with is_first=False, and the last one is a plain nn.Linear.
+    layout = parameter_layout(Siren(name="siren"), (1,), 1)
+    weights = draw(layout, torch.arange(400), ["siren_dwsnets"] * 400, bias=0.0)
+    bounds = {"linear1.weight": 6**0.5 / 30, "linear2.weight": (6 / 32) ** 0.5 / 30}
+    for name, bound in bounds.items():
+        assert stats.kstest(weights[name].ravel() / bound, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    torch.manual_seed(0)
+    plain = [torch.nn.Linear(32, 1) for _ in range(400)]
+    for role in ("weight", "bias"):
+        reference = np.concatenate([getattr(linear, role).detach().numpy().ravel() for linear in plain])
+        assert stats.ks_2samp(weights[f"linear3.{role}"].ravel(), reference).pvalue > 1e-3
+    assert (weights["linear1.bias"] == 0).all()
+    assert (weights["linear2.bias"] == 0).all()
 
 
 def test_deviation_scale_and_bias_do_what_they_say():
