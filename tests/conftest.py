@@ -75,7 +75,7 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tiny"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder with the real data sets."""
     if "ZOO_DATA_ROOT" not in os.environ:
