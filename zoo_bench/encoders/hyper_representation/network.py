@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zoo_bench.encoders.hyper_representation import attention
 from zoo_bench.encoders.hyper_representation.configurations import Configuration
 from zoo_bench.tokens import Tokens
 
@@ -51,29 +52,31 @@ class Block(nn.Module):
         self.widen = nn.Linear(width, feedforward)
         self.narrow = nn.Linear(feedforward, width)
         self.dropout = dropout
+        self._has_kernels = attention.has_kernels()
 
     def forward(self, tokens: Tensor, *, wanted: int | None = None) -> Tensor:
         """Transform tokens (row, token, width); only the first `wanted` come out, where that is given."""
-        rows, _, width = tokens.shape
+        width = tokens.shape[2]
         normed = self.norm_attention(tokens)
+        queries = None
         if wanted is None:
-            queries, keys, values = self._heads(self.queries_keys_values(normed), 3)
+            projected = self.queries_keys_values(normed)
         else:
             tokens = tokens[:, :wanted]
             weight, bias = self.queries_keys_values.weight, self.queries_keys_values.bias
-            (queries,) = self._heads(functional.linear(normed[:, :wanted], weight[:width], bias[:width]), 1)
-            keys, values = self._heads(functional.linear(normed, weight[width:], bias[width:]), 2)
+            queries = functional.linear(normed[:, :wanted], weight[:width], bias[:width])
+            projected = functional.linear(normed, weight[width:], bias[width:])
         left_out = self.dropout if self.training else 0.0
-        kept = ATTENTION_DROPOUT if left_out > 0 else 0.0
-        mixed = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=kept)
-        mixed = self.attended(mixed.transpose(1, 2).reshape(rows, -1, width))
-        tokens = tokens + dropout(mixed, left_out)
+        mixed = attention.attend(
+            projected,
+            queries=queries,
+            heads=self.heads,
+            dropout=ATTENTION_DROPOUT if left_out > 0 else 0.0,
+            has_kernels=self._has_kernels,
+        )
+        tokens = tokens + dropout(self.attended(mixed), left_out)
         inner = dropout(self.widen(self.norm_feedforward(tokens)).relu(), left_out)
         return tokens + dropout(self.narrow(inner), left_out)
-
-    def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Cut (row, token, parts x width) into parts of (row, head, token, width of a head)."""
-        return projected.unflatten(2, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class Encoder(nn.Module):

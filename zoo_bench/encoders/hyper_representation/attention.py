@@ -1,0 +1,184 @@
+"""Attention over the tokens of small sets: our own kernels where a GPU trains in 16 bits, else torch's.
+
+It takes the linear layers' products as they are and returns the heads side by side, so nothing is permuted or copied
+before or behind it, and the gradient of a product is written once.
+"""
+
+import importlib.util
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LARGEST_SET = 64  # tokens
+WIDEST_HEAD = 256
+_SEEDS = 2**31 - 1
+
+
+@cache
+def has_kernels() -> bool:
+    """Whether our kernels can run on the GPU here: Triton is installed, and it has the matrix units asked for.
+
+    To be asked outside of what is compiled.
+    """
+    if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability() >= (8, 0)
+
+
+def attend(
+    projected: Tensor, *, heads: int, dropout: float, has_kernels: bool, queries: Tensor | None = None
+) -> Tensor:
+    """Return what each query finds among the tokens of its row, (row, query, width), the heads side by side.
+
+    Args:
+        projected: queries, keys and values (row, token, 3 x width); without the queries where those are given.
+        heads: their number; each takes an equal part of the width.
+        dropout: the probability that a weight becomes 0; the others are scaled by 1 / (1 - dropout).
+        has_kernels: whether our kernels may be used where they fit.
+        queries: (row, query, width), where not every token asks.
+    """
+    if has_kernels and _fits(projected, heads, queries):
+        seed = torch.randint(_SEEDS, (1,), device=projected.device) if dropout > 0 else None
+        return attended(projected, queries, seed, heads, dropout)
+    if queries is None:
+        asking, keys, values = _heads(projected, 3, heads)
+    else:
+        (asking,), (keys, values) = _heads(queries, 1, heads), _heads(projected, 2, heads)
+    mixed = functional.scaled_dot_product_attention(asking, keys, values, dropout_p=dropout)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _heads(projected: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """Cut (row, token, parts x width) into parts of (row, head, token, width of a head)."""
+    return projected.unflatten(2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _fits(projected: Tensor, heads: int, queries: Tensor | None) -> bool:
+    """Whether the kernels are for operands like these; float32, in which networks are only evaluated, is left alone."""
+    width = projected.shape[2] // ((3 if queries is None else 2) * heads)
+    asking = projected if queries is None else queries
+    return (
+        projected.device.type == "cuda"
+        and projected.dtype in (torch.bfloat16, torch.float16)
+        and asking.dtype == projected.dtype
+        and max(asking.shape[1], projected.shape[1]) <= LARGEST_SET
+        and width <= WIDEST_HEAD
+    )
+
+
+@torch.library.custom_op(
+    "zoo_bench::attended",
+    mutates_args=(),
+    schema="(Tensor projected, Tensor? queries, Tensor? seed, int heads, float dropout) -> Tensor",
+)
+def attended(projected: Tensor, queries: Tensor | None, seed: Tensor | None, heads: int, dropout: float) -> Tensor:
+    """Do what `attend` does by our kernels; `seed`, int64 (1,), decides what is dropped, and is needed if any is."""
+    from zoo_bench.encoders.hyper_representation import attention_kernels
+
+    operands = _operands(projected, queries)
+    mixed = _empty_mixed(projected, queries)
+    if mixed.numel() > 0:
+        with torch.cuda.device_of(projected):
+            attention_kernels.attention[(len(mixed) * heads,)](
+                *operands, mixed, seed, dropout, **_options(operands, heads, dropout)
+            )
+    return mixed
+
+
+@torch.library.custom_op(
+    "zoo_bench::attended_gradient",
+    mutates_args=(),
+    schema="(Tensor slopes, Tensor projected, Tensor? queries, Tensor? seed, int heads, float dropout)"
+    " -> (Tensor, Tensor)",
+)
+def _attended_gradient(
+    slopes: Tensor, projected: Tensor, queries: Tensor | None, seed: Tensor | None, heads: int, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of `projected` and of `queries` (empty without them)."""
+    from zoo_bench.encoders.hyper_representation import attention_kernels
+
+    operands = _operands(projected, queries)
+    to_projected, to_queries = _empty_gradients(projected, queries)
+    results = _operands(to_projected, None if queries is None else to_queries)
+    if slopes.numel() > 0:
+        with torch.cuda.device_of(projected):
+            attention_kernels.attention_gradient[(len(projected) * heads,)](
+                *operands, slopes.contiguous(), *results, seed, dropout, **_options(operands, heads, dropout)
+            )
+    return to_projected, to_queries
+
+
+def _operands(projected: Tensor, queries: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values (row, token, width) as they lie in their products."""
+    projected = projected.contiguous()
+    if queries is None:
+        asking, keys, values = projected.chunk(3, dim=2)
+    else:
+        asking, (keys, values) = queries.contiguous(), projected.chunk(2, dim=2)
+    return asking, keys, values
+
+
+def _options(operands: tuple[Tensor, Tensor, Tensor], heads: int, dropout: float) -> dict[str, int | bool]:
+    """Return what the kernels are compiled for."""
+    queries, keys, _ = operands
+    width = keys.shape[2] // heads
+    tiles = {"QUERIES": _tile(queries.shape[1]), "KEYS": _tile(keys.shape[1])}
+    return {
+        "N_QUERIES": queries.shape[1],
+        "N_KEYS": keys.shape[1],
+        "HEADS": heads,
+        "WIDTH": width,
+        "QUERY_PITCH": queries.stride(1),
+        "KEY_PITCH": keys.stride(1),
+        "DROP": dropout > 0,
+        **tiles,
+        "BLOCK": min(64, _tile(width)),
+        "num_warps": 4 if max(tiles.values()) > 16 else 1,
+        "num_stages": 2,  # few of the loads run ahead, so more programs fit into shared memory
+    }
+
+
+def _tile(count: int) -> int:
+    """Return the power of 2 that holds a count, and that a matrix unit takes."""
+    return max(16, 1 << (count - 1).bit_length())
+
+
+def _empty_mixed(projected: Tensor, queries: Tensor | None) -> Tensor:
+    if queries is not None:
+        return torch.empty_like(queries, memory_format=torch.contiguous_format)
+    rows, count, width = projected.shape
+    return projected.new_empty(rows, count, width // 3)
+
+
+def _empty_gradients(projected: Tensor, queries: Tensor | None) -> tuple[Tensor, Tensor]:
+    to_queries = projected.new_empty(0) if queries is None else _empty_mixed(projected, queries)
+    return torch.empty_like(projected, memory_format=torch.contiguous_format), to_queries
+
+
+@attended.register_fake
+def _(projected: Tensor, queries: Tensor | None, seed: Tensor | None, heads: int, dropout: float) -> Tensor:
+    return _empty_mixed(projected, queries)
+
+
+@_attended_gradient.register_fake
+def _(
+    slopes: Tensor, projected: Tensor, queries: Tensor | None, seed: Tensor | None, heads: int, dropout: float
+) -> tuple[Tensor, Tensor]:
+    return _empty_gradients(projected, queries)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    projected, queries, seed, ctx.heads, ctx.dropout = inputs
+    ctx.save_for_backward(projected, queries, seed)
+
+
+def _backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
+    projected, queries, seed = ctx.saved_tensors
+    to_projected, to_queries = _attended_gradient(slopes, projected, queries, seed, ctx.heads, ctx.dropout)
+    return to_projected, None if queries is None else to_queries, None, None, None
+
+
+attended.register_autograd(_backward, setup_context=_keep)
