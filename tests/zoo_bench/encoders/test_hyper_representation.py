@@ -146,10 +146,10 @@ def test_dropout_keeps_the_mean_and_zeroes_the_share(size):
         assert torch.corrcoef(neighbours)[0, 1].item() == pytest.approx(0, abs=0.02)
 
 
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_an_encoding_is_what_the_same_sums_written_out_give(blocks):
+@pytest.mark.parametrize(("blocks", "feedforward"), [(1, 16), (2, 16), (2, 13)])
+def test_an_encoding_is_what_the_same_sums_written_out_give(blocks, feedforward):
     """Two heads, in plain matrix products, from the parameters of the module."""
-    configuration = replace(TINY, blocks=blocks, heads=2)
+    configuration = replace(TINY, blocks=blocks, heads=2, feedforward=feedforward)
     encoder = autoencoder(configuration=configuration).encoder.eval()
     weights = torch.randn(3, 100)
     tokens = [

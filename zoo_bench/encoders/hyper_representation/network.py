@@ -19,6 +19,7 @@ from zoo_bench.tokens import Tokens
 
 # Of attention weights: the block's own dropout does not reach them in the public code. Without dropout there is none.
 ATTENTION_DROPOUT = 0.1
+ALIGNED = 8  # a row of 16-bit numbers whose length is a multiple of it is read in whole by the GPU's fast products
 
 
 class Norm(nn.Module):
@@ -75,8 +76,17 @@ class Block(nn.Module):
             has_kernels=self._has_kernels,
         )
         tokens = tokens + dropout(self.attended(mixed), left_out)
-        inner = dropout(self.widen(self.norm_feedforward(tokens)).relu(), left_out)
-        return tokens + dropout(self.narrow(inner), left_out)
+        return tokens + dropout(self._feedforward(self.norm_feedforward(tokens), left_out), left_out)
+
+    def _feedforward(self, tokens: Tensor, left_out: float) -> Tensor:
+        """Apply the two layers with ReLU between them, (row, token, width)."""
+        spare = -self.widen.out_features % ALIGNED
+        if spare == 0:
+            return self.narrow(dropout(self.widen(tokens).relu(), left_out))
+        # Units of nothing, which give 0 and are read by nobody: a GPU multiplies rows of other lengths slowly.
+        weight, bias = (functional.pad(its, (0, 0) * (its.ndim - 1) + (0, spare)) for its in self.widen.parameters())
+        inner = dropout(functional.linear(tokens, weight, bias).relu(), left_out)
+        return functional.linear(inner, functional.pad(self.narrow.weight, (0, spare)), self.narrow.bias)
 
 
 class Encoder(nn.Module):
@@ -103,8 +113,9 @@ class Encoder(nn.Module):
             embed(part.unflatten(1, (-1, length)))
             for part, length, embed in zip(parts, self._lengths, self.embeddings, strict=True)
         ]
-        compression = self.compression.to(found[0].dtype).expand(len(weights), 1, -1)
-        tokens = torch.cat([compression, *found], dim=1) + self.positions  # (row, 1 + token, width)
+        # Where products are in 16 bits, what the blocks pass on is too.
+        compression, positions = (its.to(found[0].dtype) for its in (self.compression, self.positions))
+        tokens = torch.cat([compression.expand(len(weights), 1, -1), *found], dim=1) + positions
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         # Of the last block only the compression token is read, so the others need no more than keys and values.
@@ -129,7 +140,8 @@ class Decoder(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Reconstruct the numbers of all tokens (row, parameter) from embeddings (row, latent)."""
-        tokens = self.expand(embeddings).unflatten(1, self.positions.shape) + self.positions
+        tokens = self.expand(embeddings).unflatten(1, self.positions.shape)
+        tokens = tokens + self.positions.to(tokens.dtype)
         for block in self.blocks:
             tokens = block(tokens)
         parts = tokens.split(self._counts, dim=1)
