@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 LARGEST_SET = 64  # tokens
-WIDEST_HEAD = 256
 _SEEDS = 2**31 - 1
 
 
@@ -40,7 +39,7 @@ def attend(
         has_kernels: whether our kernels may be used where they fit.
         queries: (row, query, width), where not every token asks.
     """
-    if has_kernels and _fits(projected, heads, queries):
+    if has_kernels and _fits(projected, queries):
         seed = torch.randint(_SEEDS, (1,), device=projected.device) if dropout > 0 else None
         return attended(projected, queries, seed, heads, dropout)
     if queries is None:
@@ -56,16 +55,14 @@ def _heads(projected: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     return projected.unflatten(2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def _fits(projected: Tensor, heads: int, queries: Tensor | None) -> bool:
+def _fits(projected: Tensor, queries: Tensor | None) -> bool:
     """Whether the kernels are for operands like these; float32, in which networks are only evaluated, is left alone."""
-    width = projected.shape[2] // ((3 if queries is None else 2) * heads)
     asking = projected if queries is None else queries
     return (
         projected.device.type == "cuda"
         and projected.dtype in (torch.bfloat16, torch.float16)
         and asking.dtype == projected.dtype
         and max(asking.shape[1], projected.shape[1]) <= LARGEST_SET
-        and width <= WIDEST_HEAD
     )
 
 
