@@ -94,7 +94,7 @@ def our_step(configuration: Configuration, layout: ParameterLayout, device: torc
     generator = torch.Generator(device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     if on_gpu:
-        module.compile(dynamic=False)
+        objective.comparison.compile(dynamic=False)
     step = make_step(
         module, objective.loss, optimizer, generator=generator, total=total, clip=None, bfloat16=True, n_processes=1
     )

@@ -110,6 +110,7 @@ def train(
     identity: Mapping[str, Any],
     runtime: Runtime,
     name: str = "training",
+    whole: nn.Module | None = None,
 ) -> History:
     """Train a module in place and leave it in evaluation mode, in its best (or last) state.
 
@@ -127,6 +128,7 @@ def train(
             training is resumed only by the same one.
         runtime: where to keep checkpoints, and whether to compile.
         name: shown beside the progress bar.
+        whole: what of the loss is compiled, where that is more than the module.
 
     Raises:
         ZooError: there are fewer samples than processes, or the loss stops being finite.
@@ -140,7 +142,7 @@ def train(
         one_launch = settings.graph and device.type == "cuda" and n_processes == 1
         compiled = one_launch and runtime.compile
         if compiled:
-            module.compile(dynamic=False)
+            (whole or module).compile(dynamic=False)
         optimizer = _make_optimizer(module, settings, device)
         told_by = {"settings": settings.config, "seed": seed, "samples": n_samples, "processes": n_processes}
         folder = checkpoint_folder(runtime.checkpoints, {**told_by, **identity})

@@ -206,6 +206,22 @@ def test_the_loss_weighs_contrast_and_reconstruction_by_gamma():
     assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("loss", ["E_cD", "E_c+D"])
+def test_all_behind_the_views_compiles_as_one_graph_with_the_same_gradients(loss):
+    views = torch.randn(2 * 12, 100)
+
+    def found(compiled):
+        module = autoencoder().train()
+        comparison = objective(module, loss, weights=views).comparison
+        act = torch.compile(comparison, backend="aot_eager", fullgraph=True, dynamic=False) if compiled else comparison
+        value = act(views, views)
+        value.backward()
+        return [value.detach(), *(p.grad for p in module.parameters()), *module.buffers()]
+
+    for one, other in zip(found(compiled=True), found(compiled=False), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_the_target_is_the_view_as_given_or_the_clean_one():
     module = autoencoder().eval()
     for parameter in module.decoder.parameters():

@@ -169,6 +169,7 @@ class HyperRepresentation:
             identity={**identity, "source": source_digest(type(self))},
             runtime=self.runtime,
             name=f"{KIND} {self.loss} on {zoo}",
+            whole=objective.comparison,
         )
         self._fitted = Fitted(module, configuration, layout)
         self._configurations[zoo] = configuration.config

@@ -6,7 +6,7 @@ The weights of all samples live on the device; a batch is gathered there by numb
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo_bench.augment import Augmentation, Permutations
 from zoo_bench.encoders.hyper_representation import losses
@@ -33,6 +33,9 @@ class Objective:
         permutations: of the architecture.
         target: what is reconstructed, the "augmented" view or the "clean" one.
         seed: of the views that validate.
+
+    Attributes:
+        comparison: the part of a step that may be compiled.
     """
 
     def __init__(
@@ -48,9 +51,10 @@ class Objective:
         target: Literal["augmented", "clean"],
         seed: int,
     ) -> None:
-        self.module = module
-        self.gamma = {"E_c": 1.0, "ED": 0.0}.get(name, configuration.gamma)
-        self.only_positive = name == "E_c+D"
+        gamma = {"E_c": 1.0, "ED": 0.0}.get(name, configuration.gamma)
+        self.comparison = Comparison(
+            module, gamma=gamma, only_positive=name == "E_c+D", temperature=configuration.temperature
+        )
         self.train = train
         self.validation = validation
         self.configuration = configuration
@@ -58,8 +62,8 @@ class Objective:
         self.permutations = permutations
         self.target = target
         self.seed = stream_seed(seed, Purpose.VALIDATION)
-        module.decoder.requires_grad_(self.gamma < 1)
-        module.head.requires_grad_(self.gamma > 0)
+        module.decoder.requires_grad_(gamma < 1)
+        module.head.requires_grad_(gamma > 0)
 
     def loss(self, samples: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of a batch of training samples (sample,)."""
@@ -78,22 +82,39 @@ class Objective:
         """Return gamma x contrast + (1 - gamma) x reconstruction of two views of weights (row, parameter)."""
         # Both views in one batch of twice as many rows: each row draws its own permutation, noise and block.
         views, clean = self.augmentation.views(weights.repeat(2, 1), self.permutations, generator)
-        embeddings, found = self.module(views, reconstruct=self.gamma < 1)
+        return self.comparison(views, views if self.target == "augmented" else clean)
+
+
+class Comparison(nn.Module):
+    """The loss of views that are drawn: all of a step that draws from no generator but torch's own.
+
+    Compiled as a whole, because head and contrast are dozens of operations on few numbers.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, *, gamma: float, only_positive: bool, temperature: float) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.gamma = gamma
+        self.only_positive = only_positive
+        self.temperature = temperature
+
+    def forward(self, views: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of views (view x row, parameter), of which `target` is to be reconstructed."""
+        embeddings, found = self.autoencoder(views, reconstruct=self.gamma < 1)
         parts = []
         if self.gamma > 0:
             parts.append(self.gamma * self._contrast(embeddings))
         if found is not None:
-            target = views if self.target == "augmented" else clean
-            target = target[:, self.module.encoder.order]
+            target = target[:, self.autoencoder.encoder.order]
             parts.append((1 - self.gamma) * losses.reconstruction(found, target))
         return torch.stack(parts).sum()
 
     def _contrast(self, embeddings: Tensor) -> Tensor:
         """Return the contrast of embeddings (view x row, latent); in training over the rows of all processes."""
         pair = embeddings.unflatten(0, (2, -1))
-        if self.module.training:
+        if self.autoencoder.training:
             pair = gather(pair.transpose(0, 1)).transpose(0, 1)
-        first, second = self.module.head(pair.flatten(0, 1)).unflatten(0, (2, -1)).unbind(0)
+        first, second = self.autoencoder.head(pair.flatten(0, 1)).unflatten(0, (2, -1)).unbind(0)
         if self.only_positive:
             return losses.positive_contrast(first, second)
-        return losses.nt_xent(first, second, self.configuration.temperature)
+        return losses.nt_xent(first, second, self.temperature)
