@@ -5,6 +5,7 @@ learning rate, the numbers of the samples) is changed in place and never replace
 """
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -91,7 +92,7 @@ def graphed(
     moments = {parameter: {k: v.clone() for k, v in state.items()} for parameter, state in optimizer.state.items()}
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
+    with torch.cuda.stream(stream), _quiet_compiler():
         for _ in range(WARM_UP_STEPS):
             step(samples)
     torch.cuda.current_stream().wait_stream(stream)
@@ -112,6 +113,15 @@ def graphed(
         graph.replay()
 
     return replay
+
+
+@contextlib.contextmanager
+def _quiet_compiler() -> Iterator[None]:
+    """Keep from users what Inductor advises those who call it: precision is a setting here, and speed is measured."""
+    with warnings.catch_warnings():
+        for message in ("TensorFloat32 tensor cores", "\\s*Online softmax is disabled"):
+            warnings.filterwarnings("ignore", message, UserWarning)
+        yield
 
 
 def gather(rows: Tensor) -> Tensor:
