@@ -123,7 +123,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class Step:
-    """What a penalty may look at beside embeddings and logits."""
+    """What an augmentation may look at, and a penalty beside embeddings and logits."""
 
     module: nn.Module
     plan: Any
@@ -146,6 +146,8 @@ class SupervisedEncoder:
         build: makes the module from these facts; the file that defines it determines the encoder. The module maps
             (plan, numbers, offsets) to embeddings (network, dimension) and logits (network,).
         plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
+        augment: gives the networks that a step learns from, their numbers and where each begins; without, they are
+            those of the batch.
         penalty: an addition to the loss.
         rows: of a view, what is read of it, instead of its weights.
         fixed_length: whether all networks must have one layout; then the facts name their `numbers`.
@@ -162,6 +164,7 @@ class SupervisedEncoder:
         facts: Callable[[Networks], Facts],
         build: Callable[[Facts], nn.Module],
         plans: Callable[[Facts, Sequence[ParameterLayout], torch.device], Plans] | None = None,
+        augment: Callable[[Step], tuple[Tensor, Tensor]] | None = None,
         penalty: Callable[[Step, Tensor, Tensor], Tensor] | None = None,
         rows: Rows | None = None,
         fixed_length: bool = False,
@@ -171,7 +174,7 @@ class SupervisedEncoder:
         self.runtime = runtime or Runtime()
         self.source = build  # whose file, with what it imports, tells this encoder's code
         self._settings = dict(settings)
-        self._find_facts, self._build, self._penalty = facts, build, penalty
+        self._find_facts, self._build, self._augment, self._penalty = facts, build, augment, penalty
         self._plans, self._rows, self._fixed_length = plans, rows, fixed_length
         self._fitted: _Fitted | None = None
 
@@ -220,7 +223,8 @@ class SupervisedEncoder:
             # With one layout nothing but the number of samples is needed on the host, so no step waits for the device.
             layouts = np.zeros(len(samples), np.int64) if one_layout else networks.layout_of[samples.cpu().numpy()]
             step = Step(module, plans(layouts), facts, networks, layouts, networks.offsets[samples], generator)
-            embeddings, logits = module(step.plan, networks.numbers, step.offsets)
+            numbers, offsets = self._augment(step) if self._augment else (networks.numbers, step.offsets)
+            embeddings, logits = module(step.plan, numbers, offsets)
             value = output.loss_of(logits, target_tensor[samples])
             return value if self._penalty is None else value + self._penalty(step, embeddings, logits)
 

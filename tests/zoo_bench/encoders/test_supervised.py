@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN, FakeView, random_view
+from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN, FakeView, layout_of, random_view
 from zoo_bench.encoders import encoder_digest
 from zoo_bench.encoders.deep_sets import TRAINING, deep_sets
 from zoo_bench.encoders.mlp import mlp
@@ -207,3 +207,26 @@ def test_the_invariance_penalty_is_settled_by_the_zoo():
         encoder = sne(replace(TINY, nu=nu), training=SHORT).fit([view], [view], seed=0)
         facts[name] = encoder.config["fitted"]["nu"]
     assert facts == {"inr": 1.0, "cnn": 0.0, "asked": 0.5}
+
+
+def test_learning_from_negated_units_makes_their_signs_matter_less():
+    """Predictions of networks and of the same with signs changed differ less where such networks were learned from."""
+    view = random_view(INR, models=60)
+    negated = np.ones(INR.size, np.float32)
+    for parameter in INR.parameters:
+        if parameter.layer == "linear1" or parameter.name == "linear2.weight":  # all units of the first layer
+            negated[parameter.start : parameter.stop] = -1
+    other = FakeView(INR, view.weights * negated, {})
+    distances = []
+    for signs in (False, True):
+        settings = replace(TINY, chunk="row", nu=0.0, signs=signs)
+        encoder = sne(settings, training=replace(SHORT, epochs=40)).fit([view], [view], seed=0)
+        np.testing.assert_array_equal(encoder.predict(view), encoder.predict(view))
+        distances.append(np.mean((encoder.predict(view) - encoder.predict(other)) ** 2))
+    assert distances[1] < distances[0] / 2
+
+
+def test_signs_are_refused_where_no_unit_has_one():
+    view = random_view(layout_of((3, 4)), models=10)
+    with pytest.raises(ZooError, match=r"sne: signs is set, but .*no hidden units; expected signs = False"):
+        sne(replace(TINY, signs=True), training=SHORT).fit([view], [view], seed=0)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zoo_bench.encoders.sne.batches import Planner
 from zoo_bench.encoders.sne.chunks import kernel_size
-from zoo_bench.encoders.sne.invariance import Permuter, has_symmetries
+from zoo_bench.encoders.sne.invariance import Permuter, has_signs, has_symmetries
 from zoo_bench.encoders.sne.network import SNENetwork
 from zoo_bench.encoders.sne.settings import Settings
 from zoo_bench.encoders.supervised import Facts, Networks, Plans, Problem, Step, SupervisedEncoder
@@ -33,8 +33,11 @@ TRAINING = TrainingSettings(
     graph=True,
 )
 
-# Sine networks have hidden weights of 0.01: undivided, a layer norm sees the bias beside them and little else.
-SINE = Settings(target="frequency", width=32, chunk=32, loss="mse", normalize=True)
+# Sine networks have hidden weights of 0.01: undivided, a layer norm sees the bias beside them and little else. Rows as
+# chunks make the encoding blind to the order of hidden units, so no penalty is needed; to their signs it is not.
+SINE = Settings(
+    target="frequency", width=32, chunk="row", pos="boundary", loss="mse", normalize=True, nu=0.0, signs=True
+)
 # What the names of encoders stand for; any other settings are a call of `sne`.
 VARIANTS = {
     "paper": (Settings(), TRAINING),
@@ -47,9 +50,9 @@ VARIANTS = {
         replace(TRAINING, epochs=25, batch_size=8, learning_rate=2e-3),
     ),
     "sine": (SINE, replace(TRAINING, learning_rate=1e-3)),
-    # The paper's ablation: no hierarchy of layers, no codes.
+    # The paper's ablation: no hierarchy of layers, no codes, and no rows.
     "sine_flat": (
-        replace(SINE, hierarchy=False, type_code="none", level="none"),
+        replace(SINE, hierarchy=False, type_code="none", level="none", pos="none", chunk=32, signs=False),
         replace(TRAINING, learning_rate=1e-3),
     ),
 }
@@ -69,14 +72,20 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
     def plans(found: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
         return Planner(layouts, chosen, chunk=found["chunk"], kernel=found["kernel"], device=device).plan
 
-    def penalty(step: Step, embeddings: Tensor, logits: Tensor) -> Tensor:
-        if not step.facts["nu"]:
-            return logits.new_zeros(())
+    def permuter(step: Step) -> Permuter:
         layouts = step.networks.layouts
         if layouts not in permuters:
             permuters.clear()
-            permuters[layouts] = Permuter(layouts, logits.device)
-        numbers, offsets = permuters[layouts].draw(step.layouts, step.networks.numbers, step.offsets, step.generator)
+            permuters[layouts] = Permuter(layouts, step.offsets.device)
+        return permuters[layouts]
+
+    def augment(step: Step) -> tuple[Tensor, Tensor]:
+        return permuter(step).flip(step.layouts, step.networks.numbers, step.offsets, step.generator)
+
+    def penalty(step: Step, embeddings: Tensor, logits: Tensor) -> Tensor:
+        if not step.facts["nu"]:
+            return logits.new_zeros(())
+        numbers, offsets = permuter(step).draw(step.layouts, step.networks.numbers, step.offsets, step.generator)
         again = step.module(step.plan, numbers, offsets)
         pair = (logits[:, None], again[1][:, None]) if chosen.invariance_on == "logit" else (embeddings, again[0])
         return step.facts["nu"] * invariance(*pair)
@@ -90,6 +99,7 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
         facts=facts,
         build=build,
         plans=plans,
+        augment=augment if chosen.signs else None,
         penalty=penalty,
     )
 
@@ -111,6 +121,10 @@ def _facts(settings: Settings, networks: Networks) -> Facts:
         nu = 1.0 if linear and has_symmetries(networks.layouts) else 0.0
     elif nu and not has_symmetries(networks.layouts):
         raise ZooError("sne: nu is set, but no hidden units of these networks can be reordered; expected nu = 0")
+    if settings.signs and not has_signs(networks.layouts):
+        raise ZooError(
+            "sne: signs is set, but these networks have normalisation layers or no hidden units; expected signs = False"
+        )
     scale = float(networks.numbers.std()) if settings.normalize else 1.0
     return {"chunk": chunk, "kernel": kernel_size(networks.layouts), "nu": float(nu), "scale": scale or 1.0}
 

@@ -22,6 +22,7 @@ class Moves(NamedTuple):
     """What moves where in a batch, one network after another."""
 
     networks: Tensor  # int64 (number,), the network of each number
+    positions: Tensor  # int64 (number,), where it lies in its network
     fixed: Tensor  # int64 (number,), the part of its position that does not move
     units: Tensor  # int64 (number, AXES), which unit of the batch moves it; any where the stride is 0
     strides: Tensor  # int64 (number, AXES), how far apart neighbouring units lie
@@ -31,7 +32,7 @@ class Moves(NamedTuple):
 
 
 class Permuter:
-    """Draws reorderings of hidden units for batches over a fixed list of layouts."""
+    """Draws reorderings of hidden units, and changes of their signs, for batches over a fixed list of layouts."""
 
     def __init__(self, layouts: Sequence[ParameterLayout], device: torch.device) -> None:
         self._device = device
@@ -63,6 +64,18 @@ class Permuter:
         moved = (orders[moves.units] * moves.strides).sum(dim=1)
         return numbers[offsets[moves.networks] + moves.fixed + moved], moves.starts
 
+    def flip(
+        self, layouts: np.ndarray, numbers: Tensor, offsets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return networks of a batch with random hidden units negated, in what makes them and in what reads them.
+
+        With an odd activation (sine, tanh) they compute the same. Arguments and result are those of `draw`.
+        """
+        moves = self._moves_of(layouts)
+        flips = torch.randint(0, 2, moves.segments.shape, generator=generator, device=self._device)
+        both = torch.where(moves.strides > 0, flips[moves.units], 0).sum(dim=1)  # twice is not at all
+        return numbers[offsets[moves.networks] + moves.positions] * (1 - 2 * (both % 2)), moves.starts
+
     def _moves_of(self, layouts: np.ndarray) -> Moves:
         key = layouts.tobytes()
         if key not in self._moves:
@@ -76,14 +89,16 @@ class Permuter:
         first_units = np.cumsum(self._units[layouts]) - self._units[layouts]
         units = positions[:, 1:3] + first_units[networks, None]
         lengths = self._lengths[layouts]
+        starts = np.cumsum(lengths) - lengths
         arrays = (
             networks,
+            np.arange(len(networks)) - starts[networks],
             positions[:, 0],
             np.minimum(units, max(len(firsts) - 1, 0)),
             positions[:, 3:5],
             np.repeat(np.arange(len(sizes)), sizes),
             firsts,
-            np.cumsum(lengths) - lengths,
+            starts,
         )
         return Moves(*(torch.from_numpy(np.ascontiguousarray(a, dtype=np.int64)).to(self._device) for a in arrays))
 
@@ -91,6 +106,13 @@ class Permuter:
 def has_symmetries(layouts: Sequence[ParameterLayout]) -> bool:
     """Say whether any hidden units can be reordered."""
     return any(layout.symmetries for layout in layouts)
+
+
+def has_signs(layouts: Sequence[ParameterLayout]) -> bool:
+    """Say whether hidden units can be negated: not behind a normalisation, which has weights along one axis."""
+    parameters = (its for layout in layouts for its in layout.parameters)
+    plain = all(its.role == "bias" or (its.role == "weight" and len(its.shape) > 1) for its in parameters)
+    return plain and has_symmetries(layouts)
 
 
 def _table(layout: ParameterLayout) -> tuple[np.ndarray, list[int]]:

@@ -45,6 +45,7 @@ class Settings:
     loss: Literal["auto", "bce", "mse"] = "auto"
     nu: float | Literal["auto"] = "auto"  # weight of the logit invariance
     invariance_on: Literal["logit", "embedding"] = "logit"
+    signs: bool = False  # learn from networks with random hidden units negated: for odd activations (sine, tanh)
 
     def __post_init__(self) -> None:
         for name, type_ in get_type_hints(type(self)).items():

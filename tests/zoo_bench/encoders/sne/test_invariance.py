@@ -1,10 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN
 from zoo_bench.encoders.sne.encoder import invariance
-from zoo_bench.encoders.sne.invariance import Permuter
+from zoo_bench.encoders.sne.invariance import Permuter, has_signs
+from zoo_gen.layout import Parameter
 
 LAYOUTS = [CNN, DEEP_CNN, INR, PLAIN]
 CPU = torch.device("cpu")
@@ -67,6 +70,50 @@ def test_flattened_channels_move_in_blocks_and_the_function_stays():
 
     torch.testing.assert_close(outputs(weights[torch.from_numpy(index)]), outputs(weights), rtol=1e-4, atol=1e-5)
     assert (index != np.arange(DEEP_CNN.size)).mean() > 0.5
+
+
+def outputs_of_sirens(flat):
+    its = {name: torch.from_numpy(array) for name, array in INR.split(flat.numpy()).items()}
+    x = torch.linspace(-1, 1, 50)[:, None]
+    for name in ("linear1", "linear2"):
+        x = torch.sin(30 * (x @ its[f"{name}.weight"].T + its[f"{name}.bias"]))
+    return x @ its["linear3.weight"].T + its["linear3.bias"]
+
+
+def test_negated_hidden_units_leave_the_function_and_half_of_them_are():
+    torch.manual_seed(0)
+    weights = 0.1 * torch.randn(64, INR.size)
+    offsets = INR.size * torch.arange(64)
+    found, starts = Permuter([INR], CPU).flip(
+        np.zeros(64, np.int64), weights.flatten(), offsets, torch.Generator().manual_seed(0)
+    )
+    flipped = torch.stack([found[start : start + INR.size] for start in starts.tolist()])
+    for before, after in zip(weights[:8], flipped[:8], strict=True):
+        torch.testing.assert_close(outputs_of_sirens(after), outputs_of_sirens(before), rtol=1e-4, atol=1e-5)
+    assert torch.equal(flipped.abs(), weights.abs())
+    first, _, middle, _, _, last_bias = (p.start for p in INR.parameters)
+    signs = torch.sign(flipped / weights)
+    assert len(torch.unique(signs[:, first : first + 8], dim=0)) > 50  # every network and unit on its own
+    assert abs((signs[:, first : first + 8] < 0).float().mean() - 0.5) < 0.08
+    assert abs((signs[:, middle : middle + 64] < 0).float().mean() - 0.5) < 0.08
+    assert (signs[:, last_bias] == 1).all()
+
+
+def test_a_batch_of_several_architectures_is_flipped_network_by_network():
+    which = np.array([1, 0, 2, 1])
+    sizes = [LAYOUTS[i].size for i in which]
+    numbers = torch.cat([torch.arange(1.0, size + 1) for size in sizes])
+    offsets = torch.tensor(np.cumsum([0, *sizes[:-1]]))
+    found, starts = Permuter(LAYOUTS, CPU).flip(which, numbers, offsets, torch.Generator().manual_seed(0))
+    assert torch.equal(found.abs(), numbers)
+    assert torch.equal(starts, offsets)
+
+
+def test_behind_a_normalisation_there_are_no_signs_to_change():
+    normalized = dataclasses.replace(CNN, parameters=(*CNN.parameters, Parameter("norm1", "weight", (8,), CNN.size)))
+    assert has_signs([CNN, INR])
+    assert not has_signs([CNN, normalized])
+    assert not has_signs([dataclasses.replace(CNN, symmetries=())])
 
 
 def test_the_penalty_is_half_the_mean_squared_distance():
