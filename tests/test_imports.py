@@ -67,6 +67,7 @@ def test_imports_keep_to_the_rules(path):
     [
         "zoo",
         "store",
+        "commit",
         "grid",
         "manifest",
         "card",

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from zoo_gen import card, durable, grid, store, sums
+from zoo_gen import card, commit, durable, grid, store, sums
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import load_image_data
 from zoo_gen.layers import Convolution, Flatten, Linear
@@ -81,7 +81,7 @@ def run(
     data_root = data_root.absolute() if data_root else None
     manifest = read_manifest(manifest_path)
     extent = store.Extent.of(manifest)
-    _check_room(folder, extent, done=store.complete_shards(folder) if (folder / "models").exists() else [])
+    _check_room(folder, extent, done=commit.complete_shards(folder) if (folder / "models").exists() else [])
     if scheduler is None:
         check_device(device)
     data_sha256 = load_image_data(manifest.data, data_root=data_root).sha256()
@@ -94,7 +94,7 @@ def run(
     extent = store.extent_of(manifest, made)
     if made["data_sha256"] != data_sha256:
         raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
-    complete = set(store.complete_shards(folder)).intersection(range(extent.n_shards))
+    complete = set(commit.complete_shards(folder)).intersection(range(extent.n_shards))
     blocks = _blocks(manifest, extent, part, device=device)
     ours = [shard for shards in blocks for shard in shards]
     pending = [shard for shard in ours if shard not in complete]
@@ -150,7 +150,7 @@ def _take_damage_away(folder: Folder, manifest_path: Folder, *, data_sha256: str
             _logger.warning("%s: was damaged and is mended", folder / name)
     for shard in verify(folder, sample=0).damaged_shards:
         _logger.warning("%s: shard %d is damaged and is made anew", folder, shard)
-        store.uncommit(folder, shard)
+        commit.uncommit(folder, shard)
 
 
 def _expected_files(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: str) -> dict[str, bytes]:
@@ -307,7 +307,7 @@ def train_shards(folder: Folder, shards: list[int], *, device: str = "cpu", data
     made = store.attributes(folder)
     extent, forms = store.extent_of(manifest, made), made.get("forms", store.NO_FORMS)
     slices = [extent.models(shard) for shard in shards]
-    if set(shards) <= set(store.complete_shards(folder)):  # by another run, or by a worker that could not answer
+    if set(shards) <= set(commit.complete_shards(folder)):  # by another run, or by a worker that could not answer
         return shards
     if device == "cpu":
         check(forms)
@@ -320,7 +320,7 @@ def train_shards(folder: Folder, shards: list[int], *, device: str = "cpu", data
             regime(manifest, device=device, forms=forms),
             checkpoint_epochs=manifest.checkpoint_epochs,
         )
-    complete = set(store.complete_shards(folder))
+    complete = set(commit.complete_shards(folder))
     kind, start = device.split(":", maxsplit=1)[0], 0
     for shard, models in zip(shards, slices, strict=True):
         rows = slice(start, start + _length(models))
@@ -328,13 +328,13 @@ def train_shards(folder: Folder, shards: list[int], *, device: str = "cpu", data
         if shard in complete:
             continue
         arrays = {name: values[rows] for name, values in found.arrays.items()}
-        store.write_shard(folder, manifest, shard, arrays, diverged=found.diverged[rows], device=kind)
+        commit.write_shard(folder, manifest, shard, arrays, diverged=found.diverged[rows], device=kind)
     return shards
 
 
 def _outcome(folder: Folder, shard: int) -> list[str]:
     """Return what became of each model of a complete shard: "complete" or "diverged"."""
-    content = pa.BufferReader(store.part_path(folder, shard).read_bytes())
+    content = pa.BufferReader(commit.part_path(folder, shard).read_bytes())
     return pq.read_table(content, columns=["status"])["status"].to_pylist()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen import grid, store, sums
+from zoo_gen import commit, grid, sums
 from zoo_gen.converted import ConvertedManifest
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import ImageData, Waves, load_image_data
@@ -71,7 +71,7 @@ def verify(folder: Folder, *, sample: int = 20, seed: int = 0, data_root: Path |
             damaged.append(shard)
     if sums.CARD in sums.read(folder):  # it was complete
         missing = sorted(set(range(extent.n_shards)).difference(zoo.complete_shards))
-        findings += [f"models/{store.part_path(folder, shard).name}: is not there any more" for shard in missing]
+        findings += [f"models/{commit.part_path(folder, shard).name}: is not there any more" for shard in missing]
     # A checkpoint is looked up in the whole table, which damaged parts may not give.
     checkpoints = _sample(zoo, sample=sample, seed=seed) if not damaged else []
     if checkpoints:
@@ -108,7 +108,7 @@ def _shard(zoo: Zoo, manifest: ZooManifest, shard: int) -> Iterator[str]:
     """Derive the Parquet part of a shard again from the manifest and the arrays, and compare."""
     extent = zoo.extent
     models = extent.models(shard)
-    path = store.part_path(zoo.path, shard)
+    path = commit.part_path(zoo.path, shard)
     try:
         content = path.read_bytes()
         part = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
@@ -123,7 +123,7 @@ def _shard(zoo: Zoo, manifest: ZooManifest, shard: int) -> Iterator[str]:
             yield f"weights.zarr/{name}: cannot be read ({error})"
     if len(arrays) < len(extent.arrays()):
         return
-    expected = store.part_table(manifest, models, arrays, diverged=np.isnan(arrays["weights"]).any(axis=(1, 2)))
+    expected = commit.part_table(manifest, models, arrays, diverged=np.isnan(arrays["weights"]).any(axis=(1, 2)))
     if part.column_names != expected.column_names or len(part) != len(expected):
         yield f"models/{path.name}: has other columns or rows than the manifest gives"
         return
@@ -136,7 +136,7 @@ def _shard(zoo: Zoo, manifest: ZooManifest, shard: int) -> Iterator[str]:
         or pq.read_metadata(pa.BufferReader(content)).created_by != written_by
     ):
         yield f"models/{path.name}: its metadata do not say which manifest and pyarrow made it"
-    elif not differences and origin["pyarrow"] == pa.__version__ and content != store.part_bytes(expected, origin):
+    elif not differences and origin["pyarrow"] == pa.__version__ and content != commit.part_bytes(expected, origin):
         # Bytes that hold no value differ; the version of pyarrow that wrote them would give them again.
         yield f"models/{path.name}: holds the right values, but other bytes than were written"
 

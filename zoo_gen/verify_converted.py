@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen import converted, store, sums
+from zoo_gen import commit, converted, sums
 from zoo_gen.converted import ConvertedManifest
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import ImageData
@@ -85,7 +85,7 @@ def verify(
             damaged.append(shard)
     missing = sorted(set(range(zoo.extent.n_shards)).difference(zoo.complete_shards))
     if sums.CARD in sums.read(zoo.path):
-        findings += [f"models/{store.part_path(zoo.path, shard).name}: is not there any more" for shard in missing]
+        findings += [f"models/{commit.part_path(zoo.path, shard).name}: is not there any more" for shard in missing]
     if not damaged and not missing:
         whole = pa.concat_tables(descriptions)
         if converted.table_sha256(whole) != manifest.origin.table_sha256:
@@ -134,7 +134,7 @@ def _shard(zoo: Zoo, shard: int, descriptions: list[pa.Table]) -> Iterator[str]:
     """Derive what a part says of its arrays again, and compare; its descriptive columns go to `descriptions`."""
     extent = zoo.extent
     models = range(*extent.models(shard).indices(extent.n_models))
-    path = store.part_path(zoo.path, shard)
+    path = commit.part_path(zoo.path, shard)
     try:
         part = pq.read_table(path, page_checksum_verification=True)
         description = part.select(part.column_names[: part.column_names.index("status")])
@@ -153,7 +153,9 @@ def _shard(zoo: Zoo, shard: int, descriptions: list[pa.Table]) -> Iterator[str]:
     if origin.get("manifest_digest") != zoo.digest:
         yield f"models/{path.name}: its metadata do not say which manifest made it"
         return
-    same = differences or origin["pyarrow"] != pa.__version__ or path.read_bytes() == store.part_bytes(expected, origin)
+    same = (
+        differences or origin["pyarrow"] != pa.__version__ or path.read_bytes() == commit.part_bytes(expected, origin)
+    )
     if not same:
         yield f"models/{path.name}: holds the right values, but other bytes than were written"
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zarr
 
-from zoo_gen import converted, grid, location, ragged, store
+from zoo_gen import commit, converted, grid, location, ragged, store
 from zoo_gen.converted import Architecture, Manifest
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.layout import ParameterLayout
@@ -147,7 +147,7 @@ class Zoo:
     def _table(self, *, only: str | None = None) -> pa.Table:
         """Read all Parquet parts, or one column of them beside model_id."""
         shards = self.complete_shards
-        contents = location.read_all([store.part_path(self.path, shard) for shard in shards])
+        contents = location.read_all([commit.part_path(self.path, shard) for shard in shards])
         try:
             parts = [self._part(shard, content, only=only) for shard, content in zip(shards, contents, strict=True)]
         except OSError as error:
@@ -164,7 +164,7 @@ class Zoo:
     @property
     def complete_shards(self) -> list[int]:
         """The numbers of the shards that are complete."""
-        return store.complete_shards(self.path)
+        return commit.complete_shards(self.path)
 
     @property
     def complete(self) -> bool:
@@ -375,7 +375,7 @@ class Zoo:
         if "models" in self.__dict__ or not 0 <= models.start < self.extent.n_models:
             return self.models.slice(self._row(models.start), models.stop - models.start)
         if self._kept[0] != shard:
-            path = store.part_path(self.path, shard)
+            path = commit.part_path(self.path, shard)
             if not path.exists():
                 raise ZooError(f"{self.name}: model {models.start} is not complete yet")
             self._kept = (shard, self._part(shard, path.read_bytes()))
@@ -384,7 +384,7 @@ class Zoo:
 
     def _part(self, shard: int, content: bytes, *, only: str | None = None) -> pa.Table:
         """Read the Parquet part of a shard, or one column beside its models; checked to hold its models."""
-        path = store.part_path(self.path, shard)
+        path = commit.part_path(self.path, shard)
         columns = sorted({"model_id", only}) if only else None
         try:
             part = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(columns)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from zoo_gen import engine, find_manifest, open_zoo, read_manifest, store
+from zoo_gen import commit, engine, find_manifest, open_zoo, read_manifest, store
 from zoo_gen.store import Extent
 
 AT_ONCE = 50  # models that a reader of all weights holds
@@ -42,7 +42,7 @@ def fake_shards(folder: Path, shards: list[int], *, device: str, data_root: Path
         random = np.random.default_rng(shard)
         shapes = {name: (models.stop - models.start, *shape[1:]) for name, shape in extent.arrays().items()}
         arrays = {name: random.random(shape, np.float32) for name, shape in shapes.items()}
-        store.write_shard(
+        commit.write_shard(
             folder, manifest, shard, arrays, diverged=np.zeros(len(arrays["weights"]), bool), device=device
         )
     return shards

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from tests.reliability import bench
 from tests.reliability.object_store import known, object_store
-from zoo_gen import open_zoo, store
+from zoo_gen import commit, open_zoo, store
 from zoo_gen.cli import main
 from zoo_gen.location import locate
 
@@ -66,7 +66,7 @@ def fill(folder, manifest_path, shards):
         models = extent.models(shard)
         shapes = {name: (models.stop - models.start, *shape[1:]) for name, shape in extent.arrays().items()}
         arrays = {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
-        store.write_shard(
+        commit.write_shard(
             folder, manifest, shard, arrays, diverged=np.zeros(len(arrays["weights"]), bool), device="cpu"
         )
     return extent

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import files_of
-from zoo_gen import engine, open_zoo, store
+from zoo_gen import commit, engine, open_zoo, store
 from zoo_gen.errors import ZooError
 from zoo_gen.population import forms, wisdom
 
@@ -107,7 +107,7 @@ def test_a_zoo_in_lanes_is_refused_where_llvmlite_is_not_installed(tmp_path, in_
     monkeypatch.setattr(forms, "can_compile", lambda: False)
     with pytest.raises(ZooError, match=r"kernels that llvmlite compiles.*pip install 'zoo-gen\[generate\]'"):
         engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
-    assert store.complete_shards(tmp_path / "zoo") == []
+    assert commit.complete_shards(tmp_path / "zoo") == []
     monkeypatch.undo()
     assert engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1).trained_shards == 2
 
@@ -203,7 +203,7 @@ def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
     monkeypatch.setattr(engine, "train_shards", train_but_die_at_shard_2)
     with pytest.raises(ZooError, match=r"the worker of shard 2 died three times"):
         engine.run(tiny_manifest, folder, workers=2)
-    assert store.complete_shards(folder) == [0, 1, 3]
+    assert commit.complete_shards(folder) == [0, 1, 3]
     assert (tmp_path / "tries").read_text().split().count("2") == 3
     assert "a worker died" in caplog.text
     monkeypatch.undo()
@@ -284,7 +284,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, tiny_zoo, tiny_m
     process = start(tiny_manifest, folder, workers=1)
     os.killpg(process.pid, kill)
     process.communicate(timeout=60)
-    kept = store.complete_shards(folder)
+    kept = commit.complete_shards(folder)
     assert kept
     assert engine.run(tiny_manifest, folder, workers=1).trained_shards == 4 - len(kept)
     assert files_of(folder) == files_of(tiny_zoo)
@@ -303,7 +303,7 @@ def test_parts_of_an_array_job_make_the_zoo_together(tmp_path, tiny_zoo, tiny_ma
     kept = []
     for number in (3, 1, 2):
         engine.run(tiny_manifest, folder, workers=1, part=(number, 3))
-        kept.append(store.complete_shards(folder))
+        kept.append(commit.complete_shards(folder))
         # Which shards are its own does not depend on what is there.
         assert engine.run(tiny_manifest, folder, workers=1, part=(number, 3)).trained_shards == 0
     assert kept == [[2], [0, 2, 3], [0, 1, 2, 3]]

@@ -72,7 +72,8 @@ def test_nothing_in_a_zoo_is_pickled(tiny_zoo):
 
 
 @pytest.mark.parametrize(
-    "name", ["store", "sums", "zoo", "verify", "card", "grid", "manifest", "engine", "schema", "location", "claim"]
+    "name",
+    ["store", "commit", "sums", "zoo", "verify", "card", "grid", "manifest", "engine", "schema", "location", "claim"],
 )
 def test_the_code_that_reads_zoos_never_unpickles_nor_evaluates(name):
     tree = ast.parse((Path(store.__file__).parent / f"{name}.py").read_text())

@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from tests.conftest import files_of
-from zoo_gen import engine, store
+from zoo_gen import commit, engine, store
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import read_manifest
 from zoo_gen.store import Extent
@@ -76,7 +76,7 @@ def test_the_table_holds_split_hyperparameters_outcome_and_digest(tiny_zoo):
     group = zarr.open_group(tiny_zoo / "weights.zarr", mode="r")
     arrays = {name: group[name][36:40] for name in ("weights", "test_class_f1", *METRICS)}
     for row in range(4):
-        assert table["sha256"][row].as_py() == store.model_sha256(arrays, row)
+        assert table["sha256"][row].as_py() == commit.model_sha256(arrays, row)
         assert table["test_accuracy"][row].as_py() == arrays["test_accuracy"][row, -1]
     origin = json.loads(table.schema.metadata[b"zoo"])
     assert origin["manifest_digest"] == read_manifest(tiny_zoo / "manifest.toml").digest
@@ -84,9 +84,9 @@ def test_the_table_holds_split_hyperparameters_outcome_and_digest(tiny_zoo):
 
 def test_one_changed_bit_changes_a_models_digest():
     arrays = {"weights": np.ones((1, 2, 3), np.float32), "test_loss": np.zeros((1, 2), np.float32)}
-    before = store.model_sha256(arrays, 0)
+    before = commit.model_sha256(arrays, 0)
     arrays["test_loss"].view(np.uint32)[0, 1] ^= 1
-    assert store.model_sha256(arrays, 0) != before
+    assert commit.model_sha256(arrays, 0) != before
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from zoo_gen import converted, durable, store, sums
+from zoo_gen import commit, converted, durable, store, sums
 from zoo_gen.converted import ARCHITECTURES, SPLITS, STATES, ConvertedManifest
 from zoo_gen.errors import ZooError
 from zoo_gen.grid import PARTS
@@ -115,7 +115,7 @@ def write(plan: Plan, folder: Path, *, workers: int, progress: Callable[[int, in
         ZooError: the folder holds something else, or a state is not what the archive's table says.
     """
     _create(plan, folder)
-    done = set(store.complete_shards(folder))
+    done = set(commit.complete_shards(folder))
     pending = [shard for shard in range(plan.extent.n_shards) if shard not in done]
     finished = plan.extent.n_models - sum(_count(plan, shard) for shard in pending)
     if progress:
@@ -257,11 +257,11 @@ def _shard(plan: Plan, folder: Path, shard: int, stop: threading.Event) -> None:
             flat = np.concatenate([block.reshape(-1) for block in blocks])
             zarr.open_array(chunks / name, mode="r+")[shard, : len(flat)] = flat
         else:
-            store._write_array(chunks / name, shard, slice(models.start, models.stop), values)
+            commit.write_array(chunks / name, shard, slice(models.start, models.stop), values)
         if (chunks / name / "c" / str(shard)).exists():  # chunks that are empty throughout are not written
             durable.flush_below(chunks / name / "c" / str(shard))
             durable.flush(chunks / name / "c")
-    durable.replace(store.part_path(folder, shard), store.part_bytes(part, origin))
+    durable.replace(commit.part_path(folder, shard), commit.part_bytes(part, origin))
 
 
 def part_table(table: pa.Table, models: range, arrays: Mapping[str, Any]) -> pa.Table:
@@ -287,7 +287,7 @@ def part_table(table: pa.Table, models: range, arrays: Mapping[str, Any]) -> pa.
     part = part.append_column("status", pa.array(states, pa.string()))
     for name, values in final.items():
         part = part.append_column(name, pa.array(values.astype(np.float32)))
-    digests = [store.model_sha256(arrays, row) for row in range(len(part))]
+    digests = [commit.model_sha256(arrays, row) for row in range(len(part))]
     return part.append_column("sha256", pa.array(digests, pa.string()))
 
 
