@@ -3,7 +3,7 @@
 Run it with: python -m tests.benchmarks.sine_frequency ZOO, the folder of `sne_sine_inr` or `mini_sine_inr`
 
 docs/encoders/sne.md states the result. No view is an encoder: they ask whether sets of numbers hold the frequency, or
-only sets whose members are known to belong to the same hidden unit.
+only sets whose members are known to belong to the same hidden unit. That depends on how the networks begin.
 """
 
 import argparse
