@@ -12,6 +12,7 @@ from zoo_bench.encoders import encoder_digest
 from zoo_bench.encoders.deep_sets import TRAINING, deep_sets
 from zoo_bench.encoders.mlp import mlp
 from zoo_bench.encoders.sne.encoder import VARIANTS, sne
+from zoo_bench.encoders.sne.network import SNENetwork
 from zoo_bench.encoders.sne.settings import Settings
 from zoo_bench.encoders.statistics_boosting import StatisticsBoosting
 from zoo_bench.encoders.statistics_network import statistics_network
@@ -209,21 +210,26 @@ def test_the_invariance_penalty_is_settled_by_the_zoo():
     assert facts == {"inr": 1.0, "cnn": 0.0, "asked": 0.5}
 
 
-def test_learning_from_negated_units_makes_their_signs_matter_less():
-    """Predictions of networks and of the same with signs changed differ less where such networks were learned from."""
-    view = random_view(INR, models=60)
-    negated = np.ones(INR.size, np.float32)
-    for parameter in INR.parameters:
-        if parameter.layer == "linear1" or parameter.name == "linear2.weight":  # all units of the first layer
-            negated[parameter.start : parameter.stop] = -1
-    other = FakeView(INR, view.weights * negated, {})
-    distances = []
-    for signs in (False, True):
-        settings = replace(TINY, chunk="row", nu=0.0, signs=signs)
-        encoder = sne(settings, training=replace(SHORT, epochs=40)).fit([view], [view], seed=0)
-        np.testing.assert_array_equal(encoder.predict(view), encoder.predict(view))
-        distances.append(np.mean((encoder.predict(view) - encoder.predict(other)) ** 2))
-    assert distances[1] < distances[0] / 2
+@pytest.mark.parametrize("signs", [False, True])
+def test_only_what_is_learned_from_has_its_units_negated(monkeypatch, signs):
+    """Seen by the network: in training, where asked for, the training networks with other signs; else as they are."""
+    seen = {True: [], False: []}
+    forward = SNENetwork.forward
+
+    def spy(self, plan, numbers, offsets):
+        seen[self.training].append(torch.stack([numbers[start : start + INR.size] for start in offsets.tolist()]))
+        return forward(self, plan, numbers, offsets)
+
+    monkeypatch.setattr(SNENetwork, "forward", spy)
+    train, validation = random_view(INR, models=16, checkpoints=1), random_view(INR, models=5, checkpoints=1, seed=1)
+    sne(replace(TINY, nu=0.0, signs=signs), training=SHORT).fit([train], [validation], seed=0)
+    given = torch.from_numpy(train.weights[:, 0])
+    for batch in seen[True]:
+        of = [int((given.abs() == row.abs()).all(dim=1).nonzero().item()) for row in batch]
+        assert len(set(of)) == 8
+        assert torch.equal(batch, given[of]) != signs
+    for batch in seen[False]:
+        assert torch.equal(batch, torch.from_numpy(validation.weights[:, 0]))
 
 
 def test_signs_are_refused_where_no_unit_has_one():
