@@ -223,6 +223,7 @@ def test_only_what_is_learned_from_has_its_units_negated(monkeypatch, signs):
     monkeypatch.setattr(SNENetwork, "forward", spy)
     train, validation = random_view(INR, models=16, checkpoints=1), random_view(INR, models=5, checkpoints=1, seed=1)
     sne(replace(TINY, nu=0.0, signs=signs), training=SHORT).fit([train], [validation], seed=0)
+    assert (len(seen[True]), len(seen[False])) == (3 * 2, 3)  # epochs x batches, and a validation an epoch
     given = torch.from_numpy(train.weights[:, 0])
     for batch in seen[True]:
         of = [int((given.abs() == row.abs()).all(dim=1).nonzero().item()) for row in batch]

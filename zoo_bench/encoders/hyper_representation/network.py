@@ -83,7 +83,7 @@ class Block(nn.Module):
         spare = -self.widen.out_features % ALIGNED
         if spare == 0:
             return self.narrow(dropout(self.widen(tokens).relu(), left_out))
-        # Units of nothing, which give 0 and are read by nobody: a GPU multiplies rows of other lengths slowly.
+        # Units of nothing, which give 0 and are read by nobody: a GPU's tensor copies take no rows of other lengths.
         weight, bias = (functional.pad(its, (0, 0) * (its.ndim - 1) + (0, spare)) for its in self.widen.parameters())
         inner = dropout(functional.linear(tokens, weight, bias).relu(), left_out)
         return functional.linear(inner, functional.pad(self.narrow.weight, (0, spare)), self.narrow.bias)

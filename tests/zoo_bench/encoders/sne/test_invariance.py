@@ -107,6 +107,9 @@ def test_a_batch_of_several_architectures_is_flipped_network_by_network():
     found, starts = Permuter(LAYOUTS, CPU).flip(which, numbers, offsets, torch.Generator().manual_seed(0))
     assert torch.equal(found.abs(), numbers)
     assert torch.equal(starts, offsets)
+    negated = [found[start : start + size] < 0 for start, size in zip(starts.tolist(), sizes, strict=True)]
+    assert all(its.any() and not its.all() for its in negated)
+    assert not torch.equal(negated[0], negated[3])  # two of one architecture
 
 
 def test_behind_a_normalisation_there_are_no_signs_to_change():
