@@ -66,6 +66,8 @@ def test_imports_keep_to_the_rules(path):
     "name",
     [
         "zoo",
+        "zoo_view",
+        "model_table",
         "store",
         "commit",
         "grid",

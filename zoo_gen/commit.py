@@ -95,7 +95,11 @@ def write_array(path: Folder, shard: int, models: slice, values: np.ndarray) -> 
 
 def part_path(folder: Folder, shard: int) -> Folder:
     """Return where the Parquet part of a shard is."""
-    return folder / "models" / f"part-{shard:05d}.parquet"
+    return folder / "models" / _part_name(shard)
+
+
+def _part_name(shard: int) -> str:
+    return f"part-{shard:05d}.parquet"
 
 
 def part_table(
@@ -139,3 +143,8 @@ def uncommit(folder: Folder, shard: int) -> None:
     """Take the Parquet part of a shard away: the next run makes the shard anew."""
     part_path(folder, shard).unlink(missing_ok=True)
     durable.flush(folder / "models")
+
+
+def remedy(shard: int) -> str:
+    """Return what to do about a damaged shard, the end of an error."""
+    return f"delete models/{_part_name(shard)}, and zoo-gen run makes the shard anew"

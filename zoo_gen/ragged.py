@@ -13,6 +13,7 @@ from zoo_gen.layout import ParameterLayout
 
 if TYPE_CHECKING:
     from zoo_gen.zoo import Zoo
+    from zoo_gen.zoo_view import ZooView
 
 
 def layout_of(zoo: "Zoo", rows: np.ndarray) -> ParameterLayout:
@@ -30,18 +31,13 @@ def layout_of(zoo: "Zoo", rows: np.ndarray) -> ParameterLayout:
     return zoo.architectures[ids[0]].layout
 
 
-def read_weights(zoo: "Zoo", models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray:
+def read_weights(view: "ZooView") -> np.ndarray:
     """Return the weights (model, checkpoint, parameter) of models of one architecture, NaN where one has no such state.
-
-    Args:
-        zoo: the zoo.
-        models: int64 (model,) model_ids.
-        checkpoints: int64 (checkpoint,) positions among the zoo's checkpoints.
 
     Raises:
         ZooError: they differ in architecture, or the array is damaged.
     """
-    rows = np.array([zoo._row(model) for model in models.tolist()], dtype=np.int64)
+    zoo, models, rows, checkpoints = view.zoo, view.models, view.rows, view.checkpoints
     size = layout_of(zoo, rows).size
     found = np.full((len(models), len(checkpoints), size), np.nan, dtype=np.float32)
     array = zoo.array("weights")

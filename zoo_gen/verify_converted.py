@@ -281,7 +281,8 @@ def _evaluated(zoo: Zoo, model: int, checkpoint: int, images: "tuple[torch.Tenso
     with torch.no_grad():
         logits = torch.cat([module(batch) for batch in inputs.split(2000)])
     stored = float(np.asarray(zoo.test_accuracy[model, checkpoint]))
-    penalised = zoo.models["l2"][zoo._row(model)].as_py() if "l2" in zoo.models.column_names else 0.0
+    (row,) = zoo.view([model]).rows.tolist()
+    penalised = zoo.models["l2"][row].as_py() if "l2" in zoo.models.column_names else 0.0
     has_loss = "test_loss" in zoo.metrics and not penalised  # else the framework's loss holds the penalty too
     return Difference(
         model=model,

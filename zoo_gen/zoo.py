@@ -3,7 +3,6 @@
 Reading needs numpy, zarr and pyarrow; torch is imported only where a tensor or a module is asked for.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,21 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import zarr
 
-from zoo_gen import commit, converted, grid, location, ragged, store
+from zoo_gen import commit, converted, grid, store
 from zoo_gen.converted import Architecture, Manifest
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.layout import ParameterLayout
-from zoo_gen.location import Folder, Remote, locate, pinned
-from zoo_gen.manifest import Split
+from zoo_gen.location import Folder, locate, pinned
+from zoo_gen.manifest import Split, ZooManifest
+from zoo_gen.model_table import ModelTable
 from zoo_gen.zoo_view import ZooView
 
 if TYPE_CHECKING:
     import torch
-
-    from zoo_gen.layers import Layer
 
 
 def open_zoo(path: str | Folder) -> "Zoo":
@@ -65,7 +62,7 @@ class Zoo:
         self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
         self.extent = store.extent_of(self.manifest, self.attributes)
         self._group = store.open_group(path)
-        self._kept: tuple[int, pa.Table] = (-1, pa.table({}))  # the part that was read alone last
+        self._table = ModelTable(path, self.manifest, self.extent)
 
     def __repr__(self) -> str:
         extent = self.extent
@@ -102,7 +99,7 @@ class Zoo:
 
     def layout_of(self, model: int) -> ParameterLayout:
         """Return where each parameter of a model lies in its weights."""
-        row = self._rows(slice(model, model + 1))
+        row = self._table.rows(slice(model, model + 1))
         return self._layout or self.architectures[row["architecture"][0].as_py()].layout
 
     @property
@@ -121,14 +118,14 @@ class Zoo:
             raise ZooError(f"{self.path}: its number of classes is not known")
         return self.manifest.n_classes
 
-    @cached_property
+    @property
     def models(self) -> pa.Table:
         """The table of models: model_id, split, hyper-parameters, status, final metrics and sha256.
 
         Raises:
             ZooError: a Parquet part cannot be read.
         """
-        return self._table()
+        return self._table.whole
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one column of the table of models.
@@ -138,28 +135,7 @@ class Zoo:
         Raises:
             ZooError: there is no such column, or a Parquet part cannot be read.
         """
-        whole = "models" in self.__dict__ or isinstance(self.path, Remote)
-        table = self.models if whole else self._table(only=name)
-        if name not in table.column_names:
-            raise ZooError(f"{self.path}: its table of models has no column {name!r}")
-        return table[name]
-
-    def _table(self, *, only: str | None = None) -> pa.Table:
-        """Read all Parquet parts, or one column of them beside model_id."""
-        shards = self.complete_shards
-        contents = location.read_all([commit.part_path(self.path, shard) for shard in shards])
-        try:
-            parts = [self._part(shard, content, only=only) for shard, content in zip(shards, contents, strict=True)]
-        except OSError as error:
-            raise ZooError(f"{error.filename}: cannot be read as a Parquet part ({error.strerror})") from None
-        if not parts:
-            if isinstance(self.manifest, converted.ConvertedManifest):
-                return converted.no_models()
-            return grid.table_of_models(self.manifest).slice(0, 0)
-        for shard, part in zip(shards, parts, strict=True):
-            if part.schema != parts[0].schema:
-                raise ZooError(f"{self.path}/models/part-{shard:05d}.parquet: has other columns than the first part")
-        return pa.concat_tables(parts)
+        return self._table.column(name)
 
     @property
     def complete_shards(self) -> list[int]:
@@ -226,15 +202,10 @@ class Zoo:
             raise ZooError(f"{self.name}: {unknown_name('metric', name, self.metrics)}")
         return self.array(name)
 
-    @cached_property
+    @property
     def revision(self) -> str:
         """SHA-256 of all that the models' own digests cover: it changes when any weight or metric does."""
-        if not self.complete_shards:
-            return ""
-        found = hashlib.sha256()
-        for part in self.column("sha256").chunks:
-            found.update("".join(part.to_pylist()).encode())
-        return found.hexdigest()
+        return self._table.revision
 
     @cached_property
     def split_sha256(self) -> str:
@@ -278,14 +249,8 @@ class Zoo:
         Raises:
             ZooError: seeds are to stay together, and the zoo's table has none.
         """
-        names = [name for name in dict.fromkeys((*self.varying, "seed")) if name in self.models.column_names]
-        if split.group_by == "seed" and "seed" not in names:
-            raise ZooError(f'{self.name}: has no column \'seed\'; expected group_by = "configuration" or "model"')
         other = Zoo(self.path)
-        columns = {name: self.models[name].to_numpy(zero_copy_only=False) for name in names}
-        drawn = grid.parts(split, columns, len(self.models))
-        column = self.models.column_names.index("split")
-        other.__dict__["models"] = self.models.set_column(column, "split", drawn)  # in place of what is read lazily
+        other._table = self._table.with_split(split)
         return other
 
     def checkpoint(self, epoch: int) -> int:
@@ -308,7 +273,7 @@ class Zoo:
         """
         import torch
 
-        row = self._rows(slice(model, model + 1))
+        row = self._table.rows(slice(model, model + 1))
         if epoch is not None:
             checkpoint = self.checkpoint(epoch)
         elif "checkpoints" in row.column_names:
@@ -316,7 +281,7 @@ class Zoo:
         else:
             checkpoint = len(self.epochs) - 1
         if self.manifest.ragged:
-            weights = ragged.read_weights(self, np.array([model]), np.array([checkpoint]))[0, 0]
+            weights = self.view([model], [int(self.epochs[checkpoint])]).weights[0, 0]
         else:
             weights = self._read("weights", slice(model, model + 1), slice(checkpoint, checkpoint + 1))[0, 0]
         if np.isnan(weights).any():
@@ -334,8 +299,9 @@ class Zoo:
         """
         from zoo_gen.modules import build_module
 
-        row = self._rows(slice(model, model + 1)).to_pylist()[0]
-        layers = self._layers(model)
+        rows = self._table.rows(slice(model, model + 1))
+        layers = self.manifest.layers if isinstance(self.manifest, ZooManifest) else converted.layers_of(self, rows)
+        row = rows.to_pylist()[0]
         module = build_module(layers, activation=row.get("activation"), dropout=row.get("dropout") or 0.0)
         module.load_state_dict(self.state_dict(model, epoch))
         return module.eval()
@@ -347,54 +313,9 @@ class Zoo:
             ZooError: a model or an epoch is not there.
         """
         ids = np.asarray(models, dtype=np.int64)
-        rows = np.array([self._row(model) for model in ids.tolist()], dtype=np.int64)
+        rows = np.array([self._table.row(model) for model in ids.tolist()], dtype=np.int64)
         kept = self.epochs.tolist() if epochs is None else epochs
         return ZooView(self, ids, rows, np.array([self.checkpoint(epoch) for epoch in kept], dtype=np.int64))
-
-    def _layers(self, model: int) -> "tuple[Layer, ...]":
-        """Return the layers of a model."""
-        if isinstance(self.manifest, converted.ConvertedManifest):
-            return converted.layers_of(self, self._rows(slice(model, model + 1)))
-        return self.manifest.layers
-
-    @cached_property
-    def _row_of_model(self) -> dict[int, int]:
-        return {model_id: row for row, model_id in enumerate(self.models["model_id"].to_pylist())}
-
-    def _row(self, model: int) -> int:
-        """Return the row of a model in the table."""
-        if model not in self._row_of_model:
-            total = self.extent.n_models
-            state = "is not complete yet" if 0 <= model < total else f"does not exist; the zoo has 0 to {total - 1}"
-            raise ZooError(f"{self.name}: model {model} {state}")
-        return self._row_of_model[model]
-
-    def _rows(self, models: slice) -> pa.Table:
-        """Return the rows of neighbouring models of one shard; only its part of the table is read."""
-        shard = models.start // self.extent.models_per_shard
-        if "models" in self.__dict__ or not 0 <= models.start < self.extent.n_models:
-            return self.models.slice(self._row(models.start), models.stop - models.start)
-        if self._kept[0] != shard:
-            path = commit.part_path(self.path, shard)
-            if not path.exists():
-                raise ZooError(f"{self.name}: model {models.start} is not complete yet")
-            self._kept = (shard, self._part(shard, path.read_bytes()))
-        start = models.start - self.extent.models(shard).start
-        return self._kept[1].slice(start, models.stop - models.start)
-
-    def _part(self, shard: int, content: bytes, *, only: str | None = None) -> pa.Table:
-        """Read the Parquet part of a shard, or one column beside its models; checked to hold its models."""
-        path = commit.part_path(self.path, shard)
-        columns = sorted({"model_id", only}) if only else None
-        try:
-            part = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(columns)
-            found = part["model_id"].to_numpy()
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise ZooError(f"{path}: cannot be read as a Parquet part ({error}); {_remedy(shard)}") from None
-        models = self.extent.models(shard)
-        if not len(found) or not np.array_equal(found, np.arange(models.start, models.stop)):
-            raise ZooError(f"{path}: does not hold the models of shard {shard}; {_remedy(shard)}")
-        return part.replace_schema_metadata()
 
     def array(self, name: str) -> zarr.Array:
         """Return an array of the store by its name.
@@ -417,13 +338,9 @@ class Zoo:
         try:
             found = np.asarray(self.array(name)[models, checkpoints])
         except (ValueError, RuntimeError, OSError) as error:
-            raise ZooError(f"{place}: is damaged ({error}); {_remedy(shard)}") from None
+            raise ZooError(f"{place}: is damaged ({error}); {commit.remedy(shard)}") from None
         # What is not there reads as NaN, which only a diverged model may have.
-        status = self._rows(models)["status"].to_numpy(zero_copy_only=False)
+        status = self._table.rows(models)["status"].to_numpy(zero_copy_only=False)
         if (np.isnan(found).reshape(len(found), -1).all(axis=1) & (status == "complete")).any():
-            raise ZooError(f"{place}: is missing or empty; {_remedy(shard)}")
+            raise ZooError(f"{place}: is missing or empty; {commit.remedy(shard)}")
         return found
-
-
-def _remedy(shard: int) -> str:
-    return f"delete models/part-{shard:05d}.parquet, and zoo-gen run makes the shard anew"

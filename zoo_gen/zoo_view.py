@@ -46,7 +46,7 @@ class ZooView:
             ZooError: the models differ in architecture.
         """
         if self.zoo.manifest.ragged:
-            found = ragged.read_weights(self.zoo, self.models, self.checkpoints)
+            found = ragged.read_weights(self)
             found.flags.writeable = False
             return found
         return self._read("weights")

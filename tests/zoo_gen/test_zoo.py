@@ -50,7 +50,7 @@ def test_a_column_is_that_of_the_table_whether_it_was_read_or_not(tiny_zoo):
     for name in read.models.column_names:
         assert zoo.column(name).equals(read.models[name])
         assert read.column(name).equals(read.models[name])
-    assert "models" not in zoo.__dict__
+    assert "whole" not in zoo._table.__dict__
     with pytest.raises(ZooError, match="its table of models has no column 'rate'"):
         zoo.column("rate")
 
