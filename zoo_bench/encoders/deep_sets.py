@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo_bench.encoders.supervised import DEFAULT_PROBLEM, Facts, Networks, Plans, Problem, SupervisedEncoder
+from zoo_bench.encoders.networks import Networks
+from zoo_bench.encoders.problem import DEFAULT_PROBLEM, Problem
+from zoo_bench.encoders.supervised import Facts, Plans, SupervisedEncoder
 from zoo_bench.encoders.training import TrainingSettings
 from zoo_gen.layout import ParameterLayout
 

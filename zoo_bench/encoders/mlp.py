@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from zoo_bench.encoders.supervised import DEFAULT_PROBLEM, Facts, Networks, Problem, SupervisedEncoder, dense
+from zoo_bench.encoders.networks import Networks, dense
+from zoo_bench.encoders.problem import DEFAULT_PROBLEM, Problem
+from zoo_bench.encoders.supervised import Facts, SupervisedEncoder
 from zoo_bench.encoders.training import TrainingSettings
 
 WIDTHS = (400, 400, 400, 400)

@@ -7,7 +7,8 @@ batches of 8, 50 epochs, the state with the best validation tau, and no normalis
 from collections.abc import Sequence
 
 from zoo_bench.encoders.mlp import MLPNetwork, count_numbers
-from zoo_bench.encoders.supervised import DEFAULT_PROBLEM, Facts, Problem, SupervisedEncoder
+from zoo_bench.encoders.problem import DEFAULT_PROBLEM, Problem
+from zoo_bench.encoders.supervised import Facts, SupervisedEncoder
 from zoo_bench.encoders.tensor_statistics import view_statistics
 from zoo_bench.encoders.training import TrainingSettings
 

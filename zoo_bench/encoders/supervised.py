@@ -1,8 +1,7 @@
 """SupervisedEncoder: an encoder that is a network trained on a target, whatever the network.
 
-It learns one target, which its configuration names, from training views that may differ in layout. All networks lie
-one after another in one flat array on the device, and a batch is a list of offsets into it, so no weights travel and
-no batch is padded to the longest network.
+It learns one target, which its configuration names, from training views that may differ in layout. The module that is
+trained reads a batch as offsets into the numbers of all networks, beside a plan of what lies there.
 """
 
 import hashlib
@@ -10,19 +9,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor, nn
-from torch.nn import functional
 
 from zoo_bench.encoders import training as training_loop
 from zoo_bench.encoders.inputs import check_one_layout, check_target, check_views
+from zoo_bench.encoders.networks import Networks
+from zoo_bench.encoders.problem import Output, Problem
 from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.saving import read_encoder, write_encoder
-from zoo_bench.encoders.targets import Checkpoints, selected, target_values
+from zoo_bench.encoders.targets import selected, target_values
 from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded
 from zoo_bench.views import TrainingView, Weighted
 from zoo_gen.errors import ZooError
@@ -31,94 +30,9 @@ from zoo_gen.layout import ParameterLayout
 WARM_UP_SHARE = 0.1  # of all steps, where a zoo is too small for the warm-up that is asked for
 NUMBERS_AT_ONCE = 2**20  # that one batch of encode reads
 
-LossName = Literal["auto", "bce", "mse"]
 Rows = Callable[[Weighted], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
 Plans = Callable[[np.ndarray], Any]  # from the layout of each network of a batch, int64 (network,)
 Facts = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is learned from which checkpoints.
-
-    Attributes:
-        target: a metric of the zoo, "epoch", or a hyper-parameter that is a number.
-        checkpoints: of each training model, the last one or all of them.
-        loss: binary cross-entropy with soft targets, squared error of the standardised target, or "auto": the first
-            where all training targets lie in 0 to 1.
-    """
-
-    target: str = "test_accuracy"
-    checkpoints: Checkpoints = "last"
-    loss: LossName = "auto"
-
-
-DEFAULT_PROBLEM = Problem()
-
-
-@dataclass(frozen=True)
-class Output:
-    """How logits and targets belong together."""
-
-    loss: Literal["bce", "mse"]
-    mean: float = 0.0
-    deviation: float = 1.0
-
-    @classmethod
-    def of(cls, name: str, problem: Problem, targets: np.ndarray) -> "Output":
-        """Return the output for training targets (sample,).
-
-        Raises:
-            ZooError: a cross-entropy is asked for of targets that are no shares.
-        """
-        shares = bool(((targets >= 0) & (targets <= 1)).all())
-        if problem.loss == "bce" and not shares:
-            raise ZooError(
-                f"{name}: loss 'bce' needs a target from 0 to 1, but {problem.target} reaches from {targets.min():g} "
-                f"to {targets.max():g}; expected loss 'mse' or 'auto'"
-            )
-        if problem.loss == "bce" or (problem.loss == "auto" and shares):
-            return cls("bce")
-        return cls("mse", float(targets.mean()), float(targets.std()))
-
-    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of logits and targets, both (network,)."""
-        if self.loss == "bce":
-            return functional.binary_cross_entropy_with_logits(logits, targets)
-        return functional.mse_loss(logits, (targets - self.mean) / self.deviation)
-
-    def values(self, logits: np.ndarray) -> np.ndarray:
-        """Return predictions in the target's units (network,)."""
-        if self.loss == "bce":
-            return 1 / (1 + np.exp(-logits))
-        return logits * self.deviation + self.mean
-
-    def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
-        """Return what the validation maximises: Kendall's tau-b of the ranks, or minus the mean squared error."""
-        if self.loss == "bce":
-            tau = float(stats.kendalltau(logits, targets).statistic)
-            return tau if np.isfinite(tau) else -1.0
-        return -float(np.mean((self.values(logits) - targets) ** 2))
-
-
-@dataclass(frozen=True)
-class Networks:
-    """Networks of several layouts, one after another on the device."""
-
-    layouts: tuple[ParameterLayout, ...]
-    layout_of: np.ndarray  # int64 (network,)
-    numbers: Tensor  # float32 (number,)
-    offsets: Tensor  # int64 (network,)
-
-    @classmethod
-    def of(cls, layouts: Sequence[ParameterLayout], rows: Sequence[np.ndarray], device: torch.device) -> "Networks":
-        """Lay rows (network, number), an array a layout, one after another; a layout may come several times."""
-        known = tuple(dict.fromkeys(layouts))
-        layout_of = np.repeat([known.index(layout) for layout in layouts], [len(its) for its in rows])
-        lengths = np.repeat([its.shape[1] for its in rows], [len(its) for its in rows])
-        numbers = torch.from_numpy(np.concatenate([its.reshape(-1) for its in rows]))
-        offsets = torch.from_numpy(np.cumsum(lengths) - lengths)
-        return cls(known, layout_of.astype(np.int64), numbers.to(device), offsets.to(device))
 
 
 @dataclass(frozen=True)
@@ -328,12 +242,6 @@ class _Fitted:
     module: nn.Module
     facts: Facts
     output: Output
-
-
-def dense(numbers: Tensor, offsets: Tensor, length: int) -> Tensor:
-    """Return networks of one length as rows (network, number), from all numbers (number,) and offsets (network,)."""
-    places = offsets[:, None] + torch.arange(length, device=offsets.device)
-    return numbers.index_select(0, places.view(-1)).view(len(offsets), length)
 
 
 def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndarray, np.ndarray]:

@@ -10,13 +10,14 @@ from scipy import stats
 from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN, FakeView, layout_of, random_view
 from zoo_bench.encoders import encoder_digest
 from zoo_bench.encoders.deep_sets import TRAINING, deep_sets
+from zoo_bench.encoders.digest import source_files
 from zoo_bench.encoders.mlp import mlp
+from zoo_bench.encoders.problem import Output, Problem
 from zoo_bench.encoders.sne.encoder import VARIANTS, sne
 from zoo_bench.encoders.sne.network import SNENetwork
 from zoo_bench.encoders.sne.settings import Settings
 from zoo_bench.encoders.statistics_boosting import StatisticsBoosting
 from zoo_bench.encoders.statistics_network import statistics_network
-from zoo_bench.encoders.supervised import Output, Problem
 from zoo_gen.errors import ZooError
 
 SHORT = replace(TRAINING, epochs=3, batch_size=8)
@@ -168,6 +169,12 @@ def test_a_share_is_learned_with_cross_entropy_and_anything_else_with_squared_er
 def test_the_file_that_builds_the_network_tells_encoders_apart():
     names = {encoder_digest("x", makers()[name]()) for name in NAMES}
     assert len(names) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "statistics_boosting"])
+def test_the_digest_covers_what_is_learned_and_how(name):
+    parts = ("supervised", "problem", "targets", "networks", "training", "steps")
+    assert {f"zoo_bench.encoders.{part}" for part in parts} <= set(source_files(makers()[name]().source))
 
 
 def test_deep_sets_ignore_the_order_of_all_weights_and_the_length_of_others():
