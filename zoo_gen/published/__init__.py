@@ -63,9 +63,11 @@ def convert(
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
             message names the member. Complete shards stay.
     """
-    from zoo_gen.published import images, write
+    from zoo_gen.published import images
     from zoo_gen.published.archives import open_archive, scratch_beside
+    from zoo_gen.published.plan import plan
     from zoo_gen.published.reading import Request, selected
+    from zoo_gen.published.write import write
 
     if format not in FORMATS:
         raise ZooError(unknown_name("format", format, FORMATS))
@@ -86,14 +88,14 @@ def convert(
             "epochs": "all" if epochs is None else _ranges(chosen.epochs.tolist()),
             "provenance": dict(provenance or {}),
         }
-        plan = write.plan(
+        planned = plan(
             chosen,
             numbers,
             name=_name(name or reading.name or archive_name, given=name is not None),
             description=f"converted from {archive_name}: {FORMATS[format]}",
             facts={"format": format, "origin": origin},
         )
-        write.write(plan, out, workers=min(4, os.cpu_count() or 1), progress=progress)
+        write(planned, out, workers=min(4, os.cpu_count() or 1), progress=progress)
     _finish(out)
     return out
 

@@ -5,13 +5,11 @@ holds one shard in memory, whatever the archive's size; what is committed is nev
 """
 
 import json
-import logging
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,90 +20,10 @@ import pyarrow.parquet as pq
 import zarr
 
 from zoo_gen import commit, converted, durable, store, sums
-from zoo_gen.converted import ARCHITECTURES, SPLITS, STATES, ConvertedManifest
+from zoo_gen.converted import ARCHITECTURES, SPLITS, STATES
 from zoo_gen.errors import ZooError
-from zoo_gen.grid import PARTS
-from zoo_gen.layers import layers_to_json
-from zoo_gen.published.reading import Reading, Wiring
+from zoo_gen.published.plan import Plan
 from zoo_gen.published.toml import toml
-from zoo_gen.store import Extent
-
-log = logging.getLogger(__name__)
-
-_SHARD_BYTES = 64 * 2**20  # two are in memory at once, each some three times over
-_MOST_MODELS = 1024
-_FEWEST_SHARDS = 4
-_PLACES = pa.list_(pa.field("element", pa.int32()))  # as Parquet names it, so that it reads back as it was
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A conversion before its weights are read: what the zoo will be."""
-
-    reading: Reading
-    manifest: ConvertedManifest
-    extent: Extent
-    table: pa.Table  # the models as far as the archive describes them
-    ids: tuple[str, ...]  # of the architectures, in the order of the reading's wirings
-
-
-def plan(reading: Reading, source_model: np.ndarray, *, name: str, description: str, facts: Mapping[str, Any]) -> Plan:
-    """Return what the zoo of a reading will be.
-
-    Args:
-        reading: what the converter found, selected.
-        source_model: int64 (model,), the number of each model in the whole zoo.
-        name: of the zoo.
-        description: one line for people.
-        facts: the manifest's `format` and `origin`, without the digest of the table.
-    """
-    sizes = np.array([wiring.layout.size for wiring in reading.wirings], dtype=np.int64)
-    of_model = sizes[reading.wiring_of_model]
-    is_ragged = len(reading.wirings) > 1
-    ids = tuple(_architecture_id(wiring) for wiring in reading.wirings)
-    counts = reading.kept.sum(axis=1)
-    mean_bytes = float((counts * of_model).mean()) * 4
-    fitting = max(1, min(_MOST_MODELS, int(_SHARD_BYTES // max(mean_bytes, 1))))
-    per_shard = min(reading.n_models, fitting, max(1, -(-reading.n_models // _FEWEST_SHARDS)))
-    table = _table(reading, source_model, ids, of_model, per_shard)
-    metrics = (*reading.metrics, "max_abs")
-    origin = {**facts["origin"], "table_sha256": converted.table_sha256(table)}
-    splits = {split: _split_table(found.models, found.parts) for split, found in reading.splits.items()}
-    manifest = ConvertedManifest.model_validate(
-        {
-            "kind": "converted",
-            "name": name,
-            "description": description,
-            "format": facts["format"],
-            "architecture": {"name": reading.architecture or "unnamed"},
-            "models": reading.n_models,
-            "parameters": int(of_model.max()),
-            "architectures": len(reading.wirings),
-            "permutation_sha256": converted.permutations_sha256([w.permutation for w in reading.wirings]),
-            "epochs": tuple(reading.epochs.tolist()),
-            "epoch_means": reading.epoch_means,
-            "metrics": metrics,
-            "varying": reading.varying,
-            "classes": reading.classes,
-            "data": reading.data,
-            "recomputable": reading.recomputable,
-            "default_split": next(iter(splits), None),
-            "splits": {
-                split: {
-                    "sha256": converted.split_table_sha256(found),
-                    **{part: int((reading.splits[split].parts == part).sum()) for part in PARTS},
-                    "how": reading.splits[split].how,
-                }
-                for split, found in splits.items()
-            },
-            "notes": reading.notes,
-            "origin": origin,
-        }
-    )
-    row = int(max(_row_sizes(counts * of_model, per_shard))) if is_ragged else None
-    shape = (reading.n_models, len(reading.epochs), int(of_model.max()))
-    extent = Extent(*shape, tuple((metric, 1) for metric in metrics), per_shard, row)
-    return Plan(reading, manifest, extent, table, ids)
 
 
 def write(plan: Plan, folder: Path, *, workers: int, progress: Callable[[int, int], None] | None) -> None:
@@ -203,14 +121,12 @@ def _fill(plan: Plan, folder: Path) -> None:
             "permutation", shape=index.shape, dtype="int32", chunks=index.shape, dimension_names=("parameter",)
         )
         array[:] = index
-    rows = [_architecture(*pair) for pair in zip(plan.ids, reading.wirings, strict=True)]
-    (folder / ARCHITECTURES).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / ARCHITECTURES).write_text("".join(json.dumps(row) + "\n" for row in plan.architectures))
     if reading.states is not None:
         places = reading.states.column_names.index("model")
         names_of = ["model_id" if place == places else name for place, name in enumerate(reading.states.column_names)]
         pq.write_table(reading.states.rename_columns(names_of), folder / STATES, write_page_checksum=True)
-    for name, found in reading.splits.items():
-        table = _split_table(found.models, found.parts)
+    for name, table in plan.splits.items():
         pq.write_table(table, folder / SPLITS / f"{name}.parquet", write_page_checksum=True)
     sums.write(folder)
 
@@ -301,65 +217,3 @@ def _is_exact(vectors: np.ndarray) -> bool:
     with np.errstate(over="ignore"):
         narrow = vectors.astype(np.float32)
     return bool(((narrow == vectors) | np.isnan(vectors)).all())
-
-
-def _table(
-    reading: Reading, source_model: np.ndarray, ids: tuple[str, ...], of_model: np.ndarray, per_shard: int
-) -> pa.Table:
-    """Return the descriptive table: model_id, source_model, run, hyper-parameters, split, checkpoints, architecture."""
-    columns: dict[str, Any] = {
-        "model_id": pa.array(np.arange(reading.n_models)),
-        "source_model": pa.array(source_model.astype(np.int64)),
-        **{name: reading.models[name].combine_chunks() for name in reading.models.column_names},
-    }
-    parts: list[str | None] = [None] * reading.n_models
-    for found in list(reading.splits.values())[:1]:
-        for model, part in zip(found.models.tolist(), found.parts.tolist(), strict=True):
-            parts[model] = part
-    columns["split"] = pa.array(parts, pa.string())
-    columns["checkpoints"] = pa.array([np.flatnonzero(row) for row in reading.kept], _PLACES)
-    if len(reading.wirings) > 1:
-        counts = reading.kept.sum(axis=1) * of_model
-        starts = np.concatenate([np.cumsum(row) - row for row in _rows(counts, per_shard)])
-        columns["architecture"] = pa.array([ids[place] for place in reading.wiring_of_model], pa.string())
-        columns["n_parameters"] = pa.array(of_model)
-        columns["weights_start"] = pa.array(starts.astype(np.int64))
-    return pa.table(columns)
-
-
-def _rows(counts: np.ndarray, per_shard: int) -> list[np.ndarray]:
-    return [counts[start : start + per_shard] for start in range(0, len(counts), per_shard)]
-
-
-def _row_sizes(counts: np.ndarray, per_shard: int) -> list[int]:
-    return [int(row.sum()) for row in _rows(counts, per_shard)]
-
-
-def _split_table(models: np.ndarray, parts: np.ndarray) -> pa.Table:
-    return pa.table({"model_id": pa.array(models.astype(np.int64)), "part": pa.array(parts.tolist(), pa.string())})
-
-
-def _architecture(id_: str, wiring: Wiring) -> dict[str, Any]:
-    sources = [
-        {
-            "name": source.name,
-            "start": source.start,
-            "shape": list(source.shape),
-            "axes": list(source.axes),
-            "parameter": source.parameter,
-        }
-        for source in wiring.sources
-    ]
-    return {
-        "id": id_,
-        "layers": None if wiring.layers is None else layers_to_json(wiring.layers),
-        "input_shape": None if wiring.input_shape is None else list(wiring.input_shape),
-        "layout": wiring.layout.to_json(),
-        "sources": sources,
-    }
-
-
-def _architecture_id(wiring: Wiring) -> str:
-    """Return a short name of an architecture that depends on nothing but what it is."""
-    content = {key: value for key, value in _architecture("", wiring).items() if key != "id"}
-    return converted.text_sha256(json.dumps(content))[:16]

@@ -1,0 +1,150 @@
+"""Plan: what the zoo of a reading will be, settled before any weights are read.
+
+Its manifest, its table of models and how it is cut into shards depend on nothing but what the converter found, so the
+same archive and selection are the same zoo, which an interrupted conversion finds again by its digest.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zoo_gen import converted
+from zoo_gen.converted import ConvertedManifest
+from zoo_gen.grid import PARTS
+from zoo_gen.layers import layers_to_json
+from zoo_gen.published.reading import Reading, SplitTable, Wiring
+from zoo_gen.store import Extent
+
+_SHARD_BYTES = 64 * 2**20  # two are in memory at once, each some three times over
+_MOST_MODELS = 1024
+_FEWEST_SHARDS = 4
+_PLACES = pa.list_(pa.field("element", pa.int32()))  # as Parquet names it, so that it reads back as it was
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A conversion before its weights are read."""
+
+    reading: Reading
+    manifest: ConvertedManifest
+    extent: Extent
+    table: pa.Table  # the models as far as the archive describes them
+    architectures: tuple[dict[str, Any], ...]  # as the zoo keeps them, in the order of the reading's wirings
+    splits: Mapping[str, pa.Table]  # model_id and part, in the published order
+
+
+def plan(reading: Reading, source_model: np.ndarray, *, name: str, description: str, facts: Mapping[str, Any]) -> Plan:
+    """Return what the zoo of a reading will be.
+
+    Args:
+        reading: what the converter found, selected.
+        source_model: int64 (model,), the number of each model in the whole zoo.
+        name: of the zoo.
+        description: one line for people.
+        facts: the manifest's `format` and `origin`, without the digest of the table.
+    """
+    sizes = np.array([wiring.layout.size for wiring in reading.wirings], dtype=np.int64)
+    of_model = sizes[reading.wiring_of_model]
+    architectures = tuple(_architecture(wiring) for wiring in reading.wirings)
+    counts = reading.kept.sum(axis=1)
+    mean_bytes = float((counts * of_model).mean()) * 4
+    fitting = max(1, min(_MOST_MODELS, int(_SHARD_BYTES // max(mean_bytes, 1))))
+    per_shard = min(reading.n_models, fitting, max(1, -(-reading.n_models // _FEWEST_SHARDS)))
+    table = _table(reading, source_model, [each["id"] for each in architectures], of_model, per_shard)
+    splits = {split: _split_table(found) for split, found in reading.splits.items()}
+    metrics = (*reading.metrics, "max_abs")
+    manifest = ConvertedManifest.model_validate(
+        {
+            "kind": "converted",
+            "name": name,
+            "description": description,
+            "format": facts["format"],
+            "architecture": {"name": reading.architecture or "unnamed"},
+            "models": reading.n_models,
+            "parameters": int(of_model.max()),
+            "architectures": len(reading.wirings),
+            "permutation_sha256": converted.permutations_sha256([w.permutation for w in reading.wirings]),
+            "epochs": tuple(reading.epochs.tolist()),
+            "epoch_means": reading.epoch_means,
+            "metrics": metrics,
+            "varying": reading.varying,
+            "classes": reading.classes,
+            "data": reading.data,
+            "recomputable": reading.recomputable,
+            "default_split": next(iter(splits), None),
+            "splits": {
+                split: {
+                    "sha256": converted.split_table_sha256(found),
+                    **{part: int((reading.splits[split].parts == part).sum()) for part in PARTS},
+                    "how": reading.splits[split].how,
+                }
+                for split, found in splits.items()
+            },
+            "notes": reading.notes,
+            "origin": {**facts["origin"], "table_sha256": converted.table_sha256(table)},
+        }
+    )
+    longest = int(max(row.sum() for row in _shards(counts * of_model, per_shard)))
+    shape = (reading.n_models, len(reading.epochs), int(of_model.max()))
+    row_elements = longest if manifest.ragged else None
+    extent = Extent(*shape, tuple((metric, 1) for metric in metrics), per_shard, row_elements)
+    return Plan(reading, manifest, extent, table, architectures, splits)
+
+
+def _table(
+    reading: Reading, source_model: np.ndarray, ids: list[str], of_model: np.ndarray, per_shard: int
+) -> pa.Table:
+    """Return the descriptive table: model_id, source_model, run, hyper-parameters, split, checkpoints, architecture."""
+    columns: dict[str, Any] = {
+        "model_id": pa.array(np.arange(reading.n_models)),
+        "source_model": pa.array(source_model.astype(np.int64)),
+        **{name: reading.models[name].combine_chunks() for name in reading.models.column_names},
+    }
+    parts: list[str | None] = [None] * reading.n_models
+    for found in list(reading.splits.values())[:1]:
+        for model, part in zip(found.models.tolist(), found.parts.tolist(), strict=True):
+            parts[model] = part
+    columns["split"] = pa.array(parts, pa.string())
+    columns["checkpoints"] = pa.array([np.flatnonzero(row) for row in reading.kept], _PLACES)
+    if len(reading.wirings) > 1:
+        counts = reading.kept.sum(axis=1) * of_model
+        starts = np.concatenate([np.cumsum(row) - row for row in _shards(counts, per_shard)])
+        columns["architecture"] = pa.array([ids[place] for place in reading.wiring_of_model], pa.string())
+        columns["n_parameters"] = pa.array(of_model)
+        columns["weights_start"] = pa.array(starts.astype(np.int64))
+    return pa.table(columns)
+
+
+def _shards(counts: np.ndarray, per_shard: int) -> list[np.ndarray]:
+    """Return the numbers (model,) that each model of a shard has, a row a shard."""
+    return [counts[start : start + per_shard] for start in range(0, len(counts), per_shard)]
+
+
+def _split_table(split: SplitTable) -> pa.Table:
+    models, parts = split.models.astype(np.int64), split.parts.tolist()
+    return pa.table({"model_id": pa.array(models), "part": pa.array(parts, pa.string())})
+
+
+def _architecture(wiring: Wiring) -> dict[str, Any]:
+    """Return what a zoo keeps of an architecture, with a short name that depends on nothing but what it is."""
+    sources = [
+        {
+            "name": source.name,
+            "start": source.start,
+            "shape": list(source.shape),
+            "axes": list(source.axes),
+            "parameter": source.parameter,
+        }
+        for source in wiring.sources
+    ]
+    content = {
+        "layers": None if wiring.layers is None else layers_to_json(wiring.layers),
+        "input_shape": None if wiring.input_shape is None else list(wiring.input_shape),
+        "layout": wiring.layout.to_json(),
+        "sources": sources,
+    }
+    return {"id": converted.text_sha256(json.dumps(content))[:16], **content}
