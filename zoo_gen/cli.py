@@ -72,10 +72,11 @@ def _briefly(names: list[str]) -> str:
 @DEVICE
 def plan(manifest: str, workers: int | None, device: str) -> None:
     """Say what a zoo costs, from counting and timed steps. Writes nothing and needs no data."""
-    from zoo_gen import cost, engine
+    from zoo_gen import cost
     from zoo_gen.manifest import find_manifest, read_manifest
+    from zoo_gen.regime import check_device
 
-    engine.check_device(device)
+    check_device(device)
     read = read_manifest(find_manifest(manifest))
     found = cost.plan(read)
     lines = {

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo_gen import grid, store
-from zoo_gen.engine import choose_forms, models_on_device, regime
 from zoo_gen.image_data import ImageData, Sine, Waves, load_image_data
 from zoo_gen.manifest import ZooManifest
+from zoo_gen.regime import choose_forms, models_on_device, regime
 from zoo_gen.workers import count_processes
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from zoo_gen.manifest import ZooManifest
 from zoo_gen.modules import build_module
 from zoo_gen.population.random import data_order
 from zoo_gen.population.train import populations, single_threaded
+from zoo_gen.regime import choose_forms, regime
 
 CNN = """
 name = "benchmark"
@@ -116,8 +117,8 @@ def our_samples(path: str, seconds: float) -> float:
     """Return the samples a second of one population as `zoo-gen run` trains it in one process."""
     manifest = read_manifest(find_manifest(path))
     models = grid.table_of_models(manifest).slice(0, manifest.storage.models_per_shard or 100)
-    forms = engine.choose_forms(manifest, device="cpu")
-    settings, data = engine.regime(manifest, device="cpu", forms=forms), load_image_data(manifest.data)
+    forms = choose_forms(manifest, device="cpu")
+    settings, data = regime(manifest, device="cpu", forms=forms), load_image_data(manifest.data)
     _, population = next(populations(manifest.architecture, data, models, settings))
     return rate(population.train_epoch, len(population) * manifest.data.n_train, seconds)
 
@@ -179,7 +180,7 @@ def operations(manifest: ZooManifest) -> int:
 
 def report(work: Work, path: str, *, peak: float, seconds: float) -> None:
     manifest, cores = read_manifest(find_manifest(path)), joblib.cpu_count()
-    each, forms = operations(manifest), engine.choose_forms(manifest, device="cpu")
+    each, forms = operations(manifest), choose_forms(manifest, device="cpu")
     print(f"\n{work.name}: {each / 1e6:.4f} MFLOP a sample; forms: {', '.join(forms.values()) or 'none'}")
     loops = sum(one_a_core(loop_samples, path, seconds))
     ours = sum(one_a_core(our_samples, path, seconds))

@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from zoo_gen import find_manifest, read_manifest
 from zoo_gen.errors import ZooError
@@ -39,43 +38,3 @@ def test_as_many_as_fit():
 def test_a_model_too_large_for_the_device_is_refused():
     with pytest.raises(ZooError, match=r"device 'cuda': one model needs 20.0 GB, 10.0 GB are free; expected a smaller"):
         memory.models_that_fit(10 * 10**9, 20 * 10**9, batch_size=10, device="cuda")
-
-
-def test_a_cpu_says_that_it_computes_in_float32(tmp_path, caplog):
-    from zoo_gen import engine
-
-    path = tmp_path / "half.toml"
-    path.write_text(
-        find_manifest("tetris_seed").read_text().replace("[training]", '[training]\nprecision = "bfloat16"')
-    )
-    assert engine.regime(read_manifest(path), device="cpu").kernels is None
-    assert "tetris_seed: precision bfloat16 is a GPU's; a CPU computes in float32" in caplog.text
-
-
-def test_a_gpu_that_cannot_run_the_kernels_trains_in_float32_or_not_at_all(tmp_path, monkeypatch, caplog):
-    from zoo_gen import engine
-
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old one")
-    manifest = read_manifest(find_manifest("tetris_seed"))
-    assert engine.regime(manifest, device="cuda").kernels is None
-    assert "an old one has compute capability 7.5" in caplog.text
-    path = tmp_path / "tf32.toml"
-    path.write_text(find_manifest("tetris_seed").read_text().replace("[training]", '[training]\nprecision = "tf32"'))
-    with pytest.raises(ZooError, match=r"training.precision 'tf32': an old one has compute capability 7.5"):
-        engine.regime(read_manifest(path), device="cuda")
-
-
-def test_a_network_that_begins_with_pooling_is_trained_by_torch(tmp_path, monkeypatch, caplog):
-    from zoo_gen import engine
-
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    text = find_manifest("tetris_seed").read_text()
-    start, stop = text.index("[architecture]"), text.index("[training]")
-    layers = '{ type = "max_pooling", size = 2 }, { type = "flatten" }, { type = "linear", units = 4 }'
-    path = tmp_path / "pooled.toml"
-    path.write_text(f'{text[:start]}[architecture]\nname = "layers"\nlayers = [{layers}]\n\n{text[stop:]}'.replace(
-        'activation = "tanh"\n', ""
-    ))  # fmt: skip
-    assert engine.regime(read_manifest(path), device="cuda").kernels is None
-    assert "not by pooling1" in caplog.text
