@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from tests.zoo_gen.image_data import published
 from zoo_gen import cost, engine, grid, open_zoo
 from zoo_gen.architectures import Architecture, LayerSpec, parameter_layout
+from zoo_gen.axes import Axes
 from zoo_gen.cli import main
 from zoo_gen.hyperparameters import HYPERPARAMETERS
 from zoo_gen.manifest import (
-    Axes,
     Checkpoints,
     Split,
     Storage,

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen import schema
+from zoo_gen.axes import Axes, Draw
 from zoo_gen.hyperparameters import known
-from zoo_gen.manifest import Axes, Draw, Split, ZooManifest
+from zoo_gen.manifest import Split, ZooManifest
 
 PARTS = ("train", "validation", "test")
 MOMENTUM = 0.9  # of the optimiser `momentum`, where a manifest names none

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo_gen import grid
-from zoo_gen.manifest import Axes, Split, ZooManifest
+from zoo_gen.axes import Axes
+from zoo_gen.manifest import Split, ZooManifest
 
 
 def manifest(axes: dict, **split) -> ZooManifest:
