@@ -72,10 +72,7 @@ def read_benchmark(path: Path) -> BenchmarkManifest:
 
 def shipped_benchmarks() -> dict[str, Path]:
     """Return the benchmarks that come with the package, name -> path."""
-    package = Path(__file__).parent
-    # An installed wheel carries them inside the package; a checkout has them beside it.
-    folders = [package / "manifests", package.parent / "manifests" / "benchmarks"]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+    return schema.shipped("benchmarks", installed=Path(__file__).parent / "manifests")
 
 
 def find_benchmark(name_or_path: str) -> Path:

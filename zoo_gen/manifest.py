@@ -238,10 +238,7 @@ def read_manifest(path: Folder) -> ZooManifest:
 
 def shipped_manifests() -> dict[str, Path]:
     """Return the manifests that come with the package, name -> path."""
-    package = Path(__file__).parent
-    # An installed wheel carries them inside the package; a checkout has them beside it.
-    folders = [package / "manifests", package.parent / "manifests" / "zoos"]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+    return schema.shipped("zoos", installed=Path(__file__).parent / "manifests")
 
 
 def find_manifest(name_or_path: str) -> Folder:

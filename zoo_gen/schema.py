@@ -6,6 +6,7 @@ Both packages describe what they do in TOML; this is the one door through which 
 import hashlib
 import json
 import tomllib
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import pydantic
@@ -64,6 +65,17 @@ def parse_toml(text: str, schema: type[AnySchema], *, where: str) -> AnySchema:
         return schema.model_validate(document)
     except pydantic.ValidationError as error:
         raise ZooError(f"{where}: {_one_line(error, document, schema)}") from None
+
+
+def shipped(kind: str, *, installed: Path) -> dict[str, Path]:
+    """Return the files of one kind of manifest that come with the packages, name -> path.
+
+    Args:
+        kind: the folder of a checkout that holds them, below `manifests`.
+        installed: the folder that an installed wheel carries them in, inside a package.
+    """
+    checkout = Path(__file__).parent.parent / "manifests" / kind
+    return {path.stem: path for folder in (installed, checkout) for path in sorted(folder.glob("*.toml"))}
 
 
 def digest(schema: Schema, *, exclude: set[str]) -> str:

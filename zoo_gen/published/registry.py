@@ -183,10 +183,8 @@ def publications() -> dict[str, Publication]:
     Raises:
         ZooError: a file is wrong; the message names the place.
     """
-    package = Path(__file__).parent.parent
-    # An installed wheel carries them inside the package; a checkout has them beside it.
-    folders = [package / "published" / "manifests", package.parent / "manifests" / "published"]
-    found = [read_publication(path) for folder in folders for path in sorted(folder.glob("*.toml"))]
+    shipped = schema.shipped("published", installed=Path(__file__).parent / "manifests")
+    found = [read_publication(path) for path in shipped.values()]
     return {publication.name: publication for publication in found}
 
 
