@@ -1,12 +1,11 @@
 """How fast and in how much memory a Small CNN Zoo of the published size becomes a zoo of ours.
 
-`python tests/benchmarks/convert.py` simulates the full row count, 270,000 x 4,970 float32 (5.4 GB; it needs 12 GB of
+`python -m tests.benchmarks.convert` simulates the full row count, 270,000 x 4,970 float32 (5.4 GB; it needs 12 GB of
 disk, which it frees again); `--rows 27000` is a tenth. Beside it (`--naive`) stands what a reader of the published
 files does today: load all of weights.npy, permute its columns, and save it.
 """
 
 import argparse
-import gzip
 import os
 import shutil
 import subprocess
@@ -16,40 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-STEPS = (0, 1, 2, 20, 3, 40, 60, 80, 86)  # as strings are sorted
-LAYOUT = """varname,start_idx,end_idx,shape
-sequential/conv2d/bias:0,0,16,"(16,)"
-sequential/conv2d/kernel:0,16,160,"(3, 3, 1, 16)"
-sequential/conv2d_1/bias:0,160,176,"(16,)"
-sequential/conv2d_1/kernel:0,176,2480,"(3, 3, 16, 16)"
-sequential/conv2d_2/bias:0,2480,2496,"(16,)"
-sequential/conv2d_2/kernel:0,2496,4800,"(3, 3, 16, 16)"
-sequential/dense/bias:0,4800,4810,"(10,)"
-sequential/dense/kernel:0,4810,4970,"(16, 10)"
-"""
-
-
-def make(folder: Path, rows: int) -> None:
-    """Write the three files; weights are noise, which compresses less than trained ones."""
-    random = np.random.default_rng(0)
-    with (folder / "weights.npy").open("wb") as out:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, 4970)}
-        np.lib.format.write_array_header_1_0(out, header)
-        for start in range(0, rows, 4096):
-            shape = (min(4096, rows - start), 4970)
-            out.write((random.standard_normal(shape, dtype=np.float32) * 0.1).tobytes())
-    (folder / "layout.csv").write_text(LAYOUT)
-    columns = "config.activation,config.b_init,config.dataset,config.dropout,config.init_std,config.l2reg"
-    columns += ",config.learning_rate,config.optimizer,config.train_fraction,config.w_init,modeldir,step"
-    columns += ",test_accuracy,test_loss,train_accuracy,train_loss\n"
-    with gzip.open(folder / "metrics.csv.gz", "wt", compresslevel=1) as file:
-        file.write(columns)
-        for row in range(rows):
-            run, step = divmod(row, len(STEPS))
-            rate = 10 ** -(1 + run % 997 / 300)
-            file.write(f"{('relu', 'tanh')[run % 2]},zeros,cifar10,{run % 7 / 10},{rate},{rate / 10},{rate},adam,")
-            file.write(f"0.5,he_normal,/cns/zoo/{run:06d},{STEPS[step]},{row % 1000 / 1000},2.3,0.5,2.2\n")
-
+from tests.zoo_gen.published import small_cnn
 
 # The kernel's own count: a process that was forked starts with its parent's as the one of getrusage.
 USED = """
@@ -104,7 +70,7 @@ def main() -> None:
             sys.exit(f"{root}: {2.5 * size / 1e9:.0f} GB of disk are needed; expected --folder or fewer --rows")
         archive = root / "cifar10"
         archive.mkdir()
-        make(archive, options.rows)
+        small_cnn.simulate(archive, options.rows)
         os.sync()
         line = timed("convert", size, CONVERT, str(archive), str(root / "zoo"))
         stored = sum(path.stat().st_size for path in (root / "zoo").rglob("*") if path.is_file())

@@ -1,6 +1,7 @@
 """A Small CNN Zoo as its authors publish it, built without any of our code: Keras' orders, a CSV and a layout.
 
-The networks are trained by plain torch on the images given; their weights are then laid out as TensorFlow would.
+The networks are trained by plain torch on the images given; their weights are then laid out as TensorFlow would. For
+measurements `simulate` writes one of any size, whose weights are noise.
 """
 
 import csv
@@ -108,17 +109,15 @@ def train(n_runs=6, steps=STEPS, images=None, seed=0):
         modeldir = f"/cns/zoo/{run:04d}-{run * 7919 % 1000}"
         found.activations[modeldir] = activation
         for step in steps:
-            row = dict.fromkeys(COLUMNS, "0.0")
-            row |= {
-                "config.activation": activation,
-                "config.dataset": "fashion_mnist",
-                "config.dnn_architecture": "cnn",
-            }
-            row |= {"config.b_init": "zeros", "config.w_init": ("he_normal", "orthogonal")[run % 2]}
-            row |= {"config.epochs": "86", "config.epochs_between_checkpoints": "20", "config.optimizer": "adam"}
-            row |= {"config.num_layers": "3", "config.num_units": "16", "config.random_seed": "42"}
-            row |= {"config.learning_rate": repr(rate), "config.train_fraction": ("0.1", "1.0")[run % 2]}
-            row |= {"modeldir": modeldir, "step": str(step)}
+            row = row_of(
+                modeldir,
+                step,
+                activation=activation,
+                dataset="fashion_mnist",
+                learning_rate=rate,
+                train_fraction=(0.1, 1.0)[run % 2],
+                w_init=("he_normal", "orthogonal")[run % 2],
+            )
             for part, (inputs, labels) in images.items():
                 with torch.no_grad():
                     logits = network(inputs)
@@ -138,13 +137,26 @@ def train(n_runs=6, steps=STEPS, images=None, seed=0):
     return found
 
 
+def row_of(modeldir, step, **config):
+    """A row of the CSV, as text by column; 0.0 where nothing is said."""
+    always = {"b_init": "zeros", "dnn_architecture": "cnn", "epochs": 86, "epochs_between_checkpoints": 20}
+    always |= {"num_layers": 3, "num_units": 16, "optimizer": "adam", "random_seed": 42}
+    settings = {f"config.{name}": str(value) for name, value in (always | config).items()}
+    return dict.fromkeys(COLUMNS, "0.0") | settings | {"modeldir": modeldir, "step": str(step)}
+
+
+def write_metrics(file, rows, *, columns=COLUMNS, index=False):
+    """Write the CSV as pandas does, with or without its index."""
+    writer = csv.writer(file)
+    writer.writerow([""] * index + list(columns))
+    for number, row in enumerate(rows):
+        writer.writerow([number] * index + [row.get(name, "extra") for name in columns])
+
+
 def files(found, *, columns=COLUMNS, index=False, packed=True, weights=None, layout=LAYOUT):
     """The three files of the archive, name -> bytes."""
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow([""] * index + list(columns))
-    for number, row in enumerate(found.rows):
-        writer.writerow([number] * index + [row.get(name, "extra") for name in columns])
+    write_metrics(text, found.rows, columns=columns, index=index)
     metrics = text.getvalue().encode()
     array = io.BytesIO()
     np.save(array, found.weights if weights is None else weights)
@@ -154,6 +166,39 @@ def files(found, *, columns=COLUMNS, index=False, packed=True, weights=None, lay
         name: gzip.compress(metrics) if packed else metrics,
         "layout.csv": layout.encode(),
     }
+
+
+def simulate(path, n_rows):
+    """Write the three files at any size, block by block; noise compresses less than the weights of trained networks."""
+    random = np.random.default_rng(0)
+    with (path / "weights.npy").open("wb") as out:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (n_rows, 4970)}
+        np.lib.format.write_array_header_1_0(out, header)
+        for start in range(0, n_rows, 4096):
+            shape = (min(4096, n_rows - start), 4970)
+            out.write((random.standard_normal(shape, dtype=np.float32) * 0.1).tobytes())
+    (path / "layout.csv").write_text(LAYOUT)
+    with gzip.open(path / "metrics.csv.gz", "wt", compresslevel=1) as file:
+        write_metrics(file, map(_simulated_row, range(n_rows)))
+
+
+def _simulated_row(number):
+    run, position = divmod(number, len(STEPS))
+    rate = 10 ** -(1 + run % 997 / 300)
+    row = row_of(
+        f"/cns/zoo/{run:06d}",
+        sorted(STEPS, key=str)[position],
+        activation=("relu", "tanh")[run % 2],
+        dataset="cifar10",
+        dropout=run % 7 / 10,
+        init_std=rate,
+        l2reg=rate / 10,
+        learning_rate=rate,
+        train_fraction=0.5,
+        w_init="he_normal",
+    )
+    accuracy = str(number % 1000 / 1000)
+    return row | {"test_accuracy": accuracy, "test_loss": "2.3", "train_accuracy": "0.5", "train_loss": "2.2"}
 
 
 def folder(path, content, *, top="fashion_mnist"):

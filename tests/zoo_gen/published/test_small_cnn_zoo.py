@@ -74,6 +74,14 @@ def _parent(archive, tmp_path):
     return {archive.relative_to(tmp_path).parts[0]}
 
 
+def test_a_simulated_archive_has_all_checkpoints_of_every_run(tmp_path):
+    small_cnn.simulate(tmp_path, 3 * len(small_cnn.STEPS))
+    zoo = converted(tmp_path / "converted", tmp_path)
+    assert zoo.models["run"].to_pylist() == ["/cns/zoo/000000", "/cns/zoo/000001", "/cns/zoo/000002"]
+    assert zoo.epochs.tolist() == list(small_cnn.STEPS)
+    assert zoo.models["status"].to_pylist() == ["complete"] * 3
+
+
 @pytest.mark.parametrize("order", ["reversed", "shuffled"])
 @pytest.mark.parametrize("packed", [True, False], ids=["gz", "plain"])
 def test_columns_may_come_in_any_order_with_others_between(tmp_path, small_cnn_zoo, order, packed):
