@@ -10,12 +10,17 @@ import triton
 import triton.language as tl
 from triton.language import constexpr
 
+from zoo_gen.population.random import DROPOUT_MIX, DROPOUT_STEP, SPLITMIX
+
 # What stands for an activation function in a table of models.
 CODES = {None: 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "gelu": 5, "silu": 6, "sine": 7}
 ROUNDED = 1024  # a bit of KINDS beside those of the codes: operands of products are rounded
 # Numbers that differ from step to step or population to population: kernels are compiled once for all of them.
 VARYING = ["n_images", "n_order", "n_labels", "n_models", "n_steps", "first_place", "second_place"]
 OPTIMIZERS = {"sgd": 0, "momentum": 0, "adam": 1, "adamw": 2, "rmsprop": 3}
+# Of all globals, kernels can read these only.
+GOLDEN, FIRST_MIX, SECOND_MIX = map(constexpr, SPLITMIX)
+WORD_STEP, FIRST_WORD_MIX, SECOND_WORD_MIX = map(constexpr, (DROPOUT_STEP, *DROPOUT_MIX))
 
 
 @triton.jit
@@ -109,11 +114,11 @@ def _gated(gradient, a, code, rate, KINDS: constexpr):
 @triton.jit
 def _step_key(keys, model, clock):
     """Return both halves of the key of dropout in this step: SplitMix64, as `random.dropout_keys` in torch."""
-    golden = tl.full((), 0x9E3779B97F4A7C15, tl.uint64)
+    golden = tl.full((), GOLDEN, tl.uint64)
     step = tl.load(clock + 1).to(tl.uint64)
     z = tl.load(keys + model).to(tl.uint64) + step * golden
-    z = (z ^ (z >> 30)) * tl.full((), 0xBF58476D1CE4E5B9, tl.uint64)
-    z = (z ^ (z >> 27)) * tl.full((), 0x94D049BB133111EB, tl.uint64)
+    z = (z ^ (z >> 30)) * tl.full((), FIRST_MIX, tl.uint64)
+    z = (z ^ (z >> 27)) * tl.full((), SECOND_MIX, tl.uint64)
     z = z ^ (z >> 31)
     return (z & 0xFFFFFFFF).to(tl.uint32), (z >> 32).to(tl.uint32)
 
@@ -121,9 +126,9 @@ def _step_key(keys, model, clock):
 @triton.jit
 def _word(low, high, pair):
     """Return the random word of each pair of values, uint32 (any shape)."""
-    word = pair.to(tl.uint32) * tl.full((), 0x9E3779B9, tl.uint32) + low
-    word = (word ^ (word >> 16)) * tl.full((), 0x7FEB352D, tl.uint32)
-    word = ((word ^ (word >> 15)) + high) * tl.full((), 0x846CA68B, tl.uint32)
+    word = pair.to(tl.uint32) * tl.full((), WORD_STEP, tl.uint32) + low
+    word = (word ^ (word >> 16)) * tl.full((), FIRST_WORD_MIX, tl.uint32)
+    word = ((word ^ (word >> 15)) + high) * tl.full((), SECOND_WORD_MIX, tl.uint32)
     return word ^ (word >> 16)
 
 

@@ -17,7 +17,7 @@ from zoo_gen.population.lanes_products import (
     weight_gradient,
 )
 from zoo_gen.population.lanes_windows import pool, pooled, unpool
-from zoo_gen.population.random import DROPOUT_STEP
+from zoo_gen.population.random import DROPOUT_MIX, DROPOUT_STEP
 from zoo_gen.vector_code import Code, Value
 
 
@@ -140,8 +140,8 @@ def drop(values: int, *, lanes: int, bits: int) -> Callable[..., None]:
 
     def one(number: Value, _: list[Value]) -> None:
         word = build.add(build.mul(code.everywhere(number, words), fixed(DROPOUT_STEP)), low)
-        word = build.mul(mixed(word, 16), fixed(0x7FEB352D))
-        word = mixed(build.mul(build.add(mixed(word, 15), high), fixed(0x846CA68B)), 16)
+        word = build.mul(mixed(word, 16), fixed(DROPOUT_MIX[0]))
+        word = mixed(build.mul(build.add(mixed(word, 15), high), fixed(DROPOUT_MIX[1])), 16)
         halves = build.and_(word, fixed(0xFFFF)), build.lshr(word, fixed(16))
         for place, half in enumerate(halves[:values]):
             # A factor of 0, so that what is no number stays none, as elsewhere.

@@ -25,10 +25,12 @@ def _signed(word: int) -> int:
     return word - 2**64 if word >= 2**63 else word
 
 
-_GOLDEN = _signed(0x9E3779B97F4A7C15)
-_FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
-_WORD = 2**32 - 1
+# Kernels that draw the same numbers take the constants of their words from here.
+SPLITMIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # the golden-ratio increment, two multipliers
 DROPOUT_STEP = 0x9E3779B9  # the golden-ratio increment for words of 32 bits
+DROPOUT_MIX = (0x7FEB352D, 0x846CA68B)  # the multipliers of such words
+_GOLDEN, _FIRST, _SECOND = map(_signed, SPLITMIX)
+_WORD = 2**32 - 1
 
 
 def random_bits(seeds: Tensor, purpose: Purpose, step: int, count: int, *, start: int = 0) -> Tensor:
@@ -98,8 +100,8 @@ def kept_by_dropout(seeds: Tensor, rates: Tensor, step: int, count: int, *, star
     low, high = (half.unsqueeze(1) for half in dropout_words(seeds, step, start=start))
     pairs = torch.arange(-(-count // 2), device=seeds.device)
     words = (pairs * DROPOUT_STEP + low) & _WORD
-    words = ((words ^ (words >> 16)) * 0x7FEB352D) & _WORD
-    words = (((words ^ (words >> 15)) + high) * 0x846CA68B) & _WORD
+    words = ((words ^ (words >> 16)) * DROPOUT_MIX[0]) & _WORD
+    words = (((words ^ (words >> 15)) + high) * DROPOUT_MIX[1]) & _WORD
     words = words ^ (words >> 16)
     halves = torch.stack([words & 0xFFFF, words >> 16], dim=2).flatten(1)[:, :count]
     return halves >= (rates.double() * 65536 + 0.5).floor().unsqueeze(1)
