@@ -23,7 +23,7 @@ from zoo_bench.augment import Augmentation, Permutations
 from zoo_bench.encoders.hyper_representation.configurations import PAPER, SMALL, Configuration
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.encoders.hyper_representation.objective import Objective
-from zoo_bench.encoders.steps import graphed, make_step
+from zoo_bench.encoders.steps import compile_whole, graphed, make_step
 from zoo_bench.tokens import Tokens
 from zoo_gen.layout import ParameterLayout
 
@@ -94,7 +94,7 @@ def our_step(configuration: Configuration, layout: ParameterLayout, device: torc
     generator = torch.Generator(device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     if on_gpu:
-        objective.comparison.compile(dynamic=False)
+        compile_whole(objective.comparison)
     step = make_step(
         module, objective.loss, optimizer, generator=generator, total=total, clip=None, bfloat16=True, n_processes=1
     )

@@ -41,6 +41,12 @@ def processes(device: torch.device) -> Iterator[tuple[int, int]]:
         distributed.destroy_process_group()
 
 
+def compile_whole(module: nn.Module) -> None:
+    """Compile a module in place, for operands of the same shapes at every step."""
+    # Rows that a compiler fills up to whole cache lines would be copied before each operation of our own.
+    module.compile(dynamic=False, options={"comprehensive_padding": False})
+
+
 def make_step(
     module: nn.Module,
     loss: Loss,

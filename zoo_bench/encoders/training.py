@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from zoo_bench.encoders.progress import History, checkpoint_folder, read_checkpoint, write_checkpoint
 from zoo_bench.encoders.runtime import Runtime
-from zoo_bench.encoders.steps import Loss, graphed, make_step, processes
+from zoo_bench.encoders.steps import Loss, compile_whole, graphed, make_step, processes
 from zoo_gen.errors import ZooError
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def train(
         one_launch = settings.graph and device.type == "cuda" and n_processes == 1
         compiled = one_launch and runtime.compile
         if compiled:
-            (whole or module).compile(dynamic=False)
+            compile_whole(whole or module)
         optimizer = _make_optimizer(module, settings, device)
         told_by = {"settings": settings.config, "seed": seed, "samples": n_samples, "processes": n_processes}
         folder = checkpoint_folder(runtime.checkpoints, {**told_by, **identity})

@@ -1,11 +1,13 @@
 """Our kernels for attention against the formula in float64; without a GPU, Triton's interpreter runs them."""
 
+from collections import Counter
+
 import pytest
 import torch
 
 from tests.zoo_bench.encoders.attended import formula, gradients, kept, operands
 from tests.zoo_bench.layouts import TETRIS
-from zoo_bench.encoders.hyper_representation import attention
+from zoo_bench.encoders.hyper_representation import attention, fused, kernels
 from zoo_bench.encoders.hyper_representation.configurations import PAPER
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.tokens import Tokens
@@ -73,25 +75,35 @@ def test_torch_may_trace_the_operation_and_its_gradient():
 def test_an_autoencoder_is_the_same_with_our_kernels_as_with_torchs(monkeypatch):
     def losses_gradient():
         torch.manual_seed(0)
-        module = Autoencoder(Tokens.of(TETRIS), PAPER["tetris_seed"]).eval()
+        module = Autoencoder(Tokens.of(TETRIS), PAPER["tetris_hyp"]).eval()  # whose feed-forward rows are filled up
         embeddings, found = module(torch.randn(4, TETRIS.size), reconstruct=True)
         loss = embeddings.square().mean() + found.square().mean()
         parameters = [parameter for name, parameter in module.named_parameters() if not name.startswith("head")]
         return loss.detach(), *torch.autograd.grad(loss, parameters)
 
     expected = losses_gradient()
-    calls = []
-    own = attention.attended
-    monkeypatch.setattr(attention, "has_kernels", lambda: True)
-    monkeypatch.setattr(attention, "_fits", lambda *given: True)
-    monkeypatch.setattr(attention, "attended", lambda *given: calls.append(given) or own(*given))
+    calls = Counter()
+    for module, name in ((attention, "attended"), (fused, "add_and_normalize"), (fused, "activate")):
+        monkeypatch.setattr(module, name, counted(getattr(module, name), calls, name))
+    monkeypatch.setattr(kernels, "has_kernels", lambda: True)
+    monkeypatch.setattr(kernels, "fits", lambda *given: True)
     for one, other in zip(losses_gradient(), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    assert len(calls) == 2 * PAPER["tetris_seed"].blocks
+    # Of each block of encoder and decoder the second norm adds, the first adds what the block before left over.
+    blocks = 2 * PAPER["tetris_hyp"].blocks
+    assert calls == {"attended": blocks, "activate": blocks, "add_and_normalize": 2 * blocks - 2}
+
+
+def counted(act, calls, name):
+    def called(*given, **options):
+        calls[name] += 1
+        return act(*given, **options)
+
+    return called
 
 
 def test_training_draws_its_seed_from_torchs_generator_and_evaluation_draws_nothing(monkeypatch):
-    monkeypatch.setattr(attention, "_fits", lambda *given: True)
+    monkeypatch.setattr(kernels, "fits", lambda *given: True)
     projected, _ = operands(2, 0, 9, 2, 16)
 
     def attended(dropout):
@@ -108,7 +120,7 @@ def test_training_draws_its_seed_from_torchs_generator_and_evaluation_draws_noth
 
 
 def test_a_compiled_function_attends_without_a_break(monkeypatch):
-    monkeypatch.setattr(attention, "_fits", lambda *given: True)
+    monkeypatch.setattr(kernels, "fits", lambda *given: True)
 
     def act(projected, queries):
         return attention.attend(projected, queries=queries, heads=2, dropout=0.0, has_kernels=True)

@@ -5,18 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.zoo_bench.encoders.attended import formula, gradients, kept, operands
 from tests.zoo_bench.encoders.layouts import random_view
 from tests.zoo_bench.layouts import TETRIS
-from zoo_bench.encoders.hyper_representation import attention
+from zoo_bench.encoders.hyper_representation import attention, kernels
 from zoo_bench.encoders.hyper_representation.configurations import SMALL
 from zoo_bench.encoders.hyper_representation.encoder import HyperRepresentation
 from zoo_bench.encoders.hyper_representation.network import Block
 from zoo_bench.encoders.runtime import Runtime
 
 pytestmark = [
-    pytest.mark.skipif(not attention.has_kernels(), reason="needs a CUDA device with matrix units, and Triton"),
+    pytest.mark.skipif(not kernels.has_kernels(), reason="needs a CUDA device with matrix units, and Triton"),
     pytest.mark.filterwarnings("ignore:::torch"),  # what torch.compile says of its own choices
 ]
 
@@ -79,21 +80,31 @@ def test_replays_of_a_captured_function_drop_anew():
 
 
 @pytest.mark.parametrize("wanted", [None, 1])
-def test_a_compiled_block_is_as_near_to_float32_as_with_torchs_attention(wanted):
+def test_two_compiled_blocks_are_as_near_to_float32_as_with_torchs_operations(wanted):
     torch.manual_seed(0)
-    block = Block(128, 4, 64, 0.0).cuda()
+    blocks = nn.ModuleList(Block(128, 4, 60, 0.0) for _ in range(2)).cuda()
+    for block in blocks:  # no unit near 0, where a ReLU turns a rounding into a difference
+        nn.init.uniform_(block.widen.bias, 4, 6)
+        block.widen.bias.data[::2] *= -1
     tokens = torch.randn(40, 33, 128, device="cuda", requires_grad=True)
 
-    def found(*, own, bfloat16, act=block):
-        block._has_kernels = own
-        with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
-            result = act(tokens, wanted=wanted)
-        slopes = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result)
-        return result.detach(), *torch.autograd.grad(result, [tokens, *block.parameters()], slopes)
+    def act(given):
+        given, update = blocks[0](given)
+        given, update = blocks[1](given, update, wanted=wanted)
+        return update.added(given)
 
-    expected = found(own=False, bfloat16=False)
-    theirs = found(own=False, bfloat16=True)
-    ours = found(own=True, bfloat16=True, act=torch.compile(block, dynamic=False, fullgraph=True))
+    def found(act, *, own, bfloat16):
+        for block in blocks:
+            block._has_kernels = own
+        given = tokens.bfloat16() if bfloat16 else tokens
+        with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
+            result = act(given)
+        slopes = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result)
+        return result.detach(), *torch.autograd.grad(result, [tokens, *blocks.parameters()], slopes)
+
+    expected = found(act, own=False, bfloat16=False)
+    theirs = found(act, own=False, bfloat16=True)
+    ours = found(torch.compile(act, dynamic=False, fullgraph=True), own=True, bfloat16=True)
     for one, other, exact in zip(ours, theirs, expected, strict=True):
         assert relative_error(one, exact.double()) < 1.5 * relative_error(other, exact.double()) + 2e-3
 

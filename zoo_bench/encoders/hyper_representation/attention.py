@@ -4,27 +4,15 @@ It takes the linear layers' products as they are and returns the heads side by s
 before or behind it, and the gradient of a product is written once.
 """
 
-import importlib.util
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zoo_bench.encoders.hyper_representation import kernels
+
 LARGEST_SET = 64  # tokens
-_SEEDS = 2**31 - 1
-
-
-@cache
-def has_kernels() -> bool:
-    """Whether our kernels can run on the GPU here: Triton is installed, and it has the matrix units asked for.
-
-    To be asked outside of what is compiled.
-    """
-    if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
-        return False
-    return torch.cuda.get_device_capability() >= (8, 0)
 
 
 def attend(
@@ -40,8 +28,7 @@ def attend(
         queries: (row, query, width), where not every token asks.
     """
     if has_kernels and _fits(projected, queries):
-        seed = torch.randint(_SEEDS, (1,), device=projected.device) if dropout > 0 else None
-        return attended(projected, queries, seed, heads, dropout)
+        return attended(projected, queries, kernels.draw_seed(dropout, projected.device), heads, dropout)
     if queries is None:
         asking, keys, values = _heads(projected, 3, heads)
     else:
@@ -56,11 +43,10 @@ def _heads(projected: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
 
 
 def _fits(projected: Tensor, queries: Tensor | None) -> bool:
-    """Whether the kernels are for operands like these; float32, in which networks are only evaluated, is left alone."""
+    """Whether the kernels are for operands like these."""
     asking = projected if queries is None else queries
     return (
-        projected.device.type == "cuda"
-        and projected.dtype in (torch.bfloat16, torch.float16)
+        kernels.fits(projected)
         and asking.dtype == projected.dtype
         and max(asking.shape[1], projected.shape[1]) <= LARGEST_SET
     )

@@ -8,12 +8,13 @@ neurons.
 import copy
 import math
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoo_bench.encoders.hyper_representation import attention
+from zoo_bench.encoders.hyper_representation import attention, fused, kernels
 from zoo_bench.encoders.hyper_representation.configurations import Configuration
 from zoo_bench.tokens import Tokens
 
@@ -22,10 +23,23 @@ ATTENTION_DROPOUT = 0.1
 ALIGNED = 8  # a row of 16-bit numbers whose length is a multiple of it is read in whole by the GPU's fast products
 
 
+class Update(NamedTuple):
+    """What a layer adds to the tokens, once it has gone through dropout."""
+
+    product: Tensor  # (row, token, width)
+    bias: Tensor | None  # of the product, (width,), where it has not been added yet
+    dropout: float
+
+    def added(self, tokens: Tensor) -> Tensor:
+        """Return tokens (row, token, width) with the update."""
+        product = self.product if self.bias is None else self.product + self.bias
+        return tokens + dropout(product, self.dropout)
+
+
 class Norm(nn.Module):
     """Layer normalisation by the unbiased deviation: weight * (x - mean) / deviation + bias.
 
-    The public code adds 1e-6 to the deviation; here the fused kernel adds its square to the variance, which differs
+    The public code adds 1e-6 to the deviation; here the fused kernels add its square to the variance, which differs
     by less than 1e-6 of the result wherever the deviation is above 1.
     """
 
@@ -33,15 +47,25 @@ class Norm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
-        self._scale = math.sqrt((width - 1) / width)  # the kernel divides by the biased deviation
+        self._scale = math.sqrt((width - 1) / width)  # torch's kernel divides by the biased deviation
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise the last axis (..., width)."""
-        return functional.layer_norm(inputs, self.weight.shape, self.weight * self._scale, self.bias, eps=1e-12)
+    def forward(self, tokens: Tensor, update: Update | None = None) -> tuple[Tensor, Tensor]:
+        """Return tokens (row, token, width) with an update, and that normalised over the last axis."""
+        if update is not None and update.bias is not None:
+            return fused.add_and_normalize(
+                tokens, update.product, update.bias, self.weight, self.bias, dropout=update.dropout
+            )
+        if update is not None:
+            tokens = update.added(tokens)
+        normed = functional.layer_norm(tokens, self.weight.shape, self.weight * self._scale, self.bias, eps=1e-12)
+        return tokens, normed
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block: attention over the tokens, then two layers with ReLU, each added to its input."""
+    """A pre-norm transformer block: attention over the tokens, then two layers with ReLU, each added to its input.
+
+    What the second adds is handed on and not added yet: the norm of the next block does it on its way.
+    """
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
@@ -53,40 +77,49 @@ class Block(nn.Module):
         self.widen = nn.Linear(width, feedforward)
         self.narrow = nn.Linear(feedforward, width)
         self.dropout = dropout
-        self._has_kernels = attention.has_kernels()
+        self._has_kernels = kernels.has_kernels()
 
-    def forward(self, tokens: Tensor, *, wanted: int | None = None) -> Tensor:
-        """Transform tokens (row, token, width); only the first `wanted` come out, where that is given."""
-        width = tokens.shape[2]
-        normed = self.norm_attention(tokens)
+    def forward(
+        self, tokens: Tensor, update: Update | None = None, *, wanted: int | None = None
+    ) -> tuple[Tensor, Update]:
+        """Transform tokens (row, token, width) with the update of the block before.
+
+        Returns:
+            The tokens, and what is still to be added to them; of the first `wanted` only, where that is given.
+        """
+        own = self._has_kernels and kernels.fits(tokens)
+        left_out = self.dropout if self.training else 0.0
+        tokens, normed = self.norm_attention(tokens, update)
+        mixed = self._attention(normed, wanted, left_out, own=own)
+        found = Update(*_product(mixed, self.attended.weight, self.attended.bias, own=own), left_out)
+        tokens, normed = self.norm_feedforward(tokens[:, :wanted], found)
+        return tokens, self._feedforward(normed, left_out, own=own)
+
+    def _attention(self, normed: Tensor, wanted: int | None, left_out: float, *, own: bool) -> Tensor:
+        """Return what the first `wanted` tokens, or all, find among all tokens (row, token, width)."""
+        width = normed.shape[2]
         queries = None
         if wanted is None:
             projected = self.queries_keys_values(normed)
         else:
-            tokens = tokens[:, :wanted]
             weight, bias = self.queries_keys_values.weight, self.queries_keys_values.bias
             queries = functional.linear(normed[:, :wanted], weight[:width], bias[:width])
             projected = functional.linear(normed, weight[width:], bias[width:])
-        left_out = self.dropout if self.training else 0.0
-        mixed = attention.attend(
-            projected,
-            queries=queries,
-            heads=self.heads,
-            dropout=ATTENTION_DROPOUT if left_out > 0 else 0.0,
-            has_kernels=self._has_kernels,
-        )
-        tokens = tokens + dropout(self.attended(mixed), left_out)
-        return tokens + dropout(self._feedforward(self.norm_feedforward(tokens), left_out), left_out)
+        dropout = ATTENTION_DROPOUT if left_out > 0 else 0.0
+        return attention.attend(projected, queries=queries, heads=self.heads, dropout=dropout, has_kernels=own)
 
-    def _feedforward(self, tokens: Tensor, left_out: float) -> Tensor:
-        """Apply the two layers with ReLU between them, (row, token, width)."""
-        spare = -self.widen.out_features % ALIGNED
-        if spare == 0:
-            return self.narrow(dropout(self.widen(tokens).relu(), left_out))
+    def _feedforward(self, normed: Tensor, left_out: float, *, own: bool) -> Update:
+        """Apply the two layers with ReLU between them to (row, token, width)."""
         # Units of nothing, which give 0 and are read by nobody: a GPU's tensor copies take no rows of other lengths.
+        spare = -self.widen.out_features % ALIGNED
         weight, bias = (functional.pad(its, (0, 0) * (its.ndim - 1) + (0, spare)) for its in self.widen.parameters())
-        inner = dropout(functional.linear(tokens, weight, bias).relu(), left_out)
-        return functional.linear(inner, functional.pad(self.narrow.weight, (0, spare)), self.narrow.bias)
+        product, bias_left = _product(normed, weight, bias, own=own)
+        if bias_left is None:
+            inner = dropout(product.relu(), left_out)
+        else:
+            inner = fused.activate(product, bias_left, dropout=left_out)
+        narrow = functional.pad(self.narrow.weight, (0, spare))
+        return Update(*_product(inner, narrow, self.narrow.bias, own=own), left_out)
 
 
 class Encoder(nn.Module):
@@ -116,10 +149,12 @@ class Encoder(nn.Module):
         # Where products are in 16 bits, what the blocks pass on is too.
         compression, positions = (its.to(found[0].dtype) for its in (self.compression, self.positions))
         tokens = torch.cat([compression.expand(len(weights), 1, -1), *found], dim=1) + positions
+        update: Update | None = None
         for block in self.blocks[:-1]:
-            tokens = block(tokens)
+            tokens, update = block(tokens, update)
         # Of the last block only the compression token is read, so the others need no more than keys and values.
-        return self.bottleneck(self.blocks[-1](tokens, wanted=1)[:, 0]).float().tanh()
+        tokens, update = self.blocks[-1](tokens, update, wanted=1)
+        return self.bottleneck(update.added(tokens)[:, 0]).float().tanh()
 
 
 class Decoder(nn.Module):
@@ -140,11 +175,15 @@ class Decoder(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Reconstruct the numbers of all tokens (row, parameter) from embeddings (row, latent)."""
-        tokens = self.expand(embeddings).unflatten(1, self.positions.shape)
+        spare = -self.expand.in_features % ALIGNED
+        weight = functional.pad(self.expand.weight, (0, spare))
+        tokens = functional.linear(functional.pad(embeddings, (0, spare)), weight, self.expand.bias)
+        tokens = tokens.unflatten(1, self.positions.shape)
         tokens = tokens + self.positions.to(tokens.dtype)
-        for block in self.blocks:
-            tokens = block(tokens)
-        parts = tokens.split(self._counts, dim=1)
+        tokens, update = self.blocks[0](tokens)
+        for block in self.blocks[1:]:
+            tokens, update = block(tokens, update)
+        parts = update.added(tokens).split(self._counts, dim=1)
         found = [output(part).flatten(1) for part, output in zip(parts, self.outputs, strict=True)]
         return torch.cat(found, dim=1).float()
 
@@ -190,6 +229,11 @@ def projection_head(configuration: Configuration) -> nn.Sequential:
             nn.init.kaiming_normal_(module.weight)
             nn.init.constant_(module.bias, 0.01)
     return nn.Sequential(*modules)
+
+
+def _product(inputs: Tensor, weight: Tensor, bias: Tensor, *, own: bool) -> tuple[Tensor, Tensor | None]:
+    """Return inputs (..., in) times a weight (out, in), and its bias if a kernel of our own is to add it later."""
+    return (functional.linear(inputs, weight), bias) if own else (functional.linear(inputs, weight, bias), None)
 
 
 def _blocks(configuration: Configuration) -> nn.ModuleList:
