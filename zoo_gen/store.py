@@ -178,6 +178,18 @@ def _create_arrays(
     extent = Extent.of(manifest)
     attributes = {
         "schema": SCHEMA,
+        **following(manifest, extent),
+        "data_sha256": data_sha256,
+        "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
+        "device": device,
+        **({"forms": dict(forms)} if forms else {}),
+    }
+    make_arrays(folder, extent, attributes)
+
+
+def following(manifest: ZooManifest, extent: Extent) -> dict[str, Any]:
+    """Return the attributes of a store that follow from its manifest, name -> plain data."""
+    return {
         "name": manifest.name,
         "manifest_digest": manifest.digest,
         "architecture": manifest.architecture.model_dump(mode="json"),
@@ -186,12 +198,7 @@ def _create_arrays(
         "models_per_shard": extent.models_per_shard,
         "n_models": extent.n_models,
         "split_sha256": grid.split_sha256(grid.split_of_models(manifest)),
-        "data_sha256": data_sha256,
-        "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
-        "device": device,
-        **({"forms": dict(forms)} if forms else {}),
     }
-    make_arrays(folder, extent, attributes)
 
 
 def make_arrays(folder: Path, extent: Extent, attributes: Mapping[str, Any]) -> None:

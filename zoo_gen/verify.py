@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen import commit, grid, sums
+from zoo_gen import commit, store, sums
 from zoo_gen.converted import ConvertedManifest
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import ImageData, Waves, load_image_data
@@ -82,16 +82,7 @@ def verify(folder: Folder, *, sample: int = 20, seed: int = 0, data_root: Path |
 
 def _attributes(zoo: Zoo, manifest: ZooManifest) -> Iterator[str]:
     """Compare what the store says of itself with what the manifest says."""
-    extent = zoo.extent
-    expected = {
-        "name": manifest.name,
-        "architecture": manifest.architecture.model_dump(mode="json"),
-        "layout": manifest.layout.to_json(),
-        "checkpoint_epochs": list(manifest.checkpoint_epochs),
-        "models_per_shard": extent.models_per_shard,
-        "n_models": extent.n_models,
-        "split_sha256": grid.split_sha256(grid.split_of_models(manifest)),
-    }
+    expected = store.following(manifest, zoo.extent)
     for name, value in expected.items():
         if zoo.attributes.get(name) != json.loads(json.dumps(value)):
             yield f"weights.zarr: attribute {name} is not what the manifest gives"

@@ -155,6 +155,13 @@ def workers_of(group: int) -> list[int]:
     return [int(pid) for pid, pgid, state in rows if int(pgid) == group and not state.startswith("Z")]
 
 
+def assert_no_workers_soon(group: int) -> None:
+    deadline = time.monotonic() + 10
+    while workers_of(group) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not workers_of(group)
+
+
 @pytest.mark.parametrize("send", [os.kill, os.killpg])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifest, number, send):
@@ -166,10 +173,7 @@ def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifes
     _, message = process.communicate(timeout=20)
     assert process.returncode == 130
     assert message == "interrupted; what is complete is kept, the same command resumes\n"
-    deadline = time.monotonic() + 10
-    while workers_of(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not workers_of(process.pid)
+    assert_no_workers_soon(process.pid)
     assert open_zoo(tmp_path / "zoo").complete_shards
 
 
@@ -223,10 +227,7 @@ def test_workers_end_when_the_driver_is_killed(tmp_path, tiny_manifest, at_work)
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait(20)
-    deadline = time.monotonic() + 10
-    while workers_of(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not workers_of(process.pid)
+    assert_no_workers_soon(process.pid)
 
 
 # Holding the interpreter stands for a library that is being loaded: no other thread of the worker can run.
@@ -256,10 +257,7 @@ def test_a_worker_that_cannot_run_python_ends_when_the_driver_is_killed(tmp_path
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait(20)
-    deadline = time.monotonic() + 10
-    while workers_of(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not workers_of(process.pid)
+    assert_no_workers_soon(process.pid)
 
 
 def test_two_runs_on_one_folder_give_the_bytes_of_one(tmp_path, tiny_zoo, tiny_manifest):

@@ -1,7 +1,5 @@
 import json
 import math
-import os
-import socket
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.zoo_bench.encoders.two_processes import in_two_processes
 from tests.zoo_bench.layouts import CNN_SMALL, SMALL_CNN_GAP, TETRIS, layout_of
 from zoo_bench.augment import Augmentation, Permutations
 from zoo_bench.encoders import encoder_digest, make_encoder
@@ -416,19 +415,8 @@ def _gradients() -> dict[str, torch.Tensor]:
     return {name: parameter.grad for name, parameter in encoder._fitted.module.named_parameters()}
 
 
-def _as_one_of_two(rank: int, port: int, folder) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.save(_gradients(), folder / str(rank))
-
-
 def test_two_processes_contrast_all_rows_and_have_the_gradients_of_one(tmp_path):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    torch.multiprocessing.spawn(_as_one_of_two, (port, tmp_path), nprocs=2)
     alone = _gradients()
-    for rank in "01":
-        found = torch.load(tmp_path / rank, weights_only=True)
+    for found in in_two_processes(_gradients, tmp_path):
         for name, expected in alone.items():
             torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-6, msg=name)

@@ -1,12 +1,11 @@
 import math
-import os
-import socket
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.zoo_bench.encoders.two_processes import in_two_processes
 from zoo_bench.encoders.progress import History
 from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded, stream_seed, train
@@ -210,20 +209,9 @@ def _train_one_epoch() -> dict:
     return {"gradients": gradients, "weights": parameters, "loss": history.epochs[0]["train_loss"]}
 
 
-def _as_one_of_two(rank: int, port: int, folder) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.save(_train_one_epoch(), folder / str(rank))
-
-
 def test_two_processes_have_the_gradients_of_one(tmp_path):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    torch.multiprocessing.spawn(_as_one_of_two, (port, tmp_path), nprocs=2)
     alone = _train_one_epoch()
-    for rank in "01":
-        found = torch.load(tmp_path / rank, weights_only=False)
+    for found in in_two_processes(_train_one_epoch, tmp_path):
         assert found["loss"] == pytest.approx(alone["loss"], rel=1e-5)
         for kind in ("gradients", "weights"):
             for ours, expected in zip(found[kind], alone[kind], strict=True):

@@ -1,0 +1,21 @@
+"""What two processes that train together compute, each for itself."""
+
+import os
+import socket
+
+import torch
+
+
+def in_two_processes(compute, folder):
+    """What `compute`, a function of a module, returns in each of two processes of one group."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    torch.multiprocessing.spawn(_as_one_of_two, (port, compute, folder), nprocs=2)
+    return [torch.load(folder / rank, weights_only=False) for rank in "01"]
+
+
+def _as_one_of_two(rank, port, compute, folder):
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.save(compute(), folder / str(rank))
