@@ -254,7 +254,7 @@ def test_a_larger_kernel_than_was_fitted_is_refused():
 
 def test_noise_scales_each_number_that_training_reads_and_none_that_evaluation_reads():
     network, planner = make(replace(SMALL, noise=0.2, conv_tokens="kernels"))
-    rows, numbers, offsets = networks_of([CNN, CNN, INR])
+    _, numbers, offsets = networks_of([CNN, CNN, INR])
     plan, seen = planner.plan(np.array([0, 0, 2])), []
     for part in (network.numbers, network.kernels):
         part.register_forward_pre_hook(lambda module, given: seen.append(given[0].flatten()))
