@@ -32,7 +32,7 @@ class Update(NamedTuple):
 
     def added(self, tokens: Tensor) -> Tensor:
         """Return tokens (row, token, width) with the update."""
-        product = self.product if self.bias is None else self.product + self.bias
+        product = self.product if self.bias is None else self.product + self.bias.to(self.product.dtype)
         return tokens + dropout(product, self.dropout)
 
 
@@ -105,8 +105,8 @@ class Block(nn.Module):
             weight, bias = self.queries_keys_values.weight, self.queries_keys_values.bias
             queries = functional.linear(normed[:, :wanted], weight[:width], bias[:width])
             projected = functional.linear(normed, weight[width:], bias[width:])
-        dropout = ATTENTION_DROPOUT if left_out > 0 else 0.0
-        return attention.attend(projected, queries=queries, heads=self.heads, dropout=dropout, has_kernels=own)
+        share = ATTENTION_DROPOUT if left_out > 0 else 0.0
+        return attention.attend(projected, queries=queries, heads=self.heads, dropout=share, has_kernels=own)
 
     def _feedforward(self, normed: Tensor, left_out: float, *, own: bool) -> Update:
         """Apply the two layers with ReLU between them to (row, token, width)."""
