@@ -152,7 +152,7 @@ def _chances(dropout: float) -> tuple[int, float]:
 def _options(width: int, dropout: float) -> dict[str, int | bool]:
     """Return what the kernels are compiled for."""
     block = max(16, 1 << (width - 1).bit_length())
-    return {"WIDTH": width, "BLOCK": block, "DROP": dropout > 0, "num_warps": max(1, min(8, block // 256))}
+    return {"WIDTH": width, "BLOCK": block, "DROP": dropout > 0, "num_warps": max(1, min(8, block // 512))}
 
 
 def _programs(rows: int, device: torch.device) -> int:

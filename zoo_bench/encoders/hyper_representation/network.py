@@ -32,7 +32,7 @@ class Update(NamedTuple):
 
     def added(self, tokens: Tensor) -> Tensor:
         """Return tokens (row, token, width) with the update."""
-        product = self.product if self.bias is None else self.product + self.bias
+        product = self.product if self.bias is None else self.product + self.bias.to(self.product.dtype)
         return tokens + dropout(product, self.dropout)
 
 
@@ -91,7 +91,7 @@ class Block(nn.Module):
         left_out = self.dropout if self.training else 0.0
         tokens, normed = self.norm_attention(tokens, update)
         mixed = self._attention(normed, wanted, left_out, own=own)
-        found = Update(*_product(mixed, self.attended.weight, self.attended.bias, own=own), left_out)
+        found = _update(mixed, self.attended.weight, self.attended.bias, left_out, own=own)
         tokens, normed = self.norm_feedforward(tokens[:, :wanted], found)
         return tokens, self._feedforward(normed, left_out, own=own)
 
@@ -105,21 +105,19 @@ class Block(nn.Module):
             weight, bias = self.queries_keys_values.weight, self.queries_keys_values.bias
             queries = functional.linear(normed[:, :wanted], weight[:width], bias[:width])
             projected = functional.linear(normed, weight[width:], bias[width:])
-        dropout = ATTENTION_DROPOUT if left_out > 0 else 0.0
-        return attention.attend(projected, queries=queries, heads=self.heads, dropout=dropout, has_kernels=own)
+        share = ATTENTION_DROPOUT if left_out > 0 else 0.0
+        return attention.attend(projected, queries=queries, heads=self.heads, dropout=share, has_kernels=own)
 
     def _feedforward(self, normed: Tensor, left_out: float, *, own: bool) -> Update:
         """Apply the two layers with ReLU between them to (row, token, width)."""
-        # Units of nothing, which give 0 and are read by nobody: a GPU's tensor copies take no rows of other lengths.
+        # What lies between them is filled up as well: units that give 0 and are read by nobody.
         spare = -self.widen.out_features % ALIGNED
-        weight, bias = (functional.pad(its, (0, 0) * (its.ndim - 1) + (0, spare)) for its in self.widen.parameters())
-        product, bias_left = _product(normed, weight, bias, own=own)
-        if bias_left is None:
-            inner = dropout(product.relu(), left_out)
+        widen, bias = (functional.pad(its, (0, 0) * (its.ndim - 1) + (0, spare)) for its in self.widen.parameters())
+        if own:
+            inner = fused.activate(functional.linear(normed, widen), bias, dropout=left_out)
         else:
-            inner = fused.activate(product, bias_left, dropout=left_out)
-        narrow = functional.pad(self.narrow.weight, (0, spare))
-        return Update(*_product(inner, narrow, self.narrow.bias, own=own), left_out)
+            inner = dropout(functional.linear(normed, widen, bias).relu(), left_out)
+        return _update(inner, functional.pad(self.narrow.weight, (0, spare)), self.narrow.bias, left_out, own=own)
 
 
 class Encoder(nn.Module):
@@ -143,7 +141,7 @@ class Encoder(nn.Module):
         """Embed weights (row, parameter) as (row, latent)."""
         parts = weights[:, self.order].split(self._sizes, dim=1)
         found = [
-            embed(part.unflatten(1, (-1, length)))
+            _product(part.unflatten(1, (-1, length)), embed)
             for part, length, embed in zip(parts, self._lengths, self.embeddings, strict=True)
         ]
         # Where products are in 16 bits, what the blocks pass on is too.
@@ -175,16 +173,13 @@ class Decoder(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Reconstruct the numbers of all tokens (row, parameter) from embeddings (row, latent)."""
-        spare = -self.expand.in_features % ALIGNED
-        weight = functional.pad(self.expand.weight, (0, spare))
-        tokens = functional.linear(functional.pad(embeddings, (0, spare)), weight, self.expand.bias)
-        tokens = tokens.unflatten(1, self.positions.shape)
+        tokens = _product(embeddings, self.expand).unflatten(1, self.positions.shape)
         tokens = tokens + self.positions.to(tokens.dtype)
         tokens, update = self.blocks[0](tokens)
         for block in self.blocks[1:]:
             tokens, update = block(tokens, update)
         parts = update.added(tokens).split(self._counts, dim=1)
-        found = [output(part).flatten(1) for part, output in zip(parts, self.outputs, strict=True)]
+        found = [_product(part, output).flatten(1) for part, output in zip(parts, self.outputs, strict=True)]
         return torch.cat(found, dim=1).float()
 
 
@@ -231,9 +226,25 @@ def projection_head(configuration: Configuration) -> nn.Sequential:
     return nn.Sequential(*modules)
 
 
-def _product(inputs: Tensor, weight: Tensor, bias: Tensor, *, own: bool) -> tuple[Tensor, Tensor | None]:
-    """Return inputs (..., in) times a weight (out, in), and its bias if a kernel of our own is to add it later."""
-    return (functional.linear(inputs, weight), bias) if own else (functional.linear(inputs, weight, bias), None)
+def _update(inputs: Tensor, weight: Tensor, bias: Tensor, left_out: float, *, own: bool) -> Update:
+    """Return what a layer adds to the tokens, from inputs (row, token, in); an own kernel is left to add the bias."""
+    if own:
+        return Update(functional.linear(inputs, weight), bias, left_out)
+    return Update(functional.linear(inputs, weight, bias), None, left_out)
+
+
+def _product(inputs: Tensor, layer: nn.Linear) -> Tensor:
+    """Apply a linear layer of any size to inputs (..., in).
+
+    A GPU's tensor copies take no rows but those of whole 16 bytes, so there others are filled up: inputs with zeros,
+    outputs with units that are cut off.
+    """
+    count, length = layer.out_features, layer.in_features
+    more, longer = -count % ALIGNED, -length % ALIGNED
+    if inputs.device.type != "cuda" or more == longer == 0:
+        return layer(inputs)
+    weight, bias = functional.pad(layer.weight, (0, longer, 0, more)), functional.pad(layer.bias, (0, more))
+    return functional.linear(functional.pad(inputs, (0, longer)), weight, bias)[..., :count]
 
 
 def _blocks(configuration: Configuration) -> nn.ModuleList:

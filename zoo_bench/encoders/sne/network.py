@@ -111,6 +111,8 @@ class SNENetwork(nn.Module):
         """Encode chunks, (chunk, width): PMA(phi 2(phi 1(numbers) + codes)) (equations 2 to 6)."""
         places = bucket.positions + offsets.index_select(0, bucket.networks)[:, None, None]
         values = weights.index_select(0, places.view(-1)).view(places.shape) / self.scale
+        if self.training and self.settings.noise > 0:
+            values = values * (1 + self.settings.noise * torch.randn_like(values))
         if bucket.padding is not None:
             values = values * bucket.padding
         if self.settings.log_feature:

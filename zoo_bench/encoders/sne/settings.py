@@ -42,6 +42,7 @@ class Settings:
     head_layers: int = 2  # hidden layers of the head
     head_norm: bool = True  # a batch norm between embedding and head
     dropout: float = 0.0  # in the head
+    noise: float = 0.0  # in training each number read is multiplied by 1 + noise times a standard normal draw
     loss: Literal["auto", "bce", "mse"] = "auto"
     nu: float | Literal["auto"] = "auto"  # weight of the logit invariance
     invariance_on: Literal["logit", "embedding"] = "logit"

@@ -250,3 +250,25 @@ def test_a_larger_kernel_than_was_fitted_is_refused():
 
     with pytest.raises(ZooError, match=r"kernels of 5 x 5, but .* at most 3 x 3; expected conv_tokens = 'scalars'"):
         make(replace(SMALL, conv_tokens="kernels"), kernel=3)
+
+
+def test_noise_scales_each_number_that_training_reads_and_none_that_evaluation_reads():
+    network, planner = make(replace(SMALL, noise=0.2, conv_tokens="kernels"))
+    _, numbers, offsets = networks_of([CNN, CNN, INR])
+    plan, seen = planner.plan(np.array([0, 0, 2])), []
+    for part in (network.numbers, network.kernels):
+        part.register_forward_pre_hook(lambda module, given: seen.append(given[0].flatten()))
+
+    def read(*, training):
+        seen.clear()
+        network.train(training)(plan, numbers, offsets)
+        return torch.cat(seen)
+
+    given, first, second = read(training=False), read(training=True), read(training=True)
+    assert torch.equal(read(training=False), given)
+    assert torch.equal(given[given != 0].sort().values, numbers.sort().values)
+    assert (first[given == 0] == 0).all()  # padding stays 0
+    factors = torch.stack([part[given != 0] / given[given != 0] for part in (first, second)])
+    assert factors.mean().item() == pytest.approx(1, abs=0.02)
+    assert factors.std(dim=1).tolist() == pytest.approx([0.2, 0.2], abs=0.02)
+    assert abs(torch.corrcoef(factors)[0, 1]) < 0.1
