@@ -36,6 +36,22 @@ class Update(NamedTuple):
         return tokens + dropout(product, self.dropout)
 
 
+class FilledLinear(nn.Linear):
+    """A linear layer of any size.
+
+    A GPU's tensor copies take no rows but those of whole 16 bytes, so there others are filled up: inputs with zeros,
+    outputs with units that are cut off.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs (..., in) to (..., out)."""
+        more, longer = -self.out_features % ALIGNED, -self.in_features % ALIGNED
+        if inputs.device.type != "cuda" or more == longer == 0:
+            return super().forward(inputs)
+        weight, bias = functional.pad(self.weight, (0, longer, 0, more)), functional.pad(self.bias, (0, more))
+        return functional.linear(functional.pad(inputs, (0, longer)), weight, bias)[..., : self.out_features]
+
+
 class Norm(nn.Module):
     """Layer normalisation by the unbiased deviation: weight * (x - mean) / deviation + bias.
 
@@ -131,7 +147,7 @@ class Encoder(nn.Module):
         self._sizes = [layer.size for layer in tokens.layers]
         self._lengths = [layer.length for layer in tokens.layers]
         self.register_buffer("order", torch.from_numpy(tokens.order), persistent=False)
-        self.embeddings = nn.ModuleList(nn.Linear(layer.length, width) for layer in tokens.layers)
+        self.embeddings = nn.ModuleList(FilledLinear(layer.length, width) for layer in tokens.layers)
         self.compression = nn.Parameter(torch.randn(width))
         self.positions = nn.Parameter(torch.randn(tokens.count + 1, width))
         self.blocks = _blocks(configuration)
@@ -141,7 +157,7 @@ class Encoder(nn.Module):
         """Embed weights (row, parameter) as (row, latent)."""
         parts = weights[:, self.order].split(self._sizes, dim=1)
         found = [
-            _product(part.unflatten(1, (-1, length)), embed)
+            embed(part.unflatten(1, (-1, length)))
             for part, length, embed in zip(parts, self._lengths, self.embeddings, strict=True)
         ]
         # Where products are in 16 bits, what the blocks pass on is too.
@@ -166,20 +182,20 @@ class Decoder(nn.Module):
         super().__init__()
         width = configuration.width
         self._counts = [layer.count for layer in tokens.layers]
-        self.expand = nn.Linear(configuration.latent, tokens.count * width)
+        self.expand = FilledLinear(configuration.latent, tokens.count * width)
         self.positions = nn.Parameter(torch.randn(tokens.count, width))
         self.blocks = _blocks(configuration)
-        self.outputs = nn.ModuleList(nn.Linear(width, layer.length) for layer in tokens.layers)
+        self.outputs = nn.ModuleList(FilledLinear(width, layer.length) for layer in tokens.layers)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Reconstruct the numbers of all tokens (row, parameter) from embeddings (row, latent)."""
-        tokens = _product(embeddings, self.expand).unflatten(1, self.positions.shape)
+        tokens = self.expand(embeddings).unflatten(1, self.positions.shape)
         tokens = tokens + self.positions.to(tokens.dtype)
         tokens, update = self.blocks[0](tokens)
         for block in self.blocks[1:]:
             tokens, update = block(tokens, update)
         parts = update.added(tokens).split(self._counts, dim=1)
-        found = [_product(part, output).flatten(1) for part, output in zip(parts, self.outputs, strict=True)]
+        found = [output(part).flatten(1) for part, output in zip(parts, self.outputs, strict=True)]
         return torch.cat(found, dim=1).float()
 
 
@@ -231,20 +247,6 @@ def _update(inputs: Tensor, weight: Tensor, bias: Tensor, left_out: float, *, ow
     if own:
         return Update(functional.linear(inputs, weight), bias, left_out)
     return Update(functional.linear(inputs, weight, bias), None, left_out)
-
-
-def _product(inputs: Tensor, layer: nn.Linear) -> Tensor:
-    """Apply a linear layer of any size to inputs (..., in).
-
-    A GPU's tensor copies take no rows but those of whole 16 bytes, so there others are filled up: inputs with zeros,
-    outputs with units that are cut off.
-    """
-    count, length = layer.out_features, layer.in_features
-    more, longer = -count % ALIGNED, -length % ALIGNED
-    if inputs.device.type != "cuda" or more == longer == 0:
-        return layer(inputs)
-    weight, bias = functional.pad(layer.weight, (0, longer, 0, more)), functional.pad(layer.bias, (0, more))
-    return functional.linear(functional.pad(inputs, (0, longer)), weight, bias)[..., :count]
 
 
 def _blocks(configuration: Configuration) -> nn.ModuleList:
