@@ -38,13 +38,13 @@ TRAINING = TrainingSettings(
 # Sine networks have hidden weights of 0.01: undivided, a layer norm sees the bias beside them and little else. Rows as
 # chunks make the encoding blind to the order of hidden units, so no penalty is needed; to their signs it is not.
 SINE = Settings(
-    target="frequency", width=32, chunk="row", pos="boundary", loss="mse", normalize=True, nu=0.0, signs=True
+    target="frequency", width=64, chunk="row", pos="boundary", loss="mse", normalize=True, nu=0.0, signs=True
 )
 # What the names of encoders stand for; any other settings are a call of `sne`.
 VARIANTS = {
     "paper": (Settings(), TRAINING),
     "boundary": (Settings(pos="boundary", chunk="row"), TRAINING),
-    "kernels": (Settings(conv_tokens="kernels"), TRAINING),
+    "kernels": (Settings(conv_tokens="kernels", noise=0.2), replace(TRAINING, epochs=100)),
     # Numbers as elements, not kernels: those of 3 x 3 could not be read where kernels are larger. Two heads, for
     # half the attention of four. Small batches, because a small zoo has few steps.
     "small": (
@@ -52,9 +52,9 @@ VARIANTS = {
         replace(TRAINING, epochs=25, batch_size=8, learning_rate=2e-3),
     ),
     "sine": (SINE, replace(TRAINING, learning_rate=1e-3)),
-    # The paper's ablation: no hierarchy of layers, no codes, and no rows.
+    # The paper's ablation: no hierarchy of layers, no codes, and no rows; its width.
     "sine_flat": (
-        replace(SINE, hierarchy=False, type_code="none", level="none", pos="none", chunk=32, signs=False),
+        replace(SINE, width=32, hierarchy=False, type_code="none", level="none", pos="none", chunk=32, signs=False),
         replace(TRAINING, learning_rate=1e-3),
     ),
 }
