@@ -8,6 +8,7 @@ from torch.nn import functional
 from tests.zoo_bench.encoders.two_processes import in_two_processes
 from zoo_bench.encoders.progress import History
 from zoo_bench.encoders.runtime import Runtime
+from zoo_bench.encoders.steps import compile_whole
 from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded, stream_seed, train
 from zoo_gen.errors import ZooError
 
@@ -216,6 +217,12 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
         for kind in ("gradients", "weights"):
             for ours, expected in zip(found[kind], alone[kind], strict=True):
                 torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_compiler_here_knows_the_options_that_gpus_compile_with():
+    compile_whole(nn.Linear(2, 2))
+    with pytest.raises(RuntimeError, match="comprehensive_paddings"):  # what it does not know it refuses at once
+        nn.Linear(2, 2).compile(options={"comprehensive_paddings": False})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
