@@ -18,7 +18,7 @@ ROUNDED = 1024  # a bit of KINDS beside those of the codes: operands of products
 # Numbers that differ from step to step or population to population: kernels are compiled once for all of them.
 VARYING = ["n_images", "n_order", "n_labels", "n_models", "n_steps", "first_place", "second_place"]
 OPTIMIZERS = {"sgd": 0, "momentum": 0, "adam": 1, "adamw": 2, "rmsprop": 3}
-# Of all globals, kernels can read these only.
+# Constants of the words that `random` draws; a kernel reads no globals of another kind.
 GOLDEN, FIRST_MIX, SECOND_MIX = map(constexpr, SPLITMIX)
 WORD_STEP, FIRST_WORD_MIX, SECOND_WORD_MIX = map(constexpr, (DROPOUT_STEP, *DROPOUT_MIX))
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.zoo_bench.encoders.attended import formula, gradients, kept, operands
 from tests.zoo_bench.layouts import TETRIS
-from zoo_bench.encoders.hyper_representation import attention, fused, kernels
+from zoo_bench.encoders.hyper_representation import attention, fused, gpu
 from zoo_bench.encoders.hyper_representation.configurations import PAPER
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.tokens import Tokens
@@ -85,8 +85,8 @@ def test_an_autoencoder_is_the_same_with_our_kernels_as_with_torchs(monkeypatch)
     calls = Counter()
     for module, name in ((attention, "attended"), (fused, "add_and_normalize"), (fused, "activate")):
         monkeypatch.setattr(module, name, counted(getattr(module, name), calls, name))
-    monkeypatch.setattr(kernels, "has_kernels", lambda: True)
-    monkeypatch.setattr(kernels, "fits", lambda *given: True)
+    monkeypatch.setattr(gpu, "has_kernels", lambda: True)
+    monkeypatch.setattr(gpu, "fits", lambda *given: True)
     for one, other in zip(losses_gradient(), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     # Of each block of encoder and decoder the second norm adds, the first adds what the block before left over.
@@ -103,7 +103,7 @@ def counted(act, calls, name):
 
 
 def test_training_draws_its_seed_from_torchs_generator_and_evaluation_draws_nothing(monkeypatch):
-    monkeypatch.setattr(kernels, "fits", lambda *given: True)
+    monkeypatch.setattr(gpu, "fits", lambda *given: True)
     projected, _ = operands(2, 0, 9, 2, 16)
 
     def attended(dropout):
@@ -120,7 +120,7 @@ def test_training_draws_its_seed_from_torchs_generator_and_evaluation_draws_noth
 
 
 def test_a_compiled_function_attends_without_a_break(monkeypatch):
-    monkeypatch.setattr(kernels, "fits", lambda *given: True)
+    monkeypatch.setattr(gpu, "fits", lambda *given: True)
 
     def act(projected, queries):
         return attention.attend(projected, queries=queries, heads=2, dropout=0.0, has_kernels=True)

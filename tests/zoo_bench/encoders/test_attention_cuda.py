@@ -10,14 +10,14 @@ from torch import nn
 from tests.zoo_bench.encoders.attended import formula, gradients, kept, operands
 from tests.zoo_bench.encoders.layouts import random_view
 from tests.zoo_bench.layouts import TETRIS
-from zoo_bench.encoders.hyper_representation import attention, kernels
+from zoo_bench.encoders.hyper_representation import attention, gpu
 from zoo_bench.encoders.hyper_representation.configurations import SMALL
 from zoo_bench.encoders.hyper_representation.encoder import HyperRepresentation
 from zoo_bench.encoders.hyper_representation.network import Block
 from zoo_bench.encoders.runtime import Runtime
 
 pytestmark = [
-    pytest.mark.skipif(not kernels.has_kernels(), reason="needs a CUDA device with matrix units, and Triton"),
+    pytest.mark.skipif(not gpu.has_kernels(), reason="needs a CUDA device with matrix units, and Triton"),
     pytest.mark.filterwarnings("ignore:::torch"),  # what torch.compile says of its own choices
 ]
 

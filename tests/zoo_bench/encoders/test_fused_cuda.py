@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.zoo_bench.encoders.between import activated, added_and_normalized, gradients, kept, operands
-from zoo_bench.encoders.hyper_representation import fused, kernels
+from zoo_bench.encoders.hyper_representation import fused, gpu
 
-pytestmark = pytest.mark.skipif(not kernels.has_kernels(), reason="needs a CUDA device with matrix units, and Triton")
+pytestmark = pytest.mark.skipif(not gpu.has_kernels(), reason="needs a CUDA device with matrix units, and Triton")
 
 SHAPES = [(500, 10, 256), (300, 49, 800), (300, 48, 904), (400, 1, 800), (7, 58, 512), (3, 5, 20)]  # row, token, width
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]

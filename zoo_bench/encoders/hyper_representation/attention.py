@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_bench.encoders.hyper_representation import kernels
+from zoo_bench.encoders.hyper_representation import gpu
 
 LARGEST_SET = 64  # tokens
 
@@ -28,7 +28,7 @@ def attend(
         queries: (row, query, width), where not every token asks.
     """
     if has_kernels and _fits(projected, queries):
-        return attended(projected, queries, kernels.draw_seed(dropout, projected.device), heads, dropout)
+        return attended(projected, queries, gpu.draw_seed(dropout, projected.device), heads, dropout)
     if queries is None:
         asking, keys, values = _heads(projected, 3, heads)
     else:
@@ -46,7 +46,7 @@ def _fits(projected: Tensor, queries: Tensor | None) -> bool:
     """Whether the kernels are for operands like these."""
     asking = projected if queries is None else queries
     return (
-        kernels.fits(projected)
+        gpu.fits(projected)
         and asking.dtype == projected.dtype
         and max(asking.shape[1], projected.shape[1]) <= LARGEST_SET
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_bench.encoders.hyper_representation.kernels import draw_seed
+from zoo_bench.encoders.hyper_representation.gpu import draw_seed
 
 PROGRAMS = 8  # of a backward pass, a processor of the GPU
 CHANCES = 2**16  # of dropout: its probability is rounded to a multiple of 1 / CHANCES
@@ -62,7 +62,16 @@ def _add_and_normalize(
     if rows > 0:
         with torch.cuda.device_of(product):
             fused_kernels.add_and_normalize[(rows,)](
-                tokens, product, bias, weight, shift, *results, seed, *_chances(dropout), **_options(width, dropout)
+                tokens,
+                product,
+                bias,
+                weight,
+                shift,
+                *results,
+                seed,
+                *_chances(dropout),
+                DROP=dropout > 0,
+                **_options(width),
             )
     return results
 
@@ -94,7 +103,7 @@ def _add_and_normalize_gradient(
     if rows > 0:
         with torch.cuda.device_of(total):
             fused_kernels.add_and_normalize_gradient[(programs,)](
-                *given, to_tokens, to_product, sums, seed, *_chances(dropout), rows, **_options(width, dropout)
+                *given, to_tokens, to_product, sums, seed, *_chances(dropout), rows, DROP=dropout > 0, **_options(width)
             )
     return to_tokens, to_product, sums.sum(0)
 
@@ -114,7 +123,7 @@ def _activate(product: Tensor, bias: Tensor, seed: Tensor | None, dropout: float
     if rows > 0:
         with torch.cuda.device_of(product):
             fused_kernels.activate[(rows,)](
-                product, bias, activated, seed, *_chances(dropout), **_options(width, dropout)
+                product, bias, activated, seed, *_chances(dropout), DROP=dropout > 0, **_options(width)
             )
     return activated
 
@@ -133,12 +142,10 @@ def _activate_gradient(slopes: Tensor, activated: Tensor, dropout: float) -> tup
     rows, width = slopes.numel() // slopes.shape[-1], slopes.shape[-1]
     programs = _programs(rows, slopes.device)
     sums = slopes.new_zeros(programs, width, dtype=torch.float32)
-    options = _options(width, dropout)
-    del options["DROP"]
     if rows > 0:
         with torch.cuda.device_of(slopes):
             fused_kernels.activate_gradient[(programs,)](
-                slopes, activated, to_product, sums, _chances(dropout)[1], rows, **options
+                slopes, activated, to_product, sums, _chances(dropout)[1], rows, **_options(width)
             )
     return to_product, sums.sum(0)
 
@@ -149,10 +156,10 @@ def _chances(dropout: float) -> tuple[int, float]:
     return threshold, CHANCES / (CHANCES - threshold)
 
 
-def _options(width: int, dropout: float) -> dict[str, int | bool]:
-    """Return what the kernels are compiled for."""
+def _options(width: int) -> dict[str, int]:
+    """Return what all kernels are compiled for."""
     block = max(16, 1 << (width - 1).bit_length())
-    return {"WIDTH": width, "BLOCK": block, "DROP": dropout > 0, "num_warps": max(1, min(8, block // 512))}
+    return {"WIDTH": width, "BLOCK": block, "num_warps": max(1, min(8, block // 512))}
 
 
 def _programs(rows: int, device: torch.device) -> int:
@@ -171,36 +178,16 @@ def _like(operand: Tensor) -> Tensor:
     return torch.empty_like(operand, memory_format=torch.contiguous_format)
 
 
-@_add_and_normalize.register_fake
-def _(
-    tokens: Tensor, product: Tensor, bias: Tensor, weight: Tensor, shift: Tensor, seed: Tensor | None, dropout: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _empty_added(tokens, product)
+def _empty_gradients(slopes_of_total: Tensor, slopes_of_normed: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _like(total), _like(slopes_of_normed), total.new_empty(3, total.shape[-1], dtype=torch.float32)
 
 
-@_add_and_normalize_gradient.register_fake
-def _(
-    slopes_of_total: Tensor,
-    slopes_of_normed: Tensor,
-    total: Tensor,
-    means: Tensor,
-    inverses: Tensor,
-    weight: Tensor,
-    seed: Tensor | None,
-    dropout: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    sums = total.new_empty(3, total.shape[-1], dtype=torch.float32)
-    return _like(total), _like(slopes_of_normed), sums
-
-
-@_activate.register_fake
-def _(product: Tensor, bias: Tensor, seed: Tensor | None, dropout: float) -> Tensor:
-    return _like(product)
-
-
-@_activate_gradient.register_fake
-def _(slopes: Tensor, activated: Tensor, dropout: float) -> tuple[Tensor, Tensor]:
-    return _like(slopes), slopes.new_empty(slopes.shape[-1], dtype=torch.float32)
+_add_and_normalize.register_fake(lambda tokens, product, *rest: _empty_added(tokens, product))
+_add_and_normalize_gradient.register_fake(lambda *given: _empty_gradients(*given[:3]))
+_activate.register_fake(lambda product, *rest: _like(product))
+_activate_gradient.register_fake(
+    lambda slopes, *rest: (_like(slopes), slopes.new_empty(slopes.shape[-1], dtype=torch.float32))
+)
 
 
 def _keep_added(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

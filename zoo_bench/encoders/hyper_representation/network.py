@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoo_bench.encoders.hyper_representation import attention, fused, kernels
+from zoo_bench.encoders.hyper_representation import attention, fused, gpu
 from zoo_bench.encoders.hyper_representation.configurations import Configuration
 from zoo_bench.tokens import Tokens
 
@@ -93,7 +93,7 @@ class Block(nn.Module):
         self.widen = nn.Linear(width, feedforward)
         self.narrow = nn.Linear(feedforward, width)
         self.dropout = dropout
-        self._has_kernels = kernels.has_kernels()
+        self._has_kernels = gpu.has_kernels()
 
     def forward(
         self, tokens: Tensor, update: Update | None = None, *, wanted: int | None = None
@@ -103,7 +103,7 @@ class Block(nn.Module):
         Returns:
             The tokens, and what is still to be added to them; of the first `wanted` only, where that is given.
         """
-        own = self._has_kernels and kernels.fits(tokens)
+        own = self._has_kernels and gpu.fits(tokens)
         left_out = self.dropout if self.training else 0.0
         tokens, normed = self.norm_attention(tokens, update)
         mixed = self._attention(normed, wanted, left_out, own=own)

@@ -1,4 +1,4 @@
-"""When a GPU runs kernels of our own, and what their dropout is drawn from."""
+"""Whether the GPU here runs kernels of our own, for which operands, and what their dropout is drawn from."""
 
 import importlib.util
 from functools import cache
