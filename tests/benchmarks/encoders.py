@@ -3,12 +3,14 @@
 Run it with `make benchmark`, or: python -m tests.benchmarks.encoders [--device cuda] [--sizes tetris_seed]
 
 Both ways train the same autoencoder with the same loss on the same weights. The straightforward way draws its views
-sample by sample on the host (a permutation applied to the checkpoint, a block erased by a loop of tries), embeds and
-reconstructs neuron by neuron, and compares all pairs of views by broadcasting. Weights are random: the arithmetic does
-not look at them.
+sample by sample on the host, embeds and reconstructs neuron by neuron, and compares all pairs of views by broadcasting.
+Its views come as in published code (each a copy indexed by a list out of a pool of permutations) and, for a better
+opponent than that, from numpy (each permutation drawn and applied layer by layer); a block is erased by a loop of
+tries. Weights are random: the arithmetic does not look at them.
 """
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +31,7 @@ from zoo_gen.layout import ParameterLayout
 
 LAYOUTS = {layout.size: layout for layout in (TETRIS, CNN_SMALL, SMALL_CNN_GAP)}
 N_SAMPLES = 2000
+POOL = 500  # of permutations; the public code has 120 for Tetris and 25,000 for the others, as lists in memory
 
 
 def per_second(act: Callable[[], object], device: torch.device, *, seconds: float) -> float:
@@ -110,31 +113,25 @@ def our_step(configuration: Configuration, layout: ParameterLayout, device: torc
 
 
 def straightforward_step(
-    configuration: Configuration, layout: ParameterLayout, device: torch.device
+    configuration: Configuration, layout: ParameterLayout, device: torch.device, *, published: bool
 ) -> tuple[Callable, Callable]:
-    """Return a training step as published code does it, and its data path alone."""
+    """Return a training step as published code does it, and its data path alone: as published, or in numpy."""
     torch.manual_seed(0)
     random = np.random.RandomState(0)
     module = Autoencoder(Tokens.of(layout), configuration).to(device).train()
     weights = random.standard_normal((N_SAMPLES, layout.size)).astype(np.float32)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-4)
+    permuted = (_by_lists if published else _by_layers)(layout, weights, random)
 
     def view(sample: int) -> Tensor:
-        """One view of one sample: every hidden layer of the checkpoint permuted, then perhaps a block erased."""
-        found = {name: tensor.copy() for name, tensor in layout.split(weights[sample]).items()}
-        for symmetry in layout.symmetries:
-            order = random.permutation(symmetry.size)
-            for move in symmetry.moves:
-                entries = (order[:, None] * move.block + np.arange(move.block)).reshape(-1)
-                found[move.parameter] = np.take(found[move.parameter], entries, axis=move.axis)
-        vector = layout.join(found)
+        vector = permuted(sample)
         if random.rand() < 0.5:
             for _ in range(10):
                 length, start = int(len(vector) * random.uniform(0.02, 0.33)), random.randint(len(vector))
                 if start + length < len(vector):
                     vector[start : start + length] = 0
                     break
-        return torch.from_numpy(vector)
+        return vector
 
     def views() -> Tensor:
         samples = random.choice(N_SAMPLES, configuration.batch_size, replace=False)
@@ -156,6 +153,29 @@ def straightforward_step(
         loss.item()
 
     return step, views
+
+
+def _by_lists(layout: ParameterLayout, weights: np.ndarray, random: np.random.RandomState) -> Callable[[int], Tensor]:
+    """Return what permutes a sample as published code does: a copy of it, indexed by a list out of a pool."""
+    orders = [{each.layer: random.permutation(each.size) for each in layout.symmetries} for _ in range(POOL)]
+    pool = [layout.permutation(order).tolist() for order in orders]
+    vectors = torch.from_numpy(weights).unbind()
+    return lambda sample: copy.deepcopy(vectors[sample])[pool[random.randint(POOL)]]
+
+
+def _by_layers(layout: ParameterLayout, weights: np.ndarray, random: np.random.RandomState) -> Callable[[int], Tensor]:
+    """Return what permutes a sample layer by layer in numpy, by orders drawn for it."""
+
+    def permuted(sample: int) -> Tensor:
+        found = {name: tensor.copy() for name, tensor in layout.split(weights[sample]).items()}
+        for symmetry in layout.symmetries:
+            order = random.permutation(symmetry.size)
+            for move in symmetry.moves:
+                entries = (order[:, None] * move.block + np.arange(move.block)).reshape(-1)
+                found[move.parameter] = np.take(found[move.parameter], entries, axis=move.axis)
+        return torch.from_numpy(layout.join(found))
+
+    return permuted
 
 
 def _neurons(layout: ParameterLayout) -> list[list[slice]]:
@@ -249,15 +269,20 @@ def compare(name: str, device: torch.device, *, batch: int | None, seconds: floa
     flops = flops_of_a_step(configuration, Tokens.of(layout))
     ours, augment = our_step(configuration, layout, device)
     step, view = (per_second(act, device, seconds=seconds) for act in (ours, augment))
-    theirs, data = straightforward_step(configuration, layout, device)
-    their_step, their_view = (per_second(act, device, seconds=seconds) for act in (theirs, data))
     samples = configuration.batch_size
     print(
         f"{name:12} batch {samples:4}  ours {samples * step:10,.0f} samples/s ({1e3 / step:8.2f} ms a step, "
-        f"augmentation {100 * step / view:4.1f} %)  straightforward {samples * their_step:8,.0f} "
-        f"({1e3 / their_step:9.1f} ms, views {1e3 / their_view / samples / 2:.3f} ms each)  x {step / their_step:6.1f}"
-        f"  {100 * flops * step / rate:3.0f} % of the matrix product"
+        f"augmentation {100 * step / view:4.1f} %), {100 * flops * step / rate:3.0f} % of the matrix product"
     )
+    for way, published in (("as published", True), ("from numpy", False)):
+        theirs, data = straightforward_step(configuration, layout, device, published=published)
+        their_step, their_view = (per_second(act, device, seconds=seconds) for act in (theirs, data))
+        print(
+            f"{name:12} straightforward, views {way:12} {samples * their_step:8,.0f} samples/s "
+            f"({1e3 / their_step:9.1f} ms, views {1e3 / their_view / samples / 2:.3f} ms each)"
+            f"  x {step / their_step:6.1f}",
+            flush=True,
+        )
 
 
 def encoded(name: str, device: torch.device, *, seconds: float) -> None:

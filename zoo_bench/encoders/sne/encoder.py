@@ -44,14 +44,14 @@ SINE = Settings(
 VARIANTS = {
     "paper": (Settings(), TRAINING),
     "boundary": (Settings(pos="boundary", chunk="row"), TRAINING),
-    "kernels": (Settings(conv_tokens="kernels", noise=0.2), replace(TRAINING, epochs=100)),
+    "kernels": (Settings(conv_tokens="kernels", noise=0.6), TRAINING),
     # Numbers as elements, not kernels: those of 3 x 3 could not be read where kernels are larger. Two heads, for
     # half the attention of four. Small batches, because a small zoo has few steps.
     "small": (
         Settings(width=32, heads=2, head_width=64),
         replace(TRAINING, epochs=25, batch_size=8, learning_rate=2e-3),
     ),
-    "sine": (SINE, replace(TRAINING, learning_rate=1e-3)),
+    "sine": (SINE, replace(TRAINING, epochs=300, learning_rate=1e-3)),
     # The paper's ablation: no hierarchy of layers, no codes, and no rows; its width.
     "sine_flat": (
         replace(SINE, width=32, hierarchy=False, type_code="none", level="none", pos="none", chunk=32, signs=False),
