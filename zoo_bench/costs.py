@@ -4,7 +4,6 @@ The kernel keeps a process's highest resident memory and lets the process itself
 the growth over the start, so that zoos and libraries that are in memory already count for no encoder.
 """
 
-import ctypes
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from zoo_gen import allocator
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _PEAK_AGAIN = "5"  # what clear_refs takes to set the peak back to what is resident now; see proc(5)
@@ -51,8 +52,7 @@ def _reset_peak() -> int | None:
 
     What was freed but kept for later is given back first: it would be taken again without being seen.
     """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # of glibc
-        libc.malloc_trim(0)
+    allocator.give_back()
     try:
         _CLEAR.write_text(_PEAK_AGAIN)
     except OSError:

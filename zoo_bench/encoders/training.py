@@ -23,6 +23,7 @@ from tqdm import tqdm
 from zoo_bench.encoders.progress import History, checkpoint_folder, read_checkpoint, write_checkpoint
 from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.steps import Loss, compile_whole, graphed, make_step, processes
+from zoo_gen.allocator import freed_memory_kept
 from zoo_gen.errors import ZooError
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ def seeded(seed: int, purpose: Purpose, *numbers: int) -> Iterator[None]:
         yield
 
 
+@freed_memory_kept()
 def train(
     module: nn.Module,
     loss: Loss,

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from zoo_gen.allocator import freed_memory_kept
 from zoo_gen.architectures import Architecture, layers
 from zoo_gen.image_data import ImageData, Waves
 from zoo_gen.layers import Convolution, Layer, Shape, parameter_layout
@@ -27,6 +28,7 @@ class Trajectories:
     diverged: np.ndarray  # bool (model,)
 
 
+@freed_memory_kept()
 def train(
     architecture: Architecture,
     data: ImageData | Waves,
