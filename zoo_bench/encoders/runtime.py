@@ -24,12 +24,15 @@ class Runtime:
         checkpoints: the folder of unfinished trainings; None keeps none.
         checkpoint_seconds: at most so often is one written (at the end of an epoch).
         compile: whether a training on a GPU may spend a minute on torch.compile.
+        cpu_bfloat16: whether what trains in bfloat16 on a GPU does so on a CPU too, which is faster where the CPU has
+            instructions for it.
     """
 
     device: str = "auto"
     checkpoints: Path | None = None
     checkpoint_seconds: float = 60.0
     compile: bool = True
+    cpu_bfloat16: bool = False
 
     def torch_device(self) -> "torch.device":
         """Return the device; in a process started by torchrun, this process's own GPU.

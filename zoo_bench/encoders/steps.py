@@ -65,12 +65,11 @@ def make_step(
         devices = [device] if device.type == "cuda" else None
         objective = nn.parallel.DistributedDataParallel(objective, device_ids=devices)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    mixed = bfloat16 and device.type == "cuda"
 
     def step(samples: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         # No cache of casts: a weight is read once a step, and a cached cast would outlive the capture of a graph.
-        with torch.autocast(device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False):
             value = objective(samples, generator)
         value.backward()
         if clip is not None:

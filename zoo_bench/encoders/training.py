@@ -60,7 +60,8 @@ class TrainingSettings:
         evaluate_every: epochs between two validations; the last epoch is always validated.
         patience: validations without a better score after which training stops; None never stops early.
         keep: the state with the best validation score, or the last one.
-        bfloat16: whether matrix products on a GPU run in bfloat16 (autocast); a CPU computes in float32.
+        bfloat16: whether matrix products on a GPU run in bfloat16 (autocast); a CPU computes in float32, unless the
+            runtime says that it may do the same.
         graph: whether a GPU replays whole steps as one CUDA graph, after torch.compile of the module; the loss may
             then not look at values on the host.
     """
@@ -146,8 +147,18 @@ def train(
         if compiled:
             compile_whole(whole or module)
         optimizer = _make_optimizer(module, settings, device)
-        told_by = {"settings": settings.config, "seed": seed, "samples": n_samples, "processes": n_processes}
-        folder = checkpoint_folder(runtime.checkpoints, {**told_by, **identity})
+        bfloat16 = settings.bfloat16 and (device.type == "cuda" or runtime.cpu_bfloat16)
+        folder = checkpoint_folder(
+            runtime.checkpoints,
+            {
+                "settings": settings.config,
+                "seed": seed,
+                "samples": n_samples,
+                "processes": n_processes,
+                "bfloat16": bfloat16,
+                **identity,
+            },
+        )
         history, best = read_checkpoint(folder, module, optimizer)
         finished, written = len(history.epochs), time.monotonic()
         generator = torch.Generator(device)
@@ -159,7 +170,7 @@ def train(
             generator=generator,
             total=total,
             clip=settings.clip,
-            bfloat16=settings.bfloat16,
+            bfloat16=bfloat16,
             n_processes=n_processes,
         )
         with (

@@ -7,14 +7,16 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.zoo_bench.encoders.attended import formula, gradients, operands
 from tests.zoo_bench.encoders.two_processes import in_two_processes
 from tests.zoo_bench.layouts import CNN_SMALL, SMALL_CNN_GAP, TETRIS, layout_of
 from zoo_bench.augment import Augmentation, Permutations
 from zoo_bench.encoders import encoder_digest, make_encoder
-from zoo_bench.encoders.hyper_representation import losses
+from zoo_bench.encoders.hyper_representation import attention, losses
 from zoo_bench.encoders.hyper_representation.configurations import PAPER, SMALL, paper_configuration
+from zoo_bench.encoders.hyper_representation.dropout import dropout
 from zoo_bench.encoders.hyper_representation.encoder import HyperRepresentation
-from zoo_bench.encoders.hyper_representation.network import Autoencoder, Norm, dropout
+from zoo_bench.encoders.hyper_representation.network import Autoencoder, Norm
 from zoo_bench.encoders.hyper_representation.objective import Objective
 from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.tokens import Tokens
@@ -121,6 +123,23 @@ def test_training_on_the_positive_contrast_takes_cosines_to_one():
         losses.positive_contrast(*pair).backward()
         optimizer.step()
     assert functional.cosine_similarity(*pair, dim=1).min() > 0.99
+
+
+@pytest.mark.parametrize("n_queries", [0, 1])
+def test_attention_that_drops_weights_is_the_formula_with_these_weights_dropped(n_queries):
+    projected, queries = operands(3, n_queries, 7, 2, 16)
+    torch.manual_seed(11)
+    factors = dropout(torch.ones(3, 2, n_queries or 7, 7), 0.3)
+    assert 0 < (factors == 0).sum() < factors.numel() / 2
+
+    def attend(projected, queries):
+        torch.manual_seed(11)
+        return attention.attend(projected, queries=queries, heads=2, dropout=0.3, has_kernels=False)
+
+    found = gradients(attend, projected, queries)
+    expected = gradients(lambda *given: formula(*given, 2, factors), projected, queries)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_normalisation_is_by_the_unbiased_deviation():

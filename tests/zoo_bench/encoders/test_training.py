@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -38,6 +39,10 @@ def fit(module, loss, score, *, settings=SETTINGS, seed=3, runtime=CPU, n_sample
     )
 
 
+def squared_error(module, inputs, targets):
+    return lambda samples, _: functional.mse_loss(module(inputs[samples]), targets[samples])
+
+
 def noisy_loss(module, inputs, targets):
     def loss(samples, generator):
         noise = 0.1 * torch.randn(len(samples), 6, generator=generator)
@@ -52,7 +57,7 @@ def test_training_takes_the_steps_of_a_plain_loop(optimizer):
         epochs=4, batch_size=8, learning_rate=1e-2, optimizer=optimizer, weight_decay=1e-2, clip=0.1, keep="last"
     )
     module, inputs, targets, score = problem()
-    fit(module, lambda s, _: functional.mse_loss(module(inputs[s]), targets[s]), score, settings=settings)
+    fit(module, squared_error(module, inputs, targets), score, settings=settings)
 
     plain, *_ = problem()
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.AdamW
@@ -68,6 +73,36 @@ def test_training_takes_the_steps_of_a_plain_loop(optimizer):
             stepper.step()
     for found, expected in zip(module.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_cpu_takes_the_steps_of_autocast_where_settings_and_runtime_say_bfloat16():
+    settings = replace(SETTINGS, weight_decay=0.0, keep="last")
+    weights = {}
+    for allowed, wanted in ((True, True), (True, False), (False, True), (False, False)):
+        module, inputs, targets, score = problem()
+        fit(
+            module,
+            squared_error(module, inputs, targets),
+            score,
+            settings=replace(settings, bfloat16=wanted),
+            runtime=Runtime(device="cpu", cpu_bfloat16=allowed),
+        )
+        weights[allowed, wanted] = module[0].weight
+
+    plain, inputs, targets, _ = problem()
+    stepper = torch.optim.Adam(plain.parameters(), lr=1e-2)
+    for epoch in range(1, 6):
+        order = torch.randperm(30, generator=torch.Generator().manual_seed(stream_seed(3, Purpose.ORDER, epoch)))
+        for samples in order[:24].split(8):
+            stepper.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = functional.mse_loss(plain(inputs[samples]), targets[samples])
+            loss.backward()
+            stepper.step()
+    torch.testing.assert_close(weights[True, True], plain[0].weight, rtol=1e-4, atol=1e-6)
+    assert torch.equal(weights[True, False], weights[False, False])
+    assert torch.equal(weights[False, True], weights[False, False])
+    assert not torch.allclose(weights[True, True], weights[False, False], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("schedule", ["plateau", "cosine"])
@@ -204,7 +239,7 @@ def _train_one_epoch() -> dict:
     """Return the gradients of the last step, the weights and the loss of an epoch."""
     module, inputs, targets, score = problem()
     settings = TrainingSettings(epochs=1, batch_size=10, learning_rate=1e-2, optimizer="adam", keep="last")
-    history = fit(module, lambda s, _: functional.mse_loss(module(inputs[s]), targets[s]), score, settings=settings)
+    history = fit(module, squared_error(module, inputs, targets), score, settings=settings)
     parameters = list(module.parameters())
     gradients = [parameter.grad for parameter in parameters]
     return {"gradients": gradients, "weights": parameters, "loss": history.epochs[0]["train_loss"]}

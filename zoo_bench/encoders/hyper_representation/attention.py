@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zoo_bench.encoders.hyper_representation import gpu
+from zoo_bench.encoders.hyper_representation.dropout import dropout as drop
 
 LARGEST_SET = 64  # tokens
 
@@ -33,13 +34,24 @@ def attend(
         asking, keys, values = _heads(projected, 3, heads)
     else:
         (asking,), (keys, values) = _heads(queries, 1, heads), _heads(projected, 2, heads)
-    mixed = functional.scaled_dot_product_attention(asking, keys, values, dropout_p=dropout)
+    if dropout > 0 and projected.device.type == "cpu":
+        mixed = _attend_and_drop(asking, keys, values, dropout)
+    else:
+        mixed = functional.scaled_dot_product_attention(asking, keys, values, dropout_p=dropout)
     return mixed.transpose(1, 2).flatten(2)
+
+
+def _attend_and_drop(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
+    """Return what torch's attention does of (row, head, token, width), with a dropout that is faster on a CPU."""
+    rows, heads, _, width = queries.shape
+    asking, read, mixed = (its.reshape(rows * heads, -1, width) for its in (queries, keys, values))
+    scores = torch.baddbmm(asking.new_empty(()), asking, read.transpose(1, 2), beta=0, alpha=width**-0.5)
+    return drop(scores.softmax(dim=2), dropout).bmm(mixed).unflatten(0, (rows, heads))
 
 
 def _heads(projected: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     """Cut (row, token, parts x width) into parts of (row, head, token, width of a head)."""
-    return projected.unflatten(2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    return tuple(part.unflatten(2, (heads, -1)).transpose(1, 2) for part in projected.chunk(parts, dim=2))
 
 
 def _fits(projected: Tensor, queries: Tensor | None) -> bool:

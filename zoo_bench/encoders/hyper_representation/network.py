@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from zoo_bench.encoders.hyper_representation import attention, fused, gpu
 from zoo_bench.encoders.hyper_representation.configurations import Configuration
+from zoo_bench.encoders.hyper_representation.dropout import dropout
 from zoo_bench.tokens import Tokens
 
 # Of attention weights: the block's own dropout does not reach them in the public code. Without dropout there is none.
@@ -212,20 +213,6 @@ class Autoencoder(nn.Module):
         """Return embeddings (row, latent) of weights (row, parameter); if wanted, also their reconstructed tokens."""
         embeddings = self.encoder(weights)
         return embeddings, self.decoder(embeddings) if reconstruct else None
-
-
-def dropout(inputs: Tensor, probability: float) -> Tensor:
-    """Set entries to 0 with a probability, and scale the others so that the mean stays.
-
-    On a CPU torch draws one number an entry on one core, which takes a quarter of a training step; there, four entries
-    share the bits of one number, and the probability is rounded to a multiple of 2^-16.
-    """
-    if probability == 0 or inputs.device.type != "cpu":
-        return functional.dropout(inputs, probability, training=probability > 0)
-    words = torch.empty((inputs.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    threshold = round(probability * 2**16)
-    kept = words.view(torch.int16)[: inputs.numel()].view(inputs.shape) >= threshold - 2**15
-    return inputs * (kept.to(inputs.dtype) * (2**16 / (2**16 - threshold)))
 
 
 def projection_head(configuration: Configuration) -> nn.Sequential:
