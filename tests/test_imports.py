@@ -9,9 +9,10 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted([*(ROOT / "zoo_gen").rglob("*.py"), *(ROOT / "zoo_bench").rglob("*.py")])
 
 # What zoo_bench may see of zoo_gen. errors, schema and command are how both read TOML and speak to people, manifest is
-# what a zoo says of itself, workers is how both spread work, compiling and vector_code are how both write kernels.
+# what a zoo says of itself, workers is how both spread work, compiling and vector_code are how both write kernels,
+# allocator is how both hold memory.
 SEEN_BY_BENCH = {"zoo", "layout", "architectures", "hub", "errors", "schema", "command", "manifest", "workers"}
-SEEN_BY_BENCH |= {"compiling", "vector_code"}
+SEEN_BY_BENCH |= {"compiling", "vector_code", "allocator"}
 MAKES_ZOOS = {"zoo_bench/zoos.py", "zoo_bench/mock.py"}  # only where that is asked for
 
 OWNERS = {

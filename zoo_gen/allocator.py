@@ -23,14 +23,15 @@ def freed_memory_kept() -> Iterator[None]:
 
     Nothing changes without glibc, or where the environment says how it should allocate.
     """
-    if _glibc() is None or any(name in os.environ for name in _OF_USERS):
+    libc = _glibc()
+    if libc is None or any(name in os.environ for name in _OF_USERS):
         yield
         return
-    _set(_KEPT)
+    _set(libc, _KEPT)
     try:
         yield
     finally:
-        _set(_USUAL)
+        _set(libc, _USUAL)
         give_back()
 
 
@@ -40,10 +41,9 @@ def give_back() -> None:
         libc.malloc_trim(0)
 
 
-def _set(thresholds: dict[int, int]) -> None:
-    if (libc := _glibc()) is not None:
-        for name, value in thresholds.items():
-            libc.mallopt(name, value)
+def _set(libc: ctypes.CDLL, thresholds: dict[int, int]) -> None:
+    for name, value in thresholds.items():
+        libc.mallopt(name, value)
 
 
 @cache
