@@ -28,9 +28,9 @@ def resident() -> int:
 def test_blocks_are_taken_again_without_asking_the_system():
     outside = faults_of_blocks()
     with freed_memory_kept():
-        faults_of_blocks()  # until there is room for one
+        torch.ones(6 * BLOCK)  # room for each, should a small object of Python's come to lie between two
         inside = faults_of_blocks()
-    assert inside < outside / 2  # other blocks may have taken the place of one
+    assert inside < outside / 10
     assert faults_of_blocks() > outside / 2  # nothing lasts
 
 
@@ -45,5 +45,5 @@ def test_what_the_environment_says_of_allocation_stands(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
     outside = faults_of_blocks()
     with freed_memory_kept():
-        faults_of_blocks()
+        torch.ones(6 * BLOCK)
         assert faults_of_blocks() > outside / 2
