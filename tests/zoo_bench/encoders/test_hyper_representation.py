@@ -142,6 +142,22 @@ def test_attention_that_drops_weights_is_the_formula_with_these_weights_dropped(
         torch.testing.assert_close(one, other)
 
 
+def test_a_step_in_bfloat16_drops_the_same_entries_and_has_nearly_the_gradients_of_float32():
+    torch.manual_seed(0)
+    module = Autoencoder(Tokens.of(TETRIS), PAPER["tetris_hyp"])
+    weights = torch.randn(16, TETRIS.size)
+    slopes = []
+    for bfloat16, seed in ((False, 1), (True, 1), (False, 2)):
+        torch.manual_seed(seed)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            embeddings, found = module(weights, reconstruct=True)
+        loss = embeddings.square().mean() + (found - weights).square().mean()
+        slopes.append(torch.cat([its.flatten() for its in torch.autograd.grad(loss, [*module.encoder.parameters()])]))
+    float32, bfloat16, drawn_anew = slopes
+    assert 0 < (bfloat16 - float32).norm() < 0.03 * float32.norm()
+    assert (drawn_anew - float32).norm() > 0.1 * float32.norm()
+
+
 def test_normalisation_is_by_the_unbiased_deviation():
     inputs = 3 * torch.randn(4, 5, 12) + 1
     norm = Norm(12)

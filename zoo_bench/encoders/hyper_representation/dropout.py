@@ -9,9 +9,8 @@ from torch.nn import functional
 def dropout(inputs: Tensor, probability: float) -> Tensor:
     """Set entries to 0 with a probability, and scale the others so that the mean stays.
 
-    On a CPU torch draws one number an entry on one core, which takes a quarter of a training step. There, four entries
-    share the bits of one number, the probability is rounded to a multiple of 2^-16, and torch's generator gives but the
-    seed of numpy's fastest one.
+    On a CPU torch draws one number an entry, on one core. There, four entries share the bits of one number, the
+    probability is rounded to a multiple of 2^-16, and torch's generator gives but the seed of numpy's fastest one.
     """
     if probability == 0 or inputs.device.type != "cpu":
         return functional.dropout(inputs, probability, training=probability > 0)
