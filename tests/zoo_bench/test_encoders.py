@@ -1,3 +1,4 @@
+import importlib
 import json
 import sys
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from zoo_bench.encoders import DEFAULT_ENCODERS, ENCODERS, GROUPS, encoder_digest, encoder_names, make_encoder
-from zoo_bench.encoders.digest import source_files
+from zoo_bench.encoders.digest import source_statements
 from zoo_bench.encoders.runtime import Runtime
 from zoo_bench.encoders.statistics import PCA, WeightStatistics
 from zoo_gen import engine, open_zoo
@@ -134,15 +135,44 @@ def test_the_digest_covers_what_the_encoder_imports_and_nothing_else(tmp_path, m
     try:
         encoder = make_encoder("chain.encoder:Encoder")
         before = encoder_digest("chain", encoder)
-        (tmp_path / changed).write_text(CHAIN[changed] + "# changed\n")
+        (tmp_path / changed).write_text(CHAIN[changed] + "changed = True\n")
         assert (encoder_digest("chain", encoder) != before) == counts
     finally:
         for module in [module for module in sys.modules if module.partition(".")[0] == "chain"]:
             del sys.modules[module]
 
 
+REWRITTEN = {
+    "chain/near.py": "# a comment\n",
+    "chain/deep.py": '"""A docstring."""\ndef late():\n    "Another."\n    from chain import later\n    import numpy\n',
+    "chain/rel.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import json\nthing = (\n    1\n)\n",
+}
+MOVED = {
+    "chain/encoder.py": CHAIN["chain/encoder.py"].replace("chain.deep", "chain.below.deeper").replace(".rel", ".below"),
+    "chain/below/__init__.py": CHAIN["chain/rel.py"],
+    "chain/below/deeper.py": CHAIN["chain/deep.py"],
+}
+
+
+@pytest.mark.parametrize("changes", [REWRITTEN, MOVED], ids=["rewritten", "moved"])
+def test_the_digest_stays_when_code_is_explained_or_moved(tmp_path, monkeypatch, changes):
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for files in (CHAIN, {**CHAIN, **changes}):
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+        importlib.invalidate_caches()
+        try:
+            digests.append(encoder_digest("chain", make_encoder("chain.encoder:Encoder")))
+        finally:
+            for module in [module for module in sys.modules if module.partition(".")[0] == "chain"]:
+                del sys.modules[module]
+    assert digests[0] == digests[1]
+
+
 def test_the_digest_of_a_hyper_representation_covers_tokens_views_and_training():
-    found = source_files(type(make_encoder("hyper_representation")))
+    found = source_statements(type(make_encoder("hyper_representation")))
     assert {
         "zoo_bench.tokens",
         "zoo_bench.augment",

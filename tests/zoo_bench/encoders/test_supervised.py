@@ -10,7 +10,7 @@ from scipy import stats
 from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN, FakeView, layout_of, random_view
 from zoo_bench.encoders import encoder_digest
 from zoo_bench.encoders.deep_sets import TRAINING, deep_sets
-from zoo_bench.encoders.digest import source_files
+from zoo_bench.encoders.digest import source_statements
 from zoo_bench.encoders.mlp import mlp
 from zoo_bench.encoders.problem import Output, Problem
 from zoo_bench.encoders.sne.encoder import VARIANTS, sne
@@ -174,7 +174,7 @@ def test_the_file_that_builds_the_network_tells_encoders_apart():
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "statistics_boosting"])
 def test_the_digest_covers_what_is_learned_and_how(name):
     parts = ("supervised", "problem", "targets", "networks", "training", "steps")
-    assert {f"zoo_bench.encoders.{part}" for part in parts} <= set(source_files(makers()[name]().source))
+    assert {f"zoo_bench.encoders.{part}" for part in parts} <= set(source_statements(makers()[name]().source))
 
 
 def test_deep_sets_ignore_the_order_of_all_weights_and_the_length_of_others():
