@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from zoo_gen.files.schema import Schema, parse_toml
 from zoo_gen.image_data import DataSource
-from zoo_gen.schema import Schema, parse_toml
 
 PAGE = (Path(__file__).parent.parent / "docs" / "image_data.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

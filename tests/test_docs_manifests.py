@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from pydantic import TypeAdapter
 
 from tests.zoo_gen.image_data import published
-from zoo_gen import cost, engine, grid, open_zoo
-from zoo_gen.architectures import Architecture, LayerSpec, parameter_layout
-from zoo_gen.axes import Axes
-from zoo_gen.cli import main
-from zoo_gen.hyperparameters import HYPERPARAMETERS
+from zoo_gen import engine, open_zoo
+from zoo_gen.architecture.registry import Architecture, LayerSpec, parameter_layout
+from zoo_gen.cli.main import main
+from zoo_gen.engine import cost
+from zoo_gen.files.schema import parse_toml
 from zoo_gen.manifest import (
     Checkpoints,
     Split,
@@ -22,10 +22,12 @@ from zoo_gen.manifest import (
     Training,
     ZooManifest,
     find_manifest,
+    grid,
     read_manifest,
     shipped_manifests,
 )
-from zoo_gen.schema import parse_toml
+from zoo_gen.manifest.axes import Axes
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE, ZOOS = (DOCS / "manifests.md").read_text(), (DOCS / "zoos.md").read_text()

@@ -1,99 +1,97 @@
-"""The rules of the house: who may import whom, and which file owns which library."""
+"""The rules of the house: which room may import which, that no imports go in a circle, and who owns which library."""
 
 import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted([*(ROOT / "zoo_gen").rglob("*.py"), *(ROOT / "zoo_bench").rglob("*.py")])
+NAMES = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES}
 
-# What zoo_bench may see of zoo_gen. errors, schema and command are how both read TOML and speak to people, manifest is
-# what a zoo says of itself, workers is how both spread work, compiling and vector_code are how both write kernels,
-# allocator is how both hold memory.
-SEEN_BY_BENCH = {"zoo", "layout", "architectures", "hub", "errors", "schema", "command", "manifest", "workers"}
-SEEN_BY_BENCH |= {"compiling", "vector_code", "allocator"}
-MAKES_ZOOS = {"zoo_bench/zoos.py", "zoo_bench/mock.py"}  # only where that is asked for
+# From the ground up: a room imports from those before it, never from one after it.
+ZOO_GEN = ["errors", "files", "machine", "image_data", "architecture", "manifest"]
+ZOO_GEN += ["store", "population", "zoo", "engine", "published", "cli"]
+ZOO_BENCH = ["protocol", "scores", "results", "encoders", "evaluation", "standings", "embeddings", "plots", "cli"]
+SEEN_BY_BENCH = {"zoo", "manifest", "architecture", "machine", "files", "errors", "cli"}
+MAKES_ZOOS = {"zoo_bench/protocol/zoos.py", "zoo_bench/evaluation/mock.py"}  # these may also train and pull zoos
 
 OWNERS = {
-    "fsspec": {"zoo_gen/location.py"},
-    "joblib": {"zoo_gen/workers.py"},
-    "llvmlite": {"zoo_gen/vector_code.py"},
-    "distributed": {"zoo_gen/workers.py"},
+    "fsspec": {"zoo_gen/files/location.py"},
+    "joblib": {"zoo_gen/machine/workers.py"},
+    "llvmlite": {"zoo_gen/machine/vector_code.py"},
+    "distributed": {"zoo_gen/machine/workers.py"},
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
     "datasets": {"zoo_gen/image_data/huggingface.py"},
     "PIL": {"zoo_gen/image_data/steps.py"},
-    "huggingface_hub": {"zoo_gen/hub.py"},
-    "matplotlib": {"zoo_gen/plots.py", "zoo_bench/plots.py"},
-    "jinja2": {"zoo_bench/page/render.py"},
-    "sklearn": {
-        "zoo_gen/image_data/digits.py",
-        "zoo_bench/probes.py",
-        "zoo_bench/encoders/statistics.py",
-        "zoo_bench/encoders/statistics_boosting.py",
-    },
-    "click": {"zoo_gen/cli.py", "zoo_gen/cli_published.py", "zoo_gen/command.py", "zoo_bench/cli.py"},
-    "safetensors": {"zoo_bench/encoders/saving.py", "zoo_gen/published/folder.py"},
-    "h5py": {"zoo_gen/published/neural_field_arena.py"},
-    "pickle": {"zoo_gen/published/isolated.py", "zoo_gen/published/pickles.py"},
-    "tqdm": {"zoo_gen/engine.py", "zoo_gen/pulling.py", "zoo_bench/engine.py", "zoo_bench/encoders/training.py"},
+    "huggingface_hub": {"zoo_gen/files/hub.py"},
+    "matplotlib": {"zoo_gen/zoo/plots.py", "zoo_bench/plots.py"},
+    "jinja2": {"zoo_bench/standings/page/render.py"},
+    "h5py": {"zoo_gen/published/formats/neural_field_arena.py"},
+    "pickle": {"zoo_gen/published/archives/isolated.py", "zoo_gen/published/archives/pickles.py"},
 }
 
 
-def imports(path: Path) -> set[str]:
+def imported(path: Path) -> set[str]:
     """Return the full names of all modules that a file imports, wherever in the file."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Return which modules of ours a file imports."""
+    modules = set(NAMES.values())
+    return {name if name in modules else name.rpartition(".")[0] for name in imported(path)} & modules
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_keep_to_the_rules(path):
     name = str(path.relative_to(ROOT))
-    for module in imports(path):
+    package, *parts = NAMES[path].split(".")
+    rooms = ZOO_GEN if package == "zoo_gen" else ZOO_BENCH
+    for module in imported(path):
         top, *rest = module.split(".")
-        if name.startswith("zoo_gen/"):
-            assert top != "zoo_bench"
-        elif top == "zoo_gen":
-            assert rest[0] in SEEN_BY_BENCH | ({"engine", "pulling", "published"} if name in MAKES_ZOOS else set())
         assert name in OWNERS.get(top, {name}), f"{top} belongs to {OWNERS[top]}"
+        if package == "zoo_gen":
+            assert top != "zoo_bench"
+        elif top == "zoo_gen" and rest[0] in ZOO_GEN:
+            assert rest[0] in SEEN_BY_BENCH | ({"engine", "published"} if name in MAKES_ZOOS else set()), module
+        if top == package and parts and parts[0] in rooms and rest[0] in rooms:
+            assert rooms.index(rest[0]) <= rooms.index(parts[0]), f"{module} is a room above {parts[0]}"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "zoo",
-        "zoo_view",
-        "model_table",
-        "store",
-        "commit",
-        "grid",
-        "axes",
-        "manifest",
-        "card",
-        "layout",
-        "cli",
-        "engine",
-        "regime",
-        "cost",
-        "workers",
-        "sums",
-        "location",
-        "claim",
-        "hub",
-        "release",
-        "pulling",
-        "converted",
-        "ragged",
-    ],
-)
-def test_torch_is_not_imported_at_the_top(name):
-    tree = ast.parse((ROOT / "zoo_gen" / f"{name}.py").read_text())
-    for node in tree.body:
-        modules = [alias.name for alias in getattr(node, "names", [])] if isinstance(node, ast.Import) else []
-        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not any(module.split(".")[0] == "torch" or ".population" in module for module in modules)
+@pytest.mark.parametrize("package", ["zoo_gen", "zoo_bench"])
+def test_every_room_is_named_and_there_are_few(package):
+    entries = {
+        path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    entries -= {"__init__", "__main__"}
+    assert entries == set(ZOO_GEN if package == "zoo_gen" else ZOO_BENCH)
+    assert len(entries - {"cli", "errors"}) <= 10
+
+
+@pytest.mark.xfail(strict=True, reason="a view of a zoo of mixed architectures and its reader know each other")
+def test_imports_go_in_no_circle():
+    graph = {NAMES[path]: imported_modules(path) - {NAMES[path]} for path in FILES}
+    # A package's own `__init__` speaks for its files, and its files never ask it.
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_reading_a_zoo_imports_no_library_for_training(tiny_zoo):
+    code = (
+        "import sys; from zoo_gen import open_zoo; zoo = open_zoo(sys.argv[1]);"
+        "zoo.models, zoo.weights[0], zoo.view([0]).weights, zoo.split('train');"
+        "assert not {'torch', 'scipy', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tiny_zoo)], check=True, cwd=ROOT)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from zoo_bench.cli import main as zoo_bench
 from zoo_gen import engine, find_manifest
-from zoo_gen.cli import main as zoo_gen
+from zoo_gen.cli.main import main as zoo_gen
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -58,11 +58,12 @@ def test_the_encoder_of_ones_own_is_evaluated(folder, monkeypatch):
     assert found.exit_code == 0, found.output
 
 
-def test_every_file_of_the_tree_is_there():
+def test_every_room_of_the_tree_is_there():
     tree = block("", "manifests/zoos/           one TOML")
     root = Path(__file__).parent.parent
     for package in ("zoo_gen", "zoo_bench"):
         part = tree.split(f"\n{package}/\n")[1].split("\nzoo_bench/")[0].split("\ntests/")[0]
-        named = set(re.findall(r"\b(\w+\.py)\b", part))
-        files = {path.name for path in (root / package).glob("*.py")} - {"__init__.py", "__main__.py"}
-        assert named == files
+        named = set(re.findall(r"^  (\w+)/", part, re.MULTILINE)) | set(re.findall(r"\b(\w+)\.py\b", part))
+        entries = (root / package).iterdir()
+        rooms = {path.stem for path in entries if path.suffix == ".py" or (path / "__init__.py").exists()}
+        assert named == rooms - {"__init__", "__main__", "errors"}

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from zoo_gen.command import Commands, table
+from zoo_gen.cli.command import Commands, table
 from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
-    from zoo_bench.manifest import BenchmarkManifest
+    from zoo_bench.protocol.manifest import BenchmarkManifest
 
 RESULTS = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
@@ -28,7 +28,7 @@ def main() -> None:
 def list_() -> None:
     """List the benchmarks and encoders that come with the package."""
     from zoo_bench.encoders import ENCODERS, GROUPS
-    from zoo_bench.manifest import read_benchmark, shipped_benchmarks
+    from zoo_bench.protocol.manifest import read_benchmark, shipped_benchmarks
 
     rows: list[dict[str, object]] = []
     for name, path in shipped_benchmarks().items():
@@ -115,8 +115,8 @@ def run(
 ) -> None:
     """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file."""
     from zoo_bench.encoders import encoder_names
-    from zoo_bench.encoders.runtime import Runtime
-    from zoo_bench.manifest import find_benchmark, read_benchmark
+    from zoo_bench.encoders.training.runtime import Runtime
+    from zoo_bench.protocol.manifest import find_benchmark, read_benchmark
 
     # An encoder of one's own often lies in the working folder, which an installed command does not search.
     sys.path.append(str(Path.cwd()))
@@ -137,7 +137,7 @@ def run(
     if device != "auto":
         runtime.torch_device()  # a device that is not there is an error now, not after the baselines
     if missing_zoos != "refuse":
-        from zoo_bench.zoos import make_missing, pull_missing
+        from zoo_bench.protocol.zoos import make_missing, pull_missing
 
         for its in found:
             if missing_zoos == "pull":
@@ -164,13 +164,13 @@ def run(
 
 def _run(benchmarks: "Sequence[BenchmarkManifest]", names: dict[str, list[str]], **options: Any) -> None:
     """Evaluate on each benchmark and say what came of it; an encoder that fails on one goes on with the next."""
-    from zoo_bench import engine
-    from zoo_bench.encoders.runtime import is_first_process
+    from zoo_bench.encoders.training.runtime import is_first_process
+    from zoo_bench.evaluation import run
 
     errors: list[ZooError] = []
     for benchmark in benchmarks:
         try:
-            for result, is_new in engine.run(benchmark, names[benchmark.name], **options):
+            for result, is_new in run.run(benchmark, names[benchmark.name], **options):
                 state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
                 if is_first_process():
                     click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
@@ -189,7 +189,7 @@ def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
     """Check encoders on tiny zoos and say what they keep to."""
     from tempfile import TemporaryDirectory
 
-    from zoo_bench.mock import check, make_zoos
+    from zoo_bench.evaluation.mock import check, make_zoos
 
     if benchmarks:
         raise ZooError(f"--mock: takes no benchmark, got {benchmarks[0]}; it makes tiny zoos of its own")
@@ -236,8 +236,8 @@ def encode(
     """
     from zoo_bench import embeddings
     from zoo_bench.encoders import exchange, make_encoder
-    from zoo_bench.encoders.runtime import Runtime
-    from zoo_gen import hub
+    from zoo_bench.encoders.training.runtime import Runtime
+    from zoo_gen.files import hub
     from zoo_gen.zoo import open_zoo
 
     if out.suffix != ".npz":
@@ -281,10 +281,10 @@ def encode(
 @click.option("--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Also write every score as a table.")
 def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet: Path | None) -> None:
     """Print the leaderboard of all results."""
-    from zoo_bench import leaderboard as board
-    from zoo_bench import page
-    from zoo_bench.boards import boards, load
     from zoo_bench.results import write_whole
+    from zoo_bench.standings import page
+    from zoo_bench.standings import text as board
+    from zoo_bench.standings.boards import boards, load
 
     loaded = load(results)
     found = boards(loaded)
@@ -309,9 +309,9 @@ def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet
 @click.option("--source-url", help="Where a reader finds the evaluation.")
 def export(encoder: str, results: Path, out: Path, owner: str, source_url: str | None) -> None:
     """Write the results of ENCODER in the Hub's format, as .eval_results/BENCHMARK.yaml beside its weights."""
-    from zoo_bench.boards import boards, load
-    from zoo_bench.hub_results import Source
-    from zoo_bench.hub_results import export as write
+    from zoo_bench.standings.boards import boards, load
+    from zoo_bench.standings.hub import Source
+    from zoo_bench.standings.hub import export as write
 
     source = Source(source_url) if source_url else None
     for path in write(boards(load(results)), encoder, out, owner=owner, source=source):
@@ -328,7 +328,7 @@ def validate(results: Path, zoos: Path) -> None:
 
     Zoos that are not there are not needed; true values are compared with those that are.
     """
-    from zoo_bench.validate import validate as check
+    from zoo_bench.evaluation.validate import validate as check
 
     wrong = 0
     for path, problems in check(results, zoos=zoos):

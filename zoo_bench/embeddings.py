@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo_bench import protocols
 from zoo_bench.encoders import Encoder
-from zoo_bench.evaluate import encode_view, predict_view
-from zoo_bench.views import HiddenRows, TrainingView
+from zoo_bench.evaluation.cell import encode_view, predict_view
+from zoo_bench.protocol import protocols
+from zoo_bench.protocol.views import HiddenRows, TrainingView
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, ZooView
 

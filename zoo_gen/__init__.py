@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from zoo_gen.errors import ZooError
     from zoo_gen.image_data import ImageData, load_image_data
     from zoo_gen.manifest import ZooManifest, find_manifest, read_manifest
-    from zoo_gen.pulling import pull
-    from zoo_gen.release import push
+    from zoo_gen.published.pull import pull
+    from zoo_gen.published.push import push
     from zoo_gen.zoo import Zoo, ZooView, open_zoo
 
 __all__ = [
@@ -37,8 +37,8 @@ _HOME = {
     "find_manifest": "manifest",
     "load_image_data": "image_data",
     "open_zoo": "zoo",
-    "pull": "pulling",
-    "push": "release",
+    "pull": "published.pull",
+    "push": "published.push",
     "read_manifest": "manifest",
 }
 

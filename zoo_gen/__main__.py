@@ -1,5 +1,5 @@
 """`python -m zoo_gen` is `zoo-gen`."""
 
-from zoo_gen.cli import main
+from zoo_gen.cli.main import main
 
 main()

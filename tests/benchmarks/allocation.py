@@ -20,7 +20,7 @@ import torch
 from tests.benchmarks.encoders import LAYOUTS, our_step
 from zoo_bench.encoders.hyper_representation.configurations import PAPER
 from zoo_gen import engine
-from zoo_gen.allocator import freed_memory_kept
+from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.manifest import find_manifest
 
 ZOOS = ("mini_sine_inr",)

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.zoo_bench.layouts import CNN_SMALL, SMALL_CNN_GAP, TETRIS
-from zoo_bench.augment import Augmentation, Permutations
+from zoo_bench.encoders.hyper_representation.augment import Augmentation, Permutations
 from zoo_bench.encoders.hyper_representation.configurations import PAPER, SMALL, Configuration
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.encoders.hyper_representation.objective import Objective
-from zoo_bench.encoders.steps import compile_whole, graphed, make_step
-from zoo_bench.tokens import Tokens
-from zoo_gen.allocator import freed_memory_kept
-from zoo_gen.layout import ParameterLayout
+from zoo_bench.encoders.hyper_representation.tokens import Tokens
+from zoo_bench.encoders.training.steps import compile_whole, graphed, make_step
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.machine.memory import freed_memory_kept
 
 LAYOUTS = {layout.size: layout for layout in (TETRIS, CNN_SMALL, SMALL_CNN_GAP)}
 N_SAMPLES = 2000

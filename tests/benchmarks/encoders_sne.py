@@ -24,8 +24,8 @@ from zoo_bench.encoders.sne.batches import Planner
 from zoo_bench.encoders.sne.encoder import SINE
 from zoo_bench.encoders.sne.network import SNENetwork
 from zoo_bench.encoders.sne.settings import Settings
-from zoo_gen.allocator import freed_memory_kept
-from zoo_gen.layout import Parameter, ParameterLayout
+from zoo_gen.architecture.layout import Parameter, ParameterLayout
+from zoo_gen.machine.memory import freed_memory_kept
 
 HEADS = 4
 

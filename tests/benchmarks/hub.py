@@ -12,7 +12,8 @@ import numpy as np
 
 from tests import hub_server
 from tests.conftest import files_of
-from zoo_gen import commit, find_manifest, open_zoo, store
+from zoo_gen import find_manifest, open_zoo, store
+from zoo_gen.store import shards
 
 ZOOS = ("modelzoos_mnist_seed", "modelzoos_cifar10_large_seed", "small_cnn_zoo_mnist")
 
@@ -26,7 +27,7 @@ def files(name: str, folder: Path) -> dict[str, bytes]:
         name: (random.standard_normal((models, *shape[1:])) * 0.1).astype(np.float32)
         for name, shape in extent.arrays().items()
     }
-    commit.write_shard(folder, manifest, 0, arrays, diverged=np.zeros(models, dtype=bool), device="cpu")
+    shards.write_shard(folder, manifest, 0, arrays, diverged=np.zeros(models, dtype=bool), device="cpu")
     found = files_of(folder)
     for path in list(found):
         for shard in range(1, extent.n_shards) if "/c/0/" in path or "part-00000" in path else ():

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_gen.architectures import Architecture, SmallCNNGap, build_module, parameter_layout
+from zoo_gen.architecture.registry import Architecture, SmallCNNGap, build_module, parameter_layout
 from zoo_gen.image_data import ImageData
 from zoo_gen.population.initialization import initial_weights
 

@@ -22,13 +22,13 @@ import joblib
 import torch
 from torch.nn import functional
 
-from zoo_gen import engine, find_manifest, grid, load_image_data, read_manifest
-from zoo_gen.layers import Convolution, Flatten, Linear, output_shape
-from zoo_gen.manifest import ZooManifest
-from zoo_gen.modules import build_module
+from zoo_gen import engine, find_manifest, load_image_data, read_manifest
+from zoo_gen.architecture.layers import Convolution, Flatten, Linear, output_shape
+from zoo_gen.architecture.modules import build_module
+from zoo_gen.engine.settings import choose_forms, regime
+from zoo_gen.manifest import ZooManifest, grid
 from zoo_gen.population.random import data_order
 from zoo_gen.population.train import populations, single_threaded
-from zoo_gen.regime import choose_forms, regime
 
 CNN = """
 name = "benchmark"

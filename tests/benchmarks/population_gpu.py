@@ -19,9 +19,9 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
 from tests.benchmarks.plain import PlainLoop
-from zoo_gen.architectures import MLP, Architecture, CNNSmall, SmallCNNGap, build_module, layers
+from zoo_gen.architecture.layers import Convolution, Flatten, Linear, output_shape
+from zoo_gen.architecture.registry import MLP, Architecture, CNNSmall, SmallCNNGap, build_module, layers
 from zoo_gen.image_data import ImageData
-from zoo_gen.layers import Convolution, Flatten, Linear, output_shape
 from zoo_gen.population.population import Regime
 from zoo_gen.population.train import populations
 

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from zoo_gen import commit, engine, find_manifest, open_zoo, read_manifest, store
+from zoo_gen import engine, find_manifest, open_zoo, read_manifest, store
 from zoo_gen.store import Extent
+from zoo_gen.store import shards as commit
 
 AT_ONCE = 50  # models that a reader of all weights holds
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from zoo_bench import protocols
+from zoo_bench.protocol import protocols
 from zoo_gen import open_zoo
-from zoo_gen.layout import ParameterLayout
+from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.zoo import Zoo
 
 QUANTILES = (0, 10, 25, 50, 75, 90, 100)

@@ -22,9 +22,9 @@ import safetensors.numpy
 import torch
 import zarr
 
-from zoo_gen import commit, open_zoo, read_manifest, store
-from zoo_gen.layout import ParameterLayout
-from zoo_gen.store import Extent
+from zoo_gen import open_zoo, read_manifest, store
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.store import Extent, shards
 
 TEXT = """
 name = "speed"
@@ -70,7 +70,7 @@ def store_way(manifest_path: Path, *, zarrs: bool, writes: bool) -> Way:
             models = extent.models(shard)
             part = {array: values[models] for array, values in arrays.items()}
             diverged = np.zeros(models.stop - models.start, bool)
-            commit.write_shard(folder, manifest, shard, part, diverged=diverged, device="cpu")
+            shards.write_shard(folder, manifest, shard, part, diverged=diverged, device="cpu")
 
     def trajectory(folder: Path) -> Callable[[int], np.ndarray]:
         weights = opened(folder)

@@ -12,9 +12,10 @@ from tests.conftest import files_of
 from tests.reliability import bench
 from tests.reliability.bench import Outcome, Zoo
 from tests.reliability.object_store import FLAKY, known, object_store
-from zoo_gen import commit, engine
-from zoo_gen.location import locate
-from zoo_gen.verify import verify
+from zoo_gen import engine
+from zoo_gen.files.location import locate
+from zoo_gen.store import shards
+from zoo_gen.zoo.verify import verify
 
 
 class CannotMount(Exception):
@@ -57,7 +58,7 @@ def read_only(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
         folder = mounted / "tiny"
         shutil.copytree(zoo.folder, folder)
         for shard in chance.sample(range(4), chance.randint(1, 4)):
-            commit.part_path(folder, shard).unlink()
+            shards.part_path(folder, shard).unlink()
         before = files_of(folder)
         remount(mounted, "ro")
         first = bench.wait(bench.start(zoo, folder))

@@ -6,9 +6,10 @@ from click.testing import CliRunner
 
 from tests.reliability import bench
 from tests.reliability.object_store import known, object_store
-from zoo_gen import commit, open_zoo, store
-from zoo_gen.cli import main
-from zoo_gen.location import locate
+from zoo_gen import open_zoo, store
+from zoo_gen.cli.main import main
+from zoo_gen.files.location import locate
+from zoo_gen.store import shards as commit
 
 pytest.importorskip("moto")
 pytest.importorskip("s3fs")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from zoo_bench import engine
-from zoo_bench.boards import Loaded, load
 from zoo_bench.encoders import DEFAULT_ENCODERS
-from zoo_bench.manifest import BenchmarkManifest
+from zoo_bench.evaluation import run
+from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.results import Result
+from zoo_bench.standings.boards import Loaded, load
 
 TARGETS = ("epoch", "test_accuracy", "generalization_gap", "test_class_f1", "hyperparameters")
 
@@ -23,7 +23,7 @@ def tiny_benchmark() -> BenchmarkManifest:
 def tiny_results(tiny_benchmark, tiny_zoo, tmp_path_factory) -> tuple[Path, list[Result]]:
     """The folder and the results of all baselines; tests only read them."""
     folder = tmp_path_factory.mktemp("results")
-    found = engine.run(tiny_benchmark, list(DEFAULT_ENCODERS), zoos=tiny_zoo.parent, results=folder, seeds=[0])
+    found = run.run(tiny_benchmark, list(DEFAULT_ENCODERS), zoos=tiny_zoo.parent, results=folder, seeds=[0])
     return folder, [result for result, _ in found]
 
 

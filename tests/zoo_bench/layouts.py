@@ -2,8 +2,8 @@
 
 import itertools
 
-from zoo_gen.architectures import MLP, CNNSmall, SmallCNNGap, parameter_layout
-from zoo_gen.layout import Move, Parameter, ParameterLayout, Symmetry
+from zoo_gen.architecture.layout import Move, Parameter, ParameterLayout, Symmetry
+from zoo_gen.architecture.registry import MLP, CNNSmall, SmallCNNGap, parameter_layout
 
 
 def layout_of(*layers: tuple[int, ...], bias: bool = True) -> ParameterLayout:

@@ -69,7 +69,7 @@ def test_a_saved_encoder_encodes_as_before(tiny_zoo, tmp_path, monkeypatch):
     from dataclasses import replace
 
     from zoo_bench.encoders import ENCODERS
-    from zoo_bench.encoders.deep_sets import TRAINING, deep_sets
+    from zoo_bench.encoders.baselines.deep_sets import TRAINING, deep_sets
 
     monkeypatch.setitem(ENCODERS, "deep_sets", lambda: deep_sets(training=replace(TRAINING, epochs=1)))
     folder, first, second = tmp_path / "saved", tmp_path / "first.npz", tmp_path / "second.npz"

@@ -12,12 +12,12 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from zoo_bench.encoders.baselines.layer_statistics import LastLayerStatistics, PooledLayerStatistics
+from zoo_bench.encoders.baselines.statistics import PCA, Weights, WeightStatistics
+from zoo_bench.encoders.baselines.statistics_boosting import StatisticsBoosting
 from zoo_bench.encoders.digest import encoder_digest
-from zoo_bench.encoders.layer_statistics import LastLayerStatistics, PooledLayerStatistics
-from zoo_bench.encoders.runtime import Runtime
-from zoo_bench.encoders.statistics import PCA, Weights, WeightStatistics
-from zoo_bench.encoders.statistics_boosting import StatisticsBoosting
-from zoo_bench.views import TrainingView, WeightsView
+from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.protocol.views import TrainingView, WeightsView
 from zoo_gen.errors import ZooError, unknown_name
 
 __all__ = [
@@ -84,10 +84,10 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "last_layer_statistics": LastLayerStatistics,
     "pooled_layer_statistics": PooledLayerStatistics,
     "statistics_boosting": StatisticsBoosting,
-    "statistics_network": Lazy("zoo_bench.encoders.statistics_network", "statistics_network"),
-    "mlp": Lazy("zoo_bench.encoders.mlp", "mlp"),
-    "deep_sets": Lazy("zoo_bench.encoders.deep_sets", "deep_sets"),
-    "deep_sets_small": Lazy("zoo_bench.encoders.deep_sets", "small"),
+    "statistics_network": Lazy("zoo_bench.encoders.baselines.statistics_network", "statistics_network"),
+    "mlp": Lazy("zoo_bench.encoders.baselines.mlp", "mlp"),
+    "deep_sets": Lazy("zoo_bench.encoders.baselines.deep_sets", "deep_sets"),
+    "deep_sets_small": Lazy("zoo_bench.encoders.baselines.deep_sets", "small"),
     "sne": Lazy(_SNE, "variant", "paper"),
     "sne_boundary": Lazy(_SNE, "variant", "boundary"),
     "sne_kernels": Lazy(_SNE, "variant", "kernels"),

@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-_TOKENS_AND_PERMUTATIONS = "zoo_gen.layout"  # the one module of zoo_gen that decides what an encoder computes
+# The one module of zoo_gen that decides what an encoder computes.
+_TOKENS_AND_PERMUTATIONS = "zoo_gen.architecture.layout"
 _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo_bench.encoders.saving import DESCRIPTION, WEIGHTS
-from zoo_gen import hub
 from zoo_gen.errors import ZooError
+from zoo_gen.files import hub
 
 
 def push_encoder(

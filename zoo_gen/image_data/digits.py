@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import Field, Strict
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files.schema import Count, DataSeed, Schema
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.steps import bilinear
-from zoo_gen.schema import Count, DataSeed, Schema
 
 IMAGES = 1797
 

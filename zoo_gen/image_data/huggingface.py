@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, Strict
 
-from zoo_gen import hub, network
 from zoo_gen.errors import ZooError, one_line, unknown_name
+from zoo_gen.files import hub, reachable
+from zoo_gen.files.schema import Count
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.steps import Part, Steps, Stored, apply, assemble
-from zoo_gen.schema import Count
 
 # What Pillow calls images that have no colour to lose.
 _GREY = ("1", "L")
@@ -87,7 +87,7 @@ def _splits(source: HuggingFace, root: Path, *, where: str) -> Any:
             return datasets.load_from_disk(str(kept))
         if Path(source.repository).exists():
             raise ZooError("a folder of that name is here and would be read; run elsewhere")
-        network.require([hub.endpoint()], needed_for="the download")
+        reachable.require([hub.endpoint()], needed_for="the download")
         kept.parent.mkdir(parents=True, exist_ok=True)
         # A cache that is new and thrown away holds no other revision, and nothing half done is ever found.
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staged, hub.quiet():

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import Field, Strict
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files.schema import Count
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.steps import Steps, Stored, apply, assemble
-from zoo_gen.schema import Count
 
 STANDARD = (
     "train-images-idx3-ubyte",

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from zoo_gen.schema import Count, Schema
+from zoo_gen.files.schema import Count, Schema
 
 
 class Sine(Schema):

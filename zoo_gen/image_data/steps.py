@@ -14,8 +14,8 @@ import pydantic
 from pydantic import Field, Strict, WrapValidator, model_validator
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files.schema import Count, DataSeed, Schema
 from zoo_gen.image_data.arrays import ImageData
-from zoo_gen.schema import Count, DataSeed, Schema
 
 Part = tuple[np.ndarray, np.ndarray]  # images uint8 (image, channel, height, width), labels int64 (image,)
 

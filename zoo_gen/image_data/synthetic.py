@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, Strict
 
+from zoo_gen.files.schema import Count, DataSeed, Schema
 from zoo_gen.image_data.arrays import ImageData
-from zoo_gen.schema import Count, DataSeed, Schema
 
 _PATCH = 4  # pixels on a side
 

@@ -16,8 +16,8 @@ import numpy as np
 import pydantic
 from pydantic import Field, field_validator
 
-from zoo_gen import network
 from zoo_gen.errors import ZooError, one_line
+from zoo_gen.files import reachable
 from zoo_gen.image_data import idx
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.steps import Part, Steps, Stored, apply, assemble
@@ -125,7 +125,7 @@ def load(source: Torchvision, root: Path) -> ImageData:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staged:
-            network.require(_addresses(source.dataset), needed_for="the download")
+            reachable.require(_addresses(source.dataset), needed_for="the download")
             _download(source, Path(staged))
             folder = _find(source, Path(staged))
             if folder is None:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from zoo_gen.layers import Convolution, Layer
-from zoo_gen.layout import ParameterLayout
-from zoo_gen.population import lanes
-from zoo_gen.population.forms import LANES
+from zoo_gen.architecture.layers import Convolution, Layer
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.population.columns import Members, runs
+from zoo_gen.population.cpu import lanes
+from zoo_gen.population.cpu.convolutions import LANES
+from zoo_gen.population.cpu.lanes import keep_freed_memory
 from zoo_gen.population.forward import forward
-from zoo_gen.population.lanes import keep_freed_memory
-from zoo_gen.population.members import Members, runs
 from zoo_gen.population.metrics import pieces
 from zoo_gen.population.optimizers import make_optimizer
 from zoo_gen.population.random import data_order, kept_by_dropout

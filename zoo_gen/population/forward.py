@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_gen.layers import (
+from zoo_gen.architecture.layers import (
     Activate,
     Activation,
     Convolution,
@@ -26,9 +26,9 @@ from zoo_gen.layers import (
     Pooling,
     Shift,
 )
-from zoo_gen.modules import FUNCTIONS
-from zoo_gen.population import lanes
-from zoo_gen.population.forms import GROUPED, LANES, MODELS_OF_A_GROUP, PATCHES, SINGLE
+from zoo_gen.architecture.modules import FUNCTIONS
+from zoo_gen.population.cpu import lanes
+from zoo_gen.population.cpu.convolutions import GROUPED, LANES, MODELS_OF_A_GROUP, PATCHES, SINGLE
 
 Run = tuple[Activation | None, slice]  # neighbouring models that share an activation
 # dropout(hidden (model, image, ...), or as lanes) -> hidden of the same shape

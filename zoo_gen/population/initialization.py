@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zoo_gen.hyperparameters import Initialization
-from zoo_gen.layout import Parameter, ParameterLayout
-from zoo_gen.modules import SINE_FREQUENCY
+from zoo_gen.architecture.layout import Parameter, ParameterLayout
+from zoo_gen.architecture.modules import SINE_FREQUENCY
+from zoo_gen.manifest.hyperparameters import Initialization
 from zoo_gen.population.random import Purpose, uniforms
 
 # A normal distribution cut at two deviations has this deviation; Keras divides by it.

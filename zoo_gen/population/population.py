@@ -12,11 +12,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zoo_gen.layers import Layer, Shape
-from zoo_gen.layout import ParameterLayout
+from zoo_gen.architecture.layers import Layer, Shape
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.population.columns import column, members, numbers
 from zoo_gen.population.eager import Eager
 from zoo_gen.population.initialization import initial_weights
-from zoo_gen.population.members import column, members, numbers
 from zoo_gen.population.tasks import Task
 
 
@@ -105,7 +105,7 @@ class Population:
                 layers, layout, inner, self.task, weights, steps=steps, n_epochs=regime.epochs, forms=regime.forms
             )
         else:
-            from zoo_gen.population.device import Device  # needs Triton
+            from zoo_gen.population.gpu.device import Device  # needs Triton
 
             self._arithmetic = Device(
                 layers,

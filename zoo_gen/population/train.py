@@ -9,13 +9,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zoo_gen.allocator import freed_memory_kept
-from zoo_gen.architectures import Architecture, layers
+from zoo_gen.architecture.layers import Convolution, Layer, Shape, parameter_layout
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.registry import Architecture, layers
 from zoo_gen.image_data import ImageData, Waves
-from zoo_gen.layers import Convolution, Layer, Shape, parameter_layout
-from zoo_gen.layout import ParameterLayout
-from zoo_gen.population import forms, memory
-from zoo_gen.population.members import KINDS
+from zoo_gen.machine.memory import freed_memory_kept
+from zoo_gen.population.columns import KINDS
+from zoo_gen.population.cpu import convolutions
+from zoo_gen.population.gpu import memory
 from zoo_gen.population.population import Population, Regime
 from zoo_gen.population.tasks import Classification, CurveFitting, Task
 
@@ -155,7 +156,7 @@ def models_at_once(
     """
     if not regime.device.startswith("cuda"):
         has_convolution = any(isinstance(layer, Convolution) for layer in sequence)
-        return forms.models_at_once(regime.forms) if has_convolution else 1024
+        return convolutions.models_at_once(regime.forms) if has_convolution else 1024
     each = memory.bytes_per_model(
         sequence, input_shape, layout, batch_size=batch_size, n_train=n_train, precision=regime.kernels
     )

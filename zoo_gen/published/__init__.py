@@ -63,8 +63,8 @@ def convert(
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
             message names the member. Complete shards stay.
     """
-    from zoo_gen.published import images
-    from zoo_gen.published.archives import open_archive, scratch_beside
+    from zoo_gen.published.archives.archive import open_archive, scratch_beside
+    from zoo_gen.published.formats import images
     from zoo_gen.published.plan import plan
     from zoo_gen.published.reading import Request, selected
     from zoo_gen.published.write import write
@@ -78,7 +78,7 @@ def convert(
         scratch = stack.enter_context(scratch_beside(out))
         archive = stack.enter_context(open_archive(source, scratch))
         request = Request(scratch, stack, dict(splits or {}), data)
-        reading = import_module(f"zoo_gen.published.{format}").read(archive, request)
+        reading = import_module(f"zoo_gen.published.formats.{format}").read(archive, request)
         chosen, numbers = selected(reading, epochs=epochs, models=models)
         origin = {
             "archive": archive_name,
@@ -102,10 +102,11 @@ def convert(
 
 def _finish(out: Path) -> None:
     """Write the card of a complete zoo, once."""
-    from zoo_gen import card, durable
+    from zoo_gen.files import atomic
+    from zoo_gen.zoo import card
 
     if not card.is_written(out):
-        durable.tidy(out)
+        atomic.tidy(out)
         card.write(out)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen import converted
-from zoo_gen.converted import ConvertedManifest
-from zoo_gen.grid import PARTS
-from zoo_gen.layers import layers_to_json
+from zoo_gen.architecture.layers import layers_to_json
+from zoo_gen.manifest import converted
+from zoo_gen.manifest.converted import ConvertedManifest
+from zoo_gen.manifest.grid import PARTS
 from zoo_gen.published.reading import Reading, SplitTable, Wiring
 from zoo_gen.store import Extent
 

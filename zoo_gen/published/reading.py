@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from zoo_gen.architecture.layers import Layer
+from zoo_gen.architecture.layout import Parameter, ParameterLayout
 from zoo_gen.errors import ZooError
-from zoo_gen.layers import Layer
-from zoo_gen.layout import Parameter, ParameterLayout
 
 Opened = TypeVar("Opened")
 

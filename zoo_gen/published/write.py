@@ -8,22 +8,24 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from zoo_gen import commit, converted, durable, store, sums
-from zoo_gen.converted import ARCHITECTURES, SPLITS, STATES
+from zoo_gen import store
 from zoo_gen.errors import ZooError
+from zoo_gen.files import atomic
+from zoo_gen.manifest import converted
+from zoo_gen.manifest.converted import ARCHITECTURES, SPLITS, STATES
 from zoo_gen.published.plan import Plan
 from zoo_gen.published.toml import toml
+from zoo_gen.store import checksums, shards
 
 
 def write(plan: Plan, folder: Path, *, workers: int, progress: Callable[[int, int], None] | None) -> None:
@@ -33,7 +35,7 @@ def write(plan: Plan, folder: Path, *, workers: int, progress: Callable[[int, in
         ZooError: the folder holds something else, or a state is not what the archive's table says.
     """
     _create(plan, folder)
-    done = set(commit.complete_shards(folder))
+    done = set(shards.complete_shards(folder))
     pending = [shard for shard in range(plan.extent.n_shards) if shard not in done]
     finished = plan.extent.n_models - sum(_count(plan, shard) for shard in pending)
     if progress:
@@ -85,11 +87,11 @@ def _create(plan: Plan, folder: Path) -> None:
     try:
         making.chmod(0o755)
         _fill(plan, making)
-        durable.flush_below(making)
+        atomic.flush_below(making)
         if folder.exists():
             folder.rmdir()
         making.replace(folder)
-        durable.flush(folder.parent)
+        atomic.flush(folder.parent)
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
@@ -128,7 +130,7 @@ def _fill(plan: Plan, folder: Path) -> None:
         pq.write_table(reading.states.rename_columns(names_of), folder / STATES, write_page_checksum=True)
     for name, table in plan.splits.items():
         pq.write_table(table, folder / SPLITS / f"{name}.parquet", write_page_checksum=True)
-    sums.write(folder)
+    checksums.write(folder)
 
 
 def _shard(plan: Plan, folder: Path, shard: int, stop: threading.Event) -> None:
@@ -165,7 +167,7 @@ def _shard(plan: Plan, folder: Path, shard: int, stop: threading.Event) -> None:
         arrays["weights"] = weights
     else:
         arrays["weights"] = blocks
-    part = part_table(plan.table, models, arrays)
+    part = shards.converted_part_table(plan.table, models, arrays)
     origin = {"schema": store.SCHEMA, "manifest_digest": plan.manifest.digest, "pyarrow": version("pyarrow")}
     chunks = folder / "weights.zarr"
     for name, values in arrays.items():
@@ -173,44 +175,11 @@ def _shard(plan: Plan, folder: Path, shard: int, stop: threading.Event) -> None:
             flat = np.concatenate([block.reshape(-1) for block in blocks])
             zarr.open_array(chunks / name, mode="r+")[shard, : len(flat)] = flat
         else:
-            commit.write_array(chunks / name, shard, slice(models.start, models.stop), values)
+            shards.write_array(chunks / name, shard, slice(models.start, models.stop), values)
         if (chunks / name / "c" / str(shard)).exists():  # chunks that are empty throughout are not written
-            durable.flush_below(chunks / name / "c" / str(shard))
-            durable.flush(chunks / name / "c")
-    durable.replace(commit.part_path(folder, shard), commit.part_bytes(part, origin))
-
-
-def part_table(table: pa.Table, models: range, arrays: Mapping[str, Any]) -> pa.Table:
-    """Return the rows of some models: what the archive says of them, and what follows from their arrays.
-
-    Args:
-        table: the descriptive table of all models.
-        models: which.
-        arrays: name -> float32 (model, checkpoint); `weights` also a list of a block (checkpoint, parameter) a model.
-    """
-    part = table.slice(models.start, len(models))
-    kept = [np.array(row, dtype=np.int64) for row in part["checkpoints"].to_pylist()]
-    n_checkpoints = arrays["max_abs"].shape[1]
-    states = [_status(arrays["max_abs"][row], places, n_checkpoints) for row, places in enumerate(kept)]
-    last = np.array([places[-1] if len(places) else -1 for places in kept])
-    final = {
-        name: np.where(last >= 0, values[np.arange(len(last)), last], np.float32(np.nan))
-        for name, values in arrays.items()
-        if name != "weights"
-    }
-    if "train_accuracy" in final and "test_accuracy" in final:
-        final["generalization_gap"] = final["train_accuracy"] - final["test_accuracy"]
-    part = part.append_column("status", pa.array(states, pa.string()))
-    for name, values in final.items():
-        part = part.append_column(name, pa.array(values.astype(np.float32)))
-    digests = [commit.model_sha256(arrays, row) for row in range(len(part))]
-    return part.append_column("sha256", pa.array(digests, pa.string()))
-
-
-def _status(max_abs: np.ndarray, kept: np.ndarray, n_checkpoints: int) -> str:
-    if not np.isfinite(max_abs[kept]).all():
-        return "diverged"
-    return "complete" if len(kept) == n_checkpoints else "partial"
+            atomic.flush_below(chunks / name / "c" / str(shard))
+            atomic.flush(chunks / name / "c")
+    atomic.replace(shards.part_path(folder, shard), shards.part_bytes(part, origin))
 
 
 def _is_exact(vectors: np.ndarray) -> bool:

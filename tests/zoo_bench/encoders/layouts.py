@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.zoo_bench.layouts import layout_of
-from zoo_gen.layout import ParameterLayout
+from zoo_gen.architecture.layout import ParameterLayout
 
 CNN = layout_of((8, 1, 3, 3), (6, 8, 3, 3), (10, 6))
 DEEP_CNN = layout_of((4, 3, 5, 5), (5, 4, 3, 3), (7, 20), (10, 7))

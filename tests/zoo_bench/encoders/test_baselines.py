@@ -3,9 +3,9 @@ import pytest
 
 from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN, FakeView, random_view
 from zoo_bench.encoders import make_encoder
-from zoo_bench.encoders.layer_statistics import LastLayerStatistics, PooledLayerStatistics
-from zoo_bench.encoders.statistics_boosting import StatisticsBoosting
-from zoo_bench.encoders.tensor_statistics import view_statistics
+from zoo_bench.encoders.baselines.layer_statistics import LastLayerStatistics, PooledLayerStatistics
+from zoo_bench.encoders.baselines.statistics_boosting import StatisticsBoosting
+from zoo_bench.encoders.baselines.tensor_statistics import view_statistics
 
 
 def seven(values):

@@ -13,7 +13,7 @@ from tests.hub_server import Fault
 from tests.zoo_bench.encoders.layouts import CNN, random_view
 from zoo_bench.cli import main
 from zoo_bench.encoders import exchange, make_encoder
-from zoo_bench.encoders.mlp import TRAINING, mlp
+from zoo_bench.encoders.baselines.mlp import TRAINING, mlp
 from zoo_gen.errors import ZooError
 
 SHORT = replace(TRAINING, epochs=2, batch_size=8)

@@ -9,15 +9,15 @@ from scipy import stats
 
 from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN, FakeView, layout_of, random_view
 from zoo_bench.encoders import encoder_digest
-from zoo_bench.encoders.deep_sets import TRAINING, deep_sets
+from zoo_bench.encoders.baselines.deep_sets import TRAINING, deep_sets
+from zoo_bench.encoders.baselines.mlp import mlp
+from zoo_bench.encoders.baselines.statistics_boosting import StatisticsBoosting
+from zoo_bench.encoders.baselines.statistics_network import statistics_network
 from zoo_bench.encoders.digest import source_statements
-from zoo_bench.encoders.mlp import mlp
-from zoo_bench.encoders.problem import Output, Problem
 from zoo_bench.encoders.sne.encoder import VARIANTS, sne
 from zoo_bench.encoders.sne.network import SNENetwork
 from zoo_bench.encoders.sne.settings import Settings
-from zoo_bench.encoders.statistics_boosting import StatisticsBoosting
-from zoo_bench.encoders.statistics_network import statistics_network
+from zoo_bench.encoders.training.problem import Output, Problem
 from zoo_gen.errors import ZooError
 
 SHORT = replace(TRAINING, epochs=3, batch_size=8)

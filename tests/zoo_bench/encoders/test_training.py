@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn import functional
 
 from tests.zoo_bench.encoders.two_processes import in_two_processes
-from zoo_bench.encoders.progress import History
-from zoo_bench.encoders.runtime import Runtime
-from zoo_bench.encoders.steps import compile_whole
-from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded, stream_seed, train
+from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded, stream_seed, train
+from zoo_bench.encoders.training.progress import History
+from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.encoders.training.steps import compile_whole
 from zoo_gen.errors import ZooError
 
 SETTINGS = TrainingSettings(epochs=5, batch_size=8, learning_rate=1e-2, optimizer="adam", weight_decay=1e-3)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from zoo_gen.architectures import MLP, Siren, SmallCNNGap, parameter_layout
+from zoo_gen.architecture.registry import MLP, Siren, SmallCNNGap, parameter_layout
 from zoo_gen.population.initialization import initial_weights
 
 MLP_LAYOUT = parameter_layout(MLP(name="mlp", widths=(40, 25, 10)), (1, 8, 5), 10)

@@ -7,7 +7,7 @@ from scipy import stats
 
 from tests import plain_loop
 from tests.zoo_gen.population.test_train import models
-from zoo_gen.architectures import CNNSmall, SmallCNNGap
+from zoo_gen.architecture.registry import CNNSmall, SmallCNNGap
 from zoo_gen.image_data import Idx, load_image_data
 from zoo_gen.population.population import Regime
 from zoo_gen.population.train import train

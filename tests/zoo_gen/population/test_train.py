@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tests import plain_loop
 from tests.plain_loop import ACTIVATIONS, inputs_of, train_alone, vector
-from zoo_gen.architectures import (
+from zoo_gen.architecture.layers import Convolution, Dropout, Pooling
+from zoo_gen.architecture.registry import (
     CNN3FC2,
     MLP,
     CNNLarge,
@@ -23,9 +24,8 @@ from zoo_gen.architectures import (
 )
 from zoo_gen.image_data import Synthetic, Tetris, Waves, load_image_data
 from zoo_gen.image_data.sine import Sine
-from zoo_gen.layers import Convolution, Dropout, Pooling
 from zoo_gen.population import eager
-from zoo_gen.population.forms import MODELS_OF_A_GROUP
+from zoo_gen.population.cpu.convolutions import MODELS_OF_A_GROUP
 from zoo_gen.population.forward import forward
 from zoo_gen.population.population import Regime
 from zoo_gen.population.random import data_order, kept_by_dropout, noisy_labels

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from tests.zoo_gen.published import ray, small_cnn
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.cli import main
+from zoo_gen.cli.main import main
 from zoo_gen.published import FORMATS, convert
 
 
@@ -135,9 +135,9 @@ def test_provenance_is_kept_and_does_not_change_the_digest(archive, tmp_path, zo
 
 
 def test_an_encoder_is_evaluated_on_a_converted_zoo(zoo):
-    from zoo_bench.encoders.statistics import WeightStatistics
-    from zoo_bench.protocols import standard_cell
-    from zoo_bench.views import HiddenRows, TrainingView
+    from zoo_bench.encoders.baselines.statistics import WeightStatistics
+    from zoo_bench.protocol.protocols import standard_cell
+    from zoo_bench.protocol.views import HiddenRows, TrainingView
 
     cell = standard_cell(zoo)
     assert cell.excluded_models == 0
@@ -149,7 +149,7 @@ def test_an_encoder_is_evaluated_on_a_converted_zoo(zoo):
 
 
 def test_a_benchmark_on_mixed_architectures_says_why_not(tmp_path):
-    from zoo_bench.protocols import standard_cell
+    from zoo_bench.protocol.protocols import standard_cell
 
     found = ray.zoo(small_cnn.noise(8, 8), n_runs=4, epochs=0)
     run_ = min(run for run, _ in found.networks)
@@ -161,10 +161,10 @@ def test_a_benchmark_on_mixed_architectures_says_why_not(tmp_path):
 
 def test_a_generated_and_a_converted_zoo_of_one_network_have_one_layout(zoo):
     """So that protocols across data sets take both."""
-    from zoo_gen import architectures
+    from zoo_gen.architecture import registry
 
-    network = architectures.SmallCNNGap(name="small_cnn_gap")
-    assert zoo.layout == architectures.parameter_layout(network, (1, 28, 28), 10)
+    network = registry.SmallCNNGap(name="small_cnn_gap")
+    assert zoo.layout == registry.parameter_layout(network, (1, 28, 28), 10)
 
 
 def test_the_page_names_every_format():

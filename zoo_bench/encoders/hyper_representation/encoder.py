@@ -14,21 +14,21 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 import torch
 
-from zoo_bench.augment import Augmentation, Permutations
-from zoo_bench.encoders import training
 from zoo_bench.encoders.digest import source_digest
+from zoo_bench.encoders.hyper_representation.augment import Augmentation, Permutations
 from zoo_bench.encoders.hyper_representation.configurations import SMALL, Configuration, paper_configuration
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.encoders.hyper_representation.objective import LossName, Objective
-from zoo_bench.encoders.inputs import check_one_layout, check_views
-from zoo_bench.encoders.progress import History
-from zoo_bench.encoders.runtime import Runtime
+from zoo_bench.encoders.hyper_representation.tokens import Tokens
 from zoo_bench.encoders.saving import read_encoder, write_encoder
-from zoo_bench.encoders.training import Purpose, TrainingSettings, seeded
-from zoo_bench.tokens import Tokens
-from zoo_bench.views import TrainingView, Weighted
+from zoo_bench.encoders.training import loop
+from zoo_bench.encoders.training.inputs import check_one_layout, check_views
+from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded
+from zoo_bench.encoders.training.progress import History
+from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.protocol.views import TrainingView, Weighted
+from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.layout import ParameterLayout
 
 KIND = "hyper_representation"
 ROWS_AT_ONCE = 4096  # embedded together
@@ -159,7 +159,7 @@ class HyperRepresentation:
         )
         data = hashlib.sha256(rows.tobytes()).hexdigest()
         identity = {"encoder": self._settings, "configuration": configuration.config, "data": data}
-        self.history = training.train(
+        self.history = loop.train(
             module,
             objective.loss,
             score=objective.score,

@@ -17,7 +17,7 @@ from torch.nn import functional
 from zoo_bench.encoders.hyper_representation import attention, fused, gpu
 from zoo_bench.encoders.hyper_representation.configurations import Configuration
 from zoo_bench.encoders.hyper_representation.dropout import dropout
-from zoo_bench.tokens import Tokens
+from zoo_bench.encoders.hyper_representation.tokens import Tokens
 
 # Of attention weights: the block's own dropout does not reach them in the public code. Without dropout there is none.
 ATTENTION_DROPOUT = 0.1

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from zoo_bench.augment import Augmentation, Permutations
 from zoo_bench.encoders.hyper_representation import losses
+from zoo_bench.encoders.hyper_representation.augment import Augmentation, Permutations
 from zoo_bench.encoders.hyper_representation.configurations import Configuration
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
-from zoo_bench.encoders.steps import gather
-from zoo_bench.encoders.training import Purpose, stream_seed
+from zoo_bench.encoders.training.loop import Purpose, stream_seed
+from zoo_bench.encoders.training.steps import gather
 
 # Contrast and reconstruction (E_cD), contrast alone (E_c), reconstruction alone (ED), and a contrast that only pulls
 # the views of a sample together, with reconstruction (E_c+D).

@@ -8,7 +8,7 @@ meets another. Elements are padded to whole tiles there.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from zoo_gen.vector_code import INT, Code, Value, machine
+from zoo_gen.machine.vector_code import INT, Code, Value, machine
 
 TILE = 4  # queries and keys whose scores are in registers at once
 COUNTS = 5  # of a kernel's numbers: queries, keys, sets, heads, the first pair; then the strides of each tensor

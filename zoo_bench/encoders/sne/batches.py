@@ -14,7 +14,7 @@ import torch
 
 from zoo_bench.encoders.sne.chunks import CODES, Kind, Tensor, cut
 from zoo_bench.encoders.sne.settings import Settings
-from zoo_gen.layout import ParameterLayout
+from zoo_gen.architecture.layout import ParameterLayout
 
 POPULAR = 1 / 16  # a size that holds this share of all elements keeps a bucket of its own
 KEPT_PLANS = 16

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo_bench.encoders.sne.settings import Settings
+from zoo_gen.architecture.layout import Parameter, ParameterLayout
 from zoo_gen.errors import ZooError
-from zoo_gen.layout import Parameter, ParameterLayout
 
 TYPES = {4: 0, 2: 1, 1: 2}  # axes of the weight -> convolution, linear, normalisation; embeddings are 3, others 4
 OTHER_TYPE = 4

@@ -10,17 +10,17 @@ from dataclasses import asdict, replace
 import torch
 from torch import Tensor
 
-from zoo_bench.encoders.networks import Networks
-from zoo_bench.encoders.problem import Problem
 from zoo_bench.encoders.sne.batches import Planner
 from zoo_bench.encoders.sne.chunks import kernel_size
 from zoo_bench.encoders.sne.invariance import Permuter, has_signs, has_symmetries
 from zoo_bench.encoders.sne.network import SNENetwork
 from zoo_bench.encoders.sne.settings import Settings
-from zoo_bench.encoders.supervised import Facts, Plans, Step, SupervisedEncoder
-from zoo_bench.encoders.training import TrainingSettings
+from zoo_bench.encoders.training.loop import TrainingSettings
+from zoo_bench.encoders.training.networks import Networks
+from zoo_bench.encoders.training.problem import Problem
+from zoo_bench.encoders.training.supervised import Facts, Plans, Step, SupervisedEncoder
+from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError
-from zoo_gen.layout import ParameterLayout
 
 TRAINING = TrainingSettings(
     epochs=200,

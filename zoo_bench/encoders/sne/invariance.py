@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo_bench.encoders.sne.batches import Ragged
-from zoo_gen.layout import ParameterLayout
+from zoo_gen.architecture.layout import ParameterLayout
 
 AXES = 2  # a parameter has units along its outputs, its inputs, both or neither
 

@@ -7,7 +7,7 @@ import torch
 from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN
 from zoo_bench.encoders.sne.encoder import invariance
 from zoo_bench.encoders.sne.invariance import Permuter, has_signs
-from zoo_gen.layout import Parameter
+from zoo_gen.architecture.layout import Parameter
 
 LAYOUTS = [CNN, DEEP_CNN, INR, PLAIN]
 CPU = torch.device("cpu")

@@ -1,0 +1,69 @@
+"""Cells on a real Dask scheduler with real worker processes."""
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.reliability.hosts import THIS
+from tests.reliability.test_cluster import Cluster
+from zoo_bench.cli import main
+from zoo_bench.evaluation import run
+from zoo_bench.protocol.manifest import BenchmarkManifest
+
+pytest.importorskip("distributed")
+
+ENCODER = """
+class First:
+    config = {"count": 20}
+
+    def fit(self, train, validation, *, seed):
+        return self
+
+    def encode(self, view):
+        return view.weights[:, 0, :20]
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    root = str(Path(__file__).parents[3])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
+    (tmp_path / "cluster").mkdir()
+    found = Cluster(tmp_path / "cluster", [THIS] * 2)
+    yield found
+    found.close()
+
+
+def test_a_cluster_gives_the_same_as_this_process_and_finds_a_strangers_encoder(
+    tmp_path, tiny_zoo, cluster, monkeypatch
+):
+    (tmp_path / "strange.py").write_text(ENCODER)
+    monkeypatch.chdir(tmp_path)  # the workers of the cluster stand elsewhere
+    monkeypatch.syspath_prepend(tmp_path)
+    its = BenchmarkManifest(name="b", protocol="data_efficiency", zoos=("tiny",), targets=("test_accuracy",))
+    cluster.add_worker(1)
+    found = {}
+    for name, scheduler in (("here", None), ("there", cluster.address)):
+        found[name] = list(
+            run.run(
+                its,
+                ["strange:First", "weight_statistics"],
+                zoos=tiny_zoo.parent,
+                results=Path(name),
+                seeds=[0],
+                scheduler=scheduler,
+            )
+        )
+    for (here, _), (there, _) in zip(found["here"], found["there"], strict=True):
+        assert [cell.scores for cell in here.cells] == [cell.scores for cell in there.cells]
+        assert here.predictions_sha256 == there.predictions_sha256
+    assert not Path("there/.cells").exists()
+
+
+@pytest.mark.parametrize("options", [["--engine", "dask"], ["--scheduler", "tcp://127.0.0.1:1"]])
+def test_the_engine_and_its_scheduler_belong_together(options):
+    found = CliRunner().invoke(main, ["run", "quickstart", *options])
+    assert found.exit_code == 2
+    assert found.stderr.startswith("error: --engine dask and --scheduler tcp://host:8786 belong together")

@@ -1,0 +1,233 @@
+import json
+import shutil
+import sys
+
+import pytest
+
+from zoo_bench.evaluation import run as engine
+from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.results import read_result, result_path
+from zoo_bench.standings import boards, page
+from zoo_bench.standings import text as leaderboard
+from zoo_gen import engine as zoo_engine
+from zoo_gen.errors import ZooError
+
+COUNTING = """
+from pathlib import Path
+import numpy as np
+
+class Counting:
+    config = {}
+
+    def fit(self, train, validation, *, seed):
+        log = Path(__file__).with_name("log")
+        fits = log.read_text().split() if log.exists() else []
+        name = train[0].zoo.name
+        if Path(__file__).with_name("broken").exists() and name == "third":
+            raise KeyboardInterrupt
+        log.write_text(" ".join([*fits, name]))
+        return self
+
+    def encode(self, view):
+        return view.weights[:, 0, :20]
+
+class Picky(Counting):
+    def fit(self, train, validation, *, seed):
+        if train[0].zoo.name == "other":
+            raise ValueError("cannot learn from other")
+        self.name = train[0].zoo.name
+        return self
+
+class Dies(Counting):
+    def fit(self, train, validation, *, seed):
+        if train[0].zoo.name == "other":
+            import os, signal
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self
+
+class Watching(Counting):
+    # Writes down all that it is given to learn from.
+    def fit(self, train, validation, *, seed):
+        import json
+
+        views = lambda part: [(view.zoo.name, view.models.tolist(), view.epochs.tolist()) for view in part]
+        with Path(__file__).with_name("seen").open("a") as file:
+            file.write(json.dumps([views(train), views(validation)]) + chr(10))
+        return self
+"""
+
+
+@pytest.fixture
+def counting(tmp_path, monkeypatch):
+    (tmp_path / "counting.py").write_text(COUNTING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)  # where worker processes look too, those of an earlier test among them
+    yield tmp_path
+    sys.modules.pop("counting", None)
+
+
+@pytest.fixture(scope="module")
+def three_zoos(tmp_path_factory, tiny_zoo):
+    """The tiny zoo, one with more noise, and one of another architecture."""
+    folder = tmp_path_factory.mktemp("three")
+    shutil.copytree(tiny_zoo, folder / "tiny")
+    text = (tiny_zoo / "manifest.toml").read_text().replace("range = [1, 5]", "range = [1, 3]")
+    for name, old, new in (("other", "noise = 0.1", "noise = 0.3"), ("third", "[16, 5, 4]", "[16, 7, 4]")):
+        manifest = folder / f"{name}.toml"
+        manifest.write_text(text.replace('"tiny"', f'"{name}"').replace(old, new))
+        zoo_engine.run(manifest, folder / name, workers=1)
+    return folder
+
+
+def benchmark(protocol, *zoos):
+    return BenchmarkManifest(name=protocol, protocol=protocol, zoos=zoos, targets=("epoch", "test_accuracy"))
+
+
+def run(found, names, zoos, results, **options):
+    return list(engine.run(found, names, zoos=zoos, results=results, seeds=[0], **options))
+
+
+def scores(result):
+    return [(cell.name, score) for cell in result.cells for score in cell.scores]
+
+
+def test_an_interrupted_run_computes_only_what_is_missing_and_gives_the_same(tmp_path, three_zoos, counting):
+    its = benchmark("standard", "tiny", "other", "third")
+    ((undisturbed, _),) = run(its, ["counting:Counting"], three_zoos, tmp_path / "undisturbed")
+    (counting / "log").unlink()
+    (counting / "broken").touch()
+    with pytest.raises(KeyboardInterrupt):
+        run(its, ["counting:Counting"], three_zoos, tmp_path / "results")
+    assert not list((tmp_path / "results").glob("*/*/seed-*.json"))
+    (counting / "broken").unlink()
+    ((resumed, is_new),) = run(its, ["counting:Counting"], three_zoos, tmp_path / "results")
+    assert is_new
+    assert (counting / "log").read_text().split() == ["tiny", "other", "third"]
+    assert scores(resumed) == scores(undisturbed)
+    assert resumed.predictions_sha256 == undisturbed.predictions_sha256
+    assert not (tmp_path / "results" / ".cells").exists()
+
+
+def test_processes_give_the_same_as_one(tmp_path, three_zoos):
+    its = benchmark("cross_dataset", "tiny", "other")
+    ((one, _),) = run(its, ["pca"], three_zoos, tmp_path / "one")
+    ((two, _),) = run(its, ["pca"], three_zoos, tmp_path / "two", workers=2)
+    assert scores(one) == scores(two)
+    assert [cell.name for cell in one.cells] == ["tiny", "tiny → other", "other → tiny", "other"]
+
+
+def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, counting):
+    its = benchmark("cross_dataset", "tiny", "other")
+    ((result, _),) = run(its, ["counting:Picky"], three_zoos, tmp_path)
+    assert [cell.name for cell in result.cells] == ["tiny", "tiny → other"]
+    assert [failure.name for failure in result.failures] == ["other → tiny", "other"]
+    assert "fit: ValueError: cannot learn from other" in result.failures[0].message
+    loaded = boards.load(tmp_path)
+    for text in (page.html(boards.boards(loaded), loaded), leaderboard.markdown(boards.boards(loaded), loaded)):
+        assert "cannot learn from other" in text
+    # It is tried again, and what went well is not.
+    ((_, is_new),) = run(its, ["counting:Picky"], three_zoos, tmp_path)
+    assert is_new
+
+
+def test_a_cell_whose_worker_dies_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, counting):
+    its = benchmark("standard", "tiny", "other")
+    found = engine.run(
+        its, ["counting:Dies", "pca"], zoos=three_zoos, results=tmp_path / "results", seeds=[0], workers=2
+    )
+    dies, pca = (result for result, _ in found)
+    assert [cell.name for cell in dies.cells] == ["tiny"]
+    assert [(failure.name, "its worker died each time" in failure.message) for failure in dies.failures] == [
+        ("other", True)
+    ]
+    assert [cell.name for cell in pca.cells] == ["tiny", "other"]
+
+
+def test_encoders_of_one_architecture_say_so_and_the_others_go_on(tmp_path, three_zoos):
+    its = benchmark("cross_architecture", "tiny", "third")
+    found = engine.run(
+        its, ["weights", "last_layer_statistics"], zoos=three_zoos, results=tmp_path / "results", seeds=[0]
+    )
+    result, _ = next(found)
+    assert result.encoder == "last_layer_statistics"
+    assert [cell.name for cell in result.cells] == ["tiny → third", "third → tiny"]
+    with pytest.raises(ZooError, match=r"encoder 'weights': encode returned embeddings of dimensions \[100, 140\]"):
+        next(found)
+
+
+def test_a_probe_of_the_source_is_applied_unchanged_to_the_other_zoo(tmp_path, three_zoos):
+    """One cross-dataset number by hand: standardised, fitted and chosen on the source alone."""
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score
+    from sklearn.preprocessing import StandardScaler
+
+    from zoo_bench.scores.probes import RIDGE_PENALTIES
+    from zoo_gen import open_zoo
+
+    zoos = {name: open_zoo(three_zoos / name) for name in ("tiny", "other")}
+    x, y = (
+        {
+            (name, part): values(zoo)[zoo.split(part)].astype(float)
+            for name, zoo in zoos.items()
+            for part in ("train", "validation", "test")
+        }
+        for values in (lambda zoo: zoo.weights[:], lambda zoo: zoo.test_accuracy[:])
+    )
+    x = {key: rows.reshape(-1, 100) for key, rows in x.items()}
+    y = {key: rows.ravel() for key, rows in y.items()}
+    scaler = StandardScaler().fit(x["tiny", "train"])
+    models = [Ridge(alpha=a).fit(scaler.transform(x["tiny", "train"]), y["tiny", "train"]) for a in RIDGE_PENALTIES]
+    validation = scaler.transform(x["tiny", "validation"])
+    best = min(models, key=lambda model: ((model.predict(validation) - y["tiny", "validation"]) ** 2).mean())
+    expected = r2_score(y["other", "test"], best.predict(scaler.transform(x["other", "test"])))
+    ((result, _),) = run(benchmark("cross_dataset", "tiny", "other"), ["weights"], three_zoos, tmp_path)
+    cell = next(cell for cell in result.cells if cell.name == "tiny → other")
+    score = next(s for s in cell.scores if (s.target, s.metric) == ("test_accuracy", "r2"))
+    assert score.value == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "zoos"), [("standard", ("tiny",)), ("cross_dataset", ("tiny", "other")), ("unseen_epochs", ("tiny",))]
+)
+def test_an_encoder_is_given_models_of_its_source_alone_to_learn_and_to_select(
+    tmp_path, three_zoos, counting, protocol, zoos
+):
+    from zoo_gen import open_zoo
+
+    run(benchmark(protocol, *zoos), ["counting:Watching"], three_zoos, tmp_path / "results")
+    lines = (counting / "seen").read_text().splitlines()
+    assert len(lines) == len(zoos)
+    for name, line in zip(zoos, lines, strict=True):
+        source = open_zoo(three_zoos / name)
+        epochs = source.epochs.tolist()
+        kept = epochs[: round(0.5 * len(epochs))] if protocol == "unseen_epochs" else epochs
+        train, validation = json.loads(line)
+        assert train == [[name, sorted(source.split("train").tolist()), kept]]
+        assert validation == [[name, sorted(source.split("validation").tolist()), kept]]
+
+
+def test_a_grid_has_diagonal_rest_average_and_spread(tmp_path, three_zoos):
+    its = benchmark("cross_dataset", "tiny", "other")
+    ((result, _),) = run(its, ["weight_statistics"], three_zoos, tmp_path)
+    found = {grid.target: grid for grid in boards.grids(boards.boards(boards.load(tmp_path)))}
+    values = {
+        (cell.source.zoo, cell.test.zoo): score.value
+        for cell in result.cells
+        for score in cell.scores
+        if (score.target, score.metric) == ("test_accuracy", "r2")
+    }
+    grid = found["test_accuracy"]
+    assert (grid.sources, grid.tests) == (("tiny", "other"), ("tiny", "other"))
+    assert grid.diagonal == pytest.approx((values["tiny", "tiny"] + values["other", "other"]) / 2)
+    assert grid.off_diagonal == pytest.approx((values["tiny", "other"] + values["other", "tiny"]) / 2)
+    assert grid.average == pytest.approx(sum(values.values()) / 4)
+    mean = grid.average
+    assert grid.spread == pytest.approx((sum((value - mean) ** 2 for value in values.values()) / 4) ** 0.5)
+
+
+@pytest.mark.parametrize("protocol", ["unseen_epochs", "data_efficiency"])
+def test_protocols_within_a_zoo_run(tmp_path, three_zoos, protocol):
+    ((result, _),) = run(benchmark(protocol, "tiny"), ["weight_statistics"], three_zoos, tmp_path)
+    path = result_path(tmp_path, benchmark=protocol, encoder="weight_statistics", seed=0)
+    assert read_result(path) == result
+    assert len({cell.name for cell in result.cells}) == {"unseen_epochs": 2, "data_efficiency": 5}[protocol]

@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, r2_score
+
+from zoo_bench.scores import kendall, metrics
+from zoo_bench.scores.metrics import METRICS, RESAMPLES, estimate
+
+REFERENCE = {
+    "r2": r2_score,
+    "kendall_tau": lambda truth, predicted: stats.kendalltau(truth, predicted, variant="b").statistic,
+    "spearman": lambda truth, predicted: stats.spearmanr(truth, predicted).statistic,
+    "mae": mean_absolute_error,
+    "mse": mean_squared_error,
+    "accuracy": accuracy_score,
+    "macro_f1": lambda truth, predicted: f1_score(truth, predicted, average="macro"),
+}
+
+
+def rows(seed: int = 0, *, n_models: int = 12, levels: int = 6):
+    """Rows of models of different lengths, shuffled, with many ties."""
+    random = np.random.RandomState(seed)
+    models = random.permutation(np.repeat(np.arange(n_models) * 7, random.randint(1, 9, size=n_models)))
+    truth = random.randint(0, levels, size=len(models)).astype(float)
+    predicted = np.where(random.random_sample(len(models)) < 0.6, truth, random.randint(0, levels, size=len(models)))
+    return truth, predicted, models
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("seed", range(5))
+def test_values_equal_scipys_and_scikit_learns(metric, seed):
+    truth, predicted, models = rows(seed)
+    found = estimate(metric, truth, predicted, models)
+    assert found.value == pytest.approx(REFERENCE[metric](truth, predicted), rel=1e-12)
+    assert found.low <= found.value <= found.high
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_intervals_equal_a_bootstrap_that_really_copies_the_rows_of_models(metric):
+    truth, predicted, models = rows()
+    found = estimate(metric, truth, predicted, models)
+    names = np.unique(models)
+    # The same draws, unrolled: each resample lists the rows of every drawn model as often as it was drawn.
+    draws = metrics.draws_of(len(names)).astype(int)
+    resampled = []
+    for draw in draws[:150]:
+        picked = np.concatenate(
+            [np.tile(np.nonzero(models == name)[0], n) for name, n in zip(names, draw, strict=True)]
+        )
+        resampled.append(REFERENCE[metric](truth[picked], predicted[picked]))
+    assert draws.shape == (RESAMPLES, len(names))
+    assert (draws.sum(axis=1) == len(names)).all()
+    np.testing.assert_allclose(found.resampled[:150], resampled, rtol=1e-9)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(found.resampled, [0.025, 0.975])), rel=1e-12)
+
+
+def test_intervals_are_wider_than_those_of_rows_when_checkpoints_are_alike():
+    random = np.random.RandomState(0)
+    level = random.standard_normal(40)
+    truth = np.repeat(level, 25)
+    predicted = np.repeat(level + random.standard_normal(40), 25)
+    by_model = estimate("r2", truth, predicted, np.repeat(np.arange(40), 25))
+    by_row = estimate("r2", truth, predicted, np.arange(1000))
+    assert by_model.high - by_model.low > 3 * (by_row.high - by_row.low)
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    hits = []
+    for seed in range(200):
+        random = np.random.RandomState(seed)
+        level = random.standard_normal(100)
+        truth, noise = np.repeat(level, 5), np.repeat(random.standard_normal(100), 5)
+        # A prediction of half the level plus noise of 0.5 has R2 = 1 - (0.25 + 0.25) / 1 in the population.
+        found = estimate("r2", truth, 0.5 * truth + 0.5 * noise, np.repeat(np.arange(100), 5))
+        hits.append(found.low <= 0.5 <= found.high)
+    assert 0.88 <= np.mean(hits) <= 0.99
+
+
+@pytest.mark.parametrize("metric", ["r2", "kendall_tau"])
+def test_a_constant_target_is_undefined(metric):
+    found = estimate(metric, np.full(20, 0.1), np.arange(20.0), np.arange(20))
+    assert np.isnan([found.value, found.low, found.high]).all()
+
+
+def test_r2_survives_a_large_offset():
+    truth, predicted, models = rows()
+    near = estimate("r2", truth, predicted, models)
+    far = estimate("r2", truth + 1e6, predicted + 1e6, models)
+    assert far.value == pytest.approx(near.value, rel=1e-6)
+    assert metrics.CONFIDENCE == 0.95
+
+
+@pytest.mark.parametrize("levels", [1, 2, 30, 5000])
+def test_tau_of_many_models_is_that_of_tables(levels):
+    """The two ways to count pairs, on ties from all to none, against scipy with rows really copied."""
+    random = np.random.RandomState(levels)
+    members = np.repeat(np.arange(30), 40)
+    truth, predicted = random.randint(0, levels, 1200), np.round(random.standard_normal(1200), 2)
+    draws = metrics.draws_of(30)[:5]
+    ranks = [np.unique(values, return_inverse=True)[1] for values in (truth, predicted)]
+    by_table = kendall.tables(*ranks, members, n_models=30)(draws)
+    by_sorting = kendall.SortedPairs(*ranks, members).sums(draws)
+    np.testing.assert_array_equal(by_table, by_sorting)
+    for number, draw in enumerate(draws.astype(int)):
+        rows = np.repeat(np.arange(1200), draw[members])
+        expected = stats.kendalltau(truth[rows], predicted[rows]).statistic
+        balance, untied, predicted_untied = (column[number] for column in by_table)
+        if levels == 1:
+            assert untied == 0
+        else:
+            assert balance / np.sqrt(untied * predicted_untied) == pytest.approx(expected, rel=1e-12)
+
+
+def test_many_models_are_not_put_into_tables(monkeypatch):
+    truth, predicted, models = rows(1)
+    expected = estimate("kendall_tau", truth, predicted, models)
+    monkeypatch.setattr(kendall, "MOST_MODELS", 3)
+    monkeypatch.setattr(kendall, "tables", None)
+    for swapped in (False, True):
+        pair = (predicted, truth) if swapped else (truth, predicted)
+        np.testing.assert_allclose(estimate("kendall_tau", *pair, models).resampled, expected.resampled, rtol=1e-12)
+
+
+def test_a_bucket_of_many_tied_rows_is_compared_in_parts(monkeypatch):
+    random = np.random.RandomState(0)
+    truth = np.where(random.random_sample(900) < 0.7, 0.1, random.random_sample(900))
+    predicted = random.permutation(np.where(random.random_sample(900) < 0.7, 0.1, random.random_sample(900)))
+    monkeypatch.setattr(kendall, "_PAIRS_AT_ONCE", 500)
+    found = estimate("kendall_tau", truth, predicted, np.arange(900) // 9)
+    assert found.value == pytest.approx(stats.kendalltau(truth, predicted).statistic, rel=1e-12)
+
+
+def test_tau_above_chance_counts_only_rows_above_it():
+    truth, predicted, models = rows(2)
+    found = estimate("kendall_tau", truth, predicted, models, above=2.0)
+    assert found.value == pytest.approx(stats.kendalltau(truth[truth > 2], predicted[truth > 2]).statistic, rel=1e-12)
+    assert np.isnan(estimate("kendall_tau", truth, predicted, models, above=9.0).value)
+
+
+def test_the_ceiling_is_what_the_best_predictions_without_ties_reach():
+    truth = rows(3)[0]
+    untied = truth + np.linspace(0, 0.5, len(truth))
+    assert metrics.tau_ceiling(truth) == pytest.approx(stats.kendalltau(truth, untied).statistic, rel=1e-12)
+    assert np.isnan(metrics.tau_ceiling(np.ones(4)))
+
+
+def test_a_difference_is_significant_when_it_is_there_and_only_then():
+    random = np.random.RandomState(0)
+    truth, models = random.standard_normal(300), np.arange(300)
+    one, alike, worse = (
+        estimate("r2", truth, truth + noise * random.standard_normal(300), models).resampled[None]
+        for noise in (0.5, 0.5, 0.8)
+    )
+    assert metrics.difference(one, worse).low > 0
+    assert metrics.difference(one, worse).p < 0.01
+    assert metrics.difference(one, alike).low < 0 < metrics.difference(one, alike).high
+    # scipy's own paired bootstrap over the same models gives about the same interval.
+    errors = [random.standard_normal(300) * noise for noise in (0.5, 0.8)]
+    found = metrics.difference(*(estimate("mae", truth, truth + e, models).resampled[None] for e in errors))
+    data = (np.abs(errors[0]) - np.abs(errors[1]),)
+    theirs = stats.bootstrap(data, np.mean, method="percentile", random_state=np.random.RandomState(1))
+    assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.02)
+
+
+def test_the_mean_over_targets_resamples_them_together():
+    truth, predicted, models = rows()
+    both = [estimate("mae", truth, predicted, models), estimate("mae", truth, -predicted, models)]
+    found = metrics.mean_of(both)
+    assert found.value == pytest.approx((both[0].value + both[1].value) / 2)
+    np.testing.assert_allclose(found.resampled, (both[0].resampled + both[1].resampled) / 2)

@@ -1,0 +1,180 @@
+"""The leaderboard's page in a real browser, driven by a script that is added to the page itself.
+
+Keys are pressed as a keyboard presses them as far as a script can: focus, then the click that Enter on a button is.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from zoo_bench.evaluation import run
+from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.standings import boards, page
+from zoo_bench.standings.boards import load
+from zoo_gen import engine as zoo_engine
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+
+DRIVER = """
+<script>
+const errors = [];
+window.addEventListener("error", (event) => errors.push(event.message));
+const visible = (query) => [...document.querySelectorAll(query)].filter((one) => one.checkVisibility());
+const type = (id, text) => { by(id).value = text; by(id).dispatchEvent(new Event("input", {bubbles: true})); };
+const press = (element) => { element.focus(); if (document.activeElement === element) element.click(); };
+const heads = () => visible(".board thead th[data-target]").map((head) => head.dataset.target);
+const rows = () => visible(".board tbody tr").map((row) => row.dataset.encoder);
+const column = (head) => visible(".board tbody tr").map((row) => Number(row.cells[head.cellIndex].dataset.value));
+const found = {};
+found.heads = heads();
+found.rows = rows();
+type("metric", "mae");
+found.mae = [...new Set(visible(".board thead th[data-target]").map((head) => head.dataset.metric))];
+type("metric", "");
+type("target", "test_accuracy");
+found.filtered = heads();
+type("target", "");
+type("encoder", "pca");
+found.encoders = rows();
+found.said = by("count").textContent;
+type("encoder", "");
+type("benchmark", "cross");
+found.parts = visible(".benchmark").map((part) => part.dataset.benchmark);
+type("benchmark", "tiny_standard");
+const head = visible(".board thead th[data-target]")[0];
+press(head.querySelector("button"));
+found.descending = column(head);
+found.sorted = head.getAttribute("aria-sort");
+press(head.querySelector("button"));
+found.ascending = column(head);
+found.again = head.getAttribute("aria-sort");
+const look = (target) => {
+  const its = visible(".board td.score button").find((one) => {
+    const td = one.closest("td");
+    return td.closest("table").tHead.rows[0].cells[td.cellIndex].dataset.target === target;
+  });
+  press(its);
+  const told = {open: by("cell").open, title: by("cell-title").textContent, facts: by("cell-facts").textContent,
+    circles: by("scatter").querySelectorAll("circle").length, boxes: by("scatter").querySelectorAll("rect").length,
+    inside: by("cell").contains(document.activeElement)};
+  by("cell").close();
+  return {...told, back: document.activeElement === its};
+};
+found.number = look("test_accuracy");
+found.name = look("optimizer");
+type("benchmark", "cross");
+press(visible(".heat td button")[0]);
+found.heat = {open: by("cell").open, title: by("cell-title").textContent, facts: by("cell-facts").textContent};
+by("cell").close();
+type("benchmark", "");
+found.costs = document.querySelectorAll("#cost circle").length;
+document.querySelector("[name=cost][value=memory]").click();
+found.memory = document.querySelectorAll("#cost circle").length;
+const named = (one) => one.textContent.trim() || one.ariaLabel || one.labels?.length;
+found.unnamed = visible("button, input, select").filter((one) => !named(one)).length;
+const tables = [...document.querySelectorAll("table")];
+found.uncaptioned = tables.filter((table) => !table.caption?.textContent.trim()).length;
+found.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+const before = getComputedStyle(document.body).backgroundColor;
+press(by("theme"));
+found.themed = getComputedStyle(document.body).backgroundColor !== before;
+found.requests = performance.getEntriesByType("resource").length;
+found.errors = errors;
+const out = document.createElement("pre");
+out.id = "found";
+out.textContent = JSON.stringify(found);
+document.body.append(out);
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory, tiny_loaded, tiny_zoo):
+    """The results on the tiny zoo, and those across it and another one."""
+    folder = tmp_path_factory.mktemp("crossed")
+    shutil.copytree(tiny_zoo, folder / "tiny")
+    text = (tiny_zoo / "manifest.toml").read_text().replace('"tiny"', '"other"').replace("noise = 0.1", "noise = 0.3")
+    (folder / "other.toml").write_text(text)
+    zoo_engine.run(folder / "other.toml", folder / "other", workers=1)
+    its = BenchmarkManifest(
+        name="cross", protocol="cross_dataset", zoos=("tiny", "other"), targets=("test_accuracy",), checkpoints="last"
+    )
+    list(run.run(its, ["weights", "pca"], zoos=folder, results=folder / "results", seeds=[0]))
+    return [*tiny_loaded, *load(folder / "results")]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, loaded):
+    folder = tmp_path_factory.mktemp("page")
+    file = folder / "page.html"
+    file.write_text(page.html(boards.boards(loaded), loaded).replace("</body>", DRIVER + "</body>"), encoding="utf-8")
+    done = subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"),
+            *("--window-size=420,900", "--virtual-time-budget=2000", "--dump-dom", file.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    written = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert written, "the page's script failed before the end"
+    return json.loads(written[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+
+
+def test_a_table_has_a_row_an_encoder_and_a_column_a_target_that_ranks(found, tiny_loaded):
+    (board,) = boards.boards(tiny_loaded)
+    assert found["errors"] == []
+    assert found["heads"] == [row.target for row in board.rows if row.ranks]
+    assert found["rows"] == list(board.encoders)
+
+
+def test_columns_and_rows_are_filtered(found):
+    assert found["mae"] == ["mae"]
+    assert set(found["filtered"]) == {"test_accuracy"}
+    assert set(found["encoders"]) == {"pca"}
+    assert found["said"] == "1 encoder"
+    assert found["parts"] == ["cross"]
+
+
+def test_a_head_sorts_both_ways_and_says_so(found):
+    assert found["sorted"] == "descending"
+    assert found["descending"] == sorted(found["descending"], reverse=True)
+    assert found["again"] == "ascending"
+    assert found["ascending"] == sorted(found["ascending"])
+    assert len(set(found["ascending"])) > 1
+
+
+def test_a_score_opens_its_predictions_and_gives_the_focus_back(found, tiny_loaded):
+    number, name = found["number"], found["name"]
+    assert number["open"]
+    assert number["title"].endswith(": test_accuracy")
+    assert "95 % interval[" in number["facts"]
+    assert number["circles"] == 40 + 5  # a point a test row, and one an epoch in the key
+    assert name["boxes"] == 4  # adam and sgd, each taken for each
+    assert number["inside"]
+    assert number["back"]
+
+
+def test_a_cell_of_a_heat_map_opens_its_score(found):
+    assert found["heat"]["open"]
+    assert "cell" in found["heat"]["facts"]
+    assert found["heat"]["title"].endswith(": test_accuracy")
+
+
+def test_costs_are_drawn(found, tiny_loaded):
+    assert found["costs"] == len({its.result.encoder for its in tiny_loaded})
+    assert found["memory"] == found["costs"]  # those that take no memory too
+
+
+def test_everything_has_a_name_and_a_narrow_window_does_not_scroll_sideways(found):
+    assert found["unnamed"] == 0
+    assert found["uncaptioned"] == 0
+    assert found["wide"] == 0
+    assert found["themed"]
+    assert found["requests"] == 0

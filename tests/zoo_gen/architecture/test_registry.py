@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.plain_loop import ACTIVATIONS
+from zoo_gen.architecture import layers as L
+from zoo_gen.architecture.registry import (
+    CNN3FC2,
+    MLP,
+    CNNLarge,
+    CNNSmall,
+    Layers,
+    Siren,
+    SmallCNNGap,
+    build_module,
+    layers,
+    parameter_layout,
+)
+
+GREY, COLOUR = (1, 28, 28), (3, 32, 32)
+OWN = {
+    "name": "layers",
+    "layers": [
+        {"type": "convolution", "channels": 3, "kernel": 3, "bias": False},
+        {"type": "dropout"},
+        {"type": "max_pooling", "size": 2},
+        {"type": "activation"},
+        {"type": "convolution", "channels": 4, "kernel": 2},
+        {"type": "average_pooling", "size": 3, "stride": 1},
+        {"type": "activation", "function": "relu"},
+        {"type": "flatten"},
+        {"type": "linear", "units": 6},
+        {"type": "activation"},
+        {"type": "dropout"},
+        {"type": "linear", "units": 10},
+    ],
+}
+REGISTRY = {
+    "tetris": (MLP(name="mlp", widths=(16, 5, 4), bias=False), (1, 4, 4), 4, 100),
+    "digits": (MLP(name="mlp", widths=(64, 24, 10)), (1, 8, 8), 10, 1810),
+    "cnn_small grey": (CNNSmall(name="cnn_small"), GREY, 10, 2464),
+    "cnn_small colour": (CNNSmall(name="cnn_small"), (3, 28, 28), 10, 2864),
+    "cnn_large": (CNNLarge(name="cnn_large"), COLOUR, 10, 10853),
+    "small_cnn_gap": (SmallCNNGap(name="small_cnn_gap"), GREY, 10, 4970),
+    "small_cnn_gap of 32x32": (SmallCNNGap(name="small_cnn_gap"), (1, 32, 32), 10, 4970),
+    "cnn3_fc2 grey": (CNN3FC2(name="cnn3_fc2"), GREY, 10, 29242),
+    "cnn3_fc2 colour": (CNN3FC2(name="cnn3_fc2"), COLOUR, 10, 37210),
+    "siren": (Siren(name="siren"), (1,), 1, 1153),
+    "own": (Layers.model_validate(OWN), (1, 12, 12), 10, 27 + 52 + 4 * 2 * 2 * 6 + 6 + 70),
+}
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_parameter_counts_are_the_known_ones_and_torchs(name):
+    architecture, shape, n_outputs, parameters = REGISTRY[name]
+    module = build_module(architecture, shape, n_outputs, activation="relu")
+    layout = parameter_layout(architecture, shape, n_outputs)
+    assert layout.size == parameters == sum(p.numel() for p in module.parameters())
+    assert {p.name: p.shape for p in layout.parameters} == {n: tuple(t.shape) for n, t in module.state_dict().items()}
+    assert [p.name for p in layout.parameters] == list(module.state_dict())
+    assert module(torch.rand(3, *shape)).shape == (3, n_outputs)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_reordered_hidden_units_compute_the_same_and_the_inverse_restores_every_bit(name, activation):
+    architecture, shape, n_outputs, _ = REGISTRY[name]
+    layout = parameter_layout(architecture, shape, n_outputs)
+    module = build_module(architecture, shape, n_outputs, activation=activation).eval()
+    weights = torch.nn.utils.parameters_to_vector(module.parameters()).detach().numpy()
+    random = np.random.RandomState(0)
+    orders = {symmetry.layer: random.permutation(symmetry.size) for symmetry in layout.symmetries}
+    assert list(orders) == list(layout.layers[:-1])
+    index = layout.permutation(orders)
+    assert (index != np.arange(layout.size)).mean() > 0.5
+    inputs = torch.rand(20, *shape)
+    with torch.no_grad():
+        before = module(inputs)
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(weights[index]), module.parameters())
+        after = module(inputs)
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
+    back = layout.permutation({layer: np.argsort(order) for layer, order in orders.items()})
+    np.testing.assert_array_equal(weights[index][back], weights)
+
+
+def test_a_wrong_order_of_a_flattened_image_would_be_noticed():
+    """The test above can fail: blocks of one instead of four move other weights."""
+    architecture, shape, n_outputs, _ = REGISTRY["own"]
+    (block,) = {move.block for s in parameter_layout(architecture, shape, n_outputs).symmetries for move in s.moves} - {
+        1
+    }
+    assert block == 4
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_module_computes_what_its_activation_says(activation):
+    module = build_module(MLP(name="mlp", widths=(4, 3, 2)), (1, 2, 2), 2, activation=activation)
+    images = torch.randn(5, 1, 2, 2)
+    first, second = module.linear1, module.linear2
+    expected = second(ACTIVATIONS[activation]()(first(images.flatten(1))))
+    assert torch.equal(module(images), expected)
+
+
+def test_dropout_never_shifts_names():
+    without = [layer for layer in OWN["layers"] if layer["type"] != "dropout"]
+    names = [p.name for p in parameter_layout(Layers.model_validate(OWN), (1, 12, 12), 10).parameters]
+    assert names == [
+        p.name for p in parameter_layout(Layers(name="layers", layers=without), (1, 12, 12), 10).parameters
+    ]
+    assert names[0] == "convolution1.weight"
+    assert names[-1] == "linear2.bias"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {0: {"type": "convolution", "channels": 3, "kernel": 13}},
+            r"layers\[0\]: convolution windows of 13 x 13 do not",
+        ),
+        ({7: {"type": "activation"}}, r"layers\[8\]: linear needs flat values; expected a flatten"),
+        ({4: {"type": "flatten"}}, r"layers\[5\]: average_pooling needs an image"),
+        ({11: {"type": "linear", "units": 9}}, r"layers\[11\]: ends with 9; expected a linear layer of 10 units"),
+        ({11: {"type": "activation"}}, r"layers\[11\]: ends with 6; expected a linear layer of 10 units"),
+    ],
+)
+def test_layers_that_do_not_fit_are_named(change, message):
+    written = [change.get(position, layer) for position, layer in enumerate(OWN["layers"])]
+    with pytest.raises(ValueError, match=message):
+        layers(Layers(name="layers", layers=written), (1, 12, 12), 10)
+
+
+def test_an_architecture_refuses_images_that_it_does_not_read():
+    with pytest.raises(ValueError, match="name: 'cnn_small' reads images of 28 x 28; these have 32 x 32"):
+        layers(CNNSmall(name="cnn_small"), COLOUR, 10)
+    with pytest.raises(ValueError, match="widths: begins with 5; the images have 4 pixels"):
+        layers(MLP(name="mlp", widths=(5, 2)), (1, 2, 2), 2)
+
+
+def test_layers_are_counted_by_kind():
+    found = layers(Layers.model_validate(OWN), (1, 12, 12), 10)
+    assert [layer.name for layer in found if isinstance(layer, L.Dropout | L.Pooling)] == [
+        "dropout1",
+        "pooling1",
+        "pooling2",
+        "dropout2",
+    ]

@@ -1,0 +1,317 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import files_of
+from zoo_gen import engine, open_zoo, store
+from zoo_gen.errors import ZooError
+from zoo_gen.population.cpu import convolutions, wisdom
+from zoo_gen.store import shards as commit
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, tiny_zoo, tiny_manifest):
+    engine.run(tiny_manifest, tmp_path / "tiny", workers=3)
+    assert files_of(tmp_path / "tiny") == files_of(tiny_zoo)
+
+
+CNN = """
+name = "cnn"
+[data]
+source = "synthetic"
+train_size = 40
+test_size = 20
+[architecture]
+name = "cnn_small"
+[training]
+epochs = 2
+batch_size = 10
+optimizer = "adam"
+learning_rate = 1e-2
+initialization = "glorot_normal"
+activation = "relu"
+[axes.product]
+dropout = [0.0, 0.5]
+seed = { range = [1, 10] }
+[storage]
+models_per_shard = 10
+"""
+
+
+def test_a_model_of_convolutions_has_the_same_bytes_alone_by_another_worker_and_after_an_interruption(tmp_path):
+    """Ten models of a shard are two populations, some with dropout."""
+    (tmp_path / "cnn.toml").write_text(CNN)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "one", workers=1)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=2)
+    expected = files_of(tmp_path / "one")
+    assert files_of(tmp_path / "two") == expected
+    (tmp_path / "two" / "models" / "part-00001.parquet").unlink()
+    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
+    assert files_of(tmp_path / "two") == expected
+
+
+@pytest.fixture
+def in_lanes(monkeypatch) -> None:
+    """Every zoo of convolutions is begun in the form that our kernels compute."""
+    pytest.importorskip("llvmlite")
+    names = ("convolution1", "convolution2", "convolution3")
+    monkeypatch.setattr(engine, "choose_forms", lambda *_, **__: dict.fromkeys(names, "lanes"))
+
+
+def test_models_in_lanes_have_the_same_bytes_by_any_worker_and_where_another_machine_goes_on(
+    tmp_path, in_lanes, monkeypatch
+):
+    (tmp_path / "cnn.toml").write_text(CNN)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "one", workers=1)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=2)
+    expected = files_of(tmp_path / "one")
+    assert files_of(tmp_path / "two") == expected
+    assert set(store.attributes(tmp_path / "one")["forms"].values()) == {"lanes"}
+    monkeypatch.setattr(engine, "choose_forms", lambda *_, **__: pytest.fail("chooses again"))
+    (tmp_path / "two" / "models" / "part-00001.parquet").unlink()
+    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
+    assert files_of(tmp_path / "two") == expected
+
+
+def test_zoos_that_are_begun_apart_take_the_forms_that_the_first_one_timed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_FORMS_ROOT", str(tmp_path / "forms"))
+    monkeypatch.setattr(wisdom, "_LITTLE", 0)
+    (tmp_path / "cnn.toml").write_text(CNN)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "one", workers=1)
+    kept = files_of(tmp_path / "forms")
+    assert len(kept) == 3
+    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+    assert files_of(tmp_path / "forms") == kept
+    assert list(store.attributes(tmp_path / "one")["forms"]) == ["convolution1", "convolution2", "convolution3"]
+
+
+@pytest.mark.parametrize("damage", ["the forms", "everything"])
+def test_a_repair_gives_back_the_forms_that_a_zoo_was_begun_with(tmp_path, in_lanes, damage):
+    (tmp_path / "cnn.toml").write_text(CNN)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
+    expected = files_of(tmp_path / "zoo")
+    path = tmp_path / "zoo" / "weights.zarr" / "zarr.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"lanes"', b'"lakes"', 1) if damage == "the forms" else content[:100])
+    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1, repair=True)
+    assert files_of(tmp_path / "zoo") == expected
+
+
+def test_a_zoo_in_lanes_is_refused_where_llvmlite_is_not_installed(tmp_path, in_lanes, monkeypatch):
+    (tmp_path / "cnn.toml").write_text(CNN)
+    monkeypatch.setattr(convolutions, "can_compile", lambda: False)
+    with pytest.raises(ZooError, match=r"kernels that llvmlite compiles.*pip install 'zoo-gen\[generate\]'"):
+        engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
+    assert commit.complete_shards(tmp_path / "zoo") == []
+    monkeypatch.undo()
+    assert engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1).trained_shards == 2
+
+
+def test_a_second_run_trains_nothing_and_changes_nothing(tmp_path, tiny_zoo, tiny_manifest, monkeypatch):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_zoo, folder)
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    monkeypatch.setattr(engine, "train_shards", lambda *_, **__: pytest.fail("trains"))
+    summary = engine.run(tiny_manifest, folder, workers=1)
+    assert (summary.trained_models, summary.trained_shards, summary.n_shards) == (0, 0, 4)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
+
+
+def test_a_run_does_only_what_is_missing_and_gives_the_same_bytes(tmp_path, tiny_zoo, tiny_manifest):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_zoo, folder)
+    # As an interruption leaves it: one part not yet there, its arrays half written, a stale temporary file.
+    (folder / "models" / "part-00002.parquet").unlink()
+    (folder / "weights.zarr" / "weights" / "c" / "2" / "0" / "0").write_bytes(b"half")
+    (folder / "weights.zarr" / "test_loss" / "c" / "2" / "0").unlink()
+    (folder / "models" / ".part-00002.parquet.99999.tmp").write_bytes(b"stale")
+    (folder / "weights.zarr" / "test_loss" / "c" / "2" / "0.0123456789abcdef.partial").write_bytes(b"stale")
+    # The last shard is shorter than the array's shards, and is read before it is written.
+    (folder / "models" / "part-00003.parquet").unlink()
+    (folder / "weights.zarr" / "weights" / "c" / "3" / "0" / "0").write_bytes(b"half")
+    summary = engine.run(tiny_manifest, folder, workers=1)
+    assert (summary.trained_models, summary.trained_shards) == (16, 2)
+    assert files_of(folder) == files_of(tiny_zoo)
+
+
+def start(manifest: Path, folder: Path, *, workers: int) -> subprocess.Popen:
+    """Start a run in a process group of its own and return when its first shard is complete."""
+    command = [sys.executable, "-m", "zoo_gen", "run", str(manifest), "--out", str(folder), "--workers", str(workers)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not list(folder.glob("models/part-*.parquet")):
+        time.sleep(0.005)
+    return process
+
+
+def workers_of(group: int) -> list[int]:
+    """Return the processes of a process group that still run."""
+    found = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout
+    rows = (line.split() for line in found.splitlines()[1:])
+    return [int(pid) for pid, pgid, state in rows if int(pgid) == group and not state.startswith("Z")]
+
+
+def assert_no_workers_soon(group: int) -> None:
+    deadline = time.monotonic() + 10
+    while workers_of(group) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not workers_of(group)
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifest, number, send):
+    tiny_manifest.write_text(
+        tiny_manifest.read_text().replace("epochs = 4", "epochs = 100").replace("[1, 5]", "[1, 300]")
+    )
+    process = start(tiny_manifest, tmp_path / "zoo", workers=2)
+    send(process.pid, number)
+    _, message = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert message == "interrupted; what is complete is kept, the same command resumes\n"
+    assert_no_workers_soon(process.pid)
+    assert open_zoo(tmp_path / "zoo").complete_shards
+
+
+def test_a_worker_that_dies_does_not_end_the_run(tmp_path, tiny_manifest):
+    tiny_manifest.write_text(tiny_manifest.read_text().replace("epochs = 4", "epochs = 30"))
+    process = start(tiny_manifest, tmp_path / "zoo", workers=2)
+    newest = max(workers_of(process.pid))  # the last process that was started is a worker
+    os.kill(newest, signal.SIGKILL)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "a worker died; the shards that were being trained are tried again" in message
+    assert "Traceback" not in message
+    engine.run(tiny_manifest, tmp_path / "undisturbed", workers=1)
+    assert files_of(tmp_path / "zoo") == files_of(tmp_path / "undisturbed")
+
+
+def train_but_die_at_shard_2(folder, shards, *, device, data_root):
+    """Stands in for `engine.train_shards` in a worker process."""
+    with (folder.parent / "tries").open("a") as tries:
+        tries.write(f"{shards[0]}\n")
+    if 2 in shards:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.3)  # so that there are others at work, who must not be blamed
+    return engine.train_shards(folder, shards, device=device, data_root=data_root)
+
+
+def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
+    tmp_path, tiny_zoo, tiny_manifest, monkeypatch, caplog
+):
+    folder = tmp_path / "tiny"
+    monkeypatch.setattr(engine, "train_shards", train_but_die_at_shard_2)
+    with pytest.raises(ZooError, match=r"the worker of shard 2 died three times"):
+        engine.run(tiny_manifest, folder, workers=2)
+    assert commit.complete_shards(folder) == [0, 1, 3]
+    assert (tmp_path / "tries").read_text().split().count("2") == 3
+    assert "a worker died" in caplog.text
+    monkeypatch.undo()
+    assert engine.run(tiny_manifest, folder, workers=1).trained_shards == 1
+    assert files_of(folder) == files_of(tiny_zoo)
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_workers_end_when_the_driver_is_killed(tmp_path, tiny_manifest, at_work):
+    tiny_manifest.write_text(
+        tiny_manifest.read_text().replace("epochs = 4", "epochs = 100").replace("[1, 5]", "[1, 300]")
+    )
+    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(tmp_path / "zoo")]
+    process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
+    # The driver, the tracker of its semaphores, and two workers, which first import for a while.
+    while len(workers_of(process.pid)) < 4 or (at_work and not list((tmp_path / "zoo").glob("models/part-*.parquet"))):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(20)
+    assert_no_workers_soon(process.pid)
+
+
+# Holding the interpreter stands for a library that is being loaded: no other thread of the worker can run.
+HOLD = """
+import ctypes
+from pathlib import Path
+from zoo_gen.machine.workers import train_all
+
+def hold_the_interpreter(shards):
+    Path(f"begun{shards[0]}").touch()
+    ctypes.PyDLL(None).sleep(60)
+    return shards
+
+if __name__ == "__main__":
+    list(train_all(hold_the_interpreter, [[0], [1]], [], processes=2))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread of the worker watches")
+def test_a_worker_that_cannot_run_python_ends_when_the_driver_is_killed(tmp_path):
+    (tmp_path / "hold.py").write_text(HOLD)
+    root = str(Path(__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    command, options = [sys.executable, "hold.py"], {"start_new_session": True, "cwd": tmp_path, "env": environment}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **options)
+    while len(list(tmp_path.glob("begun*"))) < 2:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(20)
+    assert_no_workers_soon(process.pid)
+
+
+def test_two_runs_on_one_folder_give_the_bytes_of_one(tmp_path, tiny_zoo, tiny_manifest):
+    folder = tmp_path / "tiny"
+    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(run.communicate(timeout=60)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
+    assert files_of(folder) == files_of(tiny_zoo)
+
+
+def test_a_card_that_an_interruption_left_out_is_written_later(tmp_path, tiny_zoo, tiny_manifest):
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_zoo, folder)
+    (folder / "README.md").unlink()
+    engine.run(tiny_manifest, folder, workers=1)
+    assert files_of(folder) == files_of(tiny_zoo)
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, tiny_zoo, tiny_manifest, kill):
+    folder = tmp_path / "tiny"
+    process = start(tiny_manifest, folder, workers=1)
+    os.killpg(process.pid, kill)
+    process.communicate(timeout=60)
+    kept = commit.complete_shards(folder)
+    assert kept
+    assert engine.run(tiny_manifest, folder, workers=1).trained_shards == 4 - len(kept)
+    assert files_of(folder) == files_of(tiny_zoo)
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, tiny_manifest, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(ZooError, match=r"the disk has no room; 40 models need 0\.1 MB, 0\.0 MB are free"):
+        engine.run(tiny_manifest, tmp_path / "zoo")
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_parts_of_an_array_job_make_the_zoo_together(tmp_path, tiny_zoo, tiny_manifest):
+    folder = tmp_path / "tiny"
+    kept = []
+    for number in (3, 1, 2):
+        engine.run(tiny_manifest, folder, workers=1, part=(number, 3))
+        kept.append(commit.complete_shards(folder))
+        # Which shards are its own does not depend on what is there.
+        assert engine.run(tiny_manifest, folder, workers=1, part=(number, 3)).trained_shards == 0
+    assert kept == [[2], [0, 2, 3], [0, 1, 2, 3]]
+    assert files_of(folder) == files_of(tiny_zoo)
+
+
+def test_parts_that_run_at_once_give_the_bytes_of_one_run(tmp_path, tiny_zoo, tiny_manifest):
+    folder = tmp_path / "tiny"
+    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
+    runs = [subprocess.Popen([*command, "--part", f"{n}/2"], stderr=subprocess.PIPE, text=True) for n in (1, 2)]
+    assert [(run.communicate(timeout=60)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
+    assert files_of(folder) == files_of(tiny_zoo)

@@ -1,0 +1,40 @@
+import pytest
+
+from zoo_gen import find_manifest, read_manifest
+from zoo_gen.architecture.layers import Convolution
+from zoo_gen.errors import ZooError
+from zoo_gen.population.gpu import memory
+
+GAP = read_manifest(find_manifest("small_cnn_zoo_fashion"))
+
+
+def bytes_of(precision: str | None, *, batch_size: int) -> int:
+    return memory.bytes_per_model(
+        GAP.layers, GAP.data.image_shape, GAP.layout, batch_size=batch_size, n_train=1000, precision=precision
+    )
+
+
+def test_values_of_every_layer_their_gradients_and_the_optimisers_state_are_counted():
+    """By hand: 13 x 13, 6 x 6 and 2 x 2 pixels of 16 channels, then 16 means and 10 logits, which take 16."""
+    values = 2 * 256 * 2 * (13 * 13 * 16 + 6 * 6 * 16 + 2 * 2 * 16 + 16 + 16)
+    assert bytes_of("bfloat16", batch_size=256) == values + 6 * 4970 * 4 + 1000 * 4
+
+
+def test_patches_count_where_torch_multiplies_them():
+    patches = sum(layer.inputs * layer.kernel**2 for layer in GAP.layers if isinstance(layer, Convolution))
+    assert patches == 9 + 144 + 144
+    assert bytes_of(None, batch_size=256) > 2 * bytes_of("float32", batch_size=256)
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(1, 8192), (32, 8192), (128, 2048), (4096, 1024)])
+def test_no_more_models_than_fill_the_device(batch_size, expected):
+    assert memory.models_that_fit(10**12, 10**5, batch_size=batch_size, device="cuda") == expected
+
+
+def test_as_many_as_fit():
+    assert memory.models_that_fit(10**9, 10**7, batch_size=128, device="cuda") == 60
+
+
+def test_a_model_too_large_for_the_device_is_refused():
+    with pytest.raises(ZooError, match=r"device 'cuda': one model needs 20.0 GB, 10.0 GB are free; expected a smaller"):
+        memory.models_that_fit(10 * 10**9, 20 * 10**9, batch_size=10, device="cuda")

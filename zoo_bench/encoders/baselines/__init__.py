@@ -1,0 +1,1 @@
+"""The baselines that the reference encoders must beat."""

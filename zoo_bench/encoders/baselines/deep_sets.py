@@ -1,0 +1,102 @@
+"""The baseline `deep_sets`: all weights of a network as one set of numbers, whatever the architecture.
+
+Each number is mapped by itself, the mean over the network is mapped again (Zaheer et al., NeurIPS 2017). Sizes are our
+own: SNE's paper gives none in print. `deep_sets_small` is a quarter as wide, for CPUs.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo_bench.encoders.training.loop import TrainingSettings
+from zoo_bench.encoders.training.networks import Networks
+from zoo_bench.encoders.training.problem import DEFAULT_PROBLEM, Problem
+from zoo_bench.encoders.training.supervised import Facts, Plans, SupervisedEncoder
+from zoo_gen.architecture.layout import ParameterLayout
+
+WIDTHS = {"large": (128, 256), "small": (32, 64)}  # of what numbers are mapped to, and of what their means are
+TRAINING = TrainingSettings(
+    epochs=100,
+    batch_size=64,
+    learning_rate=1e-3,
+    weight_decay=1e-4,
+    schedule="cosine",
+    warm_up_steps=1000,
+    clip=10.0,
+    graph=True,
+)
+
+
+class DeepSetsNetwork(nn.Module):
+    """Sets of numbers to embeddings and a logit."""
+
+    def __init__(self, width: int, head_width: int) -> None:
+        super().__init__()
+        self.numbers = nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.means = nn.Sequential(nn.Linear(width, head_width), nn.ReLU(), nn.Linear(head_width, width), nn.ReLU())
+        self.last = nn.Linear(width, 1)
+
+    def forward(self, plan: tuple[Tensor, int], numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Map networks to embeddings (network, width) and logits (network,).
+
+        Args:
+            plan: the length of each network, int64 (network,), and the longest.
+            numbers: of many networks (number,).
+            offsets: where each network begins (network,).
+        """
+        lengths, longest = plan
+        places = torch.arange(longest, device=offsets.device)
+        mask = places < lengths[:, None]
+        index = offsets[:, None] + torch.where(mask, places, 0)
+        values = numbers.index_select(0, index.view(-1)).view(index.shape)
+        mapped = self.numbers(values.unsqueeze(2)) * mask.unsqueeze(2)
+        embeddings = self.means(mapped.sum(dim=1) / lengths[:, None])
+        return embeddings, self.last(embeddings).squeeze(1).float()
+
+
+def small() -> SupervisedEncoder:
+    """Return the encoder in its small size."""
+    return deep_sets(widths=WIDTHS["small"])
+
+
+def deep_sets(
+    *,
+    problem: Problem = DEFAULT_PROBLEM,
+    widths: tuple[int, int] = WIDTHS["large"],
+    training: TrainingSettings = TRAINING,
+) -> SupervisedEncoder:
+    """Return the encoder; its embedding is the mapped mean."""
+
+    def build(facts: Facts) -> DeepSetsNetwork:
+        return DeepSetsNetwork(*widths)
+
+    return SupervisedEncoder(
+        "deep_sets",
+        problem=problem,
+        training=training,
+        settings={"width": widths[0], "head_width": widths[1]},
+        facts=_no_facts,
+        build=build,
+        plans=_plans,
+    )
+
+
+def _no_facts(networks: Networks) -> Facts:
+    return {}
+
+
+def _plans(facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
+    lengths = np.array([layout.size for layout in layouts])
+    kept: dict[bytes, tuple[Tensor, int]] = {}
+
+    def plan(layout_of: np.ndarray) -> tuple[Tensor, int]:
+        key = layout_of.tobytes()
+        if key not in kept:
+            kept.clear()  # training on one layout asks for one plan only, which a captured step then goes on reading
+            its = lengths[layout_of]
+            kept[key] = torch.from_numpy(its).to(device), int(its.max())
+        return kept[key]
+
+    return plan

@@ -1,0 +1,66 @@
+"""The baseline `mlp`: fully connected layers on the flat weights, trained on the target.
+
+Widths and training are those of the networks on raw weights that Unterthiner et al. (2020) settled on: three to six
+hidden layers of 380 to 486 units.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from zoo_bench.encoders.training.loop import TrainingSettings
+from zoo_bench.encoders.training.networks import Networks, dense
+from zoo_bench.encoders.training.problem import DEFAULT_PROBLEM, Problem
+from zoo_bench.encoders.training.supervised import Facts, SupervisedEncoder
+
+WIDTHS = (400, 400, 400, 400)
+TRAINING = TrainingSettings(
+    epochs=300, batch_size=64, learning_rate=1e-3, optimizer="adam", patience=30, bfloat16=False, graph=True
+)
+
+
+class MLPNetwork(nn.Module):
+    """Rows of numbers of one length to the last hidden layer and a logit."""
+
+    def __init__(self, numbers: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = numbers
+        for width in widths:
+            layers += [nn.Linear(inputs, width), nn.ReLU()]
+            inputs = width
+        self.numbers = numbers
+        self.hidden = nn.Sequential(*layers)
+        self.last = nn.Linear(inputs, 1)
+
+    def forward(self, plan: None, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""
+        embeddings = self.hidden(dense(numbers, offsets, self.numbers))
+        return embeddings, self.last(embeddings).squeeze(1).float()
+
+
+def mlp(
+    *,
+    problem: Problem = DEFAULT_PROBLEM,
+    widths: Sequence[int] = WIDTHS,
+    training: TrainingSettings = TRAINING,
+) -> SupervisedEncoder:
+    """Return the encoder; its embedding is the last hidden layer."""
+
+    def build(facts: Facts) -> MLPNetwork:
+        return MLPNetwork(facts["numbers"], widths)
+
+    return SupervisedEncoder(
+        "mlp",
+        problem=problem,
+        training=training,
+        settings={"widths": list(widths)},
+        facts=count_numbers,
+        build=build,
+        fixed_length=True,
+    )
+
+
+def count_numbers(networks: Networks) -> Facts:
+    """Return how many numbers are read of each network; all have as many."""
+    return {"numbers": len(networks.numbers) // len(networks.offsets)}

@@ -1,0 +1,41 @@
+"""The baseline `statistics_network` (StatNN): a small network on seven statistics of each tensor.
+
+Sizes, loss and training are those of NFN's code (Zhou et al., NeurIPS 2023): two hidden layers of 1,000, Adam at 1e-3,
+batches of 8, 50 epochs, the state with the best validation tau, and no normalisation.
+"""
+
+from collections.abc import Sequence
+
+from zoo_bench.encoders.baselines.mlp import MLPNetwork, count_numbers
+from zoo_bench.encoders.baselines.tensor_statistics import view_statistics
+from zoo_bench.encoders.training.loop import TrainingSettings
+from zoo_bench.encoders.training.problem import DEFAULT_PROBLEM, Problem
+from zoo_bench.encoders.training.supervised import Facts, SupervisedEncoder
+
+WIDTHS = (1000, 1000)
+TRAINING = TrainingSettings(
+    epochs=50, batch_size=8, learning_rate=1e-3, optimizer="adam", patience=None, bfloat16=False, graph=True
+)
+
+
+def statistics_network(
+    *,
+    problem: Problem = DEFAULT_PROBLEM,
+    widths: Sequence[int] = WIDTHS,
+    training: TrainingSettings = TRAINING,
+) -> SupervisedEncoder:
+    """Return the encoder; its embedding is the last hidden layer."""
+
+    def build(facts: Facts) -> MLPNetwork:
+        return MLPNetwork(facts["numbers"], widths)
+
+    return SupervisedEncoder(
+        "statistics_network",
+        problem=problem,
+        training=training,
+        settings={"widths": list(widths)},
+        facts=count_numbers,
+        build=build,
+        rows=view_statistics,
+        fixed_length=True,
+    )

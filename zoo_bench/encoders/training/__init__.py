@@ -1,0 +1,1 @@
+"""How neural encoders are trained: the loop, its steps, targets and progress."""

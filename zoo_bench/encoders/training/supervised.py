@@ -1,0 +1,265 @@
+"""SupervisedEncoder: an encoder that is a network trained on a target, whatever the network.
+
+It learns one target, which its configuration names, from training views that may differ in layout. The module that is
+trained reads a batch as offsets into the numbers of all networks, beside a plan of what lies there.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo_bench.encoders.saving import read_encoder, write_encoder
+from zoo_bench.encoders.training import loop as training_loop
+from zoo_bench.encoders.training.inputs import check_one_layout, check_target, check_views
+from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded
+from zoo_bench.encoders.training.networks import Networks
+from zoo_bench.encoders.training.problem import Output, Problem
+from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.encoders.training.targets import selected, target_values
+from zoo_bench.protocol.views import TrainingView, Weighted
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.errors import ZooError
+
+WARM_UP_SHARE = 0.1  # of all steps, where a zoo is too small for the warm-up that is asked for
+NUMBERS_AT_ONCE = 2**20  # that one batch of encode reads
+
+Rows = Callable[[Weighted], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
+Plans = Callable[[np.ndarray], Any]  # from the layout of each network of a batch, int64 (network,)
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an augmentation may look at, and a penalty beside embeddings and logits."""
+
+    module: nn.Module
+    plan: Any
+    facts: Facts
+    networks: Networks
+    layouts: np.ndarray  # int64 (network,), of the batch
+    offsets: Tensor  # int64 (network,), of the batch
+    generator: torch.Generator
+
+
+class SupervisedEncoder:
+    """A network that is trained on a target, and what it then says of other views.
+
+    Args:
+        name: of the encoder, for messages and files.
+        problem: what is learned.
+        training: how; a warm-up longer than a tenth of all steps is cut to that.
+        settings: of the network, as plain data.
+        facts: what the module is built from beside settings, as plain data, found in the training networks.
+        build: makes the module from these facts; the file that defines it determines the encoder. The module maps
+            (plan, numbers, offsets) to embeddings (network, dimension) and logits (network,).
+        plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
+        augment: gives the networks that a step learns from, their numbers and where each begins; without, they are
+            those of the batch.
+        penalty: an addition to the loss.
+        rows: of a view, what is read of it, instead of its weights.
+        fixed_length: whether all networks must have one layout; then the facts name their `numbers`.
+        runtime: where to compute.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        problem: Problem,
+        training: TrainingSettings,
+        settings: Mapping[str, Any],
+        facts: Callable[[Networks], Facts],
+        build: Callable[[Facts], nn.Module],
+        plans: Callable[[Facts, Sequence[ParameterLayout], torch.device], Plans] | None = None,
+        augment: Callable[[Step], tuple[Tensor, Tensor]] | None = None,
+        penalty: Callable[[Step, Tensor, Tensor], Tensor] | None = None,
+        rows: Rows | None = None,
+        fixed_length: bool = False,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.name, self.problem, self.training = name, problem, training
+        self.runtime = runtime or Runtime()
+        self.source = build  # whose file, with what it imports, tells this encoder's code
+        self._settings = dict(settings)
+        self._find_facts, self._build, self._augment, self._penalty = facts, build, augment, penalty
+        self._plans, self._rows, self._fixed_length = plans, rows, fixed_length
+        self._fitted: _Fitted | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as plain data, and once fitted what the zoo settled; `target` is what `predict` predicts."""
+        return {**self._given, "fitted": self._fitted.facts} if self._fitted else self._given
+
+    @property
+    def parameter_count(self) -> int | None:
+        """How many numbers training set, the head's too; None before."""
+        return sum(its.numel() for its in self._fitted.module.parameters()) if self._fitted else None
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        return {**asdict(self.problem), **self._settings, "training": self.training.config}
+
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
+        """Train the network and keep the state with the best validation score.
+
+        Raises:
+            ZooError: the views do not suit the encoder; nothing has been trained then.
+        """
+        views = [*train, *validation]
+        check_views(self.name, train, validation)
+        if self._fixed_length:
+            check_one_layout(self.name, views)
+        targets, validation_targets = (self._read_targets(part) for part in (train, validation))
+        check_target(self.name, self.problem.target, targets)
+        if not np.isfinite(validation_targets).all():
+            raise ZooError(f"{self.name}: {self.problem.target} is missing for some validation models")
+        output = Output.of(self.name, self.problem, targets)
+        device = self.runtime.torch_device()
+        networks, selecting = (
+            Networks.of([view.layout for view in part], [self._read(view, learn=True) for view in part], device)
+            for part in (train, validation)
+        )
+        facts = self._find_facts(networks)
+        plans, selecting_plans = (self._make_plans(facts, part.layouts, device) for part in (networks, selecting))
+        with seeded(seed, Purpose.INITIALIZATION):
+            module = self._build(facts).to(device)
+        target_tensor = torch.from_numpy(targets.astype(np.float32)).to(device)
+        one_layout = len(networks.layouts) == 1
+
+        def loss(samples: Tensor, generator: torch.Generator) -> Tensor:
+            # With one layout nothing but the number of samples is needed on the host, so no step waits for the device.
+            layouts = np.zeros(len(samples), np.int64) if one_layout else networks.layout_of[samples.cpu().numpy()]
+            step = Step(module, plans(layouts), facts, networks, layouts, networks.offsets[samples], generator)
+            numbers, offsets = self._augment(step) if self._augment else (networks.numbers, step.offsets)
+            embeddings, logits = module(step.plan, numbers, offsets)
+            value = output.loss_of(logits, target_tensor[samples])
+            return value if self._penalty is None else value + self._penalty(step, embeddings, logits)
+
+        def score() -> float:
+            return output.score(_apply(module, selecting, selecting_plans)[1], validation_targets)
+
+        training_loop.train(
+            module,
+            loss,
+            score=score,
+            n_samples=len(targets),
+            settings=self._training(len(targets), graph=one_layout),
+            seed=seed,
+            identity=_identity(self.name, self._given, views),
+            runtime=self.runtime,
+            name=self.name,
+        )
+        self._fitted = _Fitted(module, facts, output)
+        return self
+
+    def encode(self, view: Weighted) -> np.ndarray:
+        """Return the embeddings of a view, float32 (model x checkpoint, dimension).
+
+        Raises:
+            ZooError: nothing was fitted, or the view has another layout than a fixed-length encoder was fitted to.
+        """
+        return self._apply(view)[0]
+
+    def predict(self, view: Weighted) -> np.ndarray:
+        """Return the predicted target of a view, in its units, float64 (model x checkpoint,).
+
+        Raises:
+            ZooError: as `encode`.
+        """
+        return self._of_fitted().output.values(self._apply(view)[1])
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted encoder as weights.safetensors and encoder.json.
+
+        Raises:
+            ZooError: nothing was fitted.
+        """
+        fitted = self._of_fitted()
+        description = {"config": self._given, "facts": fitted.facts, "output": asdict(fitted.output)}
+        write_encoder(folder, self.name, fitted.module.state_dict(), description)
+
+    def load(self, folder: Path) -> Self:
+        """Read what `save` wrote; it encodes as before.
+
+        Raises:
+            ZooError: it cannot be read, or was saved by an encoder with other settings.
+        """
+        tensors, description = read_encoder(folder, self.name)
+        if description["config"] != json.loads(json.dumps(self._given)):
+            raise ZooError(f"{folder}: was saved with other settings; expected {self.name} made with those it names")
+        module = self._build(description["facts"])
+        module.load_state_dict(tensors)
+        module.to(self.runtime.torch_device()).eval()
+        self._fitted = _Fitted(module, description["facts"], Output(**description["output"]))
+        return self
+
+    def _apply(self, view: Weighted) -> tuple[np.ndarray, np.ndarray]:
+        fitted = self._of_fitted()
+        rows = self._read(view, learn=False)
+        if self._fixed_length and rows.shape[1] != fitted.facts["numbers"]:
+            raise ZooError(
+                f"{self.name}: was fitted to networks of {fitted.facts['numbers']:,} numbers, got {rows.shape[1]:,}; "
+                "expected the same architecture, or an encoder that mixes them, such as sne or pooled_layer_statistics"
+            )
+        device = next(fitted.module.parameters()).device
+        networks = Networks.of([view.layout], [rows], device)
+        return _apply(fitted.module, networks, self._make_plans(fitted.facts, networks.layouts, device))
+
+    def _of_fitted(self) -> "_Fitted":
+        if self._fitted is None:
+            raise ZooError(f"{self.name}: was not fitted; expected fit or load first")
+        return self._fitted
+
+    def _make_plans(self, facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
+        return self._plans(facts, layouts, device) if self._plans else lambda layouts: None
+
+    def _read(self, view: Weighted, *, learn: bool) -> np.ndarray:
+        """Return what is read of a view (network, number): of all checkpoints, or of those that are learned from."""
+        rows = view.weights if self._rows is None else self._rows(view)
+        rows = selected(rows, self.problem.checkpoints) if learn else rows
+        return np.ascontiguousarray(rows.reshape(-1, rows.shape[2]), dtype=np.float32)
+
+    def _read_targets(self, views: Sequence[TrainingView]) -> np.ndarray:
+        values = [selected(target_values(view, self.problem.target), self.problem.checkpoints) for view in views]
+        return np.concatenate([its.reshape(-1) for its in values])
+
+    def _training(self, n_samples: int, *, graph: bool) -> TrainingSettings:
+        batch = min(self.training.batch_size, n_samples)
+        steps = self.training.epochs * (n_samples // batch)
+        warm_up = min(self.training.warm_up_steps, int(WARM_UP_SHARE * steps))
+        return replace(self.training, warm_up_steps=warm_up, graph=graph and self.training.graph)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    module: nn.Module
+    facts: Facts
+    output: Output
+
+
+def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
+    """Return embeddings and logits of all networks, a batch at a time; the module must be in evaluation mode."""
+    count = len(networks.offsets)
+    batch = max(1, NUMBERS_AT_ONCE * count // max(len(networks.numbers), 1))
+    embeddings, logits = [], []
+    with torch.no_grad():
+        for start in range(0, count, batch):
+            part = slice(start, start + batch)
+            # Not through __call__: a module compiled for training would be compiled again for every shape here.
+            found = module.forward(plans(networks.layout_of[part]), networks.numbers, networks.offsets[part])
+            embeddings.append(found[0].float())
+            logits.append(found[1].double())
+    return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()
+
+
+def _identity(name: str, config: dict[str, Any], views: Sequence[Weighted]) -> dict[str, Any]:
+    """Return plain data that tells a training on these views from any other."""
+    content = [hashlib.sha256(np.ascontiguousarray(view.weights).tobytes()).hexdigest() for view in views]
+    return {"name": name, "config": config, "views": content}

@@ -1,0 +1,72 @@
+"""What an encoder costs beside its score: seconds, and the memory that it takes at most.
+
+The kernel keeps a process's highest resident memory and lets the process itself set it back (Linux). What is told is
+the growth over the start, so that zoos and libraries that are in memory already count for no encoder.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo_gen.machine import memory
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_PEAK_AGAIN = "5"  # what clear_refs takes to set the peak back to what is resident now; see proc(5)
+
+
+@dataclass
+class Cost:
+    """Seconds and bytes of what ran; memory is None where the system does not tell."""
+
+    seconds: float = 0.0
+    memory_bytes: int | None = None  # of the process, over what it held at the start
+    gpu_memory_bytes: int | None = None  # allocated by torch; None without a GPU
+
+
+@contextmanager
+def measured() -> Iterator[Cost]:
+    """Measure what runs inside; the cost is known once it has ended."""
+    cost = Cost()
+    began = time.monotonic()
+    before = _reset_peak()
+    gpu = _gpu()
+    if gpu:
+        gpu.reset_peak_memory_stats()
+    try:
+        yield cost
+    finally:
+        cost.seconds = time.monotonic() - began
+        if before is not None:
+            cost.memory_bytes = max(0, (_resident("VmHWM") or 0) - before)
+        gpu = _gpu()
+        if gpu:
+            cost.gpu_memory_bytes = int(gpu.max_memory_allocated())
+
+
+def _reset_peak() -> int | None:
+    """Set the highest resident memory back and return what is resident now; None where that cannot be done.
+
+    What was freed but kept for later is given back first: it would be taken again without being seen.
+    """
+    memory.give_back()
+    try:
+        _CLEAR.write_text(_PEAK_AGAIN)
+    except OSError:
+        return None
+    return _resident("VmHWM")
+
+
+def _resident(field: str) -> int | None:
+    """Return a field of the process's status in bytes."""
+    lines = (line.split() for line in _STATUS.read_text().splitlines())
+    return next((1024 * int(words[1]) for words in lines if words and words[0] == f"{field}:"), None)
+
+
+def _gpu() -> Any:
+    """Return torch.cuda if this process uses a GPU; torch is not imported for that."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None

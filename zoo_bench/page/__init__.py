@@ -1,5 +1,0 @@
-"""The leaderboard as one HTML page that needs no other file: what it shows, how it looks, what it does."""
-
-from zoo_bench.page.render import html
-
-__all__ = ["html"]

@@ -1,0 +1,120 @@
+"""What an encoder is given to look at: labelled views to fit on, and weights alone to encode and predict from.
+
+Neither holds the zoo or a way back to it. A view of a zoo would let an encoder read the labels of the test models;
+even the place of a row would tell the epoch, so rows to encode come in an order that the encoder cannot know.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+import numpy as np
+
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.zoo import ZooView
+
+_ORDER_SEED = 20210  # of the order of rows; the same for all encoders, so that they are compared on equal arrays
+
+
+class Weighted(Protocol):
+    """Anything with weights and their layout."""
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The weights, float32 (model, checkpoint, parameter)."""
+
+    @property
+    def layout(self) -> ParameterLayout:
+        """Where each parameter lies in the weights."""
+
+
+@dataclass(frozen=True)
+class ZooFacts:
+    """What a training view says of its zoo."""
+
+    name: str
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """Models of the training or validation part, with their labels; all arrays are read-only."""
+
+    zoo: ZooFacts
+    models: np.ndarray  # int64 (model,) model_ids
+    checkpoints: np.ndarray  # int64 (checkpoint,) positions among the zoo's checkpoints
+    epochs: np.ndarray  # int32 (checkpoint,)
+    layout: ParameterLayout
+    weights: np.ndarray  # float32 (model, checkpoint, parameter)
+    _metrics: Mapping[str, np.ndarray] = field(repr=False)
+    _hyperparameters: Mapping[str, np.ndarray] = field(repr=False)
+
+    @classmethod
+    def of(cls, view: ZooView) -> Self:
+        """Read everything that an encoder may learn from; nothing of other models stays reachable."""
+        metrics = {name: view.metric(name) for name in view.zoo.metrics}
+        columns = {name: view.hyperparameter(name) for name in view.zoo.models.column_names}
+        return cls(
+            zoo=ZooFacts(view.zoo.name, tuple(metrics)),
+            models=view.models.copy(),
+            checkpoints=view.checkpoints.copy(),
+            epochs=view.epochs.copy(),
+            layout=view.layout,
+            weights=view.weights,
+            _metrics=metrics,
+            _hyperparameters=columns,
+        )
+
+    def metric(self, name: str) -> np.ndarray:
+        """Return a metric, float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
+
+        Raises:
+            ZooError: the zoo has no metric of that name.
+        """
+        if name == "generalization_gap":
+            return self.metric("train_accuracy") - self.metric("test_accuracy")
+        if name not in self._metrics:
+            raise ZooError(f"{self.zoo.name}: {unknown_name('metric', name, self._metrics)}")
+        return self._metrics[name]
+
+    def hyperparameter(self, name: str) -> np.ndarray:
+        """Return a hyper-parameter of each model (model,).
+
+        Raises:
+            ZooError: the table has no such column.
+        """
+        if name not in self._hyperparameters:
+            raise ZooError(unknown_name("column", name, self._hyperparameters))
+        return self._hyperparameters[name]
+
+
+@dataclass(frozen=True)
+class WeightsView:
+    """Weights to encode, a row a checkpoint in no order that means anything: neither model nor epoch can be told."""
+
+    weights: np.ndarray  # float32 (row, 1, parameter), read-only
+    layout: ParameterLayout
+
+
+@dataclass(frozen=True)
+class HiddenRows:
+    """Weights for an encoder, and how to put in order again what it returns; the encoder is given `view` alone."""
+
+    view: WeightsView
+    order: np.ndarray  # int64 (row,): row i of the view is row order[i], models outermost
+
+    @classmethod
+    def of(cls, view: ZooView) -> Self:
+        """Return the rows of all checkpoints of a view of a zoo, shuffled."""
+        rows = view.weights.reshape(-1, 1, view.layout.size)
+        order = np.random.RandomState(_ORDER_SEED).permutation(len(rows))
+        shuffled = rows[order]
+        shuffled.flags.writeable = False  # shared by all encoders
+        return cls(WeightsView(shuffled, view.layout), order)
+
+    def in_order(self, found: np.ndarray) -> np.ndarray:
+        """Return what an encoder made of the rows (row, ...), models outermost."""
+        ordered = np.empty_like(found)
+        ordered[self.order] = found
+        return ordered

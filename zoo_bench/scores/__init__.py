@@ -1,0 +1,1 @@
+"""Scores: probes, metrics and their intervals."""

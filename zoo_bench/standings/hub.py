@@ -1,0 +1,96 @@
+"""Results in the Hub's format of evaluation results, for the repository of a trained encoder.
+
+The Hub reads `.eval_results/*.yaml` in a model's repository and shows each entry beside the model and on the page of
+the data set that it names. Our JSON stays the source: an entry is what it says, with a note of where it comes from.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo_bench.results import write_whole
+from zoo_bench.standings.boards import Board
+from zoo_bench.standings.text import METRIC_NAMES, shown
+from zoo_gen.errors import ZooError, unknown_name
+
+FOLDER = ".eval_results"
+_REPOSITORY = re.compile(r"[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a reader finds the evaluation."""
+
+    url: str
+    name: str = "zoo_bench"
+
+
+def export(
+    found: Sequence[Board], encoder: str, folder: Path, *, owner: str, source: Source | None = None
+) -> list[Path]:
+    """Write one file a benchmark with the scores of an encoder that its leaderboards show; return their paths.
+
+    Args:
+        found: boards of results.
+        encoder: whose scores.
+        folder: of the trained encoder, as `zoo-bench encode --save` writes it.
+        owner: of the zoos on the Hub: a data set is called OWNER/ZOO.
+        source: where a reader finds the evaluation.
+
+    Raises:
+        ZooError: there are no results of the encoder, or the owner is no name of the Hub.
+    """
+    known = sorted({name for board in found for name in board.encoders})
+    if encoder not in known:
+        raise ZooError(f"{unknown_name('encoder', encoder, known)}; expected one with results")
+    if not _REPOSITORY.fullmatch(owner):
+        raise ZooError(f"--owner {owner!r}: expected the name of a user or an organisation, such as my-lab")
+    entries: dict[str, list[str]] = {}
+    for board in found:
+        if encoder in board.encoders:
+            entries.setdefault(board.benchmark, []).extend(_entries(board, encoder, owner, source))
+    paths = []
+    for benchmark, texts in entries.items():
+        path = folder / FOLDER / f"{benchmark}.yaml"
+        write_whole(path, "".join(texts))
+        paths.append(path)
+    return paths
+
+
+def _entries(board: Board, encoder: str, owner: str, source: Source | None) -> list[str]:
+    """Return an entry of YAML a score; strings are written as JSON does, which YAML reads."""
+    column = board.encoders.index(encoder)
+    about = board.about
+    texts = []
+    for row in shown(board):
+        cell = row.cells[column]
+        if cell.value is None:
+            continue
+        by = "a linear probe of the embeddings" if row.by == "probe" else "the encoder itself"
+        trained = "" if about.source.zoo == about.test.zoo else f" trained on {about.source.zoo},"
+        condition = f" {about.condition}," if about.condition else ""
+        notes = (
+            f"{METRIC_NAMES[row.metric]} of {row.target}, predicted by {by},{trained}{condition} "
+            f"95 % interval [{cell.low:.4f}, {cell.high:.4f}] over models and {len(board.seeds)} seeds; "
+            f"zoo revision {about.test.revision}, split {about.test.split_sha256}"
+        )
+        lines = [
+            "- dataset:",
+            f"    id: {json.dumps(f'{owner}/{about.test.zoo}')}",
+            f"    task_id: {json.dumps(_task(board, row.target, row.metric, row.by))}",
+            f"  value: {cell.value!r}",
+        ]
+        if source is not None:
+            lines += ["  source:", f"    url: {json.dumps(source.url)}", f"    name: {json.dumps(source.name)}"]
+        texts.append("\n".join([*lines, f"  notes: {json.dumps(notes, ensure_ascii=False)}"]) + "\n")
+    return texts
+
+
+def _task(board: Board, target: str, metric: str, by: str) -> str:
+    """Return what names a score within its data set: the same words for every encoder."""
+    about = board.about
+    parts = [board.benchmark, *([] if about.source.zoo == about.test.zoo else [f"from_{about.source.zoo}"])]
+    parts += [*([about.condition] if about.condition else []), target, metric, *(["own"] if by == "encoder" else [])]
+    return re.sub(r"[^A-Za-z0-9]+", "_", "__".join(parts)).strip("_").lower()

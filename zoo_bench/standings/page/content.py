@@ -1,0 +1,262 @@
+"""What the page shows, put together from boards: standings, one part a benchmark, and the data that its script draws.
+
+Names of zoos lose what all of a benchmark begin with, so that the heads of heat maps stay readable; the whole name is
+a touch or a screen reader away.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+import numpy as np
+
+from zoo_bench.results.records import TargetPrediction
+from zoo_bench.scores.metrics import LOWER_IS_BETTER
+from zoo_bench.standings.boards import Board, Costs, Grid, Loaded, failures, grids
+from zoo_bench.standings.page.epochs import TARGET, AtEpoch, by_epoch
+from zoo_bench.standings.text import shown
+
+POINTS = 150  # of each scatter, drawn at random from the test rows of the first seed
+DIGITS = 4  # significant, of what is drawn
+MOST_NAMES = 12  # in a table of what was taken for what
+
+PROTOCOLS = {
+    "standard": "Fitted, selected and tested on models of one zoo.",
+    "cross_dataset": "Fitted and selected on models of one zoo, tested on those of every zoo: one architecture, other "
+    "images.",
+    "cross_architecture": "Fitted and selected on models of one zoo, tested on those of zoos of other architectures.",
+    "unseen_epochs": "Fitted and selected on the first checkpoints of models, tested on the later ones of others.",
+    "data_efficiency": "Fitted on a share of the training models; selected and tested on all of the others.",
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One encoder over all benchmarks."""
+
+    encoder: str
+    ranks: tuple[float | None, ...]  # mean over the cells of each benchmark; None where it has no result
+    cells: tuple[int, ...]  # of each benchmark that it has
+    costs: Costs
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One encoder's scores over the epochs."""
+
+    encoder: str
+    points: tuple[AtEpoch, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """All of one benchmark."""
+
+    name: str
+    sentence: str
+    seeds: tuple[int, ...]
+    boards: tuple[tuple[int, Board], ...]  # with their numbers among all boards
+    grids: tuple[tuple[tuple[str, str, str], tuple[Grid, ...]], ...]  # by target, metric and who predicted
+    numbers: dict[tuple[str, str], int]  # source and test -> number of the board
+    curves: dict[int, tuple[Curve, ...]]  # number of a board -> its curves
+    prefix: str  # that the names of all its zoos have
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What one encoder could not do on one benchmark, for one reason."""
+
+    encoder: str
+    benchmark: str
+    cells: tuple[str, ...]
+    message: str
+
+
+def benchmarks_of(loaded: Sequence[Loaded]) -> dict[str, str]:
+    """Return the benchmarks and their protocols, those within a zoo first."""
+    protocols = {its.result.benchmark: its.result.protocol for its in loaded}
+    order = list(PROTOCOLS)
+    return dict(sorted(protocols.items(), key=lambda its: (order.index(its[1]), its[0])))
+
+
+def standings(found: Sequence[Board], loaded: Sequence[Loaded]) -> tuple[tuple[str, ...], list[Standing]]:
+    """Return the names of the benchmarks, and the encoders, best first by the mean of their ranks."""
+    benchmarks = tuple(benchmarks_of(loaded))
+    ranks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    costs: dict[str, list[Costs]] = defaultdict(list)
+    for board in found:
+        for encoder, rank, its in zip(board.encoders, board.mean_ranks, board.costs, strict=True):
+            ranks[encoder][board.benchmark].append(rank)
+            costs[encoder].append(its)
+    rows = [
+        Standing(
+            encoder,
+            tuple(float(np.mean(its[name])) if name in its else None for name in benchmarks),
+            tuple(len(its.get(name, ())) for name in benchmarks),
+            _together(costs[encoder]),
+        )
+        for encoder, its in ranks.items()
+    ]
+
+    def order(row: Standing) -> tuple[float, str]:
+        there = [rank for rank in row.ranks if rank is not None]
+        return float(np.mean(there)), row.encoder
+
+    return benchmarks, sorted(rows, key=order)
+
+
+def parts(found: Sequence[Board], loaded: Sequence[Loaded]) -> list[Part]:
+    """Return all that belongs to each benchmark."""
+    numbered: dict[str, list[tuple[int, Board]]] = defaultdict(list)
+    for number, board in enumerate(found):
+        numbered[board.benchmark].append((number, board))
+    crossed = grids(found)
+    return [
+        Part(
+            name=name,
+            sentence=PROTOCOLS[protocol],
+            seeds=tuple(sorted({seed for _, board in boards for seed in board.seeds})),
+            boards=tuple(boards),
+            grids=_by_target([grid for grid in crossed if grid.benchmark == name]),
+            numbers={(board.about.source.zoo, board.about.test.zoo): number for number, board in boards},
+            curves={
+                number: _curves(board, loaded)
+                for number, board in boards
+                if board.about.checkpoints > 1 and any(row.target == TARGET for row in board.rows)
+            },
+            prefix=_prefix([zoo for _, board in boards for zoo in (board.about.source.zoo, board.about.test.zoo)]),
+        )
+        for name, protocol in benchmarks_of(loaded).items()
+        for boards in [numbered[name]]
+    ]
+
+
+def failed(loaded: Sequence[Loaded]) -> list[Failed]:
+    """Return what failed, one entry an encoder, benchmark and reason."""
+    grouped: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for result, failure in failures(loaded):
+        grouped[result.encoder, result.benchmark, failure.message].append(failure.name)
+    return [Failed(e, b, tuple(dict.fromkeys(cells)), message) for (e, b, message), cells in grouped.items()]
+
+
+def drawn(found: Sequence[Board], loaded: Sequence[Loaded]) -> dict[str, object]:
+    """Return what the page's script draws: predictions beside the truth, and costs beside ranks.
+
+    Keys of `truth` and `named` are BOARD/TARGET/BY, of `predicted` and `taken` these and the number of the encoder.
+    """
+    first = {(its.result.benchmark, its.result.encoder): its for its in reversed(loaded)}
+    data: dict[str, dict[str, object]] = {"truth": {}, "epochs": {}, "predicted": {}, "named": {}, "taken": {}}
+    for number, board in enumerate(found):
+        targets = {(row.target, row.by) for row in shown(board)}
+        for column, encoder in enumerate(board.encoders):
+            for its in first[board.benchmark, encoder].predictions:
+                if its.cell == board.cell and (its.target, its.by) in targets:
+                    key = f"{number}/{its.target}/{its.by}"
+                    if its.is_number:
+                        rows = np.random.RandomState(0).permutation(len(its.truth))[:POINTS]
+                        data["truth"][key] = _rounded(its.truth[rows])
+                        data["epochs"][str(number)] = its.epochs[rows].tolist()
+                        data["predicted"][f"{key}/{column}"] = _rounded(its.predicted[rows])
+                    else:
+                        data["named"][key], data["taken"][f"{key}/{column}"] = _taken(its)
+    benchmarks, standing = standings(found, loaded)
+    costs = [
+        {
+            "benchmark": name,
+            "encoder": row.encoder,
+            "rank": row.ranks[place],
+            "seconds": row.costs.seconds,
+            "parameters": row.costs.parameters,
+            "memory": row.costs.memory_bytes,
+        }
+        for row in standing
+        for place, name in enumerate(benchmarks)
+        if row.ranks[place] is not None
+    ]
+    return {**data, "costs": costs}
+
+
+def extent(board: Board, number: int) -> tuple[float, float]:
+    """Return from where to where the strips of a row of a board run: 0 to 1, or 0 to the largest error."""
+    row = board.rows[number]
+    if row.metric not in LOWER_IS_BETTER:
+        return 0.0, 1.0
+    return 0.0, max((cell.high for cell in row.cells if cell.high is not None), default=1.0) or 1.0
+
+
+def place(value: float, low: float, high: float) -> float:
+    """Return where a value stands on a strip of 100 units; what lies outside is drawn at the edge."""
+    return 100.0 * min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def _together(costs: Sequence[Costs]) -> Costs:
+    def most(found: list[int | None]) -> int | None:
+        return max((its for its in found if its is not None), default=None)
+
+    return Costs(
+        seconds=float(np.mean([its.seconds for its in costs])),
+        parameters=most([its.parameters for its in costs]),
+        memory_bytes=most([its.memory_bytes for its in costs]),
+        dimension=max(its.dimension for its in costs),
+    )
+
+
+def _by_target(found: Sequence[Grid]) -> tuple[tuple[tuple[str, str, str], tuple[Grid, ...]], ...]:
+    """Group grids by what they are of, on the same zoos; the best average first."""
+    sources = tuple(dict.fromkeys(source for grid in found for source in grid.sources))
+    tests = tuple(dict.fromkeys(test for grid in found for test in grid.tests))
+    tests = (*(name for name in sources if name in tests), *(name for name in tests if name not in sources))
+    grouped: dict[tuple[str, str, str], list[Grid]] = defaultdict(list)
+    for grid in found:
+        grouped[grid.target, grid.metric, grid.by].append(_on(grid, sources, tests))
+    return tuple(
+        (key, tuple(sorted(its, key=lambda grid: grid.average, reverse=key[1] not in LOWER_IS_BETTER)))
+        for key, its in grouped.items()
+    )
+
+
+def _on(grid: Grid, sources: tuple[str, ...], tests: tuple[str, ...]) -> Grid:
+    """Return a grid on more zoos; where it has no cell it stays empty."""
+    values = {
+        (source, test): value
+        for source, row in zip(grid.sources, grid.values, strict=True)
+        for test, value in zip(grid.tests, row, strict=True)
+    }
+    wider = tuple(tuple(values.get((source, test)) for test in tests) for source in sources)
+    return replace(grid, sources=sources, tests=tests, values=wider)
+
+
+def _curves(board: Board, loaded: Sequence[Loaded]) -> tuple[Curve, ...]:
+    found = []
+    for encoder in board.encoders:
+        predictions = [
+            prediction
+            for its in loaded
+            if (its.result.benchmark, its.result.encoder) == (board.benchmark, encoder)
+            for prediction in its.predictions
+            if (prediction.cell, prediction.target, prediction.by) == (board.cell, TARGET, "probe")
+        ]
+        found.append(Curve(encoder, tuple(by_epoch(predictions))))
+    return tuple(found)
+
+
+def _taken(its: TargetPrediction) -> tuple[list[str], list[list[int]]]:
+    """Return the names, and how many rows of each true name were taken for each, the commonest names first."""
+    names, counts = np.unique(np.concatenate([its.truth, its.predicted]), return_counts=True)
+    names = np.sort(names[np.argsort(-counts, kind="stable")][:MOST_NAMES])
+    table = [[int(((its.truth == a) & (its.predicted == b)).sum()) for b in names] for a in names]
+    return names.tolist(), table
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.{DIGITS}g}") for value in values]
+
+
+def _prefix(names: Sequence[str]) -> str:
+    """Return what all names begin with, up to an underscore, if something is left of each."""
+    words = [name.split("_") for name in set(names)]
+    if len(words) < 2:
+        return ""
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*(its[:-1] for its in words), strict=False))
+    return "".join(f"{column[0]}_" for column in alike)

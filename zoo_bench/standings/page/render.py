@@ -1,0 +1,95 @@
+"""From boards to the page: the template with its style and script in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo_bench.scores.metrics import LOWER_IS_BETTER
+from zoo_bench.standings.boards import Board, Loaded
+from zoo_bench.standings.page import content
+from zoo_bench.standings.page.curves import curve_paths
+from zoo_bench.standings.text import METRIC_NAMES, OWN, shown
+
+NOTHING = "\N{EN DASH}"
+
+
+def html(found: Sequence[Board], loaded: Sequence[Loaded]) -> str:
+    """Return the boards as one HTML page."""
+    import jinja2
+
+    here = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "amount": amount,
+        "bytes": in_bytes,
+        "seconds": in_seconds,
+        "digits": in_digits,
+        "breakable": _breakable,
+    }
+    benchmarks, standings = content.standings(found, loaded)
+    return environment.get_template("page.html.jinja").render(
+        benchmarks=benchmarks,
+        standings=standings,
+        n_cells=[sum(board.benchmark == name for board in found) for name in benchmarks],
+        most_rank=max((rank for row in standings for rank in row.ranks if rank is not None), default=1.0),
+        parts=content.parts(found, loaded),
+        failed=content.failed(loaded),
+        results=[its.result for its in loaded],
+        zoos={used.zoo: used for its in loaded for cell in its.result.cells for used in (cell.source, cell.test)},
+        metrics=[name for name in METRIC_NAMES if any(row.metric == name for board in found for row in board.rows)],
+        metric_names=METRIC_NAMES,
+        lower=LOWER_IS_BETTER,
+        own=OWN,
+        shown={number: [row in shown(board) for row in board.rows] for number, board in enumerate(found)},
+        extent=content.extent,
+        place=content.place,
+        curve_paths=curve_paths,
+        data=content.drawn(found, loaded),
+        style=(here / "page.css").read_text(encoding="utf-8"),
+        script=(here / "page.js").read_text(encoding="utf-8"),
+    )
+
+
+def amount(value: int | None) -> str:
+    """Return a count for people: 812, 5.0 k, 1.2 M."""
+    if value is None:
+        return NOTHING
+    for unit, size in ((" G", 10**9), (" M", 10**6), (" k", 10**3)):
+        if value >= size:
+            return f"{value / size:.1f}{unit}"
+    return str(value)
+
+
+def in_digits(value: float, digits: int = 3) -> str:
+    """Return a score for people: 0.123, or 1.2e5 where so many digits would say nothing; with a real minus."""
+    text = f"{value:.{digits}f}"
+    if abs(value) >= 100:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        text = f"{mantissa}e{int(exponent)}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def in_bytes(value: int | None) -> str:
+    """Return bytes for people: 0 MB, 12 MB, 1.3 GB."""
+    if value is None:
+        return NOTHING
+    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+
+
+def in_seconds(value: float) -> str:
+    """Return seconds for people: 0.04 s, 3.1 s, 12 min."""
+    if value >= 600:
+        return f"{value / 60:.0f} min"
+    return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
+
+
+def _breakable(name: str) -> str:
+    """Let a long name break after its underscores."""
+    from markupsafe import Markup, escape
+
+    return Markup(str(escape(name)).replace("_", "_<wbr>"))

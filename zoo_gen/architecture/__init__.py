@@ -1,0 +1,1 @@
+"""Architectures: layers, their parameter layout and symmetries, plain torch modules, and the named ones."""

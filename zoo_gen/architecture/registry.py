@@ -1,0 +1,251 @@
+"""The registry of architectures: each name in a manifest stands for a short sequence of layers.
+
+`layers` is the open one: a manifest writes the sequence itself, so that a small network of one's own needs no code.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, Strict
+
+from zoo_gen.architecture import layers as L
+from zoo_gen.architecture.layers import Activation, Layer, Shape
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.files.schema import Schema
+
+if TYPE_CHECKING:
+    import torch
+
+Size = Annotated[int, Strict(), Field(gt=0)]
+Flag = Annotated[bool, Strict()]
+
+
+class ConvolutionSpec(Schema):
+    """A convolution with `channels` square kernels."""
+
+    type: Literal["convolution"] = "convolution"
+    channels: Size
+    kernel: Size
+    stride: Size = 1
+    padding: Annotated[int, Strict(), Field(ge=0)] = 0
+    bias: Flag = True
+
+
+class PoolingSpec(Schema):
+    """Pooling over windows of `size` x `size`, which touch unless `stride` says otherwise."""
+
+    type: Literal["max_pooling", "average_pooling"]
+    size: Size
+    stride: Size | None = None
+
+
+class LinearSpec(Schema):
+    """A fully connected layer of `units`; the last one has a unit a class."""
+
+    type: Literal["linear"] = "linear"
+    units: Size
+    bias: Flag = True
+
+
+class ActivationSpec(Schema):
+    """The model's activation, or always the `function` named here."""
+
+    type: Literal["activation"] = "activation"
+    function: L.Function | None = None
+
+
+class PlainSpec(Schema):
+    """A layer without settings. The rate of dropout is a hyper-parameter of the model."""
+
+    type: Literal["dropout", "flatten", "global_average_pooling"]
+
+
+LayerSpec = Annotated[
+    ConvolutionSpec | PoolingSpec | LinearSpec | ActivationSpec | PlainSpec, Field(discriminator="type")
+]
+
+
+class MLP(Schema):
+    """Fully connected layers with the model's activation between them; the last one gives the logits.
+
+    `widths` counts the units from the flattened image to the classes: [16, 5, 4] is the 100-parameter network of
+    the Tetris zoos when `bias` is false (Schürholt et al., NeurIPS 2021).
+    """
+
+    name: Literal["mlp"]
+    widths: tuple[Size, ...] = Field(min_length=2)
+    bias: Flag = True
+
+
+class CNNSmall(Schema):
+    """Three convolutions and two linear layers on 28x28 images: 2,464 parameters in grey, 2,864 in colour.
+
+    The network of the MNIST and Fashion-MNIST zoos of Schürholt et al. (NeurIPS 2021) and of the small zoos of
+    ModelZoos (Schürholt et al., NeurIPS 2022).
+    """
+
+    name: Literal["cnn_small"]
+
+
+class CNNLarge(Schema):
+    """Three wider convolutions and two linear layers on 32x32 colour images: 10,853 parameters (ModelZoos, 2022)."""
+
+    name: Literal["cnn_large"]
+
+
+class SmallCNNGap(Schema):
+    """Three stride-2 convolutions of 16 channels, global average pooling, one linear layer: 4,970 parameters in grey.
+
+    The network of the Small CNN Zoo (Unterthiner et al., 2020).
+    """
+
+    name: Literal["small_cnn_gap"]
+
+
+class CNN3FC2(Schema):
+    """Three padded convolutions with pooling and two linear layers: 29,242 parameters in grey, 37,210 in 32x32 colour.
+
+    Our definition of the network that SNE (Andreis et al., NeurIPS 2024, section 4.2) generates zoos of; its sizes are
+    not published. `kernel` 3 separates the change of kernel size from that of the head.
+    """
+
+    name: Literal["cnn3_fc2"]
+    kernel: Literal[3, 5] = 5
+
+
+class Siren(Schema):
+    """A network of one coordinate with sine activations, 1-32-32-1: 1,153 parameters.
+
+    The implicit representation of sine waves of DWSNets (Navon et al., ICML 2023): sin(30 x), and 0.5 added at the end.
+    """
+
+    name: Literal["siren"]
+
+
+class Layers(Schema):
+    """A sequence of layers written in the manifest."""
+
+    name: Literal["layers"]
+    layers: tuple[LayerSpec, ...] = Field(min_length=1)
+
+
+Architecture = Annotated[
+    MLP | CNNSmall | CNNLarge | SmallCNNGap | CNN3FC2 | Siren | Layers, Field(discriminator="name")
+]
+
+
+def layers(architecture: Architecture, input_shape: Shape, n_outputs: int) -> tuple[Layer, ...]:
+    """Return the layers of an architecture for inputs of a shape (channel, height, width) and so many outputs.
+
+    Raises:
+        ValueError: a layer does not fit the one before it, or the last one does not give the outputs; the message
+            begins with its place below `architecture`.
+    """
+    written = architecture.layers if isinstance(architecture, Layers) else _specs(architecture, input_shape, n_outputs)
+    shape = input_shape
+    counts: Counter[str] = Counter()
+    found: list[Layer] = []
+    for position, spec in enumerate(written):
+        try:
+            layer = _layer(spec, shape, counts)
+            shape = L.output_shape(layer, shape)
+        except ValueError as error:
+            place = f"layers[{position}]: " if isinstance(architecture, Layers) else ""
+            raise ValueError(f"{place}{spec.type} {error}") from None
+        found.append(layer)
+    if shape != (n_outputs,) or not isinstance(written[-1], LinearSpec):
+        last = "widths" if isinstance(architecture, MLP) else f"layers[{len(written) - 1}]"
+        raise ValueError(
+            f"{last}: ends with {' x '.join(map(str, shape))}; expected a linear layer of {n_outputs} units"
+        )
+    if isinstance(architecture, Siren):
+        found.append(L.Shift("shift1", 0.5))
+    return tuple(found)
+
+
+def parameter_layout(architecture: Architecture, input_shape: Shape, n_outputs: int) -> ParameterLayout:
+    """Return where each parameter lies in the flat weight vector: layer after layer, weight before bias."""
+    return L.parameter_layout(layers(architecture, input_shape, n_outputs), input_shape)
+
+
+def build_module(
+    architecture: Architecture,
+    input_shape: Shape,
+    n_outputs: int,
+    *,
+    activation: Activation | None,
+    dropout: float = 0.0,
+) -> "torch.nn.Sequential":
+    """Return one model as a plain torch module that maps images (image, channel, height, width) to logits.
+
+    Its `state_dict` has the names of `parameter_layout`. The initial weights are torch's own defaults.
+    """
+    from zoo_gen.architecture import modules
+
+    return modules.build_module(layers(architecture, input_shape, n_outputs), activation=activation, dropout=dropout)
+
+
+def _layer(spec: LayerSpec, shape: Shape, counts: Counter[str]) -> Layer:
+    """Return the layer that a spec describes after values of a shape, named by its kind and number."""
+    kind = spec.type.removeprefix("max_").removeprefix("average_")
+    counts[kind] += 1
+    name = f"{kind}{counts[kind]}"
+    if isinstance(spec, ConvolutionSpec):
+        return L.Convolution(name, shape[0], spec.channels, spec.kernel, spec.stride, spec.padding, spec.bias)
+    if isinstance(spec, LinearSpec):
+        return L.Linear(name, shape[0], spec.units, spec.bias)
+    if isinstance(spec, PoolingSpec):
+        return L.Pooling(name, "max" if spec.type == "max_pooling" else "average", spec.size, spec.stride or spec.size)
+    if isinstance(spec, ActivationSpec):
+        return L.Activate(name, spec.function)
+    if spec.type == "dropout":
+        return L.Dropout(name)
+    return L.Flatten(name) if spec.type == "flatten" else L.GlobalPooling(name)
+
+
+def _specs(architecture: Architecture, input_shape: Shape, n_outputs: int) -> Sequence[LayerSpec]:
+    """Return the sequence that a named architecture stands for."""
+    convolutions: list[LayerSpec]
+    pool = PoolingSpec(type="max_pooling", size=2)
+    act = ActivationSpec()
+    drop, flatten = PlainSpec(type="dropout"), PlainSpec(type="flatten")
+    if isinstance(architecture, MLP):
+        if architecture.widths[0] != math.prod(input_shape):
+            raise ValueError(
+                f"widths: begins with {architecture.widths[0]}; the images have {math.prod(input_shape)} pixels"
+            )
+        linear = [LinearSpec(units=units, bias=architecture.bias) for units in architecture.widths[1:]]
+        hidden = [spec for layer in linear[:-1] for spec in (layer, act, drop)]
+        return [flatten, *hidden, linear[-1]]
+    if isinstance(architecture, CNNSmall):
+        _expect(architecture.name, input_shape, sides=28)
+        first, second, third = (ConvolutionSpec(channels=c, kernel=k) for c, k in ((8, 5), (6, 5), (4, 2)))
+        convolutions = [first, pool, act, drop, second, pool, act, drop, third, act]
+        return [*convolutions, flatten, LinearSpec(units=20), act, drop, LinearSpec(units=n_outputs)]
+    if isinstance(architecture, CNNLarge):
+        _expect(architecture.name, input_shape, sides=32)
+        convolutions = [s for c in (16, 32, 15) for s in (ConvolutionSpec(channels=c, kernel=3), pool, act, drop)]
+        return [*convolutions, flatten, LinearSpec(units=20), act, drop, LinearSpec(units=n_outputs)]
+    if isinstance(architecture, SmallCNNGap):
+        convolutions = [s for _ in range(3) for s in (ConvolutionSpec(channels=16, kernel=3, stride=2), act, drop)]
+        return [*convolutions, PlainSpec(type="global_average_pooling"), LinearSpec(units=n_outputs)]
+    if isinstance(architecture, CNN3FC2):
+        kernel = architecture.kernel
+        convolutions = [
+            s
+            for c in (16, 16, 32)
+            for s in (ConvolutionSpec(channels=c, kernel=kernel, padding=kernel // 2), act, pool, drop)
+        ]
+        return [*convolutions, flatten, LinearSpec(units=32), act, LinearSpec(units=n_outputs)]
+    assert isinstance(architecture, Siren)
+    sine = ActivationSpec(function="sine")
+    return [LinearSpec(units=32), sine, LinearSpec(units=32), sine, LinearSpec(units=n_outputs)]
+
+
+def _expect(name: str, shape: Shape, *, sides: int) -> None:
+    if shape[1:] != (sides, sides):
+        raise ValueError(
+            f"name: {name!r} reads images of {sides} x {sides}; these have {' x '.join(map(str, shape[1:]))}"
+        )

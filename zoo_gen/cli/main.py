@@ -1,0 +1,219 @@
+"""zoo-gen: list, plan, run and look at zoos; bring those of others, and publish one's own."""
+
+from pathlib import Path
+
+import click
+
+from zoo_gen.cli.command import Commands, table
+from zoo_gen.cli.published import FOLDER, convert, pull, push
+from zoo_gen.files.location import Folder
+
+MANIFEST = click.argument("manifest")
+_ROOM = 24  # what `list` has for the names of what varies, with lines of 110 characters
+WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes, one a core.  [default: all cores]")
+DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+DATA_ROOT = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Where image data is.  [default: $ZOO_DATA_ROOT, or zoo_gen/data in the cache folder]",
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="zoo-gen")
+def main() -> None:
+    """Train populations of neural networks into zoos, and look at them.
+
+    MANIFEST is the name of a zoo that comes with the package, or the path of a TOML file.
+    """
+
+
+@main.command("list")
+@click.option("--published", is_flag=True, help="List the zoos that others published, which `zoo-gen pull` brings.")
+def list_(published: bool) -> None:
+    """List the zoos that come with the package."""
+    if published:
+        from zoo_gen.published.sources import registry
+
+        click.echo(table(registry.rows()))
+        return
+    from zoo_gen.manifest import read_manifest, shipped_manifests
+    from zoo_gen.store import Extent
+
+    rows: list[dict[str, object]] = []
+    for name, path in shipped_manifests().items():
+        manifest = read_manifest(path)
+        extent = Extent.of(manifest)
+        rows.append(
+            {
+                "zoo": name,
+                "models": extent.n_models,
+                "checkpoints": extent.n_checkpoints,
+                "parameters": extent.n_parameters,
+                "data": getattr(manifest.data, "dataset", manifest.data.source),
+                "varies": _briefly(manifest.axes.names),
+            }
+        )
+    click.echo(table(rows))
+
+
+def _briefly(names: list[str]) -> str:
+    """Return the names of what varies, or how many there are where a line has no room for them."""
+    text = ", ".join(names)
+    if len(text) <= _ROOM:
+        return text
+    others = [name for name in names if name != "seed"]
+    return f"{len(others)} hyper-parameters{', seed' if len(others) < len(names) else ''}"
+
+
+@main.command()
+@MANIFEST
+@WORKERS
+@DEVICE
+def plan(manifest: str, workers: int | None, device: str) -> None:
+    """Say what a zoo costs, from counting and timed steps. Writes nothing and needs no data."""
+    from zoo_gen.engine import cost
+    from zoo_gen.engine.settings import check_device
+    from zoo_gen.manifest import find_manifest, read_manifest
+
+    check_device(device)
+    read = read_manifest(find_manifest(manifest))
+    found = cost.plan(read)
+    lines = {
+        "models": f"{found.models:,} in {found.shards:,} shards of {found.models_per_shard:,}",
+        "checkpoints": f"{found.checkpoints:,} a model",
+        "parameters": f"{found.parameters:,} a model",
+        "steps": f"{found.steps:,} over all models",
+        "bytes": f"{found.bytes:,} before compression",
+        "files": f"{found.files:,}",
+    }
+    if device != "cpu":
+        needs = cost.on_device(read, device=device)
+        lines["at once"] = (
+            f"{needs.models:,} models take {needs.bytes / 1e9:.1f} of {needs.total / 1e9:.1f} GB on {device}"
+        )
+    for name, value in lines.items():
+        click.echo(f"{name:12} {value}")
+    expected = cost.estimate(read, workers=workers, device=device)
+    place = device if device != "cpu" else f"{expected.workers} worker{'s' if expected.workers > 1 else ''}"
+    click.echo(f"{'seconds':12} {expected.seconds:,.0f} with {place}")
+
+
+@main.command()
+@MANIFEST
+@click.option("--out", type=FOLDER, help="The folder of the zoo, or its URL.  [default: zoos/NAME]")
+@WORKERS
+@DEVICE
+@DATA_ROOT
+@click.option("--repair", is_flag=True, help="First look for damaged files, and make exactly those anew.")
+@click.option("--part", default="1/1", help="i/n: only the i-th of n parts of the shards, for array jobs.")
+@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
+@click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
+def run(
+    manifest: str,
+    out: Folder | None,
+    workers: int | None,
+    device: str,
+    data_root: Path | None,
+    repair: bool,
+    part: str,
+    engine: str,
+    scheduler: str | None,
+) -> None:
+    """Train what a zoo still lacks. Run it again after an interruption: it goes on where it was."""
+    from zoo_gen.engine import run as train
+    from zoo_gen.errors import ZooError
+    from zoo_gen.manifest import find_manifest, read_manifest
+
+    if engine == "dask" and scheduler is None:
+        raise ZooError("--engine dask: expected --scheduler too, such as tcp://host:8786")
+    if engine == "local" and scheduler is not None:
+        raise ZooError("--scheduler: expected --engine dask too")
+    number, _, parts = part.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise ZooError(f"--part {part!r}: expected i/n with i from 1 to n, such as 3/16")
+    path = find_manifest(manifest)
+    name = read_manifest(path).name
+    folder = out or Path("zoos") / name
+    summary = train(
+        path,
+        folder,
+        workers=workers,
+        device=device,
+        data_root=data_root,
+        repair=repair,
+        part=(int(number), int(parts)),
+        scheduler=scheduler,
+    )
+    state = "complete" if int(parts) == 1 else f"part {part} complete"
+    if not summary.trained_shards:
+        click.echo(f"{name}: {state} in {folder}, nothing to train")
+        return
+    rate = summary.trained_models / summary.seconds
+    lost = f", {summary.diverged_models:,} diverged" if summary.diverged_models else ""
+    click.echo(
+        f"{name}: trained {summary.trained_models:,} models in {summary.seconds:.1f} s ({rate:.1f} models/s{lost}); "
+        f"{state} in {folder}"
+    )
+
+
+@main.command()
+@click.argument("zoo", type=FOLDER)
+@click.option("--plots", type=click.Path(path_type=Path), help="Also write pictures of the zoo into this folder.")
+def info(zoo: Folder, plots: Path | None) -> None:
+    """Say what is in a zoo."""
+    from zoo_gen.files import location
+    from zoo_gen.zoo import card, open_zoo
+
+    found = open_zoo(zoo)
+    extent = found.extent
+    n_complete = len(found.complete_shards)
+    size = sum(location.files(found.path).values())
+    click.echo(f"{found.name}: {found.manifest.description}")
+    lines = {
+        "models": f"{len(found.models):,} of {extent.n_models:,} ({n_complete} of {extent.n_shards} shards)",
+        "checkpoints": f"{extent.n_checkpoints:,}, epochs {found.epochs[0]} to {found.epochs[-1]}",
+        "parameters": card.parameters(found),
+        "data": found.manifest.data_name,
+        "on disk": f"{size / 1e6:,.1f} MB",
+        "digest": found.digest,
+        "revision": found.revision,
+        "made with": ", ".join(f"{name} {number}" for name, number in found.attributes["versions"].items()),
+    }
+    if len(found.models):
+        for name in found.splits:
+            parts = [len(found.split(part, table=name)) for part in ("train", "validation", "test")]
+            lines[f"split {name}"] = ", ".join(map("{:,}".format, parts))
+        lines["split"] = ", ".join(f"{len(found.split(p)):,} {p}" for p in ("train", "validation", "test"))
+        lines["diverged"] = f"{found.models['status'].to_pylist().count('diverged'):,}"
+        lines |= card.varying_hyperparameters(found)
+    for name, value in lines.items():
+        click.echo(f"  {name:15} {value}")
+    click.echo(f"  {card.outcome(found).sentence(width=60)}")
+    if plots:
+        from zoo_gen.zoo import plots as pictures
+
+        for path in pictures.write(found, plots):
+            click.echo(f"  written: {path}")
+
+
+@main.command()
+@click.argument("zoo", type=FOLDER)
+@click.option("--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Checkpoints to evaluate.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@DATA_ROOT
+def verify(zoo: Folder, sample: int, seed: int, data_root: Path | None) -> None:
+    """Check every byte of a zoo, and evaluate a sample of its checkpoints anew. Ends with 1 if anything is wrong."""
+    from zoo_gen.zoo.verify import verify as check
+
+    report = check(zoo, sample=sample, seed=seed, data_root=data_root)
+    for line in (*report.findings, *report.notes):
+        click.echo(line)
+    state = f"{len(report.findings)} findings" if report.findings else "sound"
+    click.echo(f"{zoo}: {report.models:,} models hashed, {report.evaluated_checkpoints} checkpoints evaluated: {state}")
+    if report.findings:
+        raise SystemExit(1)
+
+
+for command in (convert, pull, push):
+    main.add_command(command)

@@ -1,0 +1,167 @@
+"""The commands of zoo-gen that exchange zoos with others: convert, pull and push."""
+
+from pathlib import Path
+
+import click
+
+from zoo_gen.files.location import Folder, locate
+
+FOLDER = click.types.FuncParamType(locate)
+FOLDER.name = "folder"
+EPOCHS = click.option("--epochs", help="Only these checkpoints, such as 0,20-60,86.")
+MODELS = click.option("--models", help="Only these models by number, such as 0-99.")
+SPLITS = click.option(
+    "--split", "splits", multiple=True, metavar="NAME=FILE", help="A split file of the paper; repeatable."
+)
+
+
+@click.command()
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option("--format", "format_", required=True, metavar="FORMAT", help="How the archive is laid out; see below.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
+@click.option("--name", help="Of the zoo.  [default: the archive's name]")
+@EPOCHS
+@MODELS
+@SPLITS
+@click.option("--data", help="The images the models were trained on, if the archive does not say, as fashion_mnist.")
+def convert(
+    archive: Path,
+    format_: str,
+    out: Path | None,
+    name: str | None,
+    epochs: str | None,
+    models: str | None,
+    splits: tuple[str, ...],
+    data: str | None,
+) -> None:
+    """Convert a published zoo that is on the disk: a folder, .zip, .tar, .tar.gz or .tar.xz. Runs nothing in it.
+
+    \b
+    FORMAT is one of
+      small_cnn_zoo, model_zoos, hyper_representations, cnn_wild_park, nws, dwsnets, nfn, neural_field_arena, folder
+    """
+    from zoo_gen.published import convert as convert_
+    from zoo_gen.zoo import open_zoo
+
+    plain = name or archive.name.split(".")[0].lower()
+    folder = convert_(
+        archive,
+        out or Path("zoos") / plain,
+        format=format_,
+        name=name,
+        epochs=None if epochs is None else _numbers("--epochs", epochs),
+        models=None if models is None else _numbers("--models", models),
+        splits=_split_files(splits),
+        data=data,
+    )
+    found = open_zoo(folder)
+    click.echo(f"{found.name}: {len(found.models):,} models, {len(found.epochs)} checkpoints; complete in {folder}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
+@EPOCHS
+@MODELS
+@SPLITS
+@click.option("--file", help="Which archive, where a publication has several; a pattern.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    help="Where archives are kept.  [default: $ZOO_CACHE_ROOT, or zoo_gen/published in the cache folder]",
+)
+@click.option("--download-only", is_flag=True, help="Only bring the archive into the cache, and say where it is.")
+@click.option("--dry-run", is_flag=True, help="Say what would be downloaded, and download nothing.")
+def pull(
+    name: str,
+    out: Path | None,
+    epochs: str | None,
+    models: str | None,
+    splits: tuple[str, ...],
+    file: str | None,
+    cache: Path | None,
+    download_only: bool,
+    dry_run: bool,
+) -> None:
+    """Bring a zoo that others published. Run it again after an interruption: it goes on where it was.
+
+    NAME is what `zoo-gen list --published` shows, or hf://org/zoo@revision.
+    """
+    from zoo_gen.files import hub
+    from zoo_gen.published import pull
+    from zoo_gen.zoo import open_zoo
+
+    if dry_run:
+        for title, line in pull.dry_run(name, file=file, cache=cache).items():
+            click.echo(f"{title:12} {line}")
+        return
+    if download_only:
+        click.echo(pull.download(name, file=file, cache=cache))
+        return
+    plain = hub.parse(name).repository.partition("/")[2] if hub.is_address(name) else name.replace("/", "_")
+    folder = pull.pull(
+        name,
+        out or Path("zoos") / plain,
+        epochs=None if epochs is None else _numbers("--epochs", epochs),
+        models=None if models is None else _numbers("--models", models),
+        file=file,
+        splits=_split_files(splits),
+        cache=cache,
+    )
+    found = open_zoo(folder)
+    click.echo(f"{found.name}: {len(found.models):,} models, {len(found.epochs)} checkpoints; complete in {folder}")
+
+
+@click.command()
+@click.argument("zoo", type=FOLDER)
+@click.argument("repository")
+@click.option("--licence", help="By the Hub's name of it.  [default: cc-by-4.0, or its publisher's]")
+@click.option("--tag", help="Of this version.  [default: made from the zoo's revision]")
+@click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+def push(zoo: Folder, repository: str, licence: str | None, tag: str | None, private: bool, dry_run: bool) -> None:
+    """Publish a complete zoo on the Hugging Face Hub, as REPOSITORY (org/name). Run it again after an interruption.
+
+    The zoo gets the card and the picture that the Hub shows; a token comes from HF_TOKEN or `hf auth login`.
+    """
+    from zoo_gen.published import push
+
+    ready = push.prepare(zoo, repository, licence=licence, tag=tag)
+    if dry_run:
+        largest = max(ready.files, key=lambda path: ready.files[path])
+        lines = {
+            "to": f"hf://{ready.repository}@{ready.tag}",
+            "licence": ready.licence,
+            "files": f"{len(ready.files):,}, the largest {largest} of {ready.files[largest]:,} bytes",
+            "bytes": f"{ready.bytes:,}",
+            "commits": f"{ready.commits:,}",
+        }
+        for title, line in lines.items():
+            click.echo(f"{title:12} {line}")
+        return
+    pushed = push.publish(ready, private=private)
+    state = "pushed" if pushed.changed else "was there already"
+    click.echo(f"{zoo}: {state}; hf://{repository}@{pushed.tag} is {pushed.url} at {pushed.commit[:12]}")
+
+
+def _split_files(texts: tuple[str, ...]) -> dict[str, Path]:
+    """Return the split files of texts such as "nfn=cifar10_split.csv"."""
+    from zoo_gen.errors import ZooError
+
+    wrong = [text for text in texts if not text.partition("=")[2]]
+    if wrong:
+        raise ZooError(f"--split {wrong[0]!r}: expected NAME=FILE, such as nfn=cifar10_split.csv")
+    return {text.partition("=")[0]: Path(text.partition("=")[2]) for text in texts}
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Return the whole numbers of a text such as "0,20-60,86"."""
+    from zoo_gen.errors import ZooError
+
+    found: list[int] = []
+    for piece in text.split(","):
+        low, dash, high = piece.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise ZooError(f"{option} {text!r}: expected whole numbers and ranges, such as 0,20-60,86")
+        found += range(int(low), int(high if dash else low) + 1)
+    return found

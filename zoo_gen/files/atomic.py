@@ -1,0 +1,85 @@
+"""Files that are whole and on the disk, or not there; and the removal of what killed writers leave beside them.
+
+A kill loses nothing that was written, the power's loss does: whatever another file will vouch for is flushed first.
+At a URL a file is whole and durable when its writing returns, and nothing is left beside it.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo_gen.files.location import Folder, Remote
+
+
+def replace(path: Folder, content: bytes) -> None:
+    """Write a file so that it has either its old content or all of the new, also after the power's loss."""
+    if isinstance(path, Remote):
+        path.write_bytes(content)
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        flush(temporary)
+        try:
+            temporary.replace(path)
+        except FileNotFoundError:  # another run that finished the same zoo has tidied up
+            if not path.is_file() or path.read_bytes() != content:
+                raise
+        flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush(path: Folder) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    if isinstance(path, Remote):
+        return
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # another run has put its own, equal file there
+        return
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def flush_below(folder: Folder) -> None:
+    """Wait until a folder and all that is in it are on the disk."""
+    if isinstance(folder, Remote):
+        return
+    for path in (*folder.rglob("*"), folder):
+        flush(path)
+
+
+def tidy_part(part: Folder) -> None:
+    """Remove what other writers of a Parquet part have left."""
+    if isinstance(part, Remote):
+        return
+    _remove(part.parent.glob(f".{part.name}.*.tmp"))
+
+
+def tidy_chunks(folder: Folder, shard: str = "*") -> None:
+    """Remove what zarr writes before it renames it to a chunk, of one shard or of all."""
+    if isinstance(folder, Remote):
+        return
+    _remove((folder / "weights.zarr").glob(f"*/c/{shard}/**/*.partial"))
+
+
+def tidy(folder: Folder) -> None:
+    """Remove from a complete zoo all temporary files that killed runs have left."""
+    if isinstance(folder, Remote):
+        return
+    folder = folder.resolve()
+    for place in (folder, folder.parent):
+        for making in list(place.glob(f".{folder.name}.making.*")):
+            shutil.rmtree(making, ignore_errors=True)
+    _remove(folder.glob(".*.tmp"))
+    _remove((folder / "models").glob(".*.tmp"))
+    tidy_chunks(folder)
+
+
+def _remove(paths: Iterator[Path]) -> None:
+    for path in list(paths):
+        path.unlink(missing_ok=True)

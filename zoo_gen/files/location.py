@@ -1,0 +1,277 @@
+"""Where a zoo is: a folder of this machine, or one of an object store by its URL (s3://bucket/zoo), through fsspec.
+
+`Remote` has those methods of `pathlib.Path` that a zoo needs, under the same names, so that only what concerns disks
+alone (flushing, renaming) asks which of both it has. An object appears whole or not at all and is durable when its
+writing returns; so nothing there has a temporary name. Listings are never kept, because other runs write.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any
+
+from zoo_gen.errors import ZooError, one_line
+from zoo_gen.files import hub
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]+)://.+")
+_AT_ONCE = 32  # files that are read at the same time
+# What these stand for is an answer; every other error is the network's or the store's.
+_ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+_OPTIONS: dict[str, dict[str, Any]] = {
+    # What is refused for being too busy, or not answered, is asked for again, each time after a longer pause.
+    "s3": {"config_kwargs": {"retries": {"mode": "legacy", "max_attempts": 6}}},
+    # It reads ahead by blocks, of 5 MB unless it is told otherwise, and nothing that follows is ever wanted here.
+    "hf": {"block_size": 2**10},
+}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A folder or a file at a URL."""
+
+    url: str  # without a slash at its end
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> "Remote":
+        return Remote(f"{self.url}/{name}")
+
+    @property
+    def name(self) -> str:
+        """What follows the last slash."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Remote":
+        """The folder that it is in."""
+        return Remote(self.url.rpartition("/")[0])
+
+    def absolute(self) -> "Remote":
+        """Return itself: a URL is the same from everywhere."""
+        return self
+
+    def exists(self) -> bool:
+        """Return whether there is a file, or a folder with a file in it."""
+        return self._kind() is not None
+
+    def is_file(self) -> bool:
+        """Return whether there is a file."""
+        return self._kind() == "file"
+
+    def is_dir(self) -> bool:
+        """Return whether there is a folder with a file in it."""
+        return self._kind() == "directory"
+
+    def read_bytes(self) -> bytes:
+        """Return the content of a file."""
+        return bytes(self._ask("cat_file"))
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Return the content of a file as text."""
+        return self.read_bytes().decode(encoding)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write a file, which is there as a whole and durable afterwards."""
+        _check_writable(self.url)
+        self._ask("pipe_file", content)
+
+    def create(self, content: bytes) -> bool:
+        """Write a file unless there is one; return whether it was written.
+
+        Of several that do it at once one wins, where the store knows conditional writing, as S3 does.
+        """
+        _check_writable(self.url)
+        try:
+            self._ask("pipe_file", content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove a file."""
+        try:
+            self._ask("rm_file")
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def _kind(self) -> str | None:
+        # fsspec's own questions take any failure for a no.
+        try:
+            return str(self._ask("info")["type"])
+        except FileNotFoundError:
+            return None
+
+    def _ask(self, action: str, *arguments: Any, **options: Any) -> Any:
+        with _spoken(self.url):
+            fs, path = _open(self.url)
+            return getattr(fs, action)(path, *arguments, **options)
+
+
+Folder = Path | Remote
+
+
+def locate(place: str | Path | Remote) -> Folder:
+    """Return the folder or file at a path, or at a URL such as s3://bucket/zoo."""
+    if isinstance(place, Remote):
+        return place
+    found = _URL.fullmatch(str(place))
+    if found is None or found[1] == "file":
+        return Path(str(place).removeprefix("file://"))
+    return Remote(str(place).rstrip("/"))
+
+
+def pinned(folder: Folder) -> Folder:
+    """Return the folder itself, or of one on the Hub the commit that it is at now.
+
+    Raises:
+        ZooError: the Hub cannot be reached, or has no such repository or revision.
+    """
+    if isinstance(folder, Path) or not hub.is_address(folder.url):
+        return folder
+    return Remote(hub.pin(folder.url))
+
+
+def files(folder: Folder) -> dict[str, int]:
+    """Return every file below a folder, its path from there -> its bytes; none if there is no such folder."""
+    if isinstance(folder, Path):
+        found = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+    with _spoken(folder.url):
+        fs, path = _open(folder.url)
+        try:
+            below = fs.find(path, detail=True)
+        except FileNotFoundError:
+            return {}
+    # A file of the folder's own name, as some stores mark folders, is none of its files.
+    return {name[len(path) + 1 :]: entry["size"] for name, entry in below.items() if name.startswith(f"{path}/")}
+
+
+def names(folder: Folder) -> list[str]:
+    """Return the names of the files in a folder; none if there is no such folder at a URL."""
+    if isinstance(folder, Path):
+        return [path.name for path in folder.iterdir()]
+    with _spoken(folder.url):
+        fs, path = _open(folder.url)
+        try:
+            return [name.rpartition("/")[2] for name in fs.ls(path, detail=False)]
+        except FileNotFoundError:
+            return []
+
+
+def read_all(paths: list[Folder]) -> Iterator[bytes]:
+    """Yield the contents of files in their order; several at once from a URL, where each waits for an answer."""
+    for start in range(0, len(paths), _AT_ONCE):
+        some = paths[start : start + _AT_ONCE]
+        remote = [path.url for path in some if isinstance(path, Remote)]
+        if len(remote) < len(some):
+            yield from (path.read_bytes() for path in some)
+            continue
+        with _spoken(remote[0]):
+            fs, _ = _open(remote[0])
+            known = [str(fs._strip_protocol(url)) for url in remote]
+            found = fs.cat(known) if len(known) > 1 else {known[0]: fs.cat_file(known[0])}
+        yield from (found[path] for path in known)
+
+
+def remove(folder: Folder) -> None:
+    """Remove a folder, if it is there, and all that is in it."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for name in files(folder):
+        (folder / name).unlink(missing_ok=True)
+
+
+def arrays(folder: Folder, *, read_only: bool = True) -> Any:
+    """Return what zarr opens a group or an array in a folder with."""
+    if isinstance(folder, Path):
+        return folder
+    if not read_only:
+        _check_writable(folder.url)
+    from zarr.storage import FsspecStore
+
+    with _spoken(folder.url):
+        fs, path = _open(folder.url)
+        if not fs.async_impl:
+            from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+            fs = AsyncFileSystemWrapper(fs, asynchronous=True)
+    return FsspecStore(_Speaking(fs, folder.url), path=path, read_only=read_only)
+
+
+class _Speaking:
+    """A file system for zarr's loop whose coroutines raise what can be said to a person.
+
+    Zarr's readers take other errors for damage, and who mends damage would throw good shards away for a bad network.
+    The coroutines run in the loop of fsspec's own thread, so that a process has one client and fsspec closes it.
+    """
+
+    asynchronous = True
+
+    def __init__(self, fs: Any, url: str) -> None:
+        self._fs, self._url = fs, url
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._fs, name)
+        return self._speaking(found) if iscoroutinefunction(found) else found
+
+    def _speaking(self, coroutine: Callable[..., Any]) -> Callable[..., Any]:
+        import asyncio
+
+        async def ask(*arguments: Any, **options: Any) -> Any:
+            with _spoken(self._url):
+                answer = coroutine(*arguments, **options)
+                if not self._fs.asynchronous:
+                    answer = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self._fs.loop))
+                return await answer
+
+        return ask
+
+
+def _check_writable(url: str) -> None:
+    if hub.is_address(url):  # every file would be a commit
+        raise ZooError(
+            f"{url}: a zoo is not made on the Hub; expected a folder here for zoo-gen run, then zoo-gen push"
+        )
+
+
+def _options(url: str) -> dict[str, Any]:
+    """Return how the client of a URL is made; what fsspec's own configuration says goes before."""
+    from fsspec.config import conf
+
+    protocol = url.partition("://")[0]
+    given = {"endpoint": hub.endpoint()} if protocol == "hf" else {}
+    return {"use_listings_cache": False, **_OPTIONS.get(protocol, {}), **given, **conf.get(protocol, {})}
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, which fsspec keeps, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    fs, path = url_to_fs(url, **_options(url))
+    if hub.is_address(url):
+        hub.tell_pinned(fs)
+    return fs, path
+
+
+@contextmanager
+def _spoken(url: str) -> Iterator[None]:
+    """Turn what a store's client raises into one line; what is an answer stays as it is."""
+    try:
+        yield
+    except (*_ANSWERS, ZooError):
+        raise
+    except ImportError as error:
+        raise ZooError(f"{url}: {one_line(error)}; expected pip install 'zoo-gen[remote]'") from None
+    except Exception as error:  # each store's client has its own
+        if "not satisfiable" in str(error):  # a file that is too short, which its reader calls damaged
+            raise
+        raise ZooError(
+            f"{url}: the store does not answer as expected ({one_line(error)}); what is complete is kept"
+        ) from error

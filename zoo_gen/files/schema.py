@@ -1,0 +1,152 @@
+"""TOML files read into frozen pydantic models, with errors that name the place in the file.
+
+Both packages describe what they do in TOML; this is the one door through which such text enters.
+"""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.files.location import Folder
+
+Count = Annotated[int, Strict(), Field(gt=0)]
+DataSeed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]  # what numpy's RandomState takes
+
+
+class Schema(BaseModel):
+    """A part of a manifest: unknown keys are refused, nothing changes after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+AnySchema = TypeVar("AnySchema", bound=Schema)
+
+
+def read_toml(path: Folder, schema: type[AnySchema]) -> AnySchema:
+    """Read a TOML file into `schema`.
+
+    Raises:
+        ZooError: the file is missing, is not TOML, or does not fit; the message names the file and the key.
+    """
+    return parse_toml(read_text(path), schema, where=str(path))
+
+
+def read_text(path: Folder) -> str:
+    """Return the text of a manifest.
+
+    Raises:
+        ZooError: the file is missing, or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ZooError(f"{path}: cannot be read ({error.strerror}); expected a TOML manifest") from None
+    except UnicodeDecodeError:
+        raise ZooError(f"{path}: is not text in UTF-8; expected a TOML manifest") from None
+
+
+def parse_toml(text: str, schema: type[AnySchema], *, where: str) -> AnySchema:
+    """Parse TOML text into `schema`; `where` names the text in error messages.
+
+    Raises:
+        ZooError: the text is not TOML, or does not fit the schema.
+    """
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and endless nesting raise these
+        raise ZooError(f"{where}: not valid TOML: {error}") from None
+    try:
+        return schema.model_validate(document)
+    except pydantic.ValidationError as error:
+        raise ZooError(f"{where}: {_one_line(error, document, schema)}") from None
+
+
+def shipped(kind: str, *, installed: Path) -> dict[str, Path]:
+    """Return the files of one kind of manifest that come with the packages, name -> path.
+
+    Args:
+        kind: the folder of a checkout that holds them, below `manifests`.
+        installed: the folder that an installed wheel carries them in, inside a package.
+    """
+    checkout = Path(__file__).parents[2] / "manifests" / kind
+    return {path.stem: path for folder in (installed, checkout) for path in sorted(folder.glob("*.toml"))}
+
+
+def digest(schema: Schema, *, exclude: set[str]) -> str:
+    """Return the SHA-256 (hex) of what a manifest says, leaving out the fields in `exclude`.
+
+    Fields left at their default are not part of it, so a new option with a default keeps the digests of older
+    manifests. Order inside tables is kept, because the order of axes orders the models.
+    """
+    content = schema.model_dump(mode="json", exclude_defaults=True, exclude=exclude)
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+def _one_line(error: pydantic.ValidationError, document: dict[str, Any], schema: type[BaseModel]) -> str:
+    # A misspelt key also leaves the right one missing: the unknown key is what the reader has to see.
+    first, *others = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    place = _place(first["loc"], document, missing=first["type"] == "missing")
+    if first["type"] == "extra_forbidden":
+        message = unknown_name("key", place[-1], _keys(first["loc"][:-1], schema))
+        place = place[:-1]
+    elif first["type"] == "missing":
+        message = "is missing"
+    elif first["type"] in ("value_error", "assertion_error"):
+        message = str(first["ctx"]["error"])
+    elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        key = first["ctx"]["discriminator"].strip("'")
+        place = [*place, key]
+        valid = [name.strip(" '") for name in first["ctx"].get("expected_tags", "").split(",")]
+        message = unknown_name(key, first["ctx"]["tag"], valid) if "tag" in first["ctx"] else "is missing"
+    elif first["type"] == "literal_error":
+        message = f"{first['input']!r} is not valid; expected {first['ctx']['expected']}"
+    else:
+        message = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {_shown(first['input'])}"
+    rest = f" (and {len(others)} more)" if others else ""
+    return f"{'.'.join(place)}: {message}{rest}" if place else f"{message}{rest}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _place(location: tuple[int | str, ...], document: Any, *, missing: bool) -> list[str]:
+    """Return the keys that are really in the file: pydantic's location also holds the tags of unions."""
+    place: list[str] = []
+    for index, key in enumerate(location):
+        if isinstance(document, dict) and key in document:
+            document = document[key]
+            place.append(str(key))
+        elif isinstance(document, list) and isinstance(key, int):
+            document = document[key]
+            place[-1] += f"[{key}]"
+        elif missing and index == len(location) - 1:
+            place.append(str(key))
+    return place
+
+
+def _keys(location: tuple[int | str, ...], schema: Any) -> list[str]:
+    """Return the keys that the schema at `location` knows."""
+    for key in location:
+        options = _models(schema)
+        named = [option.model_fields[key].annotation for option in options if key in option.model_fields]
+        # A tag of a union names one of its options instead of a field.
+        tagged = [
+            o for o in options if any(key in getattr(f.annotation, "__args__", ()) for f in o.model_fields.values())
+        ]
+        schema = named[0] if named else tagged[0] if tagged else schema
+    return [key for option in _models(schema) for key in option.model_fields]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Return the pydantic models inside a type annotation (a model, a union, an optional, a table of them)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models(argument)]

@@ -1,0 +1,1 @@
+"""What a machine gives: worker processes, memory, compiled vector code."""

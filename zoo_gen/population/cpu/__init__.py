@@ -1,0 +1,1 @@
+"""Populations on a CPU: convolutions of many models in vector registers."""

@@ -1,0 +1,1 @@
+"""Populations on a GPU: Triton kernels, planned once and replayed."""

@@ -1,0 +1,102 @@
+"""What a model takes on a GPU while it is trained, and how many fit: by counting, before anything is allocated."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zoo_gen.architecture.layers import (
+    Activate,
+    Convolution,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    Shape,
+    Shift,
+    output_shape,
+)
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.errors import ZooError
+
+# So many images a step fill a GPU (measured on an H100: more are no faster, docs/gpu.md), and so many models at least
+# where batches are large, because those of one zoo may fall into several populations. More would only be lost by an
+# interruption.
+FULL = 2**18
+LEAST, MOST = 1024, 8192
+# Of the free memory: the rest is for the images, the sorting of their order and what torch keeps.
+_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class Room:
+    """The memory of a device."""
+
+    total: int  # bytes
+    free: int  # bytes
+
+
+def room(device: str) -> Room:
+    """Return the memory of a CUDA device."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return Room(total, free)
+
+
+def bytes_per_model(
+    layers: Sequence[Layer],
+    input_shape: Shape,
+    layout: ParameterLayout,
+    *,
+    batch_size: int,
+    n_train: int,
+    precision: str | None,
+) -> int:
+    """Return what one more model takes on the device.
+
+    Args:
+        layers: of every model.
+        input_shape: of an image.
+        layout: of the weights.
+        batch_size: images a step.
+        n_train: training images, whose order is kept.
+        precision: of our own kernels; None where torch's operations are used.
+    """
+    size = 2 if precision == "bfloat16" else 4
+    images = max(batch_size, 128) if precision else batch_size
+    values, shape, flat = 0, input_shape, False
+    for layer in layers:
+        flat = flat or isinstance(layer, Flatten)
+        if isinstance(layer, Linear):
+            shape = (layer.outputs,)
+        elif not isinstance(layer, Flatten | Shift):
+            shape = output_shape(layer, shape)
+        if precision is None:
+            # torch keeps every value, its gradient, and the patches that a convolution multiplies.
+            patches = layer.inputs * layer.kernel**2 * math.prod(shape[1:]) if isinstance(layer, Convolution) else 0
+            values += 2 * math.prod(shape) + 4 * patches
+        elif not isinstance(layer, Activate | Dropout | Flatten | Shift):
+            values += 2 * math.prod(shape[1:]) * -(-shape[0] // 8) * 8
+    state = 6 * layout.size * 4  # weights, two moments, gradient, and a copy of two on their way to the host
+    return values * images * size + state + n_train * 4
+
+
+def models_that_fit(free: int, each: int, *, batch_size: int, device: str) -> int:
+    """Return how many models are trained at once: as many as fit, up to where more are no faster.
+
+    Args:
+        free: bytes of the device.
+        each: bytes that a model takes.
+        batch_size: images a model and step.
+        device: its name, for the message.
+
+    Raises:
+        ZooError: not one fits.
+    """
+    found = int(free * _SHARE) // each
+    if found < 1:
+        raise ZooError(
+            f"device {device!r}: one model needs {each / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; expected a smaller "
+            "batch_size, or a GPU with more memory"
+        )
+    return min(found, max(LEAST, min(MOST, FULL // batch_size)))

@@ -1,0 +1,1 @@
+"""Archives of others, read safely: folders, zips, tars and the pickles inside."""

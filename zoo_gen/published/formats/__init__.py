@@ -1,0 +1,1 @@
+"""The formats of published zoos, a converter each."""

@@ -1,0 +1,115 @@
+"""Implicit representations as published, a .pth a network: what DWSNets and NFN files have in common.
+
+The two publications' networks have the same shapes and are different functions: DWSNets add 0.5 to the output, NFN do
+not. Labels that were put into the state_dict beside the weights are taken out of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zoo_gen.errors import ZooError
+from zoo_gen.published.archives.archive import Archive
+from zoo_gen.published.archives.pickles import array_of, is_tensor, reading
+from zoo_gen.published.formats import images, networks, states, tables
+from zoo_gen.published.reading import Reading, Request, SplitTable, Wiring
+
+BESIDE = ("label", "coef", "x", "y")  # what files hold beside weights
+STATE = 1  # the one state of each network, after its fit
+
+
+@dataclass(frozen=True)
+class File:
+    """One network: its member, and what its path says of it."""
+
+    member: str
+    run: str
+    facts: dict[str, Any]
+
+
+def read(
+    archive: Archive,
+    request: Request,
+    files: Sequence[File],
+    *,
+    format: str,
+    shift: float,
+    splits: dict[str, SplitTable],
+    notes: tuple[str, ...],
+) -> Reading:
+    """Return the networks of some files.
+
+    Args:
+        archive: what holds them.
+        request: the caller's wishes.
+        files: which, in order.
+        format: named in messages.
+        shift: what the networks add to their output.
+        splits: by name.
+        notes: what a reader should know.
+
+    Raises:
+        ZooError: there is no file, or one is not as published; the message names it.
+    """
+    if not files:
+        raise ZooError(f"{archive.path}: holds no networks in the layout of {format}")
+    reader = request.kept(reading((), scratch=request.scratch, format=format))
+    wirings: list[Wiring] = []
+    known: dict[tuple[Any, ...], int] = {}
+    wiring_of_model = np.zeros(len(files), dtype=np.int64)
+    rows: list[dict[str, Any]] = []
+    for model, file in enumerate(files):
+        where = archive.where(file.member)
+        tree = reader.member(archive, file.member)
+        shapes = states.shapes_of(states.tensors_of(tree, where=where, without=BESIDE))
+        key = tuple(shape for _, shape in shapes)
+        if key not in known:
+            known[key] = len(wirings)
+            wirings.append(states.wiring_of(shapes, *(networks.siren(shapes, shift=shift) or (None, None))))
+        wiring_of_model[model] = known[key]
+        rows.append({**file.facts, **_beside(tree, where=where)})
+
+    def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
+        member = files[model].member
+        where = archive.where(member)
+        tensors = states.tensors_of(reader.member(archive, member), where=where, without=BESIDE)
+        return states.vector_of(tensors, wirings[wiring_of_model[model]], where=where)[None]
+
+    columns = tables.columns_of(rows)
+    dataset = images.dataset_of(request.data or archive.path.name)
+    size = 32 if dataset in ("CIFAR10", "SVHN") else 28
+    return Reading(
+        name=archive.path.name.split(".")[0],
+        wirings=tuple(wirings),
+        wiring_of_model=wiring_of_model,
+        models=pa.table({"run": pa.array([file.run for file in files]), **columns}),
+        epochs=np.array([STATE], dtype=np.int32),
+        kept=np.ones((len(files), 1), dtype=bool),
+        metrics={},
+        read=weights_of,
+        splits=splits,
+        varying=tuple(name for name in ("label",) if name in columns),
+        data=images.scaled(dataset, size=size),
+        epoch_means="state",
+        architecture="siren" if wirings[0].layers else "unnamed",
+        notes=notes,
+    )
+
+
+def _beside(tree: Any, *, where: str) -> dict[str, Any]:
+    """Return the numbers that a file holds beside its weights, but for the points of the curve it was fitted to."""
+    found: dict[str, Any] = {}
+    for key in ("label", "coef"):
+        if not isinstance(tree, dict) or key not in tree:
+            continue
+        value = (
+            array_of(tree[key], where=where).reshape(-1) if is_tensor(tree[key]) else np.array([tree[key]]).reshape(-1)
+        )
+        if key == "label":
+            found["label"] = int(value[0]) if value.size == 1 else str(value.tolist())
+        else:
+            found |= {f"coef_{place}": float(number) for place, number in enumerate(value)}
+    return found

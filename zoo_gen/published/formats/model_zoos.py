@@ -1,0 +1,229 @@
+"""ModelZoos (Schürholt et al., 2022) and their kin: Ray folders of a run each, or the preprocessed .pt dumps.
+
+A run is a folder with params.json and result.json; a state is checkpoint_<n>/checkpoints. Result lines are matched by
+the iteration they name, never by their position, and optimiser states are not opened.
+"""
+
+import json
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zoo_gen.errors import ZooError
+from zoo_gen.published import splits
+from zoo_gen.published.archives.archive import Archive
+from zoo_gen.published.archives.pickles import Reader, reading
+from zoo_gen.published.formats import images, networks, states, tables
+from zoo_gen.published.reading import Reading, Request, Wiring
+
+FORMAT = "model_zoos"
+_STATE = re.compile(r"(?:(.*)/)?checkpoint_(\d+)/(checkpoints|checkpoints_training)")
+_OURS = {
+    "model::nlin": "activation",
+    "model::dropout": "dropout",
+    "model::init_type": "initialization",
+    "optim::optimizer": "optimizer",
+    "optim::lr": "learning_rate",
+    "optim::wd": "weight_decay",
+    "optim::momentum": "momentum",
+    "training::batchsize": "batch_size",
+    "seed": "seed",
+}
+_METRICS = {
+    "train_loss": "train_loss",
+    "train_acc": "train_accuracy",
+    "val_loss": "validation_loss",
+    "val_acc": "validation_accuracy",
+    "test_loss": "test_loss",
+    "test_acc": "test_accuracy",
+}
+SENTINEL = -999  # what the training code writes where it measured nothing
+_NOISE = ("config", "timestamp", "date", "time_", "hostname", "node_ip", "pid", "experiment_", "trial_", "done")
+_RUNNING = (
+    "train_loss and train_accuracy are running means over the training epoch with dropout, as published; only those of "
+    "the first epoch are evaluations"
+)
+
+
+def read(archive: Archive, request: Request) -> Reading:
+    """Return what the archive holds.
+
+    Raises:
+        ZooError: it holds neither runs nor a dump, or a file of a run is not as published; the message names it.
+    """
+    files = {name: match for name in archive.members if (match := _STATE.fullmatch(name))}
+    if not files:
+        from zoo_gen.published.formats import dumps
+
+        return dumps.read(archive, request, format=FORMAT)
+    reader = request.kept(reading((), scratch=request.scratch, format=FORMAT))
+    state_of: dict[str, dict[int, str]] = {}
+    for name, match in files.items():
+        its = state_of.setdefault(match[1] or "", {})
+        if int(match[2]) in its:
+            raise ZooError(f"{archive.path}: {name} and {its[int(match[2])]} are the same checkpoint of one run")
+        its[int(match[2])] = name
+    # A run that crashed before its first checkpoint keeps its row.
+    without = {name.rpartition("/")[0] for name in archive.named("params.json")} - set(state_of)
+    runs = sorted([*state_of, *(run for run in without if run)])
+    epochs = np.array(sorted({epoch for its in state_of.values() for epoch in its}), dtype=np.int32)
+    place = {int(epoch): position for position, epoch in enumerate(epochs)}
+    kept = np.zeros((len(runs), len(epochs)), dtype=bool)
+    metrics: dict[str, np.ndarray] = {}
+    configurations: list[dict[str, Any]] = []
+    lines_of_states: list[dict[str, Any]] = []
+    for model, run in enumerate(runs):
+        for epoch in state_of.get(run, {}):
+            kept[model, place[epoch]] = True
+        parameters, lines = _run(archive, run)
+        configurations.append(parameters)
+        for epoch, line in sorted(lines.items()):
+            lines_of_states.append({"model": model, "epoch": epoch, **_published(line)})
+            for name, ours in _METRICS.items():
+                value = line.get(name)
+                if epoch in place and isinstance(value, int | float) and value != SENTINEL:
+                    values = metrics.setdefault(ours, np.full(kept.shape, np.nan, dtype=np.float32))
+                    values[model, place[epoch]] = value
+    dataset = images.dataset_of(request.data or _dataset(configurations) or archive.path.name)
+    wirings, wiring_of_model, name = _wirings(archive, reader, runs, state_of)
+    hyperparameters = tables.columns_of(list(map(_hyperparameters, configurations)))
+    shape = wirings[0].input_shape
+
+    def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
+        wiring, its = wirings[wiring_of_model[model]], state_of.get(runs[model], {})
+        found = np.empty((len(checkpoints), wiring.layout.size), dtype=np.float32)
+        for row, checkpoint in enumerate(checkpoints):
+            member = its[int(epochs[checkpoint])]
+            tensors = states.tensors_of(reader.member(archive, member), where=archive.where(member))
+            found[row] = states.vector_of(tensors, wiring, where=archive.where(member))
+        return found
+
+    run_wise = splits.run_wise(
+        len(runs), how="runs sorted by name (the papers' order is their file system's), seed 42, shuffled, 70/15/15"
+    )
+    return Reading(
+        name=_top(archive, runs),
+        wirings=tuple(wirings),
+        wiring_of_model=wiring_of_model,
+        models=pa.table({"run": pa.array(runs), **hyperparameters}),
+        epochs=epochs,
+        kept=kept,
+        metrics=metrics,
+        read=weights_of,
+        states=_states(lines_of_states),
+        splits={"run_wise": run_wise, **request.split_files(dict(zip(runs, range(len(runs)), strict=True)))},
+        varying=tuple(name for name, column in hyperparameters.items() if len(column.unique()) > 1),
+        classes=wirings[0].layout.parameters[-1].shape[0],
+        data=None if shape is None or len(shape) < 3 else images.model_zoos(dataset, size=shape[-1]),
+        architecture=name,
+        notes=(_RUNNING,),
+    )
+
+
+def _run(archive: Archive, run: str) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+    """Return the configuration of a run, and its result lines by the iteration that each names."""
+    prefix = f"{run}/" if run else ""
+    parameters: dict[str, Any] = {}
+    for name in ("params.json", "config.json"):
+        if prefix + name in archive.members:
+            parameters = _json(archive, prefix + name)
+            break
+    found: dict[int, dict[str, Any]] = {}
+    if prefix + "result.json" in archive.members:
+        where = archive.where(prefix + "result.json")
+        for number, text in enumerate(archive.read(prefix + "result.json").decode(errors="replace").splitlines()):
+            if not text.strip():
+                continue
+            try:
+                line = json.loads(text)
+                iteration = int(line["training_iteration"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise ZooError(f"{where}: line {number + 1} is no result with a training_iteration") from None
+            found[iteration] = line  # a run that was resumed says the same iteration again; the last is what was kept
+    return parameters, found
+
+
+def _json(archive: Archive, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(archive.read(name))
+    except (ValueError, RecursionError) as error:
+        raise ZooError(f"{archive.where(name)}: cannot be read as JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ZooError(f"{archive.where(name)}: holds {type(found).__name__}; expected a table of names and values")
+    return found
+
+
+def _published(line: dict[str, Any]) -> dict[str, Any]:
+    """Return what a result line says, under `source.`, without what only tells of the machine."""
+    stays = {key: value for key, value in line.items() if not key.startswith(_NOISE)}
+    return {f"source.{key}": value for key, value in stays.items() if isinstance(value, int | float | str | bool)}
+
+
+def _states(rows: list[dict[str, Any]]) -> pa.Table | None:
+    if not rows:
+        return None
+    columns = tables.columns_of(rows)
+    columns["epoch"] = columns["epoch"].cast(pa.int32())
+    return pa.table(columns)
+
+
+def _hyperparameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration as columns: our names where there is one, no paths of the authors' machines."""
+    found: dict[str, Any] = {}
+    for key, value in parameters.items():
+        if not isinstance(value, int | float | str | bool) or (isinstance(value, str) and value.startswith(("/", "~"))):
+            continue
+        ours = _OURS.get(key, key)
+        found[ours] = networks.activation(value) if ours == "activation" else value
+        if isinstance(value, float) and not math.isfinite(value):
+            found[ours] = None
+    return found
+
+
+def _dataset(configurations: list[dict[str, Any]]) -> str | None:
+    """Return what the configurations say of the images: the name in the path of their data."""
+    for parameters in configurations[:1]:
+        for key in ("dataset::name", "dataset::dump", "training::data_path"):
+            value = parameters.get(key)
+            if isinstance(value, str) and images.dataset_of(value):
+                return value
+    return None
+
+
+def _top(archive: Archive, runs: list[str]) -> str:
+    """Return the name of the folder of all runs, or of the archive."""
+    parents = {run.rpartition("/")[0] for run in runs}
+    named = parents.pop().rpartition("/")[2] if len(parents) == 1 else ""
+    return named or archive.path.name.split(".")[0]
+
+
+def _wirings(
+    archive: Archive, reader: Reader, runs: list[str], state_of: dict[str, dict[int, str]]
+) -> tuple[list[Wiring], np.ndarray, str]:
+    """Return the architectures, which one each run has, and the name of the most common one.
+
+    The first state of each run is looked at: within a run the architecture stays.
+    """
+    known: dict[tuple[tuple[int, ...], ...], int] = {}
+    wirings: list[Wiring] = []
+    names: list[str] = []
+    found = np.full(len(runs), -1, dtype=np.int64)
+    for model, run in enumerate(runs):
+        if run not in state_of:
+            continue
+        member = state_of[run][min(state_of[run])]
+        tensors = states.tensors_of(reader.member(archive, member), where=archive.where(member))
+        shapes = states.shapes_of(tensors)
+        key = tuple(shape for _, shape in shapes)
+        if key not in known:
+            network = networks.model_zoo(shapes)
+            known[key] = len(wirings)
+            wirings.append(states.wiring_of(shapes, *(network[1:] if network else (None, None))))
+            names.append(network[0] if network else "unnamed")
+        found[model] = known[key]
+    most = int(np.bincount(found[found >= 0]).argmax())
+    found[found < 0] = most  # runs without any state
+    return wirings, found, names[most]

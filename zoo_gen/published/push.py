@@ -1,0 +1,237 @@
+"""A zoo made ready for others: its licence, its card with a picture, and the checks before anything is published.
+
+The card and the picture are written into the zoo's own folder, so that what is pulled is byte for byte what was pushed.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.files import atomic, hub, hub_limits
+from zoo_gen.files.location import Folder
+from zoo_gen.manifest.converted import ConvertedManifest
+from zoo_gen.store import checksums
+from zoo_gen.zoo import Zoo, card, open_zoo
+
+PICTURE = "histogram.png"
+# By the Hub's names: those that let a copy be passed on that was adapted, as a converted zoo is.
+LICENCES = (
+    "apache-2.0",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc-by-4.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "cc-by-sa-4.0",
+    "cc0-1.0",
+    "mit",
+    "odbl",
+    "odc-by",
+    "pddl",
+)
+DEFAULT_LICENCE = "cc-by-4.0"
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass(frozen=True)
+class Release:
+    """What would be or was published, and as what."""
+
+    folder: Path
+    repository: str
+    licence: str
+    tag: str
+    files: Mapping[str, int]  # path -> bytes
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files."""
+        return sum(self.files.values())
+
+    @property
+    def last(self) -> list[str]:
+        """The files that are sent after all others, because they say that the others are there."""
+        parts = [path for path in self.files if path.startswith("models/")]
+        return [*parts, *(name for name in (PICTURE, checksums.CARD, checksums.NAME) if name in self.files)]
+
+    @property
+    def commits(self) -> int:
+        """How many commits a first push makes."""
+        return len(hub_limits.batches(list(self.files), last=self.last))
+
+
+def prepare(folder: Folder, repository: str, *, licence: str | None = None, tag: str | None = None) -> Release:
+    """Check that a zoo may be published; writes nothing and needs no network.
+
+    Args:
+        folder: the zoo, on this machine.
+        repository: org/name.
+        licence: a key of LICENCES; cc-by-4.0 if not given, and of a converted zoo always its own.
+        tag: the name of the version; by default made from the zoo's revision.
+
+    Raises:
+        ZooError: the zoo is not complete or is damaged, its licence forbids passing it on, or the Hub's limits do.
+    """
+    hub.check_repository(repository)
+    if not isinstance(folder, Path):
+        raise ZooError(f"{folder}: is not on this machine; expected a folder to push")
+    zoo = open_zoo(folder)
+    if not zoo.complete:
+        done = f"{len(zoo.complete_shards)} of {zoo.extent.n_shards} shards"
+        raise ZooError(f"{folder}: has {done}; expected a complete zoo (the command that made it goes on)")
+    chosen = licence_of(zoo, licence)
+    _check_sound(folder)
+    name = tag or f"revision-{zoo.revision[:12]}"
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name == "main":
+        raise ZooError(f"tag {name!r}: expected letters, digits, '.', '-' and '_', and not main")
+    files = hub_limits.files_of(folder)
+    files.setdefault(PICTURE, 0)
+    hub_limits.check_limits(files, where=str(folder))
+    return Release(folder, repository, chosen, name, dict(sorted(files.items())))
+
+
+def push(
+    folder: Folder, repository: str, *, licence: str | None = None, tag: str | None = None, private: bool = False
+) -> hub.Pushed:
+    """Check a zoo and publish it. Arguments and errors as `prepare` and `publish`."""
+    return publish(prepare(folder, repository, licence=licence, tag=tag), private=private)
+
+
+def publish(release: Release, *, private: bool = False) -> hub.Pushed:
+    """Finish the zoo's card and upload the zoo; the same call after an interruption goes on where it was.
+
+    Raises:
+        ZooError: the Hub cannot be reached or refuses, or matplotlib is not installed.
+    """
+    from zoo_gen.zoo import plots
+
+    zoo = open_zoo(release.folder)
+    plots.write_histogram(zoo, release.folder / PICTURE)
+    content = card.text(zoo, front=_front(zoo, release), sections=_sections(zoo, release)).encode()
+    if content != (release.folder / checksums.CARD).read_bytes():
+        atomic.replace(release.folder / checksums.CARD, content)
+    checksums.write(release.folder, anew=checksums.CARD)
+    return hub.push_folder(
+        release.folder,
+        release.repository,
+        message=f"Push {zoo.name} {release.tag}",
+        tag=release.tag,
+        private=private,
+        last=release.last,
+        tell=(checksums.NAME,),  # which covers the card, which names the revision, which covers all models
+    )
+
+
+def licence_of(zoo: Zoo, given: str | None = None) -> str:
+    """Return the licence under which a zoo is published.
+
+    Raises:
+        ZooError: it does not let the zoo be passed on, or another one was given than its publisher's.
+    """
+    found = provenance(zoo).get("licence") if is_converted(zoo) else None
+    if is_converted(zoo):
+        if found not in LICENCES:
+            said = f"the licence {found!r}" if found else "no known licence"
+            raise ZooError(
+                f"{zoo.path}: was converted from an archive with {said}, which does not allow passing it on; "
+                f"expected one of {', '.join(LICENCES)}"
+            )
+        if given not in (None, found):
+            raise ZooError(f"--licence {given!r}: the zoo's publisher chose {found!r}; expected that or nothing")
+        return str(found)
+    if given is not None and given not in LICENCES:
+        raise ZooError(f"--licence: {unknown_name('licence', given, LICENCES)}")
+    return given or DEFAULT_LICENCE
+
+
+def is_converted(zoo: Zoo) -> bool:
+    """Return whether a zoo was published by others and converted."""
+    return isinstance(zoo.manifest, ConvertedManifest)
+
+
+def provenance(zoo: Zoo) -> dict[str, str]:
+    """Return what is known of where a converted zoo came from; nothing of one that was generated."""
+    return dict(zoo.manifest.origin.provenance) if isinstance(zoo.manifest, ConvertedManifest) else {}
+
+
+def _check_sound(folder: Path) -> None:
+    from zoo_gen.zoo.verify import verify
+
+    findings = verify(folder, sample=0).findings
+    if findings:
+        rest = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise ZooError(f"{folder}: is damaged: {findings[0]}{rest}; expected a zoo that zoo-gen verify finds sound")
+
+
+def _front(zoo: Zoo, release: Release) -> str:
+    """Return the lines of the front matter that only a published zoo has."""
+    size = next((name for bound, name in _SIZES if len(zoo.models) < bound), "n>1M")
+    return f"license: {release.licence}\nsize_categories:\n- {size}\n"
+
+
+def _sections(zoo: Zoo, release: Release) -> str:
+    """Return the end of the card: picture, the files, the parameters, how to have it, licence and citation."""
+    address = f"hf://{release.repository}@{release.tag}"
+    cite = provenance(zoo).get("citation") or _own_citation(zoo, release)
+    made = zoo.attributes.get("versions", {})
+    versions = ", ".join(f"{name} {number}" for name, number in made.items())
+    origin = "Converted" if is_converted(zoo) else "Trained"
+    repeat = (
+        "`zoo-gen run manifest.toml` with the same versions on the same\nkind of device gives the same bytes again."
+    )
+    again = "" if is_converted(zoo) else f" {repeat}"
+    return f"""
+![{card.outcome(zoo).metric.replace("_", " ")} of all models after the last epoch]({PICTURE})
+
+## From the Hub
+
+```python
+zoo = open_zoo("{address}")       # reads only what is asked for
+```
+
+`zoo-gen pull {address}` brings all of it. The table alone is
+`datasets.load_dataset("{release.repository}", revision="{release.tag}")`.
+
+## How it was made
+
+{origin} by zoo_gen ({versions}).{again}
+
+## Files
+
+| file | holds |
+|---|---|
+| `models/part-*.parquet` | a row a model: split, hyper-parameters, status, final metrics, SHA-256 |
+| `weights.zarr/weights` | float32, in Zarr version 3 |
+| `weights.zarr/*` | each metric, float32 (model, checkpoint), and the epoch of each checkpoint |
+| `manifest.toml` | what the zoo is |
+| `SHA256SUMS` | digests of what no model's own digest covers |
+{_parameters(zoo)}
+## Licence and citation
+
+{release.licence}. Please cite
+
+```
+{cite.strip()}
+```
+"""
+
+
+def _parameters(zoo: Zoo) -> str:
+    """Return the table of the parameters in a model's weights, where all models have the same."""
+    if zoo.manifest.ragged:
+        return ""
+    rows = "\n".join(
+        f"| {each.start} to {each.stop - 1} | `{each.name}` | {' x '.join(map(str, each.shape))} |"
+        for each in zoo.layout.parameters
+    )
+    return f"\nA model's weights, in torch order:\n\n| position | parameter | shape |\n|---|---|---|\n{rows}\n"
+
+
+def _own_citation(zoo: Zoo, release: Release) -> str:
+    return (
+        f"@misc{{{zoo.name},\n  title = {{{zoo.name}: a model zoo}},\n"
+        f"  url = {{https://huggingface.co/datasets/{release.repository}}},\n"
+        f"  note = {{made with zoo\\_gen, revision {zoo.revision[:12]}}}\n}}"
+    )

@@ -1,0 +1,1 @@
+"""Where published zoos are: the registry, downloads, parts of remote zip files."""

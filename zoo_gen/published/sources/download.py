@@ -1,0 +1,280 @@
+"""One file over plain HTTP into a cache that all projects share: resumed, checked, from any of its mirrors.
+
+What has come stands beside a note of which version it is of, so that halves of two versions are never joined: the
+server is asked to go on only with the same one (If-Range), or the digest of the whole decides.
+"""
+
+import fcntl
+import hashlib
+import http.client
+import json
+import logging
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo_gen.errors import ZooError, one_line
+from zoo_gen.files import atomic, reachable
+
+PATIENCE = 300.0  # seconds to wait in all when a server says that it is too busy
+TRIES, FEW_TRIES = 5, 2  # of one address, without a byte in between; few while there is another mirror
+TIMEOUT = 30.0
+_BLOCK = 2**20
+_BUSY = (408, 429, 500, 502, 503, 504)
+
+_logger = logging.getLogger(__name__)
+Progress = Callable[[int, int | None], None]  # bytes that are there, and in all if known
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file, where it is, and what is known of it."""
+
+    name: str
+    urls: tuple[str, ...]
+    bytes: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+
+
+class _NotHere(OSError):
+    """What is wrong with one address; another may have the file."""
+
+
+def cache_root() -> Path:
+    """Return ZOO_CACHE_ROOT, or zoo_gen/published below XDG_CACHE_HOME or ~/.cache."""
+    if root := os.environ.get("ZOO_CACHE_ROOT"):
+        return Path(root).expanduser()
+    return (Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "zoo_gen" / "published").expanduser()
+
+
+def fetch(wanted: Wanted, folder: Path, *, progress: Progress | None = None) -> tuple[Path, str]:
+    """Return the file in the folder, downloaded if it is not there, and its SHA-256 (hex).
+
+    Where no digest is known, that of the first download is kept in `NAME.json`, and a later one that differs refused.
+
+    Raises:
+        ZooError: no address gives the file, it is not what was expected, or the disk has no room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / wanted.name
+    with alone(folder / f".{wanted.name}.lock"):
+        note = _read_note(folder / f"{wanted.name}.json")  # another process may have written it meanwhile
+        if kept := _kept(target, wanted, note):
+            return target, kept
+        reachable.require(wanted.urls, needed_for=f"download {wanted.name}")
+        part, reasons = folder / f".{wanted.name}.part", []
+        for url in wanted.urls:
+            tries = TRIES if url == wanted.urls[-1] else FEW_TRIES
+            try:
+                _download(url, wanted, part, progress or (lambda done, total: None), tries)
+                digest = _check(part, wanted, note)
+            except _NotHere as error:
+                reasons.append(f"{url}: {error}")
+                continue
+            atomic.flush(part)
+            part.replace(target)
+            _part_note(part).unlink(missing_ok=True)
+            _write_note(target, digest, url)
+            return target, digest
+    raise ZooError(f"{wanted.name}: cannot be downloaded ({'; '.join(reasons)}); the same command goes on where it was")
+
+
+def get_json(url: str, *, needed_for: str) -> Any:
+    """Return what a server answers as JSON.
+
+    Raises:
+        ZooError: it does not answer, or not with JSON.
+    """
+    reachable.require([url], needed_for=needed_for)
+    try:
+        with patiently(lambda: urllib.request.urlopen(url, timeout=TIMEOUT)) as response:
+            return json.loads(response.read(2**24))
+    except (_NotHere, OSError, http.client.HTTPException, ValueError) as error:
+        raise ZooError(f"{needed_for}: {url} does not answer as expected ({one_line(error)})") from None
+
+
+def _download(url: str, wanted: Wanted, part: Path, progress: Progress, most: int) -> None:
+    """Bring the part to its full length, with at most so many tries that bring nothing."""
+    tries = 0
+    while True:
+        before = _length(part)
+        try:
+            if _go_on(url, wanted, part, progress):
+                return
+            said = "the connection breaks"
+        except (http.client.HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            reason = getattr(error, "reason", error)
+            said = one_line(reason) if isinstance(reason, Exception) else str(reason)
+        tries = 0 if _length(part) > before else tries + 1
+        if tries >= most:
+            raise _NotHere(said)
+        time.sleep(min(0.2 * 2**tries, 8.0))
+
+
+def _go_on(url: str, wanted: Wanted, part: Path, progress: Progress) -> bool:
+    """Ask for what is missing and append it; return whether all is there."""
+    note = _read_note(_part_note(part))
+    known = wanted.sha256 or wanted.md5  # then the digest of the whole tells halves of two versions
+    same = note.get("url") == url and note.get("version")
+    have = _length(part) if same or known else 0
+    if wanted.bytes is not None and have > wanted.bytes:
+        have = 0
+    request = urllib.request.Request(url)
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+        if same:
+            request.add_header("If-Range", note["version"])
+    try:
+        response = patiently(lambda: urllib.request.urlopen(request, timeout=TIMEOUT))
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:
+            if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
+                return True
+            part.unlink(missing_ok=True)
+            return False
+        raise _NotHere(f"answers {error.code} {error.reason}") from None
+    with response:
+        ranged = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        start = have if ranged else 0
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length and length.isdecimal() else None
+        if wanted.bytes is not None and total not in (None, wanted.bytes):
+            raise _NotHere(f"has {total:,} bytes; expected {wanted.bytes:,}")
+        _check_room(part, total, start)
+        _write_json(_part_note(part), {"url": url, "version": version_of(response.headers)})
+        with part.open("r+b" if part.exists() else "wb") as file:
+            file.truncate(start)
+            file.seek(start)
+            done = start
+            while block := _read(response):
+                file.write(block)
+                done += len(block)
+                progress(done, total or wanted.bytes)
+    return total is None or done >= total
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(_BLOCK)
+    except OSError as error:  # an error of the disk is not one of the network
+        raise ConnectionError(one_line(error)) from None
+
+
+def version_of(headers: http.client.HTTPMessage) -> str:
+    """Return what tells a version of the file from another, as If-Range takes it; a weak tag does not."""
+    tag = headers.get("ETag") or ""
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
+
+
+def patiently(ask: Callable[[], Any]) -> Any:
+    """Return an answer, asked for again when the server is too busy."""
+    waited, tries = 0.0, 0
+    while True:
+        try:
+            return ask()
+        except urllib.error.HTTPError as error:
+            tries += 1
+            said = error.headers.get("Retry-After", "")
+            wait = float(said) if said.isdecimal() else float(2**tries) / 2
+            if error.code not in _BUSY or (error.code >= 500 and tries >= TRIES):
+                raise
+            if waited + wait > PATIENCE:
+                raise _NotHere(f"is too busy (HTTP {error.code}), and asks to wait {wait:.0f} s") from None
+            _logger.warning("%s is busy; next try in %.0f s", error.url, wait)
+        waited += wait
+        time.sleep(wait)
+
+
+def _check(part: Path, wanted: Wanted, note: dict[str, Any]) -> str:
+    """Return the SHA-256 of what has come; what is wrong is thrown away."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with part.open("rb") as file:
+        while block := file.read(_BLOCK):
+            sha256.update(block)
+            if wanted.md5:
+                md5.update(block)
+    found = sha256.hexdigest()
+    wrong = ""
+    if wanted.bytes not in (None, part.stat().st_size):
+        wrong = f"has {part.stat().st_size:,} bytes; expected {wanted.bytes:,}"
+    elif wanted.sha256 not in (None, found):
+        wrong = f"has SHA-256 {found[:16]}...; expected {str(wanted.sha256)[:16]}..."
+    elif wanted.md5 not in (None, md5.hexdigest()):
+        wrong = f"has MD5 {md5.hexdigest()}; expected {wanted.md5}"
+    elif not wanted.sha256 and not wanted.md5 and note.get("sha256") not in (None, found):
+        wrong = (
+            f"has SHA-256 {found[:16]}..., and the first download had {note['sha256'][:16]}...; if its publisher "
+            f"changed it, remove {part.parent / wanted.name}.json"
+        )
+    if wrong:
+        part.unlink()
+        _part_note(part).unlink(missing_ok=True)
+        raise _NotHere(wrong)
+    return found
+
+
+def _kept(target: Path, wanted: Wanted, note: dict[str, Any]) -> str | None:
+    """Return the SHA-256 of a file that is there and is what is wanted."""
+    if not target.is_file() or not note:
+        return None
+    stat, found = target.stat(), str(note.get("sha256"))
+    if wanted.sha256 not in (None, found) or wanted.bytes not in (None, stat.st_size):
+        return None
+    if [stat.st_size, stat.st_mtime_ns] == [note.get("bytes"), note.get("mtime_ns")]:
+        return found
+    with target.open("rb") as file:  # copied, or touched: the bytes decide
+        return found if hashlib.file_digest(file, "sha256").hexdigest() == found else None
+
+
+def _write_note(target: Path, sha256: str, url: str) -> None:
+    stat = target.stat()
+    content = {"sha256": sha256, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "url": url}
+    _write_json(target.with_name(f"{target.name}.json"), content)
+
+
+def _check_room(part: Path, total: int | None, have: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if total is not None and total - have > free:
+        raise ZooError(
+            f"{part.parent}: the disk has no room; {(total - have) / 1e6:.1f} MB are to come, {free / 1e6:.1f} are free"
+        )
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process downloads the same file into the same cache."""
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _logger.warning("%s: another process downloads it; waiting", lock.parent)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _part_note(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    atomic.replace(path, (json.dumps(content) + "\n").encode())
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,123 @@
+"""SHA256SUMS: the digests of the files of a zoo that no shard answers for, as `sha256sum --check` reads them.
+
+A shard's arrays and its Parquet part can be derived from each other and compared; what the store says of itself (when
+and with what it was made) cannot, so its bytes are written down when it is made, and the card's when it is finished.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from zoo_gen.errors import ZooError
+from zoo_gen.files import atomic, location
+from zoo_gen.files.location import Folder
+
+NAME, CARD = "SHA256SUMS", "README.md"
+_LISTED = re.compile(
+    rf"manifest\.toml|architectures\.json|states\.parquet|{re.escape(CARD)}|splits/[^/]+\.parquet"
+    r"|weights\.zarr/(.+/)?zarr\.json|weights\.zarr/(epoch|permutation)/c/[^/]+"
+)
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
+
+
+def files(folder: Folder) -> list[str]:
+    """Return the files that are listed: manifest, metadata of the arrays, epochs, and the card once there is one.
+
+    A converted zoo also has its architectures, states and split tables, and the permutation that was applied.
+    """
+    return sorted(name for name in location.files(folder) if _LISTED.fullmatch(name))
+
+
+def read(folder: Folder) -> dict[str, str]:
+    """Return what is listed, path -> SHA-256 (hex); lines that are none are left out."""
+    path = folder / NAME
+    text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+    return {match[2]: match[1] for line in text.split("\n") if (match := _LINE.fullmatch(line))}
+
+
+def write(folder: Folder, *, anew: str | None = None) -> None:
+    """Write down the files of a zoo as they are now; of one file alone, so that no damage to the others is approved."""
+    listed = read(folder)
+    digests = {n: listed[n] if anew not in (None, n) and n in listed else _sha256(folder / n) for n in files(folder)}
+    atomic.replace(folder / NAME, _text(digests))
+
+
+def findings(folder: Folder) -> list[tuple[str, str]]:
+    """Return what is not as it was written: (file, what is wrong)."""
+    path, listed = folder / NAME, read(folder)
+    if not path.is_file():
+        return [(NAME, "is not there")]
+    found = []
+    if path.read_bytes() != _text(listed):
+        found.append((NAME, "has lines that are none of its own"))
+    for name in sorted({*listed, *files(folder)}):
+        if name not in listed:
+            found.append((name, f"is not listed in {NAME}"))
+        elif not _inside(folder, name) or not (folder / name).is_file():
+            found.append((name, f"is listed in {NAME} and not there"))
+        elif _sha256(folder / name) != listed[name]:
+            found.append((name, f"has other bytes than {NAME} says"))
+    return found
+
+
+def agree(folder: Folder, expected: Mapping[str, bytes]) -> bool:
+    """Return whether files, path -> content, are all as listed."""
+    listed = read(folder)
+    return all(hashlib.sha256(content).hexdigest() == listed.get(name) for name, content in expected.items())
+
+
+def mend(folder: Folder, expected: Mapping[str, bytes]) -> list[str]:
+    """Give files back the bytes they had; return which.
+
+    A file is replaced only by bytes that its listed digest confirms, and the list only where the file is as expected.
+    A wrong card is taken away, which the end of a run makes anew.
+
+    Args:
+        folder: the zoo.
+        expected: path -> the bytes that making the zoo again gives.
+
+    Raises:
+        ZooError: a file is damaged and what is expected is not what it was either; nothing has been changed then.
+    """
+    listed, wrong = read(folder), [name for name, _ in findings(folder)]
+    restored = {}
+    for name in wrong:
+        if name not in expected or (content := expected[name]) == _content(folder / name):
+            continue  # the card, or the list itself is wrong
+        if hashlib.sha256(content).hexdigest() != listed.get(name):
+            raise ZooError(
+                f"{folder / name}: is damaged, and this manifest with these versions gives other bytes than {NAME} "
+                "says; expected the manifest and the versions that made it, or the file from a copy"
+            )
+        restored[name] = content
+    for name, content in restored.items():
+        atomic.replace(folder / name, content)
+    if CARD in wrong:
+        (folder / CARD).unlink(missing_ok=True)
+    if findings(folder):
+        write(folder)
+    return wrong
+
+
+def text_of(contents: Mapping[str, bytes]) -> bytes:
+    """Return the list of files that are given with their content."""
+    return _text({name: hashlib.sha256(content).hexdigest() for name, content in contents.items()})
+
+
+def _text(digests: Mapping[str, str]) -> bytes:
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
+
+
+def _inside(folder: Folder, name: str) -> bool:
+    if ".." in PurePosixPath(name).parts or name.startswith("/"):
+        return False
+    return not isinstance(folder, Path) or (folder / name).resolve().is_relative_to(folder.resolve())
+
+
+def _content(path: Folder) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _sha256(path: Folder) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

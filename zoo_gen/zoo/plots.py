@@ -1,0 +1,148 @@
+"""Pictures of a zoo: how its models learned, and what each hyper-parameter did to them."""
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from zoo_gen.errors import ZooError
+from zoo_gen.zoo import Zoo
+from zoo_gen.zoo.card import outcome
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BINS = 6  # of a hyper-parameter with more values than fit side by side
+_BANDS = ((0.05, 0.95), (0.25, 0.75))
+
+
+def write(zoo: Zoo, folder: Path) -> list[Path]:
+    """Write the pictures of a zoo as PNG files into a folder and return their paths.
+
+    `epochs.png` shows the test metric over the epochs, `gap.png` the generalisation gap (both as median with the bands
+    of the middle half and nine tenths of the models), `axes.png` a box plot of the final metric a hyper-parameter.
+
+    Raises:
+        ZooError: the zoo holds no model yet, or matplotlib is not installed.
+    """
+    if not len(zoo.models):
+        raise ZooError(f"{zoo.path}: holds no complete shard; expected models to draw")
+    _prepare()
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = zoo.models["model_id"].to_numpy()
+    view = zoo.view(ids)
+    metric = outcome(zoo).metric
+    values = view.metric(metric)
+    written = [_over_epochs(zoo, values, metric.replace("_", " "), folder / "epochs.png")]
+    if {"train_accuracy", "test_accuracy"} <= set(zoo.metrics):
+        gap = view.metric("generalization_gap")
+        written.append(_over_epochs(zoo, gap, "generalisation gap", folder / "gap.png"))
+    names = [name for name in zoo.varying if name != "seed" and _can_be_drawn(zoo.models[name])]
+    if names:
+        written.append(
+            _by_axis(zoo, zoo.models[metric].to_numpy(), metric.replace("_", " "), names, folder / "axes.png")
+        )
+    return written
+
+
+def write_histogram(zoo: Zoo, path: Path) -> None:
+    """Write a histogram of what the models reached after the last epoch as a PNG file, the same bytes every time.
+
+    Raises:
+        ZooError: matplotlib is not installed.
+    """
+    _prepare()
+    from matplotlib import pyplot
+
+    found = outcome(zoo)
+    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    bounds = (0.0, 1.0) if found.metric == "test_accuracy" else None
+    axes.hist(found.values, bins=50, range=bounds, color="tab:blue")
+    label = found.metric.replace("_", " ")
+    _finish(axes, title=f"{zoo.name}: {len(zoo.models):,} models", x=f"{label} after the last epoch", y="models")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def _prepare() -> None:
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise ZooError("pictures need matplotlib; expected: pip install 'zoo-gen[plots]'") from None
+    pyplot.switch_backend("agg")
+
+
+def _over_epochs(zoo: Zoo, values: np.ndarray, label: str, path: Path) -> Path:
+    """Draw median and bands of values (model, checkpoint) over the epochs."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    measured = np.isfinite(values).any(axis=0)  # of a published zoo, some epochs may have no metrics
+    epochs, values = zoo.epochs[measured], values[:, measured]
+    for low, high in _BANDS:
+        bounds = np.nanquantile(values, [low, high], axis=0)
+        share = f"{high - low:.0%} of the models"
+        axes.fill_between(epochs, *bounds, color="tab:blue", alpha=0.2, linewidth=0, label=share)
+    axes.plot(epochs, np.nanmedian(values, axis=0), color="tab:blue", label="median")
+    _finish(axes, title=f"{zoo.name}: {len(values):,} models", x="epoch", y=label)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+    return path
+
+
+def _by_axis(zoo: Zoo, values: np.ndarray, label: str, names: list[str], path: Path) -> Path:
+    """Draw a box plot of final values (model,) for each hyper-parameter that varies."""
+    from matplotlib import pyplot
+
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure, grid = pyplot.subplots(
+        rows, columns, figsize=(4.2 * columns, 3.6 * rows), layout="constrained", squeeze=False, sharey=True
+    )
+    for axes in grid.flat[len(names) :]:
+        axes.remove()
+    for name, axes in zip(names, grid.flat, strict=False):
+        labels, groups = _groups(zoo.models[name].to_pylist(), values)
+        axes.boxplot(groups, tick_labels=labels, showfliers=True, flierprops={"markersize": 2, "alpha": 0.4})
+        longest = max(map(len, labels)) * len(labels)
+        axes.tick_params(axis="x", rotation=30 if longest > 40 else 0)
+        _finish(axes, title=name, x="", y=label if axes in grid[:, 0] else "")
+    figure.suptitle(f"{zoo.name}: {label} after the last epoch")
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+    return path
+
+
+def _can_be_drawn(column: pa.ChunkedArray) -> bool:
+    """Return whether a hyper-parameter varies, and not over more names than fit side by side."""
+    count = len(column.unique())
+    return count > 1 and (count <= 2 * _BINS or not pa.types.is_string(column.type))
+
+
+def _groups(column: list, values: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
+    """Return the finite values of each value of a hyper-parameter, or of each of a few equally full ranges of it."""
+    there = np.isfinite(values) & np.array([value is not None for value in column])
+    column, values = [value for value, is_there in zip(column, there, strict=True) if is_there], values[there]
+    distinct = sorted(set(column))
+    if not distinct:
+        return ["none"], [values]
+    if len(distinct) <= 2 * _BINS or isinstance(distinct[0], str):
+        of_model = np.array([distinct.index(value) for value in column])
+        labels = [value if isinstance(value, str) else f"{value:g}" for value in distinct]
+    else:
+        numbers = np.array(column, dtype=float)
+        edges = np.quantile(numbers, np.linspace(0, 1, _BINS + 1))
+        of_model = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, _BINS - 1)
+        labels = [f"{low:.2g}-{high:.2g}" for low, high in itertools.pairwise(edges)]
+    return labels, [values[of_model == group] for group in range(len(labels))]
+
+
+def _finish(axes: "Axes", *, title: str, x: str, y: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,365 @@
+"""Zoo: the read side. The table of models, weights and metrics read lazily, and any model as a torch module.
+
+Reading needs numpy, zarr and pyarrow; torch is imported only where a tensor or a module is asked for.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import zarr
+
+from zoo_gen import store
+from zoo_gen.architecture.layers import Activate, Layer
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.files.location import Folder, locate, pinned
+from zoo_gen.manifest import Split, ZooManifest, converted, grid
+from zoo_gen.manifest.converted import Architecture, Manifest
+from zoo_gen.store import shards
+from zoo_gen.zoo.table import ModelTable
+from zoo_gen.zoo.zoo_view import ZooView
+
+if TYPE_CHECKING:
+    import torch
+
+
+def open_zoo(path: str | Folder) -> "Zoo":
+    """Open a zoo for reading, in a folder or at a URL; only its attributes are read yet.
+
+    URLs are s3://bucket/zoo and others that fsspec knows, and hf://org/zoo@revision, a data set of the Hub. A zoo that
+    is still being made can be opened too: its table holds the models of the complete shards.
+
+    Raises:
+        ZooError: the folder holds no zoo that this version reads, or the URL cannot be reached.
+    """
+    return Zoo(pinned(locate(path)))
+
+
+class Zoo:
+    """A zoo on disk, or at a URL.
+
+    Attributes:
+        path: its folder.
+        attributes: what its store says of itself (schema, layout, versions, ...).
+        manifest: the manifest that made it; a ConvertedManifest if it was converted from a published archive.
+        name: the manifest's name.
+        digest: the manifest's digest.
+        extent: how large it is, and how it is cut into shards.
+        epochs: int32 (checkpoint,), the epoch of each checkpoint; 0 is before training.
+    """
+
+    def __init__(self, path: Folder) -> None:
+        self.path = path
+        self.attributes: dict[str, Any] = store.attributes(path)
+        self.manifest: Manifest = converted.read_any(path / "manifest.toml")
+        self.name = self.manifest.name
+        self.digest = self.manifest.digest
+        if self.attributes["manifest_digest"] != self.digest:
+            raise ZooError(f"{path}: manifest.toml is not the manifest that made this store (digests differ)")
+        self._layout = None if self.manifest.ragged else ParameterLayout.from_json(self.attributes["layout"])
+        self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
+        self.extent = store.extent_of(self.manifest, self.attributes)
+        self._group = store.open_group(path)
+        self._table = ModelTable(path, self.manifest, self.extent)
+
+    def __repr__(self) -> str:
+        extent = self.extent
+        shape = f"{extent.n_models} x {extent.n_checkpoints} x {'up to ' * self.manifest.ragged}{extent.n_parameters}"
+        return f"<Zoo {self.name} at {self.path}: {shape} (model, checkpoint, parameter)>"
+
+    @property
+    def layout(self) -> ParameterLayout:
+        """Where each parameter lies in the weights.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        if self._layout is None:
+            raise self._several()
+        return self._layout
+
+    def _several(self) -> ZooError:
+        return ZooError(
+            f"{self.path}: its models have {len(self.architectures)} architectures; expected zoo.layout_of(model), or "
+            "a view of models of one architecture"
+        )
+
+    @cached_property
+    def architectures(self) -> dict[str, Architecture]:
+        """The architectures of a converted zoo by their id, which the column `architecture` names; else none.
+
+        Raises:
+            ZooError: their file is damaged.
+        """
+        if not isinstance(self.manifest, converted.ConvertedManifest):
+            return {}  # and no request for what is not there
+        return converted.read_architectures(self.path) if (self.path / converted.ARCHITECTURES).exists() else {}
+
+    def layout_of(self, model: int) -> ParameterLayout:
+        """Return where each parameter of a model lies in its weights."""
+        row = self._table.rows(slice(model, model + 1))
+        return self._layout or self.architectures[row["architecture"][0].as_py()].layout
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The hyper-parameters that vary."""
+        return self.manifest.varying
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes.
+
+        Raises:
+            ZooError: there are none, or the archive did not say.
+        """
+        if self.manifest.n_classes is None:
+            raise ZooError(f"{self.path}: its number of classes is not known")
+        return self.manifest.n_classes
+
+    @property
+    def models(self) -> pa.Table:
+        """The table of models: model_id, split, hyper-parameters, status, final metrics and sha256.
+
+        Raises:
+            ZooError: a Parquet part cannot be read.
+        """
+        return self._table.whole
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one column of the table of models.
+
+        On disk no other is read, unless the table was: of a large zoo it is most of what a reader holds.
+
+        Raises:
+            ZooError: there is no such column, or a Parquet part cannot be read.
+        """
+        return self._table.column(name)
+
+    @property
+    def complete_shards(self) -> list[int]:
+        """The numbers of the shards that are complete."""
+        return shards.complete_shards(self.path)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is there."""
+        return set(range(self.extent.n_shards)) <= set(self.complete_shards)
+
+    @property
+    def weights(self) -> zarr.Array:
+        """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is missing.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        if self._layout is None:
+            raise self._several()
+        return self.array("weights")
+
+    @property
+    def train_loss(self) -> zarr.Array:
+        """Mean loss on the training images in evaluation mode, lazily: float32 (model, checkpoint)."""
+        return self.metric("train_loss")
+
+    @property
+    def train_accuracy(self) -> zarr.Array:
+        """Accuracy on the training images in evaluation mode, lazily: float32 (model, checkpoint)."""
+        return self.metric("train_accuracy")
+
+    @property
+    def test_loss(self) -> zarr.Array:
+        """Mean loss on the test images, lazily: float32 (model, checkpoint)."""
+        return self.metric("test_loss")
+
+    @property
+    def test_accuracy(self) -> zarr.Array:
+        """Accuracy on the test images, lazily: float32 (model, checkpoint)."""
+        return self.metric("test_accuracy")
+
+    @property
+    def test_class_f1(self) -> zarr.Array:
+        """F1 score of each class on the test images, lazily: float32 (model, checkpoint, class)."""
+        return self.metric("test_class_f1")
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of what was measured at every checkpoint.
+
+        The running ones are means over the epoch before a checkpoint as it was trained; the loss is cross-entropy, or
+        the squared error where waves are fitted; zoos of waves have no accuracies.
+        """
+        return tuple(name for name, _ in self.extent.metrics)
+
+    def metric(self, name: str) -> zarr.Array:
+        """Return a metric, lazily: float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
+
+        Raises:
+            ZooError: this zoo has no metric of that name.
+        """
+        if name not in self.metrics:
+            raise ZooError(f"{self.name}: {unknown_name('metric', name, self.metrics)}")
+        return self.array(name)
+
+    @property
+    def revision(self) -> str:
+        """SHA-256 of all that the models' own digests cover: it changes when any weight or metric does."""
+        return self._table.revision
+
+    @cached_property
+    def split_sha256(self) -> str:
+        """SHA-256 of which model is in which part."""
+        return grid.split_sha256(self.models)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the split tables that a converted zoo has besides the column `split`."""
+        return tuple(getattr(self.manifest, "splits", ()))
+
+    @cached_property
+    def states(self) -> pa.Table:
+        """The checkpoints of a converted zoo, a row each in the order of the source: model_id, epoch, as published.
+
+        Raises:
+            ZooError: the zoo was not converted, or its publication has no such table.
+        """
+        return converted.read_states(self.path)
+
+    def split(self, name: str, *, table: str | None = None) -> np.ndarray:
+        """Return the model_ids of one part of the split: "train", "validation" or "test".
+
+        Args:
+            name: the part.
+            table: a named split table, one of `splits`, whose order is the published one; else the column `split`.
+
+        Raises:
+            ZooError: there is no part or no table of that name.
+        """
+        if name not in grid.PARTS:
+            raise ZooError(unknown_name("part of the split", name, grid.PARTS))
+        if table is not None:
+            rows = converted.split_table(self.path, self.manifest, table)
+            return rows["model_id"].filter(pc.equal(rows["part"], name)).to_numpy()
+        return self.column("model_id").filter(pc.equal(self.column("split"), name)).to_numpy()
+
+    def with_split(self, split: Split) -> "Zoo":
+        """Return this zoo under another split by model, drawn as a manifest's is; nothing on disk changes.
+
+        Raises:
+            ZooError: seeds are to stay together, and the zoo's table has none.
+        """
+        other = Zoo(self.path)
+        other._table = self._table.with_split(split)
+        return other
+
+    def checkpoint(self, epoch: int) -> int:
+        """Return the position of an epoch among the checkpoints.
+
+        Raises:
+            ZooError: that epoch was not kept.
+        """
+        (found,) = np.nonzero(self.epochs == epoch)
+        if not len(found):
+            kept = ", ".join(map(str, self.epochs[:12])) + (", ..." if len(self.epochs) > 12 else "")
+            raise ZooError(f"{self.name}: no checkpoint of epoch {epoch}; kept are {kept}, last {self.epochs[-1]}")
+        return int(found[0])
+
+    def state_dict(self, model: int, epoch: int | None = None) -> "dict[str, torch.Tensor]":
+        """Return the parameters of a model after an epoch (the last one kept, if none is given), name -> tensor.
+
+        Raises:
+            ZooError: there is no such model or checkpoint, or it diverged.
+        """
+        import torch
+
+        row = self._table.rows(slice(model, model + 1))
+        if epoch is not None:
+            checkpoint = self.checkpoint(epoch)
+        elif "checkpoints" in row.column_names:
+            checkpoint = row["checkpoints"][0].as_py()[-1]
+        else:
+            checkpoint = len(self.epochs) - 1
+        if self.manifest.ragged:
+            weights = self.view([model], [int(self.epochs[checkpoint])]).weights[0, 0]
+        else:
+            weights = self._read("weights", slice(model, model + 1), slice(checkpoint, checkpoint + 1))[0, 0]
+        if np.isnan(weights).any():
+            state = row["status"][0].as_py().replace("complete", "diverged")
+            raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it {state}")
+        return {name: torch.from_numpy(array.copy()) for name, array in self.layout_of(model).split(weights).items()}
+
+    def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
+        """Return a model after an epoch (the last one kept, if none is given) as a torch module in evaluation mode.
+
+        It maps images (image, channel, height, width), as `ImageData.tensors` gives them, to logits (image, class).
+
+        Raises:
+            ZooError: there is no such model or checkpoint, or it diverged.
+        """
+        from zoo_gen.architecture.modules import build_module
+
+        rows = self._table.rows(slice(model, model + 1))
+        layers = self.manifest.layers if isinstance(self.manifest, ZooManifest) else self._converted_layers(rows)
+        row = rows.to_pylist()[0]
+        module = build_module(layers, activation=row.get("activation"), dropout=row.get("dropout") or 0.0)
+        module.load_state_dict(self.state_dict(model, epoch))
+        return module.eval()
+
+    def _converted_layers(self, row: pa.Table) -> tuple[Layer, ...]:
+        """Return the layers of the model that one row of a converted zoo's table is of.
+
+        Raises:
+            ZooError: the forward pass is not known, or the module needs an activation that the archive does not name.
+        """
+        named = row["architecture"][0].as_py() if self.manifest.ragged else next(iter(self.architectures))
+        layers = self.architectures[named].layers
+        if layers is None:
+            raise ZooError(f"{self.path}: how its models compute is not known; state_dict gives their parameters")
+        needed = any(isinstance(layer, Activate) and layer.function is None for layer in layers)
+        if needed and ("activation" not in row.column_names or row["activation"][0].as_py() is None):
+            raise ZooError(
+                f"{self.path}: the archive names no activation of this model; state_dict gives its parameters"
+            )
+        return layers
+
+    def view(self, models: np.ndarray | Sequence[int], epochs: Sequence[int] | None = None) -> ZooView:
+        """Return some models (all their checkpoints, or those of the given epochs) as one object with arrays.
+
+        Raises:
+            ZooError: a model or an epoch is not there.
+        """
+        ids = np.asarray(models, dtype=np.int64)
+        rows = np.array([self._table.row(model) for model in ids.tolist()], dtype=np.int64)
+        kept = self.epochs.tolist() if epochs is None else epochs
+        return ZooView(self, ids, rows, np.array([self.checkpoint(epoch) for epoch in kept], dtype=np.int64))
+
+    def array(self, name: str) -> zarr.Array:
+        """Return an array of the store by its name.
+
+        Raises:
+            ZooError: it is not there, is damaged, or is not an array.
+        """
+        try:
+            array = self._group[name]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ZooError(f"{self.path}/weights.zarr/{name}: cannot be read as a Zarr array ({error!r})") from None
+        if not isinstance(array, zarr.Array):
+            raise ZooError(f"{self.path}/weights.zarr/{name}: is not an array")
+        return array
+
+    def _read(self, name: str, models: slice, checkpoints: slice) -> np.ndarray:
+        """Read neighbouring models of one shard (model, checkpoint, ...), checked to have been written."""
+        shard = models.start // self.extent.models_per_shard
+        place = f"{self.path}/weights.zarr/{name}/c/{shard}"
+        try:
+            found = np.asarray(self.array(name)[models, checkpoints])
+        except (ValueError, RuntimeError, OSError) as error:
+            raise ZooError(f"{place}: is damaged ({error}); {shards.remedy(shard)}") from None
+        # What is not there reads as NaN, which only a diverged model may have.
+        status = self._table.rows(models)["status"].to_numpy(zero_copy_only=False)
+        if (np.isnan(found).reshape(len(found), -1).all(axis=1) & (status == "complete")).any():
+            raise ZooError(f"{place}: is missing or empty; {shards.remedy(shard)}")
+        return found
