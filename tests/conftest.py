@@ -10,6 +10,9 @@ import torch
 
 from tests import files_server, hub_server
 from zoo_gen import engine
+from zoo_gen.files.location import Folder
+from zoo_gen.manifest import read_manifest
+from zoo_gen.store import Store, untrained
 
 # The tests' models are so small that a second thread only waits, for very long where cores are busy.
 torch.set_num_threads(1)
@@ -101,6 +104,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_server.Hub]:
         monkeypatch.setenv("HF_ENDPOINT", found.endpoint)
         monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
         yield found
+
+
+def begin(folder: Folder, manifest: Path, *, data_sha256: str = "") -> Store:
+    """Make the empty zoo of a manifest."""
+    return Store.create(folder, untrained(read_manifest(manifest), data_sha256=data_sha256, device="cpu"))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -12,22 +12,22 @@ import numpy as np
 
 from tests import hub_server
 from tests.conftest import files_of
-from zoo_gen import find_manifest, open_zoo, store
-from zoo_gen.store import shards
+from zoo_gen import find_manifest, open_zoo, read_manifest
+from zoo_gen.store import Store, untrained
 
 ZOOS = ("modelzoos_mnist_seed", "modelzoos_cifar10_large_seed", "small_cnn_zoo_mnist")
 
 
 def files(name: str, folder: Path) -> dict[str, bytes]:
     """Return the files of a zoo whose first shard is real and whose others only have their names."""
-    manifest = store.create(folder, find_manifest(name), data_sha256="0" * 64, device="cpu")
-    extent = store.extent_of(manifest, store.attributes(folder))
+    store = Store.create(folder, untrained(read_manifest(find_manifest(name)), data_sha256="0" * 64, device="cpu"))
+    extent = store.extent
     random, models = np.random.RandomState(0), extent.models(0).stop
     arrays = {
         name: (random.standard_normal((models, *shape[1:])) * 0.1).astype(np.float32)
         for name, shape in extent.arrays().items()
     }
-    shards.write_shard(folder, manifest, 0, arrays, diverged=np.zeros(models, dtype=bool), device="cpu")
+    store.write_shard(0, arrays, device="cpu")
     found = files_of(folder)
     for path in list(found):
         for shard in range(1, extent.n_shards) if "/c/0/" in path or "part-00000" in path else ():

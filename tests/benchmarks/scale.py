@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from zoo_gen import engine, find_manifest, open_zoo, read_manifest, store
-from zoo_gen.store import Extent
-from zoo_gen.store import shards as commit
+from zoo_gen import engine, find_manifest, open_zoo, read_manifest
+from zoo_gen.engine import driver
+from zoo_gen.store import Extent, Store
 
 AT_ONCE = 50  # models that a reader of all weights holds
 
@@ -34,19 +34,17 @@ def manifest_of(folder: Path, n_models: int) -> Path:
     return path
 
 
-def fake_shards(folder: Path, shards: list[int], *, device: str, data_root: Path | None) -> list[int]:
+def fake_shards(folder: Path, shards: list[int], *, device: str, data_root: Path | None, run: str) -> dict[int, int]:
     """Stand in for `engine.train_shards`: random arrays, written through the store."""
-    manifest = read_manifest(folder / "manifest.toml")
-    extent = store.extent_of(manifest, store.attributes(folder))
+    store = Store.open(folder)
+    extent = store.extent
     for shard in shards:
         models = extent.models(shard)
         random = np.random.default_rng(shard)
         shapes = {name: (models.stop - models.start, *shape[1:]) for name, shape in extent.arrays().items()}
         arrays = {name: random.random(shape, np.float32) for name, shape in shapes.items()}
-        commit.write_shard(
-            folder, manifest, shard, arrays, diverged=np.zeros(len(arrays["weights"]), bool), device=device
-        )
-    return shards
+        store.write_shard(shard, arrays, device=device)
+    return dict.fromkeys(shards, 0)
 
 
 def peak() -> float:
@@ -56,7 +54,7 @@ def peak() -> float:
 
 def drive(folder: Path, n_models: int) -> dict[str, float]:
     """Run the zoo with one worker process beside the driver, which is measured."""
-    engine.train_shards = fake_shards
+    driver.train_shards = fake_shards
     before, began = peak(), time.perf_counter()
     engine.run(manifest_of(folder, n_models), folder / "zoo", workers=2)
     return {"driver, MB": peak() - before, "driver, s": time.perf_counter() - began}

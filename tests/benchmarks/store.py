@@ -22,9 +22,9 @@ import safetensors.numpy
 import torch
 import zarr
 
-from zoo_gen import open_zoo, read_manifest, store
+from zoo_gen import open_zoo, read_manifest
 from zoo_gen.architecture.layout import ParameterLayout
-from zoo_gen.store import Extent, shards
+from zoo_gen.store import Extent, Store, untrained
 
 TEXT = """
 name = "speed"
@@ -65,12 +65,10 @@ def store_way(manifest_path: Path, *, zarrs: bool, writes: bool) -> Way:
         manifest = read_manifest(manifest_path)
         extent = Extent.of(manifest)
         arrays = {n: np.zeros(shape, np.float32) for n, shape in extent.arrays().items()} | {"weights": weights}
-        store.create(folder, manifest_path, data_sha256="", device="cpu")
+        store = Store.create(folder, untrained(manifest, data_sha256="", device="cpu"))
         for shard in range(extent.n_shards):
             models = extent.models(shard)
-            part = {array: values[models] for array, values in arrays.items()}
-            diverged = np.zeros(models.stop - models.start, bool)
-            shards.write_shard(folder, manifest, shard, part, diverged=diverged, device="cpu")
+            store.write_shard(shard, {array: values[models] for array, values in arrays.items()}, device="cpu")
 
     def trajectory(folder: Path) -> Callable[[int], np.ndarray]:
         weights = opened(folder)

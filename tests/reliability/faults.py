@@ -14,7 +14,7 @@ from tests.reliability.bench import Outcome, Zoo
 from tests.reliability.object_store import FLAKY, known, object_store
 from zoo_gen import engine
 from zoo_gen.files.location import locate
-from zoo_gen.store import shards
+from zoo_gen.store import Store
 from zoo_gen.zoo.verify import verify
 
 
@@ -58,7 +58,7 @@ def read_only(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
         folder = mounted / "tiny"
         shutil.copytree(zoo.folder, folder)
         for shard in chance.sample(range(4), chance.randint(1, 4)):
-            shards.part_path(folder, shard).unlink()
+            Store.open(folder).part_path(shard).unlink()
         before = files_of(folder)
         remount(mounted, "ro")
         first = bench.wait(bench.start(zoo, folder))

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.conftest import begin
 from tests.reliability import bench
 from tests.reliability.object_store import known, object_store
-from zoo_gen import open_zoo, store
+from zoo_gen import open_zoo
 from zoo_gen.cli.main import main
 from zoo_gen.files.location import locate
-from zoo_gen.store import shards as commit
 
 pytest.importorskip("moto")
 pytest.importorskip("s3fs")
@@ -60,16 +60,14 @@ def test_two_runs_at_one_url_give_the_bytes_of_one_and_all_commands_read_them(s3
 
 def fill(folder, manifest_path, shards):
     """Make a zoo whose shards hold random numbers, which compress no better than weights."""
-    manifest = store.create(folder, manifest_path, data_sha256="", device="cpu")
-    extent = store.extent_of(manifest, store.attributes(folder))
+    store = begin(folder, manifest_path)
+    extent = store.extent
     random = np.random.default_rng(0)
     for shard in shards:
         models = extent.models(shard)
         shapes = {name: (models.stop - models.start, *shape[1:]) for name, shape in extent.arrays().items()}
         arrays = {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
-        commit.write_shard(
-            folder, manifest, shard, arrays, diverged=np.zeros(len(arrays["weights"]), bool), device="cpu"
-        )
+        store.write_shard(shard, arrays, device="cpu")
     return extent
 
 

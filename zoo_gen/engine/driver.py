@@ -4,29 +4,31 @@ A task is a folder and shard numbers; arrays never travel, each worker writes it
 only what is missing.
 """
 
+import json
 import logging
 import shutil
 import time
+import uuid
 import warnings
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from zoo_gen import store
 from zoo_gen.engine.settings import check_device, choose_forms, models_on_device, regime
 from zoo_gen.errors import ZooError
-from zoo_gen.files import atomic
+from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.image_data import load_image_data
 from zoo_gen.machine.workers import cluster, count_processes, train_all
-from zoo_gen.manifest import ZooManifest, grid, read_manifest
-from zoo_gen.store import checksums
-from zoo_gen.store import shards as commit
+from zoo_gen.manifest import ZooManifest, as_manifest, read_manifest
+from zoo_gen.store import EmptyZoo, Extent, Store, checksums, untrained
+from zoo_gen.store.create import MANIFEST
+from zoo_gen.store.shards import shards_of
 from zoo_gen.zoo import card
 
 _logger = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ class Summary:
 
 
 def run(
-    manifest_path: Folder,
+    manifest: ZooManifest | str | Folder,
     folder: Folder,
     *,
     workers: int | None = None,
@@ -57,13 +59,13 @@ def run(
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
     Args:
-        manifest_path: the manifest.
+        manifest: itself, its path or URL, or the name of one that comes with the package.
         folder: where the zoo is, or will be; at a URL, workers need the same access to it.
         workers: processes, each on one core; all cores if not given. The zoo's bytes do not depend on it. A GPU is
             used by one process whatever is said here.
         device: "cpu", "cuda" or "cuda:N".
         data_root: where image data is looked for; see `load_image_data`.
-        repair: look for damaged files first, and make them anew.
+        repair: look for damaged files first, and make them again.
         part: (i, n) trains the i-th of n parts of the shards, from 1; which shards those are depends on n alone.
         scheduler: the address of a Dask cluster's scheduler, whose workers are used instead of processes here; they
             must see `folder` and `data_root` under the same paths.
@@ -75,34 +77,36 @@ def run(
     began = time.monotonic()
     folder = folder.absolute()  # the workers of a cluster stand elsewhere
     data_root = data_root.absolute() if data_root else None
-    manifest = read_manifest(manifest_path)
-    extent = store.Extent.of(manifest)
-    _check_room(folder, extent, done=commit.complete_shards(folder) if (folder / "models").exists() else [])
+    manifest = as_manifest(manifest)
+    _check_room(folder, manifest)
     if scheduler is None:
         check_device(device)
-    data_sha256 = load_image_data(manifest.data, data_root=data_root).sha256()
+    beginning = partial(
+        untrained,
+        manifest,
+        data_sha256=load_image_data(manifest.data, data_root=data_root).sha256(),
+        device=device.split(":", maxsplit=1)[0],
+    )
+    forms = choose_forms(manifest, device=device)
     if repair:
-        _take_damage_away(folder, manifest_path, data_sha256=data_sha256, device=device)
-    forms = store.NO_FORMS if (folder / "manifest.toml").exists() else choose_forms(manifest, device=device)
-    kind = device.split(":", maxsplit=1)[0]
-    store.create(folder, manifest_path, data_sha256=data_sha256, device=kind, forms=forms)
-    made = store.attributes(folder)
-    extent = store.extent_of(manifest, made)
-    if made["data_sha256"] != data_sha256:
+        _remove_damage(folder, [beginning(forms=forms), beginning(forms=_recorded_forms(folder))])
+    empty = beginning(forms=forms)
+    store = Store.create(folder, empty)
+    extent = store.extent
+    if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
         raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
-    complete = set(commit.complete_shards(folder)).intersection(range(extent.n_shards))
+    complete = set(store.complete_shards()).intersection(range(extent.n_shards))
     blocks = _blocks(manifest, extent, part, device=device)
     ours = [shard for shards in blocks for shard in shards]
     pending = [shard for shard in ours if shard not in complete]
     blocks = [shards for shards in blocks if not complete.issuperset(shards)]
-    n_models = {shard: _length(extent.models(shard)) for shard in ours}
     lost: list[list[int]] = []
     trained = diverged = 0
-    task = partial(train_shards, folder, device=device, data_root=data_root)
+    task = partial(train_shards, folder, device=device, data_root=data_root, run=uuid.uuid4().hex)
     processes = count_processes(workers, len(pending), device=device)
     bar = tqdm(
-        total=sum(n_models.values()),
-        initial=sum(n_models[shard] for shard in complete.intersection(ours)),
+        total=sum(map(extent.count, ours)),
+        initial=sum(map(extent.count, complete.intersection(ours))),
         desc=manifest.name,
         unit="model",
         disable=None,
@@ -115,11 +119,11 @@ def run(
     ):
         # joblib warns when an interruption meets us between two results; who interrupted knows.
         warnings.filterwarnings("ignore", ".*still being processed by the workers")
-        for shards in results:
-            outcome = [status for shard in shards if shard not in complete for status in _outcome(folder, shard)]
-            trained += len(outcome)
-            diverged += outcome.count("diverged")
-            bar.update(len(outcome))
+        for diverged_of in results:
+            for shard in [shard for shard in diverged_of if shard not in complete]:
+                trained += extent.count(shard)
+                diverged += diverged_of[shard]
+                bar.update(extent.count(shard))
     if lost:
         raise ZooError(
             f"{folder}: the worker of shard {', '.join(str(shard) for block in lost for shard in block)} died three "
@@ -127,42 +131,44 @@ def run(
             "more memory; all other shards are complete, the same command tries again"
         )
     if pending or not card.is_written(folder):
-        card.write(folder)
+        card.write(store)
     if card.is_written(folder):
         atomic.tidy(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
 
 
-def _take_damage_away(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: str) -> None:
-    """Mend what the store says of itself, and uncommit the shards that are damaged."""
+def _remove_damage(folder: Folder, beginnings: list[EmptyZoo]) -> None:
+    """Restore the files that no shard has, and uncommit the shards that are damaged.
+
+    Args:
+        folder: the zoo.
+        beginnings: what the zoo may have been before its first shard.
+    """
     from zoo_gen.zoo.verify import verify
 
-    kept, kind = folder / "manifest.toml", device.split(":", maxsplit=1)[0]
-    if not kept.exists() and not (folder / checksums.NAME).exists():
+    if not (folder / MANIFEST).exists() and not (folder / checksums.NAME).exists():
         return  # no zoo yet
     if checksums.findings(folder):
-        expected = _expected_files(folder, manifest_path, data_sha256=data_sha256, device=kind)
-        for name in checksums.mend(folder, expected):
-            _logger.warning("%s: was damaged and is mended", folder / name)
+        files = [empty.files() for empty in beginnings]
+        expected = next((contents for contents in files if checksums.agree(folder, contents)), files[0])
+        for name in checksums.restore(folder, expected):
+            _logger.warning("%s: was damaged and is restored", folder / name)
+    store = Store.open(folder)
     for shard in verify(folder, sample=0).damaged_shards:
-        _logger.warning("%s: shard %d is damaged and is made anew", folder, shard)
-        commit.uncommit(folder, shard)
+        _logger.warning("%s: shard %d is damaged and is made again", folder, shard)
+        store.uncommit(shard)
 
 
-def _expected_files(folder: Folder, manifest_path: Folder, *, data_sha256: str, device: str) -> dict[str, bytes]:
-    """Return the files that a zoo was begun with, path -> content.
-
-    The forms of its convolutions are those that it says, if they are not what is damaged, or else chosen as then.
-    """
-    said, found = store.recorded_forms(folder), dict[str, bytes]()
-    for forms in ([] if said is None else [said]) + [choose_forms(read_manifest(manifest_path), device=device)]:
-        found = store.fixed_files(manifest_path, data_sha256=data_sha256, device=device, forms=forms)
-        if checksums.agree(folder, found):
-            break
-    return found
+def _recorded_forms(folder: Folder) -> dict[str, str]:
+    """Return the forms of convolutions that a zoo says it was begun with, which may be damaged; none if unreadable."""
+    try:
+        forms = json.loads((folder / "weights.zarr" / "zarr.json").read_bytes())["attributes"]["forms"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return forms if isinstance(forms, dict) else {}
 
 
-def _blocks(manifest: ZooManifest, extent: store.Extent, part: tuple[int, int], *, device: str) -> list[list[int]]:
+def _blocks(manifest: ZooManifest, extent: Extent, part: tuple[int, int], *, device: str) -> list[list[int]]:
     """Return the shards of one part of a zoo, in blocks that are trained together.
 
     A GPU is full only with many models; on a CPU a shard at a time loses least to an interruption. Which shards are
@@ -176,60 +182,74 @@ def _blocks(manifest: ZooManifest, extent: store.Extent, part: tuple[int, int], 
     return blocks[number - 1 :: parts]
 
 
-def train_shards(folder: Folder, shards: list[int], *, device: str = "cpu", data_root: Path | None = None) -> list[int]:
+def train_shards(
+    folder: Folder, shards: list[int], *, device: str = "cpu", data_root: Path | None = None, run: str = ""
+) -> dict[int, int]:
     """Train shards of the zoo in `folder` together and write those that are not complete.
 
+    Args:
+        folder: the zoo.
+        shards: their numbers.
+        device: "cpu", "cuda" or "cuda:N".
+        data_root: where image data is looked for.
+        run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
+
     Returns:
-        The shards, which are complete now.
+        For each of the shards, which are complete now, in their order: how many of its models diverged.
     """
     from zoo_gen.population.cpu.convolutions import check
     from zoo_gen.population.train import single_threaded, train
 
     check_device(device)  # a cluster's worker may stand where there is none
-    manifest = read_manifest(folder / "manifest.toml")
-    made = store.attributes(folder)
-    extent, forms = store.extent_of(manifest, made), made.get("forms", store.NO_FORMS)
-    slices = [extent.models(shard) for shard in shards]
-    if set(shards) <= set(commit.complete_shards(folder)):  # by another run, or by a worker that could not answer
-        return shards
+    manifest, store = _opened(folder, run) if run else _open(folder)
+    forms, slices = store.attributes.get("forms", {}), [store.extent.models(shard) for shard in shards]
+    if all(store.is_complete(shard) for shard in shards):  # by another run, or by a worker that could not answer
+        return {shard: _count_diverged(store, shard) for shard in shards}
     if device == "cpu":
         check(forms)
-    table = grid.table_of_models(manifest)
     with single_threaded():
-        found = train(
+        trained = train(
             manifest.architecture,
             load_image_data(manifest.data, data_root=data_root),
-            pa.concat_tables(table.slice(models.start, _length(models)) for models in slices),
+            pa.concat_tables(manifest.rows(models) for models in slices),
             regime(manifest, device=device, forms=forms),
             checkpoint_epochs=manifest.checkpoint_epochs,
         )
-    complete = set(commit.complete_shards(folder))
-    kind, start = device.split(":", maxsplit=1)[0], 0
-    for shard, models in zip(shards, slices, strict=True):
-        rows = slice(start, start + _length(models))
+    diverged: dict[int, int] = {}
+    start = 0
+    for shard in shards:
+        rows = slice(start, start + store.extent.count(shard))
         start = rows.stop
-        if shard in complete:
-            continue
-        arrays = {name: values[rows] for name, values in found.arrays.items()}
-        commit.write_shard(folder, manifest, shard, arrays, diverged=found.diverged[rows], device=kind)
-    return shards
+        diverged[shard] = int(trained.diverged[rows].sum())
+        if not store.is_complete(shard):
+            arrays = {name: values[rows] for name, values in trained.arrays.items()}
+            store.write_shard(shard, arrays, device=device.split(":", maxsplit=1)[0])
+    return diverged
 
 
-def _outcome(folder: Folder, shard: int) -> list[str]:
-    """Return what became of each model of a complete shard: "complete" or "diverged"."""
-    content = pa.BufferReader(commit.part_path(folder, shard).read_bytes())
-    return pq.read_table(content, columns=["status"])["status"].to_pylist()
+def _open(folder: Folder) -> tuple[ZooManifest, Store]:
+    manifest = read_manifest(folder / MANIFEST)
+    return manifest, Store.open(folder, manifest=manifest)
 
 
-def _length(models: slice) -> int:
-    return models.stop - models.start
+@lru_cache(maxsize=1)
+def _opened(folder: Folder, run: str) -> tuple[ZooManifest, Store]:
+    """Return the zoo that a run trains; another run on the same folder may find another zoo there."""
+    return _open(folder)
 
 
-def _check_room(folder: Folder, extent: store.Extent, *, done: list[int]) -> None:
+def _count_diverged(store: Store, shard: int) -> int:
+    content = pa.BufferReader(store.part_path(shard).read_bytes())
+    return pq.read_table(content, columns=["status"])["status"].to_pylist().count("diverged")
+
+
+def _check_room(folder: Folder, manifest: ZooManifest) -> None:
     """Refuse a run whose shards may not fit on the disk, before any time is spent; an object store has room."""
     if isinstance(folder, Remote):
         return
-    pending = extent.n_models - sum(_length(extent.models(shard)) for shard in done if shard < extent.n_shards)
+    extent = Extent.of(manifest)
+    done = shards_of(location.names(folder / "models")) if (folder / "models").exists() else []
+    pending = extent.n_models - sum(extent.count(shard) for shard in done if shard < extent.n_shards)
     needed = pending * extent.bytes_per_model
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(existing).free

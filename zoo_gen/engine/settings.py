@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from zoo_gen import store
@@ -70,7 +71,7 @@ def choose_forms(manifest: ZooManifest, *, device: str) -> dict[str, str]:
         return wisdom.forms_of(manifest, models_per_shard=store.Extent.of(manifest).models_per_shard)
 
 
-def regime(manifest: ZooManifest, *, device: str, forms: Mapping[str, str] = store.NO_FORMS) -> "Regime":
+def regime(manifest: ZooManifest, *, device: str, forms: Mapping[str, str] = MappingProxyType({})) -> "Regime":
     """Return how all models of a manifest's zoo are trained on a device.
 
     Args:
@@ -91,7 +92,7 @@ def regime(manifest: ZooManifest, *, device: str, forms: Mapping[str, str] = sto
         stop_loss=manifest.training.stop_loss,
         device=device,
         kernels=_precision(manifest, device=device),
-        forms=forms if device == "cpu" else store.NO_FORMS,
+        forms=forms if device == "cpu" else {},
     )
 
 

@@ -6,8 +6,9 @@ Both packages describe what they do in TOML; this is the one door through which 
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, Strict
@@ -24,6 +25,13 @@ class Schema(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values, without the cached properties that followed from the old ones."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in set(copy.__dict__).difference(type(self).model_fields):
+            del copy.__dict__[name]
+        return copy
+
 
 AnySchema = TypeVar("AnySchema", bound=Schema)
 
@@ -34,37 +42,39 @@ def read_toml(path: Folder, schema: type[AnySchema]) -> AnySchema:
     Raises:
         ZooError: the file is missing, is not TOML, or does not fit; the message names the file and the key.
     """
-    return parse_toml(read_text(path), schema, where=str(path))
+    return parse_toml(read_bytes(path), schema, where=str(path))
 
 
-def read_text(path: Folder) -> str:
-    """Return the text of a manifest.
+def read_bytes(path: Folder) -> bytes:
+    """Return the content of a manifest.
 
     Raises:
-        ZooError: the file is missing, or is not text.
+        ZooError: the file cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes()
     except OSError as error:
         raise ZooError(f"{path}: cannot be read ({error.strerror}); expected a TOML manifest") from None
-    except UnicodeDecodeError:
-        raise ZooError(f"{path}: is not text in UTF-8; expected a TOML manifest") from None
 
 
-def parse_toml(text: str, schema: type[AnySchema], *, where: str) -> AnySchema:
-    """Parse TOML text into `schema`; `where` names the text in error messages.
+def parse_toml(content: str | bytes, schema: type[AnySchema], *, where: str) -> AnySchema:
+    """Parse TOML, or the bytes of a TOML file, into `schema`; `where` names it in error messages.
 
     Raises:
-        ZooError: the text is not TOML, or does not fit the schema.
+        ZooError: the content is not TOML, or does not fit the schema.
     """
     try:
-        document = tomllib.loads(text)
+        document = tomllib.loads(content if isinstance(content, str) else content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ZooError(f"{where}: is not text in UTF-8; expected a TOML manifest") from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits and endless nesting raise these
         raise ZooError(f"{where}: not valid TOML: {error}") from None
     try:
         return schema.model_validate(document)
     except pydantic.ValidationError as error:
-        raise ZooError(f"{where}: {_one_line(error, document, schema)}") from None
+        raise ZooError(f"{where}: {one_line(error, document, schema)}") from None
+    except ZooError as error:  # of a schema that says itself what is wrong
+        raise ZooError(f"{where}: {error}") from None
 
 
 def shipped(kind: str, *, installed: Path) -> dict[str, Path]:
@@ -88,7 +98,8 @@ def digest(schema: Schema, *, exclude: set[str]) -> str:
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 
-def _one_line(error: pydantic.ValidationError, document: dict[str, Any], schema: type[BaseModel]) -> str:
+def one_line(error: pydantic.ValidationError, document: Any, schema: type[BaseModel]) -> str:
+    """Return the first thing that is wrong with a document, and where, as one line."""
     # A misspelt key also leaves the right one missing: the unknown key is what the reader has to see.
     first, *others = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = _place(first["loc"], document, missing=first["type"] == "missing")

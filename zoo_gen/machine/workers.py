@@ -12,10 +12,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import joblib
 
@@ -24,7 +24,8 @@ from zoo_gen.errors import ZooError, one_line
 if TYPE_CHECKING:
     from distributed import Client
 
-Task = Callable[[list[int]], list[int]]  # trains shards, answers with their numbers
+Answer = TypeVar("Answer", bound=Iterable[int])  # of a task: the numbers of its shards in order, or a dict of them
+Task = Callable[[list[int]], Answer]  # trains shards
 
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _TRACKER = "multiprocessing.resource_tracker"
@@ -63,9 +64,14 @@ def cluster(scheduler: str | None) -> "Iterator[Client | None]":
 
 
 def train_all(
-    task: Task, blocks: list[list[int]], lost: list[list[int]], *, processes: int, client: "Client | None" = None
-) -> Generator[list[int], None, None]:
-    """Train blocks of shards in processes, or on a cluster, and yield each as it is complete.
+    task: Task[Answer],
+    blocks: list[list[int]],
+    lost: list[list[int]],
+    *,
+    processes: int,
+    client: "Client | None" = None,
+) -> Generator[Answer, None, None]:
+    """Train blocks of shards in processes, or on a cluster, and yield the task's answer for each as it is complete.
 
     When one worker dies, joblib ends the others' work too and does not say whose fault it was. So what was at work is
     tried a second time together with what is left, and what was at work when that fails a third time with no other.
@@ -85,10 +91,10 @@ def train_all(
         ahead = "n_jobs" if attempts else "all" if client else "2 * n_jobs"
         attempts += 1
         try:
-            for shards in _parallel(task, waiting, begun, processes, ahead=ahead, client=client):
-                begun.remove(shards)
-                waiting.remove(shards)
-                yield shards
+            for answer in _parallel(task, waiting, begun, processes, ahead=ahead, client=client):
+                begun.remove(list(answer))
+                waiting.remove(list(answer))
+                yield answer
         except deaths:
             _logger.warning("a worker died; the shards that were being trained are tried again")
             if attempts > 1:
@@ -112,14 +118,14 @@ def _deaths(client: "Client | None") -> tuple[type[Exception], ...]:
 
 
 def _parallel(
-    task: Task,
+    task: Task[Answer],
     blocks: list[list[int]],
     begun: list[list[int]],
     processes: int,
     *,
     ahead: str,
     client: "Client | None",
-) -> Iterator[list[int]]:
+) -> Iterator[Answer]:
     """Start workers on blocks of shards; what has been handed out is in `begun`."""
 
     def handed_out() -> Iterator[list[int]]:

@@ -3,6 +3,7 @@
 Axes combine in three ways and no other: every combination, rows of equal length, and fresh draws.
 """
 
+import math
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
@@ -14,14 +15,16 @@ Number = Annotated[float, Strict()] | Annotated[int, Strict()]
 
 
 def _axis(axis: Any) -> Any:
-    """Return the values of an axis written as a list or as { range = [first, last] }, both ends included."""
+    """Return the values of an axis: a list, { range = [first, last] } with both ends included, or Python's range."""
     if isinstance(axis, dict) and set(axis) == {"range"}:
         ends = axis["range"]
-        if not (isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends)):
+        if not (isinstance(ends, list | tuple) and len(ends) == 2 and all(type(end) is int for end in ends)):
             raise ValueError(f"range must be two whole numbers [first, last], got {ends!r}")
         axis = list(range(ends[0], ends[1] + 1))
         if not axis:
             raise ValueError(f"range {ends} is empty; expected first <= last")
+    if isinstance(axis, range):
+        axis = list(axis)
     if not isinstance(axis, list | tuple):
         raise ValueError(f"expected a list of values or {{ range = [first, last] }}, got {axis!r}")
     if not axis:
@@ -105,3 +108,9 @@ class Axes(Schema):
     def names(self) -> list[str]:
         """The hyper-parameters that vary."""
         return [*self.product, *self.zip, *(self.random.draw if self.random else ())]
+
+    @property
+    def n_models(self) -> int:
+        """The number of models that the axes give."""
+        rows = len(next(iter(self.zip.values()), (None,)))
+        return math.prod(map(len, self.product.values())) * rows * (self.random.count if self.random else 1)

@@ -1,32 +1,22 @@
-"""ConvertedManifest: what a zoo says of itself that was not trained here but converted from a published archive.
+"""ConvertedManifest: the manifest of a zoo that was not trained here but converted from a published archive.
 
 It takes the place of a ZooManifest. Where that one derives the table of models from axes, this one names what the
 archive had and holds digests of it, so that the manifest's own digest still names the whole zoo.
 """
 
-import hashlib
-import io
-import json
-import tomllib
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, Strict
 
-from zoo_gen.architecture.layers import Layer, layers_from_json
+from zoo_gen.architecture.layers import Layer
 from zoo_gen.architecture.layout import ParameterLayout
-from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import schema
-from zoo_gen.files.location import Folder
 from zoo_gen.files.schema import Count, Schema
 from zoo_gen.image_data import DataSource
-from zoo_gen.manifest import ZooManifest
+from zoo_gen.manifest.toml import toml
 
-ARCHITECTURES, STATES, SPLITS = "architectures.json", "states.parquet", "splits"
 Whole = Annotated[int, Strict(), Field(ge=0)]
 
 
@@ -83,6 +73,41 @@ class ConvertedManifest(Schema):
     origin: Origin
 
     @property
+    def n_models(self) -> int:
+        """The number of models."""
+        return self.models
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of parameters of a model; of the largest where models differ."""
+        return self.parameters
+
+    @property
+    def checkpoint_epochs(self) -> tuple[int, ...]:
+        """The epochs that are kept."""
+        return self.epochs
+
+    @property
+    def metric_widths(self) -> tuple[tuple[str, int], ...]:
+        """What was measured at every checkpoint: name and numbers a checkpoint."""
+        return tuple((name, 1) for name in self.metrics)
+
+    @property
+    def models_per_shard(self) -> int | None:
+        """The models of a shard, where the manifest says it; a conversion chooses them by size."""
+        return None
+
+    @property
+    def layers(self) -> tuple[Layer, ...] | None:
+        """The layers of every model; of a converted zoo they stand in its file of architectures."""
+        return None
+
+    @property
+    def layout(self) -> ParameterLayout | None:
+        """Where each parameter lies; of a converted zoo that stands there too."""
+        return None
+
+    @property
     def ragged(self) -> bool:
         """Whether models differ in architecture, so that weights are stored one after the other."""
         return self.architectures > 1
@@ -97,6 +122,37 @@ class ConvertedManifest(Schema):
         """What the models were trained on."""
         return "unknown" if self.data is None else str(getattr(self.data, "dataset", self.data.source))
 
+    @property
+    def training_sentence(self) -> str:
+        """What each model is and how it was trained."""
+        up_to = "up to " * self.ragged
+        kinds = f"{self.architectures} architectures" if self.ragged else f"`{self.architecture.name}`"
+        return (
+            f"They have {up_to}{self.parameters} parameters\n({kinds}), were trained on {self.data_name} by others and "
+            f"are kept at {up_to}{len(self.epochs)} checkpoints."
+        )
+
+    @property
+    def origin_text(self) -> str:
+        """Where the zoo came from, as paragraphs of Markdown."""
+        lines = [f"Converted from `{self.origin.archive}` (format `{self.format}`)."]
+        lines += [f"- {key}: {value}" for key, value in self.origin.provenance.items()]
+        lines += [f"- note: {note}" for note in self.notes]
+        lines += [
+            f"- split table `{name}` ({facts.train}/{facts.validation}/{facts.test}): {facts.how}"
+            for name, facts in self.splits.items()
+        ]
+        return "\n".join(lines) + "\n\n"
+
+    def rows(self, models: slice) -> pa.Table | None:
+        """Return the rows of some models as far as the manifest determines them; only the archive knows them."""
+        return None
+
+    @cached_property
+    def content(self) -> bytes:
+        """The bytes of its file: those it was read from, or its TOML."""
+        return toml(self.model_dump(mode="json", exclude_none=True)).encode()
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything but the description and the provenance."""
@@ -104,125 +160,3 @@ class ConvertedManifest(Schema):
             update={"description": "", "origin": self.origin.model_copy(update={"provenance": {}})}
         )
         return schema.digest(content, exclude={"description"})
-
-
-Manifest = ZooManifest | ConvertedManifest
-
-
-def read_any(path: Folder) -> Manifest:
-    """Read the manifest of a zoo, generated or converted.
-
-    Raises:
-        ZooError: the file is missing or wrong; the message names the place.
-    """
-    text = schema.read_text(path)  # once: it may lie at a URL
-    try:
-        kind = tomllib.loads(text).get("kind")
-    except (ValueError, RecursionError):
-        kind = None  # the parser below says what is wrong
-    if kind == "converted":
-        return schema.parse_toml(text, ConvertedManifest, where=str(path))
-    return schema.parse_toml(text, ZooManifest, where=str(path))
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One architecture of a converted zoo."""
-
-    id: str
-    layout: ParameterLayout
-    layers: tuple[Layer, ...] | None  # None where the forward pass is not known
-    input_shape: tuple[int, ...] | None
-    sources: tuple[dict[str, Any], ...]  # the tensors of the source vector: name, start, shape, axes, parameter
-
-
-def read_architectures(folder: Folder) -> dict[str, Architecture]:
-    """Return the architectures of a converted zoo by their id.
-
-    Raises:
-        ZooError: the file is missing or damaged.
-    """
-    path = folder / ARCHITECTURES
-    try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        return {
-            row["id"]: Architecture(
-                row["id"],
-                ParameterLayout.from_json(row["layout"]),
-                None if row["layers"] is None else layers_from_json(row["layers"]),
-                None if row["input_shape"] is None else tuple(row["input_shape"]),
-                tuple(row["sources"]),
-            )
-            for row in rows
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ZooError(f"{path}: cannot be read as the architectures of a zoo ({error!r})") from None
-
-
-def split_table(folder: Folder, manifest: Manifest, name: str) -> pa.Table:
-    """Return a named split table (model_id, part), rows in the published order.
-
-    Raises:
-        ZooError: there is none of that name, or it is damaged.
-    """
-    facts = manifest.splits if isinstance(manifest, ConvertedManifest) else {}
-    if name not in facts:
-        raise ZooError(f"{folder}: {unknown_name('split table', name, facts)}")
-    path = folder / SPLITS / f"{name}.parquet"
-    try:
-        table = pq.read_table(io.BytesIO(path.read_bytes()))
-        found = split_table_sha256(table)
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise ZooError(f"{path}: cannot be read as a split table ({error})") from None
-    if found != facts[name].sha256:
-        raise ZooError(f"{path}: is not the split that the zoo was converted with (digests differ)")
-    return table
-
-
-def read_states(folder: Folder) -> pa.Table:
-    """Return the table of checkpoints as published.
-
-    Raises:
-        ZooError: there is none, or it is damaged.
-    """
-    path = folder / STATES
-    if not path.exists():
-        raise ZooError(f"{folder}: has no {STATES}; only zoos converted from a table of checkpoints have it")
-    try:
-        return pq.read_table(io.BytesIO(path.read_bytes()))
-    except (OSError, pa.ArrowException) as error:
-        raise ZooError(f"{path}: cannot be read as a table of checkpoints ({error})") from None
-
-
-def no_models() -> pa.Table:
-    """Return the table of a zoo of which no shard is complete yet."""
-    columns = {"model_id": pa.int64(), "split": pa.string(), "status": pa.string(), "sha256": pa.string()}
-    return pa.schema(columns.items()).empty_table()
-
-
-def split_table_sha256(table: pa.Table) -> str:
-    """Return the SHA-256 (hex) of a split table: a line "model_id,part" a row, in its order."""
-    columns = (table["model_id"].to_pylist(), table["part"].to_pylist())
-    return text_sha256("".join(f"{m},{p}\n" for m, p in zip(*columns, strict=True)))
-
-
-def text_sha256(text: str) -> str:
-    """Return the SHA-256 (hex) of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def table_sha256(table: pa.Table) -> str:
-    """Return the SHA-256 (hex) of the columns and cells of a table, floats by their exact values."""
-    found = hashlib.sha256(json.dumps([table.column_names, [str(kind) for kind in table.schema.types]]).encode())
-    for start in range(0, len(table), 4096):
-        for column in table.slice(start, 4096).columns:
-            found.update(repr(column.to_pylist()).encode())
-    return found.hexdigest()
-
-
-def permutations_sha256(permutations: list[np.ndarray]) -> str:
-    """Return the SHA-256 (hex) of the permutations of all architectures, in their order."""
-    found = hashlib.sha256()
-    for index in permutations:
-        found.update(np.ascontiguousarray(index, dtype="<i8").tobytes())
-    return found.hexdigest()

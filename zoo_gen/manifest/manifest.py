@@ -3,10 +3,12 @@
 A hyper-parameter stands either in [training], equal for all models, or in [axes], where it varies; never in both.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import pyarrow as pa
 import pydantic
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
@@ -19,10 +21,12 @@ from zoo_gen.files import schema
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.files.schema import Count, Schema
 from zoo_gen.image_data import HYPERPARAMETERS_OF_DATA, DataSource
+from zoo_gen.manifest import grid
 from zoo_gen.manifest.axes import Axes
-from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Positive, Precision, Seed, Value, checked
-
-Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
+from zoo_gen.manifest.converted import Origin, SplitFacts
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Positive, Precision, Value, checked
+from zoo_gen.manifest.split import Split
+from zoo_gen.manifest.toml import toml, toml_value
 
 
 class Training(Schema):
@@ -86,27 +90,6 @@ class Checkpoints(Schema):
     train_images: Literal["all"] | Count = "all"
 
 
-class Split(Schema):
-    """The shares of the models in each part, and what must stay together in one part.
-
-    `group_by`: "model" (every model on its own), "configuration" (all seeds of one setting of the other
-    hyper-parameters together) or "seed" (all settings of one seed together).
-    """
-
-    train: Fraction = 0.70
-    validation: Fraction = 0.15
-    test: Fraction = 0.15
-    seed: Seed = 0
-    group_by: Literal["model", "configuration", "seed"] = "model"
-
-    @model_validator(mode="after")
-    def _shares_of_one(self) -> Self:
-        total = self.train + self.validation + self.test
-        if abs(total - 1) > 1e-9:
-            raise ValueError(f"train, validation and test must add up to 1, got {total:g}")
-        return self
-
-
 class Storage(Schema):
     """How the models are cut into shards; None lets the store choose by size."""
 
@@ -114,7 +97,24 @@ class Storage(Schema):
 
 
 class ZooManifest(Schema):
-    """Everything that determines a zoo."""
+    """Everything that determines a zoo that is trained here; a file, or made in Python of plain dictionaries.
+
+    >>> manifest = ZooManifest(
+    ...     name="small",
+    ...     data={"source": "tetris"},
+    ...     architecture={"name": "mlp", "widths": [16, 5, 4]},
+    ...     training={
+    ...         "epochs": 2, "batch_size": 32, "optimizer": "adam", "learning_rate": 0.001,
+    ...         "activation": "tanh", "initialization": "uniform",
+    ...     },
+    ...     axes={"product": {"seed": range(1, 11)}},
+    ... )
+    >>> manifest.n_models, manifest.n_parameters, manifest.checkpoint_epochs
+    (10, 109, (0, 1, 2))
+
+    Raises:
+        ZooError: a value is wrong or missing; the line names its place.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
     description: str = ""
@@ -125,6 +125,14 @@ class ZooManifest(Schema):
     axes: Axes
     split: Split = Split()
     storage: Storage = Storage()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _error_as_one_line(cls, document: Any, handler: pydantic.ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(document)
+        except pydantic.ValidationError as error:
+            raise ZooError(schema.one_line(error, document, cls)) from None
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -182,6 +190,26 @@ class ZooManifest(Schema):
         return tuple(name for name in HYPERPARAMETERS if name not in left_out)
 
     @property
+    def n_models(self) -> int:
+        """The number of models."""
+        return self.axes.n_models
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of parameters of a model."""
+        return self.layout.size
+
+    @property
+    def metric_widths(self) -> tuple[tuple[str, int], ...]:
+        """What is measured at every checkpoint: name and numbers a checkpoint, 1 or one a class."""
+        return self.data.metrics
+
+    @property
+    def models_per_shard(self) -> int | None:
+        """The models of a shard, where the manifest says it."""
+        return self.storage.models_per_shard
+
+    @property
     def varying(self) -> tuple[str, ...]:
         """The names of the hyper-parameters that vary."""
         return tuple(self.axes.names)
@@ -200,6 +228,43 @@ class ZooManifest(Schema):
     def ragged(self) -> bool:
         """Whether models differ in architecture; those of a generated zoo never do."""
         return False
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where a converted zoo came from; a generated one came from nowhere."""
+        return None
+
+    @property
+    def splits(self) -> Mapping[str, SplitFacts]:
+        """The named split tables of a converted zoo; a generated one has its column `split`."""
+        return {}
+
+    @property
+    def permutation_sha256(self) -> str | None:
+        """The digest of how a source's order became ours; a generated zoo has no other order."""
+        return None
+
+    @property
+    def recomputable(self) -> bool:
+        """Whether weights and test images alone give the metrics again."""
+        return True
+
+    @property
+    def training_sentence(self) -> str:
+        """What each model is and how it was trained."""
+        return (
+            f"Each is a\n`{self.architecture.name}` of {self.n_parameters} parameters, trained on {self.data.source} "
+            f"for\n{self.training.epochs} epochs and kept at {len(self.checkpoint_epochs)} checkpoints."
+        )
+
+    @property
+    def origin_text(self) -> str:
+        """Where a converted zoo came from, as paragraphs of Markdown; of a generated one nothing."""
+        return ""
+
+    def rows(self, models: slice) -> pa.Table:
+        """Return the rows of some models as far as the manifest determines them: model_id, hyper-parameters, split."""
+        return grid.table_of_models(self).slice(models.start, models.stop - models.start)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -226,14 +291,54 @@ class ZooManifest(Schema):
         """SHA-256 of everything but the description."""
         return schema.digest(self, exclude={"description"})
 
+    @cached_property
+    def content(self) -> bytes:
+        """The bytes of its file: those it was read from, or its TOML where it was made in Python."""
+        return self.to_toml().encode()
+
+    def to_toml(self) -> str:
+        """Return the manifest as TOML, which reads as an equal manifest of the same digest."""
+        plain = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        for name in ("data", "architecture"):  # with their defaults, which tell apart what they may hold
+            plain[name] = getattr(self, name).model_dump(mode="json", exclude_none=True)
+        # Tables come after other keys in TOML, but the order of axes orders the models: a line each.
+        axes = plain.pop("axes")
+        random = axes.pop("random", None)
+        lines = [f"{kind}.{name} = {toml_value(_brief(v))}" for kind, each in axes.items() for name, v in each.items()]
+        lines += [f"random = {toml_value(random)}"] if random else []
+        return toml(plain) + "\n[axes]\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _brief(values: list[Value]) -> object:
+    """Return the values of an axis as TOML may say them, neighbouring whole numbers by their ends."""
+    if len(values) > 2 and all(type(value) is int for value in values):
+        first, last = values[0], values[-1]
+        if values == list(range(first, last + 1)):  # type: ignore[arg-type, operator]
+            return {"range": [first, last]}
+    return values
+
 
 def read_manifest(path: Folder) -> ZooManifest:
-    """Read and check one manifest.
+    """Read and check the manifest of a generated zoo; it keeps the bytes of its file.
 
     Raises:
         ZooError: the file is missing or wrong; the message names the place.
     """
-    return schema.read_toml(path, ZooManifest)
+    content = schema.read_bytes(path)
+    manifest = schema.parse_toml(content, ZooManifest, where=str(path))
+    manifest.__dict__["content"] = content
+    return manifest
+
+
+def as_manifest(manifest: ZooManifest | str | Folder) -> ZooManifest:
+    """Return a manifest that is given as itself, as a path or URL, or as the name of a shipped one.
+
+    Raises:
+        ZooError: there is none of that name, or the file is missing or wrong.
+    """
+    if isinstance(manifest, ZooManifest):
+        return manifest
+    return read_manifest(find_manifest(manifest) if isinstance(manifest, str) else manifest)
 
 
 def shipped_manifests() -> dict[str, Path]:

@@ -63,11 +63,13 @@ def convert(
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
             message names the member. Complete shards stay.
     """
+    from zoo_gen.files import atomic
     from zoo_gen.published.archives.archive import open_archive, scratch_beside
     from zoo_gen.published.formats import images
     from zoo_gen.published.plan import plan
     from zoo_gen.published.reading import Request, selected
     from zoo_gen.published.write import write
+    from zoo_gen.zoo import card
 
     if format not in FORMATS:
         raise ZooError(unknown_name("format", format, FORMATS))
@@ -95,19 +97,11 @@ def convert(
             description=f"converted from {archive_name}: {FORMATS[format]}",
             facts={"format": format, "origin": origin},
         )
-        write(planned, out, workers=min(4, os.cpu_count() or 1), progress=progress)
-    _finish(out)
-    return out
-
-
-def _finish(out: Path) -> None:
-    """Write the card of a complete zoo, once."""
-    from zoo_gen.files import atomic
-    from zoo_gen.zoo import card
-
+        store = write(planned, out, workers=min(4, os.cpu_count() or 1), progress=progress)
     if not card.is_written(out):
         atomic.tidy(out)
-        card.write(out)
+        card.write(store)
+    return out
 
 
 def _name(text: str, *, given: bool) -> str:

@@ -1,7 +1,7 @@
 """Plan: what the zoo of a reading will be, settled before any weights are read.
 
 Its manifest, its table of models and how it is cut into shards depend on nothing but what the converter found, so the
-same archive and selection are the same zoo, which an interrupted conversion finds again by its digest.
+same archive and selection are the same zoo, by whose digest an interrupted conversion resumes.
 """
 
 import json
@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.architecture.layers import layers_to_json
-from zoo_gen.manifest import converted
-from zoo_gen.manifest.converted import ConvertedManifest
-from zoo_gen.manifest.grid import PARTS
+from zoo_gen.manifest import ConvertedManifest
+from zoo_gen.manifest.split import PARTS
 from zoo_gen.published.reading import Reading, SplitTable, Wiring
 from zoo_gen.store import Extent
+from zoo_gen.store.side_files import permutations_sha256, split_table_sha256, table_sha256, text_sha256
 
 _SHARD_BYTES = 64 * 2**20  # two are in memory at once, each some three times over
 _MOST_MODELS = 1024
@@ -55,8 +55,7 @@ def plan(reading: Reading, source_model: np.ndarray, *, name: str, description: 
     fitting = max(1, min(_MOST_MODELS, int(_SHARD_BYTES // max(mean_bytes, 1))))
     per_shard = min(reading.n_models, fitting, max(1, -(-reading.n_models // _FEWEST_SHARDS)))
     table = _table(reading, source_model, [each["id"] for each in architectures], of_model, per_shard)
-    splits = {split: _split_table(found) for split, found in reading.splits.items()}
-    metrics = (*reading.metrics, "max_abs")
+    splits = {split: _split_table(table) for split, table in reading.splits.items()}
     manifest = ConvertedManifest.model_validate(
         {
             "kind": "converted",
@@ -67,10 +66,10 @@ def plan(reading: Reading, source_model: np.ndarray, *, name: str, description: 
             "models": reading.n_models,
             "parameters": int(of_model.max()),
             "architectures": len(reading.wirings),
-            "permutation_sha256": converted.permutations_sha256([w.permutation for w in reading.wirings]),
+            "permutation_sha256": permutations_sha256([w.permutation for w in reading.wirings]),
             "epochs": tuple(reading.epochs.tolist()),
             "epoch_means": reading.epoch_means,
-            "metrics": metrics,
+            "metrics": (*reading.metrics, "max_abs"),
             "varying": reading.varying,
             "classes": reading.classes,
             "data": reading.data,
@@ -78,20 +77,19 @@ def plan(reading: Reading, source_model: np.ndarray, *, name: str, description: 
             "default_split": next(iter(splits), None),
             "splits": {
                 split: {
-                    "sha256": converted.split_table_sha256(found),
+                    "sha256": split_table_sha256(rows),
                     **{part: int((reading.splits[split].parts == part).sum()) for part in PARTS},
                     "how": reading.splits[split].how,
                 }
-                for split, found in splits.items()
+                for split, rows in splits.items()
             },
             "notes": reading.notes,
-            "origin": {**facts["origin"], "table_sha256": converted.table_sha256(table)},
+            "origin": {**facts["origin"], "table_sha256": table_sha256(table)},
         }
     )
     longest = int(max(row.sum() for row in _shards(counts * of_model, per_shard)))
-    shape = (reading.n_models, len(reading.epochs), int(of_model.max()))
     row_elements = longest if manifest.ragged else None
-    extent = Extent(*shape, tuple((metric, 1) for metric in metrics), per_shard, row_elements)
+    extent = Extent.of(manifest, models_per_shard=per_shard, row_elements=row_elements)
     return Plan(reading, manifest, extent, table, architectures, splits)
 
 
@@ -105,8 +103,8 @@ def _table(
         **{name: reading.models[name].combine_chunks() for name in reading.models.column_names},
     }
     parts: list[str | None] = [None] * reading.n_models
-    for found in list(reading.splits.values())[:1]:
-        for model, part in zip(found.models.tolist(), found.parts.tolist(), strict=True):
+    for split in list(reading.splits.values())[:1]:
+        for model, part in zip(split.models.tolist(), split.parts.tolist(), strict=True):
             parts[model] = part
     columns["split"] = pa.array(parts, pa.string())
     columns["checkpoints"] = pa.array([np.flatnonzero(row) for row in reading.kept], _PLACES)
@@ -147,4 +145,4 @@ def _architecture(wiring: Wiring) -> dict[str, Any]:
         "layout": wiring.layout.to_json(),
         "sources": sources,
     }
-    return {"id": converted.text_sha256(json.dumps(content))[:16], **content}
+    return {"id": text_sha256(json.dumps(content))[:16], **content}

@@ -11,7 +11,6 @@ from pathlib import Path
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import atomic, hub, hub_limits
 from zoo_gen.files.location import Folder
-from zoo_gen.manifest.converted import ConvertedManifest
 from zoo_gen.store import checksums
 from zoo_gen.zoo import Zoo, card, open_zoo
 
@@ -112,7 +111,7 @@ def publish(release: Release, *, private: bool = False) -> hub.Pushed:
     content = card.text(zoo, front=_front(zoo, release), sections=_sections(zoo, release)).encode()
     if content != (release.folder / checksums.CARD).read_bytes():
         atomic.replace(release.folder / checksums.CARD, content)
-    checksums.write(release.folder, anew=checksums.CARD)
+    checksums.write(release.folder, only=checksums.CARD)
     return hub.push_folder(
         release.folder,
         release.repository,
@@ -148,12 +147,12 @@ def licence_of(zoo: Zoo, given: str | None = None) -> str:
 
 def is_converted(zoo: Zoo) -> bool:
     """Return whether a zoo was published by others and converted."""
-    return isinstance(zoo.manifest, ConvertedManifest)
+    return zoo.manifest.origin is not None
 
 
 def provenance(zoo: Zoo) -> dict[str, str]:
     """Return what is known of where a converted zoo came from; nothing of one that was generated."""
-    return dict(zoo.manifest.origin.provenance) if isinstance(zoo.manifest, ConvertedManifest) else {}
+    return {} if zoo.manifest.origin is None else dict(zoo.manifest.origin.provenance)
 
 
 def _check_sound(folder: Path) -> None:

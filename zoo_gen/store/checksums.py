@@ -36,10 +36,10 @@ def read(folder: Folder) -> dict[str, str]:
     return {match[2]: match[1] for line in text.split("\n") if (match := _LINE.fullmatch(line))}
 
 
-def write(folder: Folder, *, anew: str | None = None) -> None:
+def write(folder: Folder, *, only: str | None = None) -> None:
     """Write down the files of a zoo as they are now; of one file alone, so that no damage to the others is approved."""
     listed = read(folder)
-    digests = {n: listed[n] if anew not in (None, n) and n in listed else _sha256(folder / n) for n in files(folder)}
+    digests = {n: listed[n] if only not in (None, n) and n in listed else _sha256(folder / n) for n in files(folder)}
     atomic.replace(folder / NAME, _text(digests))
 
 
@@ -67,11 +67,11 @@ def agree(folder: Folder, expected: Mapping[str, bytes]) -> bool:
     return all(hashlib.sha256(content).hexdigest() == listed.get(name) for name, content in expected.items())
 
 
-def mend(folder: Folder, expected: Mapping[str, bytes]) -> list[str]:
+def restore(folder: Folder, expected: Mapping[str, bytes]) -> list[str]:
     """Give files back the bytes they had; return which.
 
     A file is replaced only by bytes that its listed digest confirms, and the list only where the file is as expected.
-    A wrong card is taken away, which the end of a run makes anew.
+    A wrong card is taken away, which the end of a run writes again.
 
     Args:
         folder: the zoo.

@@ -7,20 +7,19 @@ import pyarrow.compute as pc
 
 from zoo_gen.files import atomic
 from zoo_gen.files.location import Folder
-from zoo_gen.manifest.converted import SPLITS, STATES, ConvertedManifest
-from zoo_gen.store import checksums
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.store import Store, checksums
+from zoo_gen.store.side_files import STATES, split_path
+from zoo_gen.zoo import Zoo
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def write(folder: Folder) -> None:
-    """Write the card of the zoo in `folder`, if the zoo is complete."""
-    zoo = open_zoo(folder)
-    if not zoo.complete:
-        return
-    atomic.replace(folder / checksums.CARD, text(zoo).encode())
-    checksums.write(folder, anew=checksums.CARD)
+def write(store: Store) -> None:
+    """Write the card of a zoo, if the zoo is complete."""
+    zoo = Zoo(store)
+    if zoo.complete:
+        atomic.replace(store.folder / checksums.CARD, text(zoo).encode())
+        checksums.write(store.folder, only=checksums.CARD)
 
 
 def is_written(folder: Folder) -> bool:
@@ -36,7 +35,8 @@ def text(zoo: Zoo, *, front: str = "", sections: str = "") -> str:
         front: more lines of the front matter.
         sections: what follows at the end.
     """
-    extent = zoo.extent
+    zoo.load(["status", "split", _metric(zoo), *zoo.varying])
+    extent, training = zoo.extent, zoo.manifest.training_sentence
     diverged = pc.sum(pc.equal(zoo.column("status"), "diverged")).as_py()
     parts = ", ".join(f"{len(zoo.split(part))} {part}" for part in ("train", "validation", "test"))
     varying = "\n".join(f"| {name} | {values} |" for name, values in varying_hyperparameters(zoo).items())
@@ -56,7 +56,7 @@ configs:
 
 {zoo.manifest.description}
 
-A model zoo: a dataset whose {extent.n_models} samples are trained neural networks. {_each(zoo)} {diverged} diverged.
+A model zoo: a dataset whose {extent.n_models} samples are trained neural networks. {training} {diverged} diverged.
 Split by model: {parts}.
 
 | varies | values |
@@ -76,49 +76,18 @@ zoo.weights[0]                    # (checkpoint, parameter) of model 0
 zoo.module(0)                     # model 0 as a torch module
 ```
 
-{_provenance(zoo)}Made from `manifest.toml` (digest `{zoo.digest}`), revision `{zoo.revision}`.
+{zoo.manifest.origin_text}Made from `manifest.toml` (digest `{zoo.digest}`), revision `{zoo.revision}`.
 {sections}"""
 
 
 def _more_tables(zoo: Zoo) -> str:
     """Return the other tables of a converted zoo as lines of the front matter."""
-    if not isinstance(zoo.manifest, ConvertedManifest):
+    if zoo.manifest.origin is None:
         return ""
-    tables = {f"split_{name}": f"{SPLITS}/{name}.parquet" for name in zoo.manifest.splits}
+    tables = {f"split_{name}": split_path(name) for name in zoo.manifest.splits}
     if (zoo.path / STATES).exists():
         tables["states"] = STATES
     return "".join(f"- config_name: {name}\n  data_files: {path}\n" for name, path in tables.items())
-
-
-def _each(zoo: Zoo) -> str:
-    """Return what each model is and how it was trained, in a sentence."""
-    extent, manifest = zoo.extent, zoo.manifest
-    size = f"{'up to ' * manifest.ragged}{extent.n_parameters}"
-    if isinstance(manifest, ConvertedManifest):
-        kinds = f"{manifest.architectures} architectures" if manifest.ragged else f"`{manifest.architecture.name}`"
-        return (
-            f"They have {size} parameters\n({kinds}), were trained on {manifest.data_name} by others and are kept at "
-            f"{'up to ' * manifest.ragged}{extent.n_checkpoints} checkpoints."
-        )
-    return (
-        f"Each is a\n`{manifest.architecture.name}` of {size} parameters, trained on {manifest.data.source} for\n"
-        f"{manifest.training.epochs} epochs and kept at {extent.n_checkpoints} checkpoints."
-    )
-
-
-def _provenance(zoo: Zoo) -> str:
-    """Return where a converted zoo came from, as paragraphs of Markdown; nothing for a generated one."""
-    manifest = zoo.manifest
-    if not isinstance(manifest, ConvertedManifest):
-        return ""
-    lines = [f"Converted from `{manifest.origin.archive}` (format `{manifest.format}`)."]
-    lines += [f"- {key}: {value}" for key, value in manifest.origin.provenance.items()]
-    lines += [f"- note: {note}" for note in manifest.notes]
-    lines += [
-        f"- split table `{name}` ({facts.train}/{facts.validation}/{facts.test}): {facts.how}"
-        for name, facts in manifest.splits.items()
-    ]
-    return "\n".join(lines) + "\n\n"
 
 
 def parameters(zoo: Zoo) -> str:
@@ -157,9 +126,13 @@ class Outcome:
 
 def outcome(zoo: Zoo) -> Outcome:
     """Return what the models reached, by the final metrics in the table."""
-    metric = next((name for name in ("test_accuracy", "test_loss") if name in zoo.metrics), zoo.metrics[-1])
-    values = zoo.column(metric).to_numpy() if zoo.complete_shards else np.array([])
+    metric = _metric(zoo)
+    values = zoo.column(metric).to_numpy() if len(zoo.column("model_id")) else np.array([])
     return Outcome(metric, values[np.isfinite(values)])
+
+
+def _metric(zoo: Zoo) -> str:
+    return next((name for name in ("test_accuracy", "test_loss") if name in zoo.metrics), zoo.metrics[-1])
 
 
 def histogram(values: np.ndarray, *, low: float, high: float, width: int = 40) -> str:

@@ -1,6 +1,6 @@
 """ModelTable: the table of models of a zoo, read from the Parquet parts of its complete shards when asked for.
 
-One column, or the rows of one shard, are read alone: of a large zoo the whole table is most of what a reader holds.
+Some columns, or the rows of one shard, are read alone: of a large zoo the whole table is most of what a reader holds.
 """
 
 import hashlib
@@ -12,25 +12,25 @@ import pyarrow.parquet as pq
 
 from zoo_gen.errors import ZooError
 from zoo_gen.files import location
-from zoo_gen.files.location import Folder, Remote
-from zoo_gen.manifest import Split, converted, grid
-from zoo_gen.manifest.converted import Manifest
-from zoo_gen.store import Extent
-from zoo_gen.store import shards as commit
+from zoo_gen.files.location import Remote
+from zoo_gen.manifest import Split
+from zoo_gen.manifest.split import parts
+from zoo_gen.store import Store
+from zoo_gen.store.shards import remedy
 
 
 class ModelTable:
-    """The rows of a zoo's models: model_id, split, hyper-parameters, status, final metrics and sha256.
+    """The rows of a zoo's models: model_id, split, hyper-parameters, status, final metrics and sha256."""
 
-    Args:
-        path: the zoo's folder.
-        manifest: its manifest.
-        extent: how it is cut into shards.
-    """
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last_part: tuple[int, pa.Table] = (-1, pa.table({}))  # the part that was read alone last
+        self._columns = pa.table({})  # the columns that were loaded together
 
-    def __init__(self, path: Folder, manifest: Manifest, extent: Extent) -> None:
-        self._path, self._manifest, self._extent = path, manifest, extent
-        self._kept: tuple[int, pa.Table] = (-1, pa.table({}))  # the part that was read alone last
+    @cached_property
+    def shards(self) -> list[int]:
+        """The shards that were complete when the table was first asked for."""
+        return self._store.complete_shards()
 
     @cached_property
     def whole(self) -> pa.Table:
@@ -45,15 +45,32 @@ class ModelTable:
     def _is_read(self) -> bool:
         return "whole" in self.__dict__
 
+    @property
+    def _reads_all(self) -> bool:
+        """Whether a column is taken from the whole table: a part at a URL is one request, whatever is read of it."""
+        return self._is_read or isinstance(self._store.folder, Remote)
+
+    def load(self, names: list[str]) -> None:
+        """Read some columns in one pass over the parts and keep them, so that no later question reads them again.
+
+        Raises:
+            ZooError: a Parquet part cannot be read.
+        """
+        if not self._reads_all:
+            self._columns = self._read(names)
+
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one column; on disk no other is read, unless the whole table was.
 
         Raises:
             ZooError: there is no such column, or a Parquet part cannot be read.
         """
-        table = self.whole if self._is_read or isinstance(self._path, Remote) else self._read(only=name)
+        if self._reads_all:
+            table = self.whole
+        else:
+            table = self._columns if name in self._columns.column_names else self._read([name])
         if name not in table.column_names:
-            raise ZooError(f"{self._path}: its table of models has no column {name!r}")
+            raise ZooError(f"{self._store.folder}: its table of models has no column {name!r}")
         return table[name]
 
     def row(self, model: int) -> int:
@@ -63,41 +80,42 @@ class ModelTable:
             ZooError: the model is not there.
         """
         if model not in self._row_of_model:
-            total = self._extent.n_models
+            total = self._store.extent.n_models
             state = "is not complete yet" if 0 <= model < total else f"does not exist; the zoo has 0 to {total - 1}"
-            raise ZooError(f"{self._manifest.name}: model {model} {state}")
+            raise ZooError(f"{self._store.manifest.name}: model {model} {state}")
         return self._row_of_model[model]
 
     @cached_property
     def _row_of_model(self) -> dict[int, int]:
-        return {model_id: row for row, model_id in enumerate(self.whole["model_id"].to_pylist())}
+        return {model: row for row, model in enumerate(self.whole["model_id"].to_pylist())}
 
     def rows(self, models: slice) -> pa.Table:
-        """Return the rows of neighbouring models of one shard; only its part of the table is read.
+        """Return the rows of neighbouring models of one shard; of that shard alone, unless the whole table was read.
 
         Raises:
             ZooError: they are not there, or their Parquet part cannot be read.
         """
-        shard = models.start // self._extent.models_per_shard
-        if self._is_read or not 0 <= models.start < self._extent.n_models:
+        extent = self._store.extent
+        shard = models.start // extent.models_per_shard
+        if self._is_read or not 0 <= models.start < extent.n_models:
             return self.whole.slice(self.row(models.start), models.stop - models.start)
-        if self._kept[0] != shard:
-            path = commit.part_path(self._path, shard)
+        if self._last_part[0] != shard:
+            path = self._store.part_path(shard)
             if not path.exists():
-                raise ZooError(f"{self._manifest.name}: model {models.start} is not complete yet")
-            self._kept = (shard, self._part(shard, path.read_bytes()))
-        start = models.start - self._extent.models(shard).start
-        return self._kept[1].slice(start, models.stop - models.start)
+                raise ZooError(f"{self._store.manifest.name}: model {models.start} is not complete yet")
+            self._last_part = (shard, self._part(shard, path.read_bytes()))
+        start = models.start - extent.models(shard).start
+        return self._last_part[1].slice(start, models.stop - models.start)
 
     @cached_property
     def revision(self) -> str:
         """SHA-256 of the models' own digests, one after the other; empty where no model is there."""
-        if not commit.complete_shards(self._path):
+        if not self.shards:
             return ""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for part in self.column("sha256").chunks:
-            found.update("".join(part.to_pylist()).encode())
-        return found.hexdigest()
+            digest.update("".join(part.to_pylist()).encode())
+        return digest.hexdigest()
 
     def with_split(self, split: Split) -> "ModelTable":
         """Return this table under another split by model, drawn as a manifest's is.
@@ -105,44 +123,42 @@ class ModelTable:
         Raises:
             ZooError: seeds are to stay together, and there is no column of them.
         """
-        names = [name for name in dict.fromkeys((*self._manifest.varying, "seed")) if name in self.whole.column_names]
+        manifest = self._store.manifest
+        names = [name for name in dict.fromkeys((*manifest.varying, "seed")) if name in self.whole.column_names]
         if split.group_by == "seed" and "seed" not in names:
-            raise ZooError(
-                f'{self._manifest.name}: has no column \'seed\'; expected group_by = "configuration" or "model"'
-            )
+            raise ZooError(f'{manifest.name}: has no column \'seed\'; expected group_by = "configuration" or "model"')
         columns = {name: self.whole[name].to_numpy(zero_copy_only=False) for name in names}
-        drawn = grid.parts(split, columns, len(self.whole))
-        other = ModelTable(self._path, self._manifest, self._extent)
+        drawn = parts(split, columns, len(self.whole))
+        other = ModelTable(self._store)
         other.whole = self.whole.set_column(self.whole.column_names.index("split"), "split", drawn)
         return other
 
-    def _read(self, *, only: str | None = None) -> pa.Table:
-        """Read all Parquet parts, or one column of them beside model_id."""
-        shards = commit.complete_shards(self._path)
-        contents = location.read_all([commit.part_path(self._path, shard) for shard in shards])
+    def _read(self, names: list[str] | None = None) -> pa.Table:
+        """Read all Parquet parts, or some columns of them beside model_id."""
+        contents = location.read_all([self._store.part_path(shard) for shard in self.shards])
         try:
-            parts = [self._part(shard, content, only=only) for shard, content in zip(shards, contents, strict=True)]
+            tables = [self._part(shard, content, names) for shard, content in zip(self.shards, contents, strict=True)]
         except OSError as error:
             raise ZooError(f"{error.filename}: cannot be read as a Parquet part ({error.strerror})") from None
-        if not parts:
-            if isinstance(self._manifest, converted.ConvertedManifest):
-                return converted.no_models()
-            return grid.table_of_models(self._manifest).slice(0, 0)
-        for shard, part in zip(shards, parts, strict=True):
-            if part.schema != parts[0].schema:
-                raise ZooError(f"{commit.part_path(self._path, shard)}: has other columns than the first part")
-        return pa.concat_tables(parts)
+        if not tables:
+            columns = ["model_id", "split", *self._store.manifest.varying, "status", "sha256"]
+            kinds = {"model_id": pa.int64(), "split": pa.string(), "status": pa.string(), "sha256": pa.string()}
+            return pa.schema([(name, kinds.get(name, pa.null())) for name in columns]).empty_table()
+        for shard, table in zip(self.shards, tables, strict=True):
+            if table.schema != tables[0].schema:
+                raise ZooError(f"{self._store.part_path(shard)}: has other columns than the first part")
+        return pa.concat_tables(tables)
 
-    def _part(self, shard: int, content: bytes, *, only: str | None = None) -> pa.Table:
-        """Read the Parquet part of a shard, or one column beside its models; checked to hold its models."""
-        path = commit.part_path(self._path, shard)
-        columns = sorted({"model_id", only}) if only else None
+    def _part(self, shard: int, content: bytes, names: list[str] | None = None) -> pa.Table:
+        """Read the Parquet part of a shard, or some columns beside its models; checked to hold its models."""
+        path = self._store.part_path(shard)
+        columns = sorted({"model_id", *names}) if names is not None else None
         try:
             part = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(columns)
-            found = part["model_id"].to_numpy()
+            ids = part["model_id"].to_numpy()
         except (OSError, KeyError, pa.ArrowException) as error:
-            raise ZooError(f"{path}: cannot be read as a Parquet part ({error}); {commit.remedy(shard)}") from None
-        models = self._extent.models(shard)
-        if not len(found) or not np.array_equal(found, np.arange(models.start, models.stop)):
-            raise ZooError(f"{path}: does not hold the models of shard {shard}; {commit.remedy(shard)}")
+            raise ZooError(f"{path}: cannot be read as a Parquet part ({error}); {remedy(shard)}") from None
+        models = self._store.extent.models(shard)
+        if not len(ids) or not np.array_equal(ids, np.arange(models.start, models.stop)):
+            raise ZooError(f"{path}: does not hold the models of shard {shard}; {remedy(shard)}")
         return part.replace_schema_metadata()

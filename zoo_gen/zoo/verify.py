@@ -1,7 +1,7 @@
 """verify: is a zoo still what was written, and do its weights still compute the metrics that stand beside them?
 
 Everything is derived again from the manifest and the arrays and compared, so that a wrong byte is found wherever it
-is; the few files that cannot be derived are held against SHA256SUMS. Some checkpoints are also evaluated anew as plain
+is; the few files that cannot be derived are held against SHA256SUMS. Some checkpoints are also evaluated again as plain
 modules on the image data, which no digest could replace.
 """
 
@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder, pinned
 from zoo_gen.image_data import load_image_data
-from zoo_gen.manifest import ZooManifest
-from zoo_gen.manifest.converted import ConvertedManifest
-from zoo_gen.store import checksums, shards
-from zoo_gen.store.create import following
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.manifest.split import split_sha256
+from zoo_gen.store import Store, checksums
+from zoo_gen.store.create import described
+from zoo_gen.store.shards import part_bytes, part_name, part_table, written_by
+from zoo_gen.zoo import Zoo, verify_converted
 from zoo_gen.zoo.report import IMAGE_TOLERANCE, Report, cells
 
-LOSS_TOLERANCE = 1e-5  # of a loss computed anew on another machine or device, relative to 1 + the loss
+LOSS_TOLERANCE = 1e-5  # of a loss computed again on another machine or device, relative to 1 + the loss
 
 
 def verify(folder: Folder, *, sample: int = 20, seed: int = 0, data_root: Path | None = None) -> Report:
@@ -34,7 +34,8 @@ def verify(folder: Folder, *, sample: int = 20, seed: int = 0, data_root: Path |
         folder: the zoo.
         sample: how many checkpoints are evaluated; 0 for none, which then needs no data.
         seed: of the sample.
-        data_root: where image data is looked for; see `load_image_data`.
+        data_root: where image data is looked for; see `load_image_data`. Images of a converted zoo are only looked
+            for, never downloaded; if it is given, they must be there.
 
     Raises:
         ZooError: the folder holds no zoo, or the image data is not there or not what the zoo was made from.
@@ -44,33 +45,42 @@ def verify(folder: Folder, *, sample: int = 20, seed: int = 0, data_root: Path |
     findings = [f"{name}: {what}" for name, what in wrong]
     if (folder / checksums.NAME).is_file() and any(name != checksums.CARD for name, _ in wrong):
         return Report(0, 0, tuple(findings))  # arrays are not read by metadata that may say anything
-    zoo = open_zoo(folder)
-    extent, manifest = zoo.extent, zoo.manifest
-    if isinstance(manifest, ConvertedManifest):
-        from zoo_gen.zoo import verify_converted
-
-        return verify_converted.verify(zoo, manifest, findings, sample=sample, seed=seed, data_root=data_root)
-    findings += _attributes(zoo, manifest)
+    store = Store.open(folder)
+    zoo, extent, complete = Zoo(store), store.extent, store.complete_shards()
+    findings += _attributes(zoo)
+    converted = store.manifest.origin is not None
+    if converted:
+        findings += verify_converted.side_files(zoo)
     damaged = []
-    for shard in zoo.complete_shards:
-        found = [f"shard {shard}: {line}" for line in _shard(zoo, manifest, shard)]
-        findings += found
-        if found:
+    for shard in complete:
+        lines = [f"shard {shard}: {line}" for line in _shard(store, shard)]
+        findings += lines
+        if lines:
             damaged.append(shard)
     if checksums.CARD in checksums.read(folder):  # it was complete
-        missing = sorted(set(range(extent.n_shards)).difference(zoo.complete_shards))
-        findings += [f"models/{shards.part_path(folder, shard).name}: is not there any more" for shard in missing]
+        missing = sorted(set(range(extent.n_shards)).difference(complete))
+        findings += [f"models/{part_name(shard)}: is not there any more" for shard in missing]
+    evaluated, notes = 0, list[str]()
     # A checkpoint is looked up in the whole table, which damaged parts may not give.
-    checkpoints = _sample(zoo, sample=sample, seed=seed) if not damaged else []
-    if checkpoints:
-        findings += _evaluations(zoo, manifest, checkpoints, data_root=data_root)
-    models = sum(len(range(*extent.models(shard).indices(extent.n_models))) for shard in zoo.complete_shards)
-    return Report(models, len(checkpoints), tuple(findings), tuple(damaged))
+    if not damaged:
+        if converted:
+            findings += verify_converted.table(zoo)
+        if sample and not (converted and findings):
+            evaluate = verify_converted.evaluate if converted else _evaluate
+            evaluated, lines, notes = evaluate(zoo, sample=sample, seed=seed, data_root=data_root)
+            findings += lines
+    models = sum(extent.count(shard) for shard in complete)
+    return Report(models, evaluated, tuple(findings), tuple(damaged), tuple(notes))
 
 
-def _attributes(zoo: Zoo, manifest: ZooManifest) -> Iterator[str]:
+def _attributes(zoo: Zoo) -> Iterator[str]:
     """Compare what the store says of itself with what the manifest says."""
-    expected = following(manifest, zoo.extent)
+    manifest, layout = zoo.manifest, None
+    if not manifest.ragged:
+        layout = next((each.layout for each in zoo.architectures.values()), manifest.layout)
+    expected = described(manifest, zoo.extent, layout)
+    if (rows := manifest.rows(slice(0, manifest.n_models))) is not None:
+        expected["split_sha256"] = split_sha256(rows)
     for name, value in expected.items():
         if zoo.attributes.get(name) != json.loads(json.dumps(value)):
             yield f"weights.zarr: attribute {name} is not what the manifest gives"
@@ -83,72 +93,76 @@ def _attributes(zoo: Zoo, manifest: ZooManifest) -> Iterator[str]:
         yield "weights.zarr/epoch: is not what the manifest gives"
 
 
-def _shard(zoo: Zoo, manifest: ZooManifest, shard: int) -> Iterator[str]:
-    """Derive the Parquet part of a shard again from the manifest and the arrays, and compare."""
-    extent = zoo.extent
-    models = extent.models(shard)
-    path = shards.part_path(zoo.path, shard)
+def _shard(store: Store, shard: int) -> Iterator[str]:
+    """Derive the Parquet part of a shard again from what is known beforehand and the arrays, and compare."""
+    models, name = store.extent.models(shard), f"models/{part_name(shard)}"
     try:
-        content = path.read_bytes()
+        content = store.part_path(shard).read_bytes()
         part = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        yield f"models/{path.name}: cannot be read ({error})"
+        yield f"{name}: cannot be read ({error})"
         return
-    arrays: dict[str, np.ndarray] = {}
-    for name in extent.arrays():
-        try:
-            arrays[name] = np.asarray(zoo.array(name)[models])
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            yield f"weights.zarr/{name}: cannot be read ({error})"
-    if len(arrays) < len(extent.arrays()):
+    rows = store.manifest.rows(models)
+    try:
+        if rows is None:  # the digest of these columns over all shards is in the manifest
+            rows = part.select(part.column_names[: part.column_names.index("status")]).replace_schema_metadata()
+        expected = part_table(rows, store.read_shard(shard, rows))
+    except (ZooError, ValueError, KeyError, pa.ArrowException) as error:
+        yield f"cannot be read ({error})"
         return
-    expected = shards.part_table(manifest, models, arrays, diverged=np.isnan(arrays["weights"]).any(axis=(1, 2)))
     if part.column_names != expected.column_names or len(part) != len(expected):
-        yield f"models/{path.name}: has other columns or rows than the manifest gives"
+        yield f"{name}: has other columns or rows than the manifest and the arrays give"
         return
     differences = list(cells(part, expected, first_model=models.start))
     yield from differences
-    origin = json.loads((part.schema.metadata or {}).get(b"zoo", b"{}"))
-    written_by = f"parquet-cpp-arrow version {origin.get('pyarrow')}"
+    facts = written_by(part)
+    created_by = f"parquet-cpp-arrow version {facts.get('pyarrow')}"
     if (
-        origin.get("manifest_digest") != zoo.digest
-        or pq.read_metadata(pa.BufferReader(content)).created_by != written_by
+        facts.get("manifest_digest") != store.manifest.digest
+        or pq.read_metadata(pa.BufferReader(content)).created_by != created_by
     ):
-        yield f"models/{path.name}: its metadata do not say which manifest and pyarrow made it"
-    elif not differences and origin["pyarrow"] == pa.__version__ and content != shards.part_bytes(expected, origin):
+        yield f"{name}: its metadata do not say which manifest and pyarrow made it"
+    elif not differences and facts["pyarrow"] == pa.__version__ and content != part_bytes(expected, facts):
         # Bytes that hold no value differ; the version of pyarrow that wrote them would give them again.
-        yield f"models/{path.name}: holds the right values, but other bytes than were written"
+        yield f"{name}: holds the right values, but other bytes than were written"
 
 
 def _sample(zoo: Zoo, *, sample: int, seed: int) -> list[tuple[int, int]]:
     """Return (model, checkpoint) pairs that did not diverge, from the complete shards."""
     extent = zoo.extent
-    rows = [model for shard in zoo.complete_shards for model in range(*extent.models(shard).indices(extent.n_models))]
+    rows = zoo.column("model_id").to_pylist()
     n_pairs = len(rows) * extent.n_checkpoints
     drawn = random.Random(seed).sample(range(n_pairs), min(n_pairs, 4 * sample))  # all pairs would be much memory
-    chosen = [(rows[place // extent.n_checkpoints], place % extent.n_checkpoints) for place in drawn]
+    chosen = [(rows[pair // extent.n_checkpoints], pair % extent.n_checkpoints) for pair in drawn]
     finite = [(model, c) for model, c in chosen if np.isfinite(zoo.train_loss[model, c])]
     return sorted(finite[:sample])
 
 
-def _evaluations(
-    zoo: Zoo, manifest: ZooManifest, checkpoints: list[tuple[int, int]], *, data_root: Path | None
-) -> Iterator[str]:
-    """Compute the test metrics of checkpoints anew as plain modules."""
+def _evaluate(zoo: Zoo, *, sample: int, seed: int, data_root: Path | None) -> tuple[int, list[str], list[str]]:
+    """Compute the test metrics of a sample of checkpoints again as plain modules.
+
+    Returns:
+        How many checkpoints were evaluated, what is wrong with them, and what a reader should know.
+    """
     import torch
 
-    data = load_image_data(manifest.data, data_root=data_root)
+    source, checkpoints = zoo.manifest.data, _sample(zoo, sample=sample, seed=seed)
+    if source is None or not checkpoints:
+        return 0, [], []
+    data = load_image_data(source, data_root=data_root)
     if data.sha256() != zoo.attributes["data_sha256"]:
         raise ZooError(f"{zoo.path}: the image data found is not what the zoo was made from (data_sha256 differs)")
+    findings = []
     for model, checkpoint in checkpoints:
         with torch.no_grad():
             module = zoo.module(model, int(zoo.epochs[checkpoint]))
-            found = data.measure(module, zoo.models.slice(model, 1).to_pylist()[0])
-        for name, value in found.items():
+            measured = data.measure(module, zoo.models.slice(model, 1).to_pylist()[0])
+        for name, value in measured.items():
             stored = float(np.asarray(zoo.metric(name)[model, checkpoint]))
             tolerance = LOSS_TOLERANCE * (1 + abs(stored))
             if name == "test_accuracy":
-                tolerance = (IMAGE_TOLERANCE + 1e-3) / manifest.data.n_test
+                tolerance = (IMAGE_TOLERANCE + 1e-3) / source.n_test
             if not abs(value - stored) <= tolerance:
                 where = f"model {model}, epoch {zoo.epochs[checkpoint]}"
-                yield f"{where}: its weights give {name} {value:.6g}; stored is {stored:.6g}"
+                findings.append(f"{where}: its weights give {name} {value:.6g}; stored is {stored:.6g}")
+    return len(checkpoints), findings, []

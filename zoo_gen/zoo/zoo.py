@@ -5,23 +5,23 @@ Reading needs numpy, zarr and pyarrow; torch is imported only where a tensor or 
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import zarr
 
-from zoo_gen import store
-from zoo_gen.architecture.layers import Activate, Layer
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files.location import Folder, locate, pinned
-from zoo_gen.manifest import Split, ZooManifest, converted, grid
-from zoo_gen.manifest.converted import Architecture, Manifest
-from zoo_gen.store import shards
+from zoo_gen.manifest import Split
+from zoo_gen.manifest.split import PARTS, split_sha256
+from zoo_gen.store import Store, side_files
+from zoo_gen.store.side_files import Architecture
+from zoo_gen.zoo.arrays import Arrays
 from zoo_gen.zoo.table import ModelTable
-from zoo_gen.zoo.zoo_view import ZooView
+from zoo_gen.zoo.view import ZooView
 
 if TYPE_CHECKING:
     import torch
@@ -36,13 +36,14 @@ def open_zoo(path: str | Folder) -> "Zoo":
     Raises:
         ZooError: the folder holds no zoo that this version reads, or the URL cannot be reached.
     """
-    return Zoo(pinned(locate(path)))
+    return Zoo(Store.open(pinned(locate(path))))
 
 
 class Zoo:
     """A zoo on disk, or at a URL.
 
     Attributes:
+        store: what it is read from.
         path: its folder.
         attributes: what its store says of itself (schema, layout, versions, ...).
         manifest: the manifest that made it; a ConvertedManifest if it was converted from a published archive.
@@ -52,19 +53,17 @@ class Zoo:
         epochs: int32 (checkpoint,), the epoch of each checkpoint; 0 is before training.
     """
 
-    def __init__(self, path: Folder) -> None:
-        self.path = path
-        self.attributes: dict[str, Any] = store.attributes(path)
-        self.manifest: Manifest = converted.read_any(path / "manifest.toml")
+    def __init__(self, store: Store, table: ModelTable | None = None) -> None:
+        self.store = store
+        self.path = store.folder
+        self.attributes = store.attributes
+        self.manifest = store.manifest
         self.name = self.manifest.name
         self.digest = self.manifest.digest
-        if self.attributes["manifest_digest"] != self.digest:
-            raise ZooError(f"{path}: manifest.toml is not the manifest that made this store (digests differ)")
-        self._layout = None if self.manifest.ragged else ParameterLayout.from_json(self.attributes["layout"])
+        self.extent = store.extent
         self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
-        self.extent = store.extent_of(self.manifest, self.attributes)
-        self._group = store.open_group(path)
-        self._table = ModelTable(path, self.manifest, self.extent)
+        self._table = table or ModelTable(store)
+        self._arrays = Arrays(store, self._table)
 
     def __repr__(self) -> str:
         extent = self.extent
@@ -78,31 +77,25 @@ class Zoo:
         Raises:
             ZooError: the models differ in architecture.
         """
-        if self._layout is None:
-            raise self._several()
-        return self._layout
+        if self._arrays.layout is None:
+            raise ZooError(
+                f"{self.path}: its models have {len(self.architectures)} architectures; expected "
+                "zoo.layout_of(model), or a view of models of one architecture"
+            )
+        return self._arrays.layout
 
-    def _several(self) -> ZooError:
-        return ZooError(
-            f"{self.path}: its models have {len(self.architectures)} architectures; expected zoo.layout_of(model), or "
-            "a view of models of one architecture"
-        )
-
-    @cached_property
+    @property
     def architectures(self) -> dict[str, Architecture]:
         """The architectures of a converted zoo by their id, which the column `architecture` names; else none.
 
         Raises:
             ZooError: their file is damaged.
         """
-        if not isinstance(self.manifest, converted.ConvertedManifest):
-            return {}  # and no request for what is not there
-        return converted.read_architectures(self.path) if (self.path / converted.ARCHITECTURES).exists() else {}
+        return self._arrays.architectures
 
     def layout_of(self, model: int) -> ParameterLayout:
         """Return where each parameter of a model lies in its weights."""
-        row = self._table.rows(slice(model, model + 1))
-        return self._layout or self.architectures[row["architecture"][0].as_py()].layout
+        return self._arrays.layout_of(self._table.rows(slice(model, model + 1)))
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -139,10 +132,18 @@ class Zoo:
         """
         return self._table.column(name)
 
+    def load(self, names: list[str]) -> None:
+        """Read some columns of the table of models in one pass and keep them for `column`.
+
+        Raises:
+            ZooError: a Parquet part cannot be read.
+        """
+        self._table.load(names)
+
     @property
     def complete_shards(self) -> list[int]:
         """The numbers of the shards that are complete."""
-        return shards.complete_shards(self.path)
+        return self.store.complete_shards()
 
     @property
     def complete(self) -> bool:
@@ -156,9 +157,8 @@ class Zoo:
         Raises:
             ZooError: the models differ in architecture.
         """
-        if self._layout is None:
-            raise self._several()
-        return self.array("weights")
+        _ = self.layout  # of models of one architecture
+        return self.store.array("weights")
 
     @property
     def train_loss(self) -> zarr.Array:
@@ -202,7 +202,15 @@ class Zoo:
         """
         if name not in self.metrics:
             raise ZooError(f"{self.name}: {unknown_name('metric', name, self.metrics)}")
-        return self.array(name)
+        return self.store.array(name)
+
+    def array(self, name: str) -> zarr.Array:
+        """Return an array of the store, lazily.
+
+        Raises:
+            ZooError: it is not there, is damaged, or is not an array.
+        """
+        return self.store.array(name)
 
     @property
     def revision(self) -> str:
@@ -212,12 +220,12 @@ class Zoo:
     @cached_property
     def split_sha256(self) -> str:
         """SHA-256 of which model is in which part."""
-        return grid.split_sha256(self.models)
+        return split_sha256(self.models)
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The names of the split tables that a converted zoo has besides the column `split`."""
-        return tuple(getattr(self.manifest, "splits", ()))
+        return tuple(self.manifest.splits)
 
     @cached_property
     def states(self) -> pa.Table:
@@ -226,7 +234,7 @@ class Zoo:
         Raises:
             ZooError: the zoo was not converted, or its publication has no such table.
         """
-        return converted.read_states(self.path)
+        return side_files.read_states(self.path)
 
     def split(self, name: str, *, table: str | None = None) -> np.ndarray:
         """Return the model_ids of one part of the split: "train", "validation" or "test".
@@ -238,10 +246,10 @@ class Zoo:
         Raises:
             ZooError: there is no part or no table of that name.
         """
-        if name not in grid.PARTS:
-            raise ZooError(unknown_name("part of the split", name, grid.PARTS))
+        if name not in PARTS:
+            raise ZooError(unknown_name("part of the split", name, PARTS))
         if table is not None:
-            rows = converted.split_table(self.path, self.manifest, table)
+            rows = side_files.read_split(self.path, self.manifest.splits, table)
             return rows["model_id"].filter(pc.equal(rows["part"], name)).to_numpy()
         return self.column("model_id").filter(pc.equal(self.column("split"), name)).to_numpy()
 
@@ -251,9 +259,7 @@ class Zoo:
         Raises:
             ZooError: seeds are to stay together, and the zoo's table has none.
         """
-        other = Zoo(self.path)
-        other._table = self._table.with_split(split)
-        return other
+        return Zoo(self.store, self._table.with_split(split))
 
     def checkpoint(self, epoch: int) -> int:
         """Return the position of an epoch among the checkpoints.
@@ -261,11 +267,11 @@ class Zoo:
         Raises:
             ZooError: that epoch was not kept.
         """
-        (found,) = np.nonzero(self.epochs == epoch)
-        if not len(found):
-            kept = ", ".join(map(str, self.epochs[:12])) + (", ..." if len(self.epochs) > 12 else "")
-            raise ZooError(f"{self.name}: no checkpoint of epoch {epoch}; kept are {kept}, last {self.epochs[-1]}")
-        return int(found[0])
+        (positions,) = np.nonzero(self.epochs == epoch)
+        if not len(positions):
+            first = ", ".join(map(str, self.epochs[:12])) + (", ..." if len(self.epochs) > 12 else "")
+            raise ZooError(f"{self.name}: no checkpoint of epoch {epoch}; kept are {first}, last {self.epochs[-1]}")
+        return int(positions[0])
 
     def state_dict(self, model: int, epoch: int | None = None) -> "dict[str, torch.Tensor]":
         """Return the parameters of a model after an epoch (the last one kept, if none is given), name -> tensor.
@@ -282,14 +288,12 @@ class Zoo:
             checkpoint = row["checkpoints"][0].as_py()[-1]
         else:
             checkpoint = len(self.epochs) - 1
-        if self.manifest.ragged:
-            weights = self.view([model], [int(self.epochs[checkpoint])]).weights[0, 0]
-        else:
-            weights = self._read("weights", slice(model, model + 1), slice(checkpoint, checkpoint + 1))[0, 0]
+        weights = self._arrays.weights(row, np.array([checkpoint]))[0, 0]
         if np.isnan(weights).any():
             state = row["status"][0].as_py().replace("complete", "diverged")
             raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it {state}")
-        return {name: torch.from_numpy(array.copy()) for name, array in self.layout_of(model).split(weights).items()}
+        parameters = self._arrays.layout_of(row).split(weights)
+        return {name: torch.from_numpy(array.copy()) for name, array in parameters.items()}
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
         """Return a model after an epoch (the last one kept, if none is given) as a torch module in evaluation mode.
@@ -301,29 +305,11 @@ class Zoo:
         """
         from zoo_gen.architecture.modules import build_module
 
-        rows = self._table.rows(slice(model, model + 1))
-        layers = self.manifest.layers if isinstance(self.manifest, ZooManifest) else self._converted_layers(rows)
-        row = rows.to_pylist()[0]
-        module = build_module(layers, activation=row.get("activation"), dropout=row.get("dropout") or 0.0)
+        row = self._table.rows(slice(model, model + 1)).to_pylist()[0]
+        activation, dropout = row.get("activation"), row.get("dropout") or 0.0
+        module = build_module(self._arrays.layers_of(row), activation=activation, dropout=dropout)
         module.load_state_dict(self.state_dict(model, epoch))
         return module.eval()
-
-    def _converted_layers(self, row: pa.Table) -> tuple[Layer, ...]:
-        """Return the layers of the model that one row of a converted zoo's table is of.
-
-        Raises:
-            ZooError: the forward pass is not known, or the module needs an activation that the archive does not name.
-        """
-        named = row["architecture"][0].as_py() if self.manifest.ragged else next(iter(self.architectures))
-        layers = self.architectures[named].layers
-        if layers is None:
-            raise ZooError(f"{self.path}: how its models compute is not known; state_dict gives their parameters")
-        needed = any(isinstance(layer, Activate) and layer.function is None for layer in layers)
-        if needed and ("activation" not in row.column_names or row["activation"][0].as_py() is None):
-            raise ZooError(
-                f"{self.path}: the archive names no activation of this model; state_dict gives its parameters"
-            )
-        return layers
 
     def view(self, models: np.ndarray | Sequence[int], epochs: Sequence[int] | None = None) -> ZooView:
         """Return some models (all their checkpoints, or those of the given epochs) as one object with arrays.
@@ -333,33 +319,6 @@ class Zoo:
         """
         ids = np.asarray(models, dtype=np.int64)
         rows = np.array([self._table.row(model) for model in ids.tolist()], dtype=np.int64)
-        kept = self.epochs.tolist() if epochs is None else epochs
-        return ZooView(self, ids, rows, np.array([self.checkpoint(epoch) for epoch in kept], dtype=np.int64))
-
-    def array(self, name: str) -> zarr.Array:
-        """Return an array of the store by its name.
-
-        Raises:
-            ZooError: it is not there, is damaged, or is not an array.
-        """
-        try:
-            array = self._group[name]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ZooError(f"{self.path}/weights.zarr/{name}: cannot be read as a Zarr array ({error!r})") from None
-        if not isinstance(array, zarr.Array):
-            raise ZooError(f"{self.path}/weights.zarr/{name}: is not an array")
-        return array
-
-    def _read(self, name: str, models: slice, checkpoints: slice) -> np.ndarray:
-        """Read neighbouring models of one shard (model, checkpoint, ...), checked to have been written."""
-        shard = models.start // self.extent.models_per_shard
-        place = f"{self.path}/weights.zarr/{name}/c/{shard}"
-        try:
-            found = np.asarray(self.array(name)[models, checkpoints])
-        except (ValueError, RuntimeError, OSError) as error:
-            raise ZooError(f"{place}: is damaged ({error}); {shards.remedy(shard)}") from None
-        # What is not there reads as NaN, which only a diverged model may have.
-        status = self._table.rows(models)["status"].to_numpy(zero_copy_only=False)
-        if (np.isnan(found).reshape(len(found), -1).all(axis=1) & (status == "complete")).any():
-            raise ZooError(f"{place}: is missing or empty; {shards.remedy(shard)}")
-        return found
+        chosen = self.epochs.tolist() if epochs is None else epochs
+        checkpoints = np.array([self.checkpoint(epoch) for epoch in chosen], dtype=np.int64)
+        return ZooView(self, ids, rows, checkpoints, self._arrays)

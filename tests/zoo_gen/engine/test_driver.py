@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import files_of
-from zoo_gen import engine, open_zoo, store
+from zoo_gen import engine, open_zoo
+from zoo_gen.engine import driver
 from zoo_gen.errors import ZooError
 from zoo_gen.population.cpu import convolutions, wisdom
-from zoo_gen.store import shards as commit
+from zoo_gen.store import Store
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, tiny_zoo, tiny_manifest):
@@ -60,7 +61,7 @@ def in_lanes(monkeypatch) -> None:
     """Every zoo of convolutions is begun in the form that our kernels compute."""
     pytest.importorskip("llvmlite")
     names = ("convolution1", "convolution2", "convolution3")
-    monkeypatch.setattr(engine, "choose_forms", lambda *_, **__: dict.fromkeys(names, "lanes"))
+    monkeypatch.setattr(driver, "choose_forms", lambda *_, **__: dict.fromkeys(names, "lanes"))
 
 
 def test_models_in_lanes_have_the_same_bytes_by_any_worker_and_where_another_machine_goes_on(
@@ -71,8 +72,8 @@ def test_models_in_lanes_have_the_same_bytes_by_any_worker_and_where_another_mac
     engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=2)
     expected = files_of(tmp_path / "one")
     assert files_of(tmp_path / "two") == expected
-    assert set(store.attributes(tmp_path / "one")["forms"].values()) == {"lanes"}
-    monkeypatch.setattr(engine, "choose_forms", lambda *_, **__: pytest.fail("chooses again"))
+    assert set(Store.open(tmp_path / "one").attributes["forms"].values()) == {"lanes"}
+    monkeypatch.setattr(driver, "choose_forms", lambda *_, **__: {"convolution1": "grouped"})  # as another rule would
     (tmp_path / "two" / "models" / "part-00001.parquet").unlink()
     engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
     assert files_of(tmp_path / "two") == expected
@@ -88,7 +89,7 @@ def test_zoos_that_are_begun_apart_take_the_forms_that_the_first_one_timed(tmp_p
     engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
     assert files_of(tmp_path / "forms") == kept
-    assert list(store.attributes(tmp_path / "one")["forms"]) == ["convolution1", "convolution2", "convolution3"]
+    assert list(Store.open(tmp_path / "one").attributes["forms"]) == ["convolution1", "convolution2", "convolution3"]
 
 
 @pytest.mark.parametrize("damage", ["the forms", "everything"])
@@ -108,7 +109,7 @@ def test_a_zoo_in_lanes_is_refused_where_llvmlite_is_not_installed(tmp_path, in_
     monkeypatch.setattr(convolutions, "can_compile", lambda: False)
     with pytest.raises(ZooError, match=r"kernels that llvmlite compiles.*pip install 'zoo-gen\[generate\]'"):
         engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
-    assert commit.complete_shards(tmp_path / "zoo") == []
+    assert Store.open(tmp_path / "zoo").complete_shards() == []
     monkeypatch.undo()
     assert engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1).trained_shards == 2
 
@@ -117,7 +118,7 @@ def test_a_second_run_trains_nothing_and_changes_nothing(tmp_path, tiny_zoo, tin
     folder = tmp_path / "tiny"
     shutil.copytree(tiny_zoo, folder)
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    monkeypatch.setattr(engine, "train_shards", lambda *_, **__: pytest.fail("trains"))
+    monkeypatch.setattr(driver, "train_shards", lambda *_, **__: pytest.fail("trains"))
     summary = engine.run(tiny_manifest, folder, workers=1)
     assert (summary.trained_models, summary.trained_shards, summary.n_shards) == (0, 0, 4)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
@@ -191,24 +192,24 @@ def test_a_worker_that_dies_does_not_end_the_run(tmp_path, tiny_manifest):
     assert files_of(tmp_path / "zoo") == files_of(tmp_path / "undisturbed")
 
 
-def train_but_die_at_shard_2(folder, shards, *, device, data_root):
+def train_but_die_at_shard_2(folder, shards, **options):
     """Stands in for `engine.train_shards` in a worker process."""
     with (folder.parent / "tries").open("a") as tries:
         tries.write(f"{shards[0]}\n")
     if 2 in shards:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.3)  # so that there are others at work, who must not be blamed
-    return engine.train_shards(folder, shards, device=device, data_root=data_root)
+    return engine.train_shards(folder, shards, **options)
 
 
 def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
     tmp_path, tiny_zoo, tiny_manifest, monkeypatch, caplog
 ):
     folder = tmp_path / "tiny"
-    monkeypatch.setattr(engine, "train_shards", train_but_die_at_shard_2)
+    monkeypatch.setattr(driver, "train_shards", train_but_die_at_shard_2)
     with pytest.raises(ZooError, match=r"the worker of shard 2 died three times"):
         engine.run(tiny_manifest, folder, workers=2)
-    assert commit.complete_shards(folder) == [0, 1, 3]
+    assert Store.open(folder).complete_shards() == [0, 1, 3]
     assert (tmp_path / "tries").read_text().split().count("2") == 3
     assert "a worker died" in caplog.text
     monkeypatch.undo()
@@ -283,7 +284,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, tiny_zoo, tiny_m
     process = start(tiny_manifest, folder, workers=1)
     os.killpg(process.pid, kill)
     process.communicate(timeout=60)
-    kept = commit.complete_shards(folder)
+    kept = Store.open(folder).complete_shards()
     assert kept
     assert engine.run(tiny_manifest, folder, workers=1).trained_shards == 4 - len(kept)
     assert files_of(folder) == files_of(tiny_zoo)
@@ -302,7 +303,7 @@ def test_parts_of_an_array_job_make_the_zoo_together(tmp_path, tiny_zoo, tiny_ma
     kept = []
     for number in (3, 1, 2):
         engine.run(tiny_manifest, folder, workers=1, part=(number, 3))
-        kept.append(commit.complete_shards(folder))
+        kept.append(Store.open(folder).complete_shards())
         # Which shards are its own does not depend on what is there.
         assert engine.run(tiny_manifest, folder, workers=1, part=(number, 3)).trained_shards == 0
     assert kept == [[2], [0, 2, 3], [0, 1, 2, 3]]

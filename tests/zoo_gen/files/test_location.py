@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.conftest import files_of
-from zoo_gen import engine, find_manifest, open_zoo, store
+from tests.conftest import begin, files_of
+from zoo_gen import engine, find_manifest, open_zoo
 from zoo_gen.cli.main import main
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Remote, files, locate, names, read_all
@@ -122,7 +122,7 @@ def test_what_is_damaged_at_a_url_is_found_and_repaired(memory, remote_zoo, tiny
 def test_a_zoo_whose_making_was_cut_off_is_made_by_the_next_run(memory, tiny_zoo, tiny_manifest, n_files):
     """SHA256SUMS is the first file, the manifest the last: without it there is no zoo yet."""
     folder = locate("memory://zoos/tiny")
-    store.create(folder, tiny_manifest, data_sha256=open_zoo(tiny_zoo).attributes["data_sha256"], device="cpu")
+    begin(folder, tiny_manifest, data_sha256=open_zoo(tiny_zoo).attributes["data_sha256"])
     for name in [*sorted(set(files(folder)) - {"SHA256SUMS", "manifest.toml"})[n_files:], "manifest.toml"]:
         (folder / name).unlink()
     assert engine.run(tiny_manifest, folder, workers=1).trained_shards == 4
@@ -131,22 +131,22 @@ def test_a_zoo_whose_making_was_cut_off_is_made_by_the_next_run(memory, tiny_zoo
 
 def test_of_two_manifests_begun_at_one_url_the_second_is_refused(memory, tiny_manifest):
     folder = locate("memory://zoos/tiny")
-    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    begin(folder, tiny_manifest)
     (folder / "manifest.toml").unlink()
     before = files_at(memory, "/zoos/tiny")
     tiny_manifest.write_text(tiny_manifest.read_text().replace("epochs = 4", "epochs = 5"))
     with pytest.raises(ZooError, match="another run has begun another zoo there"):
-        store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+        begin(folder, tiny_manifest)
     assert files_at(memory, "/zoos/tiny") == before
 
 
 def test_a_url_with_other_files_or_another_zoo_is_refused_and_left_as_it_is(memory, remote_zoo, tiny_manifest):
     memory.pipe_file("/thesis/thesis.tex", b"precious")
     with pytest.raises(ZooError, match=r"exists and is not a zoo \(it has thesis\.tex\)"):
-        store.create(locate("memory://thesis"), tiny_manifest, data_sha256="", device="cpu")
+        begin(locate("memory://thesis"), tiny_manifest)
     tiny_manifest.write_text(tiny_manifest.read_text().replace("epochs = 4", "epochs = 5"))
     with pytest.raises(ZooError, match="holds the zoo 'tiny' of another manifest"):
-        store.create(locate(remote_zoo), tiny_manifest, data_sha256="", device="cpu")
+        begin(locate(remote_zoo), tiny_manifest)
     assert files_at(memory, "/thesis") == {"thesis.tex": b"precious"}
 
 

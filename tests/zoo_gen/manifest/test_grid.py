@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from zoo_gen.manifest import Split, ZooManifest, grid
 from zoo_gen.manifest.axes import Axes
+from zoo_gen.manifest.split import split_sha256
 
 
 def manifest(axes: dict, **split) -> ZooManifest:
@@ -92,7 +93,7 @@ def test_splits_cover_all_models_in_their_shares_and_keep_groups_whole(
     axes = {"product": {"learning_rate": [10.0**-k for k in range(rates)], "seed": list(range(seeds))}}
     found = manifest(axes, seed=split_seed, group_by=group_by, **shares)
     table = grid.table_of_models(found)
-    assert len(table) == grid.count_models(found) == seeds * rates
+    assert len(table) == found.n_models == seeds * rates
 
     parts_of_group = defaultdict(set)
     for row in table.to_pylist():
@@ -108,8 +109,8 @@ def test_splits_cover_all_models_in_their_shares_and_keep_groups_whole(
 def test_the_split_changes_with_its_seed_and_its_digest_says_so():
     first, second = (grid.table_of_models(manifest({"product": {"seed": list(range(99))}}, seed=s)) for s in (0, 1))
     assert not first["split"].equals(second["split"])
-    assert grid.split_sha256(first) != grid.split_sha256(second)
-    assert grid.split_sha256(first) == grid.split_sha256(first.take(list(reversed(range(99)))))
+    assert split_sha256(first) != split_sha256(second)
+    assert split_sha256(first) == split_sha256(first.take(list(reversed(range(99)))))
 
 
 def test_the_shares_default_to_those_of_the_literature():

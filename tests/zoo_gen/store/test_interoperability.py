@@ -3,6 +3,7 @@
 import ast
 import struct
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.conftest import files_of
-from zoo_gen import open_zoo, store
+from zoo_gen import open_zoo
 from zoo_gen.cli.main import main
 
 duckdb = pytest.importorskip("duckdb")
@@ -71,12 +72,11 @@ def test_nothing_in_a_zoo_is_pickled(tiny_zoo):
         assert '"object"' not in text
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["store", "commit", "sums", "zoo", "verify", "card", "grid", "manifest", "engine", "schema", "location", "claim"],
-)
-def test_the_code_that_reads_zoos_never_unpickles_nor_evaluates(name):
-    tree = ast.parse((Path(store.__file__).parent / f"{name}.py").read_text())
+@pytest.mark.parametrize("room", ["files", "manifest", "store", "zoo", "engine"])
+def test_the_code_that_reads_zoos_never_unpickles_nor_evaluates(room):
+    (folder,) = find_spec(f"zoo_gen.{room}").submodule_search_locations
+    tree = ast.Module([ast.parse(path.read_text()) for path in sorted(Path(folder).glob("*.py"))], [])
+    assert len(tree.body) > 3
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert not names & {"eval", "exec"}

@@ -6,11 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from tests.conftest import files_of
-from zoo_gen import engine, store
+from tests.conftest import begin, files_of
+from zoo_gen import engine
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import read_manifest
-from zoo_gen.store import Extent, shards
+from zoo_gen.store import Extent, Store, extent
+from zoo_gen.store.arrays import chunking
+from zoo_gen.store.shards import model_sha256
 from zoo_gen.zoo import open_zoo
 
 METRICS = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "running_loss", "running_accuracy"]
@@ -47,7 +49,7 @@ def test_arrays_are_chunked_by_model_checksummed_and_named(tiny_zoo):
 
 
 def test_the_store_says_what_it_is(tiny_zoo):
-    found = store.attributes(tiny_zoo)
+    found = Store.open(tiny_zoo).attributes
     manifest = read_manifest(tiny_zoo / "manifest.toml")
     assert found["schema"] == 1
     assert found["manifest_digest"] == manifest.digest
@@ -76,7 +78,7 @@ def test_the_table_holds_split_hyperparameters_outcome_and_digest(tiny_zoo):
     group = zarr.open_group(tiny_zoo / "weights.zarr", mode="r")
     arrays = {name: group[name][36:40] for name in ("weights", "test_class_f1", *METRICS)}
     for row in range(4):
-        assert table["sha256"][row].as_py() == shards.model_sha256(arrays, row)
+        assert table["sha256"][row].as_py() == model_sha256(arrays, row)
         assert table["test_accuracy"][row].as_py() == arrays["test_accuracy"][row, -1]
     origin = json.loads(table.schema.metadata[b"zoo"])
     assert origin["manifest_digest"] == read_manifest(tiny_zoo / "manifest.toml").digest
@@ -84,9 +86,9 @@ def test_the_table_holds_split_hyperparameters_outcome_and_digest(tiny_zoo):
 
 def test_one_changed_bit_changes_a_models_digest():
     arrays = {"weights": np.ones((1, 2, 3), np.float32), "test_loss": np.zeros((1, 2), np.float32)}
-    before = shards.model_sha256(arrays, 0)
+    before = model_sha256(arrays, 0)
     arrays["test_loss"].view(np.uint32)[0, 1] ^= 1
-    assert shards.model_sha256(arrays, 0) != before
+    assert model_sha256(arrays, 0) != before
 
 
 @pytest.mark.parametrize(
@@ -94,11 +96,11 @@ def test_one_changed_bit_changes_a_models_digest():
     [(76, 100, 76, 1), (50, 2464, 25, 2), (51, 10_853, 6, 9), (20, 10_000, 5, 4), (2, 1_000_000, 1, 2)],
 )
 def test_trajectories_are_cut_by_checkpoint_into_equal_chunks(n_checkpoints, n_parameters, checkpoints, chunks):
-    extent = store.Extent(10, n_checkpoints, n_parameters, (), 4)
-    chunk, shard = store._chunking("weights", (10, n_checkpoints, n_parameters), extent)
+    extent = Extent(10, n_checkpoints, n_parameters, (), 4)
+    chunk, shard = chunking("weights", (10, n_checkpoints, n_parameters), extent)
     assert chunk == (1, checkpoints, n_parameters)
     assert shard == (4, chunks * checkpoints, n_parameters)
-    assert store._chunking("test_loss", (10, n_checkpoints), extent) == ((4, n_checkpoints), None)
+    assert chunking("test_loss", (10, n_checkpoints), extent) == ((4, n_checkpoints), None)
 
 
 def test_a_small_zoo_is_cut_so_that_several_workers_share_it(tiny_manifest):
@@ -113,7 +115,7 @@ def test_an_existing_zoo_keeps_the_shards_it_was_made_with(tmp_path, tiny_zoo, m
     text = (tiny_zoo / "manifest.toml").read_text().replace("models_per_shard = 12", "")
     (tmp_path / "tiny.toml").write_text(text)
     engine.run(tmp_path / "tiny.toml", tmp_path / "tiny", workers=1)
-    monkeypatch.setattr(store, "_FEWEST_MODELS", 20)  # as another version might choose
+    monkeypatch.setattr(extent, "_FEWEST_MODELS", 20)  # as another version might choose
     assert Extent.of(read_manifest(tmp_path / "tiny.toml")).n_shards == 2
     assert open_zoo(tmp_path / "tiny").complete
     assert engine.run(tmp_path / "tiny.toml", tmp_path / "tiny", workers=1).n_shards == 5
@@ -133,7 +135,7 @@ def test_another_manifests_zoo_is_refused_and_left_as_it_is(tiny_zoo, tiny_manif
     tiny_manifest.write_text(tiny_manifest.read_text().replace("epochs = 4", "epochs = 5"))
     before = files_of(tiny_zoo)
     with pytest.raises(ZooError, match=r"holds the zoo 'tiny' of another manifest .* choose another folder"):
-        store.create(tiny_zoo, tiny_manifest, data_sha256="", device="cpu")
+        begin(tiny_zoo, tiny_manifest)
     assert files_of(tiny_zoo) == before
 
 
@@ -142,7 +144,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path, tiny_m
     folder.mkdir()
     (folder / "thesis.tex").write_text("precious")
     with pytest.raises(ZooError, match="exists and is not a zoo; expected a new or empty folder"):
-        store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+        begin(folder, tiny_manifest)
     assert files_of(folder) == {"thesis.tex": b"precious"}
 
 
@@ -152,57 +154,57 @@ def test_an_empty_folder_is_filled_and_stays_the_same_folder(tmp_path, tiny_mani
     folder.mkdir()
     inode = folder.stat().st_ino
     monkeypatch.chdir(folder)
-    store.create(Path(), tiny_manifest, data_sha256="", device="cpu")
+    begin(Path(), tiny_manifest)
     assert folder.stat().st_ino == inode
     assert {path.name for path in folder.iterdir()} == {"SHA256SUMS", "manifest.toml", "models", "weights.zarr"}
 
 
 def test_a_link_to_a_folder_leads_to_the_zoo(tmp_path, tiny_manifest):
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    store.create(tmp_path / "link", tiny_manifest, data_sha256="", device="cpu")
+    begin(tmp_path / "link", tiny_manifest)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target" / "manifest.toml").exists()
 
 
 def test_a_damaged_store_is_not_taken_for_a_zoo_to_go_on_with(tmp_path, tiny_manifest):
     folder = tmp_path / "zoo"
-    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    begin(folder, tiny_manifest)
     (folder / "weights.zarr" / "zarr.json").write_text("[]")
     with pytest.raises(ZooError, match=r"weights\.zarr: cannot be read"):
-        store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+        begin(folder, tiny_manifest)
 
 
 @pytest.mark.parametrize("missing", ["manifest.toml", "weights.zarr/zarr.json"])
 def test_a_folder_that_is_no_zoo_says_what_it_lacks(tmp_path, tiny_manifest, missing):
     folder = tmp_path / "zoo"
-    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    begin(folder, tiny_manifest)
     (folder / missing).unlink()
     with pytest.raises(ZooError, match=f"is not a zoo; it has no {missing}"):
-        store.attributes(folder)
+        Store.open(folder)
 
 
 def test_attributes_that_cannot_be_read_are_named(tmp_path, tiny_manifest):
     folder = tmp_path / "zoo"
-    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    begin(folder, tiny_manifest)
     (folder / "weights.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node')
     with pytest.raises(ZooError, match=r"weights\.zarr: cannot be read"):
-        store.attributes(folder)
+        Store.open(folder)
 
 
 def test_a_newer_schema_is_refused(tmp_path, tiny_manifest):
     folder = tmp_path / "zoo"
-    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    begin(folder, tiny_manifest)
     zarr.open_group(folder / "weights.zarr", mode="r+").attrs["schema"] = 2
     with pytest.raises(ZooError, match="has schema 2; this version reads schema 1"):
-        store.attributes(folder)
+        Store.open(folder)
 
 
 def test_an_attribute_that_is_missing_is_named(tmp_path, tiny_manifest):
     folder = tmp_path / "zoo"
-    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    begin(folder, tiny_manifest)
     path = folder / "weights.zarr" / "zarr.json"
     content = json.loads(path.read_text())
     del content["attributes"]["layout"]
     path.write_text(json.dumps(content))
     with pytest.raises(ZooError, match=r"zarr\.json: has no attribute 'layout'; expected"):
-        store.attributes(folder)
+        Store.open(folder)

@@ -6,11 +6,10 @@ import pytest
 import zarr
 from click.testing import CliRunner
 
-from zoo_gen import engine, store
+from zoo_gen import engine
 from zoo_gen.cli.main import main
 from zoo_gen.errors import ZooError
-from zoo_gen.manifest import read_manifest
-from zoo_gen.store import shards
+from zoo_gen.store import Store
 from zoo_gen.zoo import open_zoo
 from zoo_gen.zoo.verify import verify
 
@@ -110,17 +109,15 @@ def test_one_swapped_kernel_is_found_by_digest_and_by_evaluation(copy):
     assert any(line.startswith("shard 1: model 2: sha256 is") for line in verify(copy, sample=0).findings)
 
     # Even one who mends the digest is found out by what the network computes.
-    manifest = read_manifest(copy / "manifest.toml")
-    group = zarr.open_group(copy / "weights.zarr", mode="r")
-    arrays = {name: group[name][2:4] for name in store.Extent.of(manifest).arrays()}
-    shards.write_shard(copy, manifest, 1, arrays, diverged=np.array([False, False]), device="cpu")
+    store = Store.open(copy)
+    store.write_shard(1, {name: store.array(name)[2:4] for name in store.extent.arrays()}, device="cpu")
     assert verify(copy, sample=0).findings == ()
     found = verify(copy, sample=28).findings
     assert any("model 2, epoch" in line and "its weights give test_loss" in line for line in found), found
 
 
 def test_a_wrong_cell_of_the_table_is_named(copy):
-    path = shards.part_path(copy, 0)
+    path = Store.open(copy).part_path(0)
     table = pq.read_table(path)
     position = table.column_names.index("learning_rate")
     pq.write_table(table.set_column(position, "learning_rate", [[0.01, 0.02]]), path)
@@ -132,7 +129,7 @@ def test_the_command_reports_and_ends_with_one(copy, cnn_zoo):
     sound = CliRunner().invoke(main, ["verify", str(cnn_zoo), "--sample", "3"])
     assert sound.exit_code == 0
     assert sound.output.endswith("4 models hashed, 3 checkpoints evaluated: sound\n")
-    shards.part_path(copy, 1).write_bytes(b"")
+    Store.open(copy).part_path(1).write_bytes(b"")
     broken = CliRunner().invoke(main, ["verify", str(copy), "--sample", "0"])
     assert broken.exit_code == 1
     assert "shard 1: models/part-00001.parquet: cannot be read" in broken.output

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.conftest import files_of
-from zoo_gen import engine, load_image_data, open_zoo, store
+from tests.conftest import begin, files_of
+from zoo_gen import engine, load_image_data, open_zoo
 from zoo_gen.errors import ZooError
 
 
@@ -99,7 +99,7 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
 
 def test_a_zoo_in_the_making_shows_what_is_complete(tmp_path, tiny_manifest):
     folder = tmp_path / "zoo"
-    store.create(folder, tiny_manifest, data_sha256="", device="cpu")
+    begin(folder, tiny_manifest)
     assert len(open_zoo(folder).models) == 0
     assert open_zoo(folder).revision == ""
     engine.train_shards(folder, [1])

@@ -56,7 +56,7 @@ def forms_of(manifest: ZooManifest, *, models_per_shard: int) -> dict[str, str]:
     Whether it pays depends on the manifest alone, so that small zoos are the same on every machine of a kind.
     """
     shape, n_train = manifest.data.input_shape, manifest.data.n_train
-    n_models = grid.count_models(manifest)
+    n_models = manifest.n_models
     if n_models * manifest.training.epochs * n_train * operations(manifest.layers, shape) < _LITTLE:
         return {}
     columns = grid.table_of_models(manifest).to_pydict()

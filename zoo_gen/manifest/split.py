@@ -1,0 +1,78 @@
+"""Splits by model: the shares of a manifest, which model is in which part, and the digest of that."""
+
+import hashlib
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, Strict, model_validator
+
+from zoo_gen.files.schema import Schema
+from zoo_gen.manifest.hyperparameters import Seed
+
+PARTS = ("train", "validation", "test")
+Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
+
+
+class Split(Schema):
+    """The shares of the models in each part, and what must stay together in one part.
+
+    `group_by`: "model" (every model on its own), "configuration" (all seeds of one setting of the other
+    hyper-parameters together) or "seed" (all settings of one seed together).
+    """
+
+    train: Fraction = 0.70
+    validation: Fraction = 0.15
+    test: Fraction = 0.15
+    seed: Seed = 0
+    group_by: Literal["model", "configuration", "seed"] = "model"
+
+    @model_validator(mode="after")
+    def _shares_of_one(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train, validation and test must add up to 1, got {total:g}")
+        return self
+
+
+def parts(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> pa.Array:
+    """Return the part of the split (model,) of each model. Groups are ranked by hash: all machines find the same.
+
+    Args:
+        split: the shares, and what stays together.
+        hyperparameters: all of them, and the seed, name -> (model,).
+        n_models: of the zoo.
+    """
+    group_of_model, n_groups = _groups(split, hyperparameters, n_models)
+    digests = (hashlib.sha256(f"{split.seed}:{group}".encode()).digest() for group in range(n_groups))
+    ranks = np.argsort(np.fromiter(digests, dtype="S32", count=n_groups), kind="stable")
+    shares = np.cumsum([split.train, split.validation, split.test])
+    ends = np.rint(shares * n_groups).astype(int)
+    part_of_group = np.empty(n_groups, dtype=np.int8)
+    start = 0
+    for part, end in enumerate(ends):
+        part_of_group[ranks[start:end]] = part
+        start = end
+    return pa.array(PARTS).take(pa.array(part_of_group[group_of_model]))
+
+
+def _groups(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> tuple[np.ndarray, int]:
+    """Return the group (model,) of each model, numbered by first appearance, and the number of groups."""
+    if split.group_by == "model":
+        return np.arange(n_models), n_models
+    names = ["seed"] if split.group_by == "seed" else [name for name in hyperparameters if name != "seed"]
+    numbers: dict[tuple[object, ...], int] = {}
+    rows = zip(*(hyperparameters[name].tolist() for name in names), strict=True)
+    groups = np.array([numbers.setdefault(row, len(numbers)) for row in rows])
+    return groups, len(numbers)
+
+
+def split_sha256(models: pa.Table) -> str:
+    """Return the SHA-256 (hex) of which model is in which part, from the columns model_id and split."""
+    table = models.select(["model_id", "split"]).sort_by("model_id")
+    found = hashlib.sha256()
+    for start in range(0, len(table), 10_000):  # a large zoo's rows as Python objects would be its driver's memory
+        columns = table.slice(start, 10_000).to_pydict()
+        rows = "\n".join(f"{model_id},{part}" for model_id, part in zip(*columns.values(), strict=True))
+        found.update(("\n" if start else "").encode() + rows.encode())
+    return found.hexdigest()

@@ -1,0 +1,209 @@
+"""Store: a zoo on disk or at a URL that is open, with all that is asked of it by who writes and who reads.
+
+A shard is written as whole chunks of its own, then committed by its Parquet part, written last and renamed into
+place. Nothing else decides what is complete, and workers need no lock because no two share a shard.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import zarr
+
+from zoo_gen.errors import ZooError
+from zoo_gen.files import atomic, location
+from zoo_gen.files.location import Folder, Remote
+from zoo_gen.manifest import Manifest, read_any
+from zoo_gen.store import arrays, create, create_remote, shards
+from zoo_gen.store.create import MANIFEST, SCHEMA, EmptyZoo
+from zoo_gen.store.extent import Extent
+from zoo_gen.store.shards import Arrays
+
+# The attributes that readers need.
+_NEEDED = ("manifest_digest", "layout", "checkpoint_epochs", "models_per_shard", "versions")
+_version = cache(version)  # which is looked up in files each time
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened zoo: its folder, manifest and attributes are read once and handed on from here."""
+
+    folder: Folder
+    manifest: Manifest
+    attributes: Mapping[str, Any]  # what it says of itself: schema, layout, versions, ...
+
+    @classmethod
+    def open(cls, folder: Folder, *, manifest: Manifest | None = None) -> "Store":
+        """Open the zoo in a folder; `manifest` is its manifest, if it has been read already.
+
+        Raises:
+            ZooError: the folder holds no zoo that this version reads; the message says what was found.
+        """
+        attributes = _attributes(folder)
+        manifest = manifest or read_any(folder / MANIFEST)
+        if attributes["manifest_digest"] != manifest.digest:
+            raise ZooError(f"{folder}: {MANIFEST} is not the manifest that made this store (digests differ)")
+        return cls(folder, manifest, attributes)
+
+    @classmethod
+    def create(cls, folder: Folder, empty: EmptyZoo) -> "Store":
+        """Make an empty zoo, or find it already there, begun or complete.
+
+        Raises:
+            ZooError: the folder holds something else, or another manifest's zoo; nothing in it is changed.
+        """
+        if isinstance(folder, Path):
+            folder = folder.resolve()
+        if not (folder / MANIFEST).exists():
+            if isinstance(folder, Remote):
+                create_remote.create(folder, empty)
+            elif create.create(folder, empty):
+                return cls(folder, empty.manifest, empty.attributes)
+        manifest = read_any(folder / MANIFEST)
+        if manifest.digest != empty.manifest.digest:
+            other = "manifest" if empty.manifest.origin is None else "archive, selection or version"
+            raise ZooError(
+                f"{folder}: holds the zoo {manifest.name!r} of another {other} (digest {manifest.digest[:12]}, "
+                f"expected {empty.manifest.digest[:12]}); choose another folder"
+            )
+        return cls.open(folder, manifest=manifest)
+
+    @cached_property
+    def extent(self) -> Extent:
+        """How large the zoo is, and how it is cut into shards."""
+        rows = self.attributes.get("row_elements")
+        return Extent.of(
+            self.manifest,
+            models_per_shard=int(self.attributes["models_per_shard"]),
+            row_elements=None if rows is None else int(rows),
+        )
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        return arrays.open_group(self.folder)
+
+    def array(self, name: str) -> zarr.Array:
+        """Return an array for reading.
+
+        Raises:
+            ZooError: it is not there, is damaged, or is not an array.
+        """
+        try:
+            array = self._group[name]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ZooError(f"{self.folder}/weights.zarr/{name}: cannot be read as a Zarr array ({error!r})") from None
+        if not isinstance(array, zarr.Array):
+            raise ZooError(f"{self.folder}/weights.zarr/{name}: is not an array")
+        return array
+
+    def complete_shards(self) -> list[int]:
+        """Return the numbers of the shards whose Parquet part is there, in order."""
+        return shards.shards_of(location.names(self.folder / "models"))
+
+    def part_path(self, shard: int) -> Folder:
+        """Return where the Parquet part of a shard is."""
+        return self.folder / "models" / shards.part_name(shard)
+
+    def is_complete(self, shard: int) -> bool:
+        """Return whether the Parquet part of a shard is there."""
+        return self.part_path(shard).exists()
+
+    def uncommit(self, shard: int) -> None:
+        """Remove the Parquet part of a shard: the next run makes the shard again."""
+        self.part_path(shard).unlink(missing_ok=True)
+        atomic.flush(self.folder / "models")
+
+    def write_shard(
+        self, shard: int, values: Arrays, *, rows: pa.Table | None = None, device: str | None = None
+    ) -> None:
+        """Write the arrays of one shard, then its Parquet part.
+
+        Runs that are at the same shard at the same time write the same bytes, each file whole; nothing that another
+        may have committed is removed.
+
+        Args:
+            shard: its number.
+            values: name -> float32 (model, checkpoint, ...), for every array of `Extent.arrays`; ragged weights a list
+                of (checkpoint, parameter).
+            rows: what is known of its models beforehand, where the manifest does not determine it.
+            device: the kind of device that trained them.
+        """
+        models, part = self.extent.models(shard), self.part_path(shard)
+        table = shards.part_table(self._rows(models) if rows is None else rows, values)
+        facts = {"schema": SCHEMA, "manifest_digest": self.manifest.digest}
+        if device is not None:
+            facts |= {"device": device, "torch": _version("torch")}
+        facts["pyarrow"] = _version("pyarrow")
+        try:
+            for name, array in values.items():
+                selection: Any = models
+                if name == "weights" and self.manifest.ragged:
+                    array = np.concatenate([block.reshape(-1) for block in array])  # noqa: PLW2901
+                    selection = (shard, slice(0, len(array)))
+                path = self.folder / "weights.zarr" / name
+                arrays.write(path, shard, selection, array)
+                atomic.flush_below(path / "c" / str(shard))
+                atomic.flush(path / "c")
+            # Only now that the arrays would survive the power's loss may the part say so; else a complete shard could
+            # lack its arrays. Everything of the shard costs about a dozen flushes.
+            atomic.replace(part, shards.part_bytes(table, facts))
+        except OSError as error:
+            if not part.exists():  # else another run has committed the same bytes, and cleared away what we had begun
+                error.filename = error.filename or str(self.folder)  # a full disk does not say where it is
+                raise
+        atomic.tidy_part(part)
+        atomic.tidy_chunks(self.folder, str(shard))
+
+    def _rows(self, models: slice) -> pa.Table:
+        rows = self.manifest.rows(models)
+        if rows is None:
+            raise ValueError("the rows of a converted zoo's models are known to its archive alone")
+        return rows
+
+    def read_shard(self, shard: int, rows: pa.Table) -> dict[str, Any]:
+        """Return the arrays of a shard as they were written; `rows` describe its models.
+
+        Raises:
+            ZooError: an array cannot be read.
+        """
+        models, values = self.extent.models(shard), dict[str, Any]()
+        for name in self.extent.arrays():
+            array = self.array(name)
+            try:
+                if name != "weights" or not self.manifest.ragged:
+                    values[name] = np.asarray(array[models])
+                    continue
+                flat = np.asarray(array[shard])
+            except (OSError, ValueError, RuntimeError) as error:
+                raise ZooError(f"weights.zarr/{name}: cannot be read ({error})") from None
+            sizes = [len(places) for places in rows["checkpoints"].to_pylist()]
+            shapes = zip(rows["weights_start"].to_pylist(), sizes, rows["n_parameters"].to_pylist(), strict=True)
+            values[name] = [flat[start : start + n * width].reshape(n, width) for start, n, width in shapes]
+        return values
+
+
+def _attributes(folder: Folder) -> dict[str, Any]:
+    # At a URL a folder is there with its first file.
+    expected = (MANIFEST, "weights.zarr/zarr.json", *(["models"] if isinstance(folder, Path) else []))
+    missing = [name for name in expected if not (folder / name).exists()]
+    if missing:
+        if not folder.is_dir():
+            raise ZooError(f"{folder}: no such folder; expected a zoo")
+        raise ZooError(f"{folder}: is not a zoo; it has no {missing[0]}")
+    try:
+        attributes = dict(arrays.open_group(folder).attrs)
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # as the file is damaged
+        raise ZooError(f"{folder}/weights.zarr: cannot be read as a Zarr group ({error})") from None
+    if attributes.get("schema") != SCHEMA:
+        raise ZooError(f"{folder}: has schema {attributes.get('schema')!r}; this version reads schema {SCHEMA}")
+    lacking = [name for name in _NEEDED if name not in attributes]
+    if lacking:
+        raise ZooError(
+            f"{folder}/weights.zarr/zarr.json: has no attribute {lacking[0]!r}; expected {', '.join(_NEEDED)}"
+        )
+    return attributes
