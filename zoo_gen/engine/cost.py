@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from zoo_gen import store
 from zoo_gen.engine.settings import choose_forms, models_on_device, regime
+from zoo_gen.machine import devices
+from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.machine.workers import count_processes
 from zoo_gen.manifest import ZooManifest, grid
 
@@ -67,10 +69,7 @@ def plan(manifest: ZooManifest) -> Cost:
 
 
 def estimate(manifest: ZooManifest, *, workers: int | None = None, device: str = "cpu") -> Time:
-    """Return how long a zoo takes, from timed steps and evaluations of each kind of population.
-
-    Nothing of a zoo is written; the forms of convolutions are chosen, and remembered, as a run would choose them.
-    """
+    """Return how long a zoo takes, from timed steps and evaluations of each kind of population."""
     extent = store.Extent.of(manifest)
     processes = count_processes(workers, extent.n_shards, device=device)
     seconds = sum(count * _time_model(manifest, *kind, device=device) for kind, count in _kinds(manifest).items())
@@ -127,7 +126,7 @@ def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device:
             table = table.set_column(position, name, [[value] * len(table)])
     data = manifest.data.stand_in(n_images=max(batch_size, _TIMED_IMAGES))
     settings = regime(manifest, device=device, forms=choose_forms(manifest, device=device))
-    with single_threaded():
+    with single_threaded(), freed_memory_kept(), devices.current(device):
         _, population = next(populations(manifest.architecture, data, table, settings))
         n_models = len(population)
         step, evaluation = _time_steps(population), _time_evaluation(population) / population.task.n_train

@@ -84,7 +84,7 @@ class ImageData:
         arrays = [self.train_images, self.train_labels, self.test_images, self.test_labels]
         if len(self.validation_labels):
             arrays += [self.validation_images, self.validation_labels]
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for array in arrays:
-            found.update(str(array.shape).encode() + array.tobytes())
-        return found.hexdigest()
+            digest.update(str(array.shape).encode() + array.tobytes())
+        return digest.hexdigest()

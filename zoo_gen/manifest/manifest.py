@@ -13,8 +13,9 @@ import pydantic
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
 from zoo_gen.architecture import registry
-from zoo_gen.architecture.layers import Activate, Dropout, Layer, parameter_layout
+from zoo_gen.architecture.layers import Activate, Dropout, Layer
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.registry import Architecture
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import schema
@@ -267,14 +268,19 @@ class ZooManifest(Schema):
         return grid.table_of_models(self).slice(models.start, models.stop - models.start)
 
     @cached_property
+    def network(self) -> Network:
+        """The network of every model."""
+        return registry.network(self.architecture, self.data.input_shape, self.data.n_outputs)
+
+    @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers of every model."""
-        return registry.layers(self.architecture, self.data.input_shape, self.data.n_outputs)
+        return self.network.layers
 
-    @cached_property
+    @property
     def layout(self) -> ParameterLayout:
         """Where each parameter lies in the weights of a model."""
-        return parameter_layout(self.layers, self.data.input_shape)
+        return self.network.layout
 
     @cached_property
     def checkpoint_epochs(self) -> tuple[int, ...]:

@@ -14,8 +14,9 @@ _BINS, _WIDTH, _HEIGHT = 40, 480, 90  # of the histogram; width and height in pi
 def facts(zoo: Zoo) -> dict[str, str]:
     """Return what a reader wants to know of a zoo first, title -> text: sizes, data, digests, splits, what varies."""
     extent = zoo.extent
+    shards = f"{len(zoo.complete_shards)} of {extent.n_shards} shards"
     lines = {
-        "models": f"{len(zoo.models):,} of {extent.n_models:,} ({len(zoo.complete_shards)} of {extent.n_shards} shards)",
+        "models": f"{len(zoo.models):,} of {extent.n_models:,} ({shards})",
         "checkpoints": f"{extent.n_checkpoints:,}, epochs {zoo.epochs[0]} to {zoo.epochs[-1]}",
         "parameters": card.parameters(zoo),
         "data": zoo.manifest.data_name,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tests import plain_loop
 from tests.plain_loop import ACTIVATIONS, inputs_of, train_alone, vector
+from zoo_gen.architecture import registry
 from zoo_gen.architecture.layers import Convolution, Dropout, Pooling
 from zoo_gen.architecture.registry import (
     CNN3FC2,
@@ -19,9 +20,7 @@ from zoo_gen.architecture.registry import (
     Layers,
     Siren,
     SmallCNNGap,
-    build_module,
     layers,
-    parameter_layout,
 )
 from zoo_gen.image_data import Curves, Synthetic, Tetris, load_image_data
 from zoo_gen.image_data.sine import Sine
@@ -136,13 +135,12 @@ def test_models_of_a_mixed_population_equal_plain_torch_loops(network, optimizer
 @pytest.mark.parametrize(
     ("network", "form"),
     [
-        *product(["cnn_small", "layers"], ["single", "patches", "lanes", "mixed"]),
+        *product(["cnn_small", "layers"], ["lanes", "mixed"]),
         *product(["cnn_small_colour", "cnn_large", "small_cnn_gap", "cnn3_fc2"], ["lanes"]),
     ],
 )
 def test_models_equal_plain_torch_loops_in_every_form_of_a_convolution(network, form):
-    if form in ("lanes", "mixed"):
-        pytest.importorskip("llvmlite")
+    pytest.importorskip("llvmlite")
     check_a_mixed_population(network, "adam", form=form)
 
 
@@ -150,7 +148,7 @@ def forms_of(sequence, form: str | None) -> dict[str, str]:
     """Return the form of each convolution; "mixed" enters and leaves lanes between them."""
     names = [layer.name for layer in sequence if isinstance(layer, Convolution)]
     if form == "mixed":
-        return dict(zip(names, ["lanes", "single", "lanes"], strict=False))
+        return dict(zip(names, ["lanes", "grouped", "lanes"], strict=False))
     return dict.fromkeys(names, form) if form else {}
 
 
@@ -285,7 +283,7 @@ def test_an_evaluation_computes_what_the_plain_module_computes(network):
     ).arrays
     inputs, labels = data.tensors("train")
     for model, activation in enumerate(["relu", "tanh"]):
-        module = build_module(architecture, shape, 10, activation=activation)
+        module = registry.network(architecture, shape, 10).module(activation=activation)
         torch.nn.utils.vector_to_parameters(torch.from_numpy(found["weights"][model, 0]), module.parameters())
         with torch.no_grad():
             logits = module(inputs)
@@ -399,7 +397,7 @@ def test_a_diverged_model_harms_no_other(network):
 
 
 def test_layout_of_a_population_is_that_of_the_architecture():
-    layout = parameter_layout(OWN, (1, 27, 27), 10)
+    layout = registry.network(OWN, (1, 27, 27), 10).layout
     data = load_image_data(synthetic((1, 27, 27)))
     found = train(OWN, data, models(seed=[1]), Regime(epochs=0), checkpoint_epochs=[0]).arrays
     assert found["weights"].shape == (1, 1, layout.size)

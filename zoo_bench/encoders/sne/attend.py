@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from zoo_gen.machine.compiling import can_compile
+from zoo_gen.machine.devices import can_compile
 
 LONGEST = 256  # elements of a set: what a kernel computes with leaves the cache after that, and torch's is as fast
 LARGEST = 64  # numbers of a head: they are unrolled code
