@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo_bench.scores.kendall import tau_sums
+from zoo_bench.scores.kendall import resampled_tau
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -139,14 +139,7 @@ def r2(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: 
 
 def kendall_tau(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Weighted:
     """Kendall's tau-b, which corrects for ties; undefined where either side is constant."""
-    sums = tau_sums(truth, predicted, members, n_models=n_models)
-
-    def weighted(draws: np.ndarray) -> np.ndarray:
-        balance, untied, predicted_untied = sums(draws)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return balance / np.sqrt(untied * predicted_untied)
-
-    return weighted
+    return resampled_tau(truth, predicted, members, n_models=n_models)
 
 
 def spearman(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Weighted:

@@ -91,35 +91,33 @@ def test_r2_survives_a_large_offset():
     assert metrics.CONFIDENCE == 0.95
 
 
+def tau_of_all_pairs(truth, predicted, weights):
+    """Tau-b by its definition: signs of all pairs of rows, a pair counting as often as both rows are drawn."""
+    signs = [np.sign(values[:, None] - values) for values in (truth, predicted)]
+    balance, *untied = (weights @ table @ weights for table in (signs[0] * signs[1], *(side**2 for side in signs)))
+    return balance / np.sqrt(untied[0] * untied[1]) if min(untied) > 0 else np.nan
+
+
+@pytest.mark.parametrize("n_models", [30, kendall.MOST_MODELS, kendall.MOST_MODELS + 1])
 @pytest.mark.parametrize("levels", [1, 2, 30, 5000])
-def test_tau_of_many_models_is_that_of_tables(levels):
-    """The two ways to count pairs, on ties from all to none, against scipy with rows really copied."""
+def test_resampled_tau_is_that_of_all_pairs_below_and_above_the_bound(n_models, levels):
     random = np.random.RandomState(levels)
-    members = np.repeat(np.arange(30), 40)
-    truth, predicted = random.randint(0, levels, 1200), np.round(random.standard_normal(1200), 2)
-    draws = metrics.draws_of(30)[:5]
-    ranks = [np.unique(values, return_inverse=True)[1] for values in (truth, predicted)]
-    by_table = kendall.tables(*ranks, members, n_models=30)(draws)
-    by_sorting = kendall.SortedPairs(*ranks, members).sums(draws)
-    np.testing.assert_array_equal(by_table, by_sorting)
-    for number, draw in enumerate(draws.astype(int)):
-        rows = np.repeat(np.arange(1200), draw[members])
-        expected = stats.kendalltau(truth[rows], predicted[rows]).statistic
-        balance, untied, predicted_untied = (column[number] for column in by_table)
-        if levels == 1:
-            assert untied == 0
-        else:
-            assert balance / np.sqrt(untied * predicted_untied) == pytest.approx(expected, rel=1e-12)
+    members = random.permutation(np.arange(max(n_models, 1200)) % n_models)
+    truth = random.randint(0, levels, len(members))
+    predicted = np.round(random.standard_normal(len(members)), 2)
+    draws = metrics.draws_of(n_models)[:2]
+    for pair in ((truth, predicted), (predicted, truth)):
+        taus = kendall.resampled_tau(*pair, members, n_models=n_models)(draws)
+        expected = [tau_of_all_pairs(*pair, draw[members]) for draw in draws]
+        np.testing.assert_allclose(taus, expected, rtol=1e-9)
 
 
-def test_many_models_are_not_put_into_tables(monkeypatch):
-    truth, predicted, models = rows(1)
-    expected = estimate("kendall_tau", truth, predicted, models)
-    monkeypatch.setattr(kendall, "MOST_MODELS", 3)
-    monkeypatch.setattr(kendall, "tables", None)
-    for swapped in (False, True):
-        pair = (predicted, truth) if swapped else (truth, predicted)
-        np.testing.assert_allclose(estimate("kendall_tau", *pair, models).resampled, expected.resampled, rtol=1e-12)
+def test_a_resample_without_rows_is_undefined_however_many_models_there_are():
+    for n_models in (30, kendall.MOST_MODELS + 1):
+        taus = kendall.resampled_tau(np.arange(3.0), np.arange(3.0), np.arange(3), n_models=n_models)
+        draws = np.zeros((2, n_models))
+        draws[0, :3] = 1.0
+        np.testing.assert_array_equal(taus(draws), [1.0, np.nan])
 
 
 def test_a_bucket_of_many_tied_rows_is_compared_in_parts(monkeypatch):
