@@ -21,7 +21,7 @@ from zoo_bench.encoders.training.problem import Output, Problem
 from zoo_gen.errors import ZooError
 
 SHORT = replace(TRAINING, epochs=3, batch_size=8)
-TINY = Settings(width=8, heads=2, head_width=8, head_layers=1)
+TINY = Settings(width=8, heads=2, head_width=8)
 
 
 def makers(problem=None):
@@ -194,7 +194,7 @@ def test_every_variant_can_be_made(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pos": "element"}, "sne: pos = 'element'; expected 'none', 'elem', "),
+        ({"pos": "element"}, "sne: pos = 'element'; expected 'none', 'rowcol', "),
         ({"width": 30, "heads": 4}, "expected a width that heads divide"),
         ({"chunk": 0}, "sne: chunk 0; expected at least 1"),
         ({"chunk": "column"}, "sne: chunk = 'column'; expected int, 'auto', 'row'"),

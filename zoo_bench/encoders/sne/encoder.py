@@ -88,9 +88,8 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
         if not step.facts["nu"]:
             return logits.new_zeros(())
         numbers, offsets = permuter(step).draw(step.layouts, step.networks.numbers, step.offsets, step.generator)
-        again = step.module(step.plan, numbers, offsets)
-        pair = (logits[:, None], again[1][:, None]) if chosen.invariance_on == "logit" else (embeddings, again[0])
-        return step.facts["nu"] * invariance(*pair)
+        _, others = step.module(step.plan, numbers, offsets)
+        return step.facts["nu"] * invariance(logits, others)
 
     shared = {"target", "checkpoints", "loss"}
     return SupervisedEncoder(
@@ -106,9 +105,9 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
     )
 
 
-def invariance(outputs: Tensor, others: Tensor) -> Tensor:
-    """Return the mean over networks of half the squared distance of two outputs (network, dimension) (appendix C)."""
-    return 0.5 * (outputs.float() - others.float()).square().sum(dim=1).mean()
+def invariance(logits: Tensor, others: Tensor) -> Tensor:
+    """Return the mean over networks of half the squared difference of two logits (network,) (SNE, appendix C)."""
+    return 0.5 * (logits.float() - others.float()).square().mean()
 
 
 def _facts(settings: Settings, networks: Networks) -> Facts:
