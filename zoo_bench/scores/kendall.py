@@ -44,9 +44,9 @@ def _tau(truth: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> float:
 
 def _from_tables(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Taus:
     """Return the same from tables (model, model) of the sums over the pairs of rows of two models."""
-    ranks = [np.unique(values, return_inverse=True)[1].astype(np.int64) for values in (truth, predicted)]
-    difference = _products_of_signs(*ranks, members, n_models)
-    tied = [_tied(side, members, n_models) for side in ranks]
+    first, second = (np.unique(values, return_inverse=True)[1].astype(np.int64) for values in (truth, predicted))
+    difference = _products_of_signs(first, second, members, n_models)
+    tied = [_tied(ranks, members, n_models) for ranks in (first, second)]
 
     def taus(draws: np.ndarray) -> np.ndarray:
         def total(table: np.ndarray) -> np.ndarray:

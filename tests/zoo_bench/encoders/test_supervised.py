@@ -166,15 +166,18 @@ def test_a_share_is_learned_with_cross_entropy_and_anything_else_with_squared_er
         Output.of("mlp", Problem(loss="bce"), others)
 
 
-def test_the_file_that_builds_the_network_tells_encoders_apart():
+def test_the_function_that_makes_an_encoder_tells_it_from_others():
     names = {encoder_digest("x", makers()[name]()) for name in NAMES}
     assert len(names) == len(NAMES)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "statistics_boosting"])
 def test_the_digest_covers_what_is_learned_and_how(name):
-    parts = ("supervised", "problem", "targets", "networks", "training", "steps")
-    assert {f"zoo_bench.encoders.{part}" for part in parts} <= set(source_statements(makers()[name]().source))
+    parts = ("supervised", "problem", "targets", "networks", "loop", "steps")
+    modules = set(source_statements(makers()[name]().source))
+    assert {f"zoo_bench.encoders.training.{part}" for part in parts} <= modules
+    reads_statistics = name == "statistics_network"
+    assert ("zoo_bench.encoders.baselines.tensor_statistics" in modules) == reads_statistics
 
 
 def test_deep_sets_ignore_the_order_of_all_weights_and_the_length_of_others():

@@ -94,6 +94,7 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
     shared = {"target", "checkpoints", "loss"}
     return SupervisedEncoder(
         "sne",
+        source=sne,
         problem=Problem(chosen.target, chosen.checkpoints, chosen.loss),
         training=training,
         settings={name: value for name, value in asdict(chosen).items() if name not in shared},

@@ -53,12 +53,13 @@ class SupervisedEncoder:
 
     Args:
         name: of the encoder, for messages and files.
+        source: the function that makes the encoder; its module, with what it imports, determines the encoder's digest.
         problem: what is learned.
         training: how; a warm-up longer than a tenth of all steps is cut to that.
         settings: of the network, as plain data.
         facts: what the module is built from beside settings, as plain data, found in the training networks.
-        build: makes the module from these facts; the file that defines it determines the encoder. The module maps
-            (plan, numbers, offsets) to embeddings (network, dimension) and logits (network,).
+        build: makes the module from these facts. The module maps (plan, numbers, offsets) to embeddings
+            (network, dimension) and logits (network,).
         plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
         augment: gives the networks that a step learns from, their numbers and where each begins; without, they are
             those of the batch.
@@ -72,6 +73,7 @@ class SupervisedEncoder:
         self,
         name: str,
         *,
+        source: Callable[..., "SupervisedEncoder"],
         problem: Problem,
         training: TrainingSettings,
         settings: Mapping[str, Any],
@@ -86,7 +88,7 @@ class SupervisedEncoder:
     ) -> None:
         self.name, self.problem, self.training = name, problem, training
         self.runtime = runtime or Runtime()
-        self.source = build  # whose file, with what it imports, tells this encoder's code
+        self.source = source
         self._settings = dict(settings)
         self._find_facts, self._build, self._augment, self._penalty = facts, build, augment, penalty
         self._plans, self._rows, self._fixed_length = plans, rows, fixed_length
