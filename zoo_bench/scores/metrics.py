@@ -60,8 +60,8 @@ def estimate(
     _, members = np.unique(models, return_inverse=True)
     n_models = int(members.max()) + 1
     if above is not None:
-        kept = truth > above
-        truth, predicted, members = truth[kept], predicted[kept], members[kept]
+        counts = truth > above
+        truth, predicted, members = truth[counts], predicted[counts], members[counts]
     if len(truth) == 0:
         return summary(float("nan"), np.full(RESAMPLES, np.nan))
     weighted = METRICS[metric](truth, predicted, members, n_models)
@@ -86,11 +86,11 @@ def summary(value: float, resampled: np.ndarray) -> Estimate:
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     """Return the mean of a metric over several targets of the same models, leaving out where it is undefined."""
-    defined = [its for its in estimates if np.isfinite(its.value)]
+    defined = [estimate for estimate in estimates if np.isfinite(estimate.value)]
     if not defined:
         return summary(float("nan"), np.full(RESAMPLES, np.nan))
-    resampled = np.array([its.resampled for its in defined])
-    return summary(float(np.mean([its.value for its in defined])), resampled.mean(axis=0))
+    resampled = np.array([estimate.resampled for estimate in defined])
+    return summary(float(np.mean([estimate.value for estimate in defined])), resampled.mean(axis=0))
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> Difference:

@@ -19,7 +19,7 @@ LARGEST_SET = 64  # tokens
 def attend(
     projected: Tensor, *, heads: int, dropout: float, has_kernels: bool, queries: Tensor | None = None
 ) -> Tensor:
-    """Return what each query finds among the tokens of its row, (row, query, width), the heads side by side.
+    """Return attention of queries over the tokens of their row, (row, query, width), the heads side by side.
 
     Args:
         projected: queries, keys and values (row, token, 3 x width); without the queries where those are given.
@@ -44,7 +44,7 @@ def attend(
 def _attend_and_drop(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
     """Return what torch's attention does of (row, head, token, width), with a dropout that is faster on a CPU."""
     rows, heads, _, width = queries.shape
-    asking, read, mixed = (its.reshape(rows * heads, -1, width) for its in (queries, keys, values))
+    asking, read, mixed = (part.reshape(rows * heads, -1, width) for part in (queries, keys, values))
     scores = torch.baddbmm(asking.new_empty(()), asking, read.transpose(1, 2), beta=0, alpha=width**-0.5)
     return drop(scores.softmax(dim=2), dropout).bmm(mixed).unflatten(0, (rows, heads))
 

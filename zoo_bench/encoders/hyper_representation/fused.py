@@ -1,4 +1,4 @@
-"""What lies between the matrix products of a block, as operations of our own for a GPU that trains in 16 bits.
+"""Fused bias, dropout, residual sum, norm and ReLU of a transformer block, for GPUs that train in 16 bits.
 
 A block's time beside its products is that of moving tokens through memory. Here the bias of a product, its dropout,
 the residual sum and the norm after it are one pass over the tokens, and so are bias, ReLU and dropout.

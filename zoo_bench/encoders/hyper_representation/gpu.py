@@ -1,4 +1,4 @@
-"""Whether the GPU here runs kernels of our own, for which operands, and what their dropout is drawn from."""
+"""Triton kernels: whether this GPU runs them, for which operands, and the seed of their dropout."""
 
 import importlib.util
 from functools import cache

@@ -21,8 +21,6 @@ KEPT_PLANS = 16
 # On a CPU so many elements are encoded at once: what is computed of more leaves the cache.
 ELEMENTS_AT_ONCE = 2**13
 
-WHOLE = 8  # chunks at once are a multiple of this, so that they fill the lanes of `attend.py`
-
 
 class ChunkBucket(NamedTuple):
     """Chunks of one kind, padded to one length."""
@@ -162,7 +160,7 @@ class Planner:
         """Cut chunks of one length into what is encoded at once; nothing is left of none."""
         at_once = max(1, len(selected))
         if self._device.type == "cpu":
-            at_once = max(1, ELEMENTS_AT_ONCE // length // WHOLE) * WHOLE
+            at_once = max(1, ELEMENTS_AT_ONCE // length)
         return [selected[start : start + at_once] for start in range(0, len(selected), at_once)]
 
     def _chunk_bucket(self, bucket: int, rows: np.ndarray, networks: np.ndarray) -> ChunkBucket:

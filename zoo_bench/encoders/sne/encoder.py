@@ -1,4 +1,4 @@
-"""The encoder `sne`: settings settled on the training networks, the network, its loss and its training.
+"""The encoder `sne`: its registered variants, the facts it reads from training networks, and its loss.
 
 The embedding is the network encoder's output z; `predict` adds the head that was trained with it. Training is on the
 target of the settings, with binary cross-entropy for shares and squared error otherwise.
@@ -65,14 +65,11 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
     chosen = settings or Settings()
     permuters: dict[tuple[ParameterLayout, ...], Permuter] = {}
 
-    def facts(networks: Networks) -> Facts:
-        return _facts(chosen, networks)
+    def build(facts: Facts) -> SNENetwork:
+        return SNENetwork(chosen, kernel=facts["kernel"], scale=facts["scale"])
 
-    def build(found: Facts) -> SNENetwork:
-        return SNENetwork(chosen, kernel=found["kernel"], scale=found["scale"])
-
-    def plans(found: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
-        return Planner(layouts, chosen, chunk=found["chunk"], kernel=found["kernel"], device=device).plan
+    def plans(facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
+        return Planner(layouts, chosen, chunk=facts["chunk"], kernel=facts["kernel"], device=device).plan
 
     def permuter(step: Step) -> Permuter:
         layouts = step.networks.layouts
@@ -98,7 +95,7 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
         problem=Problem(chosen.target, chosen.checkpoints, chosen.loss),
         training=training,
         settings={name: value for name, value in asdict(chosen).items() if name not in shared},
-        facts=facts,
+        facts=lambda networks: _facts(chosen, networks),
         build=build,
         plans=plans,
         augment=augment if chosen.signs else None,

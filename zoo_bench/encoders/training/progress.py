@@ -1,4 +1,4 @@
-"""How far a training is: its history, and the file from which an interrupted one is resumed.
+"""Training checkpoints: the history of losses and scores, and the file from which a training is resumed.
 
 The file of a training lies in a folder named by a digest of all that tells this training from others, so the same
 command finds it again and no other training can.
@@ -20,19 +20,19 @@ logger = logging.getLogger(__name__)
 
 # ReduceLROnPlateau as Schürholt et al. (NeurIPS 2021, public code) set it, on the training loss of each epoch.
 PLATEAU_FACTOR, PLATEAU_PATIENCE, PLATEAU_THRESHOLD = 0.3, 10, 1e-4
-LEAST_CHANGE = 1e-8  # of the learning rate; a smaller one is not made
+LEAST_CHANGE = 1e-8  # of the learning rate; smaller ones are skipped
 
 
 @dataclass
 class History:
-    """How a training went so far: plain data, kept with a checkpoint.
+    """Losses and scores of a training so far: plain data, part of a checkpoint.
 
     Attributes:
         epochs: an entry a finished epoch: train_loss (mean over its steps) and, where it was validated, score.
         best_epoch: the epoch (from 1 on) with the best score; 0 before any.
         best_score: its score.
         worse_scores: validations since then.
-        rate_factor: what the plateau schedule has made of the learning rate.
+        rate_factor: by which the plateau schedule multiplies the learning rate.
         lowest_loss: the training loss that the plateau schedule compares with.
         higher_losses: epochs in which it did not fall.
     """

@@ -1,6 +1,6 @@
-"""Runtime: where a neural encoder computes, and where it keeps what an interrupted training needs to go on.
+"""Runtime settings of neural encoders: the device, and where checkpoints of unfinished trainings are written.
 
-It is no part of an encoder's settings: results are told apart by what was computed, not by where. Nothing here imports
+It is no part of an encoder's settings: a result names what was computed, not where. Nothing here imports
 torch until a device is asked for, so that commands start fast.
 """
 

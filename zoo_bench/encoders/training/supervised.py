@@ -49,7 +49,7 @@ class Step:
 
 
 class SupervisedEncoder:
-    """A network that is trained on a target, and what it then says of other views.
+    """A network that is trained on a target, with its embeddings and predictions of other views.
 
     Args:
         name: of the encoder, for messages and files.
@@ -57,7 +57,7 @@ class SupervisedEncoder:
         problem: what is learned.
         training: how; a warm-up longer than a tenth of all steps is cut to that.
         settings: of the network, as plain data.
-        facts: what the module is built from beside settings, as plain data, found in the training networks.
+        facts: reads from the training networks what the module is built from beside settings, as plain data.
         build: makes the module from these facts. The module maps (plan, numbers, offsets) to embeddings
             (network, dimension) and logits (network,).
         plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
@@ -96,13 +96,13 @@ class SupervisedEncoder:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings as plain data, and once fitted what the zoo settled; `target` is what `predict` predicts."""
+        """The settings as plain data, and once fitted the facts of the zoo; `target` is what `predict` predicts."""
         return {**self._given, "fitted": self._fitted.facts} if self._fitted else self._given
 
     @property
     def parameter_count(self) -> int | None:
         """How many numbers training set, the head's too; None before."""
-        return sum(its.numel() for its in self._fitted.module.parameters()) if self._fitted else None
+        return sum(parameter.numel() for parameter in self._fitted.module.parameters()) if self._fitted else None
 
     @property
     def _given(self) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class SupervisedEncoder:
 
     def _read_targets(self, views: Sequence[TrainingView]) -> np.ndarray:
         values = [selected(target_values(view, self.problem.target), self.problem.checkpoints) for view in views]
-        return np.concatenate([its.reshape(-1) for its in values])
+        return np.concatenate([array.reshape(-1) for array in values])
 
     def _training(self, n_samples: int, *, graph: bool) -> TrainingSettings:
         batch = min(self.training.batch_size, n_samples)
@@ -255,9 +255,11 @@ def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndar
         for start in range(0, count, batch):
             part = slice(start, start + batch)
             # Not through __call__: a module compiled for training would be compiled again for every shape here.
-            found = module.forward(plans(networks.layout_of[part]), networks.numbers, networks.offsets[part])
-            embeddings.append(found[0].float())
-            logits.append(found[1].double())
+            batch_embeddings, batch_logits = module.forward(
+                plans(networks.layout_of[part]), networks.numbers, networks.offsets[part]
+            )
+            embeddings.append(batch_embeddings.float())
+            logits.append(batch_logits.double())
     return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()
 
 
