@@ -1,13 +1,11 @@
 """Our kernels for attention against the formula in float64; without a GPU, Triton's interpreter runs them."""
 
-from collections import Counter
-
 import pytest
 import torch
 
 from tests.zoo_bench.encoders.hyper_representation.attended import formula, gradients, kept, operands
 from tests.zoo_bench.layouts import TETRIS
-from zoo_bench.encoders.hyper_representation import attention, fused, gpu
+from zoo_bench.encoders.hyper_representation import attention, gpu
 from zoo_bench.encoders.hyper_representation.configurations import PAPER
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.encoders.hyper_representation.tokens import Tokens
@@ -81,25 +79,16 @@ def test_an_autoencoder_is_the_same_with_our_kernels_as_with_torchs(monkeypatch)
         parameters = [parameter for name, parameter in module.named_parameters() if not name.startswith("head")]
         return loss.detach(), *torch.autograd.grad(loss, parameters)
 
+    def refuse(*given, **options):
+        pytest.fail("torch computes what our kernels are for")
+
     expected = losses_gradient()
-    calls = Counter()
-    for module, name in ((attention, "attended"), (fused, "add_and_normalize"), (fused, "activate")):
-        monkeypatch.setattr(module, name, counted(getattr(module, name), calls, name))
     monkeypatch.setattr(gpu, "has_kernels", lambda: True)
     monkeypatch.setattr(gpu, "fits", lambda *given: True)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", refuse)
+    monkeypatch.setattr(torch.Tensor, "relu", refuse)
     for one, other in zip(losses_gradient(), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    # Of each block of encoder and decoder the second norm adds, the first adds what the block before left over.
-    blocks = 2 * PAPER["tetris_hyp"].blocks
-    assert calls == {"attended": blocks, "activate": blocks, "add_and_normalize": 2 * blocks - 2}
-
-
-def counted(act, calls, name):
-    def called(*given, **options):
-        calls[name] += 1
-        return act(*given, **options)
-
-    return called
 
 
 def test_training_draws_its_seed_from_torchs_generator_and_evaluation_draws_nothing(monkeypatch):
