@@ -1,7 +1,6 @@
 """Small zoos that many tests read, made once a run, and where the real images are."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +15,6 @@ torch.set_num_threads(1)
 # Without a GPU, kernels are run by Triton's interpreter, which is chosen before they are imported.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
-
-# What runs remember of this machine is no test's to change, nor to depend on.
-FORMS = tempfile.TemporaryDirectory(prefix="forms-")  # goes when the tests end
-os.environ["ZOO_FORMS_ROOT"] = FORMS.name
 
 TINY = """
 name = "tiny"

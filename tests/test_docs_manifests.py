@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from tests.zoo_gen.image_data import published
 from zoo_gen import engine, open_zoo
-from zoo_gen.architecture.registry import Architecture, LayerSpec, parameter_layout
+from zoo_gen.architecture.registry import Architecture, LayerSpec, network
 from zoo_gen.cli.main import main
 from zoo_gen.engine import cost
 from zoo_gen.files.schema import parse_toml
@@ -150,7 +150,7 @@ GREY, COLOUR = (1, 28, 28), (3, 32, 32)
     ],
 )
 def test_the_architectures_have_the_parameters_that_the_reference_counts(architecture, shape):
-    size = parameter_layout(ARCHITECTURES.validate_python(architecture), shape, 1 if shape == (1,) else 10).size
+    size = network(ARCHITECTURES.validate_python(architecture), shape, 1 if shape == (1,) else 10).layout.size
     (row,) = (row for row in rows(section("[architecture]")) if names(row[0]) == [architecture["name"]] and row[3:])
     assert re.search(rf"\b{size:,}\b", row[3])
 

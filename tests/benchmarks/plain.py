@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_gen.architecture.registry import Architecture, SmallCNNGap, build_module, parameter_layout
+from zoo_gen.architecture.registry import Architecture, SmallCNNGap, network
 from zoo_gen.image_data import ImageData
 from zoo_gen.population.initialization import initial_weights
 
@@ -15,7 +15,7 @@ class PlainLoop:
 
     def __init__(self, architecture: Architecture, inputs: Tensor, labels: Tensor, *, batch_size: int, activation: str):
         n_classes = int(labels.max()) + 1
-        self.model = build_module(architecture, tuple(inputs.shape[1:]), n_classes, activation=activation).cuda()
+        self.model = network(architecture, tuple(inputs.shape[1:]), n_classes).module(activation=activation).cuda()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, capturable=True)
         self.inputs, self.labels = inputs, labels
         self.batch = torch.zeros(batch_size, dtype=torch.int64, device="cuda")
@@ -60,7 +60,7 @@ def graphed_accuracies(data: ImageData, seeds: list[int], *, epochs: int) -> np.
     graph = loop.captured()
     ones = torch.ones(len(seeds))
     initial = initial_weights(
-        parameter_layout(architecture, tuple(inputs.shape[1:]), data.n_classes),
+        network(architecture, tuple(inputs.shape[1:]), data.n_classes).layout,
         torch.tensor(seeds),
         ["kaiming_uniform"] * len(seeds),
         deviations=ones,

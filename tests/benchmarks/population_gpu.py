@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from tests.benchmarks.plain import PlainLoop
 from zoo_gen.architecture.layers import Convolution, Flatten, Linear, output_shape
-from zoo_gen.architecture.registry import MLP, Architecture, CNNSmall, SmallCNNGap, build_module, layers
+from zoo_gen.architecture.registry import MLP, Architecture, CNNSmall, SmallCNNGap, layers, network
 from zoo_gen.image_data import ImageData
 from zoo_gen.population.population import Regime
 from zoo_gen.population.train import populations
@@ -105,7 +105,7 @@ def vmapped(work: Work, n_models: int, dtype: torch.dtype) -> float:
     inputs, labels = images_of(work).tensors("train", device="cuda")
     inputs = inputs.to(dtype)
     modules = [
-        build_module(work.architecture, work.shape, work.n_classes, activation=work.activation).cuda()
+        network(work.architecture, work.shape, work.n_classes).module(activation=work.activation).cuda()
         for _ in range(min(n_models, 64))
     ]
     parameters, _ = stack_module_state(modules)

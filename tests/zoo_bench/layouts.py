@@ -3,7 +3,7 @@
 import itertools
 
 from zoo_gen.architecture.layout import Move, Parameter, ParameterLayout, Symmetry
-from zoo_gen.architecture.registry import MLP, CNNSmall, SmallCNNGap, parameter_layout
+from zoo_gen.architecture.registry import MLP, CNNSmall, SmallCNNGap, network
 
 
 def layout_of(*layers: tuple[int, ...], bias: bool = True) -> ParameterLayout:
@@ -25,6 +25,6 @@ def layout_of(*layers: tuple[int, ...], bias: bool = True) -> ParameterLayout:
     return ParameterLayout(tuple(parameters), tuple(symmetries))
 
 
-TETRIS = parameter_layout(MLP(name="mlp", widths=(16, 5, 4), bias=False), (1, 4, 4), 4)
-CNN_SMALL = parameter_layout(CNNSmall(name="cnn_small"), (1, 28, 28), 10)
-SMALL_CNN_GAP = parameter_layout(SmallCNNGap(name="small_cnn_gap"), (1, 28, 28), 10)
+TETRIS = network(MLP(name="mlp", widths=(16, 5, 4), bias=False), (1, 4, 4), 4).layout
+CNN_SMALL = network(CNNSmall(name="cnn_small"), (1, 28, 28), 10).layout
+SMALL_CNN_GAP = network(SmallCNNGap(name="small_cnn_gap"), (1, 28, 28), 10).layout

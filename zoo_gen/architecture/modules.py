@@ -85,7 +85,7 @@ class AddEarlier(nn.Module):
         return torch.cat([summed, values[:, self.channels :]], dim=1)
 
 
-class Network(nn.Sequential):
+class ResidualSequential(nn.Sequential):
     """Layers in order, some of which also read what an earlier one gave."""
 
     def forward(self, values: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def build_module(layers: Sequence[Layer], *, activation: Function | None, dropou
         activation: the function of the layers that name none.
         dropout: the rate of every dropout layer.
     """
-    kind = Network if any(isinstance(layer, Residual) for layer in layers) else nn.Sequential
+    kind = ResidualSequential if any(isinstance(layer, Residual) for layer in layers) else nn.Sequential
     flat = False  # whether what is normalised are vectors
     modules: list[tuple[str, nn.Module]] = []
     for layer in layers:

@@ -6,17 +6,14 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
 from zoo_gen.architecture import layers as L
-from zoo_gen.architecture.layers import Activation, Layer, Shape
-from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.layers import Layer, Shape
+from zoo_gen.architecture.network import Network
 from zoo_gen.files.schema import Schema
-
-if TYPE_CHECKING:
-    import torch
 
 Size = Annotated[int, Strict(), Field(gt=0)]
 Flag = Annotated[bool, Strict()]
@@ -165,26 +162,13 @@ def layers(architecture: Architecture, input_shape: Shape, n_outputs: int) -> tu
     return tuple(found)
 
 
-def parameter_layout(architecture: Architecture, input_shape: Shape, n_outputs: int) -> ParameterLayout:
-    """Return where each parameter lies in the flat weight vector: layer after layer, weight before bias."""
-    return L.parameter_layout(layers(architecture, input_shape, n_outputs), input_shape)
+def network(architecture: Architecture, input_shape: Shape, n_outputs: int) -> Network:
+    """Return the network of an architecture for inputs of a shape (channel, height, width) and so many outputs.
 
-
-def build_module(
-    architecture: Architecture,
-    input_shape: Shape,
-    n_outputs: int,
-    *,
-    activation: Activation | None,
-    dropout: float = 0.0,
-) -> "torch.nn.Sequential":
-    """Return one model as a plain torch module that maps images (image, channel, height, width) to logits.
-
-    Its `state_dict` has the names of `parameter_layout`. The initial weights are torch's own defaults.
+    Raises:
+        ValueError: as `layers`.
     """
-    from zoo_gen.architecture import modules
-
-    return modules.build_module(layers(architecture, input_shape, n_outputs), activation=activation, dropout=dropout)
+    return Network(layers(architecture, input_shape, n_outputs), input_shape)
 
 
 def _layer(spec: LayerSpec, shape: Shape, counts: Counter[str]) -> Layer:

@@ -8,11 +8,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from zoo_gen import store
 from zoo_gen.engine.settings import choose_forms, models_on_device, regime
-from zoo_gen.image_data import ImageData, Sine, Waves, load_image_data
+from zoo_gen.machine import devices
+from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.machine.workers import count_processes
 from zoo_gen.manifest import ZooManifest, grid
 
@@ -70,10 +69,7 @@ def plan(manifest: ZooManifest) -> Cost:
 
 
 def estimate(manifest: ZooManifest, *, workers: int | None = None, device: str = "cpu") -> Time:
-    """Return how long a zoo takes, from timed steps and evaluations of each kind of population.
-
-    Nothing of a zoo is written; the forms of convolutions are chosen, and remembered, as a run would choose them.
-    """
+    """Return how long a zoo takes, from timed steps and evaluations of each kind of population."""
     extent = store.Extent.of(manifest)
     processes = count_processes(workers, extent.n_shards, device=device)
     seconds = sum(count * _time_model(manifest, *kind, device=device) for kind, count in _kinds(manifest).items())
@@ -128,9 +124,9 @@ def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device:
         if name in table.column_names:
             position = table.column_names.index(name)
             table = table.set_column(position, name, [[value] * len(table)])
-    data = _stand_in(manifest, n_images=max(batch_size, _TIMED_IMAGES))
+    data = manifest.data.stand_in(n_images=max(batch_size, _TIMED_IMAGES))
     settings = regime(manifest, device=device, forms=choose_forms(manifest, device=device))
-    with single_threaded():
+    with single_threaded(), freed_memory_kept(), devices.current(device):
         _, population = next(populations(manifest.architecture, data, table, settings))
         n_models = len(population)
         step, evaluation = _time_steps(population), _time_evaluation(population) / population.task.n_train
@@ -158,18 +154,3 @@ def _time_evaluation(population: "Population") -> float:
     began = time.perf_counter()
     float(population.evaluate("train")["loss"].sum())
     return time.perf_counter() - began
-
-
-def _stand_in(manifest: ZooManifest, *, n_images: int) -> ImageData | Waves:
-    """Return random images of the shape that the models read."""
-    if isinstance(manifest.data, Sine):
-        found = load_image_data(manifest.data)
-        return found
-    shape = manifest.data.image_shape
-    random = np.random.RandomState(0)
-    images = random.randint(0, 256, (n_images, *shape)).astype(np.uint8)
-    labels = random.randint(0, manifest.data.n_classes, n_images).astype(np.int64)
-    none, ones = slice(0, 0), np.ones(shape[0])
-    return ImageData(
-        images, labels, images[none], labels[none], images, labels, manifest.data.n_classes, ones / 255, 0 * ones
-    )

@@ -1,6 +1,6 @@
 """HuggingFace: any image data set of the Hub that the `datasets` library reads, pinned by its commit.
 
-What was downloaded is kept below the data root in a folder that names the commit, and is looked for there first:
+Downloads are saved below the data root in a folder that names the commit, and are looked for there first:
 without the Hub, `datasets` itself would answer with whatever revision of the data set it had last seen.
 """
 
@@ -81,38 +81,40 @@ def _splits(source: HuggingFace, root: Path, *, where: str) -> Any:
         import datasets
     except ImportError:
         raise ZooError("data source 'huggingface' needs datasets; expected: pip install 'zoo-gen[generate]'") from None
-    kept = root / "huggingface" / source.repository.replace("/", "--") / source.revision / (source.config or "default")
+    folder = (
+        root / "huggingface" / source.repository.replace("/", "--") / source.revision / (source.config or "default")
+    )
     try:
-        if kept.is_dir():
-            return datasets.load_from_disk(str(kept))
+        if folder.is_dir():
+            return datasets.load_from_disk(str(folder))
         if Path(source.repository).exists():
             raise ZooError("a folder of that name is here and would be read; run elsewhere")
         reachable.require([hub.endpoint()], needed_for="the download")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        # A cache that is new and thrown away holds no other revision, and nothing half done is ever found.
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # A new cache, thrown away afterwards, holds no other revision and no incomplete download.
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as staged, hub.quiet():
-            found = datasets.load_dataset(
+            splits = datasets.load_dataset(
                 source.repository, source.config, revision=source.revision, cache_dir=f"{staged}/cache"
             )
-            found.save_to_disk(f"{staged}/kept")
+            splits.save_to_disk(f"{staged}/complete")
             try:
-                Path(staged, "kept").rename(kept)
+                Path(staged, "complete").rename(folder)
             except OSError:
-                # Another run of an array may have been faster; what it kept is the same.
-                if not kept.is_dir():
+                # Another run may have been faster; it saved the same.
+                if not folder.is_dir():
                     raise
-        return datasets.load_from_disk(str(kept))
+        return datasets.load_from_disk(str(folder))
     # Its errors come from several libraries and have no class in common.
     except Exception as error:
         raise ZooError(
-            f"{where}: cannot be loaded ({one_line(error)}); expected the data set on the Hub, or {kept} from a machine"
+            f"{where}: cannot be loaded ({one_line(error)}); expected the data set on the Hub, or {folder} from a machine"
             " that has loaded it"
         ) from None
 
 
 def _images(source: HuggingFace, split: Any, chosen: np.ndarray, *, where: str) -> Part:
     """Return the images of a split with these numbers, after the steps, and their labels."""
-    images = np.empty((len(chosen), *source.image_shape), dtype=np.uint8)
+    images = np.empty((len(chosen), *source.input_shape), dtype=np.uint8)
     labels = np.empty(len(chosen), dtype=np.int64)
     for place, row in enumerate(split.select(chosen)):
         image, label = row[source.image_column], row[source.label_column]
@@ -124,8 +126,8 @@ def _images(source: HuggingFace, split: Any, chosen: np.ndarray, *, where: str) 
         if source.channels == 1 and image.mode not in _GREY:
             raise ZooError(f"{where}: image {number} is of mode {image.mode}; expected grey, or channels = 3")
         if source.size is not None and (image.height, image.width) != source.size:
-            found = [image.height, image.width]
-            raise ZooError(f"{where}: image {number} is {found}; expected size = {list(source.size)}")
+            size = [image.height, image.width]
+            raise ZooError(f"{where}: image {number} is {size}; expected size = {list(source.size)}")
         # Pillow gives (height, width) for grey and (height, width, channel) for colour.
         pixels = np.asarray(image.convert("L" if source.channels == 1 else "RGB")).reshape(
             image.height, image.width, source.channels

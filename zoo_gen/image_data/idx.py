@@ -88,8 +88,8 @@ def load_folder(
         if array.ndim != dimensions:
             raise ZooError(f"{path}: has {array.ndim} dimensions; expected {dimensions}")
         if dimensions == 3 and array.shape[1:] != source.stored.size:
-            found, expected = list(array.shape[1:]), list(source.stored.size or ())
-            raise ZooError(f"{path}: holds images of {found} pixels; expected size = {expected}")
+            size, expected = list(array.shape[1:]), list(source.stored.size or ())
+            raise ZooError(f"{path}: holds images of {size} pixels; expected size = {expected}")
         if dimensions == 1 and len(array) != len(arrays[-1]):
             raise ZooError(f"{path}: holds {len(array)} labels; expected {len(arrays[-1])}, one an image")
         arrays.append(array)

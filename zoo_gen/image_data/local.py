@@ -1,7 +1,6 @@
-"""Test images that are already on the disk, for checking what others trained: nothing is downloaded.
+"""Test images of published zoos, read where they are already on the disk; nothing is downloaded.
 
-Folders in IDX format are taken also where they hold fewer images than the published set, since accuracies may have
-been measured on such a part; whoever compares says on how many images.
+Folders in IDX format may hold fewer images than the published set, since accuracies may have been measured on a part.
 """
 
 from pathlib import Path
@@ -10,11 +9,9 @@ import numpy as np
 
 from zoo_gen.image_data import idx, torchvision
 from zoo_gen.image_data.arrays import ImageData
-from zoo_gen.image_data.load import load_image_data
 from zoo_gen.image_data.steps import Steps, apply
 
 _TEST = idx.STANDARD[2:]
-_PLAIN = str.maketrans("", "", "-_ ")
 
 
 def test_images(source: Steps, root: Path) -> ImageData | None:
@@ -26,8 +23,7 @@ def test_images(source: Steps, root: Path) -> ImageData | None:
     if not isinstance(source, torchvision.Torchvision):
         return None
     if not source.facts.in_idx:
-        found = load_image_data(source, data_root=root) if torchvision.at_hand(source, root) else None
-        return found if isinstance(found, ImageData) else None
+        return torchvision.load(source, root) if torchvision.is_local(source, root) else None
     folder = next((path for path in _folders(source.dataset, root) if idx.complete(path, _TEST)), None)
     if folder is None:
         return None
@@ -37,14 +33,12 @@ def test_images(source: Steps, root: Path) -> ImageData | None:
     images, labels = idx.read(images_path), idx.read(labels_path).astype(np.int64) - source.facts.first_label
     scale, offset = source.affine
     pixels = np.array(apply(source, images[:, None]))  # torch wants what can be written to
-    none, no_label = pixels[:0], labels[:0]
-    return ImageData(none, no_label, none, no_label, pixels, labels, source.n_classes, scale, offset)
+    empty = pixels[:0], labels[:0]
+    return ImageData(*empty, *empty, pixels, labels, source.n_classes, scale, offset)
 
 
 def _folders(dataset: str, root: Path) -> list[Path]:
     """Return where the files may be: torchvision's place, folders named like the set or beginning so, the root."""
-    name = dataset.lower()
-    inside = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    named = [path for path in inside if path.name.lower().translate(_PLAIN) == name]
-    similar = [path for path in inside if path.name.lower().translate(_PLAIN).startswith(name) and path not in named]
+    named = torchvision.folders_named(dataset, root)
+    similar = torchvision.folders_named(dataset, root, beginning=True)[len(named) :]
     return [root / dataset / "raw", *named, *(path / dataset / "raw" for path in named), *similar, root]

@@ -1,4 +1,4 @@
-"""Steps: what happens to the images of every real source between its files and the models.
+"""Steps: preprocessing of the images of a source (grey, resize, crop, normalise, choice of images per part).
 
 Grey, resize and crop are done once, on bytes; normalising is only two numbers a channel, applied where the models are.
 What comes out (shape, sizes) follows from the description alone, so a manifest is checked without the images.
@@ -16,12 +16,13 @@ from pydantic import Field, Strict, WrapValidator, model_validator
 from zoo_gen.errors import ZooError
 from zoo_gen.files.schema import Count, DataSeed, Schema
 from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.image_data.source import ImageSource
 
 Part = tuple[np.ndarray, np.ndarray]  # images uint8 (image, channel, height, width), labels int64 (image,)
 
 
-def _answered(expected: str) -> WrapValidator:
-    """Answer whatever does not fit with one sentence, where a union would answer with one for each of its members."""
+def _one_message(expected: str) -> WrapValidator:
+    """Refuse what does not fit with one message, where a union would give one for each of its members."""
 
     def check(value: Any, handler: pydantic.ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -39,10 +40,10 @@ class MeanDeviation(Schema):
     deviation: tuple[Annotated[float, Field(gt=0)], ...]
 
 
-Size = Annotated[Count | tuple[Count, Count], _answered("a whole number of pixels or [height, width]")]
+Size = Annotated[Count | tuple[Count, Count], _one_message("a whole number of pixels or [height, width]")]
 Normalization = Annotated[
     Literal["unit", "symmetric"] | MeanDeviation,
-    _answered('"unit", "symmetric" or { mean = [0.5], deviation = [0.5] }, a number a channel'),
+    _one_message('"unit", "symmetric" or { mean = [0.5], deviation = [0.5] }, a number a channel'),
 ]
 
 
@@ -56,7 +57,7 @@ class Stored:
     n_test: int | None = None
 
 
-class Steps(Schema):
+class Steps(ImageSource):
     """The fields that real sources share, in the order in which they act.
 
     Args:
@@ -87,7 +88,7 @@ class Steps(Schema):
         """What the files hold."""
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, int, int]:
         """The shape of an image after the steps: channel, height, width."""
         height, width = self._size()
         return (1 if self.grey else self.stored.channels), height, width
@@ -203,12 +204,12 @@ def assemble(
     Raises:
         ZooError: there are fewer images than wanted, or a label lies outside the classes.
     """
-    for part, wanted, found in (
+    for part, expected, held in (
         ("training", source.n_train + source.n_validation, n_train),
         ("test", source.n_test, n_test),
     ):
-        if wanted > found:
-            raise ZooError(f"{where}: holds {found} {part} images; expected {wanted} or more, as [data] says")
+        if expected > held:
+            raise ZooError(f"{where}: holds {held} {part} images; expected {expected} or more, as [data] says")
     everything = source.n_validation == 0 and source.n_train == n_train
     order = np.arange(n_train) if everything else np.random.RandomState(source.seed).permutation(n_train)
     cut = source.n_validation
@@ -249,11 +250,11 @@ def bilinear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     except ImportError:
         raise ZooError("data step 'resize' needs Pillow; expected: pip install 'zoo-gen[generate]'") from None
     height, width = size
-    found = np.empty((*images.shape[:2], height, width), dtype=np.uint8)
-    for image, place in zip(images, found, strict=True):
-        for channel, out in zip(image, place, strict=True):
+    resized = np.empty((*images.shape[:2], height, width), dtype=np.uint8)
+    for image, target in zip(images, resized, strict=True):
+        for channel, out in zip(image, target, strict=True):
             out[:] = Image.fromarray(np.ascontiguousarray(channel)).resize((width, height), Image.Resampling.BILINEAR)
-    return found
+    return resized
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -146,29 +146,34 @@ def load(source: Torchvision, root: Path) -> ImageData:
     return data
 
 
-def at_hand(source: Torchvision, root: Path) -> bool:
-    """Return whether the files are there, so that nothing would be downloaded."""
+def is_local(source: Torchvision, root: Path) -> bool:
+    """Return whether the files are on the disk, so that nothing would be downloaded."""
     return _find(source, root, SYSTEM) is not None
 
 
 def _find(source: Torchvision, root: Path, system: Path | None = None) -> Path | None:
     """Return the folder that has the files: torchvision's, one named like the data set, or the system's."""
     facts = source.facts
-    named = _named_like(source.dataset, root)
+    named = folders_named(source.dataset, root)
     folders = [root / facts.folder, *(folder / facts.folder for folder in named)]
     if facts.in_idx:
-        folders += named + (_named_like(source.dataset, system) if system else [])
+        folders += named + (folders_named(source.dataset, system) if system else [])
         return next((folder for folder in folders if idx.complete(folder, facts.files)), None)
     return next((folder for folder in folders if all((folder / file).is_file() for file in facts.files)), None)
 
 
-def _named_like(name: str, folder: Path) -> list[Path]:
-    """Return the folders inside `folder` that have that name, give or take case, dashes and underscores."""
-    plain = str.maketrans("", "", "-_")
-    if not folder.is_dir():
-        return []
-    paths = sorted(path for path in folder.iterdir() if path.is_dir())
-    return [path for path in paths if path.name.lower().translate(plain) == name.lower()]
+def folders_named(dataset: str, root: Path, *, beginning: bool = False) -> list[Path]:
+    """Return the folders inside `root` that are named like a data set, whatever their case, dashes and spaces.
+
+    Args:
+        dataset: its name.
+        root: where to look; it need not exist.
+        beginning: whether folders whose names only begin so follow after those.
+    """
+    name, plain = dataset.lower(), str.maketrans("", "", "-_ ")
+    names = {path: path.name.lower().translate(plain) for path in sorted(root.glob("*")) if path.is_dir()}
+    longer = [path for path, each in names.items() if each != name and each.startswith(name)] if beginning else []
+    return [path for path, each in names.items() if each == name] + longer
 
 
 def _read(source: Torchvision, folder: Path) -> ImageData:
@@ -190,9 +195,9 @@ def _read(source: Torchvision, folder: Path) -> ImageData:
             " remove them to download them again"
         ) from None
     if (len(train_images), len(test_images)) != sizes or train_images.shape[1:] != facts.shape:
-        found = f"{len(train_images)} and {len(test_images)} images of {list(train_images.shape[1:])}"
+        held = f"{len(train_images)} and {len(test_images)} images of {list(train_images.shape[1:])}"
         expected = f"{sizes[0]} and {sizes[1]} of {list(facts.shape)}"
-        raise ZooError(f"{folder}: {source.dataset} holds {found}; expected {expected}")
+        raise ZooError(f"{folder}: {source.dataset} holds {held}; expected {expected}")
     return assemble(
         source,
         n_train=len(train_images),
@@ -206,9 +211,9 @@ def _read(source: Torchvision, folder: Path) -> ImageData:
 
 def _arrays(name: str, folder: Path) -> tuple[Part, Part]:
     """Return the training and the test images (image, channel, height, width) and labels, as torchvision reads them."""
-    place = folder.parent if FACTS[name].folder else folder
+    root = folder.parent if FACTS[name].folder else folder
     parts = []
-    for dataset in _datasets(name, place):
+    for dataset in _datasets(name, root):
         images = np.asarray(dataset.data)
         if name == "USPS":
             images = images[:, None]
@@ -244,11 +249,11 @@ def _download(source: Torchvision, root: Path) -> None:
 
 def _addresses(name: str) -> list[str]:
     """Return where torchvision would look for a data set."""
-    found = getattr(_torchvision(), name)
-    parts = getattr(found, "split_list", {}).values()
+    dataset = getattr(_torchvision(), name)
+    parts = getattr(dataset, "split_list", {}).values()
     # EMNIST inherits the mirrors of MNIST, and does not use them.
-    single = [found.url] if hasattr(found, "url") else [url for url, *_ in parts]
-    return single or list(found.mirrors)
+    single = [dataset.url] if hasattr(dataset, "url") else [url for url, *_ in parts]
+    return single or list(dataset.mirrors)
 
 
 def _torchvision() -> Any:

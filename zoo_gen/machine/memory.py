@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # the numbers by which mallopt(3) knows what it sets
-_KEPT = {_MMAP_THRESHOLD: 2**30, _TRIM_THRESHOLD: 2**31 - 1}  # bytes; blocks above the first go to the system still
-_USUAL = {_MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26}  # at which glibc's own rule ends up once blocks are large
+_LARGEST_BLOCK = 2**30  # bytes; larger ones still go to the system
+_NEVER_TRIM = 2**31 - 1
+_USUAL_BLOCK, _USUAL_TRIM = 2**25, 2**26  # at which glibc's own rule ends up once blocks are large
 _OF_USERS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -21,18 +22,18 @@ _OF_USERS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES
 def freed_memory_kept() -> Iterator[None]:
     """Keep what is freed inside for the next blocks, and give it back to the system at the end.
 
-    Nothing changes without glibc, or where the environment says how it should allocate.
+    Nothing changes without glibc, where glibc refuses, or where the environment says how it should allocate.
     """
     libc = _glibc()
-    if libc is None or any(name in os.environ for name in _OF_USERS):
+    if libc is None or any(name in os.environ for name in _OF_USERS) or not _keep(libc):
         yield
         return
-    _set(libc, _KEPT)
     try:
         yield
     finally:
-        _set(libc, _USUAL)
-        give_back()
+        libc.mallopt(_MMAP_THRESHOLD, _USUAL_BLOCK)
+        libc.mallopt(_TRIM_THRESHOLD, _USUAL_TRIM)
+        libc.malloc_trim(0)
 
 
 def give_back() -> None:
@@ -41,9 +42,17 @@ def give_back() -> None:
         libc.malloc_trim(0)
 
 
-def _set(libc: ctypes.CDLL, thresholds: dict[int, int]) -> None:
-    for name, value in thresholds.items():
-        libc.mallopt(name, value)
+def _keep(libc: ctypes.CDLL) -> bool:
+    """Let glibc keep freed blocks up to the largest size that it accepts; return whether it accepts any.
+
+    Older releases refuse large thresholds. A trim threshold alone would end glibc's own adjustment of the other one.
+    """
+    size = _LARGEST_BLOCK
+    while size >= _USUAL_BLOCK:
+        if libc.mallopt(_MMAP_THRESHOLD, size):
+            return bool(libc.mallopt(_TRIM_THRESHOLD, _NEVER_TRIM))
+        size //= 2
+    return False
 
 
 @cache

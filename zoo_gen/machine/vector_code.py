@@ -24,10 +24,12 @@ Place = tuple[Value, int] | int  # so many vectors on, or (number at run time) x
 
 @dataclass(frozen=True)
 class Machine:
-    """The vector registers of a machine."""
+    """The vector registers of a machine, and the instructions that its code may use."""
 
-    bits: int  # of one
+    bits: int  # of a register
     count: int
+    cpu: str = ""  # LLVM's name of the processor
+    features: str = ""  # beside those of that processor, as LLVM writes them
 
     @property
     def sums(self) -> int:
@@ -37,13 +39,14 @@ class Machine:
 
 @cache
 def machine() -> Machine:
-    """Return the vector registers that this machine has."""
+    """Return the registers and instructions of this machine."""
     features = llvm.get_host_cpu_features()
+    bits, count = 128, 32 if llvm.get_default_triple().startswith(("aarch64", "arm64")) else 16
     if features.get("avx512f"):
-        return Machine(512, 32)
-    if features.get("avx"):
-        return Machine(256, 16)
-    return Machine(128, 32 if llvm.get_default_triple().startswith(("aarch64", "arm64")) else 16)
+        bits, count = 512, 32
+    elif features.get("avx"):
+        bits = 256
+    return Machine(bits, count, llvm.get_host_cpu_name(), features.flatten())
 
 
 class Code:
@@ -64,9 +67,9 @@ class Code:
         function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [_POINTER] * pointers + [INT]), "kernel")
         self.arguments: list[Value] = list(function.args)
         self.builder = ir.IRBuilder(function.append_basic_block())
-        # Multiplied and added in one rounding where the machine can.
+        # In one rounding on every machine, so that all give the same bits; one without the instruction is slow.
         of_three = ir.FunctionType(self.vector, [self.vector] * 3)
-        self._multiply_add = ir.Function(self.module, of_three, f"llvm.fmuladd.v{lanes}f{bits}")
+        self._multiply_add = ir.Function(self.module, of_three, f"llvm.fma.v{lanes}f{bits}")
 
     def loop(
         self,
@@ -160,9 +163,8 @@ class Code:
         llvm.initialize_native_asmprinter()
         module = llvm.parse_assembly(str(self.module))
         module.verify()
-        target = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
-        )
+        this = machine()
+        target = llvm.Target.from_default_triple().create_target_machine(cpu=this.cpu, features=this.features, opt=3)
         engine = llvm.create_mcjit_compiler(module, target)
         engine.finalize_object()
         kinds = [ctypes.c_void_p] * self.pointers + [ctypes.c_int64]

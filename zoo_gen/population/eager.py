@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from zoo_gen.architecture.layers import Convolution, Layer
-from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.population.columns import Members, runs
 from zoo_gen.population.cpu import lanes
 from zoo_gen.population.cpu.convolutions import LANES
-from zoo_gen.population.cpu.lanes import keep_freed_memory
 from zoo_gen.population.forward import forward
 from zoo_gen.population.metrics import pieces
 from zoo_gen.population.optimizers import make_optimizer
@@ -30,8 +28,7 @@ class Eager:
 
     def __init__(
         self,
-        layers: Sequence[Layer],
-        layout: ParameterLayout,
+        network: Network,
         members: Members,
         task: Task,
         weights: Tensor,
@@ -42,13 +39,12 @@ class Eager:
     ) -> None:
         self.weights = weights
         self._forms = forms
-        if LANES in forms.values():
-            keep_freed_memory()
-        self._layers, self._task = layers, task
+        self._network, self._task = network, task
         self._sizes, self._n_steps = steps, n_epochs * len(steps)
         # Each parameter is a leaf of the gradient's graph and a view of the flat weights that the optimiser updates.
         self._parameters = {
-            p.name: weights[:, p.start : p.stop].view(-1, *p.shape).detach().requires_grad_() for p in layout.parameters
+            p.name: weights[:, p.start : p.stop].view(-1, *p.shape).detach().requires_grad_()
+            for p in network.layout.parameters
         }
         self._seeds = members.seeds
         self._activations, self._schedules = runs(members.activations), runs(members.schedules)
@@ -58,7 +54,7 @@ class Eager:
             (rows, make_optimizer(name, weights[rows], momentum=momentum[rows], weight_decay=decay[rows]))
             for name, rows in runs(members.optimizers)
         ]
-        l2 = members.l2.unsqueeze(1) * torch.from_numpy(layout.is_kernel).to(weights.device)
+        l2 = members.l2.unsqueeze(1) * torch.from_numpy(network.layout.is_kernel).to(weights.device)
         self._l2_gradient = 2 * l2 if bool(l2.any()) else None  # (model, parameter): of l2 * the sum of squared kernels
         self._dropout_rates = members.dropout
         self._has_dropout = bool(self._dropout_rates.any())
@@ -83,7 +79,7 @@ class Eager:
         """Measure every model in evaluation mode on a part of the data; name -> (model, ...)."""
         n_models = len(self.weights)
         # One model at a time is as fast for convolutions on a CPU, and computes what its plain module computes.
-        alone = self.weights.device.type == "cpu" and any(isinstance(layer, Convolution) for layer in self._layers)
+        alone = self.weights.device.type == "cpu" and self._network.has_convolution
         groups = [slice(model, model + 1) for model in range(n_models)] if alone else [slice(0, n_models)]
         found = [self._task.measure(part, self._outputs_of(models, alone=alone), models=models) for models in groups]
         return {name: torch.cat([metrics[name] for metrics in found]) for name in found[0]}
@@ -125,7 +121,9 @@ class Eager:
         """
         inputs, targets = self._task.batch(images)
         dropout = self._dropout(number, piece, of=of)
-        outputs = forward(self._layers, self._parameters, self._activations, inputs, forms=self._forms, dropout=dropout)
+        outputs = forward(
+            self._network.layers, self._parameters, self._activations, inputs, forms=self._forms, dropout=dropout
+        )
         losses = self._task.losses(outputs, targets)
         # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
         gradients = torch.autograd.grad(losses.sum() / of, list(self._parameters.values()))
@@ -142,7 +140,7 @@ class Eager:
 
         def outputs_of(inputs: Tensor) -> Tensor:
             shared = inputs.unsqueeze(1).expand(len(inputs), count, *inputs.shape[1:])
-            return forward(self._layers, parameters, activations, shared)
+            return forward(self._network.layers, parameters, activations, shared)
 
         def outputs(inputs: Tensor) -> Tensor:
             if not alone:

@@ -28,7 +28,7 @@ from zoo_gen.architecture.layers import (
 )
 from zoo_gen.architecture.modules import FUNCTIONS
 from zoo_gen.population.cpu import lanes
-from zoo_gen.population.cpu.convolutions import GROUPED, LANES, MODELS_OF_A_GROUP, PATCHES, SINGLE
+from zoo_gen.population.cpu.convolutions import LANES, MODELS_OF_A_GROUP
 
 Run = tuple[Activation | None, slice]  # neighbouring models that share an activation
 # dropout(hidden (model, image, ...), or as lanes) -> hidden of the same shape
@@ -52,7 +52,7 @@ def forward(
         activations: runs of neighbouring models that cover all models in order.
         inputs: (image, model, channel, height, width), the same as lanes, or (image, model, feature); inputs that all
             models share may be expanded.
-        forms: name of a convolution -> one of `forms.FORMS`, GROUPED if not given.
+        forms: name of a convolution -> its form (`cpu.convolutions`), GROUPED if not given.
         dropout: what dropout layers do; nothing if not given.
     """
     hidden = inputs.permute(1, 2, 0) if inputs.dim() == 3 else inputs
@@ -66,7 +66,7 @@ def forward(
                 done = pooling_of(layers, number)
                 hidden = _convolve_in_lanes(layer, done, hidden, parameters)
             else:
-                hidden = _convolve(layer, hidden, parameters, form=forms.get(layer.name, GROUPED))
+                hidden = _convolve(layer, hidden, parameters)
         elif isinstance(layer, Linear):
             weight = parameters[f"{layer.name}.weight"]  # (model, output, input)
             if layer.bias:
@@ -107,13 +107,12 @@ def _leaves_lanes(layer: Layer, forms: Mapping[str, str]) -> bool:
     return isinstance(layer, Pooling) and layer.size > lanes.LARGEST_WINDOW
 
 
-def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tensor], *, form: str) -> Tensor:
+def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
     weight = parameters[f"{layer.name}.weight"]  # (model, output, input, kernel, kernel)
     bias = parameters[f"{layer.name}.bias"] if layer.bias else None  # (model, output)
-    if hidden.is_cuda or form == PATCHES:
+    if hidden.is_cuda:
         return _convolve_as_product(layer, hidden, weight, bias)
-    at_once = 1 if form == SINGLE else MODELS_OF_A_GROUP
-    pieces = [slice(start, start + at_once) for start in range(0, len(weight), at_once)]
+    pieces = [slice(start, start + MODELS_OF_A_GROUP) for start in range(0, len(weight), MODELS_OF_A_GROUP)]
     found = [
         _convolve_grouped(layer, hidden[:, own], weight[own], None if bias is None else bias[own]) for own in pieces
     ]

@@ -4,7 +4,7 @@ What it computes with is an `Arithmetic`: torch's own operations, or kernels of 
 the order of the table that went in.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,8 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zoo_gen.architecture.layers import Layer, Shape
-from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.population.columns import column, members, numbers
 from zoo_gen.population.eager import Eager
 from zoo_gen.population.initialization import initial_weights
@@ -57,9 +56,7 @@ class Population:
     """Models of one architecture and batch size that learn one task.
 
     Args:
-        layers: of every model.
-        input_shape: of an image (channel, height, width), or (1,) for a point.
-        layout: of their weights.
+        network: of every model.
         models: a table with a row a model and the hyper-parameters as columns.
         regime: what is the same for all of them.
         make_task: gives the task for the models of a table, in that table's order.
@@ -68,9 +65,7 @@ class Population:
 
     def __init__(
         self,
-        layers: Sequence[Layer],
-        input_shape: Shape,
-        layout: ParameterLayout,
+        network: Network,
         models: pa.Table,
         regime: Regime,
         *,
@@ -84,7 +79,7 @@ class Population:
         (self.batch_size,) = set(column(models, "batch_size"))
         if weights is None:
             weights = initial_weights(
-                layout,
+                network.layout,
                 inner.seeds.cpu(),
                 column(inner.table, "initialization"),
                 deviations=numbers(inner.table, "initialization_deviation", default=1.0, dtype=dtype),
@@ -102,21 +97,13 @@ class Population:
         self._arithmetic: Arithmetic
         if regime.kernels is None:
             self._arithmetic = Eager(
-                layers, layout, inner, self.task, weights, steps=steps, n_epochs=regime.epochs, forms=regime.forms
+                network, inner, self.task, weights, steps=steps, n_epochs=regime.epochs, forms=regime.forms
             )
         else:
             from zoo_gen.population.gpu.device import Device  # needs Triton
 
             self._arithmetic = Device(
-                layers,
-                input_shape,
-                layout,
-                inner,
-                self.task,
-                weights,
-                steps=steps,
-                n_epochs=regime.epochs,
-                precision=regime.kernels,
+                network, inner, self.task, weights, steps=steps, n_epochs=regime.epochs, precision=regime.kernels
             )
         self.steps_per_epoch = len(steps)
         self._stop_loss = regime.stop_loss

@@ -9,16 +9,17 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zoo_gen.architecture.layers import Convolution, Layer, Shape, parameter_layout
-from zoo_gen.architecture.layout import ParameterLayout
-from zoo_gen.architecture.registry import Architecture, layers
-from zoo_gen.image_data import ImageData, Waves
+from zoo_gen.architecture import registry
+from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.registry import Architecture
+from zoo_gen.image_data import Data
+from zoo_gen.machine import devices
 from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.population.columns import KINDS
 from zoo_gen.population.cpu import convolutions
 from zoo_gen.population.gpu import memory
 from zoo_gen.population.population import Population, Regime
-from zoo_gen.population.tasks import Classification, CurveFitting, Task
+from zoo_gen.population.tasks import Task, make_task
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Trajectories:
 @freed_memory_kept()
 def train(
     architecture: Architecture,
-    data: ImageData | Waves,
+    data: Data,
     models: pa.Table,
     regime: Regime,
     *,
@@ -46,7 +47,7 @@ def train(
 
     Args:
         architecture: of every model.
-        data: the images, or the points of the waves.
+        data: the images, or the points of curves.
         models: a row a model, with its hyper-parameters as columns.
         regime: what is the same for all of them.
         checkpoint_epochs: what is kept, rising.
@@ -54,30 +55,29 @@ def train(
     """
     diverged = np.zeros(len(models), dtype=bool)
     arrays: dict[str, np.ndarray] = {}
-    has_validation = isinstance(data, ImageData) and len(data.validation_labels) > 0
-    parts = ("train", "validation", "test") if has_validation else ("train", "test")
-    for rows, population in populations(architecture, data, models, regime, weights=weights):
-        kept = 0
-        lost = np.zeros(len(rows), dtype=bool)
-        for epoch in range(regime.epochs + 1):
-            if epoch > 0:
-                population.train_epoch(epoch)
-            if epoch not in checkpoint_epochs:
-                continue
-            state = _state(population, parts)
-            lost |= ~(np.isfinite(state["weights"]).all(axis=1) & np.isfinite(state["train_loss"]))
-            for name, values in state.items():
-                values[lost] = np.nan
-                shape = (len(models), len(checkpoint_epochs), *values.shape[1:])
-                arrays.setdefault(name, np.empty(shape, dtype=values.dtype))[rows, kept] = values
-            kept += 1
-        diverged[rows] = lost
+    with devices.current(regime.device):
+        for rows, population in populations(architecture, data, models, regime, weights=weights):
+            checkpoint = 0
+            lost = np.zeros(len(rows), dtype=bool)
+            for epoch in range(regime.epochs + 1):
+                if epoch > 0:
+                    population.train_epoch(epoch)
+                if epoch not in checkpoint_epochs:
+                    continue
+                state = _state(population, data.parts)
+                lost |= ~(np.isfinite(state["weights"]).all(axis=1) & np.isfinite(state["train_loss"]))
+                for name, values in state.items():
+                    values[lost] = np.nan
+                    shape = (len(models), len(checkpoint_epochs), *values.shape[1:])
+                    arrays.setdefault(name, np.empty(shape, dtype=values.dtype))[rows, checkpoint] = values
+                checkpoint += 1
+            diverged[rows] = lost
     return Trajectories(arrays, diverged)
 
 
 def populations(
     architecture: Architecture,
-    data: ImageData | Waves,
+    data: Data,
     models: pa.Table,
     regime: Regime,
     *,
@@ -88,21 +88,17 @@ def populations(
     What the models of one must share is the batch size and the number of training images. Arguments are those of
     `train`.
     """
-    input_shape: Shape = data.train_images.shape[1:] if isinstance(data, ImageData) else (1,)
-    n_outputs = data.n_classes if isinstance(data, ImageData) else 1
-    sequence = layers(architecture, input_shape, n_outputs)
-    layout = parameter_layout(sequence, input_shape)
-    n_train = len(data.train_labels) if isinstance(data, ImageData) else len(data.train_points)
-    for rows, n_used in _groups(sequence, input_shape, layout, models, regime, n_train=n_train):
+    network = registry.network(architecture, data.input_shape, data.n_outputs)
+    for rows, n_used in _groups(network, models, regime, n_train=data.n_train):
         own = None if weights is None else weights[torch.from_numpy(rows)]
 
-        def make_task(some: pa.Table, n_used: int = n_used) -> Task:
-            return _task(data, some, regime, n_train=n_used)
+        def task_of(some: pa.Table, n_used: int = n_used) -> Task:
+            n_evaluated = min(regime.n_evaluated or n_used, n_used)
+            return make_task(
+                data, some, n_train=n_used, n_evaluated=n_evaluated, dtype=regime.dtype, device=regime.device
+            )
 
-        yield (
-            rows,
-            Population(sequence, input_shape, layout, models.take(rows), regime, make_task=make_task, weights=own),
-        )
+        yield rows, Population(network, models.take(rows), regime, make_task=task_of, weights=own)
 
 
 @contextmanager
@@ -116,15 +112,7 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _groups(
-    sequence: Sequence[Layer],
-    input_shape: Shape,
-    layout: ParameterLayout,
-    models: pa.Table,
-    regime: Regime,
-    *,
-    n_train: int,
-) -> Iterator[tuple[np.ndarray, int]]:
+def _groups(network: Network, models: pa.Table, regime: Regime, *, n_train: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yield the rows (model,) of each population and the number of training images that its models see."""
     columns = models.to_pydict()
     fractions = columns.get("train_fraction", [1.0] * len(models))
@@ -135,59 +123,22 @@ def _groups(
         rows = [row for row in range(len(models)) if keys[row] == key]
         # Models of one kind then fall into one population where there are several.
         rows.sort(key=lambda row: tuple(str(columns[kind][row]) for kind in kinds))
-        size = models_at_once(sequence, input_shape, layout, regime, batch_size=key[0], n_train=key[1])
+        size = models_at_once(network, regime, batch_size=key[0], n_train=key[1])
         for start in range(0, len(rows), size):
             yield np.array(rows[start : start + size]), key[1]
 
 
-def models_at_once(
-    sequence: Sequence[Layer],
-    input_shape: Shape,
-    layout: ParameterLayout,
-    regime: Regime,
-    *,
-    batch_size: int,
-    n_train: int,
-) -> int:
+def models_at_once(network: Network, regime: Regime, *, batch_size: int, n_train: int) -> int:
     """Return how many models a device trains at once: what a CPU's cache or a GPU's memory holds.
 
     Raises:
         ZooError: not one fits.
     """
     if not regime.device.startswith("cuda"):
-        has_convolution = any(isinstance(layer, Convolution) for layer in sequence)
-        return convolutions.models_at_once(regime.forms) if has_convolution else 1024
-    each = memory.bytes_per_model(
-        sequence, input_shape, layout, batch_size=batch_size, n_train=n_train, precision=regime.kernels
-    )
+        return convolutions.models_at_once(regime.forms) if network.has_convolution else 1024
+    each = memory.bytes_per_model(network, batch_size=batch_size, n_train=n_train, precision=regime.kernels)
     free = memory.room(regime.device).free
     return memory.models_that_fit(free, each, batch_size=batch_size, device=regime.device)
-
-
-def _task(data: ImageData | Waves, models: pa.Table, regime: Regime, *, n_train: int) -> Task:
-    device, dtype = regime.device, regime.dtype
-
-    def numbers(name: str) -> Tensor:
-        return torch.tensor(models[name].to_pylist(), dtype=torch.float64, device=device)
-
-    if isinstance(data, Waves):
-        return CurveFitting(
-            data.train_points,
-            data.test_points,
-            amplitude=numbers("amplitude"),
-            frequency=numbers("frequency"),
-            dtype=dtype,
-            device=device,
-        )
-    return Classification(
-        data,
-        n_train=n_train,
-        n_evaluated=min(regime.n_evaluated or n_train, n_train),
-        seeds=torch.tensor(models["seed"].to_pylist(), device=device),
-        label_noise=numbers("label_noise"),
-        dtype=dtype,
-        device=device,
-    )
 
 
 def _state(population: Population, parts: Sequence[str]) -> dict[str, np.ndarray]:

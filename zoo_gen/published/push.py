@@ -178,9 +178,7 @@ def _sections(zoo: Zoo, release: Release) -> str:
     made = zoo.attributes.get("versions", {})
     versions = ", ".join(f"{name} {number}" for name, number in made.items())
     origin = "Converted" if is_converted(zoo) else "Trained"
-    repeat = (
-        "`zoo-gen run manifest.toml` with the same versions on the same\nkind of device gives the same bytes again."
-    )
+    repeat = "`zoo-gen run manifest.toml` with the same versions gives\nthe same bytes on the same model of CPU or GPU."
     again = "" if is_converted(zoo) else f" {repeat}"
     return f"""
 ![{card.outcome(zoo).metric.replace("_", " ")} of all models after the last epoch]({PICTURE})

@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo_gen.architecture.layout import ParameterLayout
-from zoo_gen.architecture.registry import MLP, parameter_layout
+from zoo_gen.architecture.registry import MLP, network
 from zoo_gen.errors import ZooError
 
 
 def mlp_layout(*widths: int, bias: bool = True) -> ParameterLayout:
-    return parameter_layout(MLP(name="mlp", widths=widths, bias=bias), (widths[0],), widths[-1])
+    return network(MLP(name="mlp", widths=widths, bias=bias), (widths[0],), widths[-1]).layout
 
 
 widths = st.lists(st.integers(1, 9), min_size=2, max_size=5)

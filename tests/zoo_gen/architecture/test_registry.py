@@ -12,9 +12,8 @@ from zoo_gen.architecture.registry import (
     Layers,
     Siren,
     SmallCNNGap,
-    build_module,
     layers,
-    parameter_layout,
+    network,
 )
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
@@ -53,8 +52,8 @@ REGISTRY = {
 @pytest.mark.parametrize("name", REGISTRY)
 def test_parameter_counts_are_the_known_ones_and_torchs(name):
     architecture, shape, n_outputs, parameters = REGISTRY[name]
-    module = build_module(architecture, shape, n_outputs, activation="relu")
-    layout = parameter_layout(architecture, shape, n_outputs)
+    module = network(architecture, shape, n_outputs).module(activation="relu")
+    layout = network(architecture, shape, n_outputs).layout
     assert layout.size == parameters == sum(p.numel() for p in module.parameters())
     assert {p.name: p.shape for p in layout.parameters} == {n: tuple(t.shape) for n, t in module.state_dict().items()}
     assert [p.name for p in layout.parameters] == list(module.state_dict())
@@ -65,8 +64,8 @@ def test_parameter_counts_are_the_known_ones_and_torchs(name):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_reordered_hidden_units_compute_the_same_and_the_inverse_restores_every_bit(name, activation):
     architecture, shape, n_outputs, _ = REGISTRY[name]
-    layout = parameter_layout(architecture, shape, n_outputs)
-    module = build_module(architecture, shape, n_outputs, activation=activation).eval()
+    layout = network(architecture, shape, n_outputs).layout
+    module = network(architecture, shape, n_outputs).module(activation=activation).eval()
     weights = torch.nn.utils.parameters_to_vector(module.parameters()).detach().numpy()
     random = np.random.RandomState(0)
     orders = {symmetry.layer: random.permutation(symmetry.size) for symmetry in layout.symmetries}
@@ -86,15 +85,13 @@ def test_reordered_hidden_units_compute_the_same_and_the_inverse_restores_every_
 def test_a_wrong_order_of_a_flattened_image_would_be_noticed():
     """The test above can fail: blocks of one instead of four move other weights."""
     architecture, shape, n_outputs, _ = REGISTRY["own"]
-    (block,) = {move.block for s in parameter_layout(architecture, shape, n_outputs).symmetries for move in s.moves} - {
-        1
-    }
+    (block,) = {move.block for s in network(architecture, shape, n_outputs).layout.symmetries for move in s.moves} - {1}
     assert block == 4
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_module_computes_what_its_activation_says(activation):
-    module = build_module(MLP(name="mlp", widths=(4, 3, 2)), (1, 2, 2), 2, activation=activation)
+    module = network(MLP(name="mlp", widths=(4, 3, 2)), (1, 2, 2), 2).module(activation=activation)
     images = torch.randn(5, 1, 2, 2)
     first, second = module.linear1, module.linear2
     expected = second(ACTIVATIONS[activation]()(first(images.flatten(1))))
@@ -103,10 +100,8 @@ def test_the_module_computes_what_its_activation_says(activation):
 
 def test_dropout_never_shifts_names():
     without = [layer for layer in OWN["layers"] if layer["type"] != "dropout"]
-    names = [p.name for p in parameter_layout(Layers.model_validate(OWN), (1, 12, 12), 10).parameters]
-    assert names == [
-        p.name for p in parameter_layout(Layers(name="layers", layers=without), (1, 12, 12), 10).parameters
-    ]
+    names = [p.name for p in network(Layers.model_validate(OWN), (1, 12, 12), 10).layout.parameters]
+    assert names == [p.name for p in network(Layers(name="layers", layers=without), (1, 12, 12), 10).layout.parameters]
     assert names[0] == "convolution1.weight"
     assert names[-1] == "linear2.bias"
 

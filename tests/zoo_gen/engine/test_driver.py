@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import files_of
 from zoo_gen import engine, open_zoo, store
 from zoo_gen.errors import ZooError
-from zoo_gen.population.cpu import convolutions, wisdom
+from zoo_gen.population.cpu import convolutions
 from zoo_gen.store import shards as commit
 
 
@@ -55,44 +55,23 @@ def test_a_model_of_convolutions_has_the_same_bytes_alone_by_another_worker_and_
     assert files_of(tmp_path / "two") == expected
 
 
-@pytest.fixture
-def in_lanes(monkeypatch) -> None:
-    """Every zoo of convolutions is begun in the form that our kernels compute."""
+def test_a_resumed_zoo_keeps_the_form_that_it_was_begun_with(tmp_path, monkeypatch):
     pytest.importorskip("llvmlite")
-    names = ("convolution1", "convolution2", "convolution3")
-    monkeypatch.setattr(engine, "choose_forms", lambda *_, **__: dict.fromkeys(names, "lanes"))
-
-
-def test_models_in_lanes_have_the_same_bytes_by_any_worker_and_where_another_machine_goes_on(
-    tmp_path, in_lanes, monkeypatch
-):
     (tmp_path / "cnn.toml").write_text(CNN)
     engine.run(tmp_path / "cnn.toml", tmp_path / "one", workers=1)
     engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=2)
     expected = files_of(tmp_path / "one")
     assert files_of(tmp_path / "two") == expected
     assert set(store.attributes(tmp_path / "one")["forms"].values()) == {"lanes"}
-    monkeypatch.setattr(engine, "choose_forms", lambda *_, **__: pytest.fail("chooses again"))
+    monkeypatch.setattr("zoo_gen.engine.driver.choose_forms", lambda *_, **__: pytest.fail("chooses again"))
     (tmp_path / "two" / "models" / "part-00001.parquet").unlink()
     engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
     assert files_of(tmp_path / "two") == expected
 
 
-def test_zoos_that_are_begun_apart_take_the_forms_that_the_first_one_timed(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZOO_FORMS_ROOT", str(tmp_path / "forms"))
-    monkeypatch.setattr(wisdom, "_LITTLE", 0)
-    (tmp_path / "cnn.toml").write_text(CNN)
-    engine.run(tmp_path / "cnn.toml", tmp_path / "one", workers=1)
-    kept = files_of(tmp_path / "forms")
-    assert len(kept) == 3
-    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
-    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
-    assert files_of(tmp_path / "forms") == kept
-    assert list(store.attributes(tmp_path / "one")["forms"]) == ["convolution1", "convolution2", "convolution3"]
-
-
 @pytest.mark.parametrize("damage", ["the forms", "everything"])
-def test_a_repair_gives_back_the_forms_that_a_zoo_was_begun_with(tmp_path, in_lanes, damage):
+def test_a_repair_gives_back_the_forms_that_a_zoo_was_begun_with(tmp_path, damage):
+    pytest.importorskip("llvmlite")
     (tmp_path / "cnn.toml").write_text(CNN)
     engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
     expected = files_of(tmp_path / "zoo")
@@ -103,14 +82,19 @@ def test_a_repair_gives_back_the_forms_that_a_zoo_was_begun_with(tmp_path, in_la
     assert files_of(tmp_path / "zoo") == expected
 
 
-def test_a_zoo_in_lanes_is_refused_where_llvmlite_is_not_installed(tmp_path, in_lanes, monkeypatch):
+def test_a_zoo_in_lanes_is_refused_where_llvmlite_is_not_installed(tmp_path, monkeypatch):
+    pytest.importorskip("llvmlite")
     (tmp_path / "cnn.toml").write_text(CNN)
+    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
+    (tmp_path / "zoo" / "models" / "part-00001.parquet").unlink()
     monkeypatch.setattr(convolutions, "can_compile", lambda: False)
     with pytest.raises(ZooError, match=r"kernels that llvmlite compiles.*pip install 'zoo-gen\[generate\]'"):
         engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
-    assert commit.complete_shards(tmp_path / "zoo") == []
+    assert commit.complete_shards(tmp_path / "zoo") == [0]
+    engine.run(tmp_path / "cnn.toml", tmp_path / "apart", workers=1)
+    assert "forms" not in store.attributes(tmp_path / "apart")  # begun here, by torch's convolutions
     monkeypatch.undo()
-    assert engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1).trained_shards == 2
+    assert engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1).trained_shards == 1
 
 
 def test_a_second_run_trains_nothing_and_changes_nothing(tmp_path, tiny_zoo, tiny_manifest, monkeypatch):

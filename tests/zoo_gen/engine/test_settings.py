@@ -1,9 +1,13 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from zoo_gen import find_manifest, read_manifest
-from zoo_gen.engine.settings import regime
+from zoo_gen.engine.settings import choose_forms, regime
 from zoo_gen.errors import ZooError
+from zoo_gen.population.cpu import convolutions
 
 
 def test_a_cpu_says_that_it_computes_in_float32(tmp_path, caplog):
@@ -16,6 +20,7 @@ def test_a_cpu_says_that_it_computes_in_float32(tmp_path, caplog):
 
 
 def test_a_gpu_that_cannot_run_the_kernels_trains_in_float32_or_not_at_all(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old one")
     manifest = read_manifest(find_manifest("tetris_seed"))
@@ -28,6 +33,7 @@ def test_a_gpu_that_cannot_run_the_kernels_trains_in_float32_or_not_at_all(tmp_p
 
 
 def test_a_network_that_begins_with_pooling_is_trained_by_torch(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     text = find_manifest("tetris_seed").read_text()
     start, stop = text.index("[architecture]"), text.index("[training]")
@@ -38,3 +44,22 @@ def test_a_network_that_begins_with_pooling_is_trained_by_torch(tmp_path, monkey
     ))  # fmt: skip
     assert regime(read_manifest(path), device="cuda").kernels is None
     assert "not by pooling1" in caplog.text
+
+
+def test_the_form_of_a_convolution_follows_from_a_rule(monkeypatch):
+    cnn, mlp = (read_manifest(find_manifest(name)) for name in ("mini_digits_cnn", "tetris_seed"))
+    monkeypatch.setattr(convolutions, "can_compile", lambda: True)
+    names = ["convolution1", "convolution2", "convolution3"]
+    assert choose_forms(cnn, device="cpu") == dict.fromkeys(names, "lanes")
+    assert choose_forms(mlp, device="cpu") == choose_forms(cnn, device="cuda") == {}
+    monkeypatch.setattr(convolutions, "can_compile", lambda: False)
+    assert choose_forms(cnn, device="cpu") == {}  # torch's own
+
+
+def test_the_form_is_chosen_without_torch():
+    code = (
+        "import sys; from zoo_gen import find_manifest, read_manifest; from zoo_gen.engine import settings;"
+        "settings.choose_forms(read_manifest(find_manifest('mini_digits_cnn')), device='cpu');"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

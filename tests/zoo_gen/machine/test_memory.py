@@ -1,49 +1,96 @@
+import ctypes
 import platform
-import resource
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.zoo_gen.population.test_train import models
+from zoo_gen.architecture.registry import SmallCNNGap
+from zoo_gen.image_data import Synthetic, load_image_data
+from zoo_gen.machine import memory
 from zoo_gen.machine.memory import freed_memory_kept
+from zoo_gen.population.population import Regime
+from zoo_gen.population.train import train
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-
-BLOCK = 2**24  # numbers of 4 bytes
-
-
-def faults_of_blocks() -> int:
-    """Take and free a block five times, and return for how many pages the system had to be asked."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        torch.ones(BLOCK)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+TRIM, MMAP = -1, -3  # of mallopt(3)
 
 
-def resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+class Glibc:
+    """A C library that answers as releases of glibc do which refuse thresholds above a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.calls = limit, []
+
+    def mallopt(self, name: int, value: int) -> int:
+        self.calls.append((name, value))
+        return int(name != MMAP or value <= self.limit)
+
+    def malloc_trim(self, _: int) -> None:
+        self.calls.append(("trim", 0))
 
 
-def test_blocks_are_taken_again_without_asking_the_system():
-    outside = faults_of_blocks()
+@pytest.fixture
+def glibc(monkeypatch):
+    def make(limit: int) -> Glibc:
+        libc = Glibc(limit)
+        monkeypatch.setattr(memory, "_glibc", lambda: libc)
+        return libc
+
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    return make
+
+
+def test_the_largest_threshold_that_glibc_accepts_is_taken(glibc):
+    libc = glibc(2**25)
     with freed_memory_kept():
-        torch.ones(6 * BLOCK)  # room for each, should a small object of Python's come to lie between two
-        inside = faults_of_blocks()
-    assert inside < outside / 10
-    assert faults_of_blocks() > outside / 2  # nothing lasts
+        accepted = [value for name, value in libc.calls if name == MMAP and value <= libc.limit]
+        assert accepted == [2**25]
+        assert libc.calls[-1][0] == TRIM
+    assert libc.calls[-1] == ("trim", 0)
 
 
-def test_what_was_kept_is_given_back_at_the_end():
+def test_a_glibc_that_refuses_is_left_as_it_was(glibc):
+    libc = glibc(0)
     with freed_memory_kept():
-        torch.ones(BLOCK)
-        kept = resident()
-    assert resident() < kept - 3 * BLOCK
+        pass
+    assert {name for name, _ in libc.calls} == {MMAP}  # the trim threshold alone would end its own adjustment
 
 
-def test_what_the_environment_says_of_allocation_stands(monkeypatch):
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
-    outside = faults_of_blocks()
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_what_the_environment_says_of_allocation_stands_while_models_train(glibc, monkeypatch, name):
+    pytest.importorskip("llvmlite")
+    libc = glibc(2**30)
+    monkeypatch.setenv(name, "65536")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+    data = load_image_data(Synthetic(source="synthetic", train_size=8, test_size=4))
+    forms = {f"convolution{number}": "lanes" for number in (1, 2, 3)}
+    train(SmallCNNGap(name="small_cnn_gap"), data, models(), Regime(epochs=1, forms=forms), checkpoint_epochs=[1])
+    assert libc.calls == []
+
+
+class _Counts(ctypes.Structure):
+    """What mallinfo2(3) answers; only its fifth number, the bytes of blocks mapped alone, is asked for."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in ("a", "b", "c", "d", "mapped", "e", "f", "g", "h", "i")]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_large_blocks_are_taken_from_what_is_kept_and_not_from_the_system(monkeypatch):
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        pytest.skip("needs glibc 2.33")
+    libc.mallinfo2.restype = _Counts
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+
+    def mapped_for_a_block() -> int:
+        """Return how many bytes glibc has mapped for one block of 64 MB alone."""
+        before = libc.mallinfo2().mapped
+        block = torch.ones(2**24)
+        return libc.mallinfo2().mapped - before + 0 * block.numel()
+
+    assert mapped_for_a_block() >= 2**26
     with freed_memory_kept():
-        torch.ones(6 * BLOCK)
-        assert faults_of_blocks() > outside / 2
+        assert mapped_for_a_block() == 0
+    assert mapped_for_a_block() >= 2**26

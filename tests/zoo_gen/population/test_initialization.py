@@ -3,11 +3,11 @@ import pytest
 import torch
 from scipy import stats
 
-from zoo_gen.architecture.registry import MLP, Siren, SmallCNNGap, parameter_layout
+from zoo_gen.architecture.registry import MLP, Siren, SmallCNNGap, network
 from zoo_gen.population.initialization import initial_weights
 
-MLP_LAYOUT = parameter_layout(MLP(name="mlp", widths=(40, 25, 10)), (1, 8, 5), 10)
-CNN_LAYOUT = parameter_layout(SmallCNNGap(name="small_cnn_gap"), (1, 28, 28), 10)
+MLP_LAYOUT = network(MLP(name="mlp", widths=(40, 25, 10)), (1, 8, 5), 10).layout
+CNN_LAYOUT = network(SmallCNNGap(name="small_cnn_gap"), (1, 28, 28), 10).layout
 
 
 def keras_normal(weight: torch.Tensor, *, fans: int) -> torch.Tensor:
@@ -81,7 +81,7 @@ def test_siren_draws_within_its_bounds():
 
 def test_the_sirens_of_dwsnets_begin_like_hidden_layers_and_end_like_torch():
     # Their code calls every sine layer with is_first=False, and the last one is a plain nn.Linear.
-    layout = parameter_layout(Siren(name="siren"), (1,), 1)
+    layout = network(Siren(name="siren"), (1,), 1).layout
     weights = draw(layout, torch.arange(400), ["siren_dwsnets"] * 400, bias=0.0)
     bounds = {"linear1.weight": 6**0.5 / 30, "linear2.weight": (6 / 32) ** 0.5 / 30}
     for name, bound in bounds.items():

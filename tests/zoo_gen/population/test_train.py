@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from itertools import product
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from tests import plain_loop
 from tests.plain_loop import ACTIVATIONS, inputs_of, train_alone, vector
+from zoo_gen.architecture import registry
 from zoo_gen.architecture.layers import Convolution, Dropout, Pooling
 from zoo_gen.architecture.registry import (
     CNN3FC2,
@@ -18,12 +20,11 @@ from zoo_gen.architecture.registry import (
     Layers,
     Siren,
     SmallCNNGap,
-    build_module,
     layers,
-    parameter_layout,
 )
-from zoo_gen.image_data import Synthetic, Tetris, Waves, load_image_data
+from zoo_gen.image_data import Curves, Synthetic, Tetris, load_image_data
 from zoo_gen.image_data.sine import Sine
+from zoo_gen.image_data.source import CurveSource
 from zoo_gen.population import eager
 from zoo_gen.population.cpu.convolutions import MODELS_OF_A_GROUP
 from zoo_gen.population.forward import forward
@@ -134,13 +135,12 @@ def test_models_of_a_mixed_population_equal_plain_torch_loops(network, optimizer
 @pytest.mark.parametrize(
     ("network", "form"),
     [
-        *product(["cnn_small", "layers"], ["single", "patches", "lanes", "mixed"]),
+        *product(["cnn_small", "layers"], ["lanes", "mixed"]),
         *product(["cnn_small_colour", "cnn_large", "small_cnn_gap", "cnn3_fc2"], ["lanes"]),
     ],
 )
 def test_models_equal_plain_torch_loops_in_every_form_of_a_convolution(network, form):
-    if form in ("lanes", "mixed"):
-        pytest.importorskip("llvmlite")
+    pytest.importorskip("llvmlite")
     check_a_mixed_population(network, "adam", form=form)
 
 
@@ -148,7 +148,7 @@ def forms_of(sequence, form: str | None) -> dict[str, str]:
     """Return the form of each convolution; "mixed" enters and leaves lanes between them."""
     names = [layer.name for layer in sequence if isinstance(layer, Convolution)]
     if form == "mixed":
-        return dict(zip(names, ["lanes", "single", "lanes"], strict=False))
+        return dict(zip(names, ["lanes", "grouped", "lanes"], strict=False))
     return dict.fromkeys(names, form) if form else {}
 
 
@@ -203,7 +203,7 @@ def check_a_mixed_population(network: str, optimizer: str, *, form: str | None) 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_sirens_fitted_together_equal_sirens_fitted_alone(optimizer):
     data = load_image_data(Sine(source="sine", points=64))
-    assert isinstance(data, Waves)
+    assert isinstance(data, Curves)
     table = models(
         initialization=["siren"],
         frequency=[0.7, 3.0, 9.5],
@@ -232,6 +232,24 @@ def test_sirens_fitted_together_equal_sirens_fitted_alone(optimizer):
         assert relative_difference(found.arrays["weights"][row, 1], vector(alone)) < 1e-10
     assert found.arrays["weights"].shape == (3, 2, 1153)
     assert "test_accuracy" not in found.arrays
+
+
+def test_another_kind_of_curve_is_trained_from_what_its_source_says():
+    """Lines, as if there were a source of them: nothing but the source and its data know of them."""
+
+    class Line(CurveSource):
+        source: str = "line"
+        hyperparameters: ClassVar[tuple[str, ...]] = ("amplitude",)
+
+    points = np.linspace(-1, 1, 64)
+    data = Curves(points, points, Line.hyperparameters, lambda x, its: its["amplitude"].unsqueeze(-1) * x)
+    table = models(
+        initialization=["siren"], amplitude=[0.5, -2.0], batch_size=[8], optimizer=["adam"], learning_rate=[1e-3]
+    )
+    table = table.drop_columns(["activation", "label_noise", "train_fraction"])
+    found = train(Siren(name="siren"), data, table, Regime(epochs=30), checkpoint_epochs=[0, 30]).arrays
+    assert set(found) == {"weights", *(name for name, _ in Line().metrics)}
+    assert (found["test_loss"][:, 1] < found["test_loss"][:, 0] / 2).all()
 
 
 def test_a_model_that_reached_the_stop_loss_keeps_its_weights():
@@ -265,7 +283,7 @@ def test_an_evaluation_computes_what_the_plain_module_computes(network):
     ).arrays
     inputs, labels = data.tensors("train")
     for model, activation in enumerate(["relu", "tanh"]):
-        module = build_module(architecture, shape, 10, activation=activation)
+        module = registry.network(architecture, shape, 10).module(activation=activation)
         torch.nn.utils.vector_to_parameters(torch.from_numpy(found["weights"][model, 0]), module.parameters())
         with torch.no_grad():
             logits = module(inputs)
@@ -379,7 +397,7 @@ def test_a_diverged_model_harms_no_other(network):
 
 
 def test_layout_of_a_population_is_that_of_the_architecture():
-    layout = parameter_layout(OWN, (1, 27, 27), 10)
+    layout = registry.network(OWN, (1, 27, 27), 10).layout
     data = load_image_data(synthetic((1, 27, 27)))
     found = train(OWN, data, models(seed=[1]), Regime(epochs=0), checkpoint_epochs=[0]).arrays
     assert found["weights"].shape == (1, 1, layout.size)

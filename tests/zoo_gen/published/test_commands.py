@@ -164,7 +164,7 @@ def test_a_generated_and_a_converted_zoo_of_one_network_have_one_layout(zoo):
     from zoo_gen.architecture import registry
 
     network = registry.SmallCNNGap(name="small_cnn_gap")
-    assert zoo.layout == registry.parameter_layout(network, (1, 28, 28), 10)
+    assert zoo.layout == registry.network(network, (1, 28, 28), 10).layout
 
 
 def test_the_page_names_every_format():

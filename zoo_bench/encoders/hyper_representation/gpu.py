@@ -1,27 +1,23 @@
 """Triton kernels: whether this GPU runs them, for which operands, and the seed of their dropout."""
 
-import importlib.util
 from functools import cache
 
 import torch
 from torch import Tensor
+
+from zoo_gen.machine.devices import lacks_for_gpu_kernels
 
 _SEEDS = 2**31 - 1
 
 
 @cache
 def has_kernels() -> bool:
-    """Whether our kernels can run on the GPU here: Triton is installed, and it has the matrix units asked for.
-
-    To be asked outside of what is compiled.
-    """
-    if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
-        return False
-    return torch.cuda.get_device_capability() >= (8, 0)
+    """Return whether our kernels can run on the GPU here. To be called outside of what torch compiles."""
+    return lacks_for_gpu_kernels("cuda") is None
 
 
 def fits(operand: Tensor) -> bool:
-    """Whether the kernels are for such an operand; float32, in which networks are only evaluated, is left alone."""
+    """Return whether the kernels take such an operand: 16 bits on a GPU. In float32 networks are only evaluated."""
     return operand.device.type == "cuda" and operand.dtype in (torch.bfloat16, torch.float16)
 
 

@@ -4,7 +4,6 @@ Hidden values are (group, image, height, width, channel, lane): a group is as ma
 lanes that no model fills compute zeros. Linear layers stay what they are elsewhere, one batched matrix product.
 """
 
-import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -16,27 +15,15 @@ from torch.nn import functional
 from zoo_gen.architecture.layers import Convolution, Pooling
 from zoo_gen.population.random import DROPOUT_STEP, dropout_words
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 LARGEST_WINDOW = 8  # of a pooling: its values are compared one after the other, in unrolled code
 
 
 @cache
 def register(dtype: torch.dtype) -> int:
     """Return how many numbers a vector register of this machine holds."""
-    from zoo_gen.machine.vector_code import machine
+    from zoo_gen.machine import vector_code
 
-    return machine().bits // (8 * dtype.itemsize)
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed: a step takes tens of MB, which the kernel would else clear anew, page by page."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        most = 2**30
-        while most and not libc.mallopt(_MMAP_THRESHOLD, most):  # there is a limit, which differs
-            most //= 2
-        libc.mallopt(_TRIM_THRESHOLD, 2**30)
+    return vector_code.machine().bits // (8 * dtype.itemsize)
 
 
 def lanes_of(n_models: int, dtype: torch.dtype) -> int:

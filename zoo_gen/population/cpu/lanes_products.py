@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from zoo_gen.architecture.layers import Convolution, Pooling
-from zoo_gen.machine.vector_code import Code, Value, machine
+from zoo_gen.machine import vector_code
+from zoo_gen.machine.vector_code import Code, Value
 from zoo_gen.population.cpu.lanes_windows import clear, pooled, windows
 
 
@@ -116,7 +117,7 @@ def weight_gradient(code: Code, stage: Stage, inputs: Value, gradient: Value, to
 def bias_gradient(code: Code, stage: Stage, gradient: Value, to_bias: Value) -> None:
     """Add the sums over all pixels of an image."""
     layer, (height, width) = stage.convolution, stage.convolved
-    for first, some in _cut(layer.outputs, machine().sums):
+    for first, some in _cut(layer.outputs, vector_code.machine().sums):
 
         def pixel(number: Value, sums: list[Value], first: int = first) -> list[Value]:
             own = code.at(gradient, (number, layer.outputs), first)
@@ -187,7 +188,7 @@ def _tiles(length: int, size: int) -> list[tuple[int, int, int]]:
 
 def _block(rows: int, columns: int) -> tuple[int, int]:
     """Return the largest (rows, columns) of sums that a block of registers holds with fewest loads a product."""
-    sums = machine().sums
+    sums = vector_code.machine().sums
 
     def loads(block: tuple[int, int]) -> float:
         high, wide = block

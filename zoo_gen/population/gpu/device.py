@@ -11,8 +11,9 @@ import torch
 import triton
 from torch import Tensor
 
-from zoo_gen.architecture.layers import Layer, Shape, Shift
+from zoo_gen.architecture.layers import Shift
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.population.columns import Members
 from zoo_gen.population.gpu import kernels, plan
 from zoo_gen.population.gpu.stages import Arrays, Images
@@ -33,9 +34,7 @@ class Device:
 
     def __init__(
         self,
-        layers: Sequence[Layer],
-        input_shape: Shape,
-        layout: ParameterLayout,
+        network: Network,
         members: Members,
         task: Task,
         weights: Tensor,
@@ -47,6 +46,7 @@ class Device:
         device, n_models = weights.device, len(weights)
         self.weights = weights
         self._task, self._sizes, self._n_epochs = task, list(steps), n_epochs
+        layers, input_shape, layout = network.layers, network.input_shape, network.layout
         rows = max(steps) * input_shape[-1] ** 2 // 16 if len(input_shape) == 3 else 0
         splits = max(1, rows // ROWS_A_SPLIT)
         arrays = Arrays(
@@ -60,9 +60,8 @@ class Device:
         )
         self._arrays = arrays
         self._capacity = max(*steps, EVALUATED_AT_ONCE)
-        self._stages = plan.build(
-            layers, input_shape, arrays, capacity=self._capacity, scale=task.scale.float().cpu(), splits=splits
-        )
+        scale = task.scale.float().cpu()
+        self._stages = plan.build(network, arrays, capacity=self._capacity, scale=scale, splits=splits)
         self._shift = sum(layer.value for layer in layers if isinstance(layer, Shift))
         self._set_up_optimizers(members, layout)
         # Models of one seed read the images in one order, which is kept once.

@@ -1,7 +1,6 @@
 """What a model takes on a GPU while it is trained, and how many fit: by counting, before anything is allocated."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoo_gen.architecture.layers import (
@@ -9,13 +8,11 @@ from zoo_gen.architecture.layers import (
     Convolution,
     Dropout,
     Flatten,
-    Layer,
     Linear,
-    Shape,
     Shift,
     output_shape,
 )
-from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 
 # So many images a step fill a GPU (measured on an H100: more are no faster, docs/gpu.md), and so many models at least
@@ -43,29 +40,19 @@ def room(device: str) -> Room:
     return Room(total, free)
 
 
-def bytes_per_model(
-    layers: Sequence[Layer],
-    input_shape: Shape,
-    layout: ParameterLayout,
-    *,
-    batch_size: int,
-    n_train: int,
-    precision: str | None,
-) -> int:
+def bytes_per_model(network: Network, *, batch_size: int, n_train: int, precision: str | None) -> int:
     """Return what one more model takes on the device.
 
     Args:
-        layers: of every model.
-        input_shape: of an image.
-        layout: of the weights.
+        network: of the model.
         batch_size: images a step.
         n_train: training images, whose order is kept.
         precision: of our own kernels; None where torch's operations are used.
     """
     size = 2 if precision == "bfloat16" else 4
     images = max(batch_size, 128) if precision else batch_size
-    values, shape, flat = 0, input_shape, False
-    for layer in layers:
+    values, shape, flat = 0, network.input_shape, False
+    for layer in network.layers:
         flat = flat or isinstance(layer, Flatten)
         if isinstance(layer, Linear):
             shape = (layer.outputs,)
@@ -77,7 +64,7 @@ def bytes_per_model(
             values += 2 * math.prod(shape) + 4 * patches
         elif not isinstance(layer, Activate | Dropout | Flatten | Shift):
             values += 2 * math.prod(shape[1:]) * -(-shape[0] // 8) * 8
-    state = 6 * layout.size * 4  # weights, two moments, gradient, and a copy of two on their way to the host
+    state = 6 * network.layout.size * 4  # weights, two moments, gradient, and a copy of two on their way to the host
     return values * images * size + state + n_train * 4
 
 

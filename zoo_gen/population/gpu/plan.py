@@ -21,6 +21,7 @@ from zoo_gen.architecture.layers import (
     Shift,
     output_shape,
 )
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.population.gpu import kernels
 from zoo_gen.population.gpu.stages import OPERANDS, Arrays, Behind, Pool, Product, Stage, Value
@@ -29,14 +30,11 @@ from zoo_gen.population.gpu.stem import Stem
 FROM_VALUE = ("relu", "leaky_relu", "tanh", "sigmoid")  # their derivative follows from their value
 
 
-def build(
-    layers: Sequence[Layer], input_shape: Shape, arrays: Arrays, *, capacity: int, scale: Tensor, splits: int
-) -> list[Stage]:
+def build(network: Network, arrays: Arrays, *, capacity: int, scale: Tensor, splits: int) -> list[Stage]:
     """Return the stages of a network in the order of the forward pass.
 
     Args:
-        layers: of every model.
-        input_shape: of an image, (channel, height, width) or (feature,).
+        network: of every model.
         arrays: what the stages share.
         capacity: the most images that a model reads at once.
         scale: of the pixels of the images, float32 (2, channel): factor and offset.
@@ -45,9 +43,9 @@ def build(
     Raises:
         ZooError: the first layer with arithmetic is neither a convolution nor a linear one.
     """
-    builder = _Builder(arrays, capacity, list(layers))
+    builder = _Builder(arrays, capacity, list(network.layers))
     stages: list[Stage] = []
-    shape = input_shape
+    shape = network.input_shape
     value: Value | None = None
     while builder.rest:
         layer = builder.rest.pop(0)

@@ -156,7 +156,7 @@ def _wiring(archive: Archive, name: str, n_columns: int, dataset: str | None) ->
     its_classes = kernels[layers[-1]][-1] if layers and layers[-1] in kernels else 0
     if its_classes:
         known = registry.layers(_NETWORK, (channels, side, side), its_classes)
-        layout = registry.parameter_layout(_NETWORK, (channels, side, side), its_classes)
+        layout = registry.network(_NETWORK, (channels, side, side), its_classes).layout
         found = {source.parameter: tuple(source.shape[axis] for axis in source.axes) for source in sources}
         if found == {parameter.name: parameter.shape for parameter in layout.parameters}:
             return Wiring(layout, tuple(sources), known, (channels, side, side))

@@ -79,8 +79,8 @@ def test_replays_of_a_captured_function_drop_anew():
         assert left.double().mean().item() == pytest.approx(0.9, abs=0.005)
 
 
-@pytest.mark.parametrize("wanted", [None, 1])
-def test_two_compiled_blocks_are_as_near_to_float32_as_with_torchs_operations(wanted):
+@pytest.mark.parametrize("n_outputs", [None, 1])
+def test_two_compiled_blocks_are_as_near_to_float32_as_with_torchs_operations(n_outputs):
     torch.manual_seed(0)
     blocks = nn.ModuleList(Block(128, 4, 60, 0.0) for _ in range(2)).cuda()
     for block in blocks:  # no unit near 0, where a ReLU turns a rounding into a difference
@@ -90,7 +90,7 @@ def test_two_compiled_blocks_are_as_near_to_float32_as_with_torchs_operations(wa
 
     def act(given):
         given, update = blocks[0](given)
-        given, update = blocks[1](given, update, wanted=wanted)
+        given, update = blocks[1](given, update, n_outputs=n_outputs)
         return update.added(given)
 
     def found(act, *, own, bfloat16):

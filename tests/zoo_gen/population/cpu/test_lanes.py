@@ -1,5 +1,7 @@
 """Our kernels for CPUs against torch's own layers and gradients, in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -99,15 +101,14 @@ def test_a_model_has_the_same_bits_alone_and_in_any_population(stage):
 @pytest.mark.parametrize("stage", ["one channel", "stride", "many channels"])
 def test_the_registers_of_a_machine_change_no_bit(stage, registers, monkeypatch):
     from zoo_gen.machine import vector_code
-    from zoo_gen.population.cpu import lanes_kernels, lanes_products
+    from zoo_gen.population.cpu import lanes_kernels
 
     given = parts(stage, 5, dtype=torch.float32)
     expected = outputs_and_gradients(by_lanes, *given)
     kernels = (lanes_kernels.stage_forward, lanes_kernels.stage_backward, lanes.register)
-    other = vector_code.Machine(*registers)
+    other = replace(vector_code.machine(), bits=registers[0], count=registers[1])
     for kernel in kernels:
         kernel.cache_clear()
-    monkeypatch.setattr(lanes_products, "machine", lambda: other)
     monkeypatch.setattr(vector_code, "machine", lambda: other)
     try:
         for one, same in zip(outputs_and_gradients(by_lanes, *given), expected, strict=True):

@@ -1,0 +1,63 @@
+"""One small zoo, made by processes whose kernels have other vector registers and instructions."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import files_of
+
+ZOO = """
+name = "cnn"
+[data]
+source = "synthetic"
+train_size = 30
+test_size = 20
+[architecture]
+name = "cnn_small"
+[training]
+epochs = 2
+batch_size = 10
+optimizer = "adam"
+learning_rate = 1e-2
+initialization = "glorot_normal"
+[axes.product]
+activation = ["relu", "tanh"]
+dropout = [0.0, 0.5]
+seed = [1, 2, 3]
+[storage]
+models_per_shard = 12
+"""
+RUN = """
+import sys
+from pathlib import Path
+from zoo_gen import engine
+from zoo_gen.machine import vector_code
+manifest, out, bits, count, cpu = sys.argv[1:]
+if cpu:
+    other = vector_code.Machine(int(bits), int(count), cpu)
+    vector_code.machine = lambda: other
+engine.run(Path(manifest), Path(out), workers=1)
+"""
+# register bits, registers, LLVM's name of a processor: AVX2, and x86-64 as of 2003, which has no fused multiply-add
+OTHERS = [(256, 16, "haswell"), (128, 16, "x86-64")]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the other processors are of this kind")
+def test_a_zoo_has_the_same_bytes_whatever_the_vector_registers_of_our_kernels(tmp_path):
+    """What torch itself computes is the same here; docs/cpu.md says on what its last bits depend."""
+    llvm = pytest.importorskip("llvmlite.binding")
+    manifest = tmp_path / "cnn.toml"
+    manifest.write_text(ZOO)
+
+    def made(bits: int, count: int, cpu: str) -> dict[str, bytes]:
+        out = tmp_path / (cpu or "own")
+        arguments = [str(part) for part in (manifest, out, bits, count, cpu)]
+        subprocess.run([sys.executable, "-c", RUN, *arguments], check=True)
+        return files_of(out)
+
+    expected = made(0, 0, "")
+    for bits, count, cpu in OTHERS:
+        if cpu != "haswell" or llvm.get_host_cpu_features().get("avx2"):
+            assert made(bits, count, cpu) == expected, cpu

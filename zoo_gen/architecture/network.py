@@ -1,0 +1,56 @@
+"""Network: the layers of one network and the shape of what it reads; its layout and its plain module follow."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from zoo_gen.architecture.layers import Convolution, Function, Layer, Shape, output_shape, parameter_layout
+from zoo_gen.architecture.layout import ParameterLayout
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network, without its weights.
+
+    >>> from zoo_gen.architecture.registry import MLP, network
+    >>> tetris = network(MLP(name="mlp", widths=(16, 5, 4), bias=False), (1, 4, 4), 4)
+    >>> tetris.n_outputs, tetris.layout.size
+    (4, 100)
+    """
+
+    layers: tuple[Layer, ...]
+    input_shape: Shape  # (channel, height, width), or (feature,)
+
+    @cached_property
+    def layout(self) -> ParameterLayout:
+        """Where each parameter lies in the flat weight vector: layer after layer, weight before bias."""
+        return parameter_layout(self.layers, self.input_shape)
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of outputs."""
+        shape = self.input_shape
+        for layer in self.layers:
+            shape = output_shape(layer, shape)
+        return shape[0]
+
+    @property
+    def has_convolution(self) -> bool:
+        """Whether a layer is a convolution."""
+        return any(isinstance(layer, Convolution) for layer in self.layers)
+
+    def module(self, *, activation: Function | None, dropout: float = 0.0) -> "torch.nn.Sequential":
+        """Return a plain torch module of inputs (image, *input_shape) to outputs (image, output).
+
+        Its `state_dict` has the names of the layout. The initial weights are torch's own defaults.
+
+        Args:
+            activation: the function of the layers that name none.
+            dropout: the rate of every dropout layer.
+        """
+        from zoo_gen.architecture import modules
+
+        return modules.build_module(self.layers, activation=activation, dropout=dropout)
