@@ -30,6 +30,11 @@ def resampled_tau(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray,
         predicted: predicted values (row,).
         members: the column of each row's model among the draws, int64 (row,).
         n_models: the number of columns.
+
+    >>> truth, predicted = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])
+    >>> taus = resampled_tau(truth, predicted, np.array([0, 0, 1, 1]), n_models=2)
+    >>> taus(np.array([[1.0, 1.0], [2.0, 0.0]])).round(3).tolist()
+    [0.667, 1.0]
     """
     if n_models > MOST_MODELS:
         return lambda draws: np.array([_tau(truth, predicted, draw[members]) for draw in draws])

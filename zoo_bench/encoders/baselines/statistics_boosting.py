@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from zoo_bench.encoders.baselines.tensor_statistics import PER_TENSOR, view_statistics
-from zoo_bench.encoders.training.inputs import check_one_layout, check_target, check_views
+from zoo_bench.encoders.training.checks import check_one_layout, check_target, check_views
 from zoo_bench.encoders.training.targets import Checkpoints, selected, target_values
 from zoo_bench.protocol.views import TrainingView, Weighted
 from zoo_gen.errors import ZooError

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_bench.encoders.hyper_representation import gpu
+from zoo_bench.encoders.hyper_representation import kernel_support
 from zoo_bench.encoders.hyper_representation.dropout import dropout as drop
 
 LARGEST_SET = 64  # tokens
@@ -29,7 +29,7 @@ def attend(
         queries: (row, query, width), where not every token asks.
     """
     if has_kernels and _fits(projected, queries):
-        return attended(projected, queries, gpu.draw_seed(dropout, projected.device), heads, dropout)
+        return attended(projected, queries, kernel_support.draw_seed(dropout, projected.device), heads, dropout)
     if queries is None:
         asking, keys, values = _heads(projected, 3, heads)
     else:
@@ -58,7 +58,7 @@ def _fits(projected: Tensor, queries: Tensor | None) -> bool:
     """Whether the kernels are for operands like these."""
     asking = projected if queries is None else queries
     return (
-        gpu.fits(projected)
+        kernel_support.fits(projected)
         and asking.dtype == projected.dtype
         and max(asking.shape[1], projected.shape[1]) <= LARGEST_SET
     )

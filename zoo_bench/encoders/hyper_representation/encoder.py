@@ -22,7 +22,7 @@ from zoo_bench.encoders.hyper_representation.objective import LossName, Objectiv
 from zoo_bench.encoders.hyper_representation.tokens import Tokens
 from zoo_bench.encoders.saving import read_encoder, write_encoder
 from zoo_bench.encoders.training import loop
-from zoo_bench.encoders.training.inputs import check_one_layout, check_views
+from zoo_bench.encoders.training.checks import check_one_layout, check_views
 from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded
 from zoo_bench.encoders.training.progress import History
 from zoo_bench.encoders.training.runtime import Runtime

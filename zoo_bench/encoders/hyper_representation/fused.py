@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_bench.encoders.hyper_representation.gpu import draw_seed
+from zoo_bench.encoders.hyper_representation.kernel_support import draw_seed
 
 PROGRAMS = 8  # of a backward pass, a processor of the GPU
 CHANCES = 2**16  # of dropout: its probability is rounded to a multiple of 1 / CHANCES

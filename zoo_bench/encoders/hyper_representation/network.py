@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoo_bench.encoders.hyper_representation import attention, fused, gpu
+from zoo_bench.encoders.hyper_representation import attention, fused, kernel_support
 from zoo_bench.encoders.hyper_representation.configurations import Configuration
 from zoo_bench.encoders.hyper_representation.dropout import dropout
 from zoo_bench.encoders.hyper_representation.tokens import Tokens
@@ -94,7 +94,7 @@ class Block(nn.Module):
         self.widen = nn.Linear(width, feedforward)
         self.narrow = nn.Linear(feedforward, width)
         self.dropout = dropout
-        self._has_kernels = gpu.has_kernels()
+        self._has_kernels = kernel_support.has_kernels()
 
     def forward(
         self, tokens: Tensor, update: Update | None = None, *, n_outputs: int | None = None
@@ -104,7 +104,7 @@ class Block(nn.Module):
         Returns:
             The tokens, and what is still to be added to them; of the first `n_outputs` only, where that is given.
         """
-        use_kernels = self._has_kernels and gpu.fits(tokens)
+        use_kernels = self._has_kernels and kernel_support.fits(tokens)
         left_out = self.dropout if self.training else 0.0
         tokens, normed = self.norm_attention(tokens, update)
         mixed = self._attention(normed, n_outputs, left_out, use_kernels=use_kernels)

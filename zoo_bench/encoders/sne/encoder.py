@@ -61,7 +61,11 @@ VARIANTS = {
 
 
 def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINING) -> SupervisedEncoder:
-    """Return the encoder (Andreis et al., Set-based Neural Network Encoding Without Weight Tying, NeurIPS 2024)."""
+    """Return the encoder (Andreis et al., Set-based Neural Network Encoding Without Weight Tying, NeurIPS 2024).
+
+    >>> sne(Settings(width=32, chunk="row", pos="boundary")).config["width"]
+    32
+    """
     chosen = settings or Settings()
     permuters: dict[tuple[ParameterLayout, ...], Permuter] = {}
 

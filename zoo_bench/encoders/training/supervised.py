@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zoo_bench.encoders.saving import read_encoder, write_encoder
 from zoo_bench.encoders.training import loop as training_loop
-from zoo_bench.encoders.training.inputs import check_one_layout, check_target, check_views
+from zoo_bench.encoders.training.checks import check_one_layout, check_target, check_views
 from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded
 from zoo_bench.encoders.training.networks import Networks
 from zoo_bench.encoders.training.problem import Output, Problem

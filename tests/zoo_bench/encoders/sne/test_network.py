@@ -68,11 +68,11 @@ def test_gradients_equal_those_of_the_plain_loop():
     network, planner = make(SMALL)
     rows, numbers, offsets = networks_of([CNN, INR])
     network(planner.plan(np.array([0, 2])), numbers, offsets)[1].sum().backward()
-    found = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
+    actual = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
     network.zero_grad()
     sum(plain.encode(network, lay, row, chunk=4)[1] for lay, row in zip((CNN, INR), rows, strict=True)).backward()
     for name, parameter in network.named_parameters():
-        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(actual[name], parameter.grad, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [*OPTIONS, PRE_NORM], ids=str)
@@ -98,8 +98,8 @@ def test_padding_never_changes_an_encoding(options, monkeypatch):
         return {size: int(max(sizes)) + 5 for size in np.unique(sizes).tolist()}
 
     monkeypatch.setattr(batches, "padded_lengths", padded)
-    found = encode(settings, rows, which)
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-5)
+    actual = encode(settings, rows, which)
+    torch.testing.assert_close(actual[0], expected[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -116,8 +116,8 @@ def test_gradients_reach_every_parameter(options):
 
 
 def test_sizes_that_make_up_a_zoo_are_not_padded():
-    found = batches.padded_lengths(np.array([144] * 33 + [16] * 13 + [10, 9, 1]))
-    assert found == {144: 144, 16: 16, 10: 16, 9: 16, 1: 1}
+    actual = batches.padded_lengths(np.array([144] * 33 + [16] * 13 + [10, 9, 1]))
+    assert actual == {144: 144, 16: 16, 10: 16, 9: 16, 1: 1}
 
 
 def permuted(layout, row, *, seed=3):
@@ -142,8 +142,8 @@ def gaps(settings, layout, rows, chunk):
     """Return the distance of the embedding of each network from the first one's, in float64."""
     network, planner = make(settings, chunk=chunk, layouts=[layout])
     offsets = torch.arange(len(rows)) * layout.size
-    found, _ = network.double()(planner.plan(np.zeros(len(rows), dtype=int)), torch.cat(rows).double(), offsets)
-    return [float((its - found[0]).norm()) for its in found[1:]]
+    actual, _ = network.double()(planner.plan(np.zeros(len(rows), dtype=int)), torch.cat(rows).double(), offsets)
+    return [float((its - actual[0]).norm()) for its in actual[1:]]
 
 
 def moves(settings, layout, chunk):
