@@ -47,8 +47,8 @@ def seconds_of(work: str) -> float:
 def measured(work: str, way: str) -> tuple[float, float]:
     """Return seconds and the highest resident memory, GB, in a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.allocation", "--work", work]
-    told = subprocess.run(command, env={**os.environ, **WAYS[way]}, check=True, capture_output=True, text=True).stdout
-    seconds, peak = told.splitlines()[-1].split()
+    output = subprocess.run(command, env={**os.environ, **WAYS[way]}, check=True, capture_output=True, text=True).stdout
+    seconds, peak = output.splitlines()[-1].split()
     return float(seconds), float(peak)
 
 
@@ -68,10 +68,10 @@ def main() -> None:
         for _ in range(given.rounds):
             for way in WAYS:
                 best[way] = min(best[way], measured(work, way))
-        (plain, plain_peak), (kept, kept_peak) = best.values()
+        (plain, plain_peak), (keeping, keeping_peak) = best.values()
         print(
-            f"{work:14} {plain:7.2f} s, {plain_peak:5.2f} GB as glibc does; kept {kept:7.2f} s, {kept_peak:5.2f} GB"
-            f"  x {plain / kept:.2f}",
+            f"{work:14} {plain:7.2f} s, {plain_peak:5.2f} GB as glibc does; "
+            f"kept {keeping:7.2f} s, {keeping_peak:5.2f} GB  x {plain / keeping:.2f}",
             flush=True,
         )
 

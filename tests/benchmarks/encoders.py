@@ -170,13 +170,13 @@ def _by_layers(layout: ParameterLayout, weights: np.ndarray, random: np.random.R
     """Return what permutes a sample layer by layer in numpy, by orders drawn for it."""
 
     def permuted(sample: int) -> Tensor:
-        found = {name: tensor.copy() for name, tensor in layout.split(weights[sample]).items()}
+        tensors = {name: tensor.copy() for name, tensor in layout.split(weights[sample]).items()}
         for symmetry in layout.symmetries:
             order = random.permutation(symmetry.size)
             for move in symmetry.moves:
                 entries = (order[:, None] * move.block + np.arange(move.block)).reshape(-1)
-                found[move.parameter] = np.take(found[move.parameter], entries, axis=move.axis)
-        return torch.from_numpy(layout.join(found))
+                tensors[move.parameter] = np.take(tensors[move.parameter], entries, axis=move.axis)
+        return torch.from_numpy(layout.join(tensors))
 
     return permuted
 
@@ -203,21 +203,21 @@ def _encode_by_neuron(module: Autoencoder, layout: ParameterLayout, weights: Ten
     tokens = [encoder.compression.expand(len(weights), -1)]
     for layer, embed in zip(_neurons(layout), encoder.embeddings, strict=True):
         tokens += [embed(torch.cat([weights[:, piece] for piece in pieces], dim=1)) for pieces in layer]
-    found = torch.stack(tokens, dim=1) + encoder.positions
+    mixed = torch.stack(tokens, dim=1) + encoder.positions
     for block in encoder.blocks:
-        found = _plain_block(block, found)
-    return encoder.bottleneck(found[:, 0]).tanh()
+        mixed = _plain_block(block, mixed)
+    return encoder.bottleneck(mixed[:, 0]).tanh()
 
 
 def _decode_by_neuron(module: Autoencoder, layout: ParameterLayout, embeddings: Tensor) -> Tensor:
     decoder = module.decoder
-    found = decoder.expand(embeddings).unflatten(1, decoder.positions.shape) + decoder.positions
+    mixed = decoder.expand(embeddings).unflatten(1, decoder.positions.shape) + decoder.positions
     for block in decoder.blocks:
-        found = _plain_block(block, found)
+        mixed = _plain_block(block, mixed)
     result, token = torch.zeros(len(embeddings), layout.size, device=embeddings.device), 0
     for layer, output in zip(_neurons(layout), decoder.outputs, strict=True):
         for pieces in layer:
-            values = output(found[:, token])
+            values = output(mixed[:, token])
             result[:, pieces[0]] = values[:, : values.shape[1] - len(pieces) + 1]
             if len(pieces) > 1:
                 result[:, pieces[1]] = values[:, -1:]

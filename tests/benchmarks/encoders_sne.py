@@ -5,7 +5,7 @@ Run it with: python tests/benchmarks/encoders_sne.py [--device cuda] [--batch 64
 Both ways take the same training steps (forward, backward, AdamW with clipping) on random networks at the same width,
 chunk and number of set functions. The straightforward way is written here from the paper's equations with torch's own
 modules (nn.MultiheadAttention, nn.LayerNorm); it is shown twice: one chunk at a time, and with the chunks of a tensor
-stacked. Further figures are encoding alone, without gradients, and on a CPU ours without our kernels of attention.
+stacked. A further figure is encoding alone, without gradients.
 One thread of a CPU is timed by the processor's seconds, which do not count those that other processes take.
 """
 
@@ -13,13 +13,11 @@ import argparse
 import math
 import time
 from dataclasses import replace
-from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import nn
 
-from zoo_bench.encoders.sne import attend
 from zoo_bench.encoders.sne.batches import Planner
 from zoo_bench.encoders.sne.encoder import SINE
 from zoo_bench.encoders.sne.network import SNENetwork
@@ -34,9 +32,9 @@ def layout(*shapes: tuple[int, ...]) -> ParameterLayout:
     """Return the layout of layers with biases."""
     parameters: list[Parameter] = []
     for number, shape in enumerate(shapes):
-        for role, its in (("weight", shape), ("bias", shape[:1])):
+        for role, axes in (("weight", shape), ("bias", shape[:1])):
             start = parameters[-1].stop if parameters else 0
-            parameters.append(Parameter(f"layer{number}", role, its, start))  # type: ignore[arg-type]
+            parameters.append(Parameter(f"layer{number}", role, axes, start))  # type: ignore[arg-type]
     return ParameterLayout(tuple(parameters))
 
 
@@ -113,9 +111,9 @@ class PlainSNE(nn.Module):
                 kind = 0 if tensors[0].dim() == 4 else 1
                 pieces = self.chunks(tensor, kernels and tensor.dim() == 4)
                 whole = [piece for piece in pieces if len(piece) == len(pieces[0])] if self.stacked else []
-                found = [self.encode_chunks(torch.stack(whole), kind, level)] if whole else []
-                found += [self.encode_chunks(piece[None], kind, level) for piece in pieces[len(whole) :]]
-                x = torch.cat(found)[None]
+                vectors = [self.encode_chunks(torch.stack(whole), kind, level)] if whole else []
+                vectors += [self.encode_chunks(piece[None], kind, level) for piece in pieces[len(whole) :]]
+                x = torch.cat(vectors)[None]
                 for sab in self.sets[4:6]:
                     x = sab(x, x)
                 parts.append(self.pools[1](x + self.code(level)))
@@ -143,10 +141,10 @@ def seconds_of(step, *, device: torch.device, least: float) -> float:
         return clock() - began
 
     timed()
-    found: list[float] = []
-    while sum(found) < least or len(found) < 3:
-        found.append(timed())
-    return min(found)
+    durations: list[float] = []
+    while sum(durations) < least or len(durations) < 3:
+        durations.append(timed())
+    return min(durations)
 
 
 def training_step(module: nn.Module, loss, *, device: torch.device):
@@ -166,22 +164,22 @@ def training_step(module: nn.Module, loss, *, device: torch.device):
 
 def measure(name: str, *, batch: int, device: torch.device, least: float) -> dict[str, float]:
     """Return samples a second of each way."""
-    its, settings = CASES[name]
+    architecture, settings = CASES[name]
     torch.manual_seed(0)
     kernels = settings.conv_tokens == "kernels"
-    weights = torch.randn(batch, its.size, device=device) * 0.1
+    weights = torch.randn(batch, architecture.size, device=device) * 0.1
     targets = torch.rand(batch, device=device)
     entropy = nn.functional.binary_cross_entropy_with_logits
-    found = {}
+    speeds = {}
     plain_batch = min(batch, 4 if device.type == "cpu" else 8)  # its time is proportional to the networks
     layers = [
         [
             [
                 weights[i, parameter.start : parameter.stop].view(parameter.shape)
-                for parameter in its.parameters
+                for parameter in architecture.parameters
                 if parameter.layer == layer
             ]
-            for layer in its.layers
+            for layer in architecture.layers
         ]
         for i in range(plain_batch)
     ]
@@ -192,29 +190,23 @@ def measure(name: str, *, batch: int, device: torch.device, least: float) -> dic
             logits = torch.stack([plain.encode(network, kernels) for network in layers])
             return entropy(logits.float(), targets[:plain_batch])
 
-        found[way] = plain_batch / seconds_of(
+        speeds[way] = plain_batch / seconds_of(
             training_step(plain, plain_loss, device=device), device=device, least=least
         )
     network = SNENetwork(settings, kernel=3, scale=1.0).to(device)
-    planner = Planner([its], settings, chunk=settings.chunk, kernel=3, device=device)
+    planner = Planner([architecture], settings, chunk=settings.chunk, kernel=3, device=device)
     plan = planner.plan(np.zeros(batch, dtype=np.int64))
-    numbers, offsets = weights.reshape(-1), torch.arange(batch, device=device) * its.size
+    numbers, offsets = weights.reshape(-1), torch.arange(batch, device=device) * architecture.size
     step = training_step(network, lambda: entropy(network(plan, numbers, offsets)[1], targets), device=device)
 
     def encode() -> None:
         with torch.no_grad():
             network(plan, numbers, offsets)
 
-    def ours(way: str) -> None:
-        with freed_memory_kept():  # as `train` does
-            found[way] = batch / seconds_of(step, device=device, least=least)
-        found[f"{way}, encoding alone"] = batch / seconds_of(encode, device=device, least=least)
-
-    ours("ours")
-    if device.type == "cpu":
-        with patch.object(attend, "can_compile", return_value=False):
-            ours("ours, torch's attention")
-    return found
+    with freed_memory_kept():  # as `train` does
+        speeds["ours"] = batch / seconds_of(step, device=device, least=least)
+    speeds["ours, encoding alone"] = batch / seconds_of(encode, device=device, least=least)
+    return speeds
 
 
 def main() -> None:
@@ -229,12 +221,11 @@ def main() -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {given.threads} threads"
     print(f"torch {torch.__version__}, {where}; batches of {given.batch}; networks a second\n")
     for name in CASES:
-        found = measure(name, batch=given.batch, device=device, least=given.seconds)
+        speeds = measure(name, batch=given.batch, device=device, least=given.seconds)
         print(name)
-        for way, speed in found.items():
-            ratios = "".join(f"{speed / found[plain]:9.1f} x" for plain in list(found)[:2])
-            is_training = way.startswith("ours") and not way.endswith("alone")
-            print(f"  {way:40}{speed:10.1f}{ratios if is_training else ''}", flush=True)
+        for way, speed in speeds.items():
+            ratios = "".join(f"{speed / speeds[plain]:9.1f} x" for plain in list(speeds)[:2])
+            print(f"  {way:40}{speed:10.1f}{ratios if way == 'ours' else ''}", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,13 @@ OMEGA = 30.0  # of the first layer's sine
 
 def statistics(weights: np.ndarray, layout: ParameterLayout) -> np.ndarray:
     """Return moments and quantiles of each tensor (network, feature)."""
-    found = []
+    features = []
     for parameter in layout.parameters:
         values = weights[:, parameter.start : parameter.stop]
         squares = (values**2).mean(axis=1)
-        found += [values.mean(axis=1), values.std(axis=1), np.abs(values).mean(axis=1)]
-        found += [(values**4).mean(axis=1) / squares**2, *np.percentile(values, QUANTILES, axis=1)]
-    return np.stack(found, axis=1)
+        features += [values.mean(axis=1), values.std(axis=1), np.abs(values).mean(axis=1)]
+        features += [(values**4).mean(axis=1) / squares**2, *np.percentile(values, QUANTILES, axis=1)]
+    return np.stack(features, axis=1)
 
 
 def paired(weights: np.ndarray, layout: ParameterLayout) -> np.ndarray:
@@ -48,14 +48,14 @@ def paired(weights: np.ndarray, layout: ParameterLayout) -> np.ndarray:
 def of_nearest_wave(weights: np.ndarray, layout: ParameterLayout) -> np.ndarray:
     """Return the frequency, to 0.005, of the sine wave nearest to what each network computes (network,)."""
     parts = {p.name: weights[:, p.start : p.stop].reshape(-1, *p.shape) for p in layout.parameters}
-    places = np.linspace(-1, 1, 500)
-    values = np.broadcast_to(places[None, :, None], (len(weights), 500, 1))
+    points = np.linspace(-1, 1, 500)
+    values = np.broadcast_to(points[None, :, None], (len(weights), 500, 1))
     for number in (1, 2, 3):
         kernel, bias = parts[f"linear{number}.weight"], parts[f"linear{number}.bias"]
         values = values @ kernel.transpose(0, 2, 1) + bias[:, None]
         values = np.sin(OMEGA * values) if number < 3 else values
     frequencies = np.arange(0.5, 10.0025, 0.005)
-    waves = np.sin(frequencies[:, None] * places)
+    waves = np.sin(frequencies[:, None] * points)
     # |value - wave|^2 without the part that is the same for all waves
     distances = (waves**2).sum(axis=1) - 2 * values[..., 0] @ waves.T
     return frequencies[distances.argmin(axis=1)]

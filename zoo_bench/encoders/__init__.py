@@ -126,7 +126,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def encoder_names(chosen: Sequence[str], *, protocol: str = "") -> list[str]:
-    """Return the names of encoders, each once, groups written out: of a group only those that suit the protocol."""
+    """Return the names of encoders, each once, groups written out: of a group only those that suit the protocol.
+
+    >>> encoder_names(["default", "mlp", "pca"])
+    ['weights', 'weight_statistics', 'weight_statistics_without_biases', 'pca', 'mlp']
+    """
     suits = {name: protocol != "cross_architecture" or name in MIX_ARCHITECTURES for name in ENCODERS}
     names = (name for given in chosen for name in GROUPS.get(given, (given,)) if given not in GROUPS or suits[name])
     return list(dict.fromkeys(names))
@@ -139,6 +143,9 @@ def make_encoder(name: str, *, runtime: Runtime | None = None) -> Encoder:
 
     Raises:
         ZooError: there is no such encoder, or it lacks a method of the protocol.
+
+    >>> make_encoder("pca").config
+    {'dimension': 50}
     """
     encoder = ENCODERS[name]() if name in ENCODERS else _foreign_encoder(name)
     if runtime is not None and hasattr(encoder, "runtime"):

@@ -37,10 +37,10 @@ def push_encoder(
     Raises:
         ZooError: nothing was fitted, or the Hub cannot be reached or refuses.
     """
-    _check_able(encoder, "save", name)
+    _check_has(encoder, "save", name)
     hub.check_repository(repository)
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made) / "encoder"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "encoder"
         encoder.save(folder)
         (folder / "README.md").write_text(
             _card(folder, repository, name=name, tag=tag, licence=licence, fitted_to=fitted_to), encoding="utf-8"
@@ -57,23 +57,25 @@ def push_encoder(
         )
 
 
-def load_encoder(encoder: Any, place: str | Path, *, name: str) -> Any:
+def load_encoder(encoder: Any, source: str | Path, *, name: str) -> Any:
     """Load what was saved into an encoder, from a folder or from hf://org/name@revision, and return it.
 
     Raises:
         ZooError: the Hub cannot be reached, or there is no encoder of that kind.
     """
-    _check_able(encoder, "load", name)
-    if not hub.is_address(place):
-        return encoder.load(Path(place))
-    at = hub.parse(str(place), kind="model")
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made) / at.repository.replace("/", "--")
-        hub.pull_folder(at.repository, folder, revision=at.revision, kind="model", patterns=[WEIGHTS, DESCRIPTION])
+    _check_has(encoder, "load", name)
+    if not hub.is_address(source):
+        return encoder.load(Path(source))
+    address = hub.parse(str(source), kind="model")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / address.repository.replace("/", "--")
+        hub.pull_folder(
+            address.repository, folder, revision=address.revision, kind="model", patterns=[WEIGHTS, DESCRIPTION]
+        )
         return encoder.load(folder)
 
 
-def _check_able(encoder: Any, method: str, name: str) -> None:
+def _check_has(encoder: Any, method: str, name: str) -> None:
     if not hasattr(encoder, method):
         raise ZooError(f"encoder {name!r}: has no {method!r}; expected a neural encoder")
 

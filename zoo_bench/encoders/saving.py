@@ -1,4 +1,4 @@
-"""A fitted encoder on disk: its tensors as safetensors, and beside them one JSON file that says what it is.
+"""Fitted encoders on disk: tensors as safetensors, and one JSON file with the encoder's kind and settings.
 
 Neither file can hold code, so an encoder from a stranger is safe to read.
 """
@@ -39,7 +39,7 @@ def read_encoder(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, 
         tensors = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise ZooError(f"{folder}: cannot be read as an encoder ({error}); expected {WEIGHTS}, {DESCRIPTION}") from None
-    found = (content.get("schema_version"), content.get("kind")) if isinstance(content, dict) else None
-    if found != (SCHEMA_VERSION, kind):
-        raise ZooError(f"{folder / DESCRIPTION}: holds {found}; expected schema {SCHEMA_VERSION} of {kind!r}")
+    schema_and_kind = (content.get("schema_version"), content.get("kind")) if isinstance(content, dict) else None
+    if schema_and_kind != (SCHEMA_VERSION, kind):
+        raise ZooError(f"{folder / DESCRIPTION}: holds {schema_and_kind}; expected schema {SCHEMA_VERSION} of {kind!r}")
     return tensors, content

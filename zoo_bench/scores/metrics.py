@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo_bench.scores.kendall import tau_sums
+from zoo_bench.scores.kendall import resampled_tau
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -60,8 +60,8 @@ def estimate(
     _, members = np.unique(models, return_inverse=True)
     n_models = int(members.max()) + 1
     if above is not None:
-        kept = truth > above
-        truth, predicted, members = truth[kept], predicted[kept], members[kept]
+        counts = truth > above
+        truth, predicted, members = truth[counts], predicted[counts], members[counts]
     if len(truth) == 0:
         return summary(float("nan"), np.full(RESAMPLES, np.nan))
     weighted = METRICS[metric](truth, predicted, members, n_models)
@@ -86,11 +86,11 @@ def summary(value: float, resampled: np.ndarray) -> Estimate:
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     """Return the mean of a metric over several targets of the same models, leaving out where it is undefined."""
-    defined = [its for its in estimates if np.isfinite(its.value)]
+    defined = [estimate for estimate in estimates if np.isfinite(estimate.value)]
     if not defined:
         return summary(float("nan"), np.full(RESAMPLES, np.nan))
-    resampled = np.array([its.resampled for its in defined])
-    return summary(float(np.mean([its.value for its in defined])), resampled.mean(axis=0))
+    resampled = np.array([estimate.resampled for estimate in defined])
+    return summary(float(np.mean([estimate.value for estimate in defined])), resampled.mean(axis=0))
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> Difference:
@@ -139,14 +139,7 @@ def r2(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: 
 
 def kendall_tau(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Weighted:
     """Kendall's tau-b, which corrects for ties; undefined where either side is constant."""
-    sums = tau_sums(truth, predicted, members, n_models=n_models)
-
-    def weighted(draws: np.ndarray) -> np.ndarray:
-        balance, untied, predicted_untied = sums(draws)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return balance / np.sqrt(untied * predicted_untied)
-
-    return weighted
+    return resampled_tau(truth, predicted, members, n_models=n_models)
 
 
 def spearman(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Weighted:

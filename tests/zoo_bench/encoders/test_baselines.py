@@ -18,12 +18,12 @@ def seven(values):
 def test_statistics_equal_numpy_tensor_by_tensor(layout):
     """The last bias of the INR is a single number."""
     view = random_view(layout, models=4, checkpoints=2)
-    found = view_statistics(view)
-    assert found.shape == (4, 2, 7 * len(layout.parameters))
+    actual = view_statistics(view)
+    assert actual.shape == (4, 2, 7 * len(layout.parameters))
     for model, checkpoint in np.ndindex(4, 2):
         tensors = layout.split(view.weights[model, checkpoint])
         expected = np.concatenate([seven(tensors[parameter.name]) for parameter in layout.parameters])
-        np.testing.assert_allclose(found[model, checkpoint], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(actual[model, checkpoint], expected, rtol=1e-4, atol=1e-6)
 
 
 def layers_of(view, model):

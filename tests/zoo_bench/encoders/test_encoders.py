@@ -45,8 +45,8 @@ product.seed = { range = [1, 10] }
 @pytest.mark.parametrize(("biases", "features"), [(True, 28), (False, 14)])
 def test_statistics_are_mean_variance_and_percentiles_of_each_layer(biased_zoo, biases, features):
     view = biased_zoo.view([4, 2])
-    found = WeightStatistics(biases=biases).fit([view], [view], seed=0).encode(view)
-    assert found.shape == (2 * 2, features)
+    actual = WeightStatistics(biases=biases).fit([view], [view], seed=0).encode(view)
+    assert actual.shape == (2 * 2, features)
     for row, (model, epoch) in enumerate([(4, 0), (4, 1), (2, 0), (2, 1)]):
         expected = []
         for name, tensor in biased_zoo.state_dict(model, epoch).items():
@@ -55,22 +55,22 @@ def test_statistics_are_mean_variance_and_percentiles_of_each_layer(biased_zoo, 
                 middle = values.mean()
                 expected += [middle, ((values - middle) ** 2).mean()]
                 expected += [np.percentile(values, percentile) for percentile in (1, 25, 50, 75, 99)]
-        np.testing.assert_allclose(found[row], expected, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(actual[row], expected, rtol=1e-6, atol=1e-9)
 
 
 def test_raw_weights_are_the_rows_of_the_zoo(biased_zoo):
     view = biased_zoo.view([3, 1])
-    found = make_encoder("weights").fit([view], [view], seed=0).encode(view)
-    np.testing.assert_array_equal(found, np.concatenate([biased_zoo.weights[3], biased_zoo.weights[1]]))
+    actual = make_encoder("weights").fit([view], [view], seed=0).encode(view)
+    np.testing.assert_array_equal(actual, np.concatenate([biased_zoo.weights[3], biased_zoo.weights[1]]))
 
 
 def test_pca_is_the_singular_value_decomposition_of_the_training_rows(biased_zoo):
     train, test = biased_zoo.view(range(8)), biased_zoo.view([8, 9])
-    found = PCA(dimension=3).fit([train], [], seed=0).encode(test)
+    actual = PCA(dimension=3).fit([train], [], seed=0).encode(test)
     rows = train.weights.reshape(-1, biased_zoo.layout.size).astype(float)
     _, _, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     expected = (test.weights.reshape(4, -1) - rows.mean(axis=0)) @ axes[:3].T
-    np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(np.abs(actual), np.abs(expected), rtol=1e-3, atol=1e-4)
 
 
 def test_pca_has_no_more_dimensions_than_the_rows_give(biased_zoo):
@@ -82,9 +82,9 @@ def test_pca_has_no_more_dimensions_than_the_rows_give(biased_zoo):
 def test_encoders_give_finite_rows_and_plain_settings(biased_zoo, name):
     view = biased_zoo.view(range(10))
     encoder = make_encoder(name).fit([view], [view], seed=0)
-    found = encoder.encode(view)
-    assert len(found) == 20
-    assert np.isfinite(found).all()
+    actual = encoder.encode(view)
+    assert len(actual) == 20
+    assert np.isfinite(actual).all()
     assert len(encoder_digest(name, encoder)) == 64
 
 
@@ -172,7 +172,7 @@ def test_the_digest_stays_when_code_is_explained_or_moved(tmp_path, monkeypatch,
 
 
 def test_the_digest_of_a_hyper_representation_covers_tokens_views_and_training():
-    found = source_statements(type(make_encoder("hyper_representation")))
+    actual = source_statements(type(make_encoder("hyper_representation")))
     assert {
         "zoo_bench.encoders.hyper_representation.tokens",
         "zoo_bench.encoders.hyper_representation.augment",
@@ -184,8 +184,8 @@ def test_the_digest_of_a_hyper_representation_covers_tokens_views_and_training()
         "zoo_bench.encoders.hyper_representation.network",
         "zoo_bench.encoders.hyper_representation.objective",
         "zoo_gen.architecture.layout",
-    } <= set(found)
-    assert not {"zoo_bench.encoders", "zoo_bench.evaluation.cell", "zoo_bench.standings.text"} & set(found)
+    } <= set(actual)
+    assert not {"zoo_bench.encoders", "zoo_bench.evaluation.cell", "zoo_bench.standings.text"} & set(actual)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from zoo_bench.encoders.training.problem import Output, Problem
 from zoo_gen.errors import ZooError
 
 SHORT = replace(TRAINING, epochs=3, batch_size=8)
-TINY = Settings(width=8, heads=2, head_width=8, head_layers=1)
+TINY = Settings(width=8, heads=2, head_width=8)
 
 
 def makers(problem=None):
@@ -166,15 +166,18 @@ def test_a_share_is_learned_with_cross_entropy_and_anything_else_with_squared_er
         Output.of("mlp", Problem(loss="bce"), others)
 
 
-def test_the_file_that_builds_the_network_tells_encoders_apart():
+def test_the_function_that_makes_an_encoder_tells_it_from_others():
     names = {encoder_digest("x", makers()[name]()) for name in NAMES}
     assert len(names) == len(NAMES)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "statistics_boosting"])
 def test_the_digest_covers_what_is_learned_and_how(name):
-    parts = ("supervised", "problem", "targets", "networks", "training", "steps")
-    assert {f"zoo_bench.encoders.{part}" for part in parts} <= set(source_statements(makers()[name]().source))
+    parts = ("supervised", "problem", "targets", "networks", "loop", "steps")
+    modules = set(source_statements(makers()[name]().source))
+    assert {f"zoo_bench.encoders.training.{part}" for part in parts} <= modules
+    reads_statistics = name == "statistics_network"
+    assert ("zoo_bench.encoders.baselines.tensor_statistics" in modules) == reads_statistics
 
 
 def test_deep_sets_ignore_the_order_of_all_weights_and_the_length_of_others():
@@ -194,7 +197,7 @@ def test_every_variant_can_be_made(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pos": "element"}, "sne: pos = 'element'; expected 'none', 'elem', "),
+        ({"pos": "element"}, "sne: pos = 'element'; expected 'none', 'rowcol', "),
         ({"width": 30, "heads": 4}, "expected a width that heads divide"),
         ({"chunk": 0}, "sne: chunk 0; expected at least 1"),
         ({"chunk": "column"}, "sne: chunk = 'column'; expected int, 'auto', 'row'"),

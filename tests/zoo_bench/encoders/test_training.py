@@ -71,8 +71,8 @@ def test_training_takes_the_steps_of_a_plain_loop(optimizer):
             for parameter in plain.parameters():
                 parameter.grad *= min(1.0, 0.1 / norm)
             stepper.step()
-    for found, expected in zip(module.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    for actual, expected in zip(module.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_cpu_takes_the_steps_of_autocast_where_settings_and_runtime_say_bfloat16():
@@ -148,12 +148,12 @@ def test_another_training_does_not_resume_from_it(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         fit(module, noisy_loss(module, inputs, targets), broken, runtime=runtime)
-    found = []
+    actual = []
     for where in (runtime, CPU):
         module, inputs, targets, score = problem()
         fit(module, noisy_loss(module, inputs, targets), score, seed=4, runtime=where)
-        found.append(module[0].weight)
-    assert torch.equal(*found)
+        actual.append(module[0].weight)
+    assert torch.equal(*actual)
 
 
 def test_the_best_validation_score_stops_and_decides():
@@ -247,10 +247,10 @@ def _train_one_epoch() -> dict:
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     alone = _train_one_epoch()
-    for found in in_two_processes(_train_one_epoch, tmp_path):
-        assert found["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+    for actual in in_two_processes(_train_one_epoch, tmp_path):
+        assert actual["loss"] == pytest.approx(alone["loss"], rel=1e-5)
         for kind in ("gradients", "weights"):
-            for ours, expected in zip(found[kind], alone[kind], strict=True):
+            for ours, expected in zip(actual[kind], alone[kind], strict=True):
                 torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -283,5 +283,5 @@ def test_a_graph_takes_the_steps_of_launches_one_by_one():
             runtime=Runtime(device="cuda", compile=False),
         )
         states.append([parameter.detach() for parameter in module.parameters()])
-    for found, expected in zip(*states, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    for actual, expected in zip(*states, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)

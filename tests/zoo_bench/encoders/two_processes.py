@@ -5,13 +5,22 @@ import socket
 
 import torch
 
+PORTS = 5  # that are tried: another process may take one between the look and the use
+
 
 def in_two_processes(compute, folder):
     """What `compute`, a function of a module, returns in each of two processes of one group."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    torch.multiprocessing.spawn(_as_one_of_two, (port, compute, folder), nprocs=2)
+    for attempt in range(PORTS):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        try:
+            torch.multiprocessing.spawn(_as_one_of_two, (port, compute, folder), nprocs=2)
+        except torch.multiprocessing.ProcessRaisedException as error:
+            if "EADDRINUSE" not in str(error) or attempt == PORTS - 1:
+                raise
+        else:
+            break
     return [torch.load(folder / rank, weights_only=False) for rank in "01"]
 
 

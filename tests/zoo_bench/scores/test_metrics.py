@@ -30,15 +30,15 @@ def rows(seed: int = 0, *, n_models: int = 12, levels: int = 6):
 @pytest.mark.parametrize("seed", range(5))
 def test_values_equal_scipys_and_scikit_learns(metric, seed):
     truth, predicted, models = rows(seed)
-    found = estimate(metric, truth, predicted, models)
-    assert found.value == pytest.approx(REFERENCE[metric](truth, predicted), rel=1e-12)
-    assert found.low <= found.value <= found.high
+    actual = estimate(metric, truth, predicted, models)
+    assert actual.value == pytest.approx(REFERENCE[metric](truth, predicted), rel=1e-12)
+    assert actual.low <= actual.value <= actual.high
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_intervals_equal_a_bootstrap_that_really_copies_the_rows_of_models(metric):
     truth, predicted, models = rows()
-    found = estimate(metric, truth, predicted, models)
+    actual = estimate(metric, truth, predicted, models)
     names = np.unique(models)
     # The same draws, unrolled: each resample lists the rows of every drawn model as often as it was drawn.
     draws = metrics.draws_of(len(names)).astype(int)
@@ -50,8 +50,8 @@ def test_intervals_equal_a_bootstrap_that_really_copies_the_rows_of_models(metri
         resampled.append(REFERENCE[metric](truth[picked], predicted[picked]))
     assert draws.shape == (RESAMPLES, len(names))
     assert (draws.sum(axis=1) == len(names)).all()
-    np.testing.assert_allclose(found.resampled[:150], resampled, rtol=1e-9)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(found.resampled, [0.025, 0.975])), rel=1e-12)
+    np.testing.assert_allclose(actual.resampled[:150], resampled, rtol=1e-9)
+    assert (actual.low, actual.high) == pytest.approx(tuple(np.quantile(actual.resampled, [0.025, 0.975])), rel=1e-12)
 
 
 def test_intervals_are_wider_than_those_of_rows_when_checkpoints_are_alike():
@@ -72,15 +72,15 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         level = random.standard_normal(100)
         truth, noise = np.repeat(level, 5), np.repeat(random.standard_normal(100), 5)
         # A prediction of half the level plus noise of 0.5 has R2 = 1 - (0.25 + 0.25) / 1 in the population.
-        found = estimate("r2", truth, 0.5 * truth + 0.5 * noise, np.repeat(np.arange(100), 5))
-        hits.append(found.low <= 0.5 <= found.high)
+        actual = estimate("r2", truth, 0.5 * truth + 0.5 * noise, np.repeat(np.arange(100), 5))
+        hits.append(actual.low <= 0.5 <= actual.high)
     assert 0.88 <= np.mean(hits) <= 0.99
 
 
 @pytest.mark.parametrize("metric", ["r2", "kendall_tau"])
 def test_a_constant_target_is_undefined(metric):
-    found = estimate(metric, np.full(20, 0.1), np.arange(20.0), np.arange(20))
-    assert np.isnan([found.value, found.low, found.high]).all()
+    actual = estimate(metric, np.full(20, 0.1), np.arange(20.0), np.arange(20))
+    assert np.isnan([actual.value, actual.low, actual.high]).all()
 
 
 def test_r2_survives_a_large_offset():
@@ -91,35 +91,33 @@ def test_r2_survives_a_large_offset():
     assert metrics.CONFIDENCE == 0.95
 
 
+def tau_of_all_pairs(truth, predicted, weights):
+    """Tau-b by its definition: signs of all pairs of rows, a pair counting as often as both rows are drawn."""
+    signs = [np.sign(values[:, None] - values) for values in (truth, predicted)]
+    balance, *untied = (weights @ table @ weights for table in (signs[0] * signs[1], *(side**2 for side in signs)))
+    return balance / np.sqrt(untied[0] * untied[1]) if min(untied) > 0 else np.nan
+
+
+@pytest.mark.parametrize("n_models", [30, kendall.MOST_MODELS, kendall.MOST_MODELS + 1])
 @pytest.mark.parametrize("levels", [1, 2, 30, 5000])
-def test_tau_of_many_models_is_that_of_tables(levels):
-    """The two ways to count pairs, on ties from all to none, against scipy with rows really copied."""
+def test_resampled_tau_is_that_of_all_pairs_below_and_above_the_bound(n_models, levels):
     random = np.random.RandomState(levels)
-    members = np.repeat(np.arange(30), 40)
-    truth, predicted = random.randint(0, levels, 1200), np.round(random.standard_normal(1200), 2)
-    draws = metrics.draws_of(30)[:5]
-    ranks = [np.unique(values, return_inverse=True)[1] for values in (truth, predicted)]
-    by_table = kendall.tables(*ranks, members, n_models=30)(draws)
-    by_sorting = kendall.SortedPairs(*ranks, members).sums(draws)
-    np.testing.assert_array_equal(by_table, by_sorting)
-    for number, draw in enumerate(draws.astype(int)):
-        rows = np.repeat(np.arange(1200), draw[members])
-        expected = stats.kendalltau(truth[rows], predicted[rows]).statistic
-        balance, untied, predicted_untied = (column[number] for column in by_table)
-        if levels == 1:
-            assert untied == 0
-        else:
-            assert balance / np.sqrt(untied * predicted_untied) == pytest.approx(expected, rel=1e-12)
+    members = random.permutation(np.arange(max(n_models, 1200)) % n_models)
+    truth = random.randint(0, levels, len(members))
+    predicted = np.round(random.standard_normal(len(members)), 2)
+    draws = metrics.draws_of(n_models)[:2]
+    for pair in ((truth, predicted), (predicted, truth)):
+        taus = kendall.resampled_tau(*pair, members, n_models=n_models)(draws)
+        expected = [tau_of_all_pairs(*pair, draw[members]) for draw in draws]
+        np.testing.assert_allclose(taus, expected, rtol=1e-9)
 
 
-def test_many_models_are_not_put_into_tables(monkeypatch):
-    truth, predicted, models = rows(1)
-    expected = estimate("kendall_tau", truth, predicted, models)
-    monkeypatch.setattr(kendall, "MOST_MODELS", 3)
-    monkeypatch.setattr(kendall, "tables", None)
-    for swapped in (False, True):
-        pair = (predicted, truth) if swapped else (truth, predicted)
-        np.testing.assert_allclose(estimate("kendall_tau", *pair, models).resampled, expected.resampled, rtol=1e-12)
+def test_a_resample_without_rows_is_undefined_however_many_models_there_are():
+    for n_models in (30, kendall.MOST_MODELS + 1):
+        taus = kendall.resampled_tau(np.arange(3.0), np.arange(3.0), np.arange(3), n_models=n_models)
+        draws = np.zeros((2, n_models))
+        draws[0, :3] = 1.0
+        np.testing.assert_array_equal(taus(draws), [1.0, np.nan])
 
 
 def test_a_bucket_of_many_tied_rows_is_compared_in_parts(monkeypatch):
@@ -127,14 +125,14 @@ def test_a_bucket_of_many_tied_rows_is_compared_in_parts(monkeypatch):
     truth = np.where(random.random_sample(900) < 0.7, 0.1, random.random_sample(900))
     predicted = random.permutation(np.where(random.random_sample(900) < 0.7, 0.1, random.random_sample(900)))
     monkeypatch.setattr(kendall, "_PAIRS_AT_ONCE", 500)
-    found = estimate("kendall_tau", truth, predicted, np.arange(900) // 9)
-    assert found.value == pytest.approx(stats.kendalltau(truth, predicted).statistic, rel=1e-12)
+    actual = estimate("kendall_tau", truth, predicted, np.arange(900) // 9)
+    assert actual.value == pytest.approx(stats.kendalltau(truth, predicted).statistic, rel=1e-12)
 
 
 def test_tau_above_chance_counts_only_rows_above_it():
     truth, predicted, models = rows(2)
-    found = estimate("kendall_tau", truth, predicted, models, above=2.0)
-    assert found.value == pytest.approx(stats.kendalltau(truth[truth > 2], predicted[truth > 2]).statistic, rel=1e-12)
+    actual = estimate("kendall_tau", truth, predicted, models, above=2.0)
+    assert actual.value == pytest.approx(stats.kendalltau(truth[truth > 2], predicted[truth > 2]).statistic, rel=1e-12)
     assert np.isnan(estimate("kendall_tau", truth, predicted, models, above=9.0).value)
 
 
@@ -157,15 +155,15 @@ def test_a_difference_is_significant_when_it_is_there_and_only_then():
     assert metrics.difference(one, alike).low < 0 < metrics.difference(one, alike).high
     # scipy's own paired bootstrap over the same models gives about the same interval.
     errors = [random.standard_normal(300) * noise for noise in (0.5, 0.8)]
-    found = metrics.difference(*(estimate("mae", truth, truth + e, models).resampled[None] for e in errors))
+    actual = metrics.difference(*(estimate("mae", truth, truth + e, models).resampled[None] for e in errors))
     data = (np.abs(errors[0]) - np.abs(errors[1]),)
     theirs = stats.bootstrap(data, np.mean, method="percentile", random_state=np.random.RandomState(1))
-    assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.02)
+    assert (actual.low, actual.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.02)
 
 
 def test_the_mean_over_targets_resamples_them_together():
     truth, predicted, models = rows()
     both = [estimate("mae", truth, predicted, models), estimate("mae", truth, -predicted, models)]
-    found = metrics.mean_of(both)
-    assert found.value == pytest.approx((both[0].value + both[1].value) / 2)
-    np.testing.assert_allclose(found.resampled, (both[0].resampled + both[1].resampled) / 2)
+    actual = metrics.mean_of(both)
+    assert actual.value == pytest.approx((both[0].value + both[1].value) / 2)
+    np.testing.assert_allclose(actual.resampled, (both[0].resampled + both[1].resampled) / 2)

@@ -20,21 +20,21 @@ def parts():
 
 def test_ridge_equals_scikit_learns_with_the_penalty_of_the_best_validation_error(parts):
     features, targets = parts
-    found = ridge(Features.standardized(*features.values()), targets["train"], targets["validation"])
+    actual = ridge(Features.standardized(*features.values()), targets["train"], targets["validation"])
     scaler = StandardScaler().fit(features["train"])
     scaled = {name: scaler.transform(x) for name, x in features.items()}
     for column in range(3):
         models = [Ridge(alpha=a).fit(scaled["train"], targets["train"][:, column]) for a in RIDGE_PENALTIES]
         errors = [mean_squared_error(targets["validation"][:, column], m.predict(scaled["validation"])) for m in models]
         best = int(np.argmin(errors))
-        assert found[column].penalty == RIDGE_PENALTIES[best]
-        np.testing.assert_allclose(found[column].values, models[best].predict(scaled["test"]), rtol=1e-4, atol=1e-3)
+        assert actual[column].penalty == RIDGE_PENALTIES[best]
+        np.testing.assert_allclose(actual[column].values, models[best].predict(scaled["test"]), rtol=1e-4, atol=1e-3)
 
 
 def test_logistic_equals_scikit_learns_with_the_penalty_of_the_best_validation_accuracy(parts):
     features, targets = parts
     names = {part: np.array(["low", "middle", "high"])[np.digitize(y[:, 0], [-20, 20])] for part, y in targets.items()}
-    found = logistic(Features.standardized(*features.values()), names["train"], names["validation"])
+    actual = logistic(Features.standardized(*features.values()), names["train"], names["validation"])
     scaler = StandardScaler().fit(features["train"])
     scaled = {name: scaler.transform(x) for name, x in features.items()}
     models = [
@@ -42,8 +42,8 @@ def test_logistic_equals_scikit_learns_with_the_penalty_of_the_best_validation_a
     ]
     accuracies = [accuracy_score(names["validation"], m.predict(scaled["validation"])) for m in models]
     best = int(np.argmax(accuracies))
-    assert found.penalty == LOGISTIC_PENALTIES[best]
-    assert (found.values == models[best].predict(scaled["test"])).mean() > 0.98
+    assert actual.penalty == LOGISTIC_PENALTIES[best]
+    assert (actual.values == models[best].predict(scaled["test"])).mean() > 0.98
 
 
 def test_the_test_rows_do_not_take_part_in_fitting(parts):
@@ -66,5 +66,5 @@ def test_a_constant_feature_does_no_harm(parts):
 
 def test_a_single_name_in_training_is_what_is_predicted(parts):
     features, _ = parts
-    found = logistic(Features.standardized(*features.values()), np.full(200, "adam"), np.full(80, "sgd"))
-    assert found.values.tolist() == ["adam"] * 60
+    actual = logistic(Features.standardized(*features.values()), np.full(200, "adam"), np.full(80, "sgd"))
+    assert actual.values.tolist() == ["adam"] * 60

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from zoo_bench.encoders.training.loop import TrainingSettings
-from zoo_bench.encoders.training.networks import Networks
 from zoo_bench.encoders.training.problem import DEFAULT_PROBLEM, Problem
 from zoo_bench.encoders.training.supervised import Facts, Plans, SupervisedEncoder
 from zoo_gen.architecture.layout import ParameterLayout
@@ -47,9 +46,9 @@ class DeepSetsNetwork(nn.Module):
             offsets: where each network begins (network,).
         """
         lengths, longest = plan
-        places = torch.arange(longest, device=offsets.device)
-        mask = places < lengths[:, None]
-        index = offsets[:, None] + torch.where(mask, places, 0)
+        positions = torch.arange(longest, device=offsets.device)
+        mask = positions < lengths[:, None]
+        index = offsets[:, None] + torch.where(mask, positions, 0)
         values = numbers.index_select(0, index.view(-1)).view(index.shape)
         mapped = self.numbers(values.unsqueeze(2)) * mask.unsqueeze(2)
         embeddings = self.means(mapped.sum(dim=1) / lengths[:, None])
@@ -68,35 +67,28 @@ def deep_sets(
     training: TrainingSettings = TRAINING,
 ) -> SupervisedEncoder:
     """Return the encoder; its embedding is the mapped mean."""
-
-    def build(facts: Facts) -> DeepSetsNetwork:
-        return DeepSetsNetwork(*widths)
-
     return SupervisedEncoder(
         "deep_sets",
+        source=deep_sets,
         problem=problem,
         training=training,
         settings={"width": widths[0], "head_width": widths[1]},
-        facts=_no_facts,
-        build=build,
+        facts=lambda networks: {},
+        build=lambda facts: DeepSetsNetwork(*widths),
         plans=_plans,
     )
 
 
-def _no_facts(networks: Networks) -> Facts:
-    return {}
-
-
 def _plans(facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
     lengths = np.array([layout.size for layout in layouts])
-    kept: dict[bytes, tuple[Tensor, int]] = {}
+    last: dict[bytes, tuple[Tensor, int]] = {}  # the plan of the last batch
 
     def plan(layout_of: np.ndarray) -> tuple[Tensor, int]:
         key = layout_of.tobytes()
-        if key not in kept:
-            kept.clear()  # training on one layout asks for one plan only, which a captured step then goes on reading
-            its = lengths[layout_of]
-            kept[key] = torch.from_numpy(its).to(device), int(its.max())
-        return kept[key]
+        if key not in last:
+            last.clear()  # training on one layout asks for one plan only, which a captured step then keeps reading
+            batch = lengths[layout_of]
+            last[key] = torch.from_numpy(batch).to(device), int(batch.max())
+        return last[key]
 
     return plan

@@ -29,8 +29,8 @@ class LastLayerStatistics:
 
     def encode(self, view: Weighted) -> np.ndarray:
         """Return the statistics, float32 (model x checkpoint, 14)."""
-        found = _layer(view, view.layout.layers[-1])
-        return found.reshape(-1, found.shape[2])
+        statistics = _layer(view, view.layout.layers[-1])
+        return statistics.reshape(-1, statistics.shape[2])
 
 
 class PooledLayerStatistics:
@@ -54,8 +54,8 @@ class PooledLayerStatistics:
 
 def _layer(view: Weighted, name: str) -> np.ndarray:
     """Return the statistics of a layer, float32 (model, checkpoint, 14)."""
-    found = np.zeros((*view.weights.shape[:2], 2, PER_TENSOR), dtype=np.float32)
+    statistics = np.zeros((*view.weights.shape[:2], 2, PER_TENSOR), dtype=np.float32)
     for parameter in view.layout.parameters:
         if parameter.layer == name:
-            found[:, :, int(parameter.role == "bias")] = tensor_statistics(view.weights, [parameter])
-    return found.reshape(*view.weights.shape[:2], 2 * PER_TENSOR)
+            statistics[:, :, int(parameter.role == "bias")] = tensor_statistics(view.weights, [parameter])
+    return statistics.reshape(*view.weights.shape[:2], 2 * PER_TENSOR)

@@ -4,14 +4,14 @@ Widths and training are those of the networks on raw weights that Unterthiner et
 hidden layers of 380 to 486 units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from zoo_bench.encoders.training.loop import TrainingSettings
 from zoo_bench.encoders.training.networks import Networks, dense
 from zoo_bench.encoders.training.problem import DEFAULT_PROBLEM, Problem
-from zoo_bench.encoders.training.supervised import Facts, SupervisedEncoder
+from zoo_bench.encoders.training.supervised import Facts, Rows, SupervisedEncoder
 
 WIDTHS = (400, 400, 400, 400)
 TRAINING = TrainingSettings(
@@ -46,21 +46,41 @@ def mlp(
     training: TrainingSettings = TRAINING,
 ) -> SupervisedEncoder:
     """Return the encoder; its embedding is the last hidden layer."""
+    return fully_connected("mlp", source=mlp, problem=problem, widths=widths, training=training)
 
-    def build(facts: Facts) -> MLPNetwork:
-        return MLPNetwork(facts["numbers"], widths)
 
+def fully_connected(
+    name: str,
+    *,
+    source: Callable[..., SupervisedEncoder],
+    problem: Problem,
+    widths: Sequence[int],
+    training: TrainingSettings,
+    rows: Rows | None = None,
+) -> SupervisedEncoder:
+    """Return an encoder of networks of one length: fully connected layers on their weights, or on `rows` of a view.
+
+    Args:
+        name: of the encoder.
+        source: the function that makes this encoder; its module determines the encoder's digest.
+        problem: what is learned.
+        widths: of the hidden layers; the last is the embedding.
+        training: how.
+        rows: of a view, what is read of it, float32 (model, checkpoint, number).
+    """
     return SupervisedEncoder(
-        "mlp",
+        name,
+        source=source,
         problem=problem,
         training=training,
         settings={"widths": list(widths)},
-        facts=count_numbers,
-        build=build,
+        facts=_count_numbers,
+        build=lambda facts: MLPNetwork(facts["numbers"], widths),
+        rows=rows,
         fixed_length=True,
     )
 
 
-def count_numbers(networks: Networks) -> Facts:
+def _count_numbers(networks: Networks) -> Facts:
     """Return how many numbers are read of each network; all have as many."""
     return {"numbers": len(networks.numbers) // len(networks.offsets)}

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from zoo_bench.encoders.baselines.tensor_statistics import PER_TENSOR, view_statistics
-from zoo_bench.encoders.training.inputs import check_one_layout, check_target, check_views
+from zoo_bench.encoders.training.checks import check_one_layout, check_target, check_views
 from zoo_bench.encoders.training.targets import Checkpoints, selected, target_values
 from zoo_bench.protocol.views import TrainingView, Weighted
 from zoo_gen.errors import ZooError
@@ -90,8 +90,8 @@ class StatisticsBoosting:
 
     def encode(self, view: Weighted) -> np.ndarray:
         """Return the statistics, float32 (model x checkpoint, 7 x tensors)."""
-        found = view_statistics(view)
-        return found.reshape(-1, found.shape[2])
+        statistics = view_statistics(view)
+        return statistics.reshape(-1, statistics.shape[2])
 
     def predict(self, view: Weighted) -> np.ndarray:
         """Return the predicted target, float64 (model x checkpoint,).
@@ -111,7 +111,7 @@ class StatisticsBoosting:
 
     def _read(self, views: Sequence[TrainingView]) -> tuple[np.ndarray, np.ndarray]:
         """Return statistics (row, feature) and targets (row,) of what is learned from."""
-        found = [selected(view_statistics(view), self._checkpoints) for view in views]
+        statistics = [selected(view_statistics(view), self._checkpoints) for view in views]
         targets = [selected(target_values(view, self._target), self._checkpoints) for view in views]
-        rows = np.concatenate([its.reshape(-1, its.shape[2]) for its in found])
-        return rows, np.concatenate([its.reshape(-1) for its in targets])
+        rows = np.concatenate([array.reshape(-1, array.shape[2]) for array in statistics])
+        return rows, np.concatenate([array.reshape(-1) for array in targets])

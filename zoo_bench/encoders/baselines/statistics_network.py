@@ -6,11 +6,11 @@ batches of 8, 50 epochs, the state with the best validation tau, and no normalis
 
 from collections.abc import Sequence
 
-from zoo_bench.encoders.baselines.mlp import MLPNetwork, count_numbers
+from zoo_bench.encoders.baselines.mlp import fully_connected
 from zoo_bench.encoders.baselines.tensor_statistics import view_statistics
 from zoo_bench.encoders.training.loop import TrainingSettings
 from zoo_bench.encoders.training.problem import DEFAULT_PROBLEM, Problem
-from zoo_bench.encoders.training.supervised import Facts, SupervisedEncoder
+from zoo_bench.encoders.training.supervised import SupervisedEncoder
 
 WIDTHS = (1000, 1000)
 TRAINING = TrainingSettings(
@@ -25,17 +25,11 @@ def statistics_network(
     training: TrainingSettings = TRAINING,
 ) -> SupervisedEncoder:
     """Return the encoder; its embedding is the last hidden layer."""
-
-    def build(facts: Facts) -> MLPNetwork:
-        return MLPNetwork(facts["numbers"], widths)
-
-    return SupervisedEncoder(
+    return fully_connected(
         "statistics_network",
+        source=statistics_network,
         problem=problem,
+        widths=widths,
         training=training,
-        settings={"widths": list(widths)},
-        facts=count_numbers,
-        build=build,
         rows=view_statistics,
-        fixed_length=True,
     )

@@ -24,20 +24,22 @@ def tensor_statistics(weights: np.ndarray, parameters: Sequence[Parameter]) -> n
         parameters: which parts of them.
     """
     rows = weights.reshape(-1, weights.shape[-1])
-    found = np.empty((len(rows), len(parameters), PER_TENSOR), dtype=np.float32)
+    statistics = np.empty((len(rows), len(parameters), PER_TENSOR), dtype=np.float32)
     for start in range(0, len(rows), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
         for column, parameter in enumerate(parameters):
             values = np.sort(rows[part, parameter.start : parameter.stop], axis=1).astype(np.float64)
-            found[part, column, 0] = values.mean(axis=1)
-            found[part, column, 1] = values.var(axis=1, ddof=1) if parameter.size > 1 else 0.0
-            found[part, column, 2], found[part, column, 6] = values[:, 0], values[:, -1]
-            for place, quantile in enumerate(QUARTILES, start=3):
+            statistics[part, column, 0] = values.mean(axis=1)
+            statistics[part, column, 1] = values.var(axis=1, ddof=1) if parameter.size > 1 else 0.0
+            statistics[part, column, 2], statistics[part, column, 6] = values[:, 0], values[:, -1]
+            for number, quantile in enumerate(QUARTILES, start=3):
                 position = quantile * (parameter.size - 1)  # linear between neighbours, as numpy and torch do
                 low = int(position)
                 high = min(low + 1, parameter.size - 1)
-                found[part, column, place] = values[:, low] + (position - low) * (values[:, high] - values[:, low])
-    return found.reshape(*weights.shape[:-1], len(parameters) * PER_TENSOR)
+                statistics[part, column, number] = values[:, low] + (position - low) * (
+                    values[:, high] - values[:, low]
+                )
+    return statistics.reshape(*weights.shape[:-1], len(parameters) * PER_TENSOR)
 
 
 def view_statistics(view: Weighted) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_bench.encoders.hyper_representation import gpu
+from zoo_bench.encoders.hyper_representation import kernel_support
 from zoo_bench.encoders.hyper_representation.dropout import dropout as drop
 
 LARGEST_SET = 64  # tokens
@@ -19,7 +19,7 @@ LARGEST_SET = 64  # tokens
 def attend(
     projected: Tensor, *, heads: int, dropout: float, has_kernels: bool, queries: Tensor | None = None
 ) -> Tensor:
-    """Return what each query finds among the tokens of its row, (row, query, width), the heads side by side.
+    """Return attention of queries over the tokens of their row, (row, query, width), the heads side by side.
 
     Args:
         projected: queries, keys and values (row, token, 3 x width); without the queries where those are given.
@@ -29,7 +29,7 @@ def attend(
         queries: (row, query, width), where not every token asks.
     """
     if has_kernels and _fits(projected, queries):
-        return attended(projected, queries, gpu.draw_seed(dropout, projected.device), heads, dropout)
+        return attended(projected, queries, kernel_support.draw_seed(dropout, projected.device), heads, dropout)
     if queries is None:
         asking, keys, values = _heads(projected, 3, heads)
     else:
@@ -44,7 +44,7 @@ def attend(
 def _attend_and_drop(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
     """Return what torch's attention does of (row, head, token, width), with a dropout that is faster on a CPU."""
     rows, heads, _, width = queries.shape
-    asking, read, mixed = (its.reshape(rows * heads, -1, width) for its in (queries, keys, values))
+    asking, read, mixed = (part.reshape(rows * heads, -1, width) for part in (queries, keys, values))
     scores = torch.baddbmm(asking.new_empty(()), asking, read.transpose(1, 2), beta=0, alpha=width**-0.5)
     return drop(scores.softmax(dim=2), dropout).bmm(mixed).unflatten(0, (rows, heads))
 
@@ -58,7 +58,7 @@ def _fits(projected: Tensor, queries: Tensor | None) -> bool:
     """Whether the kernels are for operands like these."""
     asking = projected if queries is None else queries
     return (
-        gpu.fits(projected)
+        kernel_support.fits(projected)
         and asking.dtype == projected.dtype
         and max(asking.shape[1], projected.shape[1]) <= LARGEST_SET
     )

@@ -13,21 +13,21 @@ from triton.language import constexpr
 
 @triton.jit
 def _piece(first, tokens, start, N: constexpr, PITCH: constexpr, WIDTH: constexpr, BLOCK: constexpr):
-    """Return where a piece of a head's width lies for each token, and what of it is there, (token, BLOCK)."""
+    """Return where a piece of a head's width lies for each token, and which of its entries exist, (token, BLOCK)."""
     columns = start + tl.arange(0, BLOCK)
     return first + tokens[:, None] * PITCH + columns[None, :], (tokens < N)[:, None] & (columns < WIDTH)[None, :]
 
 
 @triton.jit
 def _read(first, tokens, start, N: constexpr, PITCH: constexpr, WIDTH: constexpr, BLOCK: constexpr):
-    places, there = _piece(first, tokens, start, N, PITCH, WIDTH, BLOCK)
-    return tl.load(places, mask=there, other=0.0)
+    addresses, inside = _piece(first, tokens, start, N, PITCH, WIDTH, BLOCK)
+    return tl.load(addresses, mask=inside, other=0.0)
 
 
 @triton.jit
 def _write(first, values, tokens, start, N: constexpr, PITCH: constexpr, WIDTH: constexpr, BLOCK: constexpr):
-    places, there = _piece(first, tokens, start, N, PITCH, WIDTH, BLOCK)
-    tl.store(places, values, mask=there)
+    addresses, inside = _piece(first, tokens, start, N, PITCH, WIDTH, BLOCK)
+    tl.store(addresses, values, mask=inside)
 
 
 @triton.jit
@@ -78,8 +78,8 @@ def attention(
     weights = weights.to(values.dtype.element_ty)
     for start in range(0, WIDTH, BLOCK):
         value = _read(values, key, start, N_KEYS, KEY_PITCH, WIDTH, BLOCK)
-        found = tl.dot(weights, value, input_precision="ieee")
-        _write(mixed, found, query, start, N_QUERIES, HEADS * WIDTH, WIDTH, BLOCK)
+        product = tl.dot(weights, value, input_precision="ieee")
+        _write(mixed, product, query, start, N_QUERIES, HEADS * WIDTH, WIDTH, BLOCK)
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""Augmentations of weights: permutations of hidden units, noise and erased blocks, drawn anew for each view.
+"""Augmentations of weights: permutations of hidden units, noise and erased blocks, drawn for each view.
 
 After Schürholt et al. (NeurIPS 2021, section 3 and public code), in this order. All views of a batch are drawn at once
 on the device and each has numbers of its own: there is no finite pool of permutations, no loop over samples, and two

@@ -1,4 +1,4 @@
-"""Dropout as it is drawn where no kernel of our own draws it."""
+"""Dropout by torch, or on a CPU by a faster generator."""
 
 import numpy as np
 import torch

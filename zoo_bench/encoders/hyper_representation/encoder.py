@@ -1,4 +1,4 @@
-"""HyperRepresentation: fits an autoencoder to the weights of a zoo, without labels, and embeds with its encoder.
+"""The hyper-representation encoder: an autoencoder fitted to the weights of a zoo, without labels.
 
 Schürholt, Kostadinov and Borth, "Self-Supervised Representation Learning on Neural Network Weights for Model
 Characteristic Prediction" (NeurIPS 2021). docs/encoders/hyper_representation.md says what is theirs and what is ours.
@@ -22,7 +22,7 @@ from zoo_bench.encoders.hyper_representation.objective import LossName, Objectiv
 from zoo_bench.encoders.hyper_representation.tokens import Tokens
 from zoo_bench.encoders.saving import read_encoder, write_encoder
 from zoo_bench.encoders.training import loop
-from zoo_bench.encoders.training.inputs import check_one_layout, check_views
+from zoo_bench.encoders.training.checks import check_one_layout, check_views
 from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded
 from zoo_bench.encoders.training.progress import History
 from zoo_bench.encoders.training.runtime import Runtime
@@ -106,7 +106,7 @@ class HyperRepresentation:
     @property
     def parameter_count(self) -> int | None:
         """How many numbers training set, decoder and projection head too; None before."""
-        return sum(its.numel() for its in self._fitted.module.parameters()) if self._fitted else None
+        return sum(parameter.numel() for parameter in self._fitted.module.parameters()) if self._fitted else None
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -216,14 +216,14 @@ class HyperRepresentation:
         Raises:
             ZooError: the folder holds no such encoder.
         """
-        tensors, found = read_encoder(folder, KIND)
+        tensors, description = read_encoder(folder, KIND)
         try:
-            configuration = Configuration(**found["configuration"])
-            layout = ParameterLayout.from_json(found["layout"])
+            configuration = Configuration(**description["configuration"])
+            layout = ParameterLayout.from_json(description["layout"])
             module = Autoencoder(Tokens.of(layout), configuration)
             module.load_state_dict(tensors)
-            self.augmentation = Augmentation(**found["augmentation"])
-            self.loss, self.target, self.keep = found["loss"], found["target"], found["keep"]
+            self.augmentation = Augmentation(**description["augmentation"])
+            self.loss, self.target, self.keep = description["loss"], description["target"], description["keep"]
         except (KeyError, TypeError, RuntimeError) as error:
             raise ZooError(f"{folder}: does not fit a {KIND} ({error}); expected what save wrote") from None
         self.configuration, self.epochs_share = configuration, 1.0

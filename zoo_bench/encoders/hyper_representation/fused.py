@@ -1,4 +1,4 @@
-"""What lies between the matrix products of a block, as operations of our own for a GPU that trains in 16 bits.
+"""Fused bias, dropout, residual sum, norm and ReLU of a transformer block, for GPUs that train in 16 bits.
 
 A block's time beside its products is that of moving tokens through memory. Here the bias of a product, its dropout,
 the residual sum and the norm after it are one pass over the tokens, and so are bias, ReLU and dropout.
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_bench.encoders.hyper_representation.gpu import draw_seed
+from zoo_bench.encoders.hyper_representation.kernel_support import draw_seed
 
 PROGRAMS = 8  # of a backward pass, a processor of the GPU
 CHANCES = 2**16  # of dropout: its probability is rounded to a multiple of 1 / CHANCES

@@ -35,24 +35,24 @@ def add_and_normalize(
     """
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
-    there = column < WIDTH
-    place = row * WIDTH + column
-    update = tl.load(product + place, mask=there, other=0.0).to(tl.float32)
-    update += tl.load(bias + column, mask=there, other=0.0)
+    inside = column < WIDTH
+    offset = row * WIDTH + column
+    update = tl.load(product + offset, mask=inside, other=0.0).to(tl.float32)
+    update += tl.load(bias + column, mask=inside, other=0.0)
     if DROP:
         update *= _kept(seed, row, threshold, factor, BLOCK)
-    result = tl.load(tokens + place, mask=there, other=0.0).to(tl.float32) + update
+    result = tl.load(tokens + offset, mask=inside, other=0.0).to(tl.float32) + update
     result = result.to(total.dtype.element_ty)
-    tl.store(total + place, result, mask=there)
+    tl.store(total + offset, result, mask=inside)
     result = result.to(tl.float32)  # of what is kept for the backward pass
     mean = tl.sum(result, axis=0) / WIDTH
-    centred = tl.where(there, result - mean, 0.0)
+    centred = tl.where(inside, result - mean, 0.0)
     inverse = tl.rsqrt(tl.sum(centred * centred, axis=0) / (WIDTH - 1) + 1e-12)
     tl.store(means + row, mean)
     tl.store(inverses + row, inverse)
-    scaled = tl.load(weight + column, mask=there, other=0.0) * (centred * inverse)
-    scaled += tl.load(shift + column, mask=there, other=0.0)
-    tl.store(normed + place, scaled, mask=there)
+    scaled = tl.load(weight + column, mask=inside, other=0.0) * (centred * inverse)
+    scaled += tl.load(shift + column, mask=inside, other=0.0)
+    tl.store(normed + offset, scaled, mask=inside)
 
 
 @triton.jit
@@ -67,34 +67,34 @@ def add_and_normalize_gradient(
     """
     program = tl.program_id(0)
     column = tl.arange(0, BLOCK)
-    there = column < WIDTH
-    scale = tl.load(weight + column, mask=there, other=0.0)
+    inside = column < WIDTH
+    scale = tl.load(weight + column, mask=inside, other=0.0)
     to_weight = tl.zeros((BLOCK,), tl.float32)
     to_shift = tl.zeros((BLOCK,), tl.float32)
     to_bias = tl.zeros((BLOCK,), tl.float32)
     pitch = tl.full((), WIDTH, tl.int64)
     for row in range(program, n_rows, tl.num_programs(0)):
-        place = row * pitch + column
-        slope = tl.load(slopes_of_normed + place, mask=there, other=0.0).to(tl.float32)
-        result = tl.load(total + place, mask=there, other=0.0).to(tl.float32)
+        offset = row * pitch + column
+        slope = tl.load(slopes_of_normed + offset, mask=inside, other=0.0).to(tl.float32)
+        result = tl.load(total + offset, mask=inside, other=0.0).to(tl.float32)
         inverse = tl.load(inverses + row)
-        centred = tl.where(there, (result - tl.load(means + row)) * inverse, 0.0)
+        centred = tl.where(inside, (result - tl.load(means + row)) * inverse, 0.0)
         to_weight += slope * centred
         to_shift += slope
         slope *= scale
         mean = tl.sum(slope, axis=0) / WIDTH
         along = tl.sum(slope * centred, axis=0) / (WIDTH - 1)
         slope = inverse * (slope - mean - along * centred)
-        slope += tl.load(slopes_of_total + place, mask=there, other=0.0).to(tl.float32)
-        tl.store(to_tokens + place, slope, mask=there)
+        slope += tl.load(slopes_of_total + offset, mask=inside, other=0.0).to(tl.float32)
+        tl.store(to_tokens + offset, slope, mask=inside)
         if DROP:
             slope *= _kept(seed, row, threshold, factor, BLOCK)
-        tl.store(to_product + place, slope, mask=there)
+        tl.store(to_product + offset, slope, mask=inside)
         to_bias += slope
     sums += program * 3 * WIDTH + column
-    tl.store(sums, to_weight, mask=there)
-    tl.store(sums + WIDTH, to_shift, mask=there)
-    tl.store(sums + 2 * WIDTH, to_bias, mask=there)
+    tl.store(sums, to_weight, mask=inside)
+    tl.store(sums + WIDTH, to_shift, mask=inside)
+    tl.store(sums + 2 * WIDTH, to_bias, mask=inside)
 
 
 @triton.jit
@@ -105,13 +105,13 @@ def activate(
     """activated = drop(relu(product + bias)), for each row: reads width elements and writes as many."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
-    there = column < WIDTH
-    place = row * WIDTH + column
-    result = tl.load(product + place, mask=there, other=0.0).to(tl.float32)
-    result = tl.maximum(result + tl.load(bias + column, mask=there, other=0.0), 0.0)
+    inside = column < WIDTH
+    offset = row * WIDTH + column
+    result = tl.load(product + offset, mask=inside, other=0.0).to(tl.float32)
+    result = tl.maximum(result + tl.load(bias + column, mask=inside, other=0.0), 0.0)
     if DROP:
         result *= _kept(seed, row, threshold, factor, BLOCK)
-    tl.store(activated + place, result, mask=there)
+    tl.store(activated + offset, result, mask=inside)
 
 
 @triton.jit
@@ -125,13 +125,13 @@ def activate_gradient(
     """
     program = tl.program_id(0)
     column = tl.arange(0, BLOCK)
-    there = column < WIDTH
+    inside = column < WIDTH
     to_bias = tl.zeros((BLOCK,), tl.float32)
     pitch = tl.full((), WIDTH, tl.int64)
     for row in range(program, n_rows, tl.num_programs(0)):
-        place = row * pitch + column
-        slope = tl.load(slopes + place, mask=there, other=0.0).to(tl.float32) * factor
-        slope = tl.where(tl.load(activated + place, mask=there, other=0.0) > 0, slope, 0.0)
-        tl.store(to_product + place, slope, mask=there)
+        offset = row * pitch + column
+        slope = tl.load(slopes + offset, mask=inside, other=0.0).to(tl.float32) * factor
+        slope = tl.where(tl.load(activated + offset, mask=inside, other=0.0) > 0, slope, 0.0)
+        tl.store(to_product + offset, slope, mask=inside)
         to_bias += slope
-    tl.store(sums + program * WIDTH + column, to_bias, mask=there)
+    tl.store(sums + program * WIDTH + column, to_bias, mask=inside)

@@ -29,6 +29,6 @@ def positive_contrast(first: Tensor, second: Tensor) -> Tensor:
     return (1.0 - functional.cosine_similarity(first.float(), second.float(), dim=1)).mean()
 
 
-def reconstruction(found: Tensor, target: Tensor) -> Tensor:
+def reconstruction(outputs: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared error over all weights of all views (row, parameter)."""
-    return functional.mse_loss(found.float(), target)
+    return functional.mse_loss(outputs.float(), target)

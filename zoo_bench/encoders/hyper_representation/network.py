@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoo_bench.encoders.hyper_representation import attention, fused, gpu
+from zoo_bench.encoders.hyper_representation import attention, fused, kernel_support
 from zoo_bench.encoders.hyper_representation.configurations import Configuration
 from zoo_bench.encoders.hyper_representation.dropout import dropout
 from zoo_bench.encoders.hyper_representation.tokens import Tokens
@@ -94,47 +94,49 @@ class Block(nn.Module):
         self.widen = nn.Linear(width, feedforward)
         self.narrow = nn.Linear(feedforward, width)
         self.dropout = dropout
-        self._has_kernels = gpu.has_kernels()
+        self._has_kernels = kernel_support.has_kernels()
 
     def forward(
-        self, tokens: Tensor, update: Update | None = None, *, wanted: int | None = None
+        self, tokens: Tensor, update: Update | None = None, *, n_outputs: int | None = None
     ) -> tuple[Tensor, Update]:
         """Transform tokens (row, token, width) with the update of the block before.
 
         Returns:
-            The tokens, and what is still to be added to them; of the first `wanted` only, where that is given.
+            The tokens, and what is still to be added to them; of the first `n_outputs` only, where that is given.
         """
-        own = self._has_kernels and gpu.fits(tokens)
+        use_kernels = self._has_kernels and kernel_support.fits(tokens)
         left_out = self.dropout if self.training else 0.0
         tokens, normed = self.norm_attention(tokens, update)
-        mixed = self._attention(normed, wanted, left_out, own=own)
-        found = _update(mixed, self.attended.weight, self.attended.bias, left_out, own=own)
-        tokens, normed = self.norm_feedforward(tokens[:, :wanted], found)
-        return tokens, self._feedforward(normed, left_out, own=own)
+        mixed = self._attention(normed, n_outputs, left_out, use_kernels=use_kernels)
+        update = _update(mixed, self.attended.weight, self.attended.bias, left_out, use_kernels=use_kernels)
+        tokens, normed = self.norm_feedforward(tokens[:, :n_outputs], update)
+        return tokens, self._feedforward(normed, left_out, use_kernels=use_kernels)
 
-    def _attention(self, normed: Tensor, wanted: int | None, left_out: float, *, own: bool) -> Tensor:
-        """Return what the first `wanted` tokens, or all, find among all tokens (row, token, width)."""
+    def _attention(self, normed: Tensor, n_outputs: int | None, left_out: float, *, use_kernels: bool) -> Tensor:
+        """Return what the first `n_outputs` tokens, or all, find among all tokens (row, token, width)."""
         width = normed.shape[2]
         queries = None
-        if wanted is None:
+        if n_outputs is None:
             projected = self.queries_keys_values(normed)
         else:
             weight, bias = self.queries_keys_values.weight, self.queries_keys_values.bias
-            queries = functional.linear(normed[:, :wanted], weight[:width], bias[:width])
+            queries = functional.linear(normed[:, :n_outputs], weight[:width], bias[:width])
             projected = functional.linear(normed, weight[width:], bias[width:])
         share = ATTENTION_DROPOUT if left_out > 0 else 0.0
-        return attention.attend(projected, queries=queries, heads=self.heads, dropout=share, has_kernels=own)
+        return attention.attend(projected, queries=queries, heads=self.heads, dropout=share, has_kernels=use_kernels)
 
-    def _feedforward(self, normed: Tensor, left_out: float, *, own: bool) -> Update:
+    def _feedforward(self, normed: Tensor, left_out: float, *, use_kernels: bool) -> Update:
         """Apply the two layers with ReLU between them to (row, token, width)."""
         # What lies between them is filled up as well: units that give 0 and are read by nobody.
         spare = -self.widen.out_features % ALIGNED
-        widen, bias = (functional.pad(its, (0, 0) * (its.ndim - 1) + (0, spare)) for its in self.widen.parameters())
-        if own:
+        widen, bias = functional.pad(self.widen.weight, (0, 0, 0, spare)), functional.pad(self.widen.bias, (0, spare))
+        if use_kernels:
             inner = fused.activate(functional.linear(normed, widen), bias, dropout=left_out)
         else:
             inner = dropout(functional.linear(normed, widen, bias).relu(), left_out)
-        return _update(inner, functional.pad(self.narrow.weight, (0, spare)), self.narrow.bias, left_out, own=own)
+        return _update(
+            inner, functional.pad(self.narrow.weight, (0, spare)), self.narrow.bias, left_out, use_kernels=use_kernels
+        )
 
 
 class Encoder(nn.Module):
@@ -156,19 +158,19 @@ class Encoder(nn.Module):
 
     def forward(self, weights: Tensor) -> Tensor:
         """Embed weights (row, parameter) as (row, latent)."""
-        parts = weights[:, self.order].split(self._sizes, dim=1)
-        found = [
+        numbers = weights[:, self.order].split(self._sizes, dim=1)
+        parts = [
             embed(part.unflatten(1, (-1, length)))
-            for part, length, embed in zip(parts, self._lengths, self.embeddings, strict=True)
+            for part, length, embed in zip(numbers, self._lengths, self.embeddings, strict=True)
         ]
         # Where products are in 16 bits, what the blocks pass on is too.
-        compression, positions = (its.to(found[0].dtype) for its in (self.compression, self.positions))
-        tokens = torch.cat([compression.expand(len(weights), 1, -1), *found], dim=1) + positions
+        compression, positions = (parameter.to(parts[0].dtype) for parameter in (self.compression, self.positions))
+        tokens = torch.cat([compression.expand(len(weights), 1, -1), *parts], dim=1) + positions
         update: Update | None = None
         for block in self.blocks[:-1]:
             tokens, update = block(tokens, update)
         # Of the last block only the compression token is read, so the others need no more than keys and values.
-        tokens, update = self.blocks[-1](tokens, update, wanted=1)
+        tokens, update = self.blocks[-1](tokens, update, n_outputs=1)
         return self.bottleneck(update.added(tokens)[:, 0]).float().tanh()
 
 
@@ -196,8 +198,8 @@ class Decoder(nn.Module):
         for block in self.blocks[1:]:
             tokens, update = block(tokens, update)
         parts = update.added(tokens).split(self._counts, dim=1)
-        found = [output(part).flatten(1) for part, output in zip(parts, self.outputs, strict=True)]
-        return torch.cat(found, dim=1).float()
+        outputs = [output(part).flatten(1) for part, output in zip(parts, self.outputs, strict=True)]
+        return torch.cat(outputs, dim=1).float()
 
 
 class Autoencoder(nn.Module):
@@ -210,7 +212,7 @@ class Autoencoder(nn.Module):
         self.head = projection_head(configuration)
 
     def forward(self, weights: Tensor, *, reconstruct: bool) -> tuple[Tensor, Tensor | None]:
-        """Return embeddings (row, latent) of weights (row, parameter); if wanted, also their reconstructed tokens."""
+        """Return embeddings (row, latent) of weights (row, parameter), and if asked for their reconstructed tokens."""
         embeddings = self.encoder(weights)
         return embeddings, self.decoder(embeddings) if reconstruct else None
 
@@ -229,9 +231,9 @@ def projection_head(configuration: Configuration) -> nn.Sequential:
     return nn.Sequential(*modules)
 
 
-def _update(inputs: Tensor, weight: Tensor, bias: Tensor, left_out: float, *, own: bool) -> Update:
-    """Return what a layer adds to the tokens, from inputs (row, token, in); an own kernel is left to add the bias."""
-    if own:
+def _update(inputs: Tensor, weight: Tensor, bias: Tensor, left_out: float, *, use_kernels: bool) -> Update:
+    """Return what a layer adds to the tokens, from inputs (row, token, in); a kernel adds the bias later."""
+    if use_kernels:
         return Update(functional.linear(inputs, weight), bias, left_out)
     return Update(functional.linear(inputs, weight, bias), None, left_out)
 

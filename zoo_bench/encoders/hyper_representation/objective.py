@@ -75,8 +75,8 @@ class Objective:
         order = torch.randperm(len(self.validation), generator=generator, device=self.validation.device)
         batches = list(order.split(min(self.configuration.batch_size, len(order))))
         # The contrast depends on how many rows there are, so a last batch that is smaller is left out.
-        found = [self._loss(self.validation[b], generator) for b in batches if len(b) == len(batches[0])]
-        return -torch.stack(found).mean().item()
+        batch_losses = [self._loss(self.validation[b], generator) for b in batches if len(b) == len(batches[0])]
+        return -torch.stack(batch_losses).mean().item()
 
     def _loss(self, weights: Tensor, generator: torch.Generator) -> Tensor:
         """Return gamma x contrast + (1 - gamma) x reconstruction of two views of weights (row, parameter)."""
@@ -100,13 +100,13 @@ class Comparison(nn.Module):
 
     def forward(self, views: Tensor, target: Tensor) -> Tensor:
         """Return the loss of views (view x row, parameter), of which `target` is to be reconstructed."""
-        embeddings, found = self.autoencoder(views, reconstruct=self.gamma < 1)
+        embeddings, reconstructed = self.autoencoder(views, reconstruct=self.gamma < 1)
         parts = []
         if self.gamma > 0:
             parts.append(self.gamma * self._contrast(embeddings))
-        if found is not None:
+        if reconstructed is not None:
             target = target[:, self.autoencoder.encoder.order]
-            parts.append((1 - self.gamma) * losses.reconstruction(found, target))
+            parts.append((1 - self.gamma) * losses.reconstruction(reconstructed, target))
         return torch.stack(parts).sum()
 
     def _contrast(self, embeddings: Tensor) -> Tensor:

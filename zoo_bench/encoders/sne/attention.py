@@ -17,12 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from zoo_bench.encoders.sne.attend import attend, attend_to_itself
-
 Norm = Literal["post", "pre"]
 Mask = torch.Tensor | None  # bool (set, 1, 1, element), true where an element counts; None where all do
-
-
 SEED_DEVIATION = 0.02
 
 
@@ -33,6 +29,23 @@ def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def attend(query: torch.Tensor, shared: torch.Tensor, mask: Mask, *, scale: float) -> torch.Tensor:
+    """Return attention over elements that are both keys and values and the same for all heads.
+
+    Args:
+        query: (set, query, head, feature).
+        shared: (set, element, feature).
+        mask: of the elements.
+        scale: of the scores.
+
+    Returns:
+        (set, query, head, feature).
+    """
+    keys = shared.unsqueeze(1).expand(-1, query.shape[2], -1, -1)
+    attended = functional.scaled_dot_product_attention(query.transpose(1, 2), keys, keys, attn_mask=mask, scale=scale)
+    return attended.transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -114,8 +127,9 @@ class SetAttention(nn.Module):
         """Map elements (set, element, width) to (set, element, width)."""
         sets, count, width = elements.shape
         projected = self.projection(self.block.read(elements)).view(sets, count, 3, self.heads, -1)
-        attended = attend_to_itself(projected, mask).reshape(sets, count, width)
-        return self.block(elements + self.output(attended))
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
+        return self.block(elements + self.output(attended.reshape(sets, count, width)))
 
 
 class Pooling(nn.Module):

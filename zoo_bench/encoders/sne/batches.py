@@ -21,8 +21,6 @@ KEPT_PLANS = 16
 # On a CPU so many elements are encoded at once: what is computed of more leaves the cache.
 ELEMENTS_AT_ONCE = 2**13
 
-WHOLE = 8  # chunks at once are a multiple of this, so that they fill the lanes of `attend.py`
-
 
 class ChunkBucket(NamedTuple):
     """Chunks of one kind, padded to one length."""
@@ -34,9 +32,7 @@ class ChunkBucket(NamedTuple):
     codes: torch.Tensor | None  # int64 (chunk, element), rows of `combinations`; None where no element has a code
     combinations: torch.Tensor  # int64 (combination, CODES), -1 where a code is absent
     types: torch.Tensor  # int64 (chunk,)
-    is_bias: torch.Tensor  # int64 (chunk,)
-    levels: torch.Tensor  # float32 (chunk, 2)
-    numbers: torch.Tensor  # int64 (chunk,) within its tensor
+    levels: torch.Tensor  # float32 (chunk,)
     networks: torch.Tensor  # int64 (chunk,) within the batch
 
 
@@ -45,7 +41,7 @@ class SetBucket(NamedTuple):
 
     members: torch.Tensor  # int64 (set, element)
     mask: torch.Tensor | None  # bool (set, 1, 1, element)
-    levels: torch.Tensor  # float32 (set, element, 2), of the members
+    levels: torch.Tensor  # float32 (set, element), of the members
 
 
 class Plan(NamedTuple):
@@ -53,7 +49,7 @@ class Plan(NamedTuple):
 
     chunks: tuple[ChunkBucket, ...]
     tensors: tuple[SetBucket, ...]  # sets of chunks; none without hierarchy
-    layers: tuple[SetBucket, ...]  # sets of tensors; none where every tensor counts as a layer
+    layers: tuple[SetBucket, ...]  # sets of tensors; none without hierarchy
     networks: tuple[SetBucket, ...]  # sets of layers
     order: torch.Tensor  # int64 (network,), the row of each network of the batch among the rows of the last step
 
@@ -72,28 +68,30 @@ class Planner:
     ) -> None:
         self._settings, self._device = settings, device
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
-        found = [cut(layout, settings, chunk=chunk, kernel=kernel) for layout in layouts]
-        tensors = [[tensor for layer in layers for tensor in layer] for layers in found]
-        self._chunks_of_tensors = Ragged([[tensor.n_chunks for tensor in its] for its in tensors])
-        self._levels_of_tensors = Ragged([[tensor.levels for tensor in its] for its in tensors])
-        self._tensors_of_layers = Ragged([[len(layer) for layer in layers] for layers in found])
-        self._levels_of_layers = Ragged([[layer[0].levels for layer in layers] for layers in found])
+        layers = [cut(layout, settings, chunk=chunk, kernel=kernel) for layout in layouts]
+        tensors = [[tensor for layer in of_layout for tensor in layer] for of_layout in layers]
+        self._chunks_of_tensors = Ragged([[tensor.n_chunks for tensor in of_layout] for of_layout in tensors])
+        self._levels_of_tensors = Ragged([[tensor.level for tensor in of_layout] for of_layout in tensors])
+        self._tensors_of_layers = Ragged([[len(layer) for layer in of_layout] for of_layout in layers])
+        self._levels_of_layers = Ragged([[layer[0].level for layer in of_layout] for of_layout in layers])
         self._make_tables(tensors)
 
     def _make_tables(self, tensors: list[list[Tensor]]) -> None:
         """Put the chunks of all layouts into one table a bucket; note where each chunk of each layout stands."""
         blocks = [
-            (layout, tensor, block) for layout, its in enumerate(tensors) for tensor in its for block in tensor.blocks
+            (layout, tensor, block)
+            for layout, of_layout in enumerate(tensors)
+            for tensor in of_layout
+            for block in tensor.blocks
         ]
-        kinds = sorted({block.kind for _, _, block in blocks})
         lengths = {}
-        for kind in kinds:
+        for kind in sorted({block.kind for _, _, block in blocks}):
             sizes = [block.positions.shape[:2] for _, _, block in blocks if block.kind == kind]
             counts = np.repeat([size for _, size in sizes], [n for n, _ in sizes])
             lengths.update({(kind, size): length for size, length in padded_lengths(counts).items()})
         keys = sorted({(kind, length) for (kind, _), length in lengths.items()})
         bucket_of: list[list[tuple[int, int]]] = [[] for _ in tensors]  # of each chunk: its bucket and row there
-        content: list[list[tuple[np.ndarray, ...]]] = [[] for _ in keys]
+        parts: list[list[tuple[np.ndarray, ...]]] = [[] for _ in keys]
         filled = [0] * len(keys)
         for layout, tensor, block in blocks:
             n_chunks, size = block.positions.shape[:2]
@@ -104,24 +102,24 @@ class Planner:
             codes = np.pad(block.codes, pad, constant_values=-1)
             mask = np.zeros((n_chunks, length), dtype=bool)
             mask[:, :size] = True
-            facts = np.tile(np.array([tensor.type, tensor.is_bias, *tensor.levels]), (n_chunks, 1))
-            content[bucket].append((positions, codes, mask, facts, block.first + np.arange(n_chunks)))
+            types_and_levels = np.tile([tensor.type, tensor.level], (n_chunks, 1))
+            parts[bucket].append((positions, codes, mask, types_and_levels))
             bucket_of[layout] += [(bucket, filled[bucket] + row) for row in range(n_chunks)]
             filled[bucket] += n_chunks
-        self._places = Ragged(bucket_of)
+        self._chunks_of_layouts = Ragged(bucket_of)
         self._kinds = [kind for kind, _ in keys]
         self._tables: list[list[np.ndarray]] = [
-            [np.concatenate(part) for part in zip(*its, strict=True)] for its in content
+            [np.concatenate(column) for column in zip(*of_bucket, strict=True)] for of_bucket in parts
         ]
-        every = [table[1] for table in self._tables]
+        codes_of = [table[1] for table in self._tables]
         combinations, numbers = np.unique(
-            np.concatenate([its.reshape(-1, CODES) for its in every]), axis=0, return_inverse=True
+            np.concatenate([codes.reshape(-1, CODES) for codes in codes_of]), axis=0, return_inverse=True
         )
         self._combinations = self._put(combinations)
         self._has_codes = bool((combinations >= 0).any())
-        ends = np.cumsum([its.shape[0] * its.shape[1] for its in every])
-        for table, kept, part in zip(self._tables, every, np.split(numbers.reshape(-1), ends[:-1]), strict=True):
-            table[1] = part.reshape(kept.shape[:2])
+        ends = np.cumsum([codes.shape[0] * codes.shape[1] for codes in codes_of])
+        for table, codes, part in zip(self._tables, codes_of, np.split(numbers.reshape(-1), ends[:-1]), strict=True):
+            table[1] = part.reshape(codes.shape[:2])
 
     def plan(self, layouts: np.ndarray) -> Plan:
         """Return the plan of a batch, given the number of each network's layout, int64 (network,)."""
@@ -134,29 +132,26 @@ class Planner:
         return self._plans[key]
 
     def _make(self, layouts: np.ndarray) -> Plan:
-        settings = self._settings
-        places, networks = self._places.take(layouts)
+        chunks, networks = self._chunks_of_layouts.take(layouts)
         buckets, order = [], []
         for bucket in range(len(self._tables)):
-            (selected,) = np.nonzero(places[:, 0] == bucket)
+            (selected,) = np.nonzero(chunks[:, 0] == bucket)
             for part in self._parts(selected, length=self._tables[bucket][0].shape[1]):
-                buckets.append(self._chunk_bucket(bucket, places[part, 1], networks[part]))
+                buckets.append(self._chunk_bucket(bucket, chunks[part, 1], networks[part]))
                 order.append(part)
         rows = _inverse(np.concatenate(order))  # of each chunk, in the order of networks
         sizes, owners = self._chunks_of_tensors.take(layouts)
         levels, _ = self._levels_of_tensors.take(layouts)
         tensors: tuple[SetBucket, ...] = ()
         layers: tuple[SetBucket, ...] = ()
-        if settings.hierarchy:
-            tensors, rows = self._sets(sizes, rows, np.repeat(levels, sizes, axis=0))
-            sizes = np.bincount(owners, minlength=len(layouts))  # tensors of each network
-            if settings.bias_route == "separated":
-                tensors_of_layers, owners = self._tensors_of_layers.take(layouts)
-                layers, rows = self._sets(tensors_of_layers, rows, levels)
-                levels, _ = self._levels_of_layers.take(layouts)
-                sizes = np.bincount(owners, minlength=len(layouts))
+        if self._settings.hierarchy:
+            tensors, rows = self._sets(sizes, rows, np.repeat(levels, sizes))
+            tensors_of_layers, owners = self._tensors_of_layers.take(layouts)
+            layers, rows = self._sets(tensors_of_layers, rows, levels)
+            levels, _ = self._levels_of_layers.take(layouts)
+            sizes = np.bincount(owners, minlength=len(layouts))  # layers of each network
         else:
-            levels = np.repeat(levels, sizes, axis=0)
+            levels = np.repeat(levels, sizes)
             sizes = np.bincount(owners, weights=sizes, minlength=len(layouts)).astype(np.int64)
         whole, rows = self._sets(sizes, rows, levels)
         return Plan(tuple(buckets), tensors, layers, whole, self._put(rows))
@@ -165,23 +160,21 @@ class Planner:
         """Cut chunks of one length into what is encoded at once; nothing is left of none."""
         at_once = max(1, len(selected))
         if self._device.type == "cpu":
-            at_once = max(1, ELEMENTS_AT_ONCE // length // WHOLE) * WHOLE
+            at_once = max(1, ELEMENTS_AT_ONCE // length)
         return [selected[start : start + at_once] for start in range(0, len(selected), at_once)]
 
     def _chunk_bucket(self, bucket: int, rows: np.ndarray, networks: np.ndarray) -> ChunkBucket:
-        positions, codes, mask, facts, numbers = (part[rows] for part in self._tables[bucket])
-        there = positions >= 0
+        positions, codes, mask, types_and_levels = (column[rows] for column in self._tables[bucket])
+        is_number = positions >= 0
         return ChunkBucket(
             kind=self._kinds[bucket],
             positions=self._put(np.maximum(positions, 0)),
-            padding=None if there.all() else self._put(there),
+            padding=None if is_number.all() else self._put(is_number),
             mask=None if mask.all() else self._put(mask[:, None, None, :]),
             codes=self._put(codes) if self._has_codes else None,
             combinations=self._combinations,
-            types=self._put(facts[:, 0].astype(np.int64)),
-            is_bias=self._put(facts[:, 1].astype(np.int64)),
-            levels=self._put(facts[:, 2:].astype(np.float32)),
-            numbers=self._put(numbers),
+            types=self._put(types_and_levels[:, 0].astype(np.int64)),
+            levels=self._put(types_and_levels[:, 1].astype(np.float32)),
             networks=self._put(networks),
         )
 
@@ -193,7 +186,7 @@ class Planner:
         Args:
             sizes: of the sets, int64 (set,).
             rows: where each vector stands in what the step before returned (vector,).
-            levels: of the vectors (vector, 2).
+            levels: of the vectors (vector,).
 
         Returns:
             The buckets, and the row of each set in what this step returns (set,).
@@ -226,11 +219,11 @@ def padded_lengths(sizes: np.ndarray) -> dict[int, int]:
     Sizes that hold at least 1/16 of all elements, and sets of one, are not padded; the others are padded to one
     another's where that at most doubles them.
     """
-    found, counts = np.unique(sizes, return_counts=True)
-    total = int((found * counts).sum())
+    different, counts = np.unique(sizes, return_counts=True)
+    total = int((different * counts).sum())
     lengths: dict[int, int] = {}
     longest = 0
-    for size, count in zip(found[::-1].tolist(), counts[::-1].tolist(), strict=True):
+    for size, count in zip(different[::-1].tolist(), counts[::-1].tolist(), strict=True):
         if size == 1 or size * count >= POPULAR * total:
             lengths[size] = size
             continue
@@ -244,9 +237,9 @@ class Ragged:
     """Rows of numbers of each layout, one layout after another."""
 
     def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
-        self.counts = np.array([len(its) for its in rows])
+        self.counts = np.array([len(of_layout) for of_layout in rows])
         self.starts = np.cumsum(self.counts) - self.counts
-        self.values = np.array([row for its in rows for row in its])
+        self.values = np.array([row for of_layout in rows for row in of_layout])
 
     def take(self, layouts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of these layouts, one after another, and which of them (0, 1, ...) each row is of."""

@@ -1,7 +1,7 @@
-"""Pad, chunk, encode: which entries of a flat weight vector make which chunk, and what is known of each chunk.
+"""Chunks of a network's weights: which entries of the flat vector make which chunk, and what is known of each chunk.
 
 Only positions are cut here, once a layout; weights never are. A chunk's padding is never stored: a bucket of chunks
-stands in one rectangular array whose empty places are -1.
+stands in one rectangular array whose empty entries are -1.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,7 @@ from zoo_gen.errors import ZooError
 
 TYPES = {4: 0, 2: 1, 1: 2}  # axes of the weight -> convolution, linear, normalisation; embeddings are 3, others 4
 OTHER_TYPE = 4
-RELATIVE_LEVELS = 10.0  # the level of the last layer where levels are relative
-CODES = 3  # kinds of codes an element can have: out-index (or place in the chunk), in-index, place in the kernel
+CODES = 3  # kinds of codes an element can have: output index, input index, position in the kernel
 
 Kind = int  # 0: elements are numbers; otherwise k x k: elements are kernels, padded to k x k numbers
 
@@ -28,7 +27,6 @@ class Block:
     kind: Kind
     positions: np.ndarray  # int64 (chunk, element, feature) in the flat vector; -1 is padding of a kernel
     codes: np.ndarray  # int64 (chunk, element, CODES), -1 where there is none
-    first: int  # the chunk's number within its tensor
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,8 @@ class Tensor:
     """One parameter, cut into chunks."""
 
     blocks: tuple[Block, ...]
-    type: int
-    is_bias: bool
-    levels: tuple[float, float]  # from the input; to the output
+    type: int  # of its layer, as in TYPES
+    level: int  # of its layer, from the input
 
     @property
     def n_chunks(self) -> int:
@@ -60,21 +57,22 @@ def cut(
     Raises:
         ZooError: a kernel is larger than `kernel`.
     """
-    found = []
-    n_layers = len(layout.layers)
+    layers = []
     for level, name in enumerate(layout.layers):
         parameters = [parameter for parameter in layout.parameters if parameter.layer == name]
         axes = max(len(parameter.shape) for parameter in parameters)
-        levels = float(level), float(n_layers - 1 - level)
-        if settings.level == "relative":
-            levels = level / max(n_layers - 1, 1) * RELATIVE_LEVELS, 0.0
-        tensors = []
-        for parameter in parameters:
-            ends = level == 0, level == n_layers - 1
-            blocks = _blocks(parameter, settings, chunk=chunk, kernel=kernel, ends=ends)
-            tensors.append(Tensor(blocks, TYPES.get(axes, OTHER_TYPE), parameter.role == "bias", levels))
-        found.append(tuple(tensors))
-    return tuple(found)
+        ends = level == 0, level == len(layout.layers) - 1
+        layers.append(
+            tuple(
+                Tensor(
+                    _blocks(parameter, settings, chunk=chunk, kernel=kernel, ends=ends),
+                    TYPES.get(axes, OTHER_TYPE),
+                    level,
+                )
+                for parameter in parameters
+            )
+        )
+    return tuple(layers)
 
 
 def kernel_size(layouts: Sequence[ParameterLayout]) -> int:
@@ -99,21 +97,21 @@ def _blocks(
         kind = kernel * kernel
         positions = _centred(positions, shape[2:], kernel, name=parameter.name)
         codes = codes[:, :1].copy()
-        codes[..., 2] = -1  # a kernel is one element, whose features have places of their own
+        codes[..., 2] = -1  # a kernel is one element, whose features have positions of their own
     blocks = []
     full = entries - entries % length
     for start, stop in ((0, full), (full, entries)):
         if start == stop:
             continue
-        size = min(length, stop - start)
-        rows = (stop - start) // size
+        rows = (stop - start) // min(length, stop - start)
         features = positions.shape[1] if kind else 1
-        places = positions[start:stop].reshape(rows, -1, features)
-        its_codes = codes[start:stop].reshape(rows, -1, CODES)
-        if "elem" in settings.pos:
-            its_codes = its_codes.copy()
-            its_codes[..., 0] = np.arange(its_codes.shape[1])
-        blocks.append(Block(kind, places, its_codes, first=start // length))
+        blocks.append(
+            Block(
+                kind,
+                positions[start:stop].reshape(rows, -1, features),
+                codes[start:stop].reshape(rows, -1, CODES),
+            )
+        )
     return tuple(blocks)
 
 
@@ -127,20 +125,20 @@ def _codes(
         codes[..., 0] = np.arange(outputs)[:, None, None]
     if is_matrix and (settings.pos == "rowcol" or (settings.pos == "boundary" and is_first)):
         codes[..., 1] = np.arange(inputs)[None, :, None]
-    if numbers > 1 and (settings.kernel_code or settings.pos == "boundary"):
+    if numbers > 1 and settings.pos == "boundary":
         codes[..., 2] = np.arange(numbers)
     return codes.reshape(outputs * inputs, numbers, CODES)
 
 
 def _centred(positions: np.ndarray, shape: tuple[int, ...], kernel: int, *, name: str) -> np.ndarray:
-    """Put kernels (entry, height x width) into the middle of kernel x kernel places; -1 around them."""
+    """Put kernels (entry, height x width) into the middle of kernel x kernel positions; -1 around them."""
     height, width = shape
     if max(shape) > kernel:
         raise ZooError(
             f"sne: {name} has kernels of {height} x {width}, but the encoder was fitted to at most {kernel} x {kernel}"
             "; expected conv_tokens = 'scalars' for architectures with larger kernels"
         )
-    places = np.full((len(positions), kernel, kernel), -1, dtype=np.int64)
+    padded = np.full((len(positions), kernel, kernel), -1, dtype=np.int64)
     top, left = (kernel - height) // 2, (kernel - width) // 2
-    places[:, top : top + height, left : left + width] = positions.reshape(-1, height, width)
-    return places.reshape(len(positions), -1)
+    padded[:, top : top + height, left : left + width] = positions.reshape(-1, height, width)
+    return padded.reshape(len(positions), -1)

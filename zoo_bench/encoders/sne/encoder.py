@@ -1,4 +1,4 @@
-"""The encoder `sne`: settings settled on the training networks, the network, its loss and its training.
+"""The encoder `sne`: its registered variants, the facts it reads from training networks, and its loss.
 
 The embedding is the network encoder's output z; `predict` adds the head that was trained with it. Training is on the
 target of the settings, with binary cross-entropy for shares and squared error otherwise.
@@ -61,18 +61,19 @@ VARIANTS = {
 
 
 def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINING) -> SupervisedEncoder:
-    """Return the encoder (Andreis et al., Set-based Neural Network Encoding Without Weight Tying, NeurIPS 2024)."""
+    """Return the encoder (Andreis et al., Set-based Neural Network Encoding Without Weight Tying, NeurIPS 2024).
+
+    >>> sne(Settings(width=32, chunk="row", pos="boundary")).config["width"]
+    32
+    """
     chosen = settings or Settings()
     permuters: dict[tuple[ParameterLayout, ...], Permuter] = {}
 
-    def facts(networks: Networks) -> Facts:
-        return _facts(chosen, networks)
+    def build(facts: Facts) -> SNENetwork:
+        return SNENetwork(chosen, kernel=facts["kernel"], scale=facts["scale"])
 
-    def build(found: Facts) -> SNENetwork:
-        return SNENetwork(chosen, kernel=found["kernel"], scale=found["scale"])
-
-    def plans(found: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
-        return Planner(layouts, chosen, chunk=found["chunk"], kernel=found["kernel"], device=device).plan
+    def plans(facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
+        return Planner(layouts, chosen, chunk=facts["chunk"], kernel=facts["kernel"], device=device).plan
 
     def permuter(step: Step) -> Permuter:
         layouts = step.networks.layouts
@@ -88,17 +89,17 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
         if not step.facts["nu"]:
             return logits.new_zeros(())
         numbers, offsets = permuter(step).draw(step.layouts, step.networks.numbers, step.offsets, step.generator)
-        again = step.module(step.plan, numbers, offsets)
-        pair = (logits[:, None], again[1][:, None]) if chosen.invariance_on == "logit" else (embeddings, again[0])
-        return step.facts["nu"] * invariance(*pair)
+        _, others = step.module(step.plan, numbers, offsets)
+        return step.facts["nu"] * invariance(logits, others)
 
     shared = {"target", "checkpoints", "loss"}
     return SupervisedEncoder(
         "sne",
+        source=sne,
         problem=Problem(chosen.target, chosen.checkpoints, chosen.loss),
         training=training,
         settings={name: value for name, value in asdict(chosen).items() if name not in shared},
-        facts=facts,
+        facts=lambda networks: _facts(chosen, networks),
         build=build,
         plans=plans,
         augment=augment if chosen.signs else None,
@@ -106,9 +107,9 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
     )
 
 
-def invariance(outputs: Tensor, others: Tensor) -> Tensor:
-    """Return the mean over networks of half the squared distance of two outputs (network, dimension) (appendix C)."""
-    return 0.5 * (outputs.float() - others.float()).square().sum(dim=1).mean()
+def invariance(logits: Tensor, others: Tensor) -> Tensor:
+    """Return the mean over networks of half the squared difference of two logits (network,) (SNE, appendix C)."""
+    return 0.5 * (logits.float() - others.float()).square().mean()
 
 
 def _facts(settings: Settings, networks: Networks) -> Facts:

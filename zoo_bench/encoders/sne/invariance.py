@@ -1,7 +1,7 @@
-"""Logit invariance: networks that compute the same function should get the same output (SNE, section 3.6, appendix C).
+"""Random reorderings and sign changes of hidden units, for the logit invariance (SNE, section 3.6, appendix C).
 
 The penalty is half the squared difference between the outputs for a network and for a random reordering of its hidden
-units. Every network of a batch gets an order of its own, drawn on the device for all layouts at once: each position of
+units. Every network of a batch gets another order, drawn on the device for all layouts at once: each position of
 a flat vector knows which unit of which layer moves it, and how far.
 """
 
@@ -110,8 +110,11 @@ def has_symmetries(layouts: Sequence[ParameterLayout]) -> bool:
 
 def has_signs(layouts: Sequence[ParameterLayout]) -> bool:
     """Say whether hidden units can be negated: not behind a normalisation, which has weights along one axis."""
-    parameters = (its for layout in layouts for its in layout.parameters)
-    plain = all(its.role == "bias" or (its.role == "weight" and len(its.shape) > 1) for its in parameters)
+    parameters = (parameter for layout in layouts for parameter in layout.parameters)
+    plain = all(
+        parameter.role == "bias" or (parameter.role == "weight" and len(parameter.shape) > 1)
+        for parameter in parameters
+    )
     return plain and has_symmetries(layouts)
 
 
@@ -132,8 +135,8 @@ def _table(layout: ParameterLayout) -> tuple[np.ndarray, list[int]]:
             strides[move.parameter][move.axis] = stride
         first += symmetry.size
     flat_units, flat_strides = (
-        np.stack([layout.join({name: its[axis] for name, its in found.items()}) for axis in range(AXES)], axis=1)
-        for found in (units, strides)
+        np.stack([layout.join({name: array[axis] for name, array in arrays.items()}) for axis in range(AXES)], axis=1)
+        for arrays in (units, strides)
     )
     sizes = [symmetry.size for symmetry in layout.symmetries]
     local = np.concatenate([np.arange(size) for size in sizes]) if sizes else np.zeros(1, dtype=np.int64)

@@ -13,7 +13,8 @@ from zoo_bench.encoders.sne.attention import FirstSetAttention, Mask, Norm, Pool
 from zoo_bench.encoders.sne.batches import ChunkBucket, Plan, SetBucket
 from zoo_bench.encoders.sne.settings import Settings
 
-N_TYPES = 5
+SET_ATTENTIONS = 2  # in each set function: phi 2, phi 3, that of separated layers, and phi 4
+HEAD_LAYERS = 2  # hidden layers between embedding and logit
 HEAD_MOMENTUM = 0.5  # embeddings move fast while they are learned: a slower mean would be wrong at validation
 LOG_SCALE = 0.01  # s of sign(w) log(1 + |w| / s)
 
@@ -29,9 +30,9 @@ def sinusoid(positions: torch.Tensor, width: int) -> torch.Tensor:
 class SetFunction(nn.Module):
     """Several SAB, one after another."""
 
-    def __init__(self, width: int, *, heads: int, norm: Norm, count: int) -> None:
+    def __init__(self, width: int, *, heads: int, norm: Norm) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(SetAttention(width, heads=heads, norm=norm) for _ in range(count))
+        self.layers = nn.ModuleList(SetAttention(width, heads=heads, norm=norm) for _ in range(SET_ATTENTIONS))
 
     def forward(self, elements: torch.Tensor, mask: Mask) -> torch.Tensor:
         """Map elements (set, element, width) to the same shape."""
@@ -65,24 +66,21 @@ class SNENetwork(nn.Module):
         self.kernels_path = (
             nn.Linear(kernel**2 * features, width, bias=False) if with_kernels and settings.linear_path else None
         )
-        self.type_codes = nn.Embedding(N_TYPES, width) if settings.type_code == "learned" else None
-        self.role_codes = nn.Embedding(2, width) if settings.role_code else None
         self.chunk_first = SetAttention(width, heads=heads, norm=norm)  # with numbers or kernels before it: phi 1
-        self.chunk_second = SetFunction(width, heads=heads, norm=norm, count=2)  # phi 2
+        self.chunk_second = SetFunction(width, heads=heads, norm=norm)  # phi 2
         self.chunk_pooling = Pooling(width, heads=heads, norm=norm)
         if settings.hierarchy:
-            self.layer_sets = SetFunction(width, heads=heads, norm=norm, count=settings.n_sab)
+            self.layer_sets = SetFunction(width, heads=heads, norm=norm)
             self.layer_pooling = Pooling(width, heads=heads, norm=norm)
-            if settings.bias_route == "separated":
-                self.separated_sets = SetFunction(width, heads=heads, norm=norm, count=settings.n_sab)
-                self.separated_pooling = Pooling(width, heads=heads, norm=norm)
-        self.network_sets = SetFunction(width, heads=heads, norm=norm, count=settings.n_sab)
+            self.separated_sets = SetFunction(width, heads=heads, norm=norm)
+            self.separated_pooling = Pooling(width, heads=heads, norm=norm)
+        self.network_sets = SetFunction(width, heads=heads, norm=norm)
         self.network_pooling = Pooling(width, heads=heads, norm=norm)
         # What embeddings have in common is far larger than how they differ; this keeps only the latter.
         layers: list[nn.Module] = [nn.BatchNorm1d(width, momentum=HEAD_MOMENTUM)] if settings.head_norm else []
         inputs = width
-        for _ in range(settings.head_layers):
-            layers += [nn.Linear(inputs, settings.head_width), nn.ReLU(), nn.Dropout(settings.dropout)]
+        for _ in range(HEAD_LAYERS):
+            layers += [nn.Linear(inputs, settings.head_width), nn.ReLU()]
             inputs = settings.head_width
         self.head = nn.Sequential(*layers, nn.Linear(inputs, 1))
 
@@ -97,20 +95,18 @@ class SNENetwork(nn.Module):
         Returns:
             Embeddings (network, width) and logits (network,).
         """
-        settings = self.settings
         vectors = torch.cat([self._chunks(bucket, weights, offsets) for bucket in plan.chunks])
-        if settings.hierarchy:
+        if self.settings.hierarchy:
             vectors = torch.cat([self._tensors(bucket, vectors) for bucket in plan.tensors])
-            if settings.bias_route == "separated":
-                vectors = torch.cat([self._layers(bucket, vectors) for bucket in plan.layers])
+            vectors = torch.cat([self._layers(bucket, vectors) for bucket in plan.layers])
         vectors = torch.cat([self._networks(bucket, vectors) for bucket in plan.networks])
         embeddings = vectors.index_select(0, plan.order)
         return embeddings, self.head(embeddings).squeeze(1).float()
 
     def _chunks(self, bucket: ChunkBucket, weights: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """Encode chunks, (chunk, width): PMA(phi 2(phi 1(numbers) + codes)) (equations 2 to 6)."""
-        places = bucket.positions + offsets.index_select(0, bucket.networks)[:, None, None]
-        values = weights.index_select(0, places.view(-1)).view(places.shape) / self.scale
+        positions = bucket.positions + offsets.index_select(0, bucket.networks)[:, None, None]
+        values = weights.index_select(0, positions.view(-1)).view(positions.shape) / self.scale
         if self.training and self.settings.noise > 0:
             values = values * (1 + self.settings.noise * torch.randn_like(values))
         if bucket.padding is not None:
@@ -123,22 +119,15 @@ class SNENetwork(nn.Module):
             first, path = self.numbers, self.numbers_path
         elements = self.chunk_first(first(values, bucket.mask), bucket.mask)
         codes = self._levels(bucket.levels)
-        if self.type_codes is not None:
-            codes = codes + self.type_codes(bucket.types)
-        elif self.settings.type_code == "sinusoid":
+        if self.settings.type_code == "sinusoid":
             codes = codes + sinusoid(bucket.types, self.settings.width)
-        if self.role_codes is not None:
-            codes = codes + self.role_codes(bucket.is_bias)
         elements = elements + codes.unsqueeze(1)
         if path is not None:
             elements = elements + path(values)
         if bucket.codes is not None:
-            table = self._places(bucket.combinations)
+            table = self._position_codes(bucket.combinations)
             elements = elements + table.index_select(0, bucket.codes.view(-1)).view(elements.shape)
-        vectors = self.chunk_pooling(self.chunk_second(elements, bucket.mask), bucket.mask)
-        if "chunk" in self.settings.pos:
-            vectors = vectors + sinusoid(bucket.numbers, self.settings.width)
-        return vectors
+        return self.chunk_pooling(self.chunk_second(elements, bucket.mask), bucket.mask)
 
     def _tensors(self, bucket: SetBucket, vectors: torch.Tensor) -> torch.Tensor:
         """Encode tensors, (tensor, width): PMA(phi 3(chunks) + level) (equation 7)."""
@@ -147,10 +136,8 @@ class SNENetwork(nn.Module):
 
     def _layers(self, bucket: SetBucket, vectors: torch.Tensor) -> torch.Tensor:
         """Encode layers, (layer, width): PMA(SAB(weight and bias)) (appendix J)."""
-        elements = _gather(vectors, bucket.members)
-        if self.settings.skip_single and elements.shape[1] == 1:
-            return elements.squeeze(1)
-        return self.separated_pooling(self.separated_sets(elements, bucket.mask), bucket.mask)
+        elements = self.separated_sets(_gather(vectors, bucket.members), bucket.mask)
+        return self.separated_pooling(elements, bucket.mask)
 
     def _networks(self, bucket: SetBucket, vectors: torch.Tensor) -> torch.Tensor:
         """Encode networks, (network, width): PMA(phi 4(layers + level)) (equations 8 and 9)."""
@@ -158,22 +145,19 @@ class SNENetwork(nn.Module):
         return self.network_pooling(self.network_sets(elements, bucket.mask), bucket.mask)
 
     def _levels(self, levels: torch.Tensor) -> torch.Tensor:
-        """Return the codes of levels (..., 2), (..., width)."""
+        """Return the codes of levels (...), (..., width)."""
         width = self.settings.width
         if self.settings.level == "none":
-            return levels.new_zeros((*levels.shape[:-1], width))
-        codes = sinusoid(levels[..., 0], width)
-        if self.settings.level == "both_ends":  # reversed, so that the second of four layers is not the third
-            codes = codes + sinusoid(levels[..., 1], width).flip(-1)
-        return codes
+            return levels.new_zeros((*levels.shape, width))
+        return sinusoid(levels, width)
 
-    def _places(self, codes: torch.Tensor) -> torch.Tensor:
-        """Return the sums of codes of places (combination, 3), (combination, width).
+    def _position_codes(self, combinations: torch.Tensor) -> torch.Tensor:
+        """Return the sums of codes of positions inside a tensor (combination, CODES), (combination, width).
 
-        Each kind of place runs over the channels in another order, so that row 2, column 5 is not row 5, column 2.
+        Each kind of position runs over the channels in another order, so that row 2, column 5 is not row 5, column 2.
         """
         width = self.settings.width
-        outputs, inputs, kernels = (sinusoid(codes, width) * (codes >= 0).unsqueeze(-1)).unbind(dim=1)
+        outputs, inputs, kernels = (sinusoid(combinations, width) * (combinations >= 0).unsqueeze(-1)).unbind(dim=1)
         return outputs + inputs.flip(-1) + kernels.roll(width // 4, dims=-1)
 
 

@@ -10,42 +10,36 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from zoo_gen.errors import ZooError
 
-Positions = Literal["none", "elem", "chunk", "elem+chunk", "rowcol", "boundary"]
+Positions = Literal["none", "rowcol", "boundary"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines an SNE encoder, its training aside."""
+    """What determines an SNE encoder, its training aside.
+
+    Raises:
+        ZooError: a value is not one of those that its setting takes.
+    """
 
     target: str = "test_accuracy"  # a metric of the zoo, "epoch", or a hyper-parameter that is a number
     checkpoints: Literal["last", "all"] = "last"  # which checkpoints of the training views it learns from
     width: int = 64  # h, also the dimension of the embedding; the paper has 32 for sine INRs
     heads: int = 4
-    chunk: int | Literal["auto", "row"] = (
-        "auto"  # c: entries (kernels of a convolution) a chunk, or one neuron's inputs
-    )
+    chunk: int | Literal["auto", "row"] = "auto"  # c: entries (kernels of a convolution), or one neuron's inputs
     pos: Positions = "none"  # codes of positions inside a tensor
     conv_tokens: Literal["scalars", "kernels"] = "scalars"  # an element of a convolution's chunk: a number or a kernel
-    kernel_code: bool = False  # with scalars: a code of the place in the kernel
-    type_code: Literal["sinusoid", "learned", "none"] = "sinusoid"
-    level: Literal["absolute", "relative", "both_ends", "none"] = "absolute"
-    role_code: bool = False  # a code that tells biases from weights
-    bias_route: Literal["separated", "own_layer"] = "separated"
-    skip_single: bool = False  # a layer of one tensor skips the separated layer encoder
+    type_code: Literal["sinusoid", "none"] = "sinusoid"
+    level: Literal["absolute", "none"] = "absolute"
     hierarchy: bool = True  # without: all chunks of a network are one set
-    n_sab: int = 2  # of the layer, separated layer and network encoders
     log_feature: bool = False  # sign(w) log(1 + |w| / s) beside w
     norm: Literal["post", "pre"] = "post"  # layer norms after residual sums, as printed, or before what reads them
     linear_path: bool = True  # a linear map of each number past the first layer norms
     normalize: bool = False  # divide all weights by their standard deviation over the training views
-    head_width: int = 512
-    head_layers: int = 2  # hidden layers of the head
+    head_width: int = 512  # of the head's two hidden layers
     head_norm: bool = True  # a batch norm between embedding and head
-    dropout: float = 0.0  # in the head
     noise: float = 0.0  # in training each number read is multiplied by 1 + noise times a standard normal draw
     loss: Literal["auto", "bce", "mse"] = "auto"
     nu: float | Literal["auto"] = "auto"  # weight of the logit invariance
-    invariance_on: Literal["logit", "embedding"] = "logit"
     signs: bool = False  # learn from networks with random hidden units negated: for odd activations (sine, tanh)
 
     def __post_init__(self) -> None:
@@ -60,9 +54,9 @@ class Settings:
 def _check(name: str, value: object, type_: Any) -> None:
     """Refuse a value that is not of the setting's type: a class, a Literal, or a union of both."""
     types = get_args(type_) if isinstance(type_, UnionType) or get_origin(type_) is Union else (type_,)
-    classes = tuple(its for its in types if isinstance(its, type))
-    words = tuple(word for its in types if its not in classes for word in get_args(its))
+    classes = tuple(member for member in types if isinstance(member, type))
+    words = tuple(word for member in types if member not in classes for word in get_args(member))
     of_class = type(value) in classes or (type(value) is int and float in classes)
     if not of_class and not (isinstance(value, str) and value in words):
-        valid = ", ".join([*(its.__name__ for its in classes), *map(repr, words)])
+        valid = ", ".join([*(member.__name__ for member in classes), *map(repr, words)])
         raise ZooError(f"sne: {name} = {value!r}; expected {valid}")

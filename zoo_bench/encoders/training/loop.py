@@ -1,7 +1,7 @@
 """The one training loop of every neural encoder, supervised or self-supervised: a CPU, a GPU, or several.
 
-All that is random in an epoch (the order of samples, augmentation, dropout) is seeded anew from (seed, purpose, epoch),
-so a checkpoint at the end of an epoch holds no state of a generator, and a training that was interrupted and resumed
+All that is random in an epoch (the order of samples, augmentation, dropout) is seeded from (seed, purpose, epoch), so
+a checkpoint at the end of an epoch holds no state of a generator, and a training that was interrupted and resumed
 takes exactly the steps of an undisturbed one.
 """
 
@@ -206,7 +206,7 @@ def train(
         if settings.keep == "best" and best is not None:
             module.load_state_dict(best)
         if folder and rank == 0:
-            shutil.rmtree(folder, ignore_errors=True)  # nothing is unfinished any more
+            shutil.rmtree(folder, ignore_errors=True)  # the training is finished
     module.eval()
     logger.info("%s: %d epochs, best score in epoch %d", name, len(history.epochs), history.best_epoch)
     return history
@@ -216,7 +216,7 @@ def _make_optimizer(module: nn.Module, settings: TrainingSettings, device: torch
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     on_gpu = device.type == "cuda"
-    # On a GPU the rate is a tensor, which a captured step reads anew at each replay.
+    # On a GPU the rate is a tensor, which a captured step reads again at each replay.
     rate = torch.tensor(settings.learning_rate, device=device) if on_gpu else settings.learning_rate
     return kind(parameters, lr=rate, weight_decay=settings.weight_decay, fused=True, capturable=on_gpu)
 

@@ -1,4 +1,4 @@
-"""Networks: the numbers of networks of several layouts, laid one after another on the device.
+"""Weights of networks of several layouts, one after another in one flat array on the device.
 
 A batch is a list of offsets into one flat array, so no weights travel and no batch is padded to the longest network.
 """
@@ -26,14 +26,14 @@ class Networks:
     def of(cls, layouts: Sequence[ParameterLayout], rows: Sequence[np.ndarray], device: torch.device) -> "Networks":
         """Lay rows (network, number), an array a layout, one after another; a layout may come several times."""
         known = tuple(dict.fromkeys(layouts))
-        layout_of = np.repeat([known.index(layout) for layout in layouts], [len(its) for its in rows])
-        lengths = np.repeat([its.shape[1] for its in rows], [len(its) for its in rows])
-        numbers = torch.from_numpy(np.concatenate([its.reshape(-1) for its in rows]))
+        layout_of = np.repeat([known.index(layout) for layout in layouts], [len(array) for array in rows])
+        lengths = np.repeat([array.shape[1] for array in rows], [len(array) for array in rows])
+        numbers = torch.from_numpy(np.concatenate([array.reshape(-1) for array in rows]))
         offsets = torch.from_numpy(np.cumsum(lengths) - lengths)
         return cls(known, layout_of.astype(np.int64), numbers.to(device), offsets.to(device))
 
 
 def dense(numbers: Tensor, offsets: Tensor, length: int) -> Tensor:
     """Return networks of one length as rows (network, number), from all numbers (number,) and offsets (network,)."""
-    places = offsets[:, None] + torch.arange(length, device=offsets.device)
-    return numbers.index_select(0, places.view(-1)).view(len(offsets), length)
+    positions = offsets[:, None] + torch.arange(length, device=offsets.device)
+    return numbers.index_select(0, positions.view(-1)).view(len(offsets), length)

@@ -1,4 +1,4 @@
-"""Problem and Output: what a supervised encoder learns from which checkpoints, and how its logits mean it.
+"""Supervised learning: its target and loss, and the map between logits and targets.
 
 A logit says nothing without the mean and the deviation of the training targets, so an `Output` is saved with every
 fitted encoder.

@@ -1,10 +1,11 @@
-"""How far a training is: its history, and the file from which an interrupted one is resumed.
+"""Training checkpoints: the history of losses and scores, and the file from which a training is resumed.
 
 The file of a training lies in a folder named by a digest of all that tells this training from others, so the same
 command finds it again and no other training can.
 """
 
 import hashlib
+import io
 import json
 import logging
 import math
@@ -16,23 +17,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo_gen.files import atomic
+
 logger = logging.getLogger(__name__)
 
+CHECKPOINT = "checkpoint.pt"
 # ReduceLROnPlateau as Schürholt et al. (NeurIPS 2021, public code) set it, on the training loss of each epoch.
 PLATEAU_FACTOR, PLATEAU_PATIENCE, PLATEAU_THRESHOLD = 0.3, 10, 1e-4
-LEAST_CHANGE = 1e-8  # of the learning rate; a smaller one is not made
+LEAST_CHANGE = 1e-8  # of the learning rate; smaller ones are skipped
 
 
 @dataclass
 class History:
-    """How a training went so far: plain data, kept with a checkpoint.
+    """Losses and scores of a training so far: plain data, part of a checkpoint.
 
     Attributes:
         epochs: an entry a finished epoch: train_loss (mean over its steps) and, where it was validated, score.
         best_epoch: the epoch (from 1 on) with the best score; 0 before any.
         best_score: its score.
         worse_scores: validations since then.
-        rate_factor: what the plateau schedule has made of the learning rate.
+        rate_factor: by which the plateau schedule multiplies the learning rate.
         lowest_loss: the training loss that the plateau schedule compares with.
         higher_losses: epochs in which it did not fall.
     """
@@ -78,7 +82,7 @@ def checkpoint_folder(parent: Path | None, identity: Mapping[str, Any]) -> Path 
 def write_checkpoint(
     folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, history: History, best: dict[str, Tensor] | None
 ) -> None:
-    """Write a checkpoint under a temporary name and rename it, so that none is ever half there."""
+    """Write a checkpoint, so that a reader finds the one before or all of the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "module": module.state_dict(),
@@ -86,15 +90,16 @@ def write_checkpoint(
         "history": asdict(history),
         "best": best,
     }
-    torch.save(content, folder / "checkpoint.tmp")
-    (folder / "checkpoint.tmp").replace(folder / "checkpoint.pt")
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    atomic.replace(folder / CHECKPOINT, buffer.getvalue())
 
 
 def read_checkpoint(
     folder: Path | None, module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[History, dict[str, Tensor] | None]:
     """Read the checkpoint, if there is one, into module and optimiser; return its history and its best state."""
-    path = folder / "checkpoint.pt" if folder else None
+    path = folder / CHECKPOINT if folder else None
     if path is None or not path.exists():
         return History(), None
     device = next(module.parameters()).device

@@ -1,6 +1,6 @@
-"""Runtime: where a neural encoder computes, and where it keeps what an interrupted training needs to go on.
+"""Runtime settings of neural encoders: the device, and where checkpoints of unfinished trainings are written.
 
-It is no part of an encoder's settings: results are told apart by what was computed, not by where. Nothing here imports
+It is no part of an encoder's settings: a result names what was computed, not where. Nothing here imports
 torch until a device is asked for, so that commands start fast.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo_gen.errors import ZooError
+from zoo_gen.machine.devices import check_device
 
 if TYPE_CHECKING:
     import torch
@@ -42,22 +42,13 @@ class Runtime:
         """
         import torch
 
-        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         name = self.device
         if name == "auto":
-            name = "cuda" if gpus else "cpu"
-        try:
-            device = torch.device(name)
-        except RuntimeError:
-            raise ZooError(f"device {self.device!r}: no such device; expected auto, cpu, cuda or cuda:N") from None
-        if device.type not in ("cpu", "cuda"):
-            raise ZooError(f"device {self.device!r}: expected auto, cpu, cuda or cuda:N")
-        if device.type == "cuda":
-            number = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
-            if number >= gpus:
-                raise ZooError(f"device {self.device!r}: torch sees {gpus} GPUs here; expected auto or cpu")
-            device = torch.device("cuda", number)
-        return device
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda":
+            name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        check_device(name)
+        return torch.device(name)
 
 
 def process_count() -> int:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zoo_bench.encoders.saving import read_encoder, write_encoder
 from zoo_bench.encoders.training import loop as training_loop
-from zoo_bench.encoders.training.inputs import check_one_layout, check_target, check_views
+from zoo_bench.encoders.training.checks import check_one_layout, check_target, check_views
 from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded
 from zoo_bench.encoders.training.networks import Networks
 from zoo_bench.encoders.training.problem import Output, Problem
@@ -49,16 +49,17 @@ class Step:
 
 
 class SupervisedEncoder:
-    """A network that is trained on a target, and what it then says of other views.
+    """A network that is trained on a target, with its embeddings and predictions of other views.
 
     Args:
         name: of the encoder, for messages and files.
+        source: the function that makes the encoder; its module, with what it imports, determines the encoder's digest.
         problem: what is learned.
         training: how; a warm-up longer than a tenth of all steps is cut to that.
         settings: of the network, as plain data.
-        facts: what the module is built from beside settings, as plain data, found in the training networks.
-        build: makes the module from these facts; the file that defines it determines the encoder. The module maps
-            (plan, numbers, offsets) to embeddings (network, dimension) and logits (network,).
+        facts: reads from the training networks what the module is built from beside settings, as plain data.
+        build: makes the module from these facts. The module maps (plan, numbers, offsets) to embeddings
+            (network, dimension) and logits (network,).
         plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
         augment: gives the networks that a step learns from, their numbers and where each begins; without, they are
             those of the batch.
@@ -72,6 +73,7 @@ class SupervisedEncoder:
         self,
         name: str,
         *,
+        source: Callable[..., "SupervisedEncoder"],
         problem: Problem,
         training: TrainingSettings,
         settings: Mapping[str, Any],
@@ -86,7 +88,7 @@ class SupervisedEncoder:
     ) -> None:
         self.name, self.problem, self.training = name, problem, training
         self.runtime = runtime or Runtime()
-        self.source = build  # whose file, with what it imports, tells this encoder's code
+        self.source = source
         self._settings = dict(settings)
         self._find_facts, self._build, self._augment, self._penalty = facts, build, augment, penalty
         self._plans, self._rows, self._fixed_length = plans, rows, fixed_length
@@ -94,13 +96,13 @@ class SupervisedEncoder:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings as plain data, and once fitted what the zoo settled; `target` is what `predict` predicts."""
+        """The settings as plain data, and once fitted the facts of the zoo; `target` is what `predict` predicts."""
         return {**self._given, "fitted": self._fitted.facts} if self._fitted else self._given
 
     @property
     def parameter_count(self) -> int | None:
         """How many numbers training set, the head's too; None before."""
-        return sum(its.numel() for its in self._fitted.module.parameters()) if self._fitted else None
+        return sum(parameter.numel() for parameter in self._fitted.module.parameters()) if self._fitted else None
 
     @property
     def _given(self) -> dict[str, Any]:
@@ -228,7 +230,7 @@ class SupervisedEncoder:
 
     def _read_targets(self, views: Sequence[TrainingView]) -> np.ndarray:
         values = [selected(target_values(view, self.problem.target), self.problem.checkpoints) for view in views]
-        return np.concatenate([its.reshape(-1) for its in values])
+        return np.concatenate([array.reshape(-1) for array in values])
 
     def _training(self, n_samples: int, *, graph: bool) -> TrainingSettings:
         batch = min(self.training.batch_size, n_samples)
@@ -253,9 +255,11 @@ def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndar
         for start in range(0, count, batch):
             part = slice(start, start + batch)
             # Not through __call__: a module compiled for training would be compiled again for every shape here.
-            found = module.forward(plans(networks.layout_of[part]), networks.numbers, networks.offsets[part])
-            embeddings.append(found[0].float())
-            logits.append(found[1].double())
+            batch_embeddings, batch_logits = module.forward(
+                plans(networks.layout_of[part]), networks.numbers, networks.offsets[part]
+            )
+            embeddings.append(batch_embeddings.float())
+            logits.append(batch_logits.double())
     return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()
 
 

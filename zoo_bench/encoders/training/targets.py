@@ -1,4 +1,4 @@
-"""Targets: what a supervised encoder reads of a view to learn from, beside the weights."""
+"""Targets of supervised encoders: metrics, epochs and hyper-parameters of a view, a number a checkpoint."""
 
 from typing import Literal
 

@@ -32,9 +32,9 @@ def gradients(act, projected, queries, *, dtype=None):
     """Return what a function gives for operands, and the gradients of these for some gradient behind it."""
     given = [part for part in (projected, queries) if part is not None]
     given = [part.detach().to(dtype or part.dtype).requires_grad_() for part in given]
-    found = act(given[0], given[1] if queries is not None else None)
-    slopes = torch.randn(found.shape, generator=torch.Generator().manual_seed(9)).to(projected.device, projected.dtype)
-    return found.detach(), *torch.autograd.grad(found, given, slopes.to(found.dtype))
+    actual = act(given[0], given[1] if queries is not None else None)
+    slopes = torch.randn(actual.shape, generator=torch.Generator().manual_seed(9)).to(projected.device, projected.dtype)
+    return actual.detach(), *torch.autograd.grad(actual, given, slopes.to(actual.dtype))
 
 
 def kept(rows, n_queries, tokens, heads, width, *, seed, dropout, device="cpu", dtype=torch.float32):
@@ -47,5 +47,5 @@ def kept(rows, n_queries, tokens, heads, width, *, seed, dropout, device="cpu", 
     else:
         projected, queries = torch.cat([nothing, nothing, values], dim=2), None
     queries = None if queries is None else queries.to(device, dtype)
-    found = attention.attended(projected.to(device, dtype), queries, seed, heads, dropout)
-    return found.unflatten(2, (heads, width)).transpose(1, 2)[..., :tokens].float() * tokens
+    actual = attention.attended(projected.to(device, dtype), queries, seed, heads, dropout)
+    return actual.unflatten(2, (heads, width)).transpose(1, 2)[..., :tokens].float() * tokens

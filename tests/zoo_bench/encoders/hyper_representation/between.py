@@ -31,11 +31,11 @@ def activated(product, bias, factors):
 def gradients(act, given, *, dtype=None):
     """Return what a function gives for operands, and the gradients of these for some gradients behind it."""
     given = [part.detach().to(dtype or part.dtype).requires_grad_() for part in given]
-    found = act(*given)
-    found = found if isinstance(found, tuple) else (found,)
+    actual = act(*given)
+    actual = actual if isinstance(actual, tuple) else (actual,)
     generator = torch.Generator().manual_seed(9)
-    slopes = [torch.randn(part.shape, generator=generator).to(part) for part in found]
-    return *(part.detach() for part in found), *torch.autograd.grad(found, given, slopes)
+    slopes = [torch.randn(part.shape, generator=generator).to(part) for part in actual]
+    return *(part.detach() for part in actual), *torch.autograd.grad(actual, given, slopes)
 
 
 def kept(shape, *, seed, dropout, device="cpu", dtype=torch.float32):

@@ -10,14 +10,14 @@ from torch import nn
 from tests.zoo_bench.encoders.hyper_representation.attended import formula, gradients, kept, operands
 from tests.zoo_bench.encoders.layouts import random_view
 from tests.zoo_bench.layouts import TETRIS
-from zoo_bench.encoders.hyper_representation import attention, gpu
+from zoo_bench.encoders.hyper_representation import attention, kernel_support
 from zoo_bench.encoders.hyper_representation.configurations import SMALL
 from zoo_bench.encoders.hyper_representation.encoder import HyperRepresentation
 from zoo_bench.encoders.hyper_representation.network import Block
 from zoo_bench.encoders.training.runtime import Runtime
 
 pytestmark = [
-    pytest.mark.skipif(not gpu.has_kernels(), reason="needs a CUDA device with matrix units, and Triton"),
+    pytest.mark.skipif(not kernel_support.has_kernels(), reason="needs a CUDA device with matrix units, and Triton"),
     pytest.mark.filterwarnings("ignore:::torch"),  # what torch.compile says of its own choices
 ]
 
@@ -32,8 +32,8 @@ SHAPES = [
 ]
 
 
-def relative_error(found, expected):
-    return ((found.double() - expected).norm() / expected.norm()).item()
+def relative_error(actual, expected):
+    return ((actual.double() - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
@@ -47,9 +47,9 @@ def test_attention_and_its_gradients_are_those_of_the_formula(shape, dropout, dt
         factors = (kept(*wide, seed=seed, dropout=dropout, device="cuda", dtype=dtype) > 0.5).double() / (1 - dropout)
         assert (factors > 0).double().mean().item() == pytest.approx(1 - dropout, abs=0.03)
     projected, queries = operands(*shape, device="cuda", dtype=dtype)
-    found = gradients(lambda *given: attention.attended(*given, seed, heads, dropout), projected, queries)
+    actual = gradients(lambda *given: attention.attended(*given, seed, heads, dropout), projected, queries)
     expected = gradients(lambda *given: formula(*given, heads, factors), projected, queries, dtype=torch.float64)
-    errors = [relative_error(one, other) for one, other in zip(found, expected, strict=True)]
+    errors = [relative_error(one, other) for one, other in zip(actual, expected, strict=True)]
     assert max(errors) < (5e-5 if dtype == torch.float32 else 1e-2), errors
 
 
@@ -69,18 +69,18 @@ def test_replays_of_a_captured_function_drop_anew():
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = act(projected)
+        actual = act(projected)
     seen = []
     for _ in range(2):
         graph.replay()
-        seen.append(found.unflatten(2, (heads, width))[..., :tokens] > 0)
+        seen.append(actual.unflatten(2, (heads, width))[..., :tokens] > 0)
     assert not torch.equal(*seen)
     for left in seen:
         assert left.double().mean().item() == pytest.approx(0.9, abs=0.005)
 
 
-@pytest.mark.parametrize("wanted", [None, 1])
-def test_two_compiled_blocks_are_as_near_to_float32_as_with_torchs_operations(wanted):
+@pytest.mark.parametrize("n_outputs", [None, 1])
+def test_two_compiled_blocks_are_as_near_to_float32_as_with_torchs_operations(n_outputs):
     torch.manual_seed(0)
     blocks = nn.ModuleList(Block(128, 4, 60, 0.0) for _ in range(2)).cuda()
     for block in blocks:  # no unit near 0, where a ReLU turns a rounding into a difference
@@ -90,10 +90,10 @@ def test_two_compiled_blocks_are_as_near_to_float32_as_with_torchs_operations(wa
 
     def act(given):
         given, update = blocks[0](given)
-        given, update = blocks[1](given, update, wanted=wanted)
+        given, update = blocks[1](given, update, n_outputs=n_outputs)
         return update.added(given)
 
-    def found(act, *, own, bfloat16):
+    def computed(act, *, own, bfloat16):
         for block in blocks:
             block._has_kernels = own
         given = tokens.bfloat16() if bfloat16 else tokens
@@ -102,9 +102,9 @@ def test_two_compiled_blocks_are_as_near_to_float32_as_with_torchs_operations(wa
         slopes = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result)
         return result.detach(), *torch.autograd.grad(result, [tokens, *blocks.parameters()], slopes)
 
-    expected = found(act, own=False, bfloat16=False)
-    theirs = found(act, own=False, bfloat16=True)
-    ours = found(torch.compile(act, dynamic=False, fullgraph=True), own=True, bfloat16=True)
+    expected = computed(act, own=False, bfloat16=False)
+    theirs = computed(act, own=False, bfloat16=True)
+    ours = computed(torch.compile(act, dynamic=False, fullgraph=True), own=True, bfloat16=True)
     for one, other, exact in zip(ours, theirs, expected, strict=True):
         assert relative_error(one, exact.double()) < 1.5 * relative_error(other, exact.double()) + 2e-3
 

@@ -106,8 +106,8 @@ def test_the_clean_view_is_permuted_but_not_erased():
 
 def test_the_same_generator_gives_the_same_views():
     weights, permutations = torch.randn(20, TETRIS.size), Permutations(TETRIS, CPU)
-    found = [Augmentation(noise=0.1).views(weights, permutations, generator(4))[0] for _ in range(2)]
-    assert torch.equal(*found)
+    actual = [Augmentation(noise=0.1).views(weights, permutations, generator(4))[0] for _ in range(2)]
+    assert torch.equal(*actual)
 
 
 def test_a_network_without_hidden_units_is_left_as_it_is():

@@ -10,16 +10,20 @@ from tests.zoo_bench.encoders.hyper_representation.between import (
     kept,
     operands,
 )
-from zoo_bench.encoders.hyper_representation import fused, gpu
+from zoo_bench.encoders.hyper_representation import fused, kernel_support
 
-pytestmark = pytest.mark.skipif(not gpu.has_kernels(), reason="needs a CUDA device with matrix units, and Triton")
+pytestmark = pytest.mark.skipif(
+    not kernel_support.has_kernels(), reason="needs a CUDA device with matrix units, and Triton"
+)
 
 SHAPES = [(500, 10, 256), (300, 49, 800), (300, 48, 904), (400, 1, 800), (7, 58, 512), (3, 5, 20)]  # row, token, width
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
-def assert_near(found, expected, dtype):
-    errors = [((one.double() - other).norm() / other.norm()).item() for one, other in zip(found, expected, strict=True)]
+def assert_near(actual, expected, dtype):
+    errors = [
+        ((one.double() - other).norm() / other.norm()).item() for one, other in zip(actual, expected, strict=True)
+    ]
     assert max(errors) < (1e-5 if dtype == torch.float32 else 1e-2), errors
 
 
@@ -30,9 +34,9 @@ def test_sum_and_norm_and_their_gradients_are_those_of_the_formula(shape, dropou
     seed = torch.tensor([11], device="cuda") if dropout else None
     factors = kept(shape, seed=seed, dropout=dropout, device="cuda").double()
     given = operands(*shape, device="cuda", dtype=dtype)
-    found = gradients(lambda *its: fused._add_and_normalize(*its, seed, dropout)[:2], given)
+    actual = gradients(lambda *its: fused._add_and_normalize(*its, seed, dropout)[:2], given)
     expected = gradients(lambda *its: added_and_normalized(*its, factors), given, dtype=torch.float64)
-    assert_near(found, expected, dtype)
+    assert_near(actual, expected, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -43,20 +47,20 @@ def test_activation_and_its_gradient_are_those_of_the_formula(shape, dropout, dt
     factors = kept(shape, seed=seed, dropout=dropout, device="cuda").double()
     assert (factors > 0).double().mean().item() == pytest.approx(1 - dropout, abs=0.05)
     _, product, bias, _, _ = operands(*shape, device="cuda", dtype=dtype)
-    found = gradients(lambda *its: fused._activate(*its, seed, dropout), (product, bias))
+    actual = gradients(lambda *its: fused._activate(*its, seed, dropout), (product, bias))
     expected = gradients(lambda *its: activated(*its, factors), (product, bias), dtype=torch.float64)
-    assert_near(found, expected, dtype)
+    assert_near(actual, expected, dtype)
 
 
 def test_every_entry_is_written_whatever_was_there():
     given = operands(100, 49, 800, device="cuda", dtype=torch.bfloat16)
     seed = torch.tensor([5], device="cuda")
 
-    def found():
+    def computed():
         return gradients(lambda *its: fused._add_and_normalize(*its, seed, 0.1)[:2], given)
 
-    first = found()
+    first = computed()
     poison = [torch.full((100, 49, 800), torch.nan, device="cuda", dtype=torch.bfloat16) for _ in range(8)]
     del poison  # whose memory the next results get
-    for one, other in zip(first, found(), strict=True):
+    for one, other in zip(first, computed(), strict=True):
         assert torch.equal(one, other)

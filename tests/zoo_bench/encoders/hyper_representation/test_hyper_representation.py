@@ -109,10 +109,10 @@ def test_the_positive_contrast_falls_as_views_align():
     """The public code's rises: it takes cosines to 0."""
     angles = torch.linspace(math.pi, 0, 20)
     first = torch.tensor([[1.0, 0.0]])
-    found = [losses.positive_contrast(first, torch.tensor([[a.cos(), a.sin()]])).item() for a in angles]
-    assert found == sorted(found, reverse=True)
-    assert found[0] == pytest.approx(2, abs=1e-5)
-    assert found[-1] == pytest.approx(0, abs=1e-5)
+    actual = [losses.positive_contrast(first, torch.tensor([[a.cos(), a.sin()]])).item() for a in angles]
+    assert actual == sorted(actual, reverse=True)
+    assert actual[0] == pytest.approx(2, abs=1e-5)
+    assert actual[-1] == pytest.approx(0, abs=1e-5)
 
 
 def test_training_on_the_positive_contrast_takes_cosines_to_one():
@@ -136,9 +136,9 @@ def test_attention_that_drops_weights_is_the_formula_with_these_weights_dropped(
         torch.manual_seed(11)
         return attention.attend(projected, queries=queries, heads=2, dropout=0.3, has_kernels=False)
 
-    found = gradients(attend, projected, queries)
+    actual = gradients(attend, projected, queries)
     expected = gradients(lambda *given: formula(*given, 2, factors), projected, queries)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -150,8 +150,8 @@ def test_a_step_in_bfloat16_drops_the_same_entries_and_has_nearly_the_gradients_
     for bfloat16, seed in ((False, 1), (True, 1), (False, 2)):
         torch.manual_seed(seed)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            embeddings, found = module(weights, reconstruct=True)
-        loss = embeddings.square().mean() + (found - weights).square().mean()
+            embeddings, actual = module(weights, reconstruct=True)
+        loss = embeddings.square().mean() + (actual - weights).square().mean()
         slopes.append(torch.cat([its.flatten() for its in torch.autograd.grad(loss, [*module.encoder.parameters()])]))
     float32, bfloat16, drawn_anew = slopes
     assert 0 < (bfloat16 - float32).norm() < 0.03 * float32.norm()
@@ -171,12 +171,12 @@ def test_normalisation_is_by_the_unbiased_deviation():
 @pytest.mark.parametrize("size", [1, 6, 40_003])
 def test_dropout_keeps_the_mean_and_zeroes_the_share(size):
     torch.manual_seed(0)
-    found = dropout(torch.ones(size, requires_grad=True), 0.1)
-    assert set(found.unique().tolist()) <= {0.0, found.max().item()}
+    actual = dropout(torch.ones(size, requires_grad=True), 0.1)
+    assert set(actual.unique().tolist()) <= {0.0, actual.max().item()}
     if size > 1000:
-        assert (found == 0).float().mean().item() == pytest.approx(0.1, abs=0.006)
-        assert found.mean().item() == pytest.approx(1, abs=0.006)
-        neighbours = torch.stack([found[:-1], found[1:]]).detach()
+        assert (actual == 0).float().mean().item() == pytest.approx(0.1, abs=0.006)
+        assert actual.mean().item() == pytest.approx(1, abs=0.006)
+        neighbours = torch.stack([actual[:-1], actual[1:]]).detach()
         assert torch.corrcoef(neighbours)[0, 1].item() == pytest.approx(0, abs=0.02)
 
 
@@ -225,7 +225,7 @@ def test_the_loss_weighs_contrast_and_reconstruction_by_gamma():
     """Written out from the parts, with views that are the weights themselves."""
     module = autoencoder(configuration=replace(TINY, gamma=0.3)).eval()
     weights = torch.randn(10, 100)
-    found = objective(
+    actual = objective(
         module,
         "E_cD",
         weights=weights,
@@ -237,14 +237,14 @@ def test_the_loss_weighs_contrast_and_reconstruction_by_gamma():
         flat = module.decoder(embeddings)[:, np.argsort(Tokens.of(TETRIS).order)]
         head = module.head(embeddings)
     expected = 0.3 * brute_force_nt_xent(head, head, 0.1) + 0.7 * ((flat - weights) ** 2).mean().item()
-    assert found.item() == pytest.approx(expected, rel=1e-4)
+    assert actual.item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("loss", ["E_cD", "E_c+D"])
 def test_all_behind_the_views_compiles_as_one_graph_with_the_same_gradients(loss):
     views = torch.randn(2 * 12, 100)
 
-    def found(compiled):
+    def computed(compiled):
         module = autoencoder().train()
         comparison = objective(module, loss, weights=views).comparison
         act = torch.compile(comparison, backend="aot_eager", fullgraph=True, dynamic=False) if compiled else comparison
@@ -252,7 +252,7 @@ def test_all_behind_the_views_compiles_as_one_graph_with_the_same_gradients(loss
         value.backward()
         return [value.detach(), *(p.grad for p in module.parameters()), *module.buffers()]
 
-    for one, other in zip(found(compiled=True), found(compiled=False), strict=True):
+    for one, other in zip(computed(compiled=True), computed(compiled=False), strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -262,14 +262,14 @@ def test_the_target_is_the_view_as_given_or_the_clean_one():
         torch.nn.init.zeros_(parameter)  # reconstructs 0
     weights = torch.ones(200, 100)
     erased = Augmentation(permute=False, erase=1.0)
-    found = {
+    actual = {
         target: objective(module, "ED", weights=weights, augmentation=erased, target=target)
         .loss(torch.arange(200), torch.Generator().manual_seed(0))
         .item()
         for target in ("augmented", "clean")
     }
-    assert found["clean"] == pytest.approx(1.0)
-    assert found["augmented"] == pytest.approx(1 - 0.16, abs=0.01)
+    assert actual["clean"] == pytest.approx(1.0)
+    assert actual["augmented"] == pytest.approx(1 - 0.16, abs=0.01)
 
 
 def test_the_validation_score_is_the_same_each_time_and_leaves_batch_statistics_alone():
@@ -300,12 +300,12 @@ def views(tiny_zoo):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_training_lowers_the_loss_and_embeddings_are_rows_inside_the_cube(views, loss):
     encoder = tiny(loss).fit([views[0]], [views[1]], seed=0)
-    found = encoder.encode(views[2])
-    assert found.shape == (8 * 5, TINY.latent)
-    assert found.dtype == np.float32
-    assert np.abs(found).max() < 1
+    actual = encoder.encode(views[2])
+    assert actual.shape == (8 * 5, TINY.latent)
+    assert actual.dtype == np.float32
+    assert np.abs(actual).max() < 1
     assert encoder.history.epochs[-1]["train_loss"] < encoder.history.epochs[0]["train_loss"]
-    np.testing.assert_allclose(found[7], encoder.encode(views[2].zoo.view(views[2].models[1:2]))[2], atol=1e-6)
+    np.testing.assert_allclose(actual[7], encoder.encode(views[2].zoo.view(views[2].models[1:2]))[2], atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_embeddings_and_another_seed_others(views):
@@ -412,8 +412,8 @@ def test_networks_of_another_architecture_are_read_through_their_layout():
     layout = layout_of((4, 2, 3, 3), (3, 4, 3, 3), (2, 12))
     generator = np.random.RandomState(0)
     train, validation = (View(generator.standard_normal((n, 4, layout.size)), layout) for n in (20, 12))
-    found = tiny().fit([train], [validation], seed=0).encode(validation)
-    assert found.shape == (48, TINY.latent)
+    actual = tiny().fit([train], [validation], seed=0).encode(validation)
+    assert actual.shape == (48, TINY.latent)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -421,14 +421,14 @@ def test_networks_of_another_architecture_are_read_through_their_layout():
 def test_a_gpu_trains_as_well_as_a_cpu(views, compiles):
     """Graphs, bfloat16 and compilation change rounding, not learning: losses after training agree."""
     settings = replace(TINY, epochs=20, dropout=0.1)
-    found = []
+    actual = []
     for runtime in (Runtime(device="cpu"), Runtime(device="cuda", compile=compiles)):
         encoder = HyperRepresentation(configuration=settings)
         encoder.runtime = runtime
         embeddings = encoder.fit([views[0]], [views[1]], seed=0).encode(views[2])
         assert np.isfinite(embeddings).all()
-        found.append(encoder.history)
-    cpu, gpu = found
+        actual.append(encoder.history)
+    cpu, gpu = actual
     assert gpu.epochs[-1]["train_loss"] == pytest.approx(cpu.epochs[-1]["train_loss"], rel=0.1)
     assert gpu.best_score == pytest.approx(cpu.best_score, rel=0.1)
 
@@ -452,6 +452,6 @@ def _gradients() -> dict[str, torch.Tensor]:
 
 def test_two_processes_contrast_all_rows_and_have_the_gradients_of_one(tmp_path):
     alone = _gradients()
-    for found in in_two_processes(_gradients, tmp_path):
+    for actual in in_two_processes(_gradients, tmp_path):
         for name, expected in alone.items():
-            torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-6, msg=name)
+            torch.testing.assert_close(actual[name], expected, rtol=1e-3, atol=1e-6, msg=name)

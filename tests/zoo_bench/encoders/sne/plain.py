@@ -13,12 +13,12 @@ from torch.nn import functional
 def attend(query, key, value, heads):
     """Multi-head attention of vectors (query, width) to (element, width), head by head."""
     size = query.shape[1] // heads
-    found = []
+    actual = []
     for head in range(heads):
         part = slice(head * size, (head + 1) * size)
         scores = query[:, part] @ key[:, part].T / math.sqrt(size)
-        found.append(torch.softmax(scores, dim=1) @ value[:, part])
-    return torch.cat(found, dim=1)
+        actual.append(torch.softmax(scores, dim=1) @ value[:, part])
+    return torch.cat(actual, dim=1)
 
 
 def rest(module, x):

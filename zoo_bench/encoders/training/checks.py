@@ -1,4 +1,4 @@
-"""What every neural encoder asks of the views it is given, checked before anything is trained.
+"""Checks of training views that every learning encoder makes before it trains.
 
 An encoder that cannot read a zoo says so in one line, with what would work instead, and not after an hour of training
 with a number that means nothing.
