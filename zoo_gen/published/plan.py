@@ -16,7 +16,8 @@ from zoo_gen.architecture.layers import layers_to_json
 from zoo_gen.manifest import converted
 from zoo_gen.manifest.converted import ConvertedManifest
 from zoo_gen.manifest.grid import PARTS
-from zoo_gen.published.reading import Reading, SplitTable, Wiring
+from zoo_gen.published.reading import Reading, Wiring
+from zoo_gen.published.splits import SplitTable
 from zoo_gen.store import Extent
 
 _SHARD_BYTES = 64 * 2**20  # two are in memory at once, each some three times over

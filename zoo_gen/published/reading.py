@@ -17,6 +17,8 @@ import pyarrow as pa
 from zoo_gen.architecture.layers import Layer
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
 from zoo_gen.errors import ZooError
+from zoo_gen.published import splits
+from zoo_gen.published.splits import SplitTable
 
 Opened = TypeVar("Opened")
 
@@ -34,10 +36,8 @@ class Request:
         """Open something that stays open until the conversion ends."""
         return self.stack.enter_context(context)
 
-    def split_files(self, model_of_path: dict[str, int]) -> "dict[str, SplitTable]":
+    def split_files(self, model_of_path: dict[str, int]) -> dict[str, SplitTable]:
         """Return the split files that the caller gave, which name paths of the archive."""
-        from zoo_gen.published import splits
-
         return {name: splits.of_paths(path, model_of_path) for name, path in self.splits.items()}
 
 
@@ -126,15 +126,6 @@ def _size(source: Source) -> int:
 
 
 @dataclass(frozen=True)
-class SplitTable:
-    """Which model is in which part, in the order that the publication gives."""
-
-    models: np.ndarray  # int64 (row,)
-    parts: np.ndarray  # text (row,): train, validation or test
-    how: str = ""  # by what procedure
-
-
-@dataclass(frozen=True)
 class Reading:
     """A published zoo as its converter found it. Arrays are (model, checkpoint) over all models and all epochs."""
 
@@ -190,11 +181,11 @@ def selected(
     grid = np.ix_(rows, columns)
     number = {int(row): position for position, row in enumerate(rows)}
     used, wiring_of_model = np.unique(reading.wiring_of_model[rows], return_inverse=True)
-    splits = {}
+    tables = {}
     for name, table in reading.splits.items():
         stays = np.isin(table.models, rows)
         kept_models = np.array([number[model] for model in table.models[stays].tolist()], dtype=np.int64)
-        splits[name] = SplitTable(kept_models, table.parts[stays], table.how)
+        tables[name] = SplitTable(kept_models, table.parts[stays], table.how)
     states = reading.states
     if states is not None:
         chosen = np.isin(states["model"].to_numpy(), rows)
@@ -215,7 +206,7 @@ def selected(
             read=lambda model, places: read(int(rows[model]), columns[places]),
             source_row=None if reading.source_row is None else reading.source_row[grid],
             states=states,
-            splits=splits,
+            splits=tables,
         ),
         rows,
     )

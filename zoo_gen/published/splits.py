@@ -6,12 +6,13 @@ A part lists models in the order in which the procedure gives them. Nothing here
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from zoo_gen.errors import ZooError
-from zoo_gen.published.reading import SplitTable
+from zoo_gen.published.archives.names import by_longest_end, path_ends
 
 _PARTS = {
     "train": "train",
@@ -22,6 +23,15 @@ _PARTS = {
 }
 _PARTS |= {"test": "test", "testset": "test"}
 _NFN_STEP = 86  # the last evaluation of the Small CNN Zoo
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """Which model is in which part, in the order that the publication gives."""
+
+    models: np.ndarray  # int64 (row,)
+    parts: np.ndarray  # text (row,): train, validation or test
+    how: str = ""  # by what procedure
 
 
 def table(train: Sequence[int], validation: Sequence[int], test: Sequence[int], *, how: str = "") -> SplitTable:
@@ -124,31 +134,16 @@ def of_paths(path: Path, model_of_path: dict[str, int]) -> SplitTable:
         lists = {_PARTS[name]: rows["path"] if isinstance(rows, dict) else rows for name, rows in content.items()}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ZooError(f"{path}: cannot be read as a split, parts with lists of paths ({error!r})") from None
-    ends: dict[str, int | None] = {}
-    for known, number in model_of_path.items():
-        parts = known.split("/")
-        for start in range(len(parts)):
-            end = "/".join(parts[start:])
-            ends[end] = number if ends.get(end, number) == number else None  # None: several models end so
+    ends = path_ends(model_of_path)
     part_of: dict[int, str] = {}
     for part, paths in lists.items():
         for each in paths:
-            model = _found(str(each), ends)
+            model = by_longest_end(str(each), ends)
             if model is None:
                 raise ZooError(f"{path}: names {each}, which the archive does not have")
             if part_of.setdefault(model, part) != part:
                 raise ZooError(f"{path}: puts the model of {each} into {part_of[model]} and into {part}")
     train, validation, test = (
-        [model for model, its in part_of.items() if its == part] for part in ("train", "validation", "test")
+        [model for model, own_part in part_of.items() if own_part == part] for part in ("train", "validation", "test")
     )
     return table(train, validation, test, how=f"as {path.name} says")
-
-
-def _found(path: str, ends: dict[str, int | None]) -> int | None:
-    """Return the model whose path agrees with the longest end of a path."""
-    parts = path.split("/")
-    for start in range(len(parts)):
-        model = ends.get("/".join(parts[start:]))
-        if model is not None:
-            return model
-    return None

@@ -6,12 +6,13 @@ from typing import Any
 
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
+from zoo_gen.published.archives.names import natural_order
 from zoo_gen.published.formats.inrs import File
 from zoo_gen.published.formats.inrs import read as read_files
-from zoo_gen.published.reading import Reading, Request, SplitTable
+from zoo_gen.published.reading import Reading, Request
+from zoo_gen.published.splits import SplitTable
 
 _FOLDER = re.compile(r".*_(training|testing|train|test)_(\d+)_(\d+)")
-_NUMBERS = re.compile(r"(\d+)")
 
 
 def read(archive: Archive, request: Request) -> Reading:
@@ -20,7 +21,7 @@ def read(archive: Archive, request: Request) -> Reading:
     Raises:
         ZooError: it holds no .pth, or one is not as published; the message names it.
     """
-    members = sorted(archive.named("*.pth", "*.pt"), key=_natural)
+    members = sorted(archive.named("*.pth", "*.pt"), key=natural_order)
     files = [File(member, member, _facts(member)) for member in members]
     numbered = {file.member: model for model, file in enumerate(files)}
     tables: dict[str, SplitTable] = request.split_files(numbered)
@@ -30,11 +31,6 @@ def read(archive: Archive, request: Request) -> Reading:
         tables["folders"] = splits.table(parts["train"], [], parts["test"], how=how)
     notes = ("inputs are coordinates (x, y) in [-1, 1]; 0.5 is added to the output", "sin(30 x) in every hidden layer")
     return read_files(archive, request, files, format="dwsnets", shift=0.5, splits=tables, notes=notes)
-
-
-def _natural(name: str) -> list[Any]:
-    """Return a key that sorts numbers in names by their value."""
-    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in _NUMBERS.split(name)]
 
 
 def _facts(member: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ the iteration they name, never by their position, and optimiser states are not o
 import json
 import math
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ import pyarrow as pa
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
-from zoo_gen.published.archives.pickles import Reader, reading
-from zoo_gen.published.formats import images, networks, states, tables
+from zoo_gen.published.archives.pickles import Reader
+from zoo_gen.published.formats import hyper_representations, images, networks, states, tables
 from zoo_gen.published.reading import Reading, Request, Wiring
 
 FORMAT = "model_zoos"
@@ -56,10 +57,8 @@ def read(archive: Archive, request: Request) -> Reading:
     """
     files = {name: match for name in archive.members if (match := _STATE.fullmatch(name))}
     if not files:
-        from zoo_gen.published.formats import dumps
-
-        return dumps.read(archive, request, format=FORMAT)
-    reader = request.kept(reading((), scratch=request.scratch, format=FORMAT))
+        return hyper_representations.read(archive, request, format=FORMAT)
+    reader = Reader(scratch=request.scratch, format=FORMAT)
     state_of: dict[str, dict[int, str]] = {}
     for name, match in files.items():
         its = state_of.setdefault(match[1] or "", {})
@@ -88,18 +87,18 @@ def read(archive: Archive, request: Request) -> Reading:
                     values = metrics.setdefault(ours, np.full(kept.shape, np.nan, dtype=np.float32))
                     values[model, place[epoch]] = value
     dataset = images.dataset_of(request.data or _dataset(configurations) or archive.path.name)
-    wirings, wiring_of_model, name = _wirings(archive, reader, runs, state_of)
+    stored = states.States(
+        archive,
+        request.scratch,
+        lambda member: states.tensors_of(reader.member(archive, member), where=archive.where(member)),
+    )
+    wirings, wiring_of_model, name = _wirings(stored, runs, state_of)
     hyperparameters = tables.columns_of(list(map(_hyperparameters, configurations)))
     shape = wirings[0].input_shape
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
-        wiring, its = wirings[wiring_of_model[model]], state_of.get(runs[model], {})
-        found = np.empty((len(checkpoints), wiring.layout.size), dtype=np.float32)
-        for row, checkpoint in enumerate(checkpoints):
-            member = its[int(epochs[checkpoint])]
-            tensors = states.tensors_of(reader.member(archive, member), where=archive.where(member))
-            found[row] = states.vector_of(tensors, wiring, where=archive.where(member))
-        return found
+        members = [state_of[runs[model]][epoch] for epoch in epochs[checkpoints].tolist()]
+        return stored.vectors(members, wirings[wiring_of_model[model]])
 
     run_wise = splits.run_wise(
         len(runs), how="runs sorted by name (the papers' order is their file system's), seed 42, shuffled, 70/15/15"
@@ -201,29 +200,26 @@ def _top(archive: Archive, runs: list[str]) -> str:
 
 
 def _wirings(
-    archive: Archive, reader: Reader, runs: list[str], state_of: dict[str, dict[int, str]]
+    stored: states.States, runs: list[str], state_of: dict[str, dict[int, str]]
 ) -> tuple[list[Wiring], np.ndarray, str]:
     """Return the architectures, which one each run has, and the name of the most common one.
 
     The first state of each run is looked at: within a run the architecture stays.
     """
-    known: dict[tuple[tuple[int, ...], ...], int] = {}
-    wirings: list[Wiring] = []
+    architectures = states.Architectures()
     names: list[str] = []
-    found = np.full(len(runs), -1, dtype=np.int64)
+
+    def build(shapes: states.Shapes) -> Wiring:
+        wiring, name = networks.model_zoo_wiring(shapes)
+        names.append(name)
+        return wiring
+
+    wiring_of_model = np.full(len(runs), -1, dtype=np.int64)
     for model, run in enumerate(runs):
-        if run not in state_of:
-            continue
-        member = state_of[run][min(state_of[run])]
-        tensors = states.tensors_of(reader.member(archive, member), where=archive.where(member))
-        shapes = states.shapes_of(tensors)
-        key = tuple(shape for _, shape in shapes)
-        if key not in known:
-            network = networks.model_zoo(shapes)
-            known[key] = len(wirings)
-            wirings.append(states.wiring_of(shapes, *(network[1:] if network else (None, None))))
-            names.append(network[0] if network else "unnamed")
-        found[model] = known[key]
-    most = int(np.bincount(found[found >= 0]).argmax())
-    found[found < 0] = most  # runs without any state
-    return wirings, found, names[most]
+        if run in state_of:
+            shapes = stored.shapes(state_of[run][min(state_of[run])])
+            key = tuple(shape for _, shape in shapes)
+            wiring_of_model[model] = architectures.number(key, partial(build, shapes))
+    most = int(np.bincount(wiring_of_model[wiring_of_model >= 0]).argmax())
+    wiring_of_model[wiring_of_model < 0] = most  # runs without any state
+    return architectures.wirings, wiring_of_model, names[most]

@@ -11,7 +11,8 @@ from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.formats.inrs import File
 from zoo_gen.published.formats.inrs import read as read_files
-from zoo_gen.published.reading import Reading, Request, SplitTable
+from zoo_gen.published.reading import Reading, Request
+from zoo_gen.published.splits import SplitTable
 
 _FILE = re.compile(r"(?:(.*)/)?([^/]+)_(\d+)s/net(\d+)\.pth")
 # Validation and test begin there (public code, launch_classify_siren.py).

@@ -5,6 +5,7 @@ moving variance of a batch normalisation. Kernels are written channel by channel
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from zoo_gen.architecture.layers import (
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
-from zoo_gen.published.formats import images, networks, tables
-from zoo_gen.published.reading import Reading, Request, Source, SplitTable, Wiring
+from zoo_gen.published.archives.names import by_longest_end, path_ends
+from zoo_gen.published.formats import images, networks, states, tables
+from zoo_gen.published.reading import Reading, Request, Source, Wiring
+from zoo_gen.published.splits import SplitTable
 
 SNAPSHOTS = 20
 _ENUMS = {
@@ -65,19 +68,16 @@ def read(archive: Archive, request: Request) -> Reading:
     if not len(snapshots):
         raise ZooError(f"{archive.path}: holds no weights/NNN.bin")
     kept = np.array([[int(number) in members[run] for number in snapshots] for run in runs], dtype=bool)
-    wirings: list[Wiring] = []
-    known: dict[tuple[Any, ...], int] = {}
+    architectures = states.Architectures()
     wiring_of_model = np.zeros(len(runs), dtype=np.int64)
     metrics = {f"{part}_accuracy": np.full(kept.shape, np.nan, dtype=np.float32) for part in _ERRORS}
     facts: list[dict[str, Any]] = []
     for model, run in enumerate(runs):
         row = rows[run]
         key = tuple(row[name] for name in ("batch_norm", "activation", *_META[8:]))
-        if key not in known:
-            known[key] = len(wirings)
-            wirings.append(_wiring(row, where=archive.where(run)))
-        wiring_of_model[model] = known[key]
-        _check(archive, run, row, wirings[known[key]], members[run])
+        number = architectures.number(key, partial(_wiring, row, where=archive.where(run)))
+        wiring_of_model[model] = number
+        _check(archive, run, row, architectures.wirings[number], members[run])
         facts += _metrics(archive, run, model, snapshots, kept[model], metrics)
     hyperparameters = tables.columns_of(list(map(_hyperparameters, rows.values())))
     datasets = {str(row["dataset"]) for row in rows.values()}
@@ -92,7 +92,7 @@ def read(archive: Archive, request: Request) -> Reading:
     by_column = tables.columns_of(facts) if facts else {}
     return Reading(
         name=archive.path.name.split(".")[0],
-        wirings=tuple(wirings),
+        wirings=tuple(architectures.wirings),
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
         epochs=snapshots,
@@ -126,6 +126,7 @@ def _runs(archive: Archive) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     found: dict[str, dict[str, Any]] = {}
     part_of: dict[str, str] = {}
     folders = {name.rpartition("/weights/")[0] for name in archive.named("weights/*.bin")}
+    ends = path_ends({folder: folder for folder in folders})
     for member in sorted(archive.named("*.csv"), key=lambda name: ("test" in name.rpartition("/")[2], name)):
         table = None if member.endswith("meta.csv") else tables.read_csv(archive, member)
         if table is None or "path" not in table.column_names:
@@ -134,7 +135,7 @@ def _runs(archive: Archive) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
             (its for end, its in (("train", "train"), ("test", "test")) if end in member.rpartition("/")[2]), ""
         )
         for row in table.to_pylist():
-            folder = _folder(str(row["path"]), folders)
+            folder = by_longest_end(str(row["path"]).strip("/"), ends)
             if folder is None:
                 raise ZooError(f"{archive.where(member)}: lists {row['path']}, which the archive does not have")
             if folder in found:
@@ -153,17 +154,6 @@ def _runs(archive: Archive) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     if not found:
         raise ZooError(f"{archive.path}: holds neither a CSV with the paths of runs nor a meta.csv in their folders")
     return found, part_of
-
-
-def _folder(path: str, folders: set[str]) -> str | None:
-    """Return the folder that a path of the authors' machine means: the one that agrees with its longest end."""
-    parts = path.strip("/").split("/")
-    for start in range(len(parts)):
-        end = "/".join(parts[start:])
-        found = [folder for folder in folders if folder == end or folder.endswith(f"/{end}")]
-        if len(found) == 1:
-            return found[0]
-    return None
 
 
 def _snapshots(archive: Archive, run: str) -> dict[int, str]:

@@ -17,7 +17,8 @@ from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive, only
 from zoo_gen.published.formats import images, tables
-from zoo_gen.published.reading import Reading, Request, Source, SplitTable, Wiring, layout_of
+from zoo_gen.published.reading import Reading, Request, Source, Wiring, layout_of
+from zoo_gen.published.splits import SplitTable
 
 # The publication's names of what has a name here.
 _OURS = {

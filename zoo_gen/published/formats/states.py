@@ -1,16 +1,21 @@
-"""state_dicts as vectors: which tensors there are, in which order, and which place each has in our layout.
+"""state_dicts as vectors: which tensors there are, in which order, and where each lies in our layout.
 
 Keys are never trusted to be the same in two files of a zoo: a dropout layer more moves them. Tensors are matched by
 their order and shape, and every file is checked against the first one of its run.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zoo_gen.architecture.layers import Layer, parameter_layout
 from zoo_gen.errors import ZooError
+from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.archives.pickles import array_of, is_tensor
 from zoo_gen.published.reading import Source, Wiring, layout_of
 
@@ -18,6 +23,66 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each tenso
 
 _WRAPPERS = ("model_state_dict", "model_state", "state_dict", "model")
 _NO_PARAMETER = ("num_batches_tracked",)  # a counter
+_SMALL = 2**20  # bytes of a state up to which opening its file takes longer than reading it
+
+
+class Architectures:
+    """The distinct architectures of a zoo, numbered as they first appear."""
+
+    def __init__(self) -> None:
+        self.wirings: list[Wiring] = []
+        self._numbers: dict[Hashable, int] = {}
+
+    def number(self, key: Hashable, build: Callable[[], Wiring]) -> int:
+        """Return the number of the architecture that a key stands for, built when the key is first seen."""
+        if key not in self._numbers:
+            self.wirings.append(build())
+            self._numbers[key] = len(self.wirings) - 1
+        return self._numbers[key]
+
+
+class States:
+    """The states of an archive, a file each, opened once although shapes are needed long before weights.
+
+    Small states wait in a scratch file, as long as that leaves most of the disk free; the others are read again.
+    """
+
+    def __init__(self, archive: Archive, scratch: Path, read: Callable[[str], dict[str, np.ndarray]]) -> None:
+        self._archive, self._read = archive, read
+        self._file = tempfile.TemporaryFile(dir=scratch, buffering=0)  # noqa: SIM115  # closed with this object
+        self._room = shutil.disk_usage(scratch).free // 4
+        self._end = 0
+        self._stored: dict[str, tuple[Shapes, np.dtype, int, int]] = {}  # member -> shapes, dtype, start, bytes
+        self._shapes: dict[Shapes, Shapes] = {}  # one copy of each
+
+    def shapes(self, member: str, tensors: dict[str, np.ndarray] | None = None) -> Shapes:
+        """Return names and shapes of a state's tensors, which are read from the archive if not given."""
+        tensors = self._read(member) if tensors is None else tensors
+        shapes = shapes_of(tensors)
+        shapes = self._shapes.setdefault(shapes, shapes)
+        size = sum(array.nbytes for array in tensors.values())
+        if size <= min(_SMALL, self._room - self._end):
+            vector = np.concatenate([array.reshape(-1) for array in tensors.values()])
+            self._file.write(vector.data)
+            self._stored[member] = shapes, vector.dtype, self._end, vector.nbytes
+            self._end += vector.nbytes
+        return shapes
+
+    def vectors(self, members: Sequence[str], wiring: Wiring) -> np.ndarray:
+        """Return the numbers of states of one architecture, in the order of their tensors (state, parameter), float32.
+
+        Raises:
+            ZooError: a state has other tensors than its architecture.
+        """
+        vectors = np.empty((len(members), wiring.layout.size), dtype=np.float32)
+        for row, member in enumerate(members):
+            if member in self._stored:
+                shapes, dtype, start, size = self._stored[member]
+                _check_shapes(shapes, wiring, where=self._archive.where(member))
+                vectors[row] = np.frombuffer(os.pread(self._file.fileno(), size, start), dtype)
+            else:
+                vectors[row] = vector_of(self._read(member), wiring, where=self._archive.where(member))
+        return vectors
 
 
 def tensors_of(
@@ -64,11 +129,14 @@ def vector_of(tensors: Mapping[str, np.ndarray], wiring: Wiring, *, where: str) 
     Raises:
         ZooError: it has other tensors than its architecture.
     """
-    found = [tuple(array.shape) for array in tensors.values()]
-    expected = [source.shape for source in wiring.sources]
-    if found != expected:
-        raise ZooError(f"{where}: has tensors of shapes {found}; expected those of its first state, {expected}")
+    _check_shapes(shapes_of(tensors), wiring, where=where)
     return np.concatenate([array.reshape(-1) for array in tensors.values()])
+
+
+def _check_shapes(shapes: Shapes, wiring: Wiring, *, where: str) -> None:
+    own, expected = [shape for _, shape in shapes], [source.shape for source in wiring.sources]
+    if own != expected:
+        raise ZooError(f"{where}: has tensors of shapes {own}; expected those of its first state, {expected}")
 
 
 def wiring_of(shapes: Shapes, layers: Sequence[Layer] | None, input_shape: tuple[int, ...] | None) -> Wiring:

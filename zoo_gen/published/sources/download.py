@@ -4,12 +4,10 @@ What has come stands beside a note of which version it is of, so that halves of 
 server is asked to go on only with the same one (If-Range), or the digest of the whole decides.
 """
 
-import fcntl
 import hashlib
 import http.client
 import json
 import logging
-import os
 import shutil
 import time
 import urllib.error
@@ -21,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo_gen.errors import ZooError, one_line
-from zoo_gen.files import atomic, reachable
+from zoo_gen.files import atomic, reachable, retry
+from zoo_gen.files.location import cache_folder
 
-PATIENCE = 300.0  # seconds to wait in all when a server says that it is too busy
 TRIES, FEW_TRIES = 5, 2  # of one address, without a byte in between; few while there is another mirror
 TIMEOUT = 30.0
 _BLOCK = 2**20
@@ -49,10 +47,8 @@ class _NotHere(OSError):
 
 
 def cache_root() -> Path:
-    """Return ZOO_CACHE_ROOT, or zoo_gen/published below XDG_CACHE_HOME or ~/.cache."""
-    if root := os.environ.get("ZOO_CACHE_ROOT"):
-        return Path(root).expanduser()
-    return (Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "zoo_gen" / "published").expanduser()
+    """Return the folder of all archives: ZOO_CACHE_ROOT, or zoo_gen/published in the user's cache folder."""
+    return cache_folder("published", variable="ZOO_CACHE_ROOT")
 
 
 def fetch(wanted: Wanted, folder: Path, *, progress: Progress | None = None) -> tuple[Path, str]:
@@ -95,7 +91,7 @@ def get_json(url: str, *, needed_for: str) -> Any:
     """
     reachable.require([url], needed_for=needed_for)
     try:
-        with patiently(lambda: urllib.request.urlopen(url, timeout=TIMEOUT)) as response:
+        with open_url(url) as response:
             return json.loads(response.read(2**24))
     except (_NotHere, OSError, http.client.HTTPException, ValueError) as error:
         raise ZooError(f"{needed_for}: {url} does not answer as expected ({one_line(error)})") from None
@@ -133,13 +129,16 @@ def _go_on(url: str, wanted: Wanted, part: Path, progress: Progress) -> bool:
         if same:
             request.add_header("If-Range", note["version"])
     try:
-        response = patiently(lambda: urllib.request.urlopen(request, timeout=TIMEOUT))
+        response = open_url(request)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
             if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
                 return True
             part.unlink(missing_ok=True)
             return False
+        if error.code == 429:
+            wait = retry.stated_pause(error.headers, 0)
+            raise _NotHere(f"is too busy (HTTP 429), and asks to wait {wait:.0f} s") from None
         raise _NotHere(f"answers {error.code} {error.reason}") from None
     with response:
         ranged = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
@@ -174,23 +173,15 @@ def version_of(headers: http.client.HTTPMessage) -> str:
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
 
 
-def patiently(ask: Callable[[], Any]) -> Any:
-    """Return an answer, asked for again when the server is too busy."""
-    waited, tries = 0.0, 0
-    while True:
-        try:
-            return ask()
-        except urllib.error.HTTPError as error:
-            tries += 1
-            said = error.headers.get("Retry-After", "")
-            wait = float(said) if said.isdecimal() else float(2**tries) / 2
-            if error.code not in _BUSY or (error.code >= 500 and tries >= TRIES):
-                raise
-            if waited + wait > PATIENCE:
-                raise _NotHere(f"is too busy (HTTP {error.code}), and asks to wait {wait:.0f} s") from None
-            _logger.warning("%s is busy; next try in %.0f s", error.url, wait)
-        waited += wait
-        time.sleep(wait)
+def open_url(request: str | urllib.request.Request) -> Any:
+    """Return the response to a request, which is sent again while the server is too busy."""
+    return retry.patiently(lambda: urllib.request.urlopen(request, timeout=TIMEOUT), _pause)
+
+
+def _pause(error: Exception, failures: int) -> float | None:
+    if not isinstance(error, urllib.error.HTTPError) or error.code not in _BUSY:
+        return None
+    return None if error.code >= 500 and failures >= TRIES else retry.stated_pause(error.headers, 2.0**failures / 2)
 
 
 def _check(part: Path, wanted: Wanted, note: dict[str, Any]) -> str:
@@ -251,13 +242,20 @@ def _check_room(part: Path, total: int | None, have: int) -> None:
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
     """Wait until no other process downloads the same file into the same cache."""
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _logger.warning("%s: another process downloads it; waiting", lock.parent)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError:
+        raise ZooError("downloads need filelock; expected: pip install 'zoo-gen[convert]'") from None
+    held = FileLock(lock)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        _logger.warning("%s: another process downloads it; waiting", lock.parent)
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
 
 
 def _part_note(part: Path) -> Path:

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.files import atomic, reachable
-from zoo_gen.published.sources.download import TIMEOUT, Progress, alone, patiently, version_of
+from zoo_gen.published.sources.download import Progress, alone, open_url, version_of
 
 FORMATS = ("model_zoos",)
 _GAP = 2**18  # bytes between two members that are not worth a request of their own
@@ -169,7 +169,7 @@ class _Remote(io.RawIOBase):
     def __init__(self, url: str) -> None:
         self.url, self.place, self.version = url, 0, ""
         request = urllib.request.Request(url, headers={"Range": "bytes=0-0"})
-        with patiently(lambda: urllib.request.urlopen(request, timeout=TIMEOUT)) as response:
+        with open_url(request) as response:
             size = response.headers.get("Content-Range", "").rpartition("/")[2]
             if response.status != 206 or not size.isdecimal():
                 raise NoRanges
@@ -204,7 +204,7 @@ class _Remote(io.RawIOBase):
             request = urllib.request.Request(self.url, headers=headers)
             before = len(found)
             try:
-                with patiently(lambda request=request: urllib.request.urlopen(request, timeout=TIMEOUT)) as response:  # type: ignore[misc]
+                with open_url(request) as response:
                     if response.status != 206:
                         raise ZooError(f"{self.url}: has changed while it was read; expected the same command again")
                     found += response.read(stop - start - len(found))
