@@ -32,8 +32,8 @@ class Request:
     splits: Mapping[str, Path] = field(default_factory=dict)
     data: str | None = None
 
-    def kept(self, context: AbstractContextManager[Opened]) -> Opened:
-        """Open something that stays open until the conversion ends."""
+    def enter(self, context: AbstractContextManager[Opened]) -> Opened:
+        """Open something that is closed when the conversion ends."""
         return self.stack.enter_context(context)
 
     def split_files(self, model_of_path: dict[str, int]) -> dict[str, SplitTable]:

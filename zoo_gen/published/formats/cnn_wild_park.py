@@ -55,11 +55,7 @@ def read(archive: Archive, request: Request) -> Reading:
     runs = sorted({name.rsplit("/", 2)[0] for name in files})  # sorted paths, as the public code numbers them
     number = {run: position for position, run in enumerate(runs)}
     facts: list[dict[str, Any]] = []
-    stored = states.States(
-        archive,
-        request.scratch,
-        lambda member: states.tensors_of(reader.member(archive, member), where=archive.where(member)),
-    )
+    stored = states.States(archive, request, partial(states.read_state, archive, reader))
     architectures = states.Architectures()
     wiring_of_model = np.full(len(runs), -1, dtype=np.int64)
     hyperparameters: list[dict[str, Any]] = [{} for _ in runs]

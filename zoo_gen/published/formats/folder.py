@@ -78,9 +78,9 @@ def read(archive: Archive, request: Request) -> Reading:
     def tensors_of(member: str) -> dict[str, np.ndarray]:
         if member.endswith(".safetensors"):
             return _safetensors(archive, member)
-        return states.tensors_of(reader.member(archive, member), where=archive.where(member))
+        return states.read_state(archive, reader, member)
 
-    stored = states.States(archive, request.scratch, tensors_of)
+    stored = states.States(archive, request, tensors_of)
     architectures = states.Architectures()
     wiring_of_model = np.zeros(len(runs), dtype=np.int64)
     for model, row in enumerate(first):

@@ -59,22 +59,18 @@ def read(
     if not files:
         raise ZooError(f"{archive.path}: holds no networks in the layout of {format}")
     reader = Reader(scratch=request.scratch, format=format)
-
-    def tensors_of(member: str, tree: Any = None) -> dict[str, np.ndarray]:
-        tree = reader.member(archive, member) if tree is None else tree
-        return states.tensors_of(tree, where=archive.where(member), without=BESIDE)
-
-    stored = states.States(archive, request.scratch, tensors_of)
+    stored = states.States(archive, request, partial(states.read_state, archive, reader, without=BESIDE))
     architectures = states.Architectures()
     wiring_of_model = np.zeros(len(files), dtype=np.int64)
     rows: list[dict[str, Any]] = []
     for model, file in enumerate(files):
+        where = archive.where(file.member)
         tree = reader.member(archive, file.member)
-        shapes = stored.shapes(file.member, tensors_of(file.member, tree))
+        shapes = stored.shapes(file.member, states.tensors_of(tree, where=where, without=BESIDE))
         layers = networks.siren(shapes, shift=shift) or (None, None)
         key = tuple(shape for _, shape in shapes)
         wiring_of_model[model] = architectures.number(key, partial(states.wiring_of, shapes, *layers))
-        rows.append({**file.facts, **_beside(tree, where=archive.where(file.member))})
+        rows.append({**file.facts, **_beside(tree, where=where)})
     wirings = architectures.wirings
 
     columns = tables.columns_of(rows)

@@ -87,11 +87,7 @@ def read(archive: Archive, request: Request) -> Reading:
                     values = metrics.setdefault(ours, np.full(kept.shape, np.nan, dtype=np.float32))
                     values[model, place[epoch]] = value
     dataset = images.dataset_of(request.data or _dataset(configurations) or archive.path.name)
-    stored = states.States(
-        archive,
-        request.scratch,
-        lambda member: states.tensors_of(reader.member(archive, member), where=archive.where(member)),
-    )
+    stored = states.States(archive, request, partial(states.read_state, archive, reader))
     wirings, wiring_of_model, name = _wirings(stored, runs, state_of)
     hyperparameters = tables.columns_of(list(map(_hyperparameters, configurations)))
     shape = wirings[0].input_shape

@@ -36,7 +36,7 @@ def read(archive: Archive, request: Request) -> Reading:
     shards.sort(key=lambda pair: (int(pair[0][2]), pair[1]))
     names = [name for _, name in shards]
     paths = [_path(archive, name, request.scratch) for name in names]
-    opened = [request.kept(_open(path, archive.where(name))) for path, name in zip(paths, names, strict=True)]
+    opened = [request.enter(_open(path, archive.where(name))) for path, name in zip(paths, names, strict=True)]
     arrays = [_dataset(file, "params", archive.where(name)) for file, name in zip(opened, names, strict=True)]
     size = arrays[0].shape[1]
     for array, name in zip(arrays, names, strict=True):

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ import numpy as np
 from zoo_gen.architecture.layers import Layer, parameter_layout
 from zoo_gen.errors import ZooError
 from zoo_gen.published.archives.archive import Archive
-from zoo_gen.published.archives.pickles import array_of, is_tensor
-from zoo_gen.published.reading import Source, Wiring, layout_of
+from zoo_gen.published.archives.pickles import Reader, array_of, is_tensor
+from zoo_gen.published.reading import Request, Source, Wiring, layout_of
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each tensor, in order
 
@@ -47,10 +46,10 @@ class States:
     Small states wait in a scratch file, as long as that leaves most of the disk free; the others are read again.
     """
 
-    def __init__(self, archive: Archive, scratch: Path, read: Callable[[str], dict[str, np.ndarray]]) -> None:
+    def __init__(self, archive: Archive, request: Request, read: Callable[[str], dict[str, np.ndarray]]) -> None:
         self._archive, self._read = archive, read
-        self._file = tempfile.TemporaryFile(dir=scratch, buffering=0)  # noqa: SIM115  # closed with this object
-        self._room = shutil.disk_usage(scratch).free // 4
+        self._file = request.enter(tempfile.TemporaryFile(dir=request.scratch, buffering=0))  # noqa: SIM115
+        self._room = shutil.disk_usage(request.scratch).free // 4
         self._end = 0
         self._stored: dict[str, tuple[Shapes, np.dtype, int, int]] = {}  # member -> shapes, dtype, start, bytes
         self._shapes: dict[Shapes, Shapes] = {}  # one copy of each
@@ -116,6 +115,11 @@ def tensors_of(
     if not found:
         raise ZooError(f"{where}: holds no tensor")
     return found
+
+
+def read_state(archive: Archive, reader: Reader, member: str, *, without: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return the tensors of a member of an archive; errors as `tensors_of`."""
+    return tensors_of(reader.member(archive, member), where=archive.where(member), without=without)
 
 
 def shapes_of(tensors: Mapping[str, np.ndarray]) -> Shapes:
