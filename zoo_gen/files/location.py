@@ -268,7 +268,7 @@ def _open(url: str) -> tuple[Any, str]:
 
     fs, path = url_to_fs(url, **_options(url))
     if hub.is_address(url):
-        hub.tell_pinned(fs)
+        hub.share_pinned_commits(fs)
     return fs, path
 
 

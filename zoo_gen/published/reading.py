@@ -1,7 +1,7 @@
-"""Reading: what a converter says of a published zoo, before and while its weights are read.
+"""What a converter describes of a published zoo: models, checkpoints, metrics, splits, and how weights are ordered.
 
-A converter describes; it never writes. Weights are handed over in the order of the source, and one `Wiring` a
-architecture says where each number goes, so that the permutation is stored exactly as it was applied.
+A converter describes; it never writes. Weights are handed over in the order of the source, and one `Wiring` for
+each architecture says where each number goes, so that the permutation is stored exactly as it was applied.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -127,7 +127,7 @@ def _size(source: Source) -> int:
 
 @dataclass(frozen=True)
 class Reading:
-    """A published zoo as its converter found it. Arrays are (model, checkpoint) over all models and all epochs."""
+    """A published zoo as its converter describes it. Arrays are (model, checkpoint) over all models and all epochs."""
 
     name: str
     wirings: tuple[Wiring, ...]
@@ -171,8 +171,8 @@ def selected(
     if epochs is not None:
         absent = sorted(set(epochs).difference(reading.epochs.tolist()))
         if absent:
-            there = ", ".join(map(str, reading.epochs[:16])) + (", ..." if len(reading.epochs) > 16 else "")
-            raise ZooError(f"{reading.name}: has no {reading.epoch_means} {absent[0]}; it has {there}")
+            present = ", ".join(map(str, reading.epochs[:16])) + (", ..." if len(reading.epochs) > 16 else "")
+            raise ZooError(f"{reading.name}: has no {reading.epoch_means} {absent[0]}; it has {present}")
         columns = np.flatnonzero(np.isin(reading.epochs, list(epochs)))
     if not len(rows) or not len(columns):
         raise ZooError(f"{reading.name}: no model or no {reading.epoch_means} is left to convert")
@@ -197,13 +197,13 @@ def selected(
     return (
         replace(
             reading,
-            wirings=tuple(reading.wirings[place] for place in used),
+            wirings=tuple(reading.wirings[index] for index in used),
             wiring_of_model=wiring_of_model.astype(np.int64),
             models=reading.models.take(pa.array(rows)),
             epochs=reading.epochs[columns],
             kept=reading.kept[grid],
             metrics={name: values[grid] for name, values in reading.metrics.items()},
-            read=lambda model, places: read(int(rows[model]), columns[places]),
+            read=lambda model, columns_read: read(int(rows[model]), columns[columns_read]),
             source_row=None if reading.source_row is None else reading.source_row[grid],
             states=states,
             splits=tables,

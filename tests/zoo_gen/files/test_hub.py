@@ -184,10 +184,10 @@ def test_a_repository_is_org_and_name(name, folder):
 @pytest.mark.parametrize(
     ("address", "place"),
     [
-        ("hf://org/zoo", our_hub.Place("org/zoo")),
-        ("hf://org/my.zoo-1@v1.0", our_hub.Place("org/my.zoo-1", "v1.0")),
-        ("hf://datasets/org/zoo@0123abc/", our_hub.Place("org/zoo", "0123abc")),
-        ("hf://datasets/zoo", our_hub.Place("datasets/zoo")),
+        ("hf://org/zoo", our_hub.Address("org/zoo")),
+        ("hf://org/my.zoo-1@v1.0", our_hub.Address("org/my.zoo-1", "v1.0")),
+        ("hf://datasets/org/zoo@0123abc/", our_hub.Address("org/zoo", "0123abc")),
+        ("hf://datasets/zoo", our_hub.Address("datasets/zoo")),
     ],
 )
 def test_an_address_is_a_repository_and_a_revision(address, place):
@@ -203,9 +203,9 @@ def test_another_address_is_refused(address):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({f"{n % 20}/{n}": 1 for n in range(100_001)}, "zoo: has 100,001 files; the Hub takes 100,000 a repository"),
-        ({f"w/c/{n}/0": 1 for n in range(10_001)}, "zoo/w/c: has 10,001 entries; the Hub takes 10,000 a folder"),
-        ({"w/0": 201 * 10**9, "a": 1}, "zoo/w/0: has 201 GB; the Hub takes 200 GB a file"),
+        ({f"{n % 20}/{n}": 1 for n in range(100_001)}, "zoo: has 100,001 files; the Hub allows 100,000 a repository"),
+        ({f"w/c/{n}/0": 1 for n in range(10_001)}, "zoo/w/c: has 10,001 entries; the Hub allows 10,000 a folder"),
+        ({"w/0": 201 * 10**9, "a": 1}, "zoo/w/0: has 201 GB; the Hub allows 200 GB a file"),
     ],
 )
 def test_the_limits_of_the_hub_are_known(files, message):

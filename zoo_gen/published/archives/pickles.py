@@ -139,10 +139,10 @@ class Reader:
                 raise
             except Exception as error:
                 names = names_in(file)
-                own = [name for name in names if self.family and self.family.fullmatch(name)]
-                if set(own) <= set(self._stand_ins):
+                family = [name for name in names if self.family and self.family.fullmatch(name)]
+                if set(family) <= set(self._stand_ins):
                     raise self._refusal(names, error, where) from None
-                new = sorted(set(own).difference(self._stand_ins))
+                new = sorted(set(family).difference(self._stand_ins))
                 self._stand_ins = self._stand_ins | _stand_ins(new)  # other threads may be reading the old one
 
     def _refusal(self, names: set[str], error: Exception, where: str) -> ZooError:

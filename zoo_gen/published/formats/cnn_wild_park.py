@@ -76,11 +76,11 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model[model] = number_of
         hyperparameters[model] = {key: _short(value) for key, value in (config or {}).items()}
     epochs = np.array(sorted({epoch for _, epoch in member_of}), dtype=np.int32)
-    place = {int(epoch): position for position, epoch in enumerate(epochs)}
+    column_of = {int(epoch): position for position, epoch in enumerate(epochs)}
     kept = np.zeros((len(runs), len(epochs)), dtype=bool)
     metrics = {name: np.full(kept.shape, np.nan, dtype=np.float32) for name in ("test_accuracy", "test_loss")}
     for fact in facts:
-        cell = fact["model"], place[fact["epoch"]]
+        cell = fact["model"], column_of[fact["epoch"]]
         kept[cell] = True
         for ours, theirs in (("test_accuracy", "source.test/acc"), ("test_loss", "source.test/loss")):
             if isinstance(fact.get(theirs), int | float):
@@ -185,7 +185,7 @@ def _splits(
     archive: Archive, request: Request, runs: list[str], member_of: Mapping[tuple[int, int], str]
 ) -> dict[str, SplitTable]:
     model_of_path = {name: model for (model, _), name in member_of.items()}
-    found = request.split_files(model_of_path)
+    split_tables = request.split_files(model_of_path)
     inside = [archive.path / name for name in archive.named("cnn_park_splits.json") if archive.kind == "folder"]
     if archive.kind != "folder":
         for name in archive.named("cnn_park_splits.json"):
@@ -193,11 +193,11 @@ def _splits(
             path.write_bytes(archive.read(name))
             inside.append(path)
     for path in inside[:1]:
-        found.setdefault("wild_park", splits.of_paths(path, model_of_path))
+        split_tables.setdefault("wild_park", splits.of_paths(path, model_of_path))
     if len(runs) > 75:
         how = "trials sorted by path, train_test_split with seed 42: 50 for testing, then 25 for validation"
-        found["wild_park_code"] = splits.grouped(len(runs), test=50, validation=25, seed=42, how=how)
-    if not found:
+        split_tables["wild_park_code"] = splits.grouped(len(runs), test=50, validation=25, seed=42, how=how)
+    if not split_tables:
         how = "trials sorted by path, seed 42, shuffled, 70/15/15; the publication's own file was not given"
-        found["run_wise"] = splits.run_wise(len(runs), how=how)
-    return found
+        split_tables["run_wise"] = splits.run_wise(len(runs), how=how)
+    return split_tables

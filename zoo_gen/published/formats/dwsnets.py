@@ -25,10 +25,10 @@ def read(archive: Archive, request: Request) -> Reading:
     files = [File(member, member, _facts(member)) for member in members]
     numbered = {file.member: model for model, file in enumerate(files)}
     tables: dict[str, SplitTable] = request.split_files(numbered)
-    parts = {part: [m for m, file in enumerate(files) if file.facts.get("part") == part] for part in ("train", "test")}
-    if parts["train"] or parts["test"]:
+    part_of = {model: file.facts["part"] for model, file in enumerate(files) if "part" in file.facts}
+    if part_of:
         how = "the folders of training and test images; the publication draws its validation part without a seed"
-        tables["folders"] = splits.table(parts["train"], [], parts["test"], how=how)
+        tables["folders"] = splits.of_parts(part_of, how=how)
     notes = ("inputs are coordinates (x, y) in [-1, 1]; 0.5 is added to the output", "sin(30 x) in every hidden layer")
     return read_files(archive, request, files, format="dwsnets", shift=0.5, splits=tables, notes=notes)
 

@@ -148,27 +148,19 @@ def _hyperparameter(name: str) -> str:
 def _splits(
     request: Request, table: pa.Table, runs: list[str], model_of_row: np.ndarray, members: list[str], *, where: str
 ) -> dict[str, SplitTable]:
-    found = request.split_files(dict(zip(members, model_of_row.tolist(), strict=True)))
+    split_tables = request.split_files(dict(zip(members, model_of_row.tolist(), strict=True)))
     column = next((name for name in ("split", "part") if name in table.column_names), None)
     if column is not None:
-        names = {
-            "train": "train",
-            "val": "validation",
-            "valid": "validation",
-            "validation": "validation",
-            "test": "test",
-        }
         part_of: dict[int, str] = {}
         for model, text in zip(model_of_row.tolist(), table[column].to_pylist(), strict=True):
-            part = names.get(str(text).lower(), "")
+            part = splits.PARTS.get(str(text).lower(), "")
             if text is not None and (not part or part_of.setdefault(model, part) != part):
                 raise ZooError(f"{where}: column {column} says {text!r} of run {runs[model]}; expected one part a run")
-        lists = {
-            part: [model for model, its in part_of.items() if its == part] for part in ("train", "validation", "test")
-        }
-        found["published"] = splits.table(*lists.values(), how=f"the column {column}")
-    found["run_wise"] = splits.run_wise(len(runs), how="runs in the order of the CSV, seed 42, shuffled, 70/15/15")
-    return found
+        split_tables["published"] = splits.of_parts(part_of, how=f"the column {column}")
+    split_tables["run_wise"] = splits.run_wise(
+        len(runs), how="runs in the order of the CSV, seed 42, shuffled, 70/15/15"
+    )
+    return split_tables
 
 
 def _safetensors(archive: Archive, name: str) -> dict[str, np.ndarray]:
@@ -183,10 +175,10 @@ def _safetensors(archive: Archive, name: str) -> dict[str, np.ndarray]:
         raise ZooError("safetensors files need safetensors; expected: pip install 'zoo-gen[convert]'") from None
     where = archive.where(name)
     try:
-        found = load(archive.read(name))
+        tensors = load(archive.read(name))
     except (SafetensorError, ValueError, KeyError) as error:
         raise ZooError(f"{where}: is no safetensors file ({one_line(error)})") from None
-    return states.tensors_of(dict(sorted(found.items(), key=lambda item: _order(item[0]))), where=where)
+    return states.tensors_of(dict(sorted(tensors.items(), key=lambda item: _order(item[0]))), where=where)
 
 
 def _order(key: str) -> tuple[list[Any], int, str]:

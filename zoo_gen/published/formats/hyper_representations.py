@@ -97,11 +97,11 @@ def read(archive: Archive, request: Request, *, format: str = "hyper_representat
     runs = list(dict.fromkeys(row.run for row in rows))
     number = {run: position for position, run in enumerate(runs)}
     epochs = np.array(sorted({row.epoch for row in rows}), dtype=np.int32)
-    place = {int(epoch): position for position, epoch in enumerate(epochs)}
+    column_of = {int(epoch): position for position, epoch in enumerate(epochs)}
     row_of = np.full((len(runs), len(epochs)), -1, dtype=np.int64)
     part_of: dict[str, str] = {}
     for position, row in enumerate(rows):
-        cell = number[row.run], place[row.epoch]
+        cell = number[row.run], column_of[row.epoch]
         if row_of[cell] >= 0:
             raise ZooError(f"{where}: holds epoch {row.epoch} of {row.run} twice")
         row_of[cell] = position
@@ -118,14 +118,14 @@ def read(archive: Archive, request: Request, *, format: str = "hyper_representat
         data = images.small_cnn_zoo(dataset) if is_gap else images.model_zoos(dataset, size=wiring.input_shape[-1])
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
-        found = np.empty((len(checkpoints), wiring.layout.size), dtype=np.float32)
+        vectors = np.empty((len(checkpoints), wiring.layout.size), dtype=np.float32)
         for position, checkpoint in enumerate(checkpoints):
             row = rows[row_of[model, checkpoint]]
-            found[position] = _vector(parts[row.part], row.place, wiring, where=f"{where}: {row.run}")
-        return found
+            vectors[position] = _vector(parts[row.part], row.place, wiring, where=f"{where}: {row.run}")
+        return vectors
 
-    by_part = {part: [number[run] for run in runs if part_of[run] == part] for part in _PARTS.values()}
-    published = splits.table(*by_part.values(), how=f"the parts of {member.rpartition('/')[2]}")
+    by_model = {number[run]: part_of[run] for run in runs}
+    published = splits.of_parts(by_model, how=f"the parts of {member.rpartition('/')[2]}")
     return Reading(
         name=member.rpartition("/")[2].rpartition(".")[0].removeprefix("dataset_") or format,
         wirings=(wiring,),
@@ -194,16 +194,16 @@ def _rows(part: str, fields: Mapping[str, Any], *, where: str) -> list[Row]:
         pairs = enumerate(zip(repeated, epochs, strict=True))
         return [Row(part, _run(path), int(epoch), row) for row, (path, epoch) in pairs]
     if isinstance(labels, list) and len(labels) == count:
-        found = []
+        rows = []
         for row, label in enumerate(labels):
             text = str(plain(label))
             if match := _LABEL.fullmatch(text):
-                found.append(Row(part, _run(match[1]), int(match[2]), row))
+                rows.append(Row(part, _run(match[1]), int(match[2]), row))
             elif match := _GOOGLE_LABEL.fullmatch(text):
-                found.append(Row(part, match[3], int(match[2]), row))
+                rows.append(Row(part, match[3], int(match[2]), row))
             else:
                 raise ZooError(f"{where}: label {text[:80]!r} names no path and no epoch")
-        return found
+        return rows
     raise ZooError(f"{where}: the {part} part has {count} rows, but neither paths and epochs nor labels for them")
 
 
@@ -215,10 +215,10 @@ def _run(path: Any) -> str:
 def _vector(fields: Mapping[str, Any], row: int, wiring: Wiring, *, where: str) -> np.ndarray:
     value = _weights(fields)[row]
     if is_tensor(value):
-        found = array_of(value, where=where)
-        if found.shape != (wiring.layout.size,):
-            raise ZooError(f"{where}: has a vector of shape {found.shape}; expected ({wiring.layout.size},)")
-        return found
+        vector = array_of(value, where=where)
+        if vector.shape != (wiring.layout.size,):
+            raise ZooError(f"{where}: has a vector of shape {vector.shape}; expected ({wiring.layout.size},)")
+        return vector
     return states.vector_of(states.tensors_of(value, where=where), wiring, where=where)
 
 

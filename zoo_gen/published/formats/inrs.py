@@ -96,7 +96,7 @@ def read(
 
 def _beside(tree: Any, *, where: str) -> dict[str, Any]:
     """Return the numbers that a file holds beside its weights, but for the points of the curve it was fitted to."""
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     for key in ("label", "coef"):
         if not isinstance(tree, dict) or key not in tree:
             continue
@@ -104,7 +104,7 @@ def _beside(tree: Any, *, where: str) -> dict[str, Any]:
             array_of(tree[key], where=where).reshape(-1) if is_tensor(tree[key]) else np.array([tree[key]]).reshape(-1)
         )
         if key == "label":
-            found["label"] = int(value[0]) if value.size == 1 else str(value.tolist())
+            facts["label"] = int(value[0]) if value.size == 1 else str(value.tolist())
         else:
-            found |= {f"coef_{place}": float(number) for place, number in enumerate(value)}
-    return found
+            facts |= {f"coef_{index}": float(number) for index, number in enumerate(value)}
+    return facts

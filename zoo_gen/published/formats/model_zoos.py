@@ -61,31 +61,33 @@ def read(archive: Archive, request: Request) -> Reading:
     reader = Reader(scratch=request.scratch, format=FORMAT)
     state_of: dict[str, dict[int, str]] = {}
     for name, match in files.items():
-        its = state_of.setdefault(match[1] or "", {})
-        if int(match[2]) in its:
-            raise ZooError(f"{archive.path}: {name} and {its[int(match[2])]} are the same checkpoint of one run")
-        its[int(match[2])] = name
+        states_of_run = state_of.setdefault(match[1] or "", {})
+        if int(match[2]) in states_of_run:
+            raise ZooError(
+                f"{archive.path}: {name} and {states_of_run[int(match[2])]} are the same checkpoint of one run"
+            )
+        states_of_run[int(match[2])] = name
     # A run that crashed before its first checkpoint keeps its row.
     without = {name.rpartition("/")[0] for name in archive.named("params.json")} - set(state_of)
     runs = sorted([*state_of, *(run for run in without if run)])
-    epochs = np.array(sorted({epoch for its in state_of.values() for epoch in its}), dtype=np.int32)
-    place = {int(epoch): position for position, epoch in enumerate(epochs)}
+    epochs = np.array(sorted({epoch for states_of_run in state_of.values() for epoch in states_of_run}), dtype=np.int32)
+    column_of = {int(epoch): position for position, epoch in enumerate(epochs)}
     kept = np.zeros((len(runs), len(epochs)), dtype=bool)
     metrics: dict[str, np.ndarray] = {}
     configurations: list[dict[str, Any]] = []
     lines_of_states: list[dict[str, Any]] = []
     for model, run in enumerate(runs):
         for epoch in state_of.get(run, {}):
-            kept[model, place[epoch]] = True
+            kept[model, column_of[epoch]] = True
         parameters, lines = _run(archive, run)
         configurations.append(parameters)
         for epoch, line in sorted(lines.items()):
             lines_of_states.append({"model": model, "epoch": epoch, **_published(line)})
             for name, ours in _METRICS.items():
                 value = line.get(name)
-                if epoch in place and isinstance(value, int | float) and value != SENTINEL:
+                if epoch in column_of and isinstance(value, int | float) and value != SENTINEL:
                     values = metrics.setdefault(ours, np.full(kept.shape, np.nan, dtype=np.float32))
-                    values[model, place[epoch]] = value
+                    values[model, column_of[epoch]] = value
     dataset = images.dataset_of(request.data or _dataset(configurations) or archive.path.name)
     stored = states.States(archive, request, partial(states.read_state, archive, reader))
     wirings, wiring_of_model, name = _wirings(stored, runs, state_of)
@@ -126,7 +128,7 @@ def _run(archive: Archive, run: str) -> tuple[dict[str, Any], dict[int, dict[str
         if prefix + name in archive.members:
             parameters = _json(archive, prefix + name)
             break
-    found: dict[int, dict[str, Any]] = {}
+    results: dict[int, dict[str, Any]] = {}
     if prefix + "result.json" in archive.members:
         where = archive.where(prefix + "result.json")
         for number, text in enumerate(archive.read(prefix + "result.json").decode(errors="replace").splitlines()):
@@ -137,18 +139,18 @@ def _run(archive: Archive, run: str) -> tuple[dict[str, Any], dict[int, dict[str
                 iteration = int(line["training_iteration"])
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise ZooError(f"{where}: line {number + 1} is no result with a training_iteration") from None
-            found[iteration] = line  # a run that was resumed says the same iteration again; the last is what was kept
-    return parameters, found
+            results[iteration] = line  # a run that was resumed says the same iteration again; the last is what was kept
+    return parameters, results
 
 
 def _json(archive: Archive, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(archive.read(name))
+        content = json.loads(archive.read(name))
     except (ValueError, RecursionError) as error:
         raise ZooError(f"{archive.where(name)}: cannot be read as JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise ZooError(f"{archive.where(name)}: holds {type(found).__name__}; expected a table of names and values")
-    return found
+    if not isinstance(content, dict):
+        raise ZooError(f"{archive.where(name)}: holds {type(content).__name__}; expected a table of names and values")
+    return content
 
 
 def _published(line: dict[str, Any]) -> dict[str, Any]:
@@ -167,15 +169,15 @@ def _states(rows: list[dict[str, Any]]) -> pa.Table | None:
 
 def _hyperparameters(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration as columns: our names where there is one, no paths of the authors' machines."""
-    found: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for key, value in parameters.items():
         if not isinstance(value, int | float | str | bool) or (isinstance(value, str) and value.startswith(("/", "~"))):
             continue
         ours = _OURS.get(key, key)
-        found[ours] = networks.activation(value) if ours == "activation" else value
+        columns[ours] = networks.activation(value) if ours == "activation" else value
         if isinstance(value, float) and not math.isfinite(value):
-            found[ours] = None
-    return found
+            columns[ours] = None
+    return columns
 
 
 def _dataset(configurations: list[dict[str, Any]]) -> str | None:

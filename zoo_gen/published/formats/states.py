@@ -104,17 +104,17 @@ def tensors_of(
             break
     if not isinstance(tree, Mapping):
         raise ZooError(f"{where}: holds {type(tree).__name__}; expected a state_dict")
-    found = {}
+    tensors = {}
     for key, value in tree.items():
         name = str(key).removeprefix("module.")
         if name in without or name.rpartition(".")[2] in _NO_PARAMETER:
             continue
         if not is_tensor(value):
             raise ZooError(f"{where}: {name} is {type(value).__name__}; expected a tensor")
-        found[name] = array_of(value, where=f"{where}: {name}")
-    if not found:
+        tensors[name] = array_of(value, where=f"{where}: {name}")
+    if not tensors:
         raise ZooError(f"{where}: holds no tensor")
-    return found
+    return tensors
 
 
 def read_state(archive: Archive, reader: Reader, member: str, *, without: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -138,9 +138,9 @@ def vector_of(tensors: Mapping[str, np.ndarray], wiring: Wiring, *, where: str) 
 
 
 def _check_shapes(shapes: Shapes, wiring: Wiring, *, where: str) -> None:
-    own, expected = [shape for _, shape in shapes], [source.shape for source in wiring.sources]
-    if own != expected:
-        raise ZooError(f"{where}: has tensors of shapes {own}; expected those of its first state, {expected}")
+    actual, expected = [shape for _, shape in shapes], [source.shape for source in wiring.sources]
+    if actual != expected:
+        raise ZooError(f"{where}: has tensors of shapes {actual}; expected those of its first state, {expected}")
 
 
 def wiring_of(shapes: Shapes, layers: Sequence[Layer] | None, input_shape: tuple[int, ...] | None) -> Wiring:
@@ -156,8 +156,8 @@ def wiring_of(shapes: Shapes, layers: Sequence[Layer] | None, input_shape: tuple
 
 
 def _sources(shapes: Shapes, names: Sequence[str]) -> tuple[Source, ...]:
-    found, start = [], 0
+    sources, start = [], 0
     for (name, shape), ours in zip(shapes, names, strict=True):
-        found.append(Source(name, start, shape, tuple(range(len(shape))), ours))
+        sources.append(Source(name, start, shape, tuple(range(len(shape))), ours))
         start += int(np.prod(shape, dtype=np.int64))
-    return tuple(found)
+    return tuple(sources)

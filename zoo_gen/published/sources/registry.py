@@ -95,8 +95,8 @@ class Part(Schema):
     def _one_way(self) -> Self:
         ways = [name for name in ("files", "zenodo", "hub", "by_hand") if getattr(self, name)]
         if len(ways) != 1:
-            found = " and ".join(ways) or "none"
-            raise ValueError(f"{self.name}: expected exactly one of files, zenodo, hub, by_hand; found {found}")
+            named = " and ".join(ways) or "none"
+            raise ValueError(f"{self.name}: expected exactly one of files, zenodo, hub, by_hand; found {named}")
         return self
 
     @property
@@ -147,8 +147,8 @@ class Publication(Schema):
     @cached_property
     def zoos(self) -> "dict[str, PublishedZoo]":
         """The zoos of the publication, name -> zoo."""
-        found = (PublishedZoo(self, part) for part in self.parts)
-        return {zoo.name: zoo for zoo in found}
+        zoos_by_name = (PublishedZoo(self, part) for part in self.parts)
+        return {zoo.name: zoo for zoo in zoos_by_name}
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,8 @@ class PublishedZoo:
         """Return what a converted zoo says of where it came from."""
         publication = self.publication
         paper = publication.paper + (f", arXiv:{publication.arxiv}" if publication.arxiv else "")
-        said = {"paper": paper, "licence": publication.licence.name, "citation": publication.citation}
-        return said | {name: value for name, value in facts.items() if value}
+        stated = {"paper": paper, "licence": publication.licence.name, "citation": publication.citation}
+        return stated | {name: value for name, value in facts.items() if value}
 
 
 def publications() -> dict[str, Publication]:
@@ -184,8 +184,8 @@ def publications() -> dict[str, Publication]:
         ZooError: a file is wrong; the message names the place.
     """
     shipped = schema.shipped("published", installed=Path(__file__).parent / "shipped")
-    found = [read_publication(path) for path in shipped.values()]
-    return {publication.name: publication for publication in found}
+    paths = [read_publication(path) for path in shipped.values()]
+    return {publication.name: publication for publication in paths}
 
 
 def read_publication(path: Path) -> Publication:
@@ -194,10 +194,10 @@ def read_publication(path: Path) -> Publication:
     Raises:
         ZooError: the file is missing or wrong; the message names the place.
     """
-    found = schema.read_toml(path, Publication)
-    if found.name != path.stem:
-        raise ZooError(f"{path}: name: is {found.name!r}; expected the file's name, {path.stem!r}")
-    return found
+    publication = schema.read_toml(path, Publication)
+    if publication.name != path.stem:
+        raise ZooError(f"{path}: name: is {publication.name!r}; expected the file's name, {path.stem!r}")
+    return publication
 
 
 def published_zoos() -> dict[str, PublishedZoo]:
