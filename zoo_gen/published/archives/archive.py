@@ -219,13 +219,11 @@ def _matches(name: str, pattern: tuple[str, ...]) -> bool:
 
 @contextmanager
 def scratch_beside(out: Path) -> Iterator[Path]:
-    """Make a folder beside `out` for what must be expanded, and take it away at the end."""
+    """Make a folder beside `out` for what must be expanded, and remove it at the end."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.expanding.", dir=out.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    prefix = f".{out.name}.expanding."
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def only(archive: Archive, names: Iterable[str], what: str) -> str:

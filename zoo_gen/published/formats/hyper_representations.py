@@ -44,16 +44,7 @@ EXPECTED = frozenset(
 _PARTS = {"trainset": "train", "valset": "validation", "testset": "test"}
 _LABEL = re.compile(r"(.*)#_#epoch_(\d+)(?:#_#.*)?")
 _GOOGLE_LABEL = re.compile(r"model_id-(\d+)_step-(\d+)_path-(.*)")
-_METRICS = {
-    "test_acc": "test_accuracy",
-    "acc": "test_accuracy",
-    "test_loss": "test_loss",
-    "train_acc": "train_accuracy",
-    "train_loss": "train_loss",
-    "val_acc": "validation_accuracy",
-    "val_loss": "validation_loss",
-    "ggap": "published_gap",
-}
+_METRICS = tables.METRICS | {"acc": "test_accuracy", "ggap": "published_gap"}
 _OURS = {
     "model::nlin": "activation",
     "activation": "activation",
@@ -319,7 +310,7 @@ def _properties(
             value = column[row.place]
             if name in _METRICS:
                 metrics.setdefault(_METRICS[name], np.full(row_of.shape, np.nan, dtype=np.float32))
-                if isinstance(value, int | float) and value != -999:
+                if isinstance(value, int | float) and value != tables.SENTINEL:
                     metrics[_METRICS[name]][model, checkpoint] = value
             elif isinstance(value, int | float | str | bool):
                 ours = _OURS.get(name, name)

@@ -33,15 +33,6 @@ _OURS = {
     "training::batchsize": "batch_size",
     "seed": "seed",
 }
-_METRICS = {
-    "train_loss": "train_loss",
-    "train_acc": "train_accuracy",
-    "val_loss": "validation_loss",
-    "val_acc": "validation_accuracy",
-    "test_loss": "test_loss",
-    "test_acc": "test_accuracy",
-}
-SENTINEL = -999  # what the training code writes where it measured nothing
 _NOISE = ("config", "timestamp", "date", "time_", "hostname", "node_ip", "pid", "experiment_", "trial_", "done")
 _RUNNING = (
     "train_loss and train_accuracy are running means over the training epoch with dropout, as published; only those of "
@@ -83,9 +74,9 @@ def read(archive: Archive, request: Request) -> Reading:
         configurations.append(parameters)
         for epoch, line in sorted(lines.items()):
             lines_of_states.append({"model": model, "epoch": epoch, **_published(line)})
-            for name, ours in _METRICS.items():
+            for name, ours in tables.METRICS.items():
                 value = line.get(name)
-                if epoch in column_of and isinstance(value, int | float) and value != SENTINEL:
+                if epoch in column_of and isinstance(value, int | float) and value != tables.SENTINEL:
                     values = metrics.setdefault(ours, np.full(kept.shape, np.nan, dtype=np.float32))
                     values[model, column_of[epoch]] = value
     dataset = images.dataset_of(request.data or _dataset(configurations) or archive.path.name)

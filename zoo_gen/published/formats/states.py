@@ -62,9 +62,9 @@ class States:
         size = sum(array.nbytes for array in tensors.values())
         if size <= min(_SMALL, self._room - self._end):
             vector = np.concatenate([array.reshape(-1) for array in tensors.values()])
-            self._file.write(vector.data)
-            self._stored[member] = shapes, vector.dtype, self._end, vector.nbytes
-            self._end += vector.nbytes
+            if os.pwrite(self._file.fileno(), vector.data, self._end) == vector.nbytes:  # fewer if the disk is full
+                self._stored[member] = shapes, vector.dtype, self._end, vector.nbytes
+                self._end += vector.nbytes
         return shapes
 
     def vectors(self, members: Sequence[str], wiring: Wiring) -> np.ndarray:

@@ -12,6 +12,17 @@ import pyarrow.csv as pa_csv
 from zoo_gen.errors import ZooError
 from zoo_gen.published.archives.archive import MOST_TEXT, Archive
 
+# What the training code of the ModelZoos and their forerunners calls its metrics, and writes where it measured nothing.
+METRICS = {
+    "train_loss": "train_loss",
+    "train_acc": "train_accuracy",
+    "val_loss": "validation_loss",
+    "val_acc": "validation_accuracy",
+    "test_loss": "test_loss",
+    "test_acc": "test_accuracy",
+}
+SENTINEL = -999
+
 
 def read_csv(archive: Archive, name: str) -> pa.Table:
     """Return a CSV member as a table; whether it is gzipped is seen from its bytes, never from its name.

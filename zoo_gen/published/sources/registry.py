@@ -101,7 +101,7 @@ class Part(Schema):
 
     @property
     def way(self) -> str:
-        """How it is had: the host, or "by hand"."""
+        """The host of the download, or "by hand"."""
         if self.files:
             return self.files[0].urls[0].split("/")[2]
         return "zenodo.org" if self.zenodo else "hf.co" if self.hub else "by hand"
@@ -147,8 +147,8 @@ class Publication(Schema):
     @cached_property
     def zoos(self) -> "dict[str, PublishedZoo]":
         """The zoos of the publication, name -> zoo."""
-        zoos_by_name = (PublishedZoo(self, part) for part in self.parts)
-        return {zoo.name: zoo for zoo in zoos_by_name}
+        zoos = (PublishedZoo(self, part) for part in self.parts)
+        return {zoo.name: zoo for zoo in zoos}
 
 
 @dataclass(frozen=True)
@@ -160,13 +160,13 @@ class PublishedZoo:
 
     @property
     def name(self) -> str:
-        """What `zoo-gen pull` calls it: the publication's name, and the part's if there are several."""
+        """The name for `zoo-gen pull`: the publication's, and the part's if there are several."""
         several = len(self.publication.parts) > 1
         return f"{self.publication.name}/{self.part.name}" if several else self.publication.name
 
     @property
     def plain_name(self) -> str:
-        """Its name where a slash cannot be: of the converted zoo, and of its folder in the cache."""
+        """The name without a slash: of the converted zoo, and of its folder in the cache."""
         return self.name.replace("/", "_")
 
     def provenance(self, **facts: str) -> dict[str, str]:
@@ -184,8 +184,8 @@ def publications() -> dict[str, Publication]:
         ZooError: a file is wrong; the message names the place.
     """
     shipped = schema.shipped("published", installed=Path(__file__).parent / "shipped")
-    paths = [read_publication(path) for path in shipped.values()]
-    return {publication.name: publication for publication in paths}
+    read = map(read_publication, shipped.values())
+    return {publication.name: publication for publication in read}
 
 
 def read_publication(path: Path) -> Publication:
