@@ -2,15 +2,18 @@
 
 `python -m tests.benchmarks.convert` simulates the full row count, 270,000 x 4,970 float32 (5.4 GB; it needs 12 GB of
 disk, which it frees again); `--rows 27000` is a tenth. Beside it (`--naive`) stands what a reader of the published
-files does today: load all of weights.npy, permute its columns, and save it.
+files does today: load all of weights.npy, permute its columns, and save it. `--networks 5000` converts that many
+implicit representations instead, a .pth each in one zip, as DWSNets publish them.
 """
 
 import argparse
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +33,7 @@ import sys, time
 from pathlib import Path
 from zoo_gen.published import convert
 began = time.perf_counter()
-convert(Path(sys.argv[1]), Path(sys.argv[2]), format="small_cnn_zoo")
+convert(Path(sys.argv[1]), Path(sys.argv[2]), format=sys.argv[3])
 seconds = time.perf_counter() - began
 computing, peak = used()
 print(computing, seconds, peak)
@@ -56,23 +59,54 @@ def timed(name: str, size: int, code: str, *arguments: str) -> str:
     return f"{name:24}{seconds:>10.1f}{rate:>10.0f}{kilobytes / 1e6:>10.2f}{computing:>18.1f}"
 
 
+def simulate_networks(path: Path, count: int) -> int:
+    """Write implicit representations of 1,185 random parameters into a zip; return their bytes."""
+    import torch
+
+    shapes = {"seq.0": (32, 2), "seq.1": (32, 32), "seq.2": (1, 32)}
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(count):
+            state = {}
+            for layer, shape in shapes.items():
+                state |= {f"{layer}.weight": torch.randn(shape), f"{layer}.bias": torch.randn(shape[0])}
+            content = io.BytesIO()
+            torch.save(state, content)
+            archive.writestr(
+                f"mnist_png_training_{number % 10}_{number}/checkpoints/model_final.pth", content.getvalue()
+            )
+    return count * 1185 * 4
+
+
+def measure_networks(root: Path, count: int) -> None:
+    """Measure and print the conversion of implicit representations."""
+    size = simulate_networks(root / "mnist-inrs.zip", count)
+    line = timed("convert", size, CONVERT, str(root / "mnist-inrs.zip"), str(root / "zoo"), "dwsnets")
+    print(f"{count:,} networks x 1,185 float32, a file each")
+    print(f"{'':24}{'seconds':>10}{'MB/s':>10}{'peak GB':>10}{'core seconds':>18}")
+    print(line)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=270_000)
     parser.add_argument("--folder", type=Path, help="Where the files go for the time of the measurement.")
     parser.add_argument("--naive", action="store_true", help="Also measure numpy alone, which holds all twice.")
+    parser.add_argument("--networks", type=int, help="Convert so many implicit representations instead.")
     options = parser.parse_args()
     size = options.rows * 4970 * 4
     root = Path(tempfile.mkdtemp(prefix="convert-", dir=options.folder))
     try:
+        if options.networks:
+            measure_networks(root, options.networks)
+            return
         if shutil.disk_usage(root).free < 2.5 * size:
             sys.exit(f"{root}: {2.5 * size / 1e9:.0f} GB of disk are needed; expected --folder or fewer --rows")
         archive = root / "cifar10"
         archive.mkdir()
         small_cnn.simulate(archive, options.rows)
         os.sync()
-        line = timed("convert", size, CONVERT, str(archive), str(root / "zoo"))
+        line = timed("convert", size, CONVERT, str(archive), str(root / "zoo"), "small_cnn_zoo")
         stored = sum(path.stat().st_size for path in (root / "zoo").rglob("*") if path.is_file())
         files = sum(path.is_file() for path in (root / "zoo").rglob("*"))
         print(f"{options.rows:,} rows x 4,970 float32, {size / 1e9:.2f} GB, {len(os.sched_getaffinity(0))} cores")

@@ -53,7 +53,7 @@ def push_encoder(
             tag=tag,
             private=private,
             last=["README.md"],
-            tell=[WEIGHTS, DESCRIPTION, "README.md"],
+            version_files=[WEIGHTS, DESCRIPTION, "README.md"],
         )
 
 

@@ -7,7 +7,6 @@ At a URL a file is whole and durable when its writing returns, and no temporary 
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from zoo_gen.files.location import Folder, Remote
@@ -56,39 +55,36 @@ def flush(path: Folder) -> None:
 
 def flush_below(folder: Folder) -> None:
     """Wait until a folder and all that is in it are on the disk."""
-    if isinstance(folder, Remote):
-        return
-    for path in (*folder.rglob("*"), folder):
+    for path in (*_matches(folder, "**/*"), folder):
         flush(path)
 
 
 def tidy_part(part: Folder) -> None:
     """Remove what other writers of a Parquet part have left."""
-    if isinstance(part, Remote):
-        return
-    _remove(part.parent.glob(f".{part.name}.*.tmp"))
+    _remove(part.parent, f".{part.name}.*.tmp")
 
 
 def tidy_chunks(folder: Folder, shard: str = "*") -> None:
     """Remove what zarr writes before it renames it to a chunk, of one shard or of all."""
-    if isinstance(folder, Remote):
-        return
-    _remove((folder / "weights.zarr").glob(f"*/c/{shard}/**/*.partial"))
+    _remove(folder / "weights.zarr", f"*/c/{shard}/**/*.partial")
 
 
 def tidy(folder: Folder) -> None:
     """Remove from a complete zoo all temporary files that killed runs have left."""
-    if isinstance(folder, Remote):
-        return
     folder = folder.resolve()
-    for place in (folder, folder.parent):
-        for making in list(place.glob(f".{folder.name}.making.*")):
-            shutil.rmtree(making, ignore_errors=True)
-    _remove(folder.glob(".*.tmp"))
-    _remove((folder / "models").glob(".*.tmp"))
+    for parent in (folder, folder.parent):
+        for unfinished in _matches(parent, f".{folder.name}.making.*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+    _remove(folder, ".*.tmp")
+    _remove(folder / "models", ".*.tmp")
     tidy_chunks(folder)
 
 
-def _remove(paths: Iterator[Path]) -> None:
-    for path in list(paths):
+def _matches(folder: Folder, pattern: str) -> list[Path]:
+    """Return what matches below a folder on a disk; at a URL there is nothing to flush or to tidy up."""
+    return list(folder.glob(pattern)) if isinstance(folder, Path) else []
+
+
+def _remove(folder: Folder, pattern: str) -> None:
+    for path in _matches(folder, pattern):
         path.unlink(missing_ok=True)

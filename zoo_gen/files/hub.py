@@ -1,7 +1,7 @@
-"""The Hugging Face Hub: folders to it and from it; the one file that speaks with its client.
+"""Uploads to and downloads from the Hugging Face Hub; the one file that uses huggingface_hub.
 
-Whole folders travel in few commits and appear whole under their name; both ways go on where they were when repeated.
-Whatever the client raises comes out as one line.
+Folders travel in few commits and appear whole under their name; an upload or download that was interrupted resumes when
+it is repeated. Whatever the client raises comes out as a ZooError of one line.
 """
 
 import glob
@@ -30,11 +30,11 @@ Kind = Literal["dataset", "model"]
 
 _ADDRESS = re.compile(r"hf://(datasets/)?([\w.-]+/[\w.-]+?)(?:@([^@/]+))?/?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_PINNED: set[tuple[str, str, str]] = set()  # kind, repository and commit of what was found to exist
+_PINNED: set[tuple[str, str, str]] = set()  # kind, repository and commit of revisions that are known to exist
 
 
 @dataclass(frozen=True)
-class Place:
+class Address:
     """A repository of the Hub at a revision."""
 
     repository: str
@@ -47,7 +47,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push has led to."""
+    """The result of a push."""
 
     url: str
     commit: str
@@ -56,15 +56,15 @@ class Pushed:
 
 
 def is_address(text: object) -> bool:
-    """Return whether a text is an address of the Hub, right or wrong."""
+    """Return whether a text is meant as an address of the Hub, valid or not."""
     return str(text).startswith("hf://")
 
 
-def parse(address: str, *, kind: Kind = "dataset") -> Place:
-    """Return the place that hf://org/name or hf://org/name@revision names; of a data set, hf://datasets/... too.
+def parse(address: str, *, kind: Kind = "dataset") -> Address:
+    """Return what hf://org/name or hf://org/name@revision names; of a data set, hf://datasets/... too.
 
     Raises:
-        ZooError: it is none.
+        ZooError: it is no such address.
     """
     match = _ADDRESS.fullmatch(address)
     if not match or not _REPOSITORY.fullmatch(match[2]) or (match[1] and kind != "dataset"):
@@ -72,7 +72,7 @@ def parse(address: str, *, kind: Kind = "dataset") -> Place:
         raise ZooError(
             f"{address}: is no address of {what} on the Hub; expected hf://org/name or hf://org/name@revision"
         )
-    return Place(match[2], match[3] or "main", kind)
+    return Address(match[2], match[3] or "main", kind)
 
 
 def check_repository(name: str) -> str:
@@ -100,21 +100,21 @@ def push_folder(
     tag: str = "",
     private: bool = False,
     last: Sequence[str] = (),
-    tell: Sequence[str] = (),
+    version_files: Sequence[str] = (),
 ) -> Pushed:
-    """Upload a folder to a repository, which is made if it is not there, and tag what it then holds.
+    """Upload a folder to a repository, which is created if missing, and tag the result.
 
-    The same call after an interruption sends what is still missing; where nothing is, it makes no commit.
+    The same call after an interruption sends what is still missing; where nothing is missing, it makes no commit.
 
     Args:
-        folder: what is uploaded; hidden files are not.
+        folder: what is uploaded, without hidden files.
         repository: org/name.
-        kind: of the repository, if it is made.
+        kind: of the repository, if it is created.
         message: of the commits.
         tag: the version's name; none if empty.
-        private: whether a repository that is made is private.
+        private: whether a repository that is created is private.
         last: files (paths in the folder) that are sent after all others.
-        tell: files that tell one version from another. Where the tag has these, nothing is sent.
+        version_files: files that differ between any two versions. Where the tag has these, nothing is sent.
 
     Raises:
         ZooError: the Hub cannot be reached or refuses, limits do not allow it, or the tag is at another commit.
@@ -122,12 +122,12 @@ def push_folder(
     check_repository(repository)
     files = files_of(folder)
     check_limits(files, where=str(folder))
-    place = Place(repository, kind=kind)
-    with _speaking(place, "push") as api:
+    address = Address(repository, kind=kind)
+    with _client(address, "push") as api:
         patiently(lambda: api.create_repo(repository, repo_type=kind, private=private or None, exist_ok=True))
         prefix = "" if kind == "model" else f"{kind}s/"
-        url, refs = f"{endpoint()}/{prefix}{repository}", _refs(api, place)
-        if tell and tag in refs and _holds(api, Place(repository, tag, kind), folder, files, tell):
+        url, refs = f"{endpoint()}/{prefix}{repository}", _refs(api, address)
+        if version_files and tag in refs and _holds(api, Address(repository, tag, kind), folder, files, version_files):
             return Pushed(url, refs[tag], tag, changed=False)
         for batch in batches(list(files), last=last):
             patiently(
@@ -139,10 +139,10 @@ def push_folder(
                     allow_patterns=[glob.escape(path) for path in batch],
                 )
             )
-        after = _refs(api, place)
+        after = _refs(api, address)
         commit = after["main"]
         if tag and after.get(tag, commit) != commit:
-            raise ZooError(f"{place}: has the tag {tag!r} at another commit, {after[tag][:8]}; expected a new tag")
+            raise ZooError(f"{address}: has the tag {tag!r} at another commit, {after[tag][:8]}; expected a new tag")
         if tag and tag not in after:
             patiently(lambda: api.create_tag(repository, tag=tag, revision=commit, repo_type=kind, exist_ok=True))
     return Pushed(url, commit, tag, changed=commit != refs.get("main"))
@@ -158,11 +158,11 @@ def pull_folder(
 ) -> str:
     """Download a repository, or the files of it that match, into a new folder; return the commit.
 
-    The folder appears when all is there; until then what has come lies hidden beside it, where the same call goes on.
+    The folder appears when it is complete; until then the downloads are hidden beside it, where the same call resumes.
 
     Args:
         repository: org/name.
-        folder: where the files come; new or empty.
+        folder: where the files go; new or empty.
         revision: a branch, a tag or a commit.
         kind: of the repository.
         patterns: which files, as `models/*`; all if not given.
@@ -174,10 +174,10 @@ def pull_folder(
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ZooError(f"{folder}: exists already; expected a new or empty folder")
-    place = Place(repository, revision, kind)
+    address = Address(repository, revision, kind)
     staged = folder.with_name(f".{folder.name}.pulling")
-    with _speaking(place, "pull") as api:
-        commit, files = _listing(api, place)
+    with _client(address, "pull") as api:
+        commit, files = _listing(api, address)
         (staged / ".cache").mkdir(parents=True, exist_ok=True)
         patiently(
             lambda: api.snapshot_download(
@@ -188,56 +188,56 @@ def pull_folder(
                 allow_patterns=list(patterns) if patterns is not None else None,
             )
         )
-    shutil.rmtree(staged / ".cache")  # the client's notes on what it has fetched
-    _check_pulled(place, staged, files, whole=patterns is None)
+    shutil.rmtree(staged / ".cache")  # the client's notes on its downloads
+    _check_pulled(address, staged, files, whole=patterns is None)
     if folder.exists():
         folder.rmdir()
     staged.rename(folder)
     return commit
 
 
-def commit_of(place: Place) -> str:
-    """Return the commit that a place is at now.
+def commit_of(address: Address) -> str:
+    """Return the commit that a repository is at now, by branch, tag or commit.
 
     Raises:
         ZooError: the Hub cannot be reached or refuses, or there is no such repository or revision.
     """
-    with _speaking(place, "read") as api:
-        named = _refs(api, place)  # a short answer, where the one below names every file
-        if place.revision in named:
-            return named[place.revision]
-        found = patiently(lambda: api.repo_info(place.repository, repo_type=place.kind, revision=place.revision))
-    return str(found.sha)
+    with _client(address, "read") as api:
+        refs = _refs(api, address)  # a short answer, where the one below names every file
+        if address.revision in refs:
+            return refs[address.revision]
+        info = patiently(lambda: api.repo_info(address.repository, repo_type=address.kind, revision=address.revision))
+    return str(info.sha)
 
 
-def list_files(place: Place) -> dict[str, int]:
-    """Return the files of a place, path -> bytes. Errors as `commit_of`."""
-    with _speaking(place, "list") as api:
-        return _listing(api, place)[1]
+def list_files(address: Address) -> dict[str, int]:
+    """Return the files of a repository, path -> bytes. Errors as `commit_of`."""
+    with _client(address, "list") as api:
+        return _listing(api, address)[1]
 
 
 def pin(address: str) -> str:
-    """Return the address of what a zoo's repository holds now, which names a commit. Errors as `parse`, `commit_of`."""
-    place = parse(address)
-    if re.fullmatch(r"[0-9a-f]{40}", place.revision) and address.startswith("hf://datasets/"):
+    """Return the address of a zoo's repository at the commit that it has now. Errors as `parse`, `commit_of`."""
+    parsed = parse(address)
+    if re.fullmatch(r"[0-9a-f]{40}", parsed.revision) and address.startswith("hf://datasets/"):
         return address
-    commit = commit_of(place)
-    _PINNED.add((place.kind, place.repository, commit))
-    return f"hf://datasets/{place.repository}@{commit}"
+    commit = commit_of(parsed)
+    _PINNED.add((parsed.kind, parsed.repository, commit))
+    return f"hf://datasets/{parsed.repository}@{commit}"
 
 
-def tell_pinned(fs: Any) -> None:
-    """Tell the client's file system which commits exist: it asks for each, and is answered with all names of files."""
-    known = getattr(fs, "_repo_and_revision_exists_cache", None)  # where a later client has none, it asks
-    if isinstance(known, dict):
-        known.update(dict.fromkeys(_PINNED, (True, None)))
+def share_pinned_commits(fs: Any) -> None:
+    """Tell the client's file system which commits exist, so that it need not list all files of each to know."""
+    cache = getattr(fs, "_repo_and_revision_exists_cache", None)  # a later client that has none lists them
+    if isinstance(cache, dict):
+        cache.update(dict.fromkeys(_PINNED, (True, None)))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the Hub's client from writing a line for every try inside: what failed in the end is said once.
+    """Silence the client's line for every failed try: the final failure is reported once, by the caller.
 
-    What it deprecates in libraries of its own is for its makers.
+    Deprecations inside the client's own libraries are silenced too.
     """
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
@@ -251,14 +251,14 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _speaking(place: Place, doing: str) -> "Iterator[HfApi]":
-    """Give the client, with its errors in one line and its bars only where there is a terminal."""
+def _client(address: Address, doing: str) -> "Iterator[HfApi]":
+    """Yield the client, with its errors in one line and its progress bars only on a terminal."""
     try:
         import huggingface_hub
         from huggingface_hub import utils
     except ImportError:
         raise ZooError(f"{doing} needs huggingface_hub; expected: pip install 'zoo-gen[hub]'") from None
-    reachable.require([endpoint()], needed_for=f"{doing} {place}")
+    reachable.require([endpoint()], needed_for=f"{doing} {address}")
     silenced = not sys.stderr.isatty() and not utils.are_progress_bars_disabled()
     if silenced:
         utils.disable_progress_bars()
@@ -267,63 +267,65 @@ def _speaking(place: Place, doing: str) -> "Iterator[HfApi]":
             yield huggingface_hub.HfApi(endpoint=endpoint(), library_name="zoo-gen")
     except ZooError:
         raise
-    # The client's errors have no class in common: its own, httpx's, and plain ones for what a server answers amiss.
+    # The client's errors have no common class: its own, httpx's, and built-in ones for malformed answers.
     except Exception as error:
-        asked = {"kind": place.kind, "revision": place.revision, "endpoint": endpoint()}
-        raise ZooError(f"{place}: {reason(error, **asked, writes=doing == 'push')}") from None
+        request = {"kind": address.kind, "revision": address.revision, "endpoint": endpoint()}
+        raise ZooError(f"{address}: {reason(error, **request, writes=doing == 'push')}") from None
     finally:
         if silenced:
             utils.enable_progress_bars()
 
 
-def _refs(api: "HfApi", place: Place) -> dict[str, str]:
+def _refs(api: "HfApi", address: Address) -> dict[str, str]:
     """Return branches and tags, name -> commit."""
-    found = patiently(lambda: api.list_repo_refs(place.repository, repo_type=place.kind))
-    return {ref.name: ref.target_commit for ref in (*found.tags, *found.branches)}
+    refs = patiently(lambda: api.list_repo_refs(address.repository, repo_type=address.kind))
+    return {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
 
 
-def _holds(api: "HfApi", place: Place, folder: Path, files: Mapping[str, int], tell: Sequence[str]) -> bool:
-    """Return whether a place has all files of a folder by their sizes, and those that tell by their content."""
-    _, there = _listing(api, place)
-    if any(there.get(path) != size for path, size in files.items()):
+def _holds(
+    api: "HfApi", address: Address, folder: Path, files: Mapping[str, int], version_files: Sequence[str]
+) -> bool:
+    """Return whether a repository has all files of a folder by their sizes, and the version files by their content."""
+    _, sizes = _listing(api, address)
+    if any(sizes.get(path) != size for path, size in files.items()):
         return False
-    with tempfile.TemporaryDirectory() as brought:
-        for path in tell:
-            found = patiently(
+    with tempfile.TemporaryDirectory() as downloads:
+        for path in version_files:
+            downloaded = patiently(
                 lambda path=path: api.hf_hub_download(  # type: ignore[misc]
-                    place.repository, path, repo_type=place.kind, revision=place.revision, local_dir=brought
+                    address.repository, path, repo_type=address.kind, revision=address.revision, local_dir=downloads
                 )
             )
-            if Path(found).read_bytes() != (folder / path).read_bytes():
+            if Path(downloaded).read_bytes() != (folder / path).read_bytes():
                 return False
     return True
 
 
-def _listing(api: "HfApi", place: Place) -> tuple[str, dict[str, int]]:
-    """Return the commit of a place, and its files, path -> bytes."""
+def _listing(api: "HfApi", address: Address) -> tuple[str, dict[str, int]]:
+    """Return the commit of a repository, and its files, path -> bytes."""
     from huggingface_hub import RepoFile
 
-    commit = patiently(lambda: api.repo_info(place.repository, repo_type=place.kind, revision=place.revision)).sha
+    commit = patiently(lambda: api.repo_info(address.repository, repo_type=address.kind, revision=address.revision)).sha
     entries = patiently(
-        lambda: list(api.list_repo_tree(place.repository, repo_type=place.kind, revision=commit, recursive=True))
+        lambda: list(api.list_repo_tree(address.repository, repo_type=address.kind, revision=commit, recursive=True))
     )
     files = {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
     for path in files:
         if path.startswith("/") or ".." in path.split("/"):
-            raise ZooError(f"{place}: names the file {path!r}, which lies outside of it; nothing was pulled")
+            raise ZooError(f"{address}: names the file {path!r}, which lies outside of it; nothing was pulled")
     return str(commit), files
 
 
-def _check_pulled(place: Place, folder: Path, files: Mapping[str, int], *, whole: bool) -> None:
-    """Refuse a download that is not whole, and take away what one of another revision has left.
+def _check_pulled(address: Address, folder: Path, files: Mapping[str, int], *, whole: bool) -> None:
+    """Refuse a download that is not complete, and remove what one of another revision has left.
 
-    Where the Hub fails, the client is content with whatever lies there.
+    Where the Hub fails, the client accepts whatever files are there.
     """
     for path in [path for path in folder.rglob("*") if path.is_file()]:
         if path.relative_to(folder).as_posix() not in files:
             path.unlink()
-    there = {path: (folder / path).stat().st_size for path in files if (folder / path).is_file()}
-    wrong = [path for path, size in files.items() if there.get(path, None if whole else size) != size]
-    if wrong or not there:
+    sizes = {path: (folder / path).stat().st_size for path in files if (folder / path).is_file()}
+    wrong = [path for path, size in files.items() if sizes.get(path, None if whole else size) != size]
+    if wrong or not sizes:
         missing = wrong[0] if wrong else "any file that matches"
-        raise ZooError(f"{place}: {missing} has not come whole; the same command goes on where it was")
+        raise ZooError(f"{address}: {missing} is not complete; the same command resumes")

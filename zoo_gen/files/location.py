@@ -1,10 +1,11 @@
-"""Where a zoo is: a folder of this machine, or one of an object store by its URL (s3://bucket/zoo), through fsspec.
+"""Folders and files on a disk or in an object store (s3://bucket/zoo, hf://org/zoo), and the user's cache folder.
 
 `Remote` has those methods of `pathlib.Path` that a zoo needs, under the same names, so that only what concerns disks
 alone (flushing, renaming) asks which of both it has. An object appears whole or not at all and is durable when its
-writing returns; so nothing there has a temporary name. Listings are never kept, because other runs write.
+writing returns, so that nothing there has a temporary name. Listings are not cached, because other runs write.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,12 +20,12 @@ from zoo_gen.files import hub
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://.+")
 _AT_ONCE = 32  # files that are read at the same time
-# What these stand for is an answer; every other error is the network's or the store's.
+# These are answers of a store; every other error is a failure of the network or the store.
 _ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _OPTIONS: dict[str, dict[str, Any]] = {
-    # What is refused for being too busy, or not answered, is asked for again, each time after a longer pause.
+    # Requests that are refused as too many, or not answered, are repeated, each time after a longer pause.
     "s3": {"config_kwargs": {"retries": {"mode": "legacy", "max_attempts": 6}}},
-    # It reads ahead by blocks, of 5 MB unless it is told otherwise, and nothing that follows is ever wanted here.
+    # The client reads ahead by blocks of 5 MB unless told otherwise, and what follows is never needed here.
     "hf": {"block_size": 2**10},
 }
 
@@ -55,6 +56,8 @@ class Remote:
         """Return itself: a URL is the same from everywhere."""
         return self
 
+    resolve = absolute
+
     def exists(self) -> bool:
         """Return whether there is a file, or a folder with a file in it."""
         return self._kind() is not None
@@ -76,7 +79,7 @@ class Remote:
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
-        """Write a file, which is there as a whole and durable afterwards."""
+        """Write a file; when this returns it is whole and durable."""
         _check_writable(self.url)
         self._ask("pipe_file", content)
 
@@ -101,14 +104,14 @@ class Remote:
                 raise
 
     def _kind(self) -> str | None:
-        # fsspec's own questions take any failure for a no.
+        # fsspec's own exists() and isdir() take any failure for a no.
         try:
             return str(self._ask("info")["type"])
         except FileNotFoundError:
             return None
 
     def _ask(self, action: str, *arguments: Any, **options: Any) -> Any:
-        with _spoken(self.url):
+        with _one_line_errors(self.url):
             fs, path = _open(self.url)
             return getattr(fs, action)(path, *arguments, **options)
 
@@ -116,18 +119,27 @@ class Remote:
 Folder = Path | Remote
 
 
-def locate(place: str | Path | Remote) -> Folder:
+def locate(address: str | Path | Remote) -> Folder:
     """Return the folder or file at a path, or at a URL such as s3://bucket/zoo."""
-    if isinstance(place, Remote):
-        return place
-    found = _URL.fullmatch(str(place))
-    if found is None or found[1] == "file":
-        return Path(str(place).removeprefix("file://"))
-    return Remote(str(place).rstrip("/"))
+    if isinstance(address, Remote):
+        return address
+    match = _URL.fullmatch(str(address))
+    if match is None or match[1] == "file":
+        return Path(str(address).removeprefix("file://"))
+    return Remote(str(address).rstrip("/"))
+
+
+def cache_folder(kind: str, *, variable: str) -> Path:
+    """Return the folder of downloads of one kind: what an environment variable names, or zoo_gen/<kind> in the cache.
+
+    The user's cache folder is XDG_CACHE_HOME, or ~/.cache.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(os.environ.get(variable) or cache / "zoo_gen" / kind).expanduser()
 
 
 def pinned(folder: Folder) -> Folder:
-    """Return the folder itself, or of one on the Hub the commit that it is at now.
+    """Return a folder at a fixed revision: one on the Hub at the commit that it has now, any other as it is.
 
     Raises:
         ZooError: the Hub cannot be reached, or has no such repository or revision.
@@ -140,9 +152,9 @@ def pinned(folder: Folder) -> Folder:
 def files(folder: Folder) -> dict[str, int]:
     """Return every file below a folder, its path from there -> its bytes; none if there is no such folder."""
     if isinstance(folder, Path):
-        found = (path for path in folder.rglob("*") if path.is_file())
-        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
-    with _spoken(folder.url):
+        paths = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+    with _one_line_errors(folder.url):
         fs, path = _open(folder.url)
         try:
             below = fs.find(path, detail=True)
@@ -156,7 +168,7 @@ def names(folder: Folder) -> list[str]:
     """Return the names of the files in a folder; none if there is no such folder at a URL."""
     if isinstance(folder, Path):
         return [path.name for path in folder.iterdir()]
-    with _spoken(folder.url):
+    with _one_line_errors(folder.url):
         fs, path = _open(folder.url)
         try:
             return [name.rpartition("/")[2] for name in fs.ls(path, detail=False)]
@@ -172,11 +184,11 @@ def read_all(paths: list[Folder]) -> Iterator[bytes]:
         if len(remote) < len(some):
             yield from (path.read_bytes() for path in some)
             continue
-        with _spoken(remote[0]):
+        with _one_line_errors(remote[0]):
             fs, _ = _open(remote[0])
-            known = [str(fs._strip_protocol(url)) for url in remote]
-            found = fs.cat(known) if len(known) > 1 else {known[0]: fs.cat_file(known[0])}
-        yield from (found[path] for path in known)
+            keys = [str(fs._strip_protocol(url)) for url in remote]
+            contents = fs.cat(keys) if len(keys) > 1 else {keys[0]: fs.cat_file(keys[0])}
+        yield from (contents[key] for key in keys)
 
 
 def remove(folder: Folder) -> None:
@@ -196,19 +208,19 @@ def arrays(folder: Folder, *, read_only: bool = True) -> Any:
         _check_writable(folder.url)
     from zarr.storage import FsspecStore
 
-    with _spoken(folder.url):
+    with _one_line_errors(folder.url):
         fs, path = _open(folder.url)
         if not fs.async_impl:
             from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
             fs = AsyncFileSystemWrapper(fs, asynchronous=True)
-    return FsspecStore(_Speaking(fs, folder.url), path=path, read_only=read_only)
+    return FsspecStore(_OneLineErrors(fs, folder.url), path=path, read_only=read_only)
 
 
-class _Speaking:
-    """A file system for zarr's loop whose coroutines raise what can be said to a person.
+class _OneLineErrors:
+    """A file system for zarr's event loop whose coroutines raise errors of one line.
 
-    Zarr's readers take other errors for damage, and who mends damage would throw good shards away for a bad network.
+    Zarr's readers take other errors for damaged files, and a repair would delete good shards because of a bad network.
     The coroutines run in the loop of fsspec's own thread, so that a process has one client and fsspec closes it.
     """
 
@@ -218,14 +230,14 @@ class _Speaking:
         self._fs, self._url = fs, url
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._fs, name)
-        return self._speaking(found) if iscoroutinefunction(found) else found
+        attribute = getattr(self._fs, name)
+        return self._wrapped(attribute) if iscoroutinefunction(attribute) else attribute
 
-    def _speaking(self, coroutine: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrapped(self, coroutine: Callable[..., Any]) -> Callable[..., Any]:
         import asyncio
 
         async def ask(*arguments: Any, **options: Any) -> Any:
-            with _spoken(self._url):
+            with _one_line_errors(self._url):
                 answer = coroutine(*arguments, **options)
                 if not self._fs.asynchronous:
                     answer = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self._fs.loop))
@@ -237,32 +249,32 @@ class _Speaking:
 def _check_writable(url: str) -> None:
     if hub.is_address(url):  # every file would be a commit
         raise ZooError(
-            f"{url}: a zoo is not made on the Hub; expected a folder here for zoo-gen run, then zoo-gen push"
+            f"{url}: zoos cannot be written on the Hub file by file; expected a local folder, then zoo-gen push"
         )
 
 
 def _options(url: str) -> dict[str, Any]:
-    """Return how the client of a URL is made; what fsspec's own configuration says goes before."""
+    """Return the options of a URL's client; fsspec's own configuration takes precedence."""
     from fsspec.config import conf
 
     protocol = url.partition("://")[0]
-    given = {"endpoint": hub.endpoint()} if protocol == "hf" else {}
-    return {"use_listings_cache": False, **_OPTIONS.get(protocol, {}), **given, **conf.get(protocol, {})}
+    endpoint = {"endpoint": hub.endpoint()} if protocol == "hf" else {}
+    return {"use_listings_cache": False, **_OPTIONS.get(protocol, {}), **endpoint, **conf.get(protocol, {})}
 
 
 def _open(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, which fsspec keeps, and the path in it."""
+    """Return the file system of a URL, which fsspec caches, and the path in it."""
     from fsspec.core import url_to_fs
 
     fs, path = url_to_fs(url, **_options(url))
     if hub.is_address(url):
-        hub.tell_pinned(fs)
+        hub.share_pinned_commits(fs)
     return fs, path
 
 
 @contextmanager
-def _spoken(url: str) -> Iterator[None]:
-    """Turn what a store's client raises into one line; what is an answer stays as it is."""
+def _one_line_errors(url: str) -> Iterator[None]:
+    """Turn what a store's client raises into one line; answers such as FileNotFoundError stay as they are."""
     try:
         yield
     except (*_ANSWERS, ZooError):

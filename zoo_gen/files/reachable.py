@@ -1,7 +1,4 @@
-"""Whether a server can be reached at all, answered within seconds.
-
-Clients retry for minutes, as they should where a network stutters; where there is none, nobody wants to wait for that.
-"""
+"""A quick check that a server can be reached at all, before clients that would retry for minutes are started."""
 
 import http.client
 import queue
@@ -15,7 +12,7 @@ from collections.abc import Sequence
 
 from zoo_gen.errors import ZooError, one_line
 
-SECONDS = 5.0  # of patience for a first answer
+SECONDS = 5.0  # to wait for a first answer
 
 
 def require(urls: Sequence[str], *, needed_for: str, seconds: float | None = None) -> None:
@@ -23,7 +20,7 @@ def require(urls: Sequence[str], *, needed_for: str, seconds: float | None = Non
 
     Args:
         urls: addresses of servers that can stand in for each other; proxies of the environment are used.
-        needed_for: what cannot be had without, which begins the message.
+        needed_for: what needs the server; begins the message.
         seconds: how long the first answer may take; SECONDS if not given.
 
     Raises:

@@ -3,13 +3,13 @@
 The last two data sets stay in memory, since a worker asks for the same one again with every shard.
 """
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, get_args
 
 from pydantic import Field
 
+from zoo_gen.files.location import cache_folder
 from zoo_gen.image_data import digits, huggingface, idx, sine, synthetic, tetris, torchvision
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.curves import Curves
@@ -44,10 +44,8 @@ def load_image_data(source: Source, *, data_root: Path | None = None) -> Data:
 
 
 def default_data_root() -> Path:
-    """Return ZOO_DATA_ROOT, or zoo_gen/data below XDG_CACHE_HOME or ~/.cache."""
-    if root := os.environ.get("ZOO_DATA_ROOT"):
-        return Path(root)
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "zoo_gen" / "data"
+    """Return ZOO_DATA_ROOT, or zoo_gen/data in the user's cache folder."""
+    return cache_folder("data", variable="ZOO_DATA_ROOT")
 
 
 @lru_cache(maxsize=2)

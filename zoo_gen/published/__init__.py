@@ -1,8 +1,7 @@
-"""Published zoos into our own store: one converter a format, one reader of untrusted pickles.
+"""Conversion of published model zoos into our own store: one converter a format, nothing in an archive is executed.
 
-`convert` is the only door: it opens archives without unpacking them, lets the converter of the format say what is in
-them, and writes shard by shard, so that memory does not grow with the archive and an interrupted conversion goes on
-where it was.
+`convert` opens an archive without unpacking it, lets the converter of the format describe what is in it, and writes
+shard by shard, so that memory does not grow with the archive and an interrupted conversion resumes.
 """
 
 import os
@@ -44,7 +43,7 @@ def convert(
 
     The archive is read where it lies: a folder, a .zip, a .tar, or a .tar.gz/.xz/.bz2 (which is expanded into one file
     beside `out` for the time of the conversion, never into its members). Nothing in it is executed. The same call
-    after an interruption goes on where it was; on a complete zoo it does nothing.
+    after an interruption resumes; on a complete zoo it does nothing.
 
     Args:
         source: the archive, the folder it was unpacked to, or the one file that it is.
@@ -116,13 +115,13 @@ def _name(text: str, *, given: bool) -> str:
 
 def _ranges(numbers: list[int]) -> str:
     """Return rising numbers in short: "0-9, 20"."""
-    found: list[list[int]] = []
+    ranges: list[list[int]] = []
     for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
         else:
-            found.append([number, number])
-    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in found)
+            ranges.append([number, number])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
 
 
 __all__ = ["FORMATS", "convert"]

@@ -15,7 +15,8 @@ import pyarrow as pa
 from zoo_gen.architecture.layers import layers_to_json
 from zoo_gen.manifest import ConvertedManifest
 from zoo_gen.manifest.split import PARTS
-from zoo_gen.published.reading import Reading, SplitTable, Wiring
+from zoo_gen.published.reading import Reading, Wiring
+from zoo_gen.published.splits import SplitTable
 from zoo_gen.store import Extent
 from zoo_gen.store.side_files import permutations_sha256, split_table_sha256, table_sha256, text_sha256
 

@@ -1,4 +1,4 @@
-"""Pulling: a zoo by its name in the registry or its address on the Hub, into a folder that `open_zoo` reads.
+"""Pull: download a zoo, by its name in the registry or its address on the Hub, and convert it if it is an archive.
 
 Archives lie in a cache that all projects share and are converted from there, without being unpacked.
 """
@@ -19,7 +19,7 @@ from zoo_gen.files import hub
 from zoo_gen.files.location import locate, pinned
 from zoo_gen.published import convert
 from zoo_gen.published.sources import partial_zip, zenodo
-from zoo_gen.published.sources.download import Progress, Wanted, cache_root, fetch
+from zoo_gen.published.sources.download import Progress, RemoteFile, cache_root, fetch
 from zoo_gen.published.sources.registry import PublishedZoo, find_published
 from zoo_gen.store import checksums
 from zoo_gen.zoo import open_zoo
@@ -43,7 +43,7 @@ def pull(
     splits: Mapping[str, Path] | None = None,
     cache: Path | None = None,
 ) -> Path:
-    """Bring a zoo to this machine and return its folder; the same call after an interruption goes on where it was.
+    """Download a zoo and return its folder; the same call after an interruption resumes.
 
     Args:
         name: a published zoo (`zoo-gen list --published`), or hf://org/zoo@revision.
@@ -63,27 +63,27 @@ def pull(
                 raise ZooError(f"--{option}: {name} is pulled whole; expected open_zoo, which reads what is asked for")
         return _pull_from_hub(name, out)
     zoo = find_published(name)
-    place = (cache or cache_root()) / zoo.plain_name
+    zoo_cache = (cache or cache_root()) / zoo.plain_name
     if zoo.part.format is None:
         raise ZooError(f"{name}: has no converter; --download-only brings what {zoo.part.way} has of it")
-    found = _fetch_part(zoo, place, file, epochs=epochs, models=models) or _fetch(zoo, place, file)
+    archive = _fetch_part(zoo, zoo_cache, file, epochs=epochs, models=models) or _fetch(zoo, zoo_cache, file)
     with _bar("converting", "model") as shown:
         return convert(
-            found.path,
+            archive.path,
             out,
             format=zoo.part.format,
             name=zoo.plain_name,
             epochs=epochs,
             models=models,
-            splits={**_published_splits(zoo, place), **(splits or {})},
+            splits={**_published_splits(zoo, zoo_cache), **(splits or {})},
             data=zoo.part.data,
-            provenance=zoo.provenance(**found.facts),
+            provenance=zoo.provenance(**archive.facts),
             progress=shown,
         )
 
 
 def download(name: str, *, file: str | None = None, cache: Path | None = None) -> Path:
-    """Bring the archive of a published zoo into the cache, and return where it is. Arguments and errors as `pull`."""
+    """Download the archive of a published zoo into the cache, and return its path. Arguments and errors as `pull`."""
     if hub.is_address(name):
         raise ZooError(f"--download-only: {name} is a zoo and no archive; expected it to be pulled")
     zoo = find_published(name)
@@ -96,63 +96,63 @@ def dry_run(name: str, *, file: str | None = None, cache: Path | None = None) ->
         files = hub.list_files(hub.parse(name))
         return {"files": f"{len(files):,}", "bytes": f"{sum(files.values()):,}", "licence": "see its card"}
     zoo = find_published(name)
-    place = (cache or cache_root()) / zoo.plain_name
-    lines = {"paper": zoo.publication.paper, "licence": _licence(zoo), "cache": str(place)}
+    zoo_cache = (cache or cache_root()) / zoo.plain_name
+    lines = {"paper": zoo.publication.paper, "licence": _licence(zoo), "cache": str(zoo_cache)}
     if zoo.part.by_hand:
-        return {**lines, "by hand": _instruction(zoo, place)}
+        return {**lines, "by hand": _instruction(zoo, zoo_cache)}
     if zoo.part.hub:
         return {**lines, "from": f"{zoo.part.hub.repository}: {', '.join(zoo.part.hub.files) or 'all files'}"}
-    for wanted in _wanted(zoo, file, None):  # which writes nothing
-        size = f"{wanted.bytes:,} bytes" if wanted.bytes else "of unknown size"
-        there = ", there already" if (place / "files" / wanted.name).exists() else ""
-        lines[wanted.name] = f"{size} from {wanted.urls[0]}{there}"
+    for remote in _remote_files(zoo, file, None):  # which writes nothing
+        size = f"{remote.bytes:,} bytes" if remote.bytes else "of unknown size"
+        cached = ", there already" if (zoo_cache / "files" / remote.name).exists() else ""
+        lines[remote.name] = f"{size} from {remote.urls[0]}{cached}"
     return {**lines, **{f"defect {n}": text for n, text in enumerate(zoo.publication.defects, start=1)}}
 
 
 def _pull_from_hub(address: str, out: Path) -> Path:
-    place = hub.parse(address)
+    parsed = hub.parse(address)
     if (out / checksums.NAME).exists() and _is_same(out, address):
         return out
-    hub.pull_folder(place.repository, out, revision=place.revision)
+    hub.pull_folder(parsed.repository, out, revision=parsed.revision)
     missing = [name for name in ("manifest.toml", "models", "weights.zarr") if not (out / name).exists()]
     if missing:
-        raise ZooError(f"{out}: is here, and is no zoo; {address} has no {missing[0]}")
+        raise ZooError(f"{out}: was downloaded, but is no zoo; {address} has no {missing[0]}")
     wrong = checksums.findings(out)
     if wrong:
-        raise ZooError(f"{out}: is here, and is damaged as on the Hub: {wrong[0][0]} {wrong[0][1]}")
+        raise ZooError(f"{out}: was downloaded, but is damaged on the Hub: {wrong[0][0]} {wrong[0][1]}")
     return out
 
 
 def _is_same(folder: Path, address: str) -> bool:
     """Return whether a sound and complete zoo here is the one at an address, by the digests of what names it."""
-    there = pinned(locate(address)) / checksums.NAME
-    same = there.exists() and there.read_bytes() == (folder / checksums.NAME).read_bytes()
+    listing = pinned(locate(address)) / checksums.NAME
+    same = listing.exists() and listing.read_bytes() == (folder / checksums.NAME).read_bytes()
     return same and not checksums.findings(folder) and open_zoo(folder).complete
 
 
-def _fetch(zoo: PublishedZoo, place: Path, file: str | None) -> Fetched:
+def _fetch(zoo: PublishedZoo, zoo_cache: Path, file: str | None) -> Fetched:
     """Return the archive of a zoo, downloaded into the cache unless it is there."""
     if zoo.part.by_hand:
         put = zoo.part.by_hand.put
-        found = [place / put, *sorted(place.glob(f"{put}.*"))]  # a folder may have been left an archive
-        path = next((path for path in found if path.exists()), None)
+        candidates = [zoo_cache / put, *sorted(zoo_cache.glob(f"{put}.*"))]  # a folder may have been left an archive
+        path = next((path for path in candidates if path.exists()), None)
         if path is None:
-            raise ZooError(f"{zoo.name}: {_instruction(zoo, place)}")
+            raise ZooError(f"{zoo.name}: {_instruction(zoo, zoo_cache)}")
         return Fetched(path, {"url": zoo.part.by_hand.page})
     if zoo.part.hub:
-        return _fetch_from_hub(zoo, place, file)
-    wanted, paths, digests = _wanted(zoo, file, place), [], []
-    for each in wanted:
+        return _fetch_from_hub(zoo, zoo_cache, file)
+    remotes, paths, digests = _remote_files(zoo, file, zoo_cache), [], []
+    for each in remotes:
         with _bar(each.name, "B") as shown:
-            path, digest = fetch(each, place / "files", progress=shown)
+            path, digest = fetch(each, zoo_cache / "files", progress=shown)
         paths.append(path)
         digests.append(digest)
-    facts = {"url": _page(zoo) or wanted[0].urls[0], "sha256": ", ".join(digests)}
-    return Fetched(_together(paths, zoo, place), facts)
+    facts = {"url": _page(zoo) or remotes[0].urls[0], "sha256": ", ".join(digests)}
+    return Fetched(_together(paths, zoo, zoo_cache), facts)
 
 
 def _fetch_part(
-    zoo: PublishedZoo, place: Path, file: str | None, *, epochs: Sequence[int] | None, models: Sequence[int] | None
+    zoo: PublishedZoo, zoo_cache: Path, file: str | None, *, epochs: Sequence[int] | None, models: Sequence[int] | None
 ) -> Fetched | None:
     """Return what these epochs and models need of a zip on a server, or nothing where only the whole can be had."""
     if (
@@ -162,13 +162,13 @@ def _fetch_part(
         or (epochs is None and models is None)
     ):
         return None
-    zips = [each for each in _wanted(zoo, file, place) if each.name.endswith(".zip")]
-    if len(zips) != 1 or (place / "files" / zips[0].name).exists():
+    zips = [each for each in _remote_files(zoo, file, zoo_cache) if each.name.endswith(".zip")]
+    if len(zips) != 1 or (zoo_cache / "files" / zips[0].name).exists():
         return None
     url = zips[0].urls[0]
     try:
         with _bar(zips[0].name, "B") as shown:
-            path = partial_zip.fetch_part(url, place / "parts", epochs=epochs, models=models, progress=shown)
+            path = partial_zip.fetch_part(url, zoo_cache / "parts", epochs=epochs, models=models, progress=shown)
     except partial_zip.NoRanges:
         return None
     return Fetched(path, {"url": _page(zoo) or url})
@@ -179,22 +179,22 @@ def _page(zoo: PublishedZoo) -> str:
     return f"https://zenodo.org/records/{zoo.part.zenodo.record}" if zoo.part.zenodo else ""
 
 
-def _wanted(zoo: PublishedZoo, file: str | None, place: Path | None) -> list[Wanted]:
+def _remote_files(zoo: PublishedZoo, file: str | None, zoo_cache: Path | None) -> list[RemoteFile]:
     """Return what to download; a record with several archives needs to be told which."""
     if zoo.part.files:
-        return [Wanted(each.name, each.urls, each.bytes, each.sha256) for each in zoo.part.files]
+        return [RemoteFile(each.name, each.urls, each.bytes, each.sha256) for each in zoo.part.files]
     record = zoo.part.zenodo
     assert record is not None
     patterns = (file, "index_dict*.json") if file else record.files
-    found = zenodo.files(record.record, patterns, needed_for=f"pull {zoo.name}", cache=place)
-    _only_one(zoo, [each.name for each in found], file, given=record.files)
-    return found
+    remotes = zenodo.files(record.record, patterns, needed_for=f"pull {zoo.name}", cache=zoo_cache)
+    _only_one(zoo, [each.name for each in remotes], file, given=record.files)
+    return remotes
 
 
-def _fetch_from_hub(zoo: PublishedZoo, place: Path, file: str | None) -> Fetched:
+def _fetch_from_hub(zoo: PublishedZoo, zoo_cache: Path, file: str | None) -> Fetched:
     source = zoo.part.hub
     assert source is not None
-    at = hub.Place(source.repository, source.revision, source.kind)
+    at = hub.Address(source.repository, source.revision, source.kind)
     patterns = (file,) if file else source.files
     names = [
         name
@@ -205,7 +205,7 @@ def _fetch_from_hub(zoo: PublishedZoo, place: Path, file: str | None) -> Fetched
         raise ZooError(f"{zoo.name}: {at} has no {' or '.join(patterns)}")
     _only_one(zoo, names, file, given=())
     commit = hub.commit_of(at)
-    folder = place / commit / _digest(names)
+    folder = zoo_cache / commit / _digest(names)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         hub.pull_folder(source.repository, folder, revision=commit, kind=source.kind, patterns=names)
@@ -222,11 +222,11 @@ def _only_one(zoo: PublishedZoo, names: list[str], file: str | None, *, given: t
         raise ZooError(f"{zoo.name}: {what}; expected --file with one of {', '.join(archives)}")
 
 
-def _together(paths: list[Path], zoo: PublishedZoo, place: Path) -> Path:
+def _together(paths: list[Path], zoo: PublishedZoo, zoo_cache: Path) -> Path:
     """Return the one file, or a folder with these files and no others that the cache may have."""
     if len(paths) == 1:
         return paths[0]
-    folder = place / _digest([path.name for path in paths]) / zoo.plain_name
+    folder = zoo_cache / _digest([path.name for path in paths]) / zoo.plain_name
     folder.mkdir(parents=True, exist_ok=True)
     for path in paths:
         (folder / path.name).unlink(missing_ok=True)
@@ -237,26 +237,28 @@ def _together(paths: list[Path], zoo: PublishedZoo, place: Path) -> Path:
     return folder
 
 
-def _published_splits(zoo: PublishedZoo, place: Path) -> dict[str, Path]:
+def _published_splits(zoo: PublishedZoo, zoo_cache: Path) -> dict[str, Path]:
     """Return the split files that have an address, downloaded and held against how their digests begin."""
-    found = {}
+    split_files = {}
     for split in zoo.part.splits:
         if split.url is None:
             continue
-        path, digest = fetch(Wanted(f"{split.name}-{split.url.rpartition('/')[2]}", (split.url,)), place / "splits")
+        path, digest = fetch(
+            RemoteFile(f"{split.name}-{split.url.rpartition('/')[2]}", (split.url,)), zoo_cache / "splits"
+        )
         if split.sha256_starts and not digest.startswith(split.sha256_starts):
             path.unlink()
             raise ZooError(
                 f"{split.url}: has SHA-256 {digest[:16]}...; expected {split.sha256_starts}..., the published split"
             )
-        found[split.name] = path
-    return found
+        split_files[split.name] = path
+    return split_files
 
 
-def _instruction(zoo: PublishedZoo, place: Path) -> str:
+def _instruction(zoo: PublishedZoo, zoo_cache: Path) -> str:
     by_hand = zoo.part.by_hand
     assert by_hand is not None
-    return f"is fetched by hand: {by_hand.what}, from {by_hand.page}; expected at {place / by_hand.put}"
+    return f"is fetched by hand: {by_hand.what}, from {by_hand.page}; expected at {zoo_cache / by_hand.put}"
 
 
 def _licence(zoo: PublishedZoo) -> str:

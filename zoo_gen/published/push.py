@@ -1,4 +1,4 @@
-"""A zoo made ready for others: its licence, its card with a picture, and the checks before anything is published.
+"""Push: check a zoo, write its card and picture, and upload it to the Hugging Face Hub under a licence.
 
 The card and the picture are written into the zoo's own folder, so that what is pulled is byte for byte what was pushed.
 """
@@ -79,7 +79,7 @@ def prepare(folder: Folder, repository: str, *, licence: str | None = None, tag:
     zoo = open_zoo(folder)
     if not zoo.complete:
         done = f"{len(zoo.complete_shards)} of {zoo.extent.n_shards} shards"
-        raise ZooError(f"{folder}: has {done}; expected a complete zoo (the command that made it goes on)")
+        raise ZooError(f"{folder}: has {done}; expected a complete zoo (the command that made it resumes)")
     chosen = licence_of(zoo, licence)
     _check_sound(folder)
     name = tag or f"revision-{zoo.revision[:12]}"
@@ -99,7 +99,7 @@ def push(
 
 
 def publish(release: Release, *, private: bool = False) -> hub.Pushed:
-    """Finish the zoo's card and upload the zoo; the same call after an interruption goes on where it was.
+    """Finish the zoo's card and upload the zoo; the same call after an interruption resumes.
 
     Raises:
         ZooError: the Hub cannot be reached or refuses, or matplotlib is not installed.
@@ -119,7 +119,7 @@ def publish(release: Release, *, private: bool = False) -> hub.Pushed:
         tag=release.tag,
         private=private,
         last=release.last,
-        tell=(checksums.NAME,),  # which covers the card, which names the revision, which covers all models
+        version_files=(checksums.NAME,),  # which covers the card, which names the revision, which covers all models
     )
 
 
@@ -129,17 +129,17 @@ def licence_of(zoo: Zoo, given: str | None = None) -> str:
     Raises:
         ZooError: it does not let the zoo be passed on, or another one was given than its publisher's.
     """
-    found = provenance(zoo).get("licence") if is_converted(zoo) else None
+    published = provenance(zoo).get("licence") if is_converted(zoo) else None
     if is_converted(zoo):
-        if found not in LICENCES:
-            said = f"the licence {found!r}" if found else "no known licence"
+        if published not in LICENCES:
+            stated = f"the licence {published!r}" if published else "no known licence"
             raise ZooError(
-                f"{zoo.path}: was converted from an archive with {said}, which does not allow passing it on; "
+                f"{zoo.path}: was converted from an archive with {stated}, which does not allow passing it on; "
                 f"expected one of {', '.join(LICENCES)}"
             )
-        if given not in (None, found):
-            raise ZooError(f"--licence {given!r}: the zoo's publisher chose {found!r}; expected that or nothing")
-        return str(found)
+        if given not in (None, published):
+            raise ZooError(f"--licence {given!r}: the zoo's publisher chose {published!r}; expected that or nothing")
+        return str(published)
     if given is not None and given not in LICENCES:
         raise ZooError(f"--licence: {unknown_name('licence', given, LICENCES)}")
     return given or DEFAULT_LICENCE
@@ -174,8 +174,8 @@ def _sections(zoo: Zoo, release: Release) -> str:
     """Return the end of the card: picture, the files, the parameters, how to have it, licence and citation."""
     address = f"hf://{release.repository}@{release.tag}"
     cite = provenance(zoo).get("citation") or _own_citation(zoo, release)
-    made = zoo.attributes.get("versions", {})
-    versions = ", ".join(f"{name} {number}" for name, number in made.items())
+    version_numbers = zoo.attributes.get("versions", {})
+    versions = ", ".join(f"{name} {number}" for name, number in version_numbers.items())
     origin = "Converted" if is_converted(zoo) else "Trained"
     repeat = "`zoo-gen run manifest.toml` with the same versions gives\nthe same bytes on the same model of CPU or GPU."
     again = "" if is_converted(zoo) else f" {repeat}"

@@ -1,7 +1,7 @@
-"""Reading: what a converter says of a published zoo, before and while its weights are read.
+"""What a converter describes of a published zoo: models, checkpoints, metrics, splits, and how weights are ordered.
 
-A converter describes; it never writes. Weights are handed over in the order of the source, and one `Wiring` a
-architecture says where each number goes, so that the permutation is stored exactly as it was applied.
+A converter describes; it never writes. Weights are handed over in the order of the source, and one `Wiring` for
+each architecture says where each number goes, so that the permutation is stored exactly as it was applied.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,8 @@ import pyarrow as pa
 from zoo_gen.architecture.layers import Layer
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
 from zoo_gen.errors import ZooError
+from zoo_gen.published import splits
+from zoo_gen.published.splits import SplitTable
 
 Opened = TypeVar("Opened")
 
@@ -30,14 +32,12 @@ class Request:
     splits: Mapping[str, Path] = field(default_factory=dict)
     data: str | None = None
 
-    def kept(self, context: AbstractContextManager[Opened]) -> Opened:
-        """Open something that stays open until the conversion ends."""
+    def enter(self, context: AbstractContextManager[Opened]) -> Opened:
+        """Open something that is closed when the conversion ends."""
         return self.stack.enter_context(context)
 
-    def split_files(self, model_of_path: dict[str, int]) -> "dict[str, SplitTable]":
+    def split_files(self, model_of_path: dict[str, int]) -> dict[str, SplitTable]:
         """Return the split files that the caller gave, which name paths of the archive."""
-        from zoo_gen.published import splits
-
         return {name: splits.of_paths(path, model_of_path) for name, path in self.splits.items()}
 
 
@@ -126,17 +126,8 @@ def _size(source: Source) -> int:
 
 
 @dataclass(frozen=True)
-class SplitTable:
-    """Which model is in which part, in the order that the publication gives."""
-
-    models: np.ndarray  # int64 (row,)
-    parts: np.ndarray  # text (row,): train, validation or test
-    how: str = ""  # by what procedure
-
-
-@dataclass(frozen=True)
 class Reading:
-    """A published zoo as its converter found it. Arrays are (model, checkpoint) over all models and all epochs."""
+    """A published zoo as its converter describes it. Arrays are (model, checkpoint) over all models and all epochs."""
 
     name: str
     wirings: tuple[Wiring, ...]
@@ -180,8 +171,8 @@ def selected(
     if epochs is not None:
         absent = sorted(set(epochs).difference(reading.epochs.tolist()))
         if absent:
-            there = ", ".join(map(str, reading.epochs[:16])) + (", ..." if len(reading.epochs) > 16 else "")
-            raise ZooError(f"{reading.name}: has no {reading.epoch_means} {absent[0]}; it has {there}")
+            present = ", ".join(map(str, reading.epochs[:16])) + (", ..." if len(reading.epochs) > 16 else "")
+            raise ZooError(f"{reading.name}: has no {reading.epoch_means} {absent[0]}; it has {present}")
         columns = np.flatnonzero(np.isin(reading.epochs, list(epochs)))
     if not len(rows) or not len(columns):
         raise ZooError(f"{reading.name}: no model or no {reading.epoch_means} is left to convert")
@@ -190,11 +181,11 @@ def selected(
     grid = np.ix_(rows, columns)
     number = {int(row): position for position, row in enumerate(rows)}
     used, wiring_of_model = np.unique(reading.wiring_of_model[rows], return_inverse=True)
-    splits = {}
+    tables = {}
     for name, table in reading.splits.items():
         stays = np.isin(table.models, rows)
         kept_models = np.array([number[model] for model in table.models[stays].tolist()], dtype=np.int64)
-        splits[name] = SplitTable(kept_models, table.parts[stays], table.how)
+        tables[name] = SplitTable(kept_models, table.parts[stays], table.how)
     states = reading.states
     if states is not None:
         chosen = np.isin(states["model"].to_numpy(), rows)
@@ -206,16 +197,16 @@ def selected(
     return (
         replace(
             reading,
-            wirings=tuple(reading.wirings[place] for place in used),
+            wirings=tuple(reading.wirings[index] for index in used),
             wiring_of_model=wiring_of_model.astype(np.int64),
             models=reading.models.take(pa.array(rows)),
             epochs=reading.epochs[columns],
             kept=reading.kept[grid],
             metrics={name: values[grid] for name, values in reading.metrics.items()},
-            read=lambda model, places: read(int(rows[model]), columns[places]),
+            read=lambda model, columns_read: read(int(rows[model]), columns[columns_read]),
             source_row=None if reading.source_row is None else reading.source_row[grid],
             states=states,
-            splits=splits,
+            splits=tables,
         ),
         rows,
     )

@@ -5,23 +5,28 @@ A part lists models in the order in which the procedure gives them. Nothing here
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from zoo_gen.errors import ZooError
-from zoo_gen.published.reading import SplitTable
+from zoo_gen.published.archives.names import by_longest_end, path_ends
 
-_PARTS = {
-    "train": "train",
-    "trainset": "train",
-    "val": "validation",
-    "valset": "validation",
-    "validation": "validation",
-}
-_PARTS |= {"test": "test", "testset": "test"}
+# What publications call the parts of a split.
+PARTS = {"train": "train", "trainset": "train", "test": "test", "testset": "test"}
+PARTS |= dict.fromkeys(("val", "valid", "valset", "validation"), "validation")
 _NFN_STEP = 86  # the last evaluation of the Small CNN Zoo
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """Which model is in which part, in the order that the publication gives."""
+
+    models: np.ndarray  # int64 (row,)
+    parts: np.ndarray  # text (row,): train, validation or test
+    how: str = ""  # by what procedure
 
 
 def table(train: Sequence[int], validation: Sequence[int], test: Sequence[int], *, how: str = "") -> SplitTable:
@@ -30,6 +35,12 @@ def table(train: Sequence[int], validation: Sequence[int], test: Sequence[int], 
     models = np.array([model for part in lists.values() for model in part], dtype=np.int64)
     parts = np.array([name for name, part in lists.items() for _ in part], dtype=object)
     return SplitTable(models, parts, how)
+
+
+def of_parts(part_of: Mapping[int, str], *, how: str) -> SplitTable:
+    """Return a split table from the part (train, validation or test) of each model, models in the order given."""
+    lists = ([model for model in part_of if part_of[model] == part] for part in ("train", "validation", "test"))
+    return table(*lists, how=how)
 
 
 def nfn(permutation: Path, step_of_row: np.ndarray, model_of_row: np.ndarray) -> SplitTable:
@@ -78,10 +89,10 @@ def numbers_of(path: Path) -> np.ndarray:
         raise ZooError(f"{path}: cannot be read as a whole number a line ({error})") from None
 
 
-def of_activation(split: SplitTable, activations: Sequence[str], wanted: str) -> SplitTable:
+def of_activation(split: SplitTable, activations: Sequence[str], activation: str) -> SplitTable:
     """Return ScaleGMN's split (Kalogeropoulos et al., NeurIPS 2024): another split, then only one activation."""
-    stays = np.array([activations[model] == wanted for model in split.models.tolist()], dtype=bool)
-    return SplitTable(split.models[stays], split.parts[stays], f"{split.how}; then only {wanted} models")
+    stays = np.array([activations[model] == activation for model in split.models.tolist()], dtype=bool)
+    return SplitTable(split.models[stays], split.parts[stays], f"{split.how}; then only {activation} models")
 
 
 def run_wise(n_models: int, *, how: str) -> SplitTable:
@@ -121,34 +132,16 @@ def of_paths(path: Path, model_of_path: dict[str, int]) -> SplitTable:
     """
     try:
         content = json.loads(path.read_text())
-        lists = {_PARTS[name]: rows["path"] if isinstance(rows, dict) else rows for name, rows in content.items()}
+        lists = {PARTS[name]: rows["path"] if isinstance(rows, dict) else rows for name, rows in content.items()}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ZooError(f"{path}: cannot be read as a split, parts with lists of paths ({error!r})") from None
-    ends: dict[str, int | None] = {}
-    for known, number in model_of_path.items():
-        parts = known.split("/")
-        for start in range(len(parts)):
-            end = "/".join(parts[start:])
-            ends[end] = number if ends.get(end, number) == number else None  # None: several models end so
+    ends = path_ends(model_of_path)
     part_of: dict[int, str] = {}
     for part, paths in lists.items():
         for each in paths:
-            model = _found(str(each), ends)
+            model = by_longest_end(str(each), ends)
             if model is None:
                 raise ZooError(f"{path}: names {each}, which the archive does not have")
             if part_of.setdefault(model, part) != part:
                 raise ZooError(f"{path}: puts the model of {each} into {part_of[model]} and into {part}")
-    train, validation, test = (
-        [model for model, its in part_of.items() if its == part] for part in ("train", "validation", "test")
-    )
-    return table(train, validation, test, how=f"as {path.name} says")
-
-
-def _found(path: str, ends: dict[str, int | None]) -> int | None:
-    """Return the model whose path agrees with the longest end of a path."""
-    parts = path.split("/")
-    for start in range(len(parts)):
-        model = ends.get("/".join(parts[start:]))
-        if model is not None:
-            return model
-    return None
+    return of_parts(part_of, how=f"as {path.name} says")

@@ -259,11 +259,11 @@ def test_a_converted_zoo_of_unknown_licence_stays_here(hub, server, publish, pul
     assert hub.log == []
 
 
-def test_an_interrupted_pull_goes_on(server, publish, pull, archive):
+def test_an_interrupted_pull_resumes(server, publish, pull, archive):
     shutil.copy(archive, server.folder / "a.tar.xz")
     publish(mnist=f'files = [{{ name = "a.tar.xz", urls = ["{server.url}a.tar.xz"] }}]')
     server.faults += [Fault("a.tar.xz"), Fault("a.tar.xz", status=404)]
-    with pytest.raises(ZooError, match="the same command goes on where it was"):
+    with pytest.raises(ZooError, match="the same command resumes"):
         pull("one")
     first = files_of(pull("one").path)
     assert files_of(pull("one").path) == first

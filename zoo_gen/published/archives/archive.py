@@ -1,4 +1,4 @@
-"""Archives read where they lie: a folder, a .zip, a .tar, a compressed .tar, or one file; all by one small interface.
+"""Archives read in place: a folder, a .zip, a .tar, a compressed .tar, or one file, all by one small interface.
 
 Everything in an archive is untrusted; `members` says what refuses it. A compressed tar cannot be read from the middle:
 it is expanded into one plain tar beside the output, never into files.
@@ -47,8 +47,8 @@ class Archive:
 
     def named(self, *patterns: str) -> list[str]:
         """Return the names whose last parts match one of the patterns ("weights.npy", "weights/*.bin"), sorted."""
-        wanted = [tuple(pattern.split("/")) for pattern in patterns]
-        return sorted(name for name in self.members if any(_matches(name, pattern) for pattern in wanted))
+        endings = [tuple(pattern.split("/")) for pattern in patterns]
+        return sorted(name for name in self.members if any(_matches(name, pattern) for pattern in endings))
 
     def read(self, name: str, *, most: int = MOST_TEXT) -> bytes:
         """Return the bytes of a member.
@@ -119,10 +119,10 @@ class Archive:
 
     def listing_sha256(self) -> str:
         """Return the SHA-256 (hex) of the names and sizes of all members."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for name in sorted(self.members):
-            found.update(f"{name}\0{self.members[name].size}\n".encode())
-        return found.hexdigest()
+            digest.update(f"{name}\0{self.members[name].size}\n".encode())
+        return digest.hexdigest()
 
     def where(self, name: str) -> str:
         """Return how a message names a member."""
@@ -150,7 +150,7 @@ class Archive:
 
 @contextmanager
 def open_archive(path: Path, scratch: Path) -> Iterator[Archive]:
-    """Open an archive; a compressed tar is expanded into one file in `scratch`, and taken away by whoever made that.
+    """Open an archive; a compressed tar is expanded into one file in `scratch`, and which the caller removes.
 
     Raises:
         ZooError: there is nothing, it is no archive, or it is not safe to read; the message says what was found.
@@ -219,13 +219,11 @@ def _matches(name: str, pattern: tuple[str, ...]) -> bool:
 
 @contextmanager
 def scratch_beside(out: Path) -> Iterator[Path]:
-    """Make a folder beside `out` for what must be expanded, and take it away at the end."""
+    """Make a folder beside `out` for what must be expanded, and remove it at the end."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.expanding.", dir=out.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    prefix = f".{out.name}.expanding."
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def only(archive: Archive, names: Iterable[str], what: str) -> str:
@@ -234,8 +232,8 @@ def only(archive: Archive, names: Iterable[str], what: str) -> str:
     Raises:
         ZooError: there is none, or there are several.
     """
-    found = list(names)
-    if len(found) != 1:
-        several = f"{len(found)} ({', '.join(found[:3])}, ...)" if found else "none"
+    matches = list(names)
+    if len(matches) != 1:
+        several = f"{len(matches)} ({', '.join(matches[:3])}, ...)" if matches else "none"
         raise ZooError(f"{archive.path}: expected one {what}, found {several}")
-    return found[0]
+    return matches[0]

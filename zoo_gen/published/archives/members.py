@@ -47,19 +47,19 @@ class Rows:
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return some rows (row, column), neighbours in one go."""
-        found = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
+        block = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
         ends = np.flatnonzero(np.diff(rows) != 1) + 1
         for first, last in zip([0, *ends], [*ends, len(rows)], strict=True):
             if first == last:
                 continue
-            view = memoryview(found[first:last].data).cast("B")
+            view = memoryview(block[first:last].data).cast("B")
             position = self._start + int(rows[first]) * self._length
             while view:
                 count = os.preadv(self._file, [view], position)
                 if not count:
                     raise ZooError("weights.npy: ends before its last row")
                 view, position = view[count:], position + count
-        return found
+        return block
 
     def __del__(self) -> None:
         os.close(self._file)
@@ -78,10 +78,10 @@ class Window(io.RawIOBase):
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
         """Fill a buffer as far as the window reaches."""
-        found = self._file.read(min(len(buffer), self._left))
-        buffer[: len(found)] = found
-        self._left -= len(found)
-        return len(found)
+        content = self._file.read(min(len(buffer), self._left))
+        buffer[: len(content)] = content
+        self._left -= len(content)
+        return len(content)
 
 
 def of_folder(path: Path) -> dict[str, Member]:
@@ -90,7 +90,7 @@ def of_folder(path: Path) -> dict[str, Member]:
     Raises:
         ZooError: it is not safe to read.
     """
-    found: dict[str, Member] = {}
+    members: dict[str, Member] = {}
     root = path.resolve()
     for folder, _, files in os.walk(path):
         for file in files:
@@ -99,8 +99,8 @@ def of_folder(path: Path) -> dict[str, Member]:
             if whole.is_symlink() and not whole.resolve().is_relative_to(root):
                 raise ZooError(f"{path}: {name} is a link that leads out of the folder; expected plain files")
             if whole.is_file():
-                found[name] = Member(whole.stat().st_size, 0)
-    return found
+                members[name] = Member(whole.stat().st_size, 0)
+    return members
 
 
 def of_zip(path: Path, opened: zipfile.ZipFile) -> dict[str, Member]:
@@ -109,7 +109,7 @@ def of_zip(path: Path, opened: zipfile.ZipFile) -> dict[str, Member]:
     Raises:
         ZooError: it is not safe to read.
     """
-    found: dict[str, Member] = {}
+    members: dict[str, Member] = {}
     whole = path.stat().st_size
     entries = opened.infolist()
     _count(path, len(entries))
@@ -126,14 +126,14 @@ def of_zip(path: Path, opened: zipfile.ZipFile) -> dict[str, Member]:
             raise ZooError(f"{path}: {entry.filename} is a link or a device; expected plain files")
         if entry.flag_bits & 1:
             raise ZooError(f"{path}: {entry.filename} is encrypted; expected plain files")
-        if entry.filename in found:
+        if entry.filename in members:
             raise ZooError(f"{path}: holds {entry.filename} twice")
         check_size(f"{path}: {entry.filename}", entry.file_size, entry.compress_size)
         offset = -1
         if entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size:
             offset = _stored_at(path, opened, entry)
-        found[entry.filename] = Member(entry.file_size, offset)
-    return found
+        members[entry.filename] = Member(entry.file_size, offset)
+    return members
 
 
 def _stored_at(path: Path, opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
@@ -158,7 +158,7 @@ def of_tar(path: Path, plain: Path) -> dict[str, Member]:
     Raises:
         ZooError: it is not safe to read.
     """
-    found: dict[str, Member] = {}
+    members: dict[str, Member] = {}
     whole = plain.stat().st_size
     with tarfile.open(plain, "r:") as opened:
         for number, entry in enumerate(opened):
@@ -170,12 +170,12 @@ def of_tar(path: Path, plain: Path) -> dict[str, Member]:
             _safe(path, name)
             if not entry.isreg() or entry.issparse():
                 raise ZooError(f"{path}: {entry.name} is a link or a device; expected plain files")
-            if name in found:
+            if name in members:
                 raise ZooError(f"{path}: holds {name} twice")
             if entry.offset_data + entry.size > whole:
                 raise ZooError(f"{path}: {entry.name} is cut off")
-            found[name] = Member(entry.size, entry.offset_data)
-    return found
+            members[name] = Member(entry.size, entry.offset_data)
+    return members
 
 
 def _safe(path: Path, name: str, *, folder: bool = False) -> None:

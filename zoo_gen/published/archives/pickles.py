@@ -1,57 +1,102 @@
-"""The one reader of untrusted pickles: what is not expected aborts with its name, and nothing is ever run.
+"""Checkpoints of others read without running anything in them: tensors, plain data, and stand-ins for foreign classes.
 
-A format lists the names that its files hold. Most files hold none and are read here by torch's reader of weights only;
-files from before torch 1.6, or with opcodes that it does not know, go to a child process (`isolated.py`).
+torch's reader of weights (`weights_only`) is given an inert stand-in for each name that a format is known to hold; any
+other name, and any opcode that the reader does not know, refuses the file. docs/converting.md says which published
+zoos need what.
 """
 
 import io
-import json
-import pickle
 import pickletools
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
 import threading
+import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from zoo_gen.errors import ZooError, one_line
-from zoo_gen.published.archives import isolated
 from zoo_gen.published.archives.archive import Archive
-from zoo_gen.published.archives.isolated import HEADER, StandIn
 
-_MAPPED = 64 * 2**20  # from this size on, a file is mapped and not read
+_MAPPED = 64 * 2**20  # bytes from which a file is memory-mapped instead of read
 _TORCH_LOCK = threading.Lock()  # the names that torch's reader allows are one set for the whole process
+_OLDEST_TORCH = (2, 10)  # before it, a crafted file could corrupt the reader's memory (CVE-2026-24747)
 # What torch's own reader knows.
 _PLAIN = {"collections.OrderedDict", "collections.Counter", "torch.Size", "torch.device", "torch.Tensor"}
 _PLAIN |= {"_codecs.encode", "builtins.bytearray", "builtins.set", "builtins.complex", "torch.nn.parameter.Parameter"}
 
 
+class StandIn(list):
+    """What stands for an object of a foreign class: the arguments, state and items it was pickled with, never made.
+
+    It is a list because torch's reader appends only to lists.
+    """
+
+    pickled_name = ""
+    args: tuple[Any, ...]
+    state: Any
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "StandIn":
+        """Keep the arguments."""
+        created = super().__new__(cls)
+        created.args, created.state = args, None
+        return created
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep the state, and apply nothing of it."""
+        self.state = state
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __repr__(self) -> str:
+        return f"<stand-in for {self.pickled_name}>"
+
+
+def _empty_dict(*args: Any) -> dict[Any, Any]:
+    """Stand for collections.defaultdict, whose items torch's reader would not set."""
+    return {}
+
+
+def _stand_ins(names: Iterable[str]) -> dict[str, Any]:
+    """Return what stands for each pickled name."""
+    return {
+        name: _empty_dict if name == "collections.defaultdict" else type("StandIn", (StandIn,), {"pickled_name": name})
+        for name in names
+    }
+
+
 class Reader:
-    """Reads files that may hold the expected names and no others; what it opened is closed with `reading`."""
+    """Reads checkpoints that may hold the expected names and no others.
+
+    Args:
+        expected: the names that files may hold.
+        family: names of the authors' own classes, which differ from file to file; they too only get stand-ins.
+        scratch: a folder for what must be expanded.
+        format: named in messages.
+    """
 
     def __init__(
-        self, expected: Collection[str], *, family: re.Pattern[str] | None = None, scratch: Path, format: str
+        self, expected: Collection[str] = (), *, family: re.Pattern[str] | None = None, scratch: Path, format: str
     ) -> None:
-        self.expected = sorted(expected)
+        _check_torch()
         self.family = family
         self.format = format
         self.scratch = scratch
-        self._standing = isolated.stand_ins(self.expected)
-        self._child: subprocess.Popen[bytes] | None = None
-        self._home: str | None = None
-        self._lock = threading.Lock()
+        self._stand_ins = _stand_ins(sorted(expected))
 
     def member(self, archive: Archive, name: str) -> Any:
-        """Return what a member of an archive holds; tensors may be torch's or numpy's, see `array_of`.
+        """Return what a member of an archive holds.
 
         Raises:
             ZooError: it holds a name that is not expected, or is damaged.
@@ -65,17 +110,7 @@ class Reader:
             if not path.exists():
                 with archive.open(name) as file, path.open("wb") as out:
                     shutil.copyfileobj(file, out, 2**22)
-        if not zipfile.is_zipfile(path):
-            return self.content(path.read_bytes(), where=where)
-        with zipfile.ZipFile(path) as opened:
-            _plain(opened, path.stat().st_size, where)
-        try:
-            with _TORCH_LOCK:
-                return isolated.load(str(path), self._standing, mapped=True)
-        except Exception as error:
-            if self._learned(path):
-                return self.member(archive, name)
-            raise self._refused(path, error, where) from None
+        return self._load(path, where)
 
     def content(self, content: bytes, *, where: str) -> Any:
         """Return what the bytes of a file hold.
@@ -83,120 +118,70 @@ class Reader:
         Raises:
             ZooError: as `member`.
         """
-        file = io.BytesIO(content)
-        if not zipfile.is_zipfile(file):
-            return self._in_child(content, where)
-        try:
-            with zipfile.ZipFile(file) as opened:
-                _plain(opened, len(content), where)
-            file.seek(0)
-            with _TORCH_LOCK:
-                return isolated.load(file, self._standing)
-        except ZooError:
-            raise
-        except Exception as error:
-            if "Unsupported operand" in str(error):
-                return self._in_child(content, where)
-            if self._learned(content):
-                return self.content(content, where=where)
-            raise self._refused(content, error, where) from None
+        return self._load(io.BytesIO(content), where)
 
-    def _in_child(self, content: bytes, where: str) -> Any:
-        with self._lock:
+    def _load(self, file: Path | io.BytesIO, where: str) -> Any:
+        import torch
+
+        while True:
             try:
-                given, answered = self._pipes()
-                names = json.dumps(self.expected).encode()
-                given.write(HEADER.pack(len(names), len(content)) + names)
-                given.write(content)
-                given.flush()
-                header = answered.read(HEADER.size)
-                if len(header) < HEADER.size:
-                    raise OSError("the process that reads it ended")
-                text, buffers = (answered.read(length) for length in HEADER.unpack(header))
-            except OSError as error:
-                self.close()
-                raise ZooError(f"{where}: cannot be read ({error}); it may be damaged or hostile") from None
-        found = isolated.decode(text, buffers)
-        if "error" in found:
-            if self._learned(content):
-                return self._in_child(content, where)
-            raise self._refused(content, found["error"], where)
-        return found["value"]
+                is_zip = zipfile.is_zipfile(file)
+                if is_zip:
+                    _check_uncompressed(file, where)
+                if isinstance(file, io.BytesIO):
+                    file.seek(0)
+                allowed: list[Any] = [(stand_in, name) for name, stand_in in self._stand_ins.items()]
+                with _TORCH_LOCK, warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
+                    warnings.simplefilter("ignore")
+                    mapped = True if is_zip and isinstance(file, Path) else None
+                    return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+            except ZooError:
+                raise
+            except Exception as error:
+                names = names_in(file)
+                family = [name for name in names if self.family and self.family.fullmatch(name)]
+                if set(family) <= set(self._stand_ins):
+                    raise self._refusal(names, error, where) from None
+                new = sorted(set(family).difference(self._stand_ins))
+                self._stand_ins = self._stand_ins | _stand_ins(new)  # other threads may be reading the old one
 
-    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
-        """Return the pipes of the child, started in an empty home without anything of our environment."""
-        if self._child is None or self._child.poll() is not None:
-            import torch
-
-            self._home = tempfile.mkdtemp(prefix="zoo-gen-reader-")
-            self._child = subprocess.Popen(
-                [sys.executable, "-I", isolated.__file__, str(Path(torch.__file__).parent.parent)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                cwd=self._home,
-                env={"HOME": self._home, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-            )
-        assert self._child.stdin is not None  # both were asked for as pipes
-        assert self._child.stdout is not None
-        return self._child.stdin, self._child.stdout
-
-    def _learned(self, content: bytes | Path) -> bool:
-        """Take the names of the authors' own classes in a file into what is expected; return whether there were any."""
-        known = {name for name in names_in(content) if self.family and self.family.fullmatch(name)}
-        new = sorted(known.difference(self.expected))
-        self.expected = sorted({*self.expected, *new})
-        self._standing |= isolated.stand_ins(new)
-        return bool(new)
-
-    def _refused(self, content: bytes | Path, error: object, where: str) -> ZooError:
-        """Return what to say of a file that was not read: the unexpected names in it, if that is why."""
-        unexpected = sorted(name for name in names_in(content) if not self._is_known(name))
+    def _refusal(self, names: set[str], error: Exception, where: str) -> ZooError:
+        """Return what to say of a file that was not read: the unexpected names or the opcode in it, if that is why."""
+        unexpected = sorted(name for name in names if not self._is_known(name))
         if unexpected:
             return ZooError(
                 f"{where}: refers to {', '.join(unexpected[:5])}, which no file of the format {self.format} should; it "
                 "was not read, and nothing in it was run"
             )
-        said = one_line(error) if isinstance(error, BaseException) else str(error)
-        return ZooError(f"{where}: cannot be read as a checkpoint ({said[:200]})")
+        if match := re.search(r"Unsupported operand (\d+)", str(error)):
+            opcode = next((each for each in pickletools.opcodes if each.code == chr(int(match[1]))), None)
+            name = f"{opcode.name} of protocol {opcode.proto}" if opcode else match[1]
+            return ZooError(
+                f"{where}: uses the pickle opcode {name}, which torch's reader of weights refuses; expected a file of "
+                "torch.save with its default protocol, 2"
+            )
+        return ZooError(f"{where}: cannot be read as a checkpoint ({one_line(error)[:200]})")
 
     def _is_known(self, name: str) -> bool:
         is_torch = name in _PLAIN or name.startswith(("torch._utils._rebuild_", "torch._tensor._rebuild_"))
         is_torch |= name.startswith("torch.") and name.endswith("Storage")
-        return is_torch or name in self.expected
-
-    def close(self) -> None:
-        """End the child and take its home away."""
-        if self._child is not None:
-            for pipe in (self._child.stdin, self._child.stdout):
-                if pipe is not None:
-                    with suppress(BrokenPipeError):  # it had ended
-                        pipe.close()
-            self._child.kill()
-            self._child.wait()
-            self._child = None
-        if self._home is not None:
-            shutil.rmtree(self._home, ignore_errors=True)
-            self._home = None
+        return is_torch or name in self._stand_ins
 
 
-@contextmanager
-def reading(
-    expected: Collection[str], *, family: re.Pattern[str] | None = None, scratch: Path, format: str
-) -> Iterator[Reader]:
-    """Open a reader for the time of a conversion.
+def _check_torch() -> None:
+    """Refuse a torch whose reader of weights is known to be unsafe.
 
-    Args:
-        expected: the names that files may hold.
-        family: names of the authors' own classes, which differ from file to file; they too only get stand-ins.
-        scratch: a folder for what must be expanded.
-        format: named in messages.
+    Raises:
+        ZooError: it is older than 2.10.
     """
-    reader = Reader(expected, family=family, scratch=scratch, format=format)
-    try:
-        yield reader
-    finally:
-        reader.close()
+    import torch
+
+    installed = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+    if installed < _OLDEST_TORCH:
+        raise ZooError(
+            f"torch {torch.__version__} reads checkpoints of others unsafely (CVE-2026-24747); expected torch 2.10 or "
+            "newer: pip install 'zoo-gen[convert]'"
+        )
 
 
 def array_of(value: Any, *, where: str) -> np.ndarray:
@@ -205,25 +190,23 @@ def array_of(value: Any, *, where: str) -> np.ndarray:
     Raises:
         ZooError: it is no tensor, or says it is larger than the numbers it has.
     """
-    if isinstance(value, np.ndarray):
-        return value
     import torch
 
     if not isinstance(value, torch.Tensor):
         raise ZooError(f"{where}: holds {type(value).__name__}; expected a tensor")
     try:
-        isolated.checked(value)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise ZooError(f"{where}: {error}") from None
-    found = value.detach()
-    return (found.float() if found.dtype == torch.bfloat16 else found).numpy()
+        n_bytes = value.untyped_storage().nbytes()
+    except RuntimeError as error:  # a sparse tensor has none
+        raise ZooError(f"{where}: {one_line(error)}") from None
+    if value.numel() * value.element_size() > n_bytes:  # strides of 0, which copying would make real
+        raise ZooError(f"{where}: a tensor of shape {tuple(value.shape)} has fewer numbers than that in the file")
+    tensor = value.detach()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def is_tensor(value: Any) -> bool:
     """Return whether a value that was read is a tensor."""
-    return isinstance(value, np.ndarray) or (
-        type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "numel")
-    )
+    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "numel")
 
 
 _DEEPEST = 100
@@ -256,48 +239,49 @@ def plain(value: Any, _open: frozenset[int] = frozenset()) -> Any:
     return value
 
 
-def names_in(content: bytes | Path) -> set[str]:
+def names_in(file: Path | io.BytesIO) -> set[str]:
     """Return the names that the pickles in a file refer to, without reading them."""
-    found: set[str] = set()
-    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    names: set[str] = set()
     if zipfile.is_zipfile(file):
         try:
             with zipfile.ZipFile(file) as opened:
                 pickles = [opened.read(name) for name in opened.namelist() if name.endswith(".pkl")]
         except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
-            return found
+            return names
     else:
-        pickles = [content if isinstance(content, bytes) else content.read_bytes()]
-    for one in pickles:
-        stream = io.BytesIO(one)
-        while stream.tell() < len(one):  # old files are several pickles, then numbers
+        pickles = [file.getvalue() if isinstance(file, io.BytesIO) else file.read_bytes()]
+    for content in pickles:
+        stream = io.BytesIO(content)
+        while stream.tell() < len(content):  # files from before torch 1.6 are several pickles, then numbers
             try:
-                found |= _names(stream)
+                names |= _names(stream)
             except Exception:  # it is no pickle any more
                 break
-    return found
+    return names
 
 
-def _names(file: IO[bytes]) -> set[str]:
-    found, texts = set(), ["", ""]
-    for opcode, argument, _ in pickletools.genops(file):
+def _names(stream: IO[bytes]) -> set[str]:
+    names, texts = set(), ["", ""]
+    for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name in ("GLOBAL", "INST"):
-            found.add(_today(*str(argument).split(" ", 1)))
+            names.add(_python3_name(*str(argument).split(" ", 1)))
         elif opcode.name == "STACK_GLOBAL":
-            found.add(f"{texts[-2]}.{texts[-1]}")
+            names.add(f"{texts[-2]}.{texts[-1]}")
         elif isinstance(argument, str):
             texts.append(argument)
-    return found
+    return names
 
 
-def _today(module: str, name: str) -> str:
+def _python3_name(module: str, name: str) -> str:
     """Return a name as Python 3 calls it, since protocol 2 writes those of Python 2."""
     module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
     return f"{module}.{name}"
 
 
-def _plain(opened: zipfile.ZipFile, size: int, where: str) -> None:
+def _check_uncompressed(file: Path | io.BytesIO, where: str) -> None:
     """Refuse a checkpoint whose records are compressed, which torch never writes and a bomb would need."""
-    entries = opened.infolist()
+    size = file.stat().st_size if isinstance(file, Path) else len(file.getbuffer())
+    with zipfile.ZipFile(file) as opened:
+        entries = opened.infolist()
     if sum(entry.file_size for entry in entries) > size or any(entry.compress_type for entry in entries):
         raise ZooError(f"{where}: its records unpack to more than the file holds; torch.save writes them as they are")

@@ -6,6 +6,7 @@ published, and Ray's state with the test accuracy. Nodes are read through stand-
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from zoo_gen.architecture.layers import Activate, Convolution, GlobalPooling, La
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
-from zoo_gen.published.archives.pickles import Reader, plain, reading
+from zoo_gen.published.archives.pickles import Reader, plain
 from zoo_gen.published.formats import networks, states, tables
-from zoo_gen.published.reading import Reading, Request, SplitTable, Wiring
+from zoo_gen.published.reading import Reading, Request, Wiring
+from zoo_gen.published.splits import SplitTable
 
 _NODES = ("AnyNode", "BooleanNode", "BytesNode", "EnumNode", "FloatNode", "IntegerNode", "PathNode", "StringNode")
 _PLAIN = ("int", "str", "float", "bool", "dict", "list", "tuple", "type", "bytes", "object", "NoneType", "set")
@@ -49,18 +51,18 @@ def read(archive: Archive, request: Request) -> Reading:
     files = {name: match for name in archive.named("checkpoint.pt") if (match := _STATE.fullmatch(name))}
     if not files:
         raise ZooError(f"{archive.path}: holds no <trial>/<checkpoint>/checkpoint.pt")
-    reader = request.kept(reading(EXPECTED, family=FAMILY, scratch=request.scratch, format=FORMAT))
+    reader = Reader(EXPECTED, family=FAMILY, scratch=request.scratch, format=FORMAT)
     runs = sorted({name.rsplit("/", 2)[0] for name in files})  # sorted paths, as the public code numbers them
     number = {run: position for position, run in enumerate(runs)}
     facts: list[dict[str, Any]] = []
-    wirings: list[Wiring] = []
-    wiring_of: dict[tuple[Any, ...], int] = {}
+    stored = states.States(archive, request, partial(states.read_state, archive, reader))
+    architectures = states.Architectures()
     wiring_of_model = np.full(len(runs), -1, dtype=np.int64)
     hyperparameters: list[dict[str, Any]] = [{} for _ in runs]
     member_of: dict[tuple[int, int], str] = {}
     for name in sorted(files):
         model = number[name.rsplit("/", 2)[0]]
-        fact, config, shapes = _look(archive, reader, name)
+        fact, config, shapes = _look(archive, reader, stored, name)
         facts.append({"model": model, "epoch": fact["iteration"], "source.path": name, **fact["results"]})
         if (model, fact["iteration"]) in member_of:
             raise ZooError(
@@ -68,35 +70,28 @@ def read(archive: Archive, request: Request) -> Reading:
             )
         member_of[model, fact["iteration"]] = name
         key = (tuple(shape for _, shape in shapes), repr(config))
-        if key not in wiring_of:
-            wiring_of[key] = len(wirings)
-            wirings.append(_wiring(shapes, config, where=archive.where(name)))
-        if wiring_of_model[model] not in (-1, wiring_of[key]):
+        number_of = architectures.number(key, partial(_wiring, shapes, config, where=archive.where(name)))
+        if wiring_of_model[model] not in (-1, number_of):
             raise ZooError(f"{archive.where(name)}: has another architecture than the earlier states of its trial")
-        wiring_of_model[model] = wiring_of[key]
+        wiring_of_model[model] = number_of
         hyperparameters[model] = {key: _short(value) for key, value in (config or {}).items()}
     epochs = np.array(sorted({epoch for _, epoch in member_of}), dtype=np.int32)
-    place = {int(epoch): position for position, epoch in enumerate(epochs)}
+    column_of = {int(epoch): position for position, epoch in enumerate(epochs)}
     kept = np.zeros((len(runs), len(epochs)), dtype=bool)
     metrics = {name: np.full(kept.shape, np.nan, dtype=np.float32) for name in ("test_accuracy", "test_loss")}
     for fact in facts:
-        cell = fact["model"], place[fact["epoch"]]
+        cell = fact["model"], column_of[fact["epoch"]]
         kept[cell] = True
         for ours, theirs in (("test_accuracy", "source.test/acc"), ("test_loss", "source.test/loss")):
             if isinstance(fact.get(theirs), int | float):
                 metrics[ours][cell] = fact[theirs]
+    wirings = architectures.wirings
     columns = tables.columns_of(hyperparameters)
     by_column = tables.columns_of(facts)
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
-        wiring = wirings[wiring_of_model[model]]
-        found = np.empty((len(checkpoints), wiring.layout.size), dtype=np.float32)
-        for row, checkpoint in enumerate(checkpoints):
-            member = member_of[model, int(epochs[checkpoint])]
-            where = archive.where(member)
-            tensors = states.tensors_of(reader.member(archive, member), where=where)
-            found[row] = states.vector_of(tensors, wiring, where=where)
-        return found
+        members = [member_of[model, epoch] for epoch in epochs[checkpoints].tolist()]
+        return stored.vectors(members, wirings[wiring_of_model[model]])
 
     return Reading(
         name=archive.path.name.split(".")[0],
@@ -121,13 +116,15 @@ def read(archive: Archive, request: Request) -> Reading:
 _NORMALIZED = {"normalize": {"mean": [0.4914, 0.4822, 0.4465], "deviation": [0.2470, 0.2435, 0.2616]}}
 
 
-def _look(archive: Archive, reader: Reader, name: str) -> tuple[dict[str, Any], dict[str, Any] | None, states.Shapes]:
+def _look(
+    archive: Archive, reader: Reader, stored: states.States, name: str
+) -> tuple[dict[str, Any], dict[str, Any] | None, states.Shapes]:
     """Return iteration and results of a checkpoint, its architecture as plain data, and the shapes of its tensors."""
     where = archive.where(name)
     tree = reader.member(archive, name)
     if not isinstance(tree, Mapping):
         raise ZooError(f"{where}: holds {type(tree).__name__}; expected a table with model, config and last_result")
-    shapes = states.shapes_of(states.tensors_of(tree, where=where))
+    shapes = stored.shapes(name, states.tensors_of(tree, where=where))
     config = plain(tree.get("config"))
     results = plain(tree.get("last_result")) or {}
     iteration = tree.get("iteration", tree.get("_iteration", results.get("training_iteration")))
@@ -188,7 +185,7 @@ def _splits(
     archive: Archive, request: Request, runs: list[str], member_of: Mapping[tuple[int, int], str]
 ) -> dict[str, SplitTable]:
     model_of_path = {name: model for (model, _), name in member_of.items()}
-    found = request.split_files(model_of_path)
+    split_tables = request.split_files(model_of_path)
     inside = [archive.path / name for name in archive.named("cnn_park_splits.json") if archive.kind == "folder"]
     if archive.kind != "folder":
         for name in archive.named("cnn_park_splits.json"):
@@ -196,11 +193,11 @@ def _splits(
             path.write_bytes(archive.read(name))
             inside.append(path)
     for path in inside[:1]:
-        found.setdefault("wild_park", splits.of_paths(path, model_of_path))
+        split_tables.setdefault("wild_park", splits.of_paths(path, model_of_path))
     if len(runs) > 75:
         how = "trials sorted by path, train_test_split with seed 42: 50 for testing, then 25 for validation"
-        found["wild_park_code"] = splits.grouped(len(runs), test=50, validation=25, seed=42, how=how)
-    if not found:
+        split_tables["wild_park_code"] = splits.grouped(len(runs), test=50, validation=25, seed=42, how=how)
+    if not split_tables:
         how = "trials sorted by path, seed 42, shuffled, 70/15/15; the publication's own file was not given"
-        found["run_wise"] = splits.run_wise(len(runs), how=how)
-    return found
+        split_tables["run_wise"] = splits.run_wise(len(runs), how=how)
+    return split_tables

@@ -6,12 +6,13 @@ from typing import Any
 
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
+from zoo_gen.published.archives.names import natural_order
 from zoo_gen.published.formats.inrs import File
 from zoo_gen.published.formats.inrs import read as read_files
-from zoo_gen.published.reading import Reading, Request, SplitTable
+from zoo_gen.published.reading import Reading, Request
+from zoo_gen.published.splits import SplitTable
 
 _FOLDER = re.compile(r".*_(training|testing|train|test)_(\d+)_(\d+)")
-_NUMBERS = re.compile(r"(\d+)")
 
 
 def read(archive: Archive, request: Request) -> Reading:
@@ -20,21 +21,16 @@ def read(archive: Archive, request: Request) -> Reading:
     Raises:
         ZooError: it holds no .pth, or one is not as published; the message names it.
     """
-    members = sorted(archive.named("*.pth", "*.pt"), key=_natural)
+    members = sorted(archive.named("*.pth", "*.pt"), key=natural_order)
     files = [File(member, member, _facts(member)) for member in members]
     numbered = {file.member: model for model, file in enumerate(files)}
     tables: dict[str, SplitTable] = request.split_files(numbered)
-    parts = {part: [m for m, file in enumerate(files) if file.facts.get("part") == part] for part in ("train", "test")}
-    if parts["train"] or parts["test"]:
+    part_of = {model: file.facts["part"] for model, file in enumerate(files) if "part" in file.facts}
+    if part_of:
         how = "the folders of training and test images; the publication draws its validation part without a seed"
-        tables["folders"] = splits.table(parts["train"], [], parts["test"], how=how)
+        tables["folders"] = splits.of_parts(part_of, how=how)
     notes = ("inputs are coordinates (x, y) in [-1, 1]; 0.5 is added to the output", "sin(30 x) in every hidden layer")
     return read_files(archive, request, files, format="dwsnets", shift=0.5, splits=tables, notes=notes)
-
-
-def _natural(name: str) -> list[Any]:
-    """Return a key that sorts numbers in names by their value."""
-    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in _NUMBERS.split(name)]
 
 
 def _facts(member: str) -> dict[str, Any]:

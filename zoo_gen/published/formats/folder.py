@@ -5,6 +5,9 @@ other column is a metric if its name is one of ours, and else a hyper-parameter.
 """
 
 import re
+from collections import Counter
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +15,11 @@ import pyarrow as pa
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
-from zoo_gen.published.archives.pickles import reading
+from zoo_gen.published.archives.names import natural_order
+from zoo_gen.published.archives.pickles import Reader
 from zoo_gen.published.formats import states, tables
-from zoo_gen.published.reading import Reading, Request, SplitTable, Wiring
+from zoo_gen.published.reading import Reading, Request
+from zoo_gen.published.splits import SplitTable
 
 _ENDS = ("*.safetensors", "*.pt", "*.pth", "*.ckpt", "*.bin")
 _FILE_COLUMNS = ("file", "filename", "path", "checkpoint", "checkpoint_path", "ckpt_file", "ckpt", "name")
@@ -29,10 +34,15 @@ def read(archive: Archive, request: Request) -> Reading:
     Raises:
         ZooError: there is no CSV or no file that it names, or a file is no state_dict; the message names it.
     """
-    files = archive.named(*_ENDS)
+    files = _by_name(archive.named(*_ENDS))
     table, csv_name, column = _table(archive, files)
     where = archive.where(csv_name)
-    members = [_member(str(value), files, csv_name, where) for value in table[column].to_pylist()]
+    members = []
+    for value in table[column].to_pylist():
+        member = _member(str(value), files, csv_name)
+        if member is None:
+            raise ZooError(f"{where}: names {value}, which is not there")
+        members.append(member)
     runs_column = next((name for name in _RUN_COLUMNS if name in table.column_names and name != column), None)
     epoch_column = next((name for name in _EPOCH_COLUMNS if name in table.column_names), None)
     run_of_row = [str(value) for value in table[runs_column].to_pylist()] if runs_column else members
@@ -63,28 +73,24 @@ def read(archive: Archive, request: Request) -> Reading:
         for name in names
         if name not in measured
     }
-    reader = request.kept(reading((), scratch=request.scratch, format="folder"))
+    reader = Reader(scratch=request.scratch, format="folder")
 
-    def tensors_of(row: int) -> dict[str, np.ndarray]:
-        member = members[row]
+    def tensors_of(member: str) -> dict[str, np.ndarray]:
         if member.endswith(".safetensors"):
             return _safetensors(archive, member)
-        return states.tensors_of(reader.member(archive, member), where=archive.where(member))
+        return states.read_state(archive, reader, member)
 
-    wirings: list[Wiring] = []
-    known: dict[states.Shapes, int] = {}
+    stored = states.States(archive, request, tensors_of)
+    architectures = states.Architectures()
     wiring_of_model = np.zeros(len(runs), dtype=np.int64)
-    for model in range(len(runs)):
-        shapes = states.shapes_of(tensors_of(int(first[model])))
-        if shapes not in known:
-            known[shapes] = len(wirings)
-            wirings.append(states.wiring_of(shapes, None, None))  # equal shapes do not tell what is computed
-        wiring_of_model[model] = known[shapes]
+    for model, row in enumerate(first):
+        shapes = stored.shapes(members[row])
+        # Equal shapes do not tell what is computed.
+        wiring_of_model[model] = architectures.number(shapes, partial(states.wiring_of, shapes, None, None))
+    wirings = architectures.wirings
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
-        wiring = wirings[wiring_of_model[model]]
-        rows = row_of[model, checkpoints]
-        return np.stack([states.vector_of(tensors_of(int(r)), wiring, where=archive.where(members[r])) for r in rows])
+        return stored.vectors([members[row] for row in row_of[model, checkpoints]], wirings[wiring_of_model[model]])
 
     by_column = {f"source.{name}": table[name].combine_chunks() for name in table.column_names}
     return Reading(
@@ -104,36 +110,29 @@ def read(archive: Archive, request: Request) -> Reading:
     )
 
 
-def _table(archive: Archive, files: list[str]) -> tuple[pa.Table, str, str]:
+def _table(archive: Archive, files: dict[str, str]) -> tuple[pa.Table, str, str]:
     """Return the CSV whose rows name files, its name, and the column that does."""
     for name in archive.named("*.csv", "*.csv.gz"):
         table = tables.read_csv(archive, name)
         texts = [column for column in table.column_names if pa.types.is_string(table[column].type)]
         for column in sorted(texts, key=lambda column: column not in _FILE_COLUMNS):
             values = table[column].to_pylist()
-            if values and all(value is not None and _found(value, files, name) for value in values[:3]):
+            if values and all(value is not None and _member(value, files, name) for value in values[:3]):
                 return table, name, column
-    raise ZooError(f"{archive.path}: holds no CSV with a column that names its {len(files)} files")
+    raise ZooError(f"{archive.path}: holds no CSV with a column that names its {len(set(files.values()))} files")
 
 
-def _found(value: str, files: list[str], csv_name: str) -> str | None:
+def _by_name(files: list[str]) -> dict[str, str]:
+    """Return each file by its name, and by its name without the ending where only one is called so."""
+    stems = Counter(name.rpartition(".")[0] for name in files)
+    by_stem = {name.rpartition(".")[0]: name for name in files if stems[name.rpartition(".")[0]] == 1}
+    return {**by_stem, **{name: name for name in files}}
+
+
+def _member(value: str, files: dict[str, str], csv_name: str) -> str | None:
     """Return the member that a cell names, relative to the CSV or to the archive, with or without its ending."""
-    beside = csv_name.rpartition("/")[0]
-    wanted = value.replace("\\", "/").removeprefix("./")
-    for whole in (f"{beside}/{wanted}" if beside else wanted, wanted):
-        if whole in files:
-            return whole
-        ended = [name for name in files if name.rpartition(".")[0] == whole]
-        if len(ended) == 1:
-            return ended[0]
-    return None
-
-
-def _member(value: str, files: list[str], csv_name: str, where: str) -> str:
-    found = _found(value, files, csv_name)
-    if found is None:
-        raise ZooError(f"{where}: names {value}, which is not there")
-    return found
+    path = value.replace("\\", "/").removeprefix("./")
+    return files.get(f"{csv_name.rpartition('/')[0]}/{path}", files.get(path))
 
 
 def _metric(name: str) -> str:
@@ -149,27 +148,19 @@ def _hyperparameter(name: str) -> str:
 def _splits(
     request: Request, table: pa.Table, runs: list[str], model_of_row: np.ndarray, members: list[str], *, where: str
 ) -> dict[str, SplitTable]:
-    found = request.split_files(dict(zip(members, model_of_row.tolist(), strict=True)))
+    split_tables = request.split_files(dict(zip(members, model_of_row.tolist(), strict=True)))
     column = next((name for name in ("split", "part") if name in table.column_names), None)
     if column is not None:
-        names = {
-            "train": "train",
-            "val": "validation",
-            "valid": "validation",
-            "validation": "validation",
-            "test": "test",
-        }
         part_of: dict[int, str] = {}
         for model, text in zip(model_of_row.tolist(), table[column].to_pylist(), strict=True):
-            part = names.get(str(text).lower(), "")
+            part = splits.PARTS.get(str(text).lower(), "")
             if text is not None and (not part or part_of.setdefault(model, part) != part):
                 raise ZooError(f"{where}: column {column} says {text!r} of run {runs[model]}; expected one part a run")
-        lists = {
-            part: [model for model, its in part_of.items() if its == part] for part in ("train", "validation", "test")
-        }
-        found["published"] = splits.table(*lists.values(), how=f"the column {column}")
-    found["run_wise"] = splits.run_wise(len(runs), how="runs in the order of the CSV, seed 42, shuffled, 70/15/15")
-    return found
+        split_tables["published"] = splits.of_parts(part_of, how=f"the column {column}")
+    split_tables["run_wise"] = splits.run_wise(
+        len(runs), how="runs in the order of the CSV, seed 42, shuffled, 70/15/15"
+    )
+    return split_tables
 
 
 def _safetensors(archive: Archive, name: str) -> dict[str, np.ndarray]:
@@ -184,13 +175,12 @@ def _safetensors(archive: Archive, name: str) -> dict[str, np.ndarray]:
         raise ZooError("safetensors files need safetensors; expected: pip install 'zoo-gen[convert]'") from None
     where = archive.where(name)
     try:
-        found = load(archive.read(name))
+        tensors = load(archive.read(name))
     except (SafetensorError, ValueError, KeyError) as error:
         raise ZooError(f"{where}: is no safetensors file ({one_line(error)})") from None
-    return states.tensors_of(dict(sorted(found.items(), key=lambda item: _order(item[0]))), where=where)
+    return states.tensors_of(dict(sorted(tensors.items(), key=lambda item: _order(item[0]))), where=where)
 
 
-def _order(key: str) -> tuple[list[tuple[int, str]], int, str]:
+def _order(key: str) -> tuple[list[Any], int, str]:
     layer, _, role = key.rpartition(".")
-    pieces = [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", layer)]
-    return pieces, {"weight": 0, "bias": 1}.get(role, 2), role
+    return natural_order(layer), {"weight": 0, "bias": 1}.get(role, 2), role

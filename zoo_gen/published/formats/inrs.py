@@ -6,6 +6,7 @@ not. Labels that were put into the state_dict beside the weights are taken out o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import pyarrow as pa
 
 from zoo_gen.errors import ZooError
 from zoo_gen.published.archives.archive import Archive
-from zoo_gen.published.archives.pickles import array_of, is_tensor, reading
+from zoo_gen.published.archives.pickles import Reader, array_of, is_tensor
 from zoo_gen.published.formats import images, networks, states, tables
-from zoo_gen.published.reading import Reading, Request, SplitTable, Wiring
+from zoo_gen.published.reading import Reading, Request
+from zoo_gen.published.splits import SplitTable
 
 BESIDE = ("label", "coef", "x", "y")  # what files hold beside weights
 STATE = 1  # the one state of each network, after its fit
@@ -56,27 +58,20 @@ def read(
     """
     if not files:
         raise ZooError(f"{archive.path}: holds no networks in the layout of {format}")
-    reader = request.kept(reading((), scratch=request.scratch, format=format))
-    wirings: list[Wiring] = []
-    known: dict[tuple[Any, ...], int] = {}
+    reader = Reader(scratch=request.scratch, format=format)
+    stored = states.States(archive, request, partial(states.read_state, archive, reader, without=BESIDE))
+    architectures = states.Architectures()
     wiring_of_model = np.zeros(len(files), dtype=np.int64)
     rows: list[dict[str, Any]] = []
     for model, file in enumerate(files):
         where = archive.where(file.member)
         tree = reader.member(archive, file.member)
-        shapes = states.shapes_of(states.tensors_of(tree, where=where, without=BESIDE))
+        shapes = stored.shapes(file.member, states.tensors_of(tree, where=where, without=BESIDE))
+        layers = networks.siren(shapes, shift=shift) or (None, None)
         key = tuple(shape for _, shape in shapes)
-        if key not in known:
-            known[key] = len(wirings)
-            wirings.append(states.wiring_of(shapes, *(networks.siren(shapes, shift=shift) or (None, None))))
-        wiring_of_model[model] = known[key]
+        wiring_of_model[model] = architectures.number(key, partial(states.wiring_of, shapes, *layers))
         rows.append({**file.facts, **_beside(tree, where=where)})
-
-    def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
-        member = files[model].member
-        where = archive.where(member)
-        tensors = states.tensors_of(reader.member(archive, member), where=where, without=BESIDE)
-        return states.vector_of(tensors, wirings[wiring_of_model[model]], where=where)[None]
+    wirings = architectures.wirings
 
     columns = tables.columns_of(rows)
     dataset = images.dataset_of(request.data or archive.path.name)
@@ -89,7 +84,7 @@ def read(
         epochs=np.array([STATE], dtype=np.int32),
         kept=np.ones((len(files), 1), dtype=bool),
         metrics={},
-        read=weights_of,
+        read=lambda model, _: stored.vectors([files[model].member], wirings[wiring_of_model[model]]),
         splits=splits,
         varying=tuple(name for name in ("label",) if name in columns),
         data=images.scaled(dataset, size=size),
@@ -101,7 +96,7 @@ def read(
 
 def _beside(tree: Any, *, where: str) -> dict[str, Any]:
     """Return the numbers that a file holds beside its weights, but for the points of the curve it was fitted to."""
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     for key in ("label", "coef"):
         if not isinstance(tree, dict) or key not in tree:
             continue
@@ -109,7 +104,7 @@ def _beside(tree: Any, *, where: str) -> dict[str, Any]:
             array_of(tree[key], where=where).reshape(-1) if is_tensor(tree[key]) else np.array([tree[key]]).reshape(-1)
         )
         if key == "label":
-            found["label"] = int(value[0]) if value.size == 1 else str(value.tolist())
+            facts["label"] = int(value[0]) if value.size == 1 else str(value.tolist())
         else:
-            found |= {f"coef_{place}": float(number) for place, number in enumerate(value)}
-    return found
+            facts |= {f"coef_{index}": float(number) for index, number in enumerate(value)}
+    return facts

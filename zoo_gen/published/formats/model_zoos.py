@@ -7,6 +7,7 @@ the iteration they name, never by their position, and optimiser states are not o
 import json
 import math
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ import pyarrow as pa
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
-from zoo_gen.published.archives.pickles import Reader, reading
-from zoo_gen.published.formats import images, networks, states, tables
+from zoo_gen.published.archives.pickles import Reader
+from zoo_gen.published.formats import hyper_representations, images, networks, states, tables
 from zoo_gen.published.reading import Reading, Request, Wiring
 
 FORMAT = "model_zoos"
@@ -32,15 +33,6 @@ _OURS = {
     "training::batchsize": "batch_size",
     "seed": "seed",
 }
-_METRICS = {
-    "train_loss": "train_loss",
-    "train_acc": "train_accuracy",
-    "val_loss": "validation_loss",
-    "val_acc": "validation_accuracy",
-    "test_loss": "test_loss",
-    "test_acc": "test_accuracy",
-}
-SENTINEL = -999  # what the training code writes where it measured nothing
 _NOISE = ("config", "timestamp", "date", "time_", "hostname", "node_ip", "pid", "experiment_", "trial_", "done")
 _RUNNING = (
     "train_loss and train_accuracy are running means over the training epoch with dropout, as published; only those of "
@@ -56,50 +48,46 @@ def read(archive: Archive, request: Request) -> Reading:
     """
     files = {name: match for name in archive.members if (match := _STATE.fullmatch(name))}
     if not files:
-        from zoo_gen.published.formats import dumps
-
-        return dumps.read(archive, request, format=FORMAT)
-    reader = request.kept(reading((), scratch=request.scratch, format=FORMAT))
+        return hyper_representations.read(archive, request, format=FORMAT)
+    reader = Reader(scratch=request.scratch, format=FORMAT)
     state_of: dict[str, dict[int, str]] = {}
     for name, match in files.items():
-        its = state_of.setdefault(match[1] or "", {})
-        if int(match[2]) in its:
-            raise ZooError(f"{archive.path}: {name} and {its[int(match[2])]} are the same checkpoint of one run")
-        its[int(match[2])] = name
+        states_of_run = state_of.setdefault(match[1] or "", {})
+        if int(match[2]) in states_of_run:
+            raise ZooError(
+                f"{archive.path}: {name} and {states_of_run[int(match[2])]} are the same checkpoint of one run"
+            )
+        states_of_run[int(match[2])] = name
     # A run that crashed before its first checkpoint keeps its row.
     without = {name.rpartition("/")[0] for name in archive.named("params.json")} - set(state_of)
     runs = sorted([*state_of, *(run for run in without if run)])
-    epochs = np.array(sorted({epoch for its in state_of.values() for epoch in its}), dtype=np.int32)
-    place = {int(epoch): position for position, epoch in enumerate(epochs)}
+    epochs = np.array(sorted({epoch for states_of_run in state_of.values() for epoch in states_of_run}), dtype=np.int32)
+    column_of = {int(epoch): position for position, epoch in enumerate(epochs)}
     kept = np.zeros((len(runs), len(epochs)), dtype=bool)
     metrics: dict[str, np.ndarray] = {}
     configurations: list[dict[str, Any]] = []
     lines_of_states: list[dict[str, Any]] = []
     for model, run in enumerate(runs):
         for epoch in state_of.get(run, {}):
-            kept[model, place[epoch]] = True
+            kept[model, column_of[epoch]] = True
         parameters, lines = _run(archive, run)
         configurations.append(parameters)
         for epoch, line in sorted(lines.items()):
             lines_of_states.append({"model": model, "epoch": epoch, **_published(line)})
-            for name, ours in _METRICS.items():
+            for name, ours in tables.METRICS.items():
                 value = line.get(name)
-                if epoch in place and isinstance(value, int | float) and value != SENTINEL:
+                if epoch in column_of and isinstance(value, int | float) and value != tables.SENTINEL:
                     values = metrics.setdefault(ours, np.full(kept.shape, np.nan, dtype=np.float32))
-                    values[model, place[epoch]] = value
+                    values[model, column_of[epoch]] = value
     dataset = images.dataset_of(request.data or _dataset(configurations) or archive.path.name)
-    wirings, wiring_of_model, name = _wirings(archive, reader, runs, state_of)
+    stored = states.States(archive, request, partial(states.read_state, archive, reader))
+    wirings, wiring_of_model, name = _wirings(stored, runs, state_of)
     hyperparameters = tables.columns_of(list(map(_hyperparameters, configurations)))
     shape = wirings[0].input_shape
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
-        wiring, its = wirings[wiring_of_model[model]], state_of.get(runs[model], {})
-        found = np.empty((len(checkpoints), wiring.layout.size), dtype=np.float32)
-        for row, checkpoint in enumerate(checkpoints):
-            member = its[int(epochs[checkpoint])]
-            tensors = states.tensors_of(reader.member(archive, member), where=archive.where(member))
-            found[row] = states.vector_of(tensors, wiring, where=archive.where(member))
-        return found
+        members = [state_of[runs[model]][epoch] for epoch in epochs[checkpoints].tolist()]
+        return stored.vectors(members, wirings[wiring_of_model[model]])
 
     run_wise = splits.run_wise(
         len(runs), how="runs sorted by name (the papers' order is their file system's), seed 42, shuffled, 70/15/15"
@@ -131,7 +119,7 @@ def _run(archive: Archive, run: str) -> tuple[dict[str, Any], dict[int, dict[str
         if prefix + name in archive.members:
             parameters = _json(archive, prefix + name)
             break
-    found: dict[int, dict[str, Any]] = {}
+    results: dict[int, dict[str, Any]] = {}
     if prefix + "result.json" in archive.members:
         where = archive.where(prefix + "result.json")
         for number, text in enumerate(archive.read(prefix + "result.json").decode(errors="replace").splitlines()):
@@ -142,18 +130,18 @@ def _run(archive: Archive, run: str) -> tuple[dict[str, Any], dict[int, dict[str
                 iteration = int(line["training_iteration"])
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise ZooError(f"{where}: line {number + 1} is no result with a training_iteration") from None
-            found[iteration] = line  # a run that was resumed says the same iteration again; the last is what was kept
-    return parameters, found
+            results[iteration] = line  # a run that was resumed says the same iteration again; the last is what was kept
+    return parameters, results
 
 
 def _json(archive: Archive, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(archive.read(name))
+        content = json.loads(archive.read(name))
     except (ValueError, RecursionError) as error:
         raise ZooError(f"{archive.where(name)}: cannot be read as JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise ZooError(f"{archive.where(name)}: holds {type(found).__name__}; expected a table of names and values")
-    return found
+    if not isinstance(content, dict):
+        raise ZooError(f"{archive.where(name)}: holds {type(content).__name__}; expected a table of names and values")
+    return content
 
 
 def _published(line: dict[str, Any]) -> dict[str, Any]:
@@ -172,15 +160,15 @@ def _states(rows: list[dict[str, Any]]) -> pa.Table | None:
 
 def _hyperparameters(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration as columns: our names where there is one, no paths of the authors' machines."""
-    found: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for key, value in parameters.items():
         if not isinstance(value, int | float | str | bool) or (isinstance(value, str) and value.startswith(("/", "~"))):
             continue
         ours = _OURS.get(key, key)
-        found[ours] = networks.activation(value) if ours == "activation" else value
+        columns[ours] = networks.activation(value) if ours == "activation" else value
         if isinstance(value, float) and not math.isfinite(value):
-            found[ours] = None
-    return found
+            columns[ours] = None
+    return columns
 
 
 def _dataset(configurations: list[dict[str, Any]]) -> str | None:
@@ -201,29 +189,26 @@ def _top(archive: Archive, runs: list[str]) -> str:
 
 
 def _wirings(
-    archive: Archive, reader: Reader, runs: list[str], state_of: dict[str, dict[int, str]]
+    stored: states.States, runs: list[str], state_of: dict[str, dict[int, str]]
 ) -> tuple[list[Wiring], np.ndarray, str]:
     """Return the architectures, which one each run has, and the name of the most common one.
 
     The first state of each run is looked at: within a run the architecture stays.
     """
-    known: dict[tuple[tuple[int, ...], ...], int] = {}
-    wirings: list[Wiring] = []
+    architectures = states.Architectures()
     names: list[str] = []
-    found = np.full(len(runs), -1, dtype=np.int64)
+
+    def build(shapes: states.Shapes) -> Wiring:
+        wiring, name = networks.model_zoo_wiring(shapes)
+        names.append(name)
+        return wiring
+
+    wiring_of_model = np.full(len(runs), -1, dtype=np.int64)
     for model, run in enumerate(runs):
-        if run not in state_of:
-            continue
-        member = state_of[run][min(state_of[run])]
-        tensors = states.tensors_of(reader.member(archive, member), where=archive.where(member))
-        shapes = states.shapes_of(tensors)
-        key = tuple(shape for _, shape in shapes)
-        if key not in known:
-            network = networks.model_zoo(shapes)
-            known[key] = len(wirings)
-            wirings.append(states.wiring_of(shapes, *(network[1:] if network else (None, None))))
-            names.append(network[0] if network else "unnamed")
-        found[model] = known[key]
-    most = int(np.bincount(found[found >= 0]).argmax())
-    found[found < 0] = most  # runs without any state
-    return wirings, found, names[most]
+        if run in state_of:
+            shapes = stored.shapes(state_of[run][min(state_of[run])])
+            key = tuple(shape for _, shape in shapes)
+            wiring_of_model[model] = architectures.number(key, partial(build, shapes))
+    most = int(np.bincount(wiring_of_model[wiring_of_model >= 0]).argmax())
+    wiring_of_model[wiring_of_model < 0] = most  # runs without any state
+    return architectures.wirings, wiring_of_model, names[most]

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.layers import Activate, Layer, Linear, Shift, output_shape
 from zoo_gen.architecture.registry import ActivationSpec, ConvolutionSpec, LayerSpec, LinearSpec, PlainSpec, PoolingSpec
-from zoo_gen.published.formats.states import Shapes
+from zoo_gen.published.formats.states import Shapes, wiring_of
+from zoo_gen.published.reading import Wiring
 
 # What publications call activations and initialisations that have another name here.
 ACTIVATIONS = {"leakyrelu": "leaky_relu", "leaky-relu": "leaky_relu", "none": "identity", "swish": "silu"}
@@ -23,7 +24,13 @@ def activation(name: object) -> str | None:
     return ACTIVATIONS.get(plain, plain)
 
 
-def model_zoo(shapes: Shapes) -> tuple[str, Sequence[Layer], tuple[int, ...]] | None:
+def model_zoo_wiring(shapes: Shapes) -> tuple[Wiring, str]:
+    """Return a network of the ModelZoos or their forerunners, and its name; of other shapes its parameters alone."""
+    network = _model_zoo(shapes)
+    return (wiring_of(shapes, *network[1:]), network[0]) if network else (wiring_of(shapes, None, None), "unnamed")
+
+
+def _model_zoo(shapes: Shapes) -> tuple[str, Sequence[Layer], tuple[int, ...]] | None:
     """Return name, layers and input shape of a network of the ModelZoos (2022) or their forerunners (2021), or None.
 
     Small CNNs read 28 x 28 images and pool twice, the large one reads 32 x 32 and pools three times (public code,

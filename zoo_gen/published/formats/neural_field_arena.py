@@ -36,7 +36,7 @@ def read(archive: Archive, request: Request) -> Reading:
     shards.sort(key=lambda pair: (int(pair[0][2]), pair[1]))
     names = [name for _, name in shards]
     paths = [_path(archive, name, request.scratch) for name in names]
-    opened = [request.kept(_open(path, archive.where(name))) for path, name in zip(paths, names, strict=True)]
+    opened = [request.enter(_open(path, archive.where(name))) for path, name in zip(paths, names, strict=True)]
     arrays = [_dataset(file, "params", archive.where(name)) for file, name in zip(opened, names, strict=True)]
     size = arrays[0].shape[1]
     for array, name in zip(arrays, names, strict=True):
@@ -118,19 +118,21 @@ def _dataset(file: Any, name: str, where: str) -> Any:
 
     if name not in file or not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ZooError(f"{where}: has no dataset {name} of its own; it has {', '.join(list(file)[:10])}")
-    found = file[name]
-    if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise ZooError(f"{where}: {name} is no array of this file")
-    if found.dtype.kind not in "fiu" or found.ndim < 1:
-        raise ZooError(f"{where}: {name} holds {found.dtype}; expected numbers")
-    return found
+    if dataset.dtype.kind not in "fiu" or dataset.ndim < 1:
+        raise ZooError(f"{where}: {name} holds {dataset.dtype}; expected numbers")
+    return dataset
 
 
 def _labels(file: Any) -> np.ndarray | None:
     if "labels" not in file:
         return None
-    found = np.asarray(_dataset(file, "labels", str(file.filename))[:])
-    return found if found.ndim == 1 else found.argmax(axis=1) if found.ndim == 2 and found.shape[1] > 1 else found[:, 0]
+    labels = np.asarray(_dataset(file, "labels", str(file.filename))[:])
+    if labels.ndim == 1:
+        return labels
+    return labels.argmax(axis=1) if labels.ndim == 2 and labels.shape[1] > 1 else labels[:, 0]
 
 
 def _config(archive: Archive, file: Any) -> list[tuple[str, tuple[int, ...]]] | None:
@@ -154,11 +156,11 @@ def _nef(archive: Archive) -> dict[str, Any]:
     """Return the configuration of the network, if there is one."""
     for name in archive.named("nef.json", "nef_cfg.json"):
         try:
-            found = json.loads(archive.read(name, most=_MOST_CONFIG))
+            content = json.loads(archive.read(name, most=_MOST_CONFIG))
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict):
-            return found
+        if isinstance(content, dict):
+            return content
     return {}
 
 

@@ -11,7 +11,8 @@ from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.formats.inrs import File
 from zoo_gen.published.formats.inrs import read as read_files
-from zoo_gen.published.reading import Reading, Request, SplitTable
+from zoo_gen.published.reading import Reading, Request
+from zoo_gen.published.splits import SplitTable
 
 _FILE = re.compile(r"(?:(.*)/)?([^/]+)_(\d+)s/net(\d+)\.pth")
 # Validation and test begin there (public code, launch_classify_siren.py).
@@ -24,19 +25,19 @@ def read(archive: Archive, request: Request) -> Reading:
     Raises:
         ZooError: it holds no network, or one is not as published; the message names it.
     """
-    found = [(match, name) for name in archive.named("net*.pth") if (match := _FILE.fullmatch(name))]
-    found.sort(key=lambda pair: (pair[0][2], int(pair[0][4]), pair[1]))
-    files = [File(name, f"{match[2]}/net{match[4]}", _facts(match)) for match, name in found]
+    matches = [(match, name) for name in archive.named("net*.pth") if (match := _FILE.fullmatch(name))]
+    matches.sort(key=lambda pair: (pair[0][2], int(pair[0][4]), pair[1]))
+    files = [File(name, f"{match[2]}/net{match[4]}", _facts(match)) for match, name in matches]
     numbered = {file.member: model for model, file in enumerate(files)}
     tables: dict[str, SplitTable] = request.split_files(numbered)
     is_cifar = "cifar" in f"{request.data or ''} {archive.path.name} {files[0].member if files else ''}".lower()
     first, second = _CUTS["cifar" if is_cifar else ""]
-    parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    part_of = {}
     for model, file in enumerate(files):
         image = file.facts["image"]
-        parts["train" if image < first else "validation" if image < second else "test"].append(model)
+        part_of[model] = "train" if image < first else "validation" if image < second else "test"
     how = f"by the place of the image: validation from {first:,}, test from {second:,}; copies of an image together"
-    tables["nfn"] = splits.table(*parts.values(), how=how)
+    tables["nfn"] = splits.of_parts(part_of, how=how)
     notes = ("inputs are coordinates (row, column) in [-1, 1]; outputs are pixels in [-1, 1]", "sin(30 x) throughout")
     return read_files(archive, request, files, format="nfn", shift=0.0, splits=tables, notes=notes)
 

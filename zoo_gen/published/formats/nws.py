@@ -5,6 +5,7 @@ moving variance of a batch normalisation. Kernels are written channel by channel
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from zoo_gen.architecture.layers import (
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
-from zoo_gen.published.formats import images, networks, tables
-from zoo_gen.published.reading import Reading, Request, Source, SplitTable, Wiring
+from zoo_gen.published.archives.names import by_longest_end, path_ends
+from zoo_gen.published.formats import images, networks, states, tables
+from zoo_gen.published.reading import Reading, Request, Source, Wiring
+from zoo_gen.published.splits import SplitTable
 
 SNAPSHOTS = 20
 _ENUMS = {
@@ -61,38 +64,35 @@ def read(archive: Archive, request: Request) -> Reading:
     rows, part_of_run = _runs(archive)
     runs = list(rows)
     members = {run: _snapshots(archive, run) for run in runs}
-    snapshots = np.array(sorted({number for its in members.values() for number in its}), dtype=np.int32)
+    snapshots = np.array(sorted({number for files in members.values() for number in files}), dtype=np.int32)
     if not len(snapshots):
         raise ZooError(f"{archive.path}: holds no weights/NNN.bin")
     kept = np.array([[int(number) in members[run] for number in snapshots] for run in runs], dtype=bool)
-    wirings: list[Wiring] = []
-    known: dict[tuple[Any, ...], int] = {}
+    architectures = states.Architectures()
     wiring_of_model = np.zeros(len(runs), dtype=np.int64)
     metrics = {f"{part}_accuracy": np.full(kept.shape, np.nan, dtype=np.float32) for part in _ERRORS}
     facts: list[dict[str, Any]] = []
     for model, run in enumerate(runs):
         row = rows[run]
         key = tuple(row[name] for name in ("batch_norm", "activation", *_META[8:]))
-        if key not in known:
-            known[key] = len(wirings)
-            wirings.append(_wiring(row, where=archive.where(run)))
-        wiring_of_model[model] = known[key]
-        _check(archive, run, row, wirings[known[key]], members[run])
+        number = architectures.number(key, partial(_wiring, row, where=archive.where(run)))
+        wiring_of_model[model] = number
+        _check(archive, run, row, architectures.wirings[number], members[run])
         facts += _metrics(archive, run, model, snapshots, kept[model], metrics)
     hyperparameters = tables.columns_of(list(map(_hyperparameters, rows.values())))
     datasets = {str(row["dataset"]) for row in rows.values()}
     dataset = images.dataset_of(request.data or (datasets.pop() if len(datasets) == 1 else None))
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
-        its = members[runs[model]]
+        files = members[runs[model]]
         return np.stack(
-            [np.frombuffer(archive.read(its[int(snapshots[place])]), dtype="<f8") for place in checkpoints]
+            [np.frombuffer(archive.read(files[int(snapshots[column])]), dtype="<f8") for column in checkpoints]
         ).reshape(len(checkpoints), -1)
 
     by_column = tables.columns_of(facts) if facts else {}
     return Reading(
         name=archive.path.name.split(".")[0],
-        wirings=tuple(wirings),
+        wirings=tuple(architectures.wirings),
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
         epochs=snapshots,
@@ -123,47 +123,36 @@ def _runs(archive: Archive) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
 
     Runs that did not converge have a folder and no row; they keep their place, after the listed ones.
     """
-    found: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     part_of: dict[str, str] = {}
     folders = {name.rpartition("/weights/")[0] for name in archive.named("weights/*.bin")}
+    ends = path_ends({folder: folder for folder in folders})
     for member in sorted(archive.named("*.csv"), key=lambda name: ("test" in name.rpartition("/")[2], name)):
         table = None if member.endswith("meta.csv") else tables.read_csv(archive, member)
         if table is None or "path" not in table.column_names:
             continue
-        part = next(
-            (its for end, its in (("train", "train"), ("test", "test")) if end in member.rpartition("/")[2]), ""
-        )
+        file_name = member.rpartition("/")[2]
+        part = next((each for each in ("train", "test") if each in file_name), "")
         for row in table.to_pylist():
-            folder = _folder(str(row["path"]), folders)
+            folder = by_longest_end(str(row["path"]).strip("/"), ends)
             if folder is None:
                 raise ZooError(f"{archive.where(member)}: lists {row['path']}, which the archive does not have")
-            if folder in found:
+            if folder in rows:
                 raise ZooError(f"{archive.where(member)}: lists {row['path']}, which another row lists too")
-            found[folder] = row
+            rows[folder] = row
             if part:
                 part_of[folder] = part
-    for folder in sorted(folders - set(found)):
+    for folder in sorted(folders - set(rows)):
         member = f"{folder}/meta.csv" if folder else "meta.csv"
         if member in archive.members:
-            found[folder] = tables.read_csv(archive, member).to_pylist()[0]
-    for folder, row in found.items():
+            rows[folder] = tables.read_csv(archive, member).to_pylist()[0]
+    for folder, row in rows.items():
         lacking = [name for name in _META if row.get(name) is None]
         if lacking:
             raise ZooError(f"{archive.where(folder)}: its row has no {lacking[0]}; expected {', '.join(_META)}")
-    if not found:
+    if not rows:
         raise ZooError(f"{archive.path}: holds neither a CSV with the paths of runs nor a meta.csv in their folders")
-    return found, part_of
-
-
-def _folder(path: str, folders: set[str]) -> str | None:
-    """Return the folder that a path of the authors' machine means: the one that agrees with its longest end."""
-    parts = path.strip("/").split("/")
-    for start in range(len(parts)):
-        end = "/".join(parts[start:])
-        found = [folder for folder in folders if folder == end or folder.endswith(f"/{end}")]
-        if len(found) == 1:
-            return found[0]
-    return None
+    return rows, part_of
 
 
 def _snapshots(archive: Archive, run: str) -> dict[int, str]:
@@ -199,11 +188,11 @@ def _wiring(row: Mapping[str, Any], *, where: str) -> Wiring:
         layers.append(Pooling(f"pooling{block + 1}", "max", 2, 2))
     layers.append(Flatten("flatten1", channels_last=True))
     inputs *= (_SIDE // 2**_BLOCKS) ** 2
-    for place in range(n_linear):
-        outputs = int(units * 2.0**-place)
-        layers.append(Linear(f"linear{place + 1}", inputs, outputs, bias=True))
-        layers.append(Activate(f"activation{number + place + 1}", function))
-        layers += [Normalization(f"normalization{number + place + 1}", outputs, _EPSILON)] if has_norm else []
+    for index in range(n_linear):
+        outputs = int(units * 2.0**-index)
+        layers.append(Linear(f"linear{index + 1}", inputs, outputs, bias=True))
+        layers.append(Activate(f"activation{number + index + 1}", function))
+        layers += [Normalization(f"normalization{number + index + 1}", outputs, _EPSILON)] if has_norm else []
         inputs = outputs
     layers.append(Linear(f"linear{n_linear + 1}", inputs, _OUTPUTS, bias=True))
     input_shape = (3, _SIDE, _SIDE)
@@ -237,26 +226,26 @@ def _named(name: str, value: Any, *, where: str) -> str:
 
 
 def _hyperparameters(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = {_OURS.get(key, key): value for key, value in row.items() if key != "path"}
+    columns = {_OURS.get(key, key): value for key, value in row.items() if key != "path"}
     for name in _ENUMS:
-        found[name] = _named(name, row[name], where="configuration")
+        columns[name] = _named(name, row[name], where="configuration")
     for name in ("batch_norm", "augmentation"):
-        found[name] = str(row[name]).lower() in ("1", "true")
-    return found
+        columns[name] = str(row[name]).lower() in ("1", "true")
+    return columns
 
 
-def _check(archive: Archive, run: str, row: Mapping[str, Any], wiring: Wiring, its: Mapping[int, str]) -> None:
+def _check(archive: Archive, run: str, row: Mapping[str, Any], wiring: Wiring, files: Mapping[int, str]) -> None:
     """Compare the sizes that the CSV, the files and the architecture give."""
     size = wiring.layout.size
     if row.get("weightn_conv") is not None and row.get("weightn_fc") is not None:
         listed = int(row["weightn_conv"]) + int(row["weightn_fc"])
         if listed != size:
             raise ZooError(f"{archive.where(run)}: is listed with {listed:,} weights; its architecture has {size:,}")
-    for name in its.values():
+    for name in files.values():
         if archive.members[name].size != 8 * size:
-            found = archive.members[name].size
+            n_bytes = archive.members[name].size
             raise ZooError(
-                f"{archive.where(name)}: has {found:,} bytes; expected {8 * size:,}, {size:,} float64 numbers"
+                f"{archive.where(name)}: has {n_bytes:,} bytes; expected {8 * size:,}, {size:,} float64 numbers"
             )
 
 
@@ -280,9 +269,9 @@ def _metrics(
     if stat in archive.members:
         counted = np.frombuffer(archive.read(stat)[:8], dtype="<f8")
         count = min(count, int(counted[0])) if len(counted) else count
-    places = np.round(np.linspace(0, count - 1, SNAPSHOTS)).astype(np.int64)
+    rows_of_snapshots = np.round(np.linspace(0, count - 1, SNAPSHOTS)).astype(np.int64)
     for column in np.flatnonzero(kept):
-        row = errors[places[snapshots[column] - 1]]
+        row = errors[rows_of_snapshots[snapshots[column] - 1]]
         for part, position in _ERRORS.items():
             metrics[f"{part}_accuracy"][model, column] = 1.0 - row[position] / 100.0
         named = ("step", "train_error", "validation_error", "test_error", "smoothed_validation_error")
@@ -293,8 +282,8 @@ def _metrics(
 
 def _splits(request: Request, runs: list[str], part_of: Mapping[str, str]) -> dict[str, SplitTable]:
     numbered = {run: model for model, run in enumerate(runs)}
-    found = request.split_files(numbered)
-    lists = {part: [numbered[run] for run in runs if part_of.get(run) == part] for part in ("train", "test")}
-    if lists["train"] or lists["test"]:
-        found["published"] = splits.table(lists["train"], [], lists["test"], how="the CSVs of training and test runs")
-    return found
+    split_tables = request.split_files(numbered)
+    by_model = {numbered[run]: part_of[run] for run in runs if run in part_of}
+    if by_model:
+        split_tables["published"] = splits.of_parts(by_model, how="the CSVs of training and test runs")
+    return split_tables

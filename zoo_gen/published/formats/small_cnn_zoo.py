@@ -17,7 +17,8 @@ from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive, only
 from zoo_gen.published.formats import images, tables
-from zoo_gen.published.reading import Reading, Request, Source, SplitTable, Wiring, layout_of
+from zoo_gen.published.reading import Reading, Request, Source, Wiring, layout_of
+from zoo_gen.published.splits import SplitTable
 
 # The publication's names of what has a name here.
 _OURS = {
@@ -110,14 +111,14 @@ def read(archive: Archive, request: Request) -> Reading:
 
 def _hyperparameters(rows: pa.Table, first: np.ndarray) -> dict[str, pa.Array]:
     """Return the columns of the configuration, a value a model, under our names where there is one."""
-    found = {}
+    columns = {}
     for name in rows.column_names:
         if name.startswith("config."):
             plain = name.removeprefix("config.")
-            found[_OURS.get(plain, plain)] = rows[name].combine_chunks().take(pa.array(first))
-    if "activation" in found and pa.types.is_string(found["activation"].type):
-        found["activation"] = pc.utf8_lower(found["activation"])
-    return found
+            columns[_OURS.get(plain, plain)] = rows[name].combine_chunks().take(pa.array(first))
+    if "activation" in columns and pa.types.is_string(columns["activation"].type):
+        columns["activation"] = pc.utf8_lower(columns["activation"])
+    return columns
 
 
 def _wiring(archive: Archive, name: str, n_columns: int, dataset: str | None) -> Wiring:
@@ -153,30 +154,30 @@ def _wiring(archive: Archive, name: str, n_columns: int, dataset: str | None) ->
         sources.append(Source(f"{layer}/{role}", start, shape, axes, f"{named[layer]}.{role_here}"))
     channels = next(iter(kernels.values()))[-2] if kernels else 0
     side = 32 if dataset in ("CIFAR10", "SVHN", None) else 28
-    its_classes = kernels[layers[-1]][-1] if layers and layers[-1] in kernels else 0
-    if its_classes:
-        known = registry.layers(_NETWORK, (channels, side, side), its_classes)
-        layout = registry.network(_NETWORK, (channels, side, side), its_classes).layout
-        found = {source.parameter: tuple(source.shape[axis] for axis in source.axes) for source in sources}
-        if found == {parameter.name: parameter.shape for parameter in layout.parameters}:
+    n_classes = kernels[layers[-1]][-1] if layers and layers[-1] in kernels else 0
+    if n_classes:
+        known = registry.layers(_NETWORK, (channels, side, side), n_classes)
+        layout = registry.network(_NETWORK, (channels, side, side), n_classes).layout
+        shapes = {source.parameter: tuple(source.shape[axis] for axis in source.axes) for source in sources}
+        if shapes == {parameter.name: parameter.shape for parameter in layout.parameters}:
             return Wiring(layout, tuple(sources), known, (channels, side, side))
     return Wiring(layout_of(sources), tuple(sources))
 
 
 def _names(layers: list[str], kernels: dict[str, tuple[int, ...]]) -> dict[str, str]:
     """Return our names of the layers: counted by kind, in the order of the file."""
-    found, counts = {}, {"convolution": 0, "linear": 0}
+    names, counts = {}, {"convolution": 0, "linear": 0}
     for layer in layers:
         kind = "convolution" if len(kernels.get(layer, ())) == 4 else "linear"
         counts[kind] += 1
-        found[layer] = f"{kind}{counts[kind]}"
-    return found
+        names[layer] = f"{kind}{counts[kind]}"
+    return names
 
 
 def _grid(values: np.ndarray, model: np.ndarray, checkpoint: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    found = np.full(shape, np.nan, dtype=np.float32)
-    found[model, checkpoint] = values
-    return found
+    grid = np.full(shape, np.nan, dtype=np.float32)
+    grid[model, checkpoint] = values
+    return grid
 
 
 def _one(rows: pa.Table, name: str) -> str | None:
@@ -193,16 +194,16 @@ def _splits(
     n_models: int,
     hyperparameters: dict[str, pa.Array],
 ) -> dict[str, SplitTable]:
-    found = {}
+    split_tables = {}
     files: dict[str, Path] = dict(request.splits)
     for name in archive.named("*_split.csv") if archive.kind == "folder" else []:
         files.setdefault("nfn", archive.path / name)
     for name, path in files.items():
-        found[name] = splits.nfn(path, step, model)
+        split_tables[name] = splits.nfn(path, step, model)
         activations = hyperparameters["activation"].to_pylist() if "activation" in hyperparameters else []
         for activation in sorted(set(activations)):
             label = "scalegmn" if name == "nfn" else f"scalegmn_{name}"
-            found[f"{label}_{activation}"] = splits.of_activation(found[name], activations, activation)
+            split_tables[f"{label}_{activation}"] = splits.of_activation(split_tables[name], activations, activation)
     how = "runs in order of first appearance, random.seed(42), shuffled, 70/15/15"
-    found["hyper_representations"] = splits.run_wise(n_models, how=how)
-    return found
+    split_tables["hyper_representations"] = splits.run_wise(n_models, how=how)
+    return split_tables

@@ -1,23 +1,87 @@
-"""state_dicts as vectors: which tensors there are, in which order, and which place each has in our layout.
+"""state_dicts as vectors: which tensors there are, in which order, and where each lies in our layout.
 
 Keys are never trusted to be the same in two files of a zoo: a dropout layer more moves them. Tensors are matched by
 their order and shape, and every file is checked against the first one of its run.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from zoo_gen.architecture.layers import Layer, parameter_layout
 from zoo_gen.errors import ZooError
-from zoo_gen.published.archives.pickles import array_of, is_tensor
-from zoo_gen.published.reading import Source, Wiring, layout_of
+from zoo_gen.published.archives.archive import Archive
+from zoo_gen.published.archives.pickles import Reader, array_of, is_tensor
+from zoo_gen.published.reading import Request, Source, Wiring, layout_of
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each tensor, in order
 
 _WRAPPERS = ("model_state_dict", "model_state", "state_dict", "model")
 _NO_PARAMETER = ("num_batches_tracked",)  # a counter
+_SMALL = 2**20  # bytes of a state up to which opening its file takes longer than reading it
+
+
+class Architectures:
+    """The distinct architectures of a zoo, numbered as they first appear."""
+
+    def __init__(self) -> None:
+        self.wirings: list[Wiring] = []
+        self._numbers: dict[Hashable, int] = {}
+
+    def number(self, key: Hashable, build: Callable[[], Wiring]) -> int:
+        """Return the number of the architecture that a key stands for, built when the key is first seen."""
+        if key not in self._numbers:
+            self.wirings.append(build())
+            self._numbers[key] = len(self.wirings) - 1
+        return self._numbers[key]
+
+
+class States:
+    """The states of an archive, a file each, opened once although shapes are needed long before weights.
+
+    Small states wait in a scratch file, as long as that leaves most of the disk free; the others are read again.
+    """
+
+    def __init__(self, archive: Archive, request: Request, read: Callable[[str], dict[str, np.ndarray]]) -> None:
+        self._archive, self._read = archive, read
+        self._file = request.enter(tempfile.TemporaryFile(dir=request.scratch, buffering=0))  # noqa: SIM115
+        self._room = shutil.disk_usage(request.scratch).free // 4
+        self._end = 0
+        self._stored: dict[str, tuple[Shapes, np.dtype, int, int]] = {}  # member -> shapes, dtype, start, bytes
+        self._shapes: dict[Shapes, Shapes] = {}  # one copy of each
+
+    def shapes(self, member: str, tensors: dict[str, np.ndarray] | None = None) -> Shapes:
+        """Return names and shapes of a state's tensors, which are read from the archive if not given."""
+        tensors = self._read(member) if tensors is None else tensors
+        shapes = shapes_of(tensors)
+        shapes = self._shapes.setdefault(shapes, shapes)
+        size = sum(array.nbytes for array in tensors.values())
+        if size <= min(_SMALL, self._room - self._end):
+            vector = np.concatenate([array.reshape(-1) for array in tensors.values()])
+            if os.pwrite(self._file.fileno(), vector.data, self._end) == vector.nbytes:  # fewer if the disk is full
+                self._stored[member] = shapes, vector.dtype, self._end, vector.nbytes
+                self._end += vector.nbytes
+        return shapes
+
+    def vectors(self, members: Sequence[str], wiring: Wiring) -> np.ndarray:
+        """Return the numbers of states of one architecture, in the order of their tensors (state, parameter), float32.
+
+        Raises:
+            ZooError: a state has other tensors than its architecture.
+        """
+        vectors = np.empty((len(members), wiring.layout.size), dtype=np.float32)
+        for row, member in enumerate(members):
+            if member in self._stored:
+                shapes, dtype, start, size = self._stored[member]
+                _check_shapes(shapes, wiring, where=self._archive.where(member))
+                vectors[row] = np.frombuffer(os.pread(self._file.fileno(), size, start), dtype)
+            else:
+                vectors[row] = vector_of(self._read(member), wiring, where=self._archive.where(member))
+        return vectors
 
 
 def tensors_of(
@@ -40,17 +104,22 @@ def tensors_of(
             break
     if not isinstance(tree, Mapping):
         raise ZooError(f"{where}: holds {type(tree).__name__}; expected a state_dict")
-    found = {}
+    tensors = {}
     for key, value in tree.items():
         name = str(key).removeprefix("module.")
         if name in without or name.rpartition(".")[2] in _NO_PARAMETER:
             continue
         if not is_tensor(value):
             raise ZooError(f"{where}: {name} is {type(value).__name__}; expected a tensor")
-        found[name] = array_of(value, where=f"{where}: {name}")
-    if not found:
+        tensors[name] = array_of(value, where=f"{where}: {name}")
+    if not tensors:
         raise ZooError(f"{where}: holds no tensor")
-    return found
+    return tensors
+
+
+def read_state(archive: Archive, reader: Reader, member: str, *, without: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return the tensors of a member of an archive; errors as `tensors_of`."""
+    return tensors_of(reader.member(archive, member), where=archive.where(member), without=without)
 
 
 def shapes_of(tensors: Mapping[str, np.ndarray]) -> Shapes:
@@ -64,11 +133,14 @@ def vector_of(tensors: Mapping[str, np.ndarray], wiring: Wiring, *, where: str) 
     Raises:
         ZooError: it has other tensors than its architecture.
     """
-    found = [tuple(array.shape) for array in tensors.values()]
-    expected = [source.shape for source in wiring.sources]
-    if found != expected:
-        raise ZooError(f"{where}: has tensors of shapes {found}; expected those of its first state, {expected}")
+    _check_shapes(shapes_of(tensors), wiring, where=where)
     return np.concatenate([array.reshape(-1) for array in tensors.values()])
+
+
+def _check_shapes(shapes: Shapes, wiring: Wiring, *, where: str) -> None:
+    actual, expected = [shape for _, shape in shapes], [source.shape for source in wiring.sources]
+    if actual != expected:
+        raise ZooError(f"{where}: has tensors of shapes {actual}; expected those of its first state, {expected}")
 
 
 def wiring_of(shapes: Shapes, layers: Sequence[Layer] | None, input_shape: tuple[int, ...] | None) -> Wiring:
@@ -84,8 +156,8 @@ def wiring_of(shapes: Shapes, layers: Sequence[Layer] | None, input_shape: tuple
 
 
 def _sources(shapes: Shapes, names: Sequence[str]) -> tuple[Source, ...]:
-    found, start = [], 0
+    sources, start = [], 0
     for (name, shape), ours in zip(shapes, names, strict=True):
-        found.append(Source(name, start, shape, tuple(range(len(shape))), ours))
+        sources.append(Source(name, start, shape, tuple(range(len(shape))), ours))
         start += int(np.prod(shape, dtype=np.int64))
-    return tuple(found)
+    return tuple(sources)

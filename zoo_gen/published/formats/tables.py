@@ -12,6 +12,17 @@ import pyarrow.csv as pa_csv
 from zoo_gen.errors import ZooError
 from zoo_gen.published.archives.archive import MOST_TEXT, Archive
 
+# What the training code of the ModelZoos and their forerunners calls its metrics, and writes where it measured nothing.
+METRICS = {
+    "train_loss": "train_loss",
+    "train_acc": "train_accuracy",
+    "val_loss": "validation_loss",
+    "val_acc": "validation_accuracy",
+    "test_loss": "test_loss",
+    "test_acc": "test_accuracy",
+}
+SENTINEL = -999
+
 
 def read_csv(archive: Archive, name: str) -> pa.Table:
     """Return a CSV member as a table; whether it is gzipped is seen from its bytes, never from its name.
@@ -32,11 +43,11 @@ def read_csv(archive: Archive, name: str) -> pa.Table:
             raise ZooError(f"{archive.where(name)}: unpacks to more than {MOST_TEXT:,} bytes; expected a table")
     options = pa_csv.ConvertOptions(strings_can_be_null=True, null_values=["", "NA", "NULL", "null", "None"])
     try:
-        found = pa_csv.read_csv(io.BytesIO(content), convert_options=options)
+        table = pa_csv.read_csv(io.BytesIO(content), convert_options=options)
     except pa.ArrowException as error:
         raise ZooError(f"{archive.where(name)}: cannot be read as CSV ({error})") from None
-    unnamed = [column for column in found.column_names if column == "" or column.startswith("Unnamed:")]
-    return found.drop_columns(unnamed[:1]) if unnamed else found
+    unnamed = [column for column in table.column_names if column == "" or column.startswith("Unnamed:")]
+    return table.drop_columns(unnamed[:1]) if unnamed else table
 
 
 def needed(table: pa.Table, names: tuple[str, ...], *, where: str) -> None:
@@ -47,8 +58,8 @@ def needed(table: pa.Table, names: tuple[str, ...], *, where: str) -> None:
     """
     lacking = [name for name in names if name not in table.column_names]
     if lacking:
-        there = ", ".join(table.column_names[:20])
-        raise ZooError(f"{where}: has no column {lacking[0]!r}; it has {there}")
+        present = ", ".join(table.column_names[:20])
+        raise ZooError(f"{where}: has no column {lacking[0]!r}; it has {present}")
 
 
 def numbers(table: pa.Table, name: str, *, where: str) -> np.ndarray:
@@ -69,10 +80,10 @@ def whole(table: pa.Table, name: str, *, where: str) -> np.ndarray:
     Raises:
         ZooError: it holds something else than whole numbers.
     """
-    found = numbers(table, name, where=where)
-    if not (np.isfinite(found) & (found == np.floor(found))).all():
+    values = numbers(table, name, where=where)
+    if not (np.isfinite(values) & (values == np.floor(values))).all():
         raise ZooError(f"{where}: column {name} holds something else than whole numbers")
-    return found.astype(np.int64)
+    return values.astype(np.int64)
 
 
 def first_of_groups(group: np.ndarray, n_groups: int) -> np.ndarray:
@@ -85,7 +96,7 @@ def first_of_groups(group: np.ndarray, n_groups: int) -> np.ndarray:
 def columns_of(rows: Sequence[Mapping[str, object]]) -> dict[str, pa.Array]:
     """Return plain rows as columns: numbers, truths and texts as they are, all else and all mixed as text."""
     names = dict.fromkeys(name for row in rows for name in row)
-    found = {}
+    columns = {}
     for name in names:
         values = [row.get(name) for row in rows]
         kinds = {type(value) for value in values if value is not None}
@@ -95,5 +106,5 @@ def columns_of(rows: Sequence[Mapping[str, object]]) -> dict[str, pa.Array]:
             values = [None if value is None else str(value) for value in values]
         if kinds == {int} and any(value is not None and not -(2**63) <= value < 2**63 for value in values):  # type: ignore[operator]
             values = [None if value is None else str(value) for value in values]
-        found[name] = pa.array(values) if kinds else pa.array(values, pa.string())
-    return found
+        columns[name] = pa.array(values) if kinds else pa.array(values, pa.string())
+    return columns

@@ -1,15 +1,13 @@
-"""One file over plain HTTP into a cache that all projects share: resumed, checked, from any of its mirrors.
+"""Downloads over HTTP into a cache that all projects share: resumed, checked, from any of several mirrors.
 
-What has come stands beside a note of which version it is of, so that halves of two versions are never joined: the
-server is asked to go on only with the same one (If-Range), or the digest of the whole decides.
+A note beside each partial download says of which version it is, so that halves of two versions are never joined: the
+server is asked to continue only the same one (If-Range), or the digest of the whole decides.
 """
 
-import fcntl
 import hashlib
 import http.client
 import json
 import logging
-import os
 import shutil
 import time
 import urllib.error
@@ -21,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo_gen.errors import ZooError, one_line
-from zoo_gen.files import atomic, reachable
+from zoo_gen.files import atomic, reachable, retry
+from zoo_gen.files.location import cache_folder
 
-PATIENCE = 300.0  # seconds to wait in all when a server says that it is too busy
 TRIES, FEW_TRIES = 5, 2  # of one address, without a byte in between; few while there is another mirror
 TIMEOUT = 30.0
 _BLOCK = 2**20
@@ -34,8 +32,8 @@ Progress = Callable[[int, int | None], None]  # bytes that are there, and in all
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A file, where it is, and what is known of it."""
+class RemoteFile:
+    """A file on one or more servers, and what is known of it."""
 
     name: str
     urls: tuple[str, ...]
@@ -44,18 +42,16 @@ class Wanted:
     md5: str | None = None
 
 
-class _NotHere(OSError):
-    """What is wrong with one address; another may have the file."""
+class _BadAddress(OSError):
+    """An address that does not give the file; another one may."""
 
 
 def cache_root() -> Path:
-    """Return ZOO_CACHE_ROOT, or zoo_gen/published below XDG_CACHE_HOME or ~/.cache."""
-    if root := os.environ.get("ZOO_CACHE_ROOT"):
-        return Path(root).expanduser()
-    return (Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "zoo_gen" / "published").expanduser()
+    """Return the folder of all archives: ZOO_CACHE_ROOT, or zoo_gen/published in the user's cache folder."""
+    return cache_folder("published", variable="ZOO_CACHE_ROOT")
 
 
-def fetch(wanted: Wanted, folder: Path, *, progress: Progress | None = None) -> tuple[Path, str]:
+def fetch(remote: RemoteFile, folder: Path, *, progress: Progress | None = None) -> tuple[Path, str]:
     """Return the file in the folder, downloaded if it is not there, and its SHA-256 (hex).
 
     Where no digest is known, that of the first download is kept in `NAME.json`, and a later one that differs refused.
@@ -64,19 +60,19 @@ def fetch(wanted: Wanted, folder: Path, *, progress: Progress | None = None) -> 
         ZooError: no address gives the file, it is not what was expected, or the disk has no room.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / wanted.name
-    with alone(folder / f".{wanted.name}.lock"):
-        note = _read_note(folder / f"{wanted.name}.json")  # another process may have written it meanwhile
-        if kept := _kept(target, wanted, note):
-            return target, kept
-        reachable.require(wanted.urls, needed_for=f"download {wanted.name}")
-        part, reasons = folder / f".{wanted.name}.part", []
-        for url in wanted.urls:
-            tries = TRIES if url == wanted.urls[-1] else FEW_TRIES
+    target = folder / remote.name
+    with alone(folder / f".{remote.name}.lock"):
+        note = _read_note(folder / f"{remote.name}.json")  # another process may have written it meanwhile
+        if digest := _cached_digest(target, remote, note):
+            return target, digest
+        reachable.require(remote.urls, needed_for=f"download {remote.name}")
+        part, reasons = folder / f".{remote.name}.part", []
+        for url in remote.urls:
+            tries = TRIES if url == remote.urls[-1] else FEW_TRIES
             try:
-                _download(url, wanted, part, progress or (lambda done, total: None), tries)
-                digest = _check(part, wanted, note)
-            except _NotHere as error:
+                _download(url, remote, part, progress or (lambda done, total: None), tries)
+                digest = _check(part, remote, note)
+            except _BadAddress as error:
                 reasons.append(f"{url}: {error}")
                 continue
             atomic.flush(part)
@@ -84,7 +80,7 @@ def fetch(wanted: Wanted, folder: Path, *, progress: Progress | None = None) -> 
             _part_note(part).unlink(missing_ok=True)
             _write_note(target, digest, url)
             return target, digest
-    raise ZooError(f"{wanted.name}: cannot be downloaded ({'; '.join(reasons)}); the same command goes on where it was")
+    raise ZooError(f"{remote.name}: cannot be downloaded ({'; '.join(reasons)}); the same command resumes")
 
 
 def get_json(url: str, *, needed_for: str) -> Any:
@@ -95,37 +91,37 @@ def get_json(url: str, *, needed_for: str) -> Any:
     """
     reachable.require([url], needed_for=needed_for)
     try:
-        with patiently(lambda: urllib.request.urlopen(url, timeout=TIMEOUT)) as response:
+        with open_url(url) as response:
             return json.loads(response.read(2**24))
-    except (_NotHere, OSError, http.client.HTTPException, ValueError) as error:
+    except (_BadAddress, OSError, http.client.HTTPException, ValueError) as error:
         raise ZooError(f"{needed_for}: {url} does not answer as expected ({one_line(error)})") from None
 
 
-def _download(url: str, wanted: Wanted, part: Path, progress: Progress, most: int) -> None:
-    """Bring the part to its full length, with at most so many tries that bring nothing."""
+def _download(url: str, remote: RemoteFile, part: Path, progress: Progress, most: int) -> None:
+    """Complete a partial download, giving up after so many tries in a row that bring nothing."""
     tries = 0
     while True:
         before = _length(part)
         try:
-            if _go_on(url, wanted, part, progress):
+            if _resume(url, remote, part, progress):
                 return
-            said = "the connection breaks"
+            problem = "the connection breaks"
         except (http.client.HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
             reason = getattr(error, "reason", error)
-            said = one_line(reason) if isinstance(reason, Exception) else str(reason)
+            problem = one_line(reason) if isinstance(reason, Exception) else str(reason)
         tries = 0 if _length(part) > before else tries + 1
         if tries >= most:
-            raise _NotHere(said)
+            raise _BadAddress(problem)
         time.sleep(min(0.2 * 2**tries, 8.0))
 
 
-def _go_on(url: str, wanted: Wanted, part: Path, progress: Progress) -> bool:
+def _resume(url: str, remote: RemoteFile, part: Path, progress: Progress) -> bool:
     """Ask for what is missing and append it; return whether all is there."""
     note = _read_note(_part_note(part))
-    known = wanted.sha256 or wanted.md5  # then the digest of the whole tells halves of two versions
+    known = remote.sha256 or remote.md5  # then the digest of the whole tells halves of two versions
     same = note.get("url") == url and note.get("version")
     have = _length(part) if same or known else 0
-    if wanted.bytes is not None and have > wanted.bytes:
+    if remote.bytes is not None and have > remote.bytes:
         have = 0
     request = urllib.request.Request(url)
     if have:
@@ -133,21 +129,24 @@ def _go_on(url: str, wanted: Wanted, part: Path, progress: Progress) -> bool:
         if same:
             request.add_header("If-Range", note["version"])
     try:
-        response = patiently(lambda: urllib.request.urlopen(request, timeout=TIMEOUT))
+        response = open_url(request)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
             if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
                 return True
             part.unlink(missing_ok=True)
             return False
-        raise _NotHere(f"answers {error.code} {error.reason}") from None
+        if error.code == 429:
+            wait = retry.stated_pause(error.headers, 0)
+            raise _BadAddress(f"is too busy (HTTP 429), and asks to wait {wait:.0f} s") from None
+        raise _BadAddress(f"answers {error.code} {error.reason}") from None
     with response:
         ranged = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         start = have if ranged else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdecimal() else None
-        if wanted.bytes is not None and total not in (None, wanted.bytes):
-            raise _NotHere(f"has {total:,} bytes; expected {wanted.bytes:,}")
+        if remote.bytes is not None and total not in (None, remote.bytes):
+            raise _BadAddress(f"has {total:,} bytes; expected {remote.bytes:,}")
         _check_room(part, total, start)
         _write_json(_part_note(part), {"url": url, "version": version_of(response.headers)})
         with part.open("r+b" if part.exists() else "wb") as file:
@@ -157,7 +156,7 @@ def _go_on(url: str, wanted: Wanted, part: Path, progress: Progress) -> bool:
             while block := _read(response):
                 file.write(block)
                 done += len(block)
-                progress(done, total or wanted.bytes)
+                progress(done, total or remote.bytes)
     return total is None or done >= total
 
 
@@ -174,64 +173,56 @@ def version_of(headers: http.client.HTTPMessage) -> str:
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
 
 
-def patiently(ask: Callable[[], Any]) -> Any:
-    """Return an answer, asked for again when the server is too busy."""
-    waited, tries = 0.0, 0
-    while True:
-        try:
-            return ask()
-        except urllib.error.HTTPError as error:
-            tries += 1
-            said = error.headers.get("Retry-After", "")
-            wait = float(said) if said.isdecimal() else float(2**tries) / 2
-            if error.code not in _BUSY or (error.code >= 500 and tries >= TRIES):
-                raise
-            if waited + wait > PATIENCE:
-                raise _NotHere(f"is too busy (HTTP {error.code}), and asks to wait {wait:.0f} s") from None
-            _logger.warning("%s is busy; next try in %.0f s", error.url, wait)
-        waited += wait
-        time.sleep(wait)
+def open_url(request: str | urllib.request.Request) -> Any:
+    """Return the response to a request, which is sent again while the server is too busy."""
+    return retry.patiently(lambda: urllib.request.urlopen(request, timeout=TIMEOUT), _pause)
 
 
-def _check(part: Path, wanted: Wanted, note: dict[str, Any]) -> str:
-    """Return the SHA-256 of what has come; what is wrong is thrown away."""
+def _pause(error: Exception, failures: int) -> float | None:
+    if not isinstance(error, urllib.error.HTTPError) or error.code not in _BUSY:
+        return None
+    return None if error.code >= 500 and failures >= TRIES else retry.stated_pause(error.headers, 2.0**failures / 2)
+
+
+def _check(part: Path, remote: RemoteFile, note: dict[str, Any]) -> str:
+    """Return the SHA-256 of a download; a wrong one is deleted."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with part.open("rb") as file:
         while block := file.read(_BLOCK):
             sha256.update(block)
-            if wanted.md5:
+            if remote.md5:
                 md5.update(block)
-    found = sha256.hexdigest()
+    digest = sha256.hexdigest()
     wrong = ""
-    if wanted.bytes not in (None, part.stat().st_size):
-        wrong = f"has {part.stat().st_size:,} bytes; expected {wanted.bytes:,}"
-    elif wanted.sha256 not in (None, found):
-        wrong = f"has SHA-256 {found[:16]}...; expected {str(wanted.sha256)[:16]}..."
-    elif wanted.md5 not in (None, md5.hexdigest()):
-        wrong = f"has MD5 {md5.hexdigest()}; expected {wanted.md5}"
-    elif not wanted.sha256 and not wanted.md5 and note.get("sha256") not in (None, found):
+    if remote.bytes not in (None, part.stat().st_size):
+        wrong = f"has {part.stat().st_size:,} bytes; expected {remote.bytes:,}"
+    elif remote.sha256 not in (None, digest):
+        wrong = f"has SHA-256 {digest[:16]}...; expected {str(remote.sha256)[:16]}..."
+    elif remote.md5 not in (None, md5.hexdigest()):
+        wrong = f"has MD5 {md5.hexdigest()}; expected {remote.md5}"
+    elif not remote.sha256 and not remote.md5 and note.get("sha256") not in (None, digest):
         wrong = (
-            f"has SHA-256 {found[:16]}..., and the first download had {note['sha256'][:16]}...; if its publisher "
-            f"changed it, remove {part.parent / wanted.name}.json"
+            f"has SHA-256 {digest[:16]}..., and the first download had {note['sha256'][:16]}...; if its publisher "
+            f"changed it, remove {part.parent / remote.name}.json"
         )
     if wrong:
         part.unlink()
         _part_note(part).unlink(missing_ok=True)
-        raise _NotHere(wrong)
-    return found
+        raise _BadAddress(wrong)
+    return digest
 
 
-def _kept(target: Path, wanted: Wanted, note: dict[str, Any]) -> str | None:
-    """Return the SHA-256 of a file that is there and is what is wanted."""
+def _cached_digest(target: Path, remote: RemoteFile, note: dict[str, Any]) -> str | None:
+    """Return the SHA-256 of the cached file; None if there is none or it is another one."""
     if not target.is_file() or not note:
         return None
-    stat, found = target.stat(), str(note.get("sha256"))
-    if wanted.sha256 not in (None, found) or wanted.bytes not in (None, stat.st_size):
+    stat, digest = target.stat(), str(note.get("sha256"))
+    if remote.sha256 not in (None, digest) or remote.bytes not in (None, stat.st_size):
         return None
     if [stat.st_size, stat.st_mtime_ns] == [note.get("bytes"), note.get("mtime_ns")]:
-        return found
+        return digest
     with target.open("rb") as file:  # copied, or touched: the bytes decide
-        return found if hashlib.file_digest(file, "sha256").hexdigest() == found else None
+        return digest if hashlib.file_digest(file, "sha256").hexdigest() == digest else None
 
 
 def _write_note(target: Path, sha256: str, url: str) -> None:
@@ -251,13 +242,20 @@ def _check_room(part: Path, total: int | None, have: int) -> None:
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
     """Wait until no other process downloads the same file into the same cache."""
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _logger.warning("%s: another process downloads it; waiting", lock.parent)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError:
+        raise ZooError("downloads need filelock; expected: pip install 'zoo-gen[convert]'") from None
+    held = FileLock(lock)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        _logger.warning("%s: another process downloads it; waiting", lock.parent)
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
 
 
 def _part_note(part: Path) -> Path:
@@ -266,10 +264,10 @@ def _part_note(part: Path) -> Path:
 
 def _read_note(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.files import atomic, reachable
-from zoo_gen.published.sources.download import TIMEOUT, Progress, alone, patiently, version_of
+from zoo_gen.published.sources.download import Progress, alone, open_url, version_of
 
 FORMATS = ("model_zoos",)
 _GAP = 2**18  # bytes between two members that are not worth a request of their own
@@ -51,11 +51,11 @@ def needed(names: Collection[str], *, epochs: Sequence[int] | None, models: Sequ
     about = {name for name in names if name.rpartition("/")[2] in _ABOUT_A_RUN}
     begun = {name.rpartition("/")[0] for name in about if name.endswith("/params.json")}
     runs = sorted({match[1] or "" for match in states.values()} | begun)
-    wanted = None if models is None else {runs[model] for model in models if 0 <= model < len(runs)}
+    wanted_runs = None if models is None else {runs[model] for model in models if 0 <= model < len(runs)}
     chosen = {
         name
         for name, match in states.items()
-        if (epochs is None or int(match[2]) in epochs) and (wanted is None or (match[1] or "") in wanted)
+        if (epochs is None or int(match[2]) in epochs) and (wanted_runs is None or (match[1] or "") in wanted_runs)
     }
     return about | chosen
 
@@ -89,7 +89,7 @@ def fetch_part(
         try:
             _copy(url, part, note, epochs=epochs, models=models, progress=progress)
         except (OSError, zipfile.BadZipFile, ValueError) as error:
-            raise ZooError(f"{url}: {one_line(error)}; the same command goes on where it was") from None
+            raise ZooError(f"{url}: {one_line(error)}; the same command resumes") from None
         atomic.flush(part)
         part.replace(target)
         note.unlink()
@@ -138,29 +138,29 @@ def _ranges(whole: zipfile.ZipFile, names: set[str]) -> list[_Range]:
     """Return the ranges of a zip that hold these members; near ones are one range."""
     entries = sorted(whole.infolist(), key=lambda entry: entry.header_offset)
     ends = [entry.header_offset for entry in entries[1:]] + [whole.start_dir]
-    found: list[_Range] = []
+    ranges: list[_Range] = []
     for entry, stop in zip(entries, ends, strict=True):
         if entry.filename not in names:
             continue
         start = entry.header_offset
-        last = found[-1] if found else None
+        last = ranges[-1] if ranges else None
         # A range is held in memory while it comes, so that it is bounded.
         if last and start - last.stop < _GAP and stop - last.start < 2**26:
-            found[-1] = _Range(last.start, stop, (*last.members, entry))
+            ranges[-1] = _Range(last.start, stop, (*last.members, entry))
         else:
-            found.append(_Range(start, stop, (entry,)))
-    if not found:
+            ranges.append(_Range(start, stop, (entry,)))
+    if not ranges:
         raise NoRanges
-    return found
+    return ranges
 
 
 def _write_directory(file: BinaryIO, members: list[zipfile.ZipInfo], start: int) -> None:
     """Write the directory of members that are in the file already."""
-    with zipfile.ZipFile(file, "a") as made:
-        made.filelist = members
-        made.NameToInfo = {member.filename: member for member in members}
-        made.start_dir = start
-        made._didModify = True  # type: ignore[attr-defined]  # zipfile has no public way to list what is there
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.filelist = members
+        archive.NameToInfo = {member.filename: member for member in members}
+        archive.start_dir = start
+        archive._didModify = True  # type: ignore[attr-defined]  # zipfile has no public way to list what is there
 
 
 class _Remote(io.RawIOBase):
@@ -169,7 +169,7 @@ class _Remote(io.RawIOBase):
     def __init__(self, url: str) -> None:
         self.url, self.place, self.version = url, 0, ""
         request = urllib.request.Request(url, headers={"Range": "bytes=0-0"})
-        with patiently(lambda: urllib.request.urlopen(request, timeout=TIMEOUT)) as response:
+        with open_url(request) as response:
             size = response.headers.get("Content-Range", "").rpartition("/")[2]
             if response.status != 206 or not size.isdecimal():
                 raise NoRanges
@@ -196,23 +196,23 @@ class _Remote(io.RawIOBase):
 
     def bytes(self, start: int, stop: int) -> bytes:
         """Return a range of bytes, asked for again where the connection breaks."""
-        found, tries = b"", 0
-        while start + len(found) < stop:
-            headers = {"Range": f"bytes={start + len(found)}-{stop - 1}"}
+        content, tries = b"", 0
+        while start + len(content) < stop:
+            headers = {"Range": f"bytes={start + len(content)}-{stop - 1}"}
             if self.version:
                 headers["If-Range"] = self.version
             request = urllib.request.Request(self.url, headers=headers)
-            before = len(found)
+            before = len(content)
             try:
-                with patiently(lambda request=request: urllib.request.urlopen(request, timeout=TIMEOUT)) as response:  # type: ignore[misc]
+                with open_url(request) as response:
                     if response.status != 206:
                         raise ZooError(f"{self.url}: has changed while it was read; expected the same command again")
-                    found += response.read(stop - start - len(found))
+                    content += response.read(stop - start - len(content))
             except urllib.error.HTTPError:
                 raise
             except (OSError, http.client.HTTPException) as error:
-                found += getattr(error, "partial", b"")
-                if len(found) == before and tries >= 4:
+                content += getattr(error, "partial", b"")
+                if len(content) == before and tries >= 4:
                     raise ConnectionError(f"the connection breaks ({one_line(error)})") from None
-            tries = tries + 1 if len(found) == before else 0
-        return found
+            tries = tries + 1 if len(content) == before else 0
+        return content

@@ -95,13 +95,13 @@ class Part(Schema):
     def _one_way(self) -> Self:
         ways = [name for name in ("files", "zenodo", "hub", "by_hand") if getattr(self, name)]
         if len(ways) != 1:
-            found = " and ".join(ways) or "none"
-            raise ValueError(f"{self.name}: expected exactly one of files, zenodo, hub, by_hand; found {found}")
+            named = " and ".join(ways) or "none"
+            raise ValueError(f"{self.name}: expected exactly one of files, zenodo, hub, by_hand; found {named}")
         return self
 
     @property
     def way(self) -> str:
-        """How it is had: the host, or "by hand"."""
+        """The host of the download, or "by hand"."""
         if self.files:
             return self.files[0].urls[0].split("/")[2]
         return "zenodo.org" if self.zenodo else "hf.co" if self.hub else "by hand"
@@ -147,8 +147,8 @@ class Publication(Schema):
     @cached_property
     def zoos(self) -> "dict[str, PublishedZoo]":
         """The zoos of the publication, name -> zoo."""
-        found = (PublishedZoo(self, part) for part in self.parts)
-        return {zoo.name: zoo for zoo in found}
+        zoos = (PublishedZoo(self, part) for part in self.parts)
+        return {zoo.name: zoo for zoo in zoos}
 
 
 @dataclass(frozen=True)
@@ -160,21 +160,21 @@ class PublishedZoo:
 
     @property
     def name(self) -> str:
-        """What `zoo-gen pull` calls it: the publication's name, and the part's if there are several."""
+        """The name for `zoo-gen pull`: the publication's, and the part's if there are several."""
         several = len(self.publication.parts) > 1
         return f"{self.publication.name}/{self.part.name}" if several else self.publication.name
 
     @property
     def plain_name(self) -> str:
-        """Its name where a slash cannot be: of the converted zoo, and of its folder in the cache."""
+        """The name without a slash: of the converted zoo, and of its folder in the cache."""
         return self.name.replace("/", "_")
 
     def provenance(self, **facts: str) -> dict[str, str]:
         """Return what a converted zoo says of where it came from."""
         publication = self.publication
         paper = publication.paper + (f", arXiv:{publication.arxiv}" if publication.arxiv else "")
-        said = {"paper": paper, "licence": publication.licence.name, "citation": publication.citation}
-        return said | {name: value for name, value in facts.items() if value}
+        stated = {"paper": paper, "licence": publication.licence.name, "citation": publication.citation}
+        return stated | {name: value for name, value in facts.items() if value}
 
 
 def publications() -> dict[str, Publication]:
@@ -184,8 +184,8 @@ def publications() -> dict[str, Publication]:
         ZooError: a file is wrong; the message names the place.
     """
     shipped = schema.shipped("published", installed=Path(__file__).parent / "shipped")
-    found = [read_publication(path) for path in shipped.values()]
-    return {publication.name: publication for publication in found}
+    read = map(read_publication, shipped.values())
+    return {publication.name: publication for publication in read}
 
 
 def read_publication(path: Path) -> Publication:
@@ -194,10 +194,10 @@ def read_publication(path: Path) -> Publication:
     Raises:
         ZooError: the file is missing or wrong; the message names the place.
     """
-    found = schema.read_toml(path, Publication)
-    if found.name != path.stem:
-        raise ZooError(f"{path}: name: is {found.name!r}; expected the file's name, {path.stem!r}")
-    return found
+    publication = schema.read_toml(path, Publication)
+    if publication.name != path.stem:
+        raise ZooError(f"{path}: name: is {publication.name!r}; expected the file's name, {path.stem!r}")
+    return publication
 
 
 def published_zoos() -> dict[str, PublishedZoo]:

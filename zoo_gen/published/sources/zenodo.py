@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
-from zoo_gen.published.sources.download import Wanted, get_json
+from zoo_gen.published.sources.download import RemoteFile, get_json
 
 
 def endpoint() -> str:
@@ -15,7 +15,7 @@ def endpoint() -> str:
     return (os.environ.get("ZENODO_ENDPOINT") or "https://zenodo.org").rstrip("/")
 
 
-def files(record: int, patterns: tuple[str, ...], *, needed_for: str, cache: Path | None = None) -> list[Wanted]:
+def files(record: int, patterns: tuple[str, ...], *, needed_for: str, cache: Path | None = None) -> list[RemoteFile]:
     """Return the files of a record whose names match one of the patterns; all if there are none.
 
     The number of all versions of a record leads to the newest one. What Zenodo said last is kept in the folder `cache`,
@@ -25,30 +25,30 @@ def files(record: int, patterns: tuple[str, ...], *, needed_for: str, cache: Pat
         ZooError: Zenodo cannot be reached, or has no such record or no such file in it.
     """
     url = f"{endpoint()}/api/records/{record}"
-    kept = cache / f"zenodo-{record}.json" if cache else None
+    listing = cache / f"zenodo-{record}.json" if cache else None
     try:
         answer = get_json(url, needed_for=needed_for)
-        if kept:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            atomic.replace(kept, json.dumps(answer).encode())
+        if listing:
+            listing.parent.mkdir(parents=True, exist_ok=True)
+            atomic.replace(listing, json.dumps(answer).encode())
     except ZooError:
-        if kept is None or not kept.exists():
+        if listing is None or not listing.exists():
             raise
-        answer = json.loads(kept.read_bytes())
+        answer = json.loads(listing.read_bytes())
     try:
-        found = [_wanted(entry) for entry in answer["files"]]
+        remotes = [_remote_file(entry) for entry in answer["files"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ZooError(f"{needed_for}: {url} does not answer as expected ({error!r})") from None
-    chosen = [each for each in found if not patterns or any(fnmatchcase(each.name, pattern) for pattern in patterns)]
+    chosen = [each for each in remotes if not patterns or any(fnmatchcase(each.name, pattern) for pattern in patterns)]
     if not chosen:
-        names = ", ".join(each.name for each in found) or "nothing"
+        names = ", ".join(each.name for each in remotes) or "nothing"
         raise ZooError(f"{needed_for}: {url} has no {' or '.join(patterns) or 'file'}; it has {names}")
     return chosen
 
 
-def _wanted(entry: dict) -> Wanted:
+def _remote_file(entry: dict) -> RemoteFile:
     name, address = str(entry["key"]), str(entry["links"]["self"])
     if "/" in name or name.startswith(".") or not address.startswith(("https://", "http://")):
         raise ValueError(f"a file named {name!r} at {address!r}")
     kind, _, digest = str(entry.get("checksum", "")).partition(":")
-    return Wanted(name, (address,), bytes=int(entry["size"]), md5=digest if kind == "md5" else None)
+    return RemoteFile(name, (address,), bytes=int(entry["size"]), md5=digest if kind == "md5" else None)

@@ -10,6 +10,8 @@ from torch import nn
 from tests.zoo_gen.published import ray
 from zoo_gen import ZooError, open_zoo
 from zoo_gen.published import convert
+from zoo_gen.published.archives.archive import Archive
+from zoo_gen.published.formats import states
 from zoo_gen.zoo.verify import verify
 
 
@@ -36,6 +38,21 @@ class Field(nn.Module):
 
 
 COORDINATES = torch.rand(20, 2) * 2 - 1
+
+
+def test_each_file_of_small_states_is_opened_once(tmp_path, monkeypatch):
+    files = {f"a/mnist_png_training_1_{n}/model.pth": ray.saved(Field("seq").state()) for n in range(5)}
+    opened = []
+    read = Archive.read
+    monkeypatch.setattr(
+        Archive, "read", lambda self, name, **options: opened.append(name) or read(self, name, **options)
+    )
+    convert(ray.zipped(tmp_path / "once.zip", files), tmp_path / "once", format="dwsnets")
+    assert sorted(opened) == sorted(files)
+    monkeypatch.setattr(states, "_SMALL", 0)  # then every file counts as large, and is read again for its weights
+    convert(ray.zipped(tmp_path / "twice.zip", files), tmp_path / "twice", format="dwsnets")
+    assert sorted(opened) == sorted([*files] * 3)
+    assert np.array_equal(open_zoo(tmp_path / "once").weights[:], open_zoo(tmp_path / "twice").weights[:])
 
 
 @pytest.mark.parametrize("legacy", [False, True])

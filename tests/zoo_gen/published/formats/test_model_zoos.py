@@ -91,7 +91,7 @@ def test_runs_that_were_resumed_and_runs_that_crashed_keep_their_rows(tmp_path, 
     assert verify(zoo.path, sample=0).findings == ()
 
 
-def test_states_of_before_torch_1_6_are_read_in_a_process_of_their_own(tmp_path):
+def test_states_of_before_torch_1_6_are_read(tmp_path):
     found = ray.zoo(small_cnn.noise(), n_runs=2, epochs=1, legacy=True)
     assert_equal(converted(tmp_path, ray.zipped(tmp_path / "cnn.zip", found.files)), found)
 

@@ -5,16 +5,15 @@ import json
 import multiprocessing
 import os
 import socket
-import time
 
 import pytest
 
 from tests.files_server import serve
 from tests.hub_server import Fault
 from zoo_gen.errors import ZooError
-from zoo_gen.files import reachable
+from zoo_gen.files import reachable, retry
 from zoo_gen.published.sources import download
-from zoo_gen.published.sources.download import Wanted, fetch
+from zoo_gen.published.sources.download import RemoteFile, fetch
 
 SIZE = 5 * 2**20 + 17
 
@@ -41,7 +40,7 @@ def sha256(content):
 
 
 def wanted(server, **given):
-    return Wanted("zoo.zip", (f"{server.url}zoo.zip",), **given)
+    return RemoteFile("zoo.zip", (f"{server.url}zoo.zip",), **given)
 
 
 def test_a_file_comes_whole_and_is_then_in_the_cache(server, cache, content):
@@ -161,7 +160,7 @@ def test_mirrors_are_tried_in_turn(server, cache, content, tmp_path):
     (tmp_path / "wrong" / "zoo.zip").write_bytes(b"wrong")
     with serve(tmp_path / "wrong") as wrong:
         urls = ("http://127.0.0.1:9/zoo.zip", f"{server.url}missing.zip", f"{wrong.url}zoo.zip", f"{server.url}zoo.zip")
-        path, _ = fetch(Wanted("zoo.zip", urls, sha256=sha256(content)), cache)
+        path, _ = fetch(RemoteFile("zoo.zip", urls, sha256=sha256(content)), cache)
     assert path.read_bytes() == content
     assert json.loads((cache / "zoo.zip.json").read_text())["url"] == urls[-1]
 
@@ -170,16 +169,17 @@ def test_a_half_from_one_mirror_goes_on_from_the_next(server, cache, content, tm
     with serve(server.folder) as first:
         first.faults += [Fault("zoo.zip"), Fault("zoo.zip", status=410)]
         urls = (f"{first.url}zoo.zip", f"{server.url}zoo.zip")
-        path, _ = fetch(Wanted("zoo.zip", urls, sha256=sha256(content)), cache)
+        path, _ = fetch(RemoteFile("zoo.zip", urls, sha256=sha256(content)), cache)
     assert path.read_bytes() == content
     assert [r.range for r in server.gets("zoo.zip")] == [f"bytes={SIZE // 2}-"]
 
 
-def test_a_busy_server_is_waited_for(server, cache, content):
+def test_a_busy_server_is_waited_for(server, cache, content, monkeypatch):
+    waits = []
+    monkeypatch.setattr(retry, "sleep", waits.append)
     server.faults.append(Fault("zoo.zip", status=429, retry_after=1))
-    began = time.monotonic()
     assert fetch(wanted(server), cache)[0].read_bytes() == content
-    assert time.monotonic() - began >= 1
+    assert waits == [1]
 
 
 def test_a_server_that_asks_for_too_long_a_wait_is_named(server, cache):
@@ -205,7 +205,7 @@ def test_a_disk_without_room_is_said_before_anything_comes(server, cache, monkey
         fetch(wanted(server), cache)
 
 
-def test_no_network_is_said_within_seconds(cache, monkeypatch):
+def test_a_server_that_takes_no_connection_is_given_up(cache, monkeypatch):
     monkeypatch.setattr(reachable, "SECONDS", 2.0)  # of 5
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -215,16 +215,14 @@ def test_no_network_is_said_within_seconds(cache, monkeypatch):
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(silent.getsockname())
-        began = time.monotonic()
         with pytest.raises(ZooError, match=r"^download zoo.zip: 127.0.0.1:\d+ cannot be reached"):
-            fetch(Wanted("zoo.zip", (f"http://127.0.0.1:{silent.getsockname()[1]}/zoo.zip",)), cache)
-        assert time.monotonic() - began < 5
+            fetch(RemoteFile("zoo.zip", (f"http://127.0.0.1:{silent.getsockname()[1]}/zoo.zip",)), cache)
         for each in waiting:
             each.close()
 
 
 def _fetch(url, cache):
-    fetch(Wanted("zoo.zip", (url,)), cache)
+    fetch(RemoteFile("zoo.zip", (url,)), cache)
 
 
 def test_two_processes_share_one_download(server, cache, content):
