@@ -10,6 +10,7 @@ import pydantic
 from pydantic import Field
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files import atomic
 from zoo_gen.files.schema import Schema
 from zoo_gen.manifest import Split
 
@@ -129,21 +130,14 @@ def cell_name(source: str, test: str, condition: str) -> str:
 
 
 def result_path(folder: Path, *, benchmark: str, encoder: str, seed: int) -> Path:
-    """Return where a result is kept: FOLDER/BENCHMARK/ENCODER/seed-N.json."""
+    """Return where a result is stored: FOLDER/BENCHMARK/ENCODER/seed-N.json."""
     return folder / benchmark / re.sub(r"[^A-Za-z0-9_.-]", "__", encoder) / f"seed-{seed}.json"
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Write a result so that it is either whole or not there."""
-    write_whole(path, result.model_dump_json(indent=2) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is either whole or as it was; what a killed run left is written over."""
+    """Write a result atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    atomic.replace(path, (result.model_dump_json(indent=2) + "\n").encode())
 
 
 def read_result(path: Path) -> Result:
@@ -162,15 +156,15 @@ def read_result(path: Path) -> Result:
         raise ZooError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
 
 
-def read_results(folder: Path) -> dict[Path, Result]:
-    """Read all results below a folder, ordered by path.
+def result_paths(folder: Path) -> list[Path]:
+    """Return the paths of all results below a folder, in order.
 
     Raises:
-        ZooError: there is none, or one is not valid.
+        ZooError: there is none.
     """
     paths = sorted(folder.glob("*/*/seed-*.json"))
     if not paths:
         raise ZooError(
             f"{folder}: holds no results; expected BENCHMARK/ENCODER/seed-N.json, as zoo-bench run writes them"
         )
-    return {path: read_result(path) for path in paths}
+    return paths

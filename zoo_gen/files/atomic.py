@@ -5,6 +5,7 @@ At a URL a file is whole and durable when its writing returns, and nothing is le
 """
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ def replace(path: Folder, content: bytes) -> None:
     if isinstance(path, Remote):
         path.write_bytes(content)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Other threads, and other machines on a shared disk, may have the same process number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(content)
         flush(temporary)
