@@ -1,7 +1,6 @@
-"""The zoos of a benchmark: found by name in a folder, and made or pulled where that is asked for.
+"""The zoos of a benchmark: opened by name in a folder, and made or pulled on demand.
 
-Nothing is made behind anybody's back: a zoo can take days, so without being asked a missing one is an error that names
-the command.
+A zoo can take days, so a missing one is an error that names the command, unless the caller asks to have it made.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ def find_zoo(folder: Path, name: str) -> Zoo:
     """Open a zoo by its name below a folder.
 
     Raises:
-        ZooError: it is not there, or another zoo is.
+        ZooError: it is not there, or the folder holds another zoo.
     """
     if not (folder / name).is_dir():
         raise ZooError(
@@ -127,7 +126,7 @@ def pull_missing_zoos(
             where their papers published them, by the names of the registry with an underscore for the slash.
 
     Raises:
-        ZooError: a zoo is neither there nor published, or cannot be had.
+        ZooError: a zoo is neither there nor published, or cannot be pulled.
 
     >>> import zoo_bench
     >>> benchmark = zoo_bench.BenchmarkManifest(

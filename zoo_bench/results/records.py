@@ -1,4 +1,4 @@
-"""The two Parquet files beside a result: what was predicted of every test row, and every metric of every resample.
+"""The two Parquet files beside a result: the predictions of every test row, and every metric on every resample.
 
 From the first any metric can be computed again without training; from the second, intervals over seeds and paired
 differences, because a resample drew the same models for every encoder and seed.
@@ -53,7 +53,7 @@ class Resampled:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What tells it from the others of its result."""
+        """Cell, target, metric and predictor, which no other of its result shares."""
         return self.cell, self.target, self.metric, self.by
 
 

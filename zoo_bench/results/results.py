@@ -1,4 +1,4 @@
-"""Results: one JSON file an (encoder, benchmark, seed), with all that is needed to trust and repeat it."""
+"""Results: one JSON file for each encoder, benchmark and seed, with all that is needed to trust and repeat it."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ class Score(Schema):
 
 
 class ZooUsed(Schema):
-    """Exactly which zoo and split."""
+    """The zoo and the split that were used, by their digests."""
 
     zoo: str
     digest: str
@@ -44,7 +44,7 @@ class ZooUsed(Schema):
 
 
 class CellResult(Schema):
-    """What an encoder that was fitted on one zoo reached on the test models of a zoo."""
+    """The scores of an encoder that was fitted on one zoo, on the test models of one zoo."""
 
     source: ZooUsed
     test: ZooUsed
@@ -67,12 +67,12 @@ class CellResult(Schema):
 
     @property
     def name(self) -> str:
-        """What tells it from the others of its benchmark."""
+        """The name of its cell, which no other of its benchmark has."""
         return cell_name(self.source.zoo, self.test.zoo, self.condition)
 
 
 class Failure(Schema):
-    """What an encoder could not do."""
+    """A test that an encoder failed on."""
 
     source: str
     test: str
@@ -81,14 +81,14 @@ class Failure(Schema):
 
     @property
     def name(self) -> str:
-        """What tells it from the others of its benchmark."""
+        """The name of its cell, which no other of its benchmark has."""
         return cell_name(self.source, self.test, self.condition)
 
 
 class Result(Schema):
-    """What an encoder reached on a benchmark with one seed.
+    """The scores of an encoder on a benchmark with one seed.
 
-    Beside it lie two Parquet files, which its digests bind: the predictions of all test rows, and every metric of every
+    Beside it lie two Parquet files, whose digests it holds: the predictions of all test rows, and every metric on every
     resample.
     """
 

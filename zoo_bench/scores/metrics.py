@@ -15,7 +15,7 @@ from zoo_bench.scores.kendall import tau_sums
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 LOWER_IS_BETTER = frozenset({"mae", "mse"})
-CHANCE_MARGIN = 1.5  # times 1 / classes: a network above it has learned something
+CHANCE_MARGIN = 1.5  # times 1 / classes: above it a network has learned something
 _DRAWS_SEED = 20211
 _NUMBERS_AT_ONCE = 2**20
 
@@ -60,8 +60,8 @@ def estimate(
     _, members = np.unique(models, return_inverse=True)
     n_models = int(members.max()) + 1
     if above is not None:
-        kept = truth > above
-        truth, predicted, members = truth[kept], predicted[kept], members[kept]
+        counted = truth > above
+        truth, predicted, members = truth[counted], predicted[counted], members[counted]
     if len(truth) == 0:
         return summary(float("nan"), np.full(RESAMPLES, np.nan))
     weighted = METRICS[metric](truth, predicted, members, n_models)
@@ -86,11 +86,11 @@ def summary(value: float, resampled: np.ndarray) -> Estimate:
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     """Return the mean of a metric over several targets of the same models, leaving out where it is undefined."""
-    defined = [its for its in estimates if np.isfinite(its.value)]
+    defined = [estimate for estimate in estimates if np.isfinite(estimate.value)]
     if not defined:
         return summary(float("nan"), np.full(RESAMPLES, np.nan))
-    resampled = np.array([its.resampled for its in defined])
-    return summary(float(np.mean([its.value for its in defined])), resampled.mean(axis=0))
+    resampled = np.array([estimate.resampled for estimate in defined])
+    return summary(float(np.mean([estimate.value for estimate in defined])), resampled.mean(axis=0))
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> Difference:
@@ -190,7 +190,7 @@ def accuracy(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_mo
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Weighted:
-    """F1 = 2 TP / (2 TP + FP + FN) of each name, its mean over the names that are there or are predicted."""
+    """The mean of F1 = 2 TP / (2 TP + FP + FN) over the names that are true or predicted somewhere."""
     names = np.union1d(truth, predicted)
     right, wrong = (np.zeros((n_models, len(names))) for _ in range(2))
     for column, name in enumerate(names):
