@@ -20,7 +20,7 @@ class Manifest(Schema):
 @pytest.mark.parametrize("text", TABLES)
 def test_every_source_of_the_page_is_valid(text):
     source = parse_toml(text, Manifest, where="docs/image_data.md").data
-    assert min(*source.image_shape, source.n_classes, source.n_train, source.n_test) > 0
+    assert min(*source.input_shape, source.n_classes, source.n_train, source.n_test) > 0
 
 
 def test_the_page_shows_every_source():

@@ -168,7 +168,7 @@ def one_a_core(function: Callable[[str, float], float], path: str, amount: float
 
 def operations(manifest: ZooManifest) -> int:
     """Return the operations of training on one sample."""
-    total, shape, first = 0, manifest.data.image_shape, True
+    total, shape, first = 0, manifest.data.input_shape, True
     for layer in manifest.layers:
         inputs, shape = shape, output_shape(layer, shape)
         if isinstance(layer, Convolution | Linear):

@@ -8,11 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from zoo_gen import store
 from zoo_gen.engine.settings import choose_forms, models_on_device, regime
-from zoo_gen.image_data import ImageData, Sine, Waves, load_image_data
 from zoo_gen.machine.workers import count_processes
 from zoo_gen.manifest import ZooManifest, grid
 
@@ -128,7 +125,7 @@ def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device:
         if name in table.column_names:
             position = table.column_names.index(name)
             table = table.set_column(position, name, [[value] * len(table)])
-    data = _stand_in(manifest, n_images=max(batch_size, _TIMED_IMAGES))
+    data = manifest.data.stand_in(n_images=max(batch_size, _TIMED_IMAGES))
     settings = regime(manifest, device=device, forms=choose_forms(manifest, device=device))
     with single_threaded():
         _, population = next(populations(manifest.architecture, data, table, settings))
@@ -158,18 +155,3 @@ def _time_evaluation(population: "Population") -> float:
     began = time.perf_counter()
     float(population.evaluate("train")["loss"].sum())
     return time.perf_counter() - began
-
-
-def _stand_in(manifest: ZooManifest, *, n_images: int) -> ImageData | Waves:
-    """Return random images of the shape that the models read."""
-    if isinstance(manifest.data, Sine):
-        found = load_image_data(manifest.data)
-        return found
-    shape = manifest.data.image_shape
-    random = np.random.RandomState(0)
-    images = random.randint(0, 256, (n_images, *shape)).astype(np.uint8)
-    labels = random.randint(0, manifest.data.n_classes, n_images).astype(np.int64)
-    none, ones = slice(0, 0), np.ones(shape[0])
-    return ImageData(
-        images, labels, images[none], labels[none], images, labels, manifest.data.n_classes, ones / 255, 0 * ones
-    )

@@ -50,7 +50,7 @@ def models_on_device(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
     batch_size = max(map(int, manifest.values("batch_size")))
     each = memory.bytes_per_model(
         manifest.layers,
-        manifest.data.image_shape,
+        manifest.data.input_shape,
         manifest.layout,
         batch_size=batch_size,
         n_train=manifest.data.n_train,

@@ -1,20 +1,24 @@
-"""Image datasets as arrays of bytes: what the models of a zoo are trained and tested on.
+"""Image datasets as arrays of bytes, and points of curves: what the models of a zoo are trained and tested on.
 
-Pixels are kept as uint8; a model's input is `scale * pixel + offset`, a channel its own pair. A source says what its
-images are like before any of them is there, so that a manifest can be checked on a machine without the data.
+Pixels are kept as uint8; a model's input is `scale * pixel + offset`, a channel its own pair. A source says its task
+and the shape of its data before any of it is there, so that a manifest can be checked on a machine without the data.
 """
 
 from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.image_data.curves import Curves
 from zoo_gen.image_data.digits import Digits
 from zoo_gen.image_data.huggingface import HuggingFace
 from zoo_gen.image_data.idx import Idx
-from zoo_gen.image_data.load import DataSource, load_image_data
-from zoo_gen.image_data.sine import Sine, Waves
+from zoo_gen.image_data.load import HYPERPARAMETERS_OF_DATA, Data, DataSource, load_image_data
+from zoo_gen.image_data.sine import Sine
 from zoo_gen.image_data.synthetic import Synthetic
 from zoo_gen.image_data.tetris import Tetris
 from zoo_gen.image_data.torchvision import Torchvision
 
 __all__ = [
+    "HYPERPARAMETERS_OF_DATA",
+    "Curves",
+    "Data",
     "DataSource",
     "Digits",
     "HuggingFace",
@@ -24,6 +28,5 @@ __all__ = [
     "Synthetic",
     "Tetris",
     "Torchvision",
-    "Waves",
     "load_image_data",
 ]

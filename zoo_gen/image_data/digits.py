@@ -9,14 +9,15 @@ import numpy as np
 from pydantic import Field, Strict
 
 from zoo_gen.errors import ZooError
-from zoo_gen.files.schema import Count, DataSeed, Schema
+from zoo_gen.files.schema import Count, DataSeed
 from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.image_data.source import ImageSource
 from zoo_gen.image_data.steps import bilinear
 
 IMAGES = 1797
 
 
-class Digits(Schema):
+class Digits(ImageSource):
     """The digits of scikit-learn: `test_size` of them, chosen by `seed`, are for tests, the others for training.
 
     `resize`, [height, width], makes images of another size of them, bilinear, such as those of MNIST.
@@ -30,7 +31,7 @@ class Digits(Schema):
     n_validation: ClassVar[int] = 0
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, int, int]:
         """The shape of an image: channel, height, width."""
         return (1, *(self.resize or (8, 8)))
 

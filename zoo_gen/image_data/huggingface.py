@@ -112,7 +112,7 @@ def _splits(source: HuggingFace, root: Path, *, where: str) -> Any:
 
 def _images(source: HuggingFace, split: Any, chosen: np.ndarray, *, where: str) -> Part:
     """Return the images of a split with these numbers, after the steps, and their labels."""
-    images = np.empty((len(chosen), *source.image_shape), dtype=np.uint8)
+    images = np.empty((len(chosen), *source.input_shape), dtype=np.uint8)
     labels = np.empty(len(chosen), dtype=np.int64)
     for place, row in enumerate(split.select(chosen)):
         image, label = row[source.image_column], row[source.label_column]

@@ -6,12 +6,13 @@ The last two data sets stay in memory, since a worker asks for the same one agai
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
 from zoo_gen.image_data import digits, huggingface, idx, sine, synthetic, tetris, torchvision
 from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.image_data.curves import Curves
 
 Source = (
     tetris.Tetris
@@ -23,9 +24,12 @@ Source = (
     | sine.Sine
 )
 DataSource = Annotated[Source, Field(discriminator="source")]
+Data = ImageData | Curves
+# Hyper-parameters that models have only where their data source says so.
+HYPERPARAMETERS_OF_DATA = frozenset(name for each in get_args(Source) for name in each.hyperparameters)
 
 
-def load_image_data(source: Source, *, data_root: Path | None = None) -> ImageData | sine.Waves:
+def load_image_data(source: Source, *, data_root: Path | None = None) -> Data:
     """Return the images that a manifest's [data] describes. The arrays are shared between callers: do not change them.
 
     Args:
@@ -47,7 +51,7 @@ def default_data_root() -> Path:
 
 
 @lru_cache(maxsize=2)
-def _load(source: Source, root: Path) -> ImageData | sine.Waves:
+def _load(source: Source, root: Path) -> Data:
     match source:
         case tetris.Tetris():
             return tetris.load(source)

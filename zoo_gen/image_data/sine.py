@@ -4,23 +4,25 @@ After the zoo of DWSNets (Navon et al., ICML 2023) that SNE regresses frequencie
 section 4.1). The wave itself is the model's: its amplitude and frequency are hyper-parameters.
 """
 
-import hashlib
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from zoo_gen.files.schema import Count, Schema
+from zoo_gen.files.schema import Count
+from zoo_gen.image_data.curves import Curves
+from zoo_gen.image_data.source import CurveSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class Sine(Schema):
+class Sine(CurveSource):
     """`points` coordinates from -pi on, 2 pi / points apart; models are tested halfway between them."""
 
     source: Literal["sine"]
     points: Count = 2000
-    image_shape: ClassVar[tuple[int]] = (1,)
-    n_classes: ClassVar[int] = 1  # the one output, the height of the wave
-    n_validation: ClassVar[int] = 0
+    hyperparameters: ClassVar[tuple[str, ...]] = ("amplitude", "frequency")
 
     @property
     def n_train(self) -> int:
@@ -32,21 +34,19 @@ class Sine(Schema):
         """The number of points that models are tested on."""
         return self.points
 
-
-@dataclass(frozen=True, eq=False)
-class Waves:
-    """The coordinates of all waves of a zoo."""
-
-    train_points: np.ndarray  # float64 (point,)
-    test_points: np.ndarray  # float64 (point,)
-
-    def sha256(self) -> str:
-        """Return the SHA-256 (hex) of all coordinates."""
-        return hashlib.sha256(self.train_points.tobytes() + self.test_points.tobytes()).hexdigest()
+    def stand_in(self, *, n_images: int) -> Curves:
+        """Return the points themselves, which cost nothing, however many are asked for."""
+        return load(self)
 
 
-def load(source: Sine) -> Waves:
-    """Return the coordinates."""
+def load(source: Sine) -> Curves:
+    """Return the coordinates and the waves."""
     step = 2 * np.pi / source.points
     train = -np.pi + step * np.arange(source.points)
-    return Waves(train, train + step / 2)
+    return Curves(train, train + step / 2, Sine.hyperparameters, _waves)
+
+
+def _waves(points: "Tensor", hyperparameters: "Mapping[str, Tensor]") -> "Tensor":
+    """Return amplitude * sin(frequency * x): points (point,), hyper-parameters (...), result (..., point)."""
+    amplitude, frequency = (hyperparameters[name].unsqueeze(-1) for name in Sine.hyperparameters)
+    return amplitude * (frequency * points).sin()

@@ -16,6 +16,7 @@ from pydantic import Field, Strict, WrapValidator, model_validator
 from zoo_gen.errors import ZooError
 from zoo_gen.files.schema import Count, DataSeed, Schema
 from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.image_data.source import ImageSource
 
 Part = tuple[np.ndarray, np.ndarray]  # images uint8 (image, channel, height, width), labels int64 (image,)
 
@@ -56,7 +57,7 @@ class Stored:
     n_test: int | None = None
 
 
-class Steps(Schema):
+class Steps(ImageSource):
     """The fields that real sources share, in the order in which they act.
 
     Args:
@@ -87,7 +88,7 @@ class Steps(Schema):
         """What the files hold."""
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, int, int]:
         """The shape of an image after the steps: channel, height, width."""
         height, width = self._size()
         return (1 if self.grey else self.stored.channels), height, width

@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, Strict
 
-from zoo_gen.files.schema import Count, DataSeed, Schema
+from zoo_gen.files.schema import Count, DataSeed
 from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.image_data.source import ImageSource
 
 _PATCH = 4  # pixels on a side
 
 
-class Synthetic(Schema):
+class Synthetic(ImageSource):
     """Images of `n_classes` equally frequent classes; `noise` 0 shows the pictures themselves, 1 nothing but noise."""
 
     source: Literal["synthetic"]
@@ -26,6 +27,11 @@ class Synthetic(Schema):
     validation_size: Annotated[int, Strict(), Field(ge=0)] = 0
     test_size: Count = 2_000
     seed: DataSeed = 0
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """The shape of an image: channel, height, width."""
+        return self.image_shape
 
     @property
     def n_train(self) -> int:

@@ -8,11 +8,12 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, Strict
 
-from zoo_gen.files.schema import Count, DataSeed, Schema
+from zoo_gen.files.schema import Count, DataSeed
 from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.image_data.source import ImageSource
 
 
-class Tetris(Schema):
+class Tetris(ImageSource):
     """Noisy 4x4 images of four tetrominoes (O, I, L and S) in every place, and in every rotation if so wished.
 
     A square is 1, the ground 0; Gaussian noise of standard deviation `noise` is added. Classes are equally frequent.
@@ -24,7 +25,7 @@ class Tetris(Schema):
     train_size: Count = 2000
     test_size: Count = 500
     seed: DataSeed = 0
-    image_shape: ClassVar[tuple[int, int, int]] = (1, 4, 4)
+    input_shape: ClassVar[tuple[int, int, int]] = (1, 4, 4)
     n_classes: ClassVar[int] = 4
     n_validation: ClassVar[int] = 0
 

@@ -62,7 +62,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     "batch_size": Hyperparameter("whole", TypeAdapter(Annotated[int, Strict(), Field(gt=0)])),
     "train_fraction": Hyperparameter("number", TypeAdapter(Share)),
     "label_noise": Hyperparameter("number", TypeAdapter(Annotated[float, Strict(), Field(ge=0, le=1)])),
-    # Of the wave that a model of the `sine` source is fitted to: amplitude * sin(frequency * x).
+    # Of the wave that a model of the source `sine` is fitted to: amplitude * sin(frequency * x).
     "amplitude": Hyperparameter("number", TypeAdapter(Positive)),
     "frequency": Hyperparameter("number", TypeAdapter(Positive)),
 }

@@ -17,7 +17,7 @@ from zoo_gen.architecture.registry import Architecture
 from zoo_gen.files import schema
 from zoo_gen.files.location import Folder
 from zoo_gen.files.schema import Count, Schema
-from zoo_gen.image_data import DataSource
+from zoo_gen.image_data import HYPERPARAMETERS_OF_DATA, DataSource
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Positive, Precision, Seed, Value, checked
 
@@ -136,8 +136,8 @@ class ZooManifest(Schema):
         except ValueError as error:
             raise ValueError(f"architecture.{error}") from None
         self._only_what_is_used(sequence)
-        for name in ("seed", "activation", "initialization", "optimizer", "learning_rate", "batch_size", "frequency"):
-            if name in self.hyperparameters and not self.values(name):
+        for name in self.hyperparameters:
+            if name != "momentum" and not self.values(name):  # of momentum, the table of models knows a default
                 raise ValueError(f"training.{name}: is missing; expected here or as an axis")
         n_used = max(1, round(min(map(float, self.values("train_fraction") or (1.0,))) * self.data.n_train))
         largest = max(map(int, self.values("batch_size")))
@@ -175,8 +175,7 @@ class ZooManifest(Schema):
     @cached_property
     def hyperparameters(self) -> tuple[str, ...]:
         """The names of the hyper-parameters that the models of this zoo have."""
-        learns_waves = self.data.source == "sine"
-        left_out = {"train_fraction", "label_noise"} if learns_waves else {"amplitude", "frequency"}
+        left_out = set(HYPERPARAMETERS_OF_DATA.difference(self.data.hyperparameters))
         if not any(isinstance(layer, Activate) and layer.function is None for layer in self.layers):
             left_out.add("activation")
         return tuple(name for name in HYPERPARAMETERS if name not in left_out)
@@ -204,12 +203,12 @@ class ZooManifest(Schema):
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The layers of every model."""
-        return registry.layers(self.architecture, self.data.image_shape, self.data.n_classes)
+        return registry.layers(self.architecture, self.data.input_shape, self.data.n_outputs)
 
     @cached_property
     def layout(self) -> ParameterLayout:
         """Where each parameter lies in the weights of a model."""
-        return parameter_layout(self.layers, self.data.image_shape)
+        return parameter_layout(self.layers, self.data.input_shape)
 
     @cached_property
     def checkpoint_epochs(self) -> tuple[int, ...]:

@@ -1,16 +1,17 @@
-"""What the models of a population learn: classes of images, or one curve a model. Inputs, targets, loss and metrics.
+"""The tasks that a population learns, classification and regression of curves: inputs, targets, loss and metrics.
 
 Images stay on the device as bytes and are gathered by index; only a batch is ever turned into numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zoo_gen.image_data import ImageData
+from zoo_gen.image_data import Curves, Data, ImageData
 from zoo_gen.population import metrics
 from zoo_gen.population.random import noisy_labels
 
@@ -39,6 +40,35 @@ class Task(Protocol):
 
     def examples(self, part: str) -> tuple[Tensor, Tensor]:
         """Return the pixels (image, *shape) and targets (model or 1, image) of a part, or of "training": all of it."""
+
+
+def make_task(data: Data, models: pa.Table, *, n_train: int, n_evaluated: int, dtype: torch.dtype, device: str) -> Task:
+    """Return the task that the models of a table learn from data, in the table's order.
+
+    Args:
+        data: images or curves.
+        models: a row a model, with its hyper-parameters as columns.
+        n_train: how many of the training images, the first ones, the models see.
+        n_evaluated: on how many of those, the first ones, they are measured.
+        dtype: of inputs.
+        device: where data lies.
+    """
+
+    def numbers(name: str) -> Tensor:
+        return torch.tensor(models[name].to_pylist(), dtype=torch.float64, device=device)
+
+    if isinstance(data, Curves):
+        hyperparameters = {name: numbers(name) for name in data.hyperparameters}
+        return CurveFitting(data, hyperparameters, dtype=dtype, device=device)
+    return Classification(
+        data,
+        n_train=n_train,
+        n_evaluated=n_evaluated,
+        seeds=torch.tensor(models["seed"].to_pylist(), device=device),
+        label_noise=numbers("label_noise"),
+        dtype=dtype,
+        device=device,
+    )
 
 
 class Classification:
@@ -118,13 +148,11 @@ class Classification:
 
 
 class CurveFitting:
-    """One sine wave a model, amplitude * sin(frequency * x): squared error.
+    """One curve a model: squared error.
 
     Args:
-        train_points: the coordinates x that the models are fitted on, float64 (point,).
-        test_points: those that they are tested on, float64 (point,).
-        amplitude: (model,).
-        frequency: (model,).
+        data: the coordinates, and how high each curve is there.
+        hyperparameters: name -> float64 (model,); they say which curve a model's is.
         dtype: of inputs and targets.
         device: where they lie.
     """
@@ -133,22 +161,20 @@ class CurveFitting:
 
     def __init__(
         self,
-        train_points: np.ndarray,
-        test_points: np.ndarray,
+        data: Curves,
+        hyperparameters: Mapping[str, Tensor],
         *,
-        amplitude: Tensor,
-        frequency: Tensor,
         dtype: torch.dtype,
         device: str,
     ) -> None:
-        self.n_train = len(train_points)
+        self.n_train = data.n_train
         self.n_classes: int | None = None
         self.scale = torch.tensor([[1.0], [0.0]], dtype=dtype, device=device)
         self._parts: dict[str, tuple[Tensor, Tensor]] = {}
-        for part, points in (("train", train_points), ("test", test_points)):
-            x = torch.from_numpy(points).to(device)
-            waves = amplitude.double().unsqueeze(1) * torch.sin(frequency.double().unsqueeze(1) * x)
-            self._parts[part] = x.to(dtype).unsqueeze(1), waves.to(dtype)  # (point, 1), (model, point)
+        for part, coordinates in (("train", data.train_points), ("test", data.test_points)):
+            points = torch.from_numpy(coordinates).to(device)
+            heights = data.heights(points, hyperparameters)
+            self._parts[part] = points.to(dtype).unsqueeze(1), heights.to(dtype)  # (point, 1), (model, point)
 
     def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return coordinates (point, model, 1) and heights (model, point) of training points (model, point)."""

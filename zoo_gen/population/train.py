@@ -12,13 +12,13 @@ from torch import Tensor
 from zoo_gen.architecture.layers import Convolution, Layer, Shape, parameter_layout
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.registry import Architecture, layers
-from zoo_gen.image_data import ImageData, Waves
+from zoo_gen.image_data import Data
 from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.population.columns import KINDS
 from zoo_gen.population.cpu import convolutions
 from zoo_gen.population.gpu import memory
 from zoo_gen.population.population import Population, Regime
-from zoo_gen.population.tasks import Classification, CurveFitting, Task
+from zoo_gen.population.tasks import Task, make_task
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Trajectories:
 @freed_memory_kept()
 def train(
     architecture: Architecture,
-    data: ImageData | Waves,
+    data: Data,
     models: pa.Table,
     regime: Regime,
     *,
@@ -46,7 +46,7 @@ def train(
 
     Args:
         architecture: of every model.
-        data: the images, or the points of the waves.
+        data: the images, or the points of curves.
         models: a row a model, with its hyper-parameters as columns.
         regime: what is the same for all of them.
         checkpoint_epochs: what is kept, rising.
@@ -54,8 +54,6 @@ def train(
     """
     diverged = np.zeros(len(models), dtype=bool)
     arrays: dict[str, np.ndarray] = {}
-    has_validation = isinstance(data, ImageData) and len(data.validation_labels) > 0
-    parts = ("train", "validation", "test") if has_validation else ("train", "test")
     for rows, population in populations(architecture, data, models, regime, weights=weights):
         kept = 0
         lost = np.zeros(len(rows), dtype=bool)
@@ -64,7 +62,7 @@ def train(
                 population.train_epoch(epoch)
             if epoch not in checkpoint_epochs:
                 continue
-            state = _state(population, parts)
+            state = _state(population, data.parts)
             lost |= ~(np.isfinite(state["weights"]).all(axis=1) & np.isfinite(state["train_loss"]))
             for name, values in state.items():
                 values[lost] = np.nan
@@ -77,7 +75,7 @@ def train(
 
 def populations(
     architecture: Architecture,
-    data: ImageData | Waves,
+    data: Data,
     models: pa.Table,
     regime: Regime,
     *,
@@ -88,20 +86,21 @@ def populations(
     What the models of one must share is the batch size and the number of training images. Arguments are those of
     `train`.
     """
-    input_shape: Shape = data.train_images.shape[1:] if isinstance(data, ImageData) else (1,)
-    n_outputs = data.n_classes if isinstance(data, ImageData) else 1
-    sequence = layers(architecture, input_shape, n_outputs)
+    input_shape = data.input_shape
+    sequence = layers(architecture, input_shape, data.n_outputs)
     layout = parameter_layout(sequence, input_shape)
-    n_train = len(data.train_labels) if isinstance(data, ImageData) else len(data.train_points)
-    for rows, n_used in _groups(sequence, input_shape, layout, models, regime, n_train=n_train):
+    for rows, n_used in _groups(sequence, input_shape, layout, models, regime, n_train=data.n_train):
         own = None if weights is None else weights[torch.from_numpy(rows)]
 
-        def make_task(some: pa.Table, n_used: int = n_used) -> Task:
-            return _task(data, some, regime, n_train=n_used)
+        def task_of(some: pa.Table, n_used: int = n_used) -> Task:
+            n_evaluated = min(regime.n_evaluated or n_used, n_used)
+            return make_task(
+                data, some, n_train=n_used, n_evaluated=n_evaluated, dtype=regime.dtype, device=regime.device
+            )
 
         yield (
             rows,
-            Population(sequence, input_shape, layout, models.take(rows), regime, make_task=make_task, weights=own),
+            Population(sequence, input_shape, layout, models.take(rows), regime, make_task=task_of, weights=own),
         )
 
 
@@ -162,32 +161,6 @@ def models_at_once(
     )
     free = memory.room(regime.device).free
     return memory.models_that_fit(free, each, batch_size=batch_size, device=regime.device)
-
-
-def _task(data: ImageData | Waves, models: pa.Table, regime: Regime, *, n_train: int) -> Task:
-    device, dtype = regime.device, regime.dtype
-
-    def numbers(name: str) -> Tensor:
-        return torch.tensor(models[name].to_pylist(), dtype=torch.float64, device=device)
-
-    if isinstance(data, Waves):
-        return CurveFitting(
-            data.train_points,
-            data.test_points,
-            amplitude=numbers("amplitude"),
-            frequency=numbers("frequency"),
-            dtype=dtype,
-            device=device,
-        )
-    return Classification(
-        data,
-        n_train=n_train,
-        n_evaluated=min(regime.n_evaluated or n_train, n_train),
-        seeds=torch.tensor(models["seed"].to_pylist(), device=device),
-        label_noise=numbers("label_noise"),
-        dtype=dtype,
-        device=device,
-    )
 
 
 def _state(population: Population, parts: Sequence[str]) -> dict[str, np.ndarray]:

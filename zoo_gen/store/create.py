@@ -56,7 +56,7 @@ class Extent:
         # Small zoos too are cut so that several workers share them.
         fitting = min(fitting, max(_FEWEST_MODELS, -(-n_models // _SHARDS)))
         models_per_shard = min(models_per_shard or manifest.storage.models_per_shard or fitting, n_models)
-        return cls(n_models, n_checkpoints, n_parameters, _metrics(manifest), models_per_shard)
+        return cls(n_models, n_checkpoints, n_parameters, manifest.data.metrics, models_per_shard)
 
     @property
     def n_shards(self) -> int:
@@ -81,14 +81,6 @@ class Extent:
             "weights": ragged or (*both, self.n_parameters),
             **{name: both if width == 1 else (*both, width) for name, width in self.metrics},
         }
-
-
-def _metrics(manifest: ZooManifest) -> tuple[tuple[str, int], ...]:
-    """Return what is measured at every checkpoint: name and numbers a checkpoint."""
-    kinds = ("loss",) if manifest.data.source == "sine" else ("loss", "accuracy")
-    parts = ("train", "validation", "test") if manifest.data.n_validation else ("train", "test")
-    found = [(f"{part}_{kind}", 1) for part in (*parts, "running") for kind in kinds]
-    return (*found, ("test_class_f1", manifest.data.n_classes)) if "accuracy" in kinds else tuple(found)
 
 
 def create(

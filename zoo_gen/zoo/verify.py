@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder, pinned
-from zoo_gen.image_data import ImageData, Waves, load_image_data
+from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.manifest.converted import ConvertedManifest
 from zoo_gen.store import checksums, shards
@@ -142,7 +142,8 @@ def _evaluations(
         raise ZooError(f"{zoo.path}: the image data found is not what the zoo was made from (data_sha256 differs)")
     for model, checkpoint in checkpoints:
         with torch.no_grad():
-            found = _measure(zoo, model, int(zoo.epochs[checkpoint]), data)
+            module = zoo.module(model, int(zoo.epochs[checkpoint]))
+            found = data.measure(module, zoo.models.slice(model, 1).to_pylist()[0])
         for name, value in found.items():
             stored = float(np.asarray(zoo.metric(name)[model, checkpoint]))
             tolerance = LOSS_TOLERANCE * (1 + abs(stored))
@@ -151,20 +152,3 @@ def _evaluations(
             if not abs(value - stored) <= tolerance:
                 where = f"model {model}, epoch {zoo.epochs[checkpoint]}"
                 yield f"{where}: its weights give {name} {value:.6g}; stored is {stored:.6g}"
-
-
-def _measure(zoo: Zoo, model: int, epoch: int, data: ImageData | Waves) -> dict[str, float]:
-    """Return the test loss of a checkpoint, and its test accuracy if there are classes, by name."""
-    import torch
-
-    module = zoo.module(model, epoch)
-    if isinstance(data, Waves):
-        row = zoo.models.slice(model, 1).to_pylist()[0]
-        points = torch.from_numpy(data.test_points)
-        heights = row["amplitude"] * torch.sin(row["frequency"] * points)
-        outputs = module(points.float().unsqueeze(1)).squeeze(1)
-        return {"test_loss": torch.nn.functional.mse_loss(outputs, heights.float()).item()}
-    images, labels = data.tensors("test")
-    logits = module(images)
-    right = (logits.argmax(dim=1) == labels).float().mean().item()
-    return {"test_loss": torch.nn.functional.cross_entropy(logits, labels).item(), "test_accuracy": right}

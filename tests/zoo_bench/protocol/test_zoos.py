@@ -111,7 +111,7 @@ def test_the_small_benchmarks_are_on_three_data_sets_and_three_architectures():
     benchmarks = {name: benchmark for name, benchmark in list_benchmarks().items() if name.endswith("_small")}
     of = {name: [read_manifest(find_manifest(zoo)) for zoo in its.zoos] for name, its in benchmarks.items()}
     for name in ("standard_small", "cross_dataset_small"):
-        assert [(its.data.source, its.data.image_shape) for its in of[name]] == [
+        assert [(its.data.source, its.data.input_shape) for its in of[name]] == [
             ("idx", (1, 28, 28)),
             ("torchvision", (1, 28, 28)),
             ("digits", (1, 28, 28)),

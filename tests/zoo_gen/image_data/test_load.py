@@ -1,9 +1,11 @@
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pydantic import TypeAdapter
 
 from tests.zoo_gen.image_data import published
@@ -40,7 +42,7 @@ HUB = {"source": "huggingface", "repository": "a/b", "revision": "0" * 40, "chan
 )
 def test_every_source_says_what_it_is_without_being_loaded(source, shape, classes, sizes):
     found = TypeAdapter(DataSource).validate_python(source)
-    assert (found.image_shape, found.n_classes) == (shape, classes)
+    assert (found.input_shape, found.n_classes) == (shape, classes)
     assert (found.n_train, found.n_validation, found.n_test) == sizes
 
 
@@ -49,7 +51,7 @@ def test_describing_a_source_imports_no_heavy_library():
 import sys
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.image_data import HuggingFace, Torchvision
-Torchvision(source="torchvision", dataset="CIFAR10", resize=28).image_shape
+Torchvision(source="torchvision", dataset="CIFAR10", resize=28).input_shape
 print(*(name for name in ("torch", "torchvision", "datasets", "PIL", "scipy", "sklearn") if name in sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -102,3 +104,18 @@ def test_the_arrays_are_bytes_in_one_piece(tmp_path):
         assert images.flags.c_contiguous
         assert labels.dtype == np.int64
     assert data.scale.dtype == data.offset.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "content", [{"source": "tetris"}, {"source": "synthetic", "validation_size": 9}, {"source": "sine"}]
+)
+def test_a_source_says_before_it_is_loaded_what_its_data_turn_out_to_be(content):
+    source = TypeAdapter(DataSource).validate_python(content)
+    for data in (load_image_data(source), source.stand_in(n_images=5)):
+        assert (data.input_shape, data.n_outputs) == (source.input_shape, source.n_outputs)
+    data = load_image_data(source)
+    assert data.n_train == source.n_train
+    assert {name.partition("_")[0] for name, _ in source.metrics} == {*data.parts, "running"}
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(math.prod(source.input_shape), source.n_outputs))
+    measured = data.measure(module, {"amplitude": 1.0, "frequency": 2.0})
+    assert set(measured) <= {name for name, _ in source.metrics}

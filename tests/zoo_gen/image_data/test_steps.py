@@ -69,7 +69,7 @@ def test_resize_is_torchvisions(size, resize):
     of = transforms.Resize(resize)
     expected = [np.asarray(of(Image.fromarray(image.transpose(1, 2, 0)))).transpose(2, 0, 1) for image in images]
     np.testing.assert_array_equal(found, expected)
-    assert found.shape[1:] == source.image_shape
+    assert found.shape[1:] == source.input_shape
 
 
 @pytest.mark.parametrize("crop", [28, 27, [5, 30]])
@@ -171,7 +171,7 @@ def test_the_shape_is_known_before_the_images(size, resize, crop, grey):
         assert crop > min(resize if isinstance(resize, tuple) else [resize or min(size)])
         return
     found = apply(source, published.pixels(2, 3, *size))
-    assert found.shape == (2, *source.image_shape)
+    assert found.shape == (2, *source.input_shape)
     assert found.dtype == np.uint8
     assert found.flags.c_contiguous
 

@@ -167,7 +167,7 @@ def test_modelzoos_sees_as_many_images_as_published():
     for name, sizes in expected.items():
         for kind in ("seed", "hyp_10_fixed", "hyp_10_random"):
             data = shipped(f"modelzoos_{name}_{kind}").data
-            assert (data.n_train, data.n_validation, data.n_test, data.image_shape) == sizes
+            assert (data.n_train, data.n_validation, data.n_test, data.input_shape) == sizes
 
 
 @pytest.mark.parametrize("name", [name for name, row in EXPECTED.items() if row[4] == DRAWN])

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from itertools import product
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +23,9 @@ from zoo_gen.architecture.registry import (
     layers,
     parameter_layout,
 )
-from zoo_gen.image_data import Synthetic, Tetris, Waves, load_image_data
+from zoo_gen.image_data import Curves, Synthetic, Tetris, load_image_data
 from zoo_gen.image_data.sine import Sine
+from zoo_gen.image_data.source import CurveSource
 from zoo_gen.population import eager
 from zoo_gen.population.cpu.convolutions import MODELS_OF_A_GROUP
 from zoo_gen.population.forward import forward
@@ -203,7 +205,7 @@ def check_a_mixed_population(network: str, optimizer: str, *, form: str | None) 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_sirens_fitted_together_equal_sirens_fitted_alone(optimizer):
     data = load_image_data(Sine(source="sine", points=64))
-    assert isinstance(data, Waves)
+    assert isinstance(data, Curves)
     table = models(
         initialization=["siren"],
         frequency=[0.7, 3.0, 9.5],
@@ -232,6 +234,24 @@ def test_sirens_fitted_together_equal_sirens_fitted_alone(optimizer):
         assert relative_difference(found.arrays["weights"][row, 1], vector(alone)) < 1e-10
     assert found.arrays["weights"].shape == (3, 2, 1153)
     assert "test_accuracy" not in found.arrays
+
+
+def test_another_kind_of_curve_is_trained_from_what_its_source_says():
+    """Lines, as if there were a source of them: nothing but the source and its data know of them."""
+
+    class Line(CurveSource):
+        source: str = "line"
+        hyperparameters: ClassVar[tuple[str, ...]] = ("amplitude",)
+
+    points = np.linspace(-1, 1, 64)
+    data = Curves(points, points, Line.hyperparameters, lambda x, its: its["amplitude"].unsqueeze(-1) * x)
+    table = models(
+        initialization=["siren"], amplitude=[0.5, -2.0], batch_size=[8], optimizer=["adam"], learning_rate=[1e-3]
+    )
+    table = table.drop_columns(["activation", "label_noise", "train_fraction"])
+    found = train(Siren(name="siren"), data, table, Regime(epochs=30), checkpoint_epochs=[0, 30]).arrays
+    assert set(found) == {"weights", *(name for name, _ in Line().metrics)}
+    assert (found["test_loss"][:, 1] < found["test_loss"][:, 0] / 2).all()
 
 
 def test_a_model_that_reached_the_stop_loss_keeps_its_weights():

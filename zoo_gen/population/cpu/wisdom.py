@@ -55,7 +55,7 @@ def forms_of(manifest: ZooManifest, *, models_per_shard: int) -> dict[str, str]:
 
     Whether it pays depends on the manifest alone, so that small zoos are the same on every machine of a kind.
     """
-    shape, n_train = manifest.data.image_shape, manifest.data.n_train
+    shape, n_train = manifest.data.input_shape, manifest.data.n_train
     n_models = grid.count_models(manifest)
     if n_models * manifest.training.epochs * n_train * operations(manifest.layers, shape) < _LITTLE:
         return {}

@@ -10,7 +10,7 @@ GAP = read_manifest(find_manifest("small_cnn_zoo_fashion"))
 
 def bytes_of(precision: str | None, *, batch_size: int) -> int:
     return memory.bytes_per_model(
-        GAP.layers, GAP.data.image_shape, GAP.layout, batch_size=batch_size, n_train=1000, precision=precision
+        GAP.layers, GAP.data.input_shape, GAP.layout, batch_size=batch_size, n_train=1000, precision=precision
     )
 
 

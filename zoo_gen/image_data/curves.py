@@ -1,0 +1,58 @@
+"""Curves: the coordinates on which one curve a model is fitted and tested, and the heights of the curves there."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+# heights(points (point,), hyper-parameters name -> (...)) -> (..., point); all float64
+Heights = Callable[["torch.Tensor", Mapping[str, "torch.Tensor"]], "torch.Tensor"]
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """The coordinates of all curves of a zoo; hyper-parameters of a model say which curve is its own."""
+
+    train_points: np.ndarray  # float64 (point,)
+    test_points: np.ndarray  # float64 (point,)
+    hyperparameters: tuple[str, ...]  # of a curve
+    heights: Heights
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of what a network reads: one coordinate."""
+        return (1,)
+
+    @property
+    def n_outputs(self) -> int:
+        """What a network gives: one height."""
+        return 1
+
+    @property
+    def n_train(self) -> int:
+        """The number of points that models are fitted on."""
+        return len(self.train_points)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts on which models are measured."""
+        return ("train", "test")
+
+    def measure(self, module: "torch.nn.Module", hyperparameters: Mapping[str, Any]) -> dict[str, float]:
+        """Return the test metrics of one model as a plain module, by name."""
+        import torch
+
+        points = torch.from_numpy(self.test_points)
+        own = {name: torch.tensor(hyperparameters[name], dtype=torch.float64) for name in self.hyperparameters}
+        outputs = module(points.float().unsqueeze(1)).squeeze(1)
+        loss = torch.nn.functional.mse_loss(outputs, self.heights(points, own).float())
+        return {"test_loss": loss.item()}
+
+    def sha256(self) -> str:
+        """Return the SHA-256 (hex) of all coordinates."""
+        return hashlib.sha256(self.train_points.tobytes() + self.test_points.tobytes()).hexdigest()
