@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -304,3 +305,20 @@ def test_what_is_encoded_is_what_the_fitted_object_encodes(working_folder):
     embeddings.save("found.npz")
     with np.load("found.npz") as arrays:
         np.testing.assert_array_equal(arrays["embedding"], expected)
+
+
+DOCS = "\n".join((ROOT / "docs" / name).read_text() for name in ("benchmarks.md", "submissions.md"))
+
+
+def test_the_documentation_names_only_what_is_public():
+    named = set(re.findall(r"zoo_bench\.(\w+)\(", DOCS))
+    assert {"evaluate", "leaderboard", "mock", "fit", "encode", "validate"} <= named <= set(zoo_bench.__all__)
+
+
+def test_the_python_of_the_documentation_runs(working_folder, benchmark):
+    (block,) = (
+        code for code in re.findall(r"^```python\n(.*?)^```$", DOCS, re.DOTALL | re.MULTILINE) if "MyEncoder()" in code
+    )
+    names = {"zoo_bench": zoo_bench, "MyEncoder": Remembers, "BENCHMARK": benchmark}
+    exec(block.replace('"standard_small"', "BENCHMARK, progress=False"), names)
+    assert names["results"].best == f"{__name__}:Remembers"

@@ -24,7 +24,7 @@ result = read_result(source)
 predictions = records.read_predictions(records.predictions_path(source))
 print("ready", flush=True)
 sys.stdin.readline()
-for _ in range(60):
+for _ in range(25):
     records.write_predictions(predictions, records.predictions_path(path))
     write_result(result, path)
 """
