@@ -91,10 +91,11 @@ def read(setting: Setting, cell: Cell) -> Outcome | None:
 
 
 def remove(setting: Setting, cell: Cell) -> None:
-    """Remove a cell's files, its JSON first, and the folders that are empty then."""
+    """Remove a cell's files, its JSON first, what killed writers of them left, and the folders that are empty then."""
     path = _path(setting, cell)
     for file in (path, records.predictions_path(path), records.resamples_path(path)):
         file.unlink(missing_ok=True)
+        atomic.tidy_part(file)
     for folder in (setting.folder, setting.folder.parent):
         with suppress(OSError):  # it is not there, or not empty
             folder.rmdir()

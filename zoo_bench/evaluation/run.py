@@ -32,6 +32,7 @@ from zoo_bench.protocol.zoos import ZooAddress, find_zoos, open_again
 from zoo_bench.results import Failure, Result, read_result, records, result_path, write_result
 from zoo_bench.scores import metrics
 from zoo_gen.errors import ZooError
+from zoo_gen.files import atomic
 from zoo_gen.zoo import Zoo
 
 Rerun = Literal["always", "never", "only-missing"]
@@ -302,6 +303,8 @@ def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcom
     }
     result = result.model_copy(update=digests).signed()
     write_result(result, path)
+    for file in (path, records.predictions_path(path), records.resamples_path(path)):
+        atomic.tidy_part(file)  # what killed runs left
     if not failures:
         _remove(setting, cells)
     return result

@@ -89,9 +89,11 @@ def test_a_damaged_pending_cell_is_computed_again(tmp_path, tiny_benchmark, tiny
             list(run.run(tiny_benchmark, ["weights"], **arguments))
     (file,) = (tmp_path / ".cells").glob(damaged)
     file.write_bytes(content)
+    file.with_name(f".{file.name}.7.ab.tmp").write_bytes(b"left by a killed writer")
     ((result, is_new),) = run.run(tiny_benchmark, ["weights"], **arguments)
     assert is_new
     assert not result.failures
+    assert not (tmp_path / ".cells").exists()
     assert not any(problems for _, problems in validate(tmp_path, zoos=tiny_zoo.parent))
 
 
