@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo_bench.embeddings import Embeddings, encode, fit
     from zoo_bench.encoders import Encoder, make_encoder
-    from zoo_bench.encoders.exchange import load_encoder, push_encoder
     from zoo_bench.encoders.training.runtime import Runtime
     from zoo_bench.evaluation.candidates import list_encoders
     from zoo_bench.evaluation.evaluate import evaluate
@@ -37,14 +36,12 @@ __all__ = [
     "leaderboard",
     "list_benchmarks",
     "list_encoders",
-    "load_encoder",
     "load_results",
     "make_encoder",
     "make_missing_zoos",
     "mock",
     "plot_embeddings",
     "pull_missing_zoos",
-    "push_encoder",
     "read_benchmark",
     "validate",
 ]
@@ -64,14 +61,12 @@ _HOME = {
     "leaderboard": "standings.leaderboard",
     "list_benchmarks": "protocol.manifest",
     "list_encoders": "evaluation.candidates",
-    "load_encoder": "encoders.exchange",
     "load_results": "standings.collection",
     "make_encoder": "encoders",
     "make_missing_zoos": "protocol.zoos",
     "mock": "evaluation.mock",
     "plot_embeddings": "plots",
     "pull_missing_zoos": "protocol.zoos",
-    "push_encoder": "encoders.exchange",
     "read_benchmark": "protocol.manifest",
     "validate": "evaluation.validate",
 }

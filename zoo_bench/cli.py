@@ -275,6 +275,7 @@ def encode(
     prediction if the encoder is supervised.
     """
     import zoo_bench
+    from zoo_bench.encoders import exchange
     from zoo_bench.plots import FORMATS
     from zoo_gen.files import hub
     from zoo_gen.zoo import open_zoo
@@ -292,14 +293,14 @@ def encode(
         hub.check_repository(push)
     opened = open_zoo(zoo)
     if load:
-        fitted = zoo_bench.load_encoder(unfitted, load, name=encoder)
+        fitted = exchange.load_encoder(unfitted, load, name=encoder)
     else:
         fitted = zoo_bench.fit(encoder, opened, seed=seed, device=runtime)
     if save:
         fitted.save(save)
     if push:
         fitted_to = "" if load else f"{opened.name}, revision {opened.revision[:12]}"
-        pushed = zoo_bench.push_encoder(fitted, push, name=encoder, tag=tag, fitted_to=fitted_to)
+        pushed = exchange.push_encoder(fitted, push, name=encoder, tag=tag, fitted_to=fitted_to)
         click.echo(f"pushed: hf://{push} is {pushed.url} at {pushed.commit[:12]}")
     embeddings = zoo_bench.encode(fitted, opened)
     embeddings.save(out)

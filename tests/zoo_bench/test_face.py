@@ -21,8 +21,7 @@ from zoo_gen import ZooError, open_zoo
 
 ROOT = Path(__file__).parents[2]
 # Examples are on the methods, or the class has nothing to call: it is what another function's example returns.
-WITHOUT_EXAMPLE = {"BenchmarkManifest", "Embeddings", "Encoder", "Finding", "Leaderboard", "Result", "Runtime"}
-WITHOUT_EXAMPLE |= {"load_encoder", "make_encoder", "push_encoder"}
+WITHOUT_EXAMPLE = {"Embeddings", "Encoder", "Finding", "Leaderboard", "Result", "Runtime"}
 
 
 class Remembers:

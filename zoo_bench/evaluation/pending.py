@@ -6,6 +6,7 @@ its JSON is written last. A cell with a file that is missing or damaged is compu
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -90,12 +91,12 @@ def read(setting: Setting, cell: Cell) -> Outcome | None:
         return None
 
 
-def remove(setting: Setting, cell: Cell) -> None:
-    """Remove a cell's files, its JSON first, what killed writers of them left, and the folders that are empty then."""
-    path = _path(setting, cell)
-    for file in (path, records.predictions_path(path), records.resamples_path(path)):
-        file.unlink(missing_ok=True)
-        atomic.tidy_part(file)
+def remove(setting: Setting, cells: Sequence[Cell]) -> None:
+    """Remove the files of cells, JSON first, what killed writers of them left, and the folders that are empty then."""
+    for path in (_path(setting, cell) for cell in cells):
+        for file in (path, records.predictions_path(path), records.resamples_path(path)):
+            file.unlink(missing_ok=True)
+            atomic.tidy_part(file)
     for folder in (setting.folder, setting.folder.parent):
         with suppress(OSError):  # it is not there, or not empty
             folder.rmdir()

@@ -56,18 +56,11 @@ def run(
 
     An encoder that fails on every cell has no result; the others go on, and the first such failure is raised last.
 
+    The arguments are those of `zoo_bench.evaluate`, but for these.
+
     Args:
-        benchmark: what is evaluated.
         encoders: names of encoders, as `make_encoder` takes them, or candidates.
-        zoos: the folder that holds the zoos by name, or the opened zoos.
-        results: the folder of results.
-        seeds: one result each.
-        rerun: `only-missing` computes what is not there, failed, or was made from another encoder, benchmark or zoo;
-            `always` computes all; `never` computes nothing that is there, however old.
         runtime: where encoders that train a network compute; without one, on a GPU if there is one.
-        workers: processes that evaluate cells; 1 stays in this process.
-        scheduler: the address of a Dask cluster's scheduler, whose workers are used instead of processes here; they
-            must see zoos and `results` under the same paths.
         progress: whether a bar shows how many cells are done; None shows it on a terminal.
 
     Raises:
@@ -88,12 +81,13 @@ def run(
     ]
     stored: dict[Setting, Result] = {}
     for setting in settings:
-        result = _stored_result(setting, results, cells, rerun=rerun)
-        if result:
+        path = result_path(results, benchmark=benchmark.name, encoder=setting.candidate.name, seed=setting.seed)
+        result = read_result(path) if path.exists() and rerun != "always" else None
+        if result and (rerun == "never" or _is_current(result, setting, cells)):
             stored[setting] = result
         # What is there already was left by a run that was killed; processes that train together must all train.
         if setting in stored or rerun == "always" or process_count() > 1:
-            _remove(setting, cells)
+            pending.remove(setting, cells)
     first_error: ZooError | None = None
     if not is_first_process():
         progress = False
@@ -108,7 +102,7 @@ def run(
                 continue
             outcomes = [pending.read(setting, cell) or _evaluate(setting, cell) for cell in cells]
             if not any(outcome.record.results for outcome in outcomes):
-                _remove(setting, cells)
+                pending.remove(setting, cells)
                 first_error = first_error or ZooError(outcomes[0].record.error)
                 continue
             yield _assemble(setting, cells, outcomes, results), True
@@ -124,15 +118,6 @@ def stored_path(results: Path, result: Result) -> Path:
 
 def _pending_folder(results: Path) -> Path:
     return results / CELLS / ("" if is_first_process() else f"process-{os.environ['RANK']}")
-
-
-def _stored_result(setting: Setting, results: Path, cells: Sequence[Cell], *, rerun: Rerun) -> Result | None:
-    """Return the result that is there and need not be computed again."""
-    path = result_path(results, benchmark=setting.benchmark.name, encoder=setting.candidate.name, seed=setting.seed)
-    if rerun == "always" or not path.exists():
-        return None
-    result = read_result(path)
-    return result if rerun == "never" or _is_current(result, setting, cells) else None
 
 
 def _is_current(result: Result, setting: Setting, cells: Sequence[Cell]) -> bool:
@@ -158,7 +143,10 @@ def _evaluate_all(
 
     The cells of all settings are one queue, so that no worker waits while there is work. Settings come in order.
     """
-    missing = {setting: [] if setting in stored else _missing(setting, cells) for setting in settings}
+    missing = {
+        setting: [n for n, cell in enumerate(cells) if setting not in stored and not _is_pending(setting, cell)]
+        for setting in settings
+    }
     bar.update(sum(len(cells) - len(numbers) for numbers in missing.values()))
     if workers == 1 and scheduler is None:
         for setting, numbers in missing.items():
@@ -196,14 +184,10 @@ def _size(cell: Cell) -> int:
     return len(cell.train.models) * len(cell.train.checkpoints) * cell.zoo.extent.n_parameters
 
 
-def _missing(setting: Setting, cells: Sequence[Cell]) -> list[int]:
-    """Return the numbers of the cells that are not pending without a failure."""
-    outcomes = [pending.read(setting, cell) for cell in cells]
-    return [
-        number
-        for number, outcome in enumerate(outcomes)
-        if outcome is None or outcome.record.failures or outcome.record.error
-    ]
+def _is_pending(setting: Setting, cell: Cell) -> bool:
+    """Say whether the outcome of a cell is on the disk, and nothing in it failed."""
+    outcome = pending.read(setting, cell)
+    return outcome is not None and not (outcome.record.failures or outcome.record.error)
 
 
 def _complete(unfinished: dict[Setting, int], bar: tqdm, done: Iterable[Setting]) -> Iterator[Setting]:
@@ -270,9 +254,7 @@ def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcom
                 )
                 for test in cell.tests
             ]
-    packages = ["zoo-gen", "numpy", "scikit-learn", "scipy"]
-    if hasattr(setting.candidate.fresh(), "runtime"):
-        packages.append("torch")
+    packages = ["zoo-gen", "numpy", "scikit-learn", "scipy", *["torch"] * hasattr(setting.candidate.fresh(), "runtime")]
     benchmark = setting.benchmark
     result = Result(
         encoder=setting.candidate.name,
@@ -306,10 +288,5 @@ def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcom
     for file in (path, records.predictions_path(path), records.resamples_path(path)):
         atomic.tidy_part(file)  # what killed runs left
     if not failures:
-        _remove(setting, cells)
+        pending.remove(setting, cells)
     return result
-
-
-def _remove(setting: Setting, cells: Sequence[Cell]) -> None:
-    for cell in cells:
-        pending.remove(setting, cell)

@@ -16,7 +16,14 @@ TARGETS = ("epoch", "test_accuracy", "generalization_gap", "test_class_f1", "hyp
 
 
 class BenchmarkManifest(Schema):
-    """Everything that determines a benchmark."""
+    """Everything that determines a benchmark; docs/benchmarks.md explains each field.
+
+    >>> import zoo_bench
+    >>> zoo_bench.BenchmarkManifest(
+    ...     name="mine", protocol="standard", zoos=["tiny"], targets=["test_accuracy"], checkpoints="last"
+    ... ).digest[:12]
+    '701f3919d605'
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
     description: str = ""

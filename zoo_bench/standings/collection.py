@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Results(Sequence[Result]):
     """Results of encoders on benchmarks, one an encoder, benchmark and seed.
 

@@ -27,12 +27,12 @@ def html_tables(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
             if board.benchmark == benchmark:
                 rows += [_scores(board, row, encoders) for row in shown(board)]
         rows.append(_row("td", _CELL, ["mean rank", "", "", *ranks]))
-        seeds = sorted({one.result.seed for one in loaded if one.result.benchmark == benchmark})
+        n_seeds = len({one.result.seed for one in loaded if one.result.benchmark == benchmark})
         tables.append(
             f'<table style="border-collapse:collapse;color:inherit;font-variant-numeric:tabular-nums">'
             f'<caption style="text-align:left;color:inherit;padding:.5em 0"><b>{escape(benchmark)}</b> '
-            f'<span style="opacity:.65">95 % intervals over models and {len(seeds)} seeds; bold: best, '
-            f"=: no difference from the best</span></caption>{''.join(rows)}</table>"
+            f'<span style="opacity:.65">95 % intervals over models and {n_seeds} seed{"s" * (n_seeds > 1)}; '
+            f"bold: best, =: no difference from the best</span></caption>{''.join(rows)}</table>"
         )
     tables += [
         f'<p style="opacity:.65">failed: {escape(f"{result.benchmark}, {result.encoder}, {failure.name}")}: '

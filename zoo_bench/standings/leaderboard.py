@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Leaderboard:
     """Encoders ranked on benchmarks; `print` shows what ranks, a notebook shows it as a table."""
 
