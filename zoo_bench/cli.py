@@ -1,7 +1,9 @@
-"""zoo-bench: list, run, encode, rank and validate."""
+"""zoo-bench: the commands list, run, encode, leaderboard, export and validate, over the functions of zoo_bench."""
 
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,10 +14,53 @@ from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo_bench.protocol.manifest import BenchmarkManifest
+    from zoo_bench.results import Result
 
 RESULTS = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
 )
+ZOOS = click.option(
+    "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
+)
+
+
+@dataclass(frozen=True)
+class MissingZoos:
+    """What to do about zoos that are not there."""
+
+    missing_zoos: Literal["refuse", "make", "pull"]
+    owner: str | None
+    data_root: Path | None
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Where encoders are fitted, and by how many processes."""
+
+    device: str
+    checkpoints: Path | None
+    workers: int
+    engine: Literal["local", "dask"]
+    scheduler: str | None
+    compile: bool
+    cpu_bfloat16: bool
+
+
+def gathered(**schemas: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Pass those options of a command that are fields of a dataclass as one argument of the name given here."""
+
+    def decorator(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(**options: Any) -> None:
+            arguments = {
+                name: schema(**{field: options.pop(field) for field in schema.__dataclass_fields__})
+                for name, schema in schemas.items()
+            }
+            command(**options, **arguments)
+
+        return wrapper
+
+    return decorator
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,24 +72,21 @@ def main() -> None:
 @main.command("list")
 def list_() -> None:
     """List the benchmarks and encoders that come with the package."""
-    from zoo_bench.encoders import ENCODERS, GROUPS
-    from zoo_bench.protocol.manifest import read_benchmark, shipped_benchmarks
+    import zoo_bench
 
-    rows: list[dict[str, object]] = []
-    for name, path in shipped_benchmarks().items():
-        found = read_benchmark(path)
-        rows.append(
-            {
-                "benchmark": name,
-                "protocol": found.protocol,
-                "zoos": ", ".join(found.zoos) if len(found.zoos) <= 3 else f"{len(found.zoos)} zoos",
-                "targets": ", ".join(found.targets),
-            }
-        )
+    rows: list[dict[str, object]] = [
+        {
+            "benchmark": name,
+            "protocol": benchmark.protocol,
+            "zoos": ", ".join(benchmark.zoos) if len(benchmark.zoos) <= 3 else f"{len(benchmark.zoos)} zoos",
+            "targets": ", ".join(benchmark.targets),
+        }
+        for name, benchmark in zoo_bench.list_benchmarks().items()
+    ]
     click.echo(table(rows))
     click.echo()
-    groups = {name: ", ".join(group for group, its in GROUPS.items() if name in its) for name in ENCODERS}
-    click.echo(table([{"encoder": name, "groups": groups[name]} for name in ENCODERS]))
+    encoders = zoo_bench.list_encoders()
+    click.echo(table([{"encoder": name, "groups": ", ".join(groups)} for name, groups in encoders.items()]))
 
 
 @main.command()
@@ -55,10 +97,8 @@ def list_() -> None:
     multiple=True,
     help="A name, a group that `zoo-bench list` shows, or package.module:Class; repeatable.  [default: default]",
 )
-@click.option("--mock", is_flag=True, help="Only see, on tiny zoos and within seconds, whether the encoders conform.")
-@click.option(
-    "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
-)
+@click.option("--mock", is_flag=True, help="Only check, on tiny zoos and within seconds, whether the encoders conform.")
+@ZOOS
 @click.option(
     "--missing-zoos",
     type=click.Choice(["refuse", "make", "pull"]),
@@ -66,8 +106,8 @@ def list_() -> None:
     show_default=True,
     help="What to do about zoos that are not there or not complete.",
 )
-@click.option("--owner", help="Of the zoos that are pulled, where they are data sets of the Hub called OWNER/ZOO.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Where zoos that are made look for images.")
+@click.option("--owner", help="Of zoos that are pulled: the data sets OWNER/ZOO of the Hub.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the images for zoos that are made.")
 @RESULTS
 @click.option("--seeds", default="0", show_default=True, help="Seeds, separated by commas.")
 @click.option(
@@ -83,42 +123,36 @@ def list_() -> None:
 @click.option(
     "--checkpoints",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for trainings that are interrupted; the same command then goes on with them.",
+    help="Folder of checkpoints, from which the same command resumes an interrupted training.",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a cell each.")
 @click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
 @click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
-@click.option("--compile/--no-compile", "compiles", default=True, show_default=True, help="Use torch.compile on a GPU.")
+@click.option("--compile/--no-compile", default=True, show_default=True, help="Use torch.compile on a GPU.")
 @click.option(
     "--cpu-bfloat16",
     is_flag=True,
-    help="Train in bfloat16 on a CPU what does so on a GPU: faster on a CPU that has instructions for it.",
+    help="On a CPU, train in bfloat16 what does so on a GPU: faster on a CPU that has instructions for it.",
 )
+@gathered(missing=MissingZoos, computing=Computing)
 def run(
     benchmarks: tuple[str, ...],
     encoders: tuple[str, ...],
     mock: bool,
     zoos: Path,
-    missing_zoos: Literal["refuse", "make", "pull"],
-    owner: str | None,
-    data_root: Path | None,
+    missing: MissingZoos,
     results: Path,
     seeds: str,
     rerun: Literal["always", "never", "only-missing"],
-    device: str,
-    checkpoints: Path | None,
-    workers: int,
-    engine: Literal["local", "dask"],
-    scheduler: str | None,
-    compiles: bool,
-    cpu_bfloat16: bool,
+    computing: Computing,
 ) -> None:
     """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file."""
+    from zoo_bench import read_benchmark
     from zoo_bench.encoders import encoder_names
     from zoo_bench.encoders.training.runtime import Runtime
-    from zoo_bench.protocol.manifest import find_benchmark, read_benchmark
+    from zoo_bench.evaluation.run import run as run_benchmark
 
-    # An encoder of one's own often lies in the working folder, which an installed command does not search.
+    # A user's encoder often lies in the working folder, which an installed command does not search.
     sys.path.append(str(Path.cwd()))
     chosen = encoders or ("default",)
     if mock:
@@ -126,80 +160,86 @@ def run(
         return
     if not benchmarks:
         raise ZooError("BENCHMARK is missing; expected a name that zoo-bench list shows, the path of a file, or --mock")
-    if (engine == "dask") != (scheduler is not None):
+    if (computing.engine == "dask") != (computing.scheduler is not None):
         raise ZooError("--engine dask and --scheduler tcp://host:8786 belong together; expected both or neither")
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
-    found = [read_benchmark(find_benchmark(its)) for its in benchmarks]
-    runtime = Runtime(device=device, checkpoints=checkpoints, compile=compiles, cpu_bfloat16=cpu_bfloat16)
-    if device != "auto":
-        runtime.torch_device()  # a device that is not there is an error now, not after the baselines
-    if missing_zoos != "refuse":
-        from zoo_bench.protocol.zoos import make_missing, pull_missing
-
-        for its in found:
-            if missing_zoos == "pull":
-                had, how = pull_missing(its, zoos, owner=owner), "pulled into"
-            else:
-                had, how = (
-                    make_missing(its, zoos, data_root=data_root, workers=workers if workers > 1 else None),
-                    "made in",
-                )
-            for name in had:
-                click.echo(f"{name}: {how} {zoos / name}")
-    _run(
-        found,
-        {its.name: encoder_names(chosen, protocol=its.protocol) for its in found},
-        zoos=zoos,
-        results=results,
-        seeds=numbers,
-        rerun=rerun,
-        runtime=runtime,
-        workers=workers,
-        scheduler=scheduler,
+    manifests = [read_benchmark(benchmark) for benchmark in benchmarks]
+    runtime = Runtime(
+        device=computing.device,
+        checkpoints=computing.checkpoints,
+        compile=computing.compile,
+        cpu_bfloat16=computing.cpu_bfloat16,
     )
-
-
-def _run(benchmarks: "Sequence[BenchmarkManifest]", names: dict[str, list[str]], **options: Any) -> None:
-    """Evaluate on each benchmark and say what came of it; an encoder that fails on one goes on with the next."""
-    from zoo_bench.encoders.training.runtime import is_first_process
-    from zoo_bench.evaluation import run
-
-    errors: list[ZooError] = []
-    for benchmark in benchmarks:
+    if runtime.device != "auto":
+        runtime.torch_device()  # a device that is not there is an error now, not after the baselines
+    for manifest in manifests:
+        _get_missing(manifest, zoos, missing, workers=computing.workers)
+    errors = 0
+    for manifest in manifests:
         try:
-            for result, is_new in run.run(benchmark, names[benchmark.name], **options):
-                state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
-                if is_first_process():
-                    click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
-                    for failure in result.failures:
-                        click.echo(f"  {failure.name}: failed: {failure.message}", err=True)
+            for result, is_new in run_benchmark(
+                manifest,
+                encoder_names(chosen, protocol=manifest.protocol),
+                zoos=zoos,
+                results=results,
+                seeds=numbers,
+                rerun=rerun,
+                runtime=runtime,
+                workers=computing.workers,
+                scheduler=computing.scheduler,
+            ):
+                _print_result(result, is_new=is_new)
         except ZooError as error:
-            if len(benchmarks) == 1:
+            if len(manifests) == 1:
                 raise
-            click.echo(f"{benchmark.name}: {error}", err=True)
-            errors.append(error)
+            click.echo(f"{manifest.name}: {error}", err=True)
+            errors += 1
     if errors:
-        raise ZooError(f"{len(errors)} of {len(benchmarks)} benchmarks have encoders without a result, as said above")
+        raise ZooError(f"{errors} of {len(manifests)} benchmarks have encoders without a result, as said above")
+
+
+def _get_missing(benchmark: "BenchmarkManifest", zoos: Path, missing: MissingZoos, *, workers: int) -> None:
+    from zoo_bench import make_missing_zoos, pull_missing_zoos
+
+    if missing.missing_zoos == "pull":
+        names, verb = pull_missing_zoos(benchmark, zoos, owner=missing.owner), "pulled into"
+    elif missing.missing_zoos == "make":
+        processes = workers if workers > 1 else None
+        names, verb = make_missing_zoos(benchmark, zoos, data_root=missing.data_root, workers=processes), "made in"
+    else:
+        return
+    for name in names:
+        click.echo(f"{name}: {verb} {zoos / name}")
+
+
+def _print_result(result: "Result", *, is_new: bool) -> None:
+    from zoo_bench.encoders.training.runtime import is_first_process
+
+    if is_first_process():
+        state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
+        click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
+        for failure in result.failures:
+            click.echo(f"  {failure.name}: failed: {failure.message}", err=True)
 
 
 def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
-    """Check encoders on tiny zoos and say what they keep to."""
+    """Check encoders on tiny zoos and print what each check found."""
     from tempfile import TemporaryDirectory
 
     from zoo_bench.evaluation.mock import check, make_zoos
 
     if benchmarks:
-        raise ZooError(f"--mock: takes no benchmark, got {benchmarks[0]}; it makes tiny zoos of its own")
+        raise ZooError(f"--mock: takes no benchmark, got {benchmarks[0]}; it makes its own tiny zoos")
     failed = 0
     with TemporaryDirectory(prefix="zoo-bench-mock-") as folder:
         zoos = make_zoos(Path(folder))
         for name in names:
             click.echo(f"{name}:")
             for finding in check(name, zoos):
-                click.echo(f"  {finding.state:7} {finding.what}{': ' if finding.detail else ''}{finding.detail}")
+                click.echo(f"  {finding}")
                 failed += finding.state == "FAILED"
     if failed:
         raise ZooError(f"{failed} checks failed; docs/submissions.md says what is expected of an encoder")
@@ -234,41 +274,40 @@ def encode(
     ZOO is its folder or URL. The file holds arrays of one length: model, checkpoint, epoch, split, embedding, and
     prediction if the encoder is supervised.
     """
-    from zoo_bench import embeddings
-    from zoo_bench.encoders import exchange, make_encoder
-    from zoo_bench.encoders.training.runtime import Runtime
+    import zoo_bench
+    from zoo_bench.encoders import exchange
+    from zoo_bench.plots import FORMATS
     from zoo_gen.files import hub
     from zoo_gen.zoo import open_zoo
 
     if out.suffix != ".npz":
         raise ZooError(f"--out {out}: expected a name that ends in .npz")
-    if plot and plot.suffix not in (".png", ".pdf", ".svg"):
+    if plot and plot.suffix not in FORMATS:
         raise ZooError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
-    made = make_encoder(encoder, runtime=Runtime(device=device))
+    runtime = zoo_bench.Runtime(device=device)
+    unfitted: Any = zoo_bench.make_encoder(encoder, runtime=runtime)
     for option, method, given in (("--load", "load", load), ("--save", "save", save), ("--push", "save", push)):
-        if given and not hasattr(made, method):
+        if given and not hasattr(unfitted, method):
             raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")
     if push:
         hub.check_repository(push)
     opened = open_zoo(zoo)
     if load:
-        exchange.load_encoder(made, load, name=encoder)
+        fitted = exchange.load_encoder(unfitted, load, name=encoder)
     else:
-        embeddings.fit_on_zoo(made, opened, seed=seed)
+        fitted = zoo_bench.fit(encoder, opened, seed=seed, device=runtime)
     if save:
-        getattr(made, "save")(save)  # noqa: B009
+        fitted.save(save)
     if push:
         fitted_to = "" if load else f"{opened.name}, revision {opened.revision[:12]}"
-        pushed = exchange.push_encoder(made, push, name=encoder, tag=tag, fitted_to=fitted_to)
+        pushed = exchange.push_encoder(fitted, push, name=encoder, tag=tag, fitted_to=fitted_to)
         click.echo(f"pushed: hf://{push} is {pushed.url} at {pushed.commit[:12]}")
-    found = embeddings.embed_zoo(encoder, made, opened)
-    embeddings.write_embeddings(found, out)
-    click.echo(f"written: {out}, {found.embedding.shape[0]:,} checkpoints x {found.embedding.shape[1]:,} dimensions")
+    embeddings = zoo_bench.encode(fitted, opened)
+    embeddings.save(out)
+    rows, dimension = embeddings.embedding.shape
+    click.echo(f"written: {out}, {rows:,} checkpoints x {dimension:,} dimensions")
     if plot:
-        from zoo_bench.plots import plot_embeddings
-
-        title = f"{opened.name}: embeddings of {encoder}"
-        plot_embeddings(found.embedding, embeddings.colours(opened, found), plot, title=title)
+        zoo_bench.plot_embeddings(embeddings, opened, plot, title=f"{opened.name}: embeddings of {encoder}")
         click.echo(f"written: {plot}")
 
 
@@ -281,22 +320,19 @@ def encode(
 @click.option("--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Also write every score as a table.")
 def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet: Path | None) -> None:
     """Print the leaderboard of all results."""
-    from zoo_bench.results import write_whole
-    from zoo_bench.standings import page
-    from zoo_bench.standings import text as board
-    from zoo_bench.standings.boards import boards, load
+    import zoo_bench
+    from zoo_gen.files import atomic
 
-    loaded = load(results)
-    found = boards(loaded)
-    click.echo(board.text(found))
+    board = zoo_bench.leaderboard(results)
+    click.echo(str(board))
     for path in filter(None, (html, markdown, parquet)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if html:
-        write_whole(html, page.html(found, loaded))
+        atomic.replace(html, board.html().encode())
     if markdown:
-        write_whole(markdown, board.markdown(found, loaded))
+        atomic.replace(markdown, board.markdown().encode())
     if parquet:
-        board.write_parquet(found, parquet)
+        board.write_parquet(parquet)
     for path in filter(None, (html, markdown, parquet)):
         click.echo(f"\nwritten: {path}")
 
@@ -309,29 +345,24 @@ def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet
 @click.option("--source-url", help="Where a reader finds the evaluation.")
 def export(encoder: str, results: Path, out: Path, owner: str, source_url: str | None) -> None:
     """Write the results of ENCODER in the Hub's format, as .eval_results/BENCHMARK.yaml beside its weights."""
-    from zoo_bench.standings.boards import boards, load
-    from zoo_bench.standings.hub import Source
-    from zoo_bench.standings.hub import export as write
+    import zoo_bench
 
-    source = Source(source_url) if source_url else None
-    for path in write(boards(load(results)), encoder, out, owner=owner, source=source):
+    for path in zoo_bench.leaderboard(results).export(encoder, out, owner=owner, source_url=source_url):
         click.echo(f"written: {path}")
 
 
 @main.command()
 @RESULTS
-@click.option(
-    "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
-)
+@ZOOS
 def validate(results: Path, zoos: Path) -> None:
     """Check all results: digests, splits, and every score computed again from the stored predictions.
 
     Zoos that are not there are not needed; true values are compared with those that are.
     """
-    from zoo_bench.evaluation.validate import validate as check
+    import zoo_bench
 
     wrong = 0
-    for path, problems in check(results, zoos=zoos):
+    for path, problems in zoo_bench.validate(results, zoos=zoos):
         click.echo(f"{path}: {'right' if not problems else 'WRONG'}")
         for problem in problems:
             click.echo(f"  {problem}", err=True)

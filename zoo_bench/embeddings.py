@@ -1,20 +1,24 @@
 """Embeddings of a whole zoo, as `zoo-bench encode` makes, writes and draws them.
 
-The file is a .npz: plain arrays of one length, which numpy alone reads, exactly as they were computed; the embedding
-stays one matrix, which a table's columns would tear apart.
+The file is a .npz: plain arrays of one length, exactly as they were computed, which numpy alone reads. The embedding
+stays one matrix, which the columns of a table would take apart.
 """
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from zoo_bench.encoders import Encoder
-from zoo_bench.evaluation.cell import encode_view, predict_view
+from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.evaluation.candidates import AnyEncoder, Candidate, candidate
+from zoo_bench.evaluation.cell import encode_view, named, predict_view
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.views import HiddenRows, TrainingView
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, ZooView
+from zoo_gen.files import atomic
+from zoo_gen.zoo import Zoo, ZooView, open_zoo
 
 
 @dataclass(frozen=True)
@@ -28,31 +32,71 @@ class Embeddings:
     embedding: np.ndarray  # float (row, dimension)
     prediction: np.ndarray | None  # float64 (row,), of a supervised encoder
 
+    def save(self, path: str | Path) -> None:
+        """Write a .npz with the arrays model, checkpoint, epoch, split, embedding and, if there is one, prediction.
 
-def fit_on_zoo(encoder: Encoder, zoo: Zoo, *, seed: int) -> None:
-    """Fit an encoder to the training models of a zoo, selecting on its validation models.
+        Raises:
+            ZooError: the name does not end in .npz.
+        """
+        if Path(path).suffix != ".npz":
+            raise ZooError(f"{path}: expected a name that ends in .npz")
+        content = BytesIO()
+        np.savez(content, **{name: array for name, array in vars(self).items() if array is not None})
+        atomic.replace(Path(path), content.getvalue())
+
+
+def fit(encoder: AnyEncoder, zoo: str | Path | Zoo, *, seed: int = 0, device: str | Runtime = "auto") -> Encoder:
+    """Return an encoder fitted to the training models of a zoo, selecting on its validation models.
+
+    Args:
+        encoder: a name, `package.module:Class`, a class, or an object, of which a deep copy is fitted.
+        zoo: an opened zoo, its folder or its URL.
+        seed: of all that is random in fitting.
+        device: where networks train: auto, cpu, cuda; or a `Runtime`.
 
     Raises:
         ZooError: the zoo is not complete, a part of its split is empty, or the encoder cannot read it.
+
+    >>> import zoo_bench
+    >>> encoder = zoo_bench.fit("pca", "zoos/tiny")
+    >>> encoder.config
+    {'dimension': 50}
     """
-    cell = protocols.standard_cell(zoo)
-    encoder.fit([TrainingView.of(cell.train)], [TrainingView.of(cell.validation)], seed=seed)
+    checked = candidate(encoder)
+    fresh = checked.fresh(device if isinstance(device, Runtime) else Runtime(device=device))
+    cell = protocols.standard_cell(_opened(zoo))
+    with named(checked.name, "fit"):
+        fresh.fit([TrainingView.of(cell.train)], [TrainingView.of(cell.validation)], seed=seed)
+    return fresh
 
 
-def embed_zoo(name: str, encoder: Encoder, zoo: Zoo) -> Embeddings:
-    """Encode every checkpoint of every model that did not diverge, with a fitted encoder, called `name` in errors.
+def encode(encoder: Encoder, zoo: str | Path | Zoo) -> Embeddings:
+    """Encode every checkpoint of every model of a zoo that did not diverge.
+
+    Args:
+        encoder: a fitted encoder, as `fit` returns it.
+        zoo: an opened zoo, its folder or its URL.
 
     Raises:
-        ZooError: the encoder cannot read the zoo.
+        ZooError: the encoder cannot read the zoo, or returns what cannot be used.
+
+    >>> import zoo_bench
+    >>> embeddings = zoo_bench.encode(zoo_bench.fit("weight_statistics", "zoos/tiny"), "zoos/tiny")
+    >>> embeddings.embedding.shape  # 40 models x 5 checkpoints, 7 statistics of each of 2 tensors
+    (200, 14)
+    >>> embeddings.save("embeddings.npz")
     """
-    view = converged(zoo)
+    name = Candidate.of(encoder).name
+    view = converged(_opened(zoo))
     shape = (len(view.models), len(view.checkpoints))
+    with named(name, "encode"):
+        embedding = encode_view(name, encoder, HiddenRows.of(view))
     return Embeddings(
         model=np.repeat(view.models, shape[1]),
         checkpoint=np.tile(view.checkpoints, shape[0]),
         epoch=np.tile(view.epochs, shape[0]),
         split=np.repeat(view.hyperparameter("split").astype(str), shape[1]),
-        embedding=encode_view(name, encoder, HiddenRows.of(view)),
+        embedding=embedding,
         prediction=predict_view(name, encoder, view) if hasattr(encoder, "predict") else None,
     )
 
@@ -69,28 +113,18 @@ def converged(zoo: Zoo) -> ZooView:
     return zoo.view(zoo.models["model_id"].to_numpy()[complete])
 
 
-def write_embeddings(found: Embeddings, path: Path) -> None:
-    """Write embeddings as arrays model, checkpoint, epoch, split, embedding and, if there is one, prediction.
-
-    Raises:
-        ZooError: the name does not end in .npz.
-    """
-    if path.suffix != ".npz":
-        raise ZooError(f"{path}: expected a name that ends in .npz")
-    arrays = {name: array for name, array in vars(found).items() if array is not None}
-    temporary = path.with_name(f".{path.stem}.tmp.npz")
-    np.savez(temporary, **arrays)
-    temporary.replace(path)
-
-
-def colours(zoo: Zoo, found: Embeddings) -> dict[str, np.ndarray]:
+def colours(zoo: Zoo, embeddings: Embeddings) -> dict[str, np.ndarray]:
     """Return what colours the rows: test accuracy, epoch where it varies, and each hyper-parameter that varies."""
     view = converged(zoo)
     columns: dict[str, np.ndarray] = {"test_accuracy": view.metric("test_accuracy").reshape(-1)}
     if len(view.checkpoints) > 1:
-        columns["epoch"] = found.epoch
+        columns["epoch"] = embeddings.epoch
     for name in zoo.varying:
         values = view.hyperparameter(name)
         if name != "seed" and len(np.unique(values)) > 1:
             columns[name] = np.repeat(values, len(view.checkpoints))
     return columns
+
+
+def _opened(zoo: str | Path | Zoo) -> Zoo:
+    return zoo if isinstance(zoo, Zoo) else open_zoo(zoo)

@@ -1,4 +1,4 @@
-"""Pictures of embeddings: their two principal components, coloured by what is known of the models.
+"""Pictures of embeddings: their two principal components, coloured by metrics and hyper-parameters of the models.
 
 Colours carry one thing a panel: a sequential scale for numbers (logarithmic where they span two decades), a few
 distinct colours for names.
@@ -9,6 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo_bench.embeddings import Embeddings, colours
+from zoo_gen.errors import ZooError
+from zoo_gen.zoo import Zoo, open_zoo
+
+FORMATS = (".png", ".pdf", ".svg")
 COLUMNS = 3
 MOST_POINTS = 20000  # more than this hide one another; a random part of them is drawn
 NAMES_COLORMAP, NUMBERS_COLORMAP = "tab10", "viridis"
@@ -30,33 +35,51 @@ def principal_components(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return rows @ vectors[:, [-1, -2]], values[[-1, -2]] / total
 
 
-def plot_embeddings(embeddings: np.ndarray, colours: Mapping[str, np.ndarray], path: Path, *, title: str) -> None:
-    """Write a picture with one panel a colouring.
+def plot_embeddings(embeddings: Embeddings, zoo: str | Path | Zoo, path: str | Path, *, title: str = "") -> None:
+    """Write a picture of embeddings: a panel each for test accuracy, epoch and every hyper-parameter that varies.
 
     Args:
-        embeddings: (row, dimension).
-        colours: what colours the points, name -> (row,); numbers or names.
-        path: of the picture; its ending says the format.
-        title: above all panels.
+        embeddings: what `encode` returns.
+        zoo: which was encoded: opened, its folder or its URL.
+        path: of the picture; it ends in .png, .pdf or .svg.
+        title: above all panels; the name of the zoo if none is given.
+
+    Raises:
+        ZooError: the path ends in anything else, or matplotlib is not installed.
+
+    >>> import zoo_bench
+    >>> embeddings = zoo_bench.encode(zoo_bench.fit("pca", "zoos/tiny"), "zoos/tiny")
+    >>> zoo_bench.plot_embeddings(embeddings, "zoos/tiny", "embeddings.png")
     """
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
+    if Path(path).suffix not in FORMATS:
+        raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")
+    opened = zoo if isinstance(zoo, Zoo) else open_zoo(zoo)
+    _draw(embeddings.embedding, colours(opened, embeddings), Path(path), title=title or opened.name)
+
+
+def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Path, *, title: str) -> None:
+    """Draw embeddings (row, dimension) with a panel for each colouring, name -> numbers or names (row,)."""
+    try:
+        from matplotlib import colormaps
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.colors import LogNorm
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ZooError("pictures need matplotlib; expected: pip install 'zoo-gen[plots]'") from None
 
     points, shares = principal_components(embeddings)
     # In random order, so that no value lies on top because its rows come last.
     order = np.random.RandomState(0).permutation(len(points))[:MOST_POINTS]
     points = points[order]
-    n_columns = min(COLUMNS, len(colours))
-    n_rows = -(-len(colours) // n_columns)
+    n_columns = min(COLUMNS, len(colourings))
+    n_rows = -(-len(colourings) // n_columns)
     figure = Figure(figsize=(4.4 * n_columns, 3.9 * n_rows + 0.5), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     size = float(np.clip(4000 / len(points), 2, 24))
-    for number, (name, every) in enumerate(colours.items(), start=1):
+    for number, (name, column) in enumerate(colourings.items(), start=1):
         axes = figure.add_subplot(n_rows, n_columns, number)
-        values = every[order]
+        values = column[order]
         if np.issubdtype(values.dtype, np.number):
             positive = values.min() > 0 and values.max() >= 100 * values.min()
             norm = LogNorm() if positive else None
@@ -66,9 +89,9 @@ def plot_embeddings(embeddings: np.ndarray, colours: Mapping[str, np.ndarray], p
             figure.colorbar(drawn, ax=axes, pad=0.01)
         else:
             names = np.unique(values)[:MOST_NAMES]
-            for place, its in enumerate(names):
-                colour, (x, y) = colormaps[NAMES_COLORMAP](place), points[values == its].T
-                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=str(its))
+            for position, value in enumerate(names):
+                colour, (x, y) = colormaps[NAMES_COLORMAP](position), points[values == value].T
+                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=str(value))
             axes.legend(fontsize=8, markerscale=max(1.0, 5 / size**0.5), framealpha=0.7)
         axes.set_title(name, fontsize=10)
         axes.set_xticks([])

@@ -1,11 +1,23 @@
 """The one exception that reaches a person, and the words for a name that does not exist."""
 
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class ZooError(Exception):
-    """Something the user can mend: one line that says what is wrong, where, and what was expected."""
+    """Something the user can mend: one line that says what is wrong, where, and what was expected.
+
+    A notebook shows that line alone; with `ZooError.show_traceback = True` it shows Python's traceback too.
+    """
+
+    show_traceback = False
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows in place of a traceback."""
+        if self.show_traceback:
+            return "".join(traceback.format_exception(self)).splitlines()
+        return [f"{type(self).__name__}: {self}"]
 
 
 _SHOWN = 20  # names that still read as one line

@@ -87,7 +87,7 @@ def test_bad_input_is_one_line_and_exit_code_two(benchmark, arguments, message):
         ('"epoch"', '"epohc"', "targets: [0]: unknown target 'epohc'; did you mean 'epoch'?"),
         ("protocol", "protokol", "unknown key 'protokol'; did you mean 'protocol'?"),
         ('"standard"', '"standrad"', "protocol: 'standrad' is not valid; expected 'standard'"),
-        ('["tiny"]', '["tiny", "tiny"]', "zoos: 'tiny' stands there twice; expected each once"),
+        ('["tiny"]', '["tiny", "tiny"]', "zoos: 'tiny' is listed twice; expected each once"),
         ('["tiny"]', "[]", "zoos: tuple should have at least 1 item"),
     ],
 )

@@ -144,7 +144,8 @@ def make_encoder(name: str, *, runtime: Runtime | None = None) -> Encoder:
     Raises:
         ZooError: there is no such encoder, or it lacks a method of the protocol.
 
-    >>> make_encoder("pca").config
+    >>> import zoo_bench
+    >>> zoo_bench.make_encoder("pca").config
     {'dimension': 50}
     """
     encoder = ENCODERS[name]() if name in ENCODERS else _foreign_encoder(name)

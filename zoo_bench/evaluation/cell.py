@@ -1,6 +1,6 @@
 """Evaluating an encoder on one cell: fit on the training models, encode, probe every target, score the test models.
 
-What fails on one test zoo, as an encoder of one architecture does on another, is recorded and the other tests go on.
+An encoder that fails on one test zoo, as one of a single architecture does on another, is scored on the other tests.
 """
 
 import time
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo_bench.encoders import Encoder, encoder_digest, make_encoder
+from zoo_bench.encoders import Encoder
 from zoo_bench.evaluation import scoring
 from zoo_bench.evaluation.costs import Cost, measured
 from zoo_bench.protocol import protocols
@@ -58,8 +58,10 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
     with named(name, "fit"), measured() as fit:
         encoder.fit([train], [validation], seed=seed)
     with named(name, "encode"), measured() as encode:
-        embedded, selecting = (encode_view(name, encoder, HiddenRows.of(its)) for its in (cell.train, cell.validation))
-    fitted = _Fitted(name, encoder, embedded, selecting, fit, encode)
+        train_rows, validation_rows = (
+            encode_view(name, encoder, HiddenRows.of(view)) for view in (cell.train, cell.validation)
+        )
+    fitted = _Fitted(name, encoder, train_rows, validation_rows, fit, encode)
     embeddings: dict[int, tuple[np.ndarray, Cost]] = {}
     failures: list[Failure] = []
     errors: list[ZooError] = []
@@ -75,16 +77,16 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
     if not embeddings:
         raise errors[0]
     began = time.monotonic()
-    found = _probe(fitted, benchmark, cell, {number: rows for number, (rows, _) in embeddings.items()})
-    probed = (time.monotonic() - began) / len(embeddings)
+    probed = _probe(fitted, benchmark, cell, {number: rows for number, (rows, _) in embeddings.items()})
+    probe_seconds = (time.monotonic() - began) / len(embeddings)
     results, predictions, resamples = [], [], []
     for number, (_, cost) in embeddings.items():
         began = time.monotonic()
         test = cell.tests[number]
-        its = [*found[number], *_own(fitted, benchmark, cell, test)]
+        predicted = [*probed[number], *_predicted_by_encoder(fitted, benchmark, cell, test)]
         chance = 1 / test.zoo.n_classes
-        scored = scoring.score_cell(its, rank_by=benchmark.rank_by, chance=chance)
-        predictions += its
+        scored = scoring.score_cell(predicted, rank_by=benchmark.rank_by, chance=chance)
+        predictions += predicted
         resamples += [one.resampled for one in scored]
         results.append(
             CellResult(
@@ -101,10 +103,10 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
                 dimension=fitted.train.shape[1],
                 fit_seconds=fitted.fit.seconds,
                 encode_seconds=fitted.encode.seconds + cost.seconds,
-                probe_seconds=probed + time.monotonic() - began,
+                probe_seconds=probe_seconds + time.monotonic() - began,
                 parameters=getattr(encoder, "parameter_count", None),
-                memory_bytes=_most(its.memory_bytes for its in (fitted.fit, fitted.encode, cost)),
-                gpu_memory_bytes=_most(its.gpu_memory_bytes for its in (fitted.fit, fitted.encode, cost)),
+                memory_bytes=_largest(part.memory_bytes for part in (fitted.fit, fitted.encode, cost)),
+                gpu_memory_bytes=_largest(part.gpu_memory_bytes for part in (fitted.fit, fitted.encode, cost)),
                 scores=tuple(one.score for one in scored),
             )
         )
@@ -118,7 +120,7 @@ def used(zoo: Zoo) -> ZooUsed:
 
 @contextmanager
 def named(name: str, step: str) -> Iterator[None]:
-    """Say of what an encoder raises which encoder, which step and which line it was; its author can mend it."""
+    """Turn what an encoder raises into one line that names the encoder, the step and the line of its code."""
     try:
         yield
     except ZooError:
@@ -127,15 +129,6 @@ def named(name: str, step: str) -> Iterator[None]:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(last.filename).name}, line {last.lineno}"
         raise ZooError(f"encoder {name!r}: {step}: {type(error).__name__}: {error} ({place})") from error
-
-
-def checked_digest(name: str) -> str:
-    """Return the digest of an encoder, made once to see that it can be."""
-    with named(name, "cannot be used"):
-        encoder = make_encoder(name)
-        if not isinstance(encoder.config, dict):
-            raise ZooError(f"encoder {name!r}: config is {encoder.config!r}; expected a dictionary of plain data")
-        return encoder_digest(name, encoder)
 
 
 def encode_view(name: str, encoder: Encoder, rows: HiddenRows) -> np.ndarray:
@@ -156,20 +149,20 @@ def encode_view(name: str, encoder: Encoder, rows: HiddenRows) -> np.ndarray:
     return rows.in_order(embeddings)
 
 
-def _most(found: Iterable[int | None]) -> int | None:
-    return max((its for its in found if its is not None), default=None)
+def _largest(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _encode_test(fitted: _Fitted, test: Test) -> np.ndarray:
     """Return the embeddings of a test's rows, of the dimension that the training rows have."""
     with named(fitted.name, "encode"):
-        found = encode_view(fitted.name, fitted.encoder, HiddenRows.of(test.view))
-    dimensions = sorted({part.shape[1] for part in (fitted.train, fitted.validation, found)})
+        embeddings = encode_view(fitted.name, fitted.encoder, HiddenRows.of(test.view))
+    dimensions = sorted({part.shape[1] for part in (fitted.train, fitted.validation, embeddings)})
     if len(dimensions) > 1 or dimensions == [0]:
         raise ZooError(
             f"encoder {fitted.name!r}: encode returned embeddings of dimensions {dimensions}; expected one, at least 1"
         )
-    return found
+    return embeddings
 
 
 def _probe(
@@ -179,16 +172,17 @@ def _probe(
     targets = protocols.targets(benchmark, cell.zoo)
     features = probes.Features.standardized(fitted.train, fitted.validation, np.concatenate(list(embeddings.values())))
     numbers = [target for target in targets if target.is_number]
-    found: dict[str, probes.Prediction] = {}
+    predicted: dict[str, probes.Prediction] = {}
     if numbers:
         train, validation = (
             np.column_stack([target.values(view) for target in numbers]) for view in (cell.train, cell.validation)
         )
-        predicted = probes.ridge(features, train, validation)
-        found = {target.name: its for target, its in zip(numbers, predicted, strict=True)}
+        names = [target.name for target in numbers]
+        predicted = dict(zip(names, probes.ridge(features, train, validation), strict=True))
     for target in targets:
         if not target.is_number:
-            found[target.name] = probes.logistic(features, target.values(cell.train), target.values(cell.validation))
+            labels = target.values(cell.train), target.values(cell.validation)
+            predicted[target.name] = probes.logistic(features, *labels)
     predictions: dict[int, list[TargetPrediction]] = {}
     start = 0
     for number, rows in embeddings.items():
@@ -196,24 +190,27 @@ def _probe(
         start += len(rows)
         test = cell.tests[number]
         predictions[number] = [
-            _prediction(cell, test, target, "probe", found[target.name].values[part], found[target.name].penalty)
+            _prediction(
+                cell, test, target, "probe", predicted[target.name].values[part], predicted[target.name].penalty
+            )
             for target in targets
             if test.zoo is cell.zoo or target in protocols.targets(benchmark, test.zoo)
         ]
     return predictions
 
 
-def _own(fitted: _Fitted, benchmark: BenchmarkManifest, cell: Cell, test: Test) -> list[TargetPrediction]:
+def _predicted_by_encoder(
+    fitted: _Fitted, benchmark: BenchmarkManifest, cell: Cell, test: Test
+) -> list[TargetPrediction]:
     """Return what a supervised encoder itself predicts of a test, if its target is one of the benchmark's."""
     predict = getattr(fitted.encoder, "predict", None)
-    own = [
-        target
-        for target in protocols.targets(benchmark, test.zoo)
-        if predict is not None and target.name == fitted.encoder.config.get("target")
-    ]
-    if predict is None or not own:
+    if predict is None:
         return []
-    return [_prediction(cell, test, own[0], "encoder", predict_view(fitted.name, fitted.encoder, test.view), None)]
+    return [
+        _prediction(cell, test, target, "encoder", predict_view(fitted.name, fitted.encoder, test.view), None)
+        for target in protocols.targets(benchmark, test.zoo)
+        if target.name == fitted.encoder.config.get("target")
+    ]
 
 
 def predict_view(name: str, encoder: Encoder, view: ZooView) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""What an encoder costs beside its score: seconds, and the memory that it takes at most.
+"""Costs of an encoder: seconds, and the most memory that it takes.
 
-The kernel keeps a process's highest resident memory and lets the process itself set it back (Linux). What is told is
-the growth over the start, so that zoos and libraries that are in memory already count for no encoder.
+The kernel keeps a process's highest resident memory and lets the process itself reset it (Linux). The cost is the
+growth since the start, so that zoos and libraries that are in memory already count for no encoder.
 """
 
 import sys
@@ -15,12 +15,12 @@ from typing import Any
 from zoo_gen.machine import memory
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_PEAK_AGAIN = "5"  # what clear_refs takes to set the peak back to what is resident now; see proc(5)
+_RESET_PEAK = "5"  # written to clear_refs, it sets the peak to what is resident now; see proc(5)
 
 
 @dataclass
 class Cost:
-    """Seconds and bytes of what ran; memory is None where the system does not tell."""
+    """Seconds and bytes of what ran; memory is None where the system does not say."""
 
     seconds: float = 0.0
     memory_bytes: int | None = None  # of the process, over what it held at the start
@@ -48,13 +48,13 @@ def measured() -> Iterator[Cost]:
 
 
 def _reset_peak() -> int | None:
-    """Set the highest resident memory back and return what is resident now; None where that cannot be done.
+    """Reset the highest resident memory and return what is resident now; None where that cannot be done.
 
-    What was freed but kept for later is given back first: it would be taken again without being seen.
+    Memory that was freed but kept by the allocator goes back to the system first: its reuse would not be seen.
     """
     memory.give_back()
     try:
-        _CLEAR.write_text(_PEAK_AGAIN)
+        _CLEAR.write_text(_RESET_PEAK)
     except OSError:
         return None
     return _resident("VmHWM")

@@ -1,18 +1,20 @@
-"""The dry run for the author of an encoder: does it keep to the protocol? Answered on tiny zoos within seconds.
+"""A dry run on tiny zoos, within seconds: does an encoder keep to the protocol?
 
-Scores mean nothing there. What is checked is what a benchmark relies on: that an encoder is a function of one
-network's weights, of its settings and of the seed, and that what it returns can be scored.
+The scores mean nothing. Checked is what a benchmark relies on: that an encoder is a function of one network's weights,
+of its settings and of the seed, and that its output can be scored.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
 
 from zoo_bench.encoders import Encoder, make_encoder
-from zoo_bench.evaluation.cell import checked_digest, encode_view, evaluate_cell, named, predict_view
+from zoo_bench.evaluation.candidates import AnyEncoder, Candidate, candidate
+from zoo_bench.evaluation.cell import encode_view, evaluate_cell, named, predict_view
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell
@@ -62,11 +64,14 @@ test = 0.25
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """The outcome of one check; `str` gives the line that the command prints."""
 
     what: str
     state: State
     detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state:7} {self.what}{': ' if self.detail else ''}{self.detail}"
 
 
 _ZOOS = (
@@ -76,24 +81,52 @@ _ZOOS = (
 )
 
 
+def mock(encoder: AnyEncoder) -> list[Finding]:
+    """Check on tiny zoos, within seconds, whether an encoder keeps to the protocol.
+
+    An encoder that fails is a finding whose `state` is "FAILED". The checks end where no more can be checked.
+
+    Args:
+        encoder: a name, `package.module:Class`, a class, or an object, which is not fitted itself.
+
+    Raises:
+        ZooError: there is no encoder of that name.
+
+    >>> import zoo_bench
+    >>> class NeverFits:
+    ...     config = {}
+    ...     def fit(self, train, validation, *, seed):
+    ...         raise ValueError("no convergence")
+    ...     def encode(self, view):
+    ...         return view.weights[:, 0]
+    >>> [finding.state for finding in zoo_bench.mock(NeverFits())]
+    ['ok', 'ok', 'FAILED']
+    >>> print(zoo_bench.mock("pca")[2])
+    ok      fits, and encodes to a finite matrix: 50 dimensions
+    """
+    with TemporaryDirectory(prefix="zoo-bench-mock-") as folder:
+        return list(check(encoder, make_zoos(Path(folder))))
+
+
 def make_zoos(folder: Path) -> dict[str, Zoo]:
     """Train the tiny zoos below a folder, in about a second."""
     return {name: _make(folder, name, widths, noise) for name, widths, noise in _ZOOS}
 
 
-def check(name: str, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
-    """Yield what an encoder keeps to and what not, one check after another; it ends where no more can be checked.
+def check(encoder: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
+    """Yield the finding of each check; they end where no more can be checked.
 
     Args:
-        name: of the encoder, as `make_encoder` takes it.
+        encoder: a name, a class or an object.
         zoos: what `make_zoos` returned.
 
     Raises:
-        ZooError: there is no such encoder.
+        ZooError: there is no encoder of that name.
     """
-    make_encoder(name)  # whose absence is no finding
+    if isinstance(encoder, str):
+        make_encoder(encoder)  # an unknown name is an error and no finding
     try:
-        yield from _findings(name, zoos)
+        yield from _findings(encoder, zoos)
     except ZooError as error:
         yield Finding("the checks after this one", "FAILED", str(error))
 
@@ -108,22 +141,23 @@ def _make(folder: Path, name: str, widths: str, noise: float) -> Zoo:
     return open_zoo(folder / name)
 
 
-def _findings(name: str, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
+def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
     cell = protocols.standard_cell(zoos["mock"])
-    digest = checked_digest(name)
+    checked = candidate(given)
+    name = checked.name
     yield _finding("config is plain data", "")
-    yield _finding(
-        "two encoders of that name are one", "" if checked_digest(name) == digest else "config differs each time"
-    )
-    encoder = _fitted(name, cell)
+    alike = checked.fresh().config == checked.fresh().config
+    yield _finding("two encoders of that name are one", "" if alike else "config differs each time")
+    encoder = _fitted(checked, cell)
     rows = HiddenRows.of(cell.tests[0].view)
-    embeddings = encode_view(name, encoder, rows)
+    with named(name, "encode"):
+        embeddings, again = (encode_view(name, encoder, rows) for _ in range(2))
     yield _finding("fits, and encodes to a finite matrix", "", f"{embeddings.shape[1]} dimensions")
-    yield _finding("encoding again gives the same", _difference(embeddings, encode_view(name, encoder, rows)))
-    yield _finding("fitting again with the seed gives the same", _again(name, cell, rows, embeddings))
+    yield _finding("encoding again gives the same", _difference(embeddings, again))
+    yield _finding("fitting again with the seed gives the same", _again(checked, cell, rows, embeddings))
     yield _finding("a row depends on its own weights alone", _alone(name, encoder, rows, embeddings))
-    found = evaluate_cell(name, make_encoder(name), _BENCHMARK, cell, seed=0)
-    yield _finding("standard protocol", "", f"{len(found.results[0].scores)} scores")
+    evaluated = evaluate_cell(name, checked.fresh(), _BENCHMARK, cell, seed=0)
+    yield _finding("standard protocol", "", f"{len(evaluated.results[0].scores)} scores")
     yield from _prediction(name, encoder, cell)
     yield _elsewhere(name, encoder, zoos["mock_other_data"], embeddings)
     yield _elsewhere(name, encoder, zoos["mock_other_architecture"], embeddings)
@@ -133,16 +167,17 @@ def _finding(what: str, wrong: str, detail: str = "") -> Finding:
     return Finding(what, "FAILED" if wrong else "ok", wrong or detail)
 
 
-def _fitted(name: str, cell: Cell) -> Encoder:
-    encoder = make_encoder(name)
-    with named(name, "fit"):
+def _fitted(checked: Candidate, cell: Cell) -> Encoder:
+    encoder = checked.fresh()
+    with named(checked.name, "fit"):
         encoder.fit([TrainingView.of(cell.train)], [TrainingView.of(cell.validation)], seed=0)
     return encoder
 
 
-def _again(name: str, cell: Cell, rows: HiddenRows, embeddings: np.ndarray) -> str:
+def _again(checked: Candidate, cell: Cell, rows: HiddenRows, embeddings: np.ndarray) -> str:
     """Say how a second fit with one seed differs."""
-    return _difference(embeddings, encode_view(name, _fitted(name, cell), rows))
+    with named(checked.name, "encode"):
+        return _difference(embeddings, encode_view(checked.name, _fitted(checked, cell), rows))
 
 
 def _alone(name: str, encoder: Encoder, rows: HiddenRows, embeddings: np.ndarray) -> str:
@@ -160,7 +195,7 @@ def _prediction(name: str, encoder: Encoder, cell: Cell) -> Iterator[Finding]:
         yield Finding("predict", "note", "has none, so probes alone are scored")
         return
     target = encoder.config.get("target")
-    known = [its.name for its in protocols.targets(_BENCHMARK, cell.zoo)]
+    known = [known_target.name for known_target in protocols.targets(_BENCHMARK, cell.zoo)]
     predict_view(name, encoder, cell.tests[0].view)
     wrong = "" if target in known else f"config['target'] is {target!r}; expected one of {', '.join(known)}"
     yield _finding("predict", wrong, f"predicts {target}")
@@ -171,8 +206,8 @@ def _elsewhere(name: str, encoder: Encoder, zoo: Zoo, embeddings: np.ndarray) ->
     cell = protocols.standard_cell(zoo)
     try:
         with named(name, "encode"):
-            found = encode_view(name, encoder, HiddenRows.of(cell.tests[0].view))
-        wrong = "" if found.shape[1] == embeddings.shape[1] else f"{found.shape[1]} dimensions"
+            dimension = encode_view(name, encoder, HiddenRows.of(cell.tests[0].view)).shape[1]
+        wrong = "" if dimension == embeddings.shape[1] else f"{dimension} dimensions"
     except ZooError as error:
         wrong = str(error)
     if zoo.name == "mock_other_data":

@@ -1,27 +1,36 @@
-"""Kept cells: what was evaluated and waits for the others of its result, so that nothing is computed twice.
+"""Pending cells: outcomes on the disk that wait for the other cells of their result, so that none is computed twice.
 
 A cell's files are named by a digest of all that determines it (encoder, benchmark, zoos, splits, seed, versions), and
-its JSON is written last: it is there whole, or the cell is computed again.
+its JSON is written last. A cell with a file that is missing or damaged is computed again.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import pydantic
 from pydantic import Field
 
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation.cell import Evaluated, used
+from zoo_bench.evaluation.candidates import Candidate
+from zoo_bench.evaluation.cell import used
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell
-from zoo_bench.results import CellResult, Failure, records, write_whole
+from zoo_bench.protocol.zoos import ZooAddress
+from zoo_bench.results import CellResult, Failure, records
+from zoo_gen.errors import ZooError
+from zoo_gen.files import atomic
 from zoo_gen.files.schema import Schema
 
+_ATTEMPTS = 20  # to write into a folder that another run, as it ends, may remove
 
-class KeptCell(Schema):
-    """One cell that was evaluated, or tried."""
+
+class CellRecord(Schema):
+    """What one evaluated cell adds to its result."""
 
     results: tuple[CellResult, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -31,61 +40,72 @@ class KeptCell(Schema):
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """All that comes out of one cell."""
+
+    record: CellRecord
+    predictions: tuple[records.TargetPrediction, ...] = ()
+    resamples: tuple[records.Resampled, ...] = ()
+
+
+@dataclass(frozen=True)
 class Setting:
-    """What all cells of one encoder and seed share; it travels to worker processes."""
+    """What all cells of one encoder and seed share; worker processes get it whole."""
 
     benchmark: BenchmarkManifest
-    encoder: str
-    digest: str
+    candidate: Candidate
     seed: int
-    zoos: Path
-    folder: Path  # of kept cells
+    zoos: tuple[ZooAddress, ...]
+    folder: Path  # of pending cells
     runtime: Runtime | None
-    code: Path  # the folder in which an encoder of one's own is also looked for
+    code: Path  # where modules with encoders are also looked for
 
 
-def keep(setting: Setting, cell: Cell, found: Evaluated, *, config: dict[str, object], seconds: float) -> None:
-    """Write what came out of a cell."""
+def write(setting: Setting, cell: Cell, outcome: Outcome) -> None:
+    """Write the outcome of a cell."""
     path = _path(setting, cell)
-    records.write_predictions(found.predictions, records.predictions_path(path))
-    records.write_resamples(found.resamples, records.resamples_path(path))
-    kept = KeptCell(results=found.results, failures=found.failures, encoder_config=config, seconds=seconds)
-    write_whole(path, kept.model_dump_json())
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            if outcome.record.results:
+                records.write_predictions(outcome.predictions, records.predictions_path(path))
+                records.write_resamples(outcome.resamples, records.resamples_path(path))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.replace(path, outcome.record.model_dump_json().encode())
+            return
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS:
+                raise
 
 
-def keep_error(setting: Setting, cell: Cell, error: str) -> None:
-    """Write why nothing came out of a cell."""
-    write_whole(_path(setting, cell), KeptCell(error=error).model_dump_json())
-
-
-def read(setting: Setting, cell: Cell) -> KeptCell | None:
-    """Return a cell as it was kept, failures and all; None if it was not."""
+def read(setting: Setting, cell: Cell) -> Outcome | None:
+    """Return the outcome of a cell, failures included; None if it is not there or is damaged."""
     path = _path(setting, cell)
-    return KeptCell.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        outcome = Outcome(CellRecord.model_validate_json(path.read_bytes()))
+        if outcome.record.results:
+            predictions = records.read_predictions(records.predictions_path(path))
+            resamples = records.read_resamples(records.resamples_path(path))
+            outcome = replace(outcome, predictions=tuple(predictions), resamples=tuple(resamples))
+        return outcome
+    except (OSError, pydantic.ValidationError, ZooError):
+        return None
 
 
-def read_tables(setting: Setting, cell: Cell) -> tuple[list[records.TargetPrediction], list[records.Resampled]]:
-    """Return the predictions and resamples of a cell that was kept with results."""
-    path = _path(setting, cell)
-    return records.read_predictions(records.predictions_path(path)), records.read_resamples(
-        records.resamples_path(path)
-    )
-
-
-def forget(setting: Setting, cell: Cell) -> None:
-    """Remove a cell's files, its JSON first, as it came last; and folders that are empty then."""
-    path = _path(setting, cell)
-    for file in (path, records.predictions_path(path), records.resamples_path(path)):
-        file.unlink(missing_ok=True)
+def remove(setting: Setting, cells: Sequence[Cell]) -> None:
+    """Remove the files of cells, JSON first, what killed writers of them left, and the folders that are empty then."""
+    for path in (_path(setting, cell) for cell in cells):
+        for file in (path, records.predictions_path(path), records.resamples_path(path)):
+            file.unlink(missing_ok=True)
+            atomic.tidy_part(file)
     for folder in (setting.folder, setting.folder.parent):
-        if folder.is_dir() and not any(folder.iterdir()):
+        with suppress(OSError):  # it is not there, or not empty
             folder.rmdir()
 
 
 def _path(setting: Setting, cell: Cell) -> Path:
     zoos = [used(zoo).model_dump() for zoo in (cell.zoo, *(test.zoo for test in cell.tests))]
     identity = [
-        setting.digest,
+        setting.candidate.digest,
         setting.benchmark.digest,
         cell.name,
         setting.seed,

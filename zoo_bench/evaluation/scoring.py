@@ -1,6 +1,6 @@
 """Scores of predictions: all metrics of all targets of one cell, from the predictions alone.
 
-Scoring knows neither zoo nor encoder, so that `zoo-bench validate` computes every score anew from the stored file by
+Scoring knows neither zoo nor encoder, so that `zoo-bench validate` computes every score again from the stored file by
 the very function that made it.
 """
 
@@ -32,41 +32,42 @@ class Scored:
 def score_cell(predictions: Sequence[TargetPrediction], *, rank_by: str, chance: float) -> list[Scored]:
     """Score the predictions of one cell.
 
-    Targets `test_class_f1_N` are scored one by one and, as the mean over classes, together: only the mean counts for
-    the rank, or ten classes would outvote all else.
+    Targets `test_class_f1_N` are scored one by one, and together as the mean over classes. Only the mean counts for the
+    rank: ten classes would outvote all other targets.
 
     Args:
         predictions: a target each.
         rank_by: the metric of a number that counts for the rank; of a name it is the accuracy.
         chance: the accuracy of guessing.
     """
-    found: list[Scored] = []
+    scored: list[Scored] = []
     classes: dict[str, list[tuple[TargetPrediction, Estimate]]] = defaultdict(list)
-    for its in predictions:
-        is_class = its.target.startswith(f"{CLASSES}_")
-        ceiling = metrics.tau_ceiling(its.truth) if its.is_number else None
-        for metric, estimate in _estimates(its, chance=chance):
-            ranks = its.by == "probe" and not is_class and metric == (rank_by if its.is_number else NAMES[0])
-            its_ceiling = ceiling if metric == "kendall_tau" else None
-            found.append(_scored(its, its.target, metric, estimate, ranks=ranks, ceiling=its_ceiling))
+    for prediction in predictions:
+        is_class = prediction.target.startswith(f"{CLASSES}_")
+        ranking = rank_by if prediction.is_number else NAMES[0]
+        tau_ceiling = metrics.tau_ceiling(prediction.truth) if prediction.is_number else None
+        for metric, estimate in _estimates(prediction, chance=chance):
+            ranks = prediction.by == "probe" and not is_class and metric == ranking
+            ceiling = tau_ceiling if metric == "kendall_tau" else None
+            scored.append(_scored(prediction, prediction.target, metric, estimate, ranks=ranks, ceiling=ceiling))
             if is_class:
-                classes[metric].append((its, estimate))
-    for metric, its_classes in classes.items():
-        mean = metrics.mean_of([estimate for _, estimate in its_classes])
-        found.append(_scored(its_classes[0][0], CLASSES, metric, mean, ranks=metric == rank_by, ceiling=None))
-    return found
+                classes[metric].append((prediction, estimate))
+    for metric, estimates in classes.items():
+        mean = metrics.mean_of([estimate for _, estimate in estimates])
+        scored.append(_scored(estimates[0][0], CLASSES, metric, mean, ranks=metric == rank_by, ceiling=None))
+    return scored
 
 
-def _estimates(its: TargetPrediction, *, chance: float) -> Iterator[tuple[str, Estimate]]:
-    for metric in NUMBERS if its.is_number else NAMES:
-        yield metric, metrics.estimate(metric, its.truth, its.predicted, its.models)
-    if its.target == "test_accuracy":
-        above = metrics.CHANCE_MARGIN * chance
-        yield ABOVE_CHANCE, metrics.estimate("kendall_tau", its.truth, its.predicted, its.models, above=above)
+def _estimates(prediction: TargetPrediction, *, chance: float) -> Iterator[tuple[str, Estimate]]:
+    rows = prediction.truth, prediction.predicted, prediction.models
+    for metric in NUMBERS if prediction.is_number else NAMES:
+        yield metric, metrics.estimate(metric, *rows)
+    if prediction.target == "test_accuracy":
+        yield ABOVE_CHANCE, metrics.estimate("kendall_tau", *rows, above=metrics.CHANCE_MARGIN * chance)
 
 
 def _scored(
-    its: TargetPrediction, target: str, metric: str, estimate: Estimate, *, ranks: bool, ceiling: float | None
+    prediction: TargetPrediction, target: str, metric: str, estimate: Estimate, *, ranks: bool, ceiling: float | None
 ) -> Scored:
     defined = np.isfinite(estimate.value)
     score = Score.model_validate(
@@ -77,9 +78,9 @@ def _scored(
             "value": estimate.value if defined else None,
             "low": estimate.low if defined else None,
             "high": estimate.high if defined else None,
-            "penalty": its.penalty if target == its.target else None,
-            "by": its.by,
+            "penalty": prediction.penalty if target == prediction.target else None,
+            "by": prediction.by,
             "ceiling": ceiling if ceiling is not None and np.isfinite(ceiling) else None,
         }
     )
-    return Scored(score, Resampled(its.cell, target, metric, its.by, estimate.resampled))
+    return Scored(score, Resampled(prediction.cell, target, metric, prediction.by, estimate.resampled))

@@ -1,18 +1,18 @@
 """Validation of results: digests, splits, and every score computed again from the stored predictions.
 
-Nothing is trained and no encoder is made. What a result says is checked against its own files, against the other
-results of its benchmark, against the shipped manifest, and, if they are at hand, against the zoos.
+Nothing is trained and no encoder is made. A result is compared with its own files, with the other results of its
+benchmark, with the shipped manifest, and with the zoos that are there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from zoo_bench.evaluation import scoring
-from zoo_bench.protocol.manifest import read_benchmark, shipped_benchmarks
+from zoo_bench.protocol.manifest import list_benchmarks
 from zoo_bench.protocol.protocols import Target, rows_sha256
-from zoo_bench.results import CellResult, Result, Score, read_result, records
+from zoo_bench.results import CellResult, Result, Score, read_result, records, result_paths
 from zoo_bench.results.records import TargetPrediction
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, open_zoo
@@ -20,8 +20,8 @@ from zoo_gen.zoo import Zoo, open_zoo
 TOLERANCE = 1e-9  # relative; other processors and versions of numpy add in another order
 
 
-def validate(folder: Path, *, zoos: Path | None = None) -> Iterator[tuple[Path, list[str]]]:
-    """Yield every result below a folder with what is wrong with it, nothing if it is right.
+def validate(folder: str | Path, *, zoos: str | Path | None = None) -> Iterator[tuple[Path, list[str]]]:
+    """Yield every result below a folder with what is wrong with it, an empty list if it is right.
 
     Args:
         folder: of results.
@@ -29,39 +29,45 @@ def validate(folder: Path, *, zoos: Path | None = None) -> Iterator[tuple[Path, 
 
     Raises:
         ZooError: the folder holds no results.
+
+    >>> import zoo_bench
+    >>> for path, problems in zoo_bench.validate("results", zoos="zoos"):
+    ...     print(path, problems)
+    results/tiny_standard/pca/seed-0.json []
+    results/tiny_standard/weight_statistics/seed-0.json []
     """
-    paths = sorted(folder.glob("*/*/seed-*.json"))
-    if not paths:
-        raise ZooError(f"{folder}: holds no results; expected BENCHMARK/ENCODER/seed-N.json")
+    paths = result_paths(Path(folder))
+    shipped = {name: benchmark.digest for name, benchmark in list_benchmarks().items()}
     seen: dict[tuple[str, str], tuple[str, str, Path]] = {}
     for path in paths:
         try:
             result = read_result(path)
-            problems = list(_of_content(result, path))
-            if not problems:  # a spoilt result is no measure for the others
+            problems = list(_of_content(result, path, shipped))
+            if not problems:  # the others are not compared with a damaged result
                 problems += _of_others(result, path, seen)
             predictions = records.read_predictions(records.predictions_path(path))
             problems += _of_scores(result, path, predictions)
-            problems += _of_zoos(result, predictions, zoos) if zoos else []
+            problems += _of_zoos(result, predictions, Path(zoos)) if zoos else []
         except ZooError as error:
             problems = [str(error)]
         yield path, problems
 
 
-def _of_content(result: Result, path: Path) -> Iterator[str]:
+def _of_content(result: Result, path: Path, shipped: Mapping[str, str]) -> Iterator[str]:
     """Compare a result with its digests and with the shipped benchmark of its name."""
     if result.content_sha256 != result.sha256:
-        own = result.content_sha256
-        yield f"sha256: its content has {own[:12]}, it says {result.sha256[:12]}; something was changed"
+        yield (
+            f"sha256: the content has {result.content_sha256[:12]}, the result says {result.sha256[:12]}; "
+            "something was changed"
+        )
     for what, file, expected in (
         ("predictions", records.predictions_path(path), result.predictions_sha256),
         ("resamples", records.resamples_path(path), result.resamples_sha256),
     ):
-        found = records.file_sha256(file)
-        if found != expected:
-            yield f"{what}_sha256: {file.name} has {found[:12]}, the result says {expected[:12]}"
-    shipped = shipped_benchmarks().get(result.benchmark)
-    if shipped and read_benchmark(shipped).digest != result.benchmark_digest:
+        digest = records.file_sha256(file)
+        if digest != expected:
+            yield f"{what}_sha256: {file.name} has {digest[:12]}, the result says {expected[:12]}"
+    if shipped.get(result.benchmark, result.benchmark_digest) != result.benchmark_digest:
         yield f"benchmark_digest: is not that of the shipped benchmark {result.benchmark!r}; run it again"
 
 
@@ -72,41 +78,41 @@ def _of_others(result: Result, path: Path, seen: dict[tuple[str, str], tuple[str
             revision, split, other = seen.setdefault(
                 (result.benchmark, used.zoo), (used.revision, used.split_sha256, path)
             )
-            for what, own, expected in (
+            for what, digest, expected in (
                 ("revision", used.revision, revision),
                 ("split_sha256", used.split_sha256, split),
             ):
-                if own != expected:
-                    place = f"{other.parent.name}/{other.name}"
-                    yield f"{cell.name}: {what} of {used.zoo} is {own[:12]}, in {place} {expected[:12]}; expected one"
+                if digest != expected:
+                    where = f"in {other.parent.name}/{other.name} {expected[:12]}"
+                    yield f"{cell.name}: {what} of {used.zoo} is {digest[:12]}, {where}; expected one"
 
 
 def _of_scores(result: Result, path: Path, predictions: Sequence[TargetPrediction]) -> Iterator[str]:
     """Compute every score and every resample again from the predictions."""
-    stored = {its.key: its.values for its in records.read_resamples(records.resamples_path(path))}
+    stored = {row.key: row.values for row in records.read_resamples(records.resamples_path(path))}
     for cell in result.cells:
-        its = [prediction for prediction in predictions if prediction.cell == cell.name]
-        if not its:
+        of_cell = [prediction for prediction in predictions if prediction.cell == cell.name]
+        if not of_cell:
             yield f"{cell.name}: has no predictions"
             continue
-        if any(rows_sha256(one.models, one.epochs) != cell.test_rows_sha256 for one in its):
+        if any(rows_sha256(target.models, target.epochs) != cell.test_rows_sha256 for target in of_cell):
             yield f"{cell.name}: test_rows_sha256: the predictions are of other test rows"
-        scored = scoring.score_cell(its, rank_by=result.rank_by, chance=cell.chance)
+        scored = scoring.score_cell(of_cell, rank_by=result.rank_by, chance=cell.chance)
         if len(scored) != len(cell.scores):
             yield f"{cell.name}: has {len(cell.scores)} scores; the predictions give {len(scored)}"
-        for one, score in zip(scored, cell.scores, strict=False):
-            yield from _of_score(cell, score, one.score)
-            values = stored.get(one.resampled.key, np.zeros(0))
-            if values.shape != one.resampled.values.shape or not _near(values, one.resampled.values):
+        for again, score in zip(scored, cell.scores, strict=False):
+            yield from _of_score(cell, score, again.score)
+            values = stored.get(again.resampled.key, np.zeros(0))
+            if values.shape != again.resampled.values.shape or not _near(values, again.resampled.values):
                 yield f"{cell.name}: {score.target}, {score.metric}: its resamples are not those of the predictions"
 
 
 def _of_score(cell: CellResult, score: Score, expected: Score) -> Iterator[str]:
     for field in Score.model_fields:
-        own, right = getattr(score, field), getattr(expected, field)
-        same = own == right if own is None or right is None or isinstance(own, str) else _near(own, right)
-        if not same:
-            yield f"{cell.name}: {score.target}, {score.metric}: {field} is {own}; the predictions give {right}"
+        value, right = getattr(score, field), getattr(expected, field)
+        is_number = not (value is None or right is None or isinstance(value, str))
+        if not (_near(value, right) if is_number else value == right):
+            yield f"{cell.name}: {score.target}, {score.metric}: {field} is {value}; the predictions give {right}"
 
 
 def _of_zoos(result: Result, predictions: Sequence[TargetPrediction], folder: Path) -> Iterator[str]:
@@ -116,23 +122,23 @@ def _of_zoos(result: Result, predictions: Sequence[TargetPrediction], folder: Pa
     if result.split is not None:
         opened = {name: zoo.with_split(result.split) for name, zoo in opened.items()}
     for name, zoo in opened.items():
-        for what, own, expected in (
+        for what, digest, expected in (
             ("revision", zoos[name].revision, zoo.revision),
             ("split_sha256", zoos[name].split_sha256, zoo.split_sha256),
         ):
-            if own != expected:
-                yield f"{what} of {name} is {own[:12]}; {zoo.path} has {expected[:12]}"
+            if digest != expected:
+                yield f"{what} of {name} is {digest[:12]}; {zoo.path} has {expected[:12]}"
     tests = {cell.name: cell.test.zoo for cell in result.cells}
-    for its in predictions:
-        test = opened.get(tests.get(its.cell, ""))
+    for target in predictions:
+        test = opened.get(tests.get(target.cell, ""))
         if test is not None:
-            models, epochs = list(dict.fromkeys(its.models.tolist())), list(dict.fromkeys(its.epochs.tolist()))
-            truth = Target(its.target, is_number=its.is_number).values(test.view(models, epochs))
-            if not np.array_equal(truth, its.truth):
-                yield f"{its.cell}: {its.target}: the true values are not those of {test.path}"
+            models, epochs = (list(dict.fromkeys(column.tolist())) for column in (target.models, target.epochs))
+            truth = Target(target.target, is_number=target.is_number).values(test.view(models, epochs))
+            if not np.array_equal(truth, target.truth):
+                yield f"{target.cell}: {target.target}: the true values are not those of {test.path}"
 
 
-def _near(own: object, right: object) -> bool:
+def _near(value: object, right: object) -> bool:
     return bool(
-        np.allclose(np.asarray(own, float), np.asarray(right, float), rtol=TOLERANCE, atol=1e-12, equal_nan=True)
+        np.allclose(np.asarray(value, float), np.asarray(right, float), rtol=TOLERANCE, atol=1e-12, equal_nan=True)
     )

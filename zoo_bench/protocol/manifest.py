@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import unknown_name
 from zoo_gen.files import schema
 from zoo_gen.files.schema import Schema
 from zoo_gen.manifest import Split
@@ -16,7 +16,14 @@ TARGETS = ("epoch", "test_accuracy", "generalization_gap", "test_class_f1", "hyp
 
 
 class BenchmarkManifest(Schema):
-    """Everything that determines a benchmark."""
+    """Everything that determines a benchmark; docs/benchmarks.md explains each field.
+
+    >>> import zoo_bench
+    >>> zoo_bench.BenchmarkManifest(
+    ...     name="mine", protocol="standard", zoos=["tiny"], targets=["test_accuracy"], checkpoints="last"
+    ... ).digest[:12]
+    '701f3919d605'
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
     description: str = ""
@@ -34,7 +41,7 @@ class BenchmarkManifest(Schema):
     def _no_repetition(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"{twice[0]!r} stands there twice; expected each once")
+            raise ValueError(f"{twice[0]!r} is listed twice; expected each once")
         return names
 
     @field_validator("targets")
@@ -61,29 +68,33 @@ class BenchmarkManifest(Schema):
         return schema.digest(self, exclude={"description"})
 
 
-def read_benchmark(path: Path) -> BenchmarkManifest:
-    """Read and check one manifest.
+def read_benchmark(benchmark: str | Path | BenchmarkManifest) -> BenchmarkManifest:
+    """Return a benchmark by its name, or from a TOML file; a BenchmarkManifest is returned as it is.
+
+    Args:
+        benchmark: the name of one that comes with the package (see `list_benchmarks`), or a path that ends in .toml.
 
     Raises:
-        ZooError: the file is missing or wrong; the message names the place.
+        ZooError: no benchmark has that name, or the file is missing or wrong; the message names the key.
+
+    >>> import zoo_bench
+    >>> zoo_bench.read_benchmark("standard_small").zoos
+    ('mini_mnist_cnn', 'mini_fashion_cnn', 'mini_digits_cnn')
     """
-    return schema.read_toml(path, BenchmarkManifest)
+    if isinstance(benchmark, BenchmarkManifest):
+        return benchmark
+    return schema.read_toml(schema.find("benchmark", str(benchmark), _shipped()), BenchmarkManifest)
 
 
-def shipped_benchmarks() -> dict[str, Path]:
-    """Return the benchmarks that come with the package, name -> path."""
+def list_benchmarks() -> dict[str, BenchmarkManifest]:
+    """Return the benchmarks that come with the package, by name.
+
+    >>> import zoo_bench
+    >>> zoo_bench.list_benchmarks()["quickstart"].protocol
+    'standard'
+    """
+    return {name: read_benchmark(path) for name, path in _shipped().items()}
+
+
+def _shipped() -> dict[str, Path]:
     return schema.shipped("benchmarks", installed=Path(__file__).parent / "shipped")
-
-
-def find_benchmark(name_or_path: str) -> Path:
-    """Return the path of a benchmark given as a path (ending in .toml) or as the name of a shipped one.
-
-    Raises:
-        ZooError: no shipped benchmark has that name.
-    """
-    if name_or_path.endswith(".toml"):
-        return Path(name_or_path)
-    shipped = shipped_benchmarks()
-    if name_or_path not in shipped:
-        raise ZooError(unknown_name("benchmark", name_or_path, shipped) + ", or a path that ends in .toml")
-    return shipped[name_or_path]

@@ -1,8 +1,7 @@
-"""Protocols: which models train, which select and which test, and what is predicted of them.
+"""Protocols: which models train, select and test an encoder, and what is predicted of them.
 
-A cell is one training with all its tests, so that a cross-dataset row fits its encoder once. Whatever the protocol, the
-parts come from the zoos' own splits by model: train and selection from the source, tests from the test part of the zoo
-that is tested.
+A cell is one training with all its tests, so that a cross-dataset row fits its encoder once. In every protocol the
+parts are splits by model: training and selection use the source zoo's, a test uses the test part of the zoo it is on.
 """
 
 import hashlib
@@ -40,7 +39,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What tells the cell from the others of its benchmark."""
+        """The name of the cell, which no other of its benchmark has."""
         return f"{self.zoo.name}, {len(self.train.models)} models, {len(self.train.checkpoints)} checkpoints"
 
 
@@ -66,21 +65,21 @@ class Target:
 
 
 def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
-    """Return the cells of a benchmark on its zoos, in its order.
+    """Return the cells of a benchmark, in the order of its zoos.
 
     Raises:
         ZooError: a zoo is not complete, a part of its split is empty, or the zoos do not suit the protocol.
     """
-    its = {zoo.name: standard_cell(zoo, checkpoints=benchmark.checkpoints) for zoo in zoos}
+    standard = [standard_cell(zoo, checkpoints=benchmark.checkpoints) for zoo in zoos]
     if benchmark.protocol == "standard":
-        return list(its.values())
+        return standard
     if benchmark.protocol == "data_efficiency":
-        return [_with_share(cell, share) for cell in its.values() for share in benchmark.shares]
+        return [_with_share(cell, share) for cell in standard for share in benchmark.shares]
     if benchmark.protocol == "unseen_epochs":
-        return [_with_seen_epochs(cell, benchmark.seen_epochs) for cell in its.values()]
-    found = []
-    for source in its.values():
-        tests = [test for cell in its.values() for test in cell.tests]
+        return [_with_seen_epochs(cell, benchmark.seen_epochs) for cell in standard]
+    crossed = []
+    for source in standard:
+        tests = [test for cell in standard for test in cell.tests]
         if benchmark.protocol == "cross_architecture":
             tests = [test for test in tests if test.zoo.layout != source.zoo.layout]
         elif any(test.zoo.layout != source.zoo.layout for test in tests):
@@ -90,8 +89,8 @@ def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
             )
         if not tests:
             raise ZooError(f"{benchmark.name}: all zoos have the architecture of {source.zoo.name}; expected several")
-        found.append(Cell(source.zoo, source.train, source.validation, tuple(tests), source.excluded_models))
-    return found
+        crossed.append(Cell(source.zoo, source.train, source.validation, tuple(tests), source.excluded_models))
+    return crossed
 
 
 def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> Cell:
@@ -117,13 +116,11 @@ def check_disjoint(parts: dict[str, np.ndarray]) -> None:
     """Refuse parts that share a model.
 
     Raises:
-        ZooError: a model stands in two parts.
+        ZooError: a model is in two parts.
     """
     models, counts = np.unique(np.concatenate(list(parts.values())), return_counts=True)
     if (counts > 1).any():
-        raise ZooError(
-            f"model {models[counts > 1][0]} stands in two parts of the split; expected parts without overlap"
-        )
+        raise ZooError(f"model {models[counts > 1][0]} is in two parts of the split; expected parts without overlap")
 
 
 def rows_sha256(models: np.ndarray, epochs: np.ndarray) -> str:
@@ -137,28 +134,28 @@ def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:
     Raises:
         ZooError: there are none.
     """
-    found: list[Target] = []
+    chosen: list[Target] = []
     for name in benchmark.targets:
         if name == "test_class_f1":
-            found += [Target(f"test_class_f1_{number}") for number in range(zoo.n_classes)]
+            chosen += [Target(f"test_class_f1_{number}") for number in range(zoo.n_classes)]
         elif name == "hyperparameters":
             for column in zoo.varying:
                 if column != "seed" and len(zoo.models[column].unique()) > 1:
-                    found.append(Target(column, is_number=zoo.models[column].type != "string"))
+                    chosen.append(Target(column, is_number=zoo.models[column].type != "string"))
         else:
-            found.append(Target(name))
-    if not found:
+            chosen.append(Target(name))
+    if not chosen:
         raise ZooError(f"{zoo.path}: has none of the targets of {benchmark.name}; only the seed varies in it")
-    return found
+    return chosen
 
 
 def _with_share(cell: Cell, share: float) -> Cell:
     """Keep a share of the training models; selection and test stay whole, so that shares are comparable."""
     models = np.random.RandomState(_SUBSET_SEED).permutation(cell.train.models)
-    kept = np.sort(models[: max(1, round(share * len(models)))])
+    subset = np.sort(models[: max(1, round(share * len(models)))])
     condition = f"{100 * share:g} % of the training models"
     tests = tuple(Test(test.zoo, test.view, condition) for test in cell.tests)
-    train = cell.zoo.view(kept, cell.train.epochs.tolist())
+    train = cell.zoo.view(subset, cell.train.epochs.tolist())
     return Cell(cell.zoo, train, cell.validation, tests, cell.excluded_models)
 
 

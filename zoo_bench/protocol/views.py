@@ -1,7 +1,7 @@
-"""What an encoder is given to look at: labelled views to fit on, and weights alone to encode and predict from.
+"""Views of zoos for encoders: labelled ones to fit on, and weights alone to encode and predict from.
 
-Neither holds the zoo or a way back to it. A view of a zoo would let an encoder read the labels of the test models;
-even the place of a row would tell the epoch, so rows to encode come in an order that the encoder cannot know.
+Neither leads back to the zoo, where an encoder could read the labels of the test models. The position of a row would
+tell its epoch, so rows to encode come in an order that the encoder cannot know.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Weighted(Protocol):
 
 @dataclass(frozen=True)
 class ZooFacts:
-    """What a training view says of its zoo."""
+    """Name and metrics of the zoo of a training view."""
 
     name: str
     metrics: tuple[str, ...]
@@ -99,7 +99,7 @@ class WeightsView:
 
 @dataclass(frozen=True)
 class HiddenRows:
-    """Weights for an encoder, and how to put in order again what it returns; the encoder is given `view` alone."""
+    """Shuffled weights, of which the encoder is given `view` alone, and the order to sort its output by."""
 
     view: WeightsView
     order: np.ndarray  # int64 (row,): row i of the view is row order[i], models outermost
@@ -114,7 +114,7 @@ class HiddenRows:
         return cls(WeightsView(shuffled, view.layout), order)
 
     def in_order(self, found: np.ndarray) -> np.ndarray:
-        """Return what an encoder made of the rows (row, ...), models outermost."""
+        """Return an encoder's output for the rows (row, ...), sorted: models outermost."""
         ordered = np.empty_like(found)
         ordered[self.order] = found
         return ordered

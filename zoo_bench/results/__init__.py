@@ -8,10 +8,9 @@ from zoo_bench.results.results import (
     ZooUsed,
     cell_name,
     read_result,
-    read_results,
     result_path,
+    result_paths,
     write_result,
-    write_whole,
 )
 
 __all__ = [
@@ -22,8 +21,7 @@ __all__ = [
     "ZooUsed",
     "cell_name",
     "read_result",
-    "read_results",
     "result_path",
+    "result_paths",
     "write_result",
-    "write_whole",
 ]

@@ -1,4 +1,4 @@
-"""The two Parquet files beside a result: what was predicted of every test row, and every metric of every resample.
+"""The two Parquet files beside a result: the predictions of every test row, and every metric on every resample.
 
 From the first any metric can be computed again without training; from the second, intervals over seeds and paired
 differences, because a resample drew the same models for every encoder and seed.
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files import atomic
 
 By = Literal["probe", "encoder"]
 _EXPECTED = "expected what zoo-bench run wrote beside its result; delete the result to have it computed again"
@@ -52,7 +53,7 @@ class Resampled:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What tells it from the others of its result."""
+        """Cell, target, metric and predictor, which no other of its result shares."""
         return self.cell, self.target, self.metric, self.by
 
 
@@ -68,28 +69,28 @@ def resamples_path(result: Path) -> Path:
 
 def write_predictions(predictions: Iterable[TargetPrediction], path: Path) -> str:
     """Write predictions, a row a test row and target; return the SHA-256 of the file."""
-    parts = []
-    for its in predictions:
-        rows = len(its.models)
-        numbers, names = pa.nulls(rows, pa.float64()), pa.nulls(rows, pa.string())
-        truth, predicted = pa.array(its.truth), pa.array(its.predicted)
-        parts.append(
-            pa.table(
-                {
-                    "cell": pa.array([its.cell] * rows),
-                    "target": pa.array([its.target] * rows),
-                    "by": pa.array([its.by] * rows),
-                    "penalty": pa.array([its.penalty] * rows, pa.float64()),
-                    "model_id": pa.array(its.models, pa.int64()),
-                    "epoch": pa.array(its.epochs, pa.int64()),
-                    "truth": truth if its.is_number else numbers,
-                    "predicted": predicted if its.is_number else numbers,
-                    "true_name": names if its.is_number else truth,
-                    "predicted_name": names if its.is_number else predicted,
-                }
-            )
-        )
-    return _write(pa.concat_tables(parts), path)
+    return _write(pa.concat_tables([prediction_table(prediction) for prediction in predictions]), path)
+
+
+def prediction_table(prediction: TargetPrediction) -> pa.Table:
+    """Return predictions of one target as a table, a row a test row; numbers and names have columns of their own."""
+    rows, is_number = len(prediction.models), prediction.is_number
+    numbers, names = pa.nulls(rows, pa.float64()), pa.nulls(rows, pa.string())
+    truth, predicted = pa.array(prediction.truth), pa.array(prediction.predicted)
+    return pa.table(
+        {
+            "cell": pa.array([prediction.cell] * rows),
+            "target": pa.array([prediction.target] * rows),
+            "by": pa.array([prediction.by] * rows),
+            "penalty": pa.array([prediction.penalty] * rows, pa.float64()),
+            "model_id": pa.array(prediction.models, pa.int64()),
+            "epoch": pa.array(prediction.epochs, pa.int64()),
+            "truth": truth if is_number else numbers,
+            "predicted": predicted if is_number else numbers,
+            "true_name": names if is_number else truth,
+            "predicted_name": names if is_number else predicted,
+        }
+    )
 
 
 def read_predictions(path: Path) -> list[TargetPrediction]:
@@ -110,9 +111,9 @@ def read_predictions(path: Path) -> list[TargetPrediction]:
 
 def write_resamples(resamples: Iterable[Resampled], path: Path) -> str:
     """Write resamples, a row a metric; return the SHA-256 of the file."""
-    found = list(resamples)
-    columns = {name: [getattr(its, name) for its in found] for name in ("cell", "target", "metric", "by")}
-    values = pa.array([its.values.tolist() for its in found], pa.list_(pa.float64()))
+    rows = list(resamples)
+    columns = {name: [getattr(row, name) for row in rows] for name in ("cell", "target", "metric", "by")}
+    values = pa.array([row.values.tolist() for row in rows], pa.list_(pa.float64()))
     return _write(pa.table({**columns, "values": values}), path)
 
 
@@ -165,9 +166,9 @@ def _read(path: Path) -> pa.Table:
 
 
 def _write(table: pa.Table, path: Path) -> str:
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content, compression="zstd")
+    written = content.getvalue().to_pybytes()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    digest = file_sha256(temporary)
-    temporary.replace(path)
-    return digest
+    atomic.replace(path, written)
+    return hashlib.sha256(written).hexdigest()

@@ -1,4 +1,4 @@
-"""Results: one JSON file an (encoder, benchmark, seed), with all that is needed to trust and repeat it."""
+"""Results: one JSON file for each encoder, benchmark and seed, with all that is needed to trust and repeat it."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ import pydantic
 from pydantic import Field
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files import atomic
 from zoo_gen.files.schema import Schema
 from zoo_gen.manifest import Split
 
@@ -34,7 +35,7 @@ class Score(Schema):
 
 
 class ZooUsed(Schema):
-    """Exactly which zoo and split."""
+    """The zoo and the split that were used, by their digests."""
 
     zoo: str
     digest: str
@@ -43,7 +44,7 @@ class ZooUsed(Schema):
 
 
 class CellResult(Schema):
-    """What an encoder that was fitted on one zoo reached on the test models of a zoo."""
+    """The scores of an encoder that was fitted on one zoo, on the test models of one zoo."""
 
     source: ZooUsed
     test: ZooUsed
@@ -66,12 +67,12 @@ class CellResult(Schema):
 
     @property
     def name(self) -> str:
-        """What tells it from the others of its benchmark."""
+        """The name of its cell, which no other of its benchmark has."""
         return cell_name(self.source.zoo, self.test.zoo, self.condition)
 
 
 class Failure(Schema):
-    """What an encoder could not do."""
+    """A test that an encoder failed on."""
 
     source: str
     test: str
@@ -80,14 +81,14 @@ class Failure(Schema):
 
     @property
     def name(self) -> str:
-        """What tells it from the others of its benchmark."""
+        """The name of its cell, which no other of its benchmark has."""
         return cell_name(self.source, self.test, self.condition)
 
 
 class Result(Schema):
-    """What an encoder reached on a benchmark with one seed.
+    """The scores of an encoder on a benchmark with one seed.
 
-    Beside it lie two Parquet files, which its digests bind: the predictions of all test rows, and every metric of every
+    Beside it lie two Parquet files, whose digests it holds: the predictions of all test rows, and every metric on every
     resample.
     """
 
@@ -129,21 +130,14 @@ def cell_name(source: str, test: str, condition: str) -> str:
 
 
 def result_path(folder: Path, *, benchmark: str, encoder: str, seed: int) -> Path:
-    """Return where a result is kept: FOLDER/BENCHMARK/ENCODER/seed-N.json."""
+    """Return where a result is stored: FOLDER/BENCHMARK/ENCODER/seed-N.json."""
     return folder / benchmark / re.sub(r"[^A-Za-z0-9_.-]", "__", encoder) / f"seed-{seed}.json"
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Write a result so that it is either whole or not there."""
-    write_whole(path, result.model_dump_json(indent=2) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is either whole or as it was; what a killed run left is written over."""
+    """Write a result atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    atomic.replace(path, (result.model_dump_json(indent=2) + "\n").encode())
 
 
 def read_result(path: Path) -> Result:
@@ -162,15 +156,15 @@ def read_result(path: Path) -> Result:
         raise ZooError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
 
 
-def read_results(folder: Path) -> dict[Path, Result]:
-    """Read all results below a folder, ordered by path.
+def result_paths(folder: Path) -> list[Path]:
+    """Return the paths of all results below a folder, in order.
 
     Raises:
-        ZooError: there is none, or one is not valid.
+        ZooError: there is none.
     """
     paths = sorted(folder.glob("*/*/seed-*.json"))
     if not paths:
         raise ZooError(
             f"{folder}: holds no results; expected BENCHMARK/ENCODER/seed-N.json, as zoo-bench run writes them"
         )
-    return {path: read_result(path) for path in paths}
+    return paths

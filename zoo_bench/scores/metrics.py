@@ -15,7 +15,7 @@ from zoo_bench.scores.kendall import resampled_tau
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 LOWER_IS_BETTER = frozenset({"mae", "mse"})
-CHANCE_MARGIN = 1.5  # times 1 / classes: a network above it has learned something
+CHANCE_MARGIN = 1.5  # times 1 / classes: above it a network has learned something
 _DRAWS_SEED = 20211
 _NUMBERS_AT_ONCE = 2**20
 
@@ -60,8 +60,8 @@ def estimate(
     _, members = np.unique(models, return_inverse=True)
     n_models = int(members.max()) + 1
     if above is not None:
-        counts = truth > above
-        truth, predicted, members = truth[counts], predicted[counts], members[counts]
+        counted = truth > above
+        truth, predicted, members = truth[counted], predicted[counted], members[counted]
     if len(truth) == 0:
         return summary(float("nan"), np.full(RESAMPLES, np.nan))
     weighted = METRICS[metric](truth, predicted, members, n_models)
@@ -183,7 +183,7 @@ def accuracy(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_mo
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Weighted:
-    """F1 = 2 TP / (2 TP + FP + FN) of each name, its mean over the names that are there or are predicted."""
+    """The mean of F1 = 2 TP / (2 TP + FP + FN) over the names that are true or predicted somewhere."""
     names = np.union1d(truth, predicted)
     right, wrong = (np.zeros((n_models, len(names))) for _ in range(2))
     for column, name in enumerate(names):

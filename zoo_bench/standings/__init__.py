@@ -1,1 +1,1 @@
-"""Standings: results as the leaderboard, in the terminal, as a page, as the Hub states evaluations."""
+"""Standings: results as collections, tables, ranks and leaderboards, for people and for the Hub."""

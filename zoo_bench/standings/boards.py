@@ -1,4 +1,4 @@
-"""Boards: what results say, a table a cell of a benchmark, and a grid an encoder where benchmarks cross zoos.
+"""Boards: one table for each cell of a benchmark, and one grid for each encoder where benchmarks cross zoos.
 
 Several seeds make one score: its value is their mean, its interval the percentiles of the resamples of all seeds
 pooled, so that it spans the draw of models and of seeds alike. Ranks tie where a paired bootstrap tells no difference.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo_bench.results import CellResult, Failure, Result, Score, read_results
+from zoo_bench.results import CellResult, Failure, Result, Score, read_result, result_paths
 from zoo_bench.results.records import (
     TargetPrediction,
     predictions_path,
@@ -75,7 +75,7 @@ class Costs:
         return cls(
             seconds=float(np.mean([cell.fit_seconds + cell.encode_seconds + cell.probe_seconds for cell in cells])),
             parameters=max((cell.parameters for cell in cells if cell.parameters is not None), default=None),
-            memory_bytes=max((its for its in memory if its is not None), default=None),
+            memory_bytes=max((size for size in memory if size is not None), default=None),
             dimension=max(cell.dimension for cell in cells),
         )
 
@@ -113,19 +113,25 @@ class Grid:
 
 
 def load(folder: Path) -> list[Loaded]:
-    """Read all results below a folder with their resamples.
+    """Read all results below a folder with their resamples and predictions.
 
     Raises:
-        ZooError: there is none, or one is not whole.
+        ZooError: there is none, or one is damaged; the message names the file.
     """
-    return [
-        Loaded(
-            result,
-            {its.key: its.values for its in read_resamples(resamples_path(path))},
-            read_predictions(predictions_path(path)),
-        )
-        for path, result in read_results(folder).items()
-    ]
+    return [load_result(path) for path in result_paths(folder)]
+
+
+def load_result(path: Path) -> Loaded:
+    """Read one result with its resamples and predictions.
+
+    Raises:
+        ZooError: it is damaged; the message names the file.
+    """
+    return Loaded(
+        read_result(path),
+        {resampled.key: resampled.values for resampled in read_resamples(resamples_path(path))},
+        read_predictions(predictions_path(path)),
+    )
 
 
 def boards(loaded: Sequence[Loaded]) -> list[Board]:
@@ -135,17 +141,17 @@ def boards(loaded: Sequence[Loaded]) -> list[Board]:
         ZooError: results of one board come from different revisions or splits of the zoos, or from another benchmark.
     """
     grouped: dict[tuple[str, str], dict[str, list[tuple[Loaded, CellResult]]]] = defaultdict(lambda: defaultdict(list))
-    for its in loaded:
-        for cell in its.result.cells:
-            grouped[its.result.benchmark, cell.name][its.result.encoder].append((its, cell))
+    for one in loaded:
+        for cell in one.result.cells:
+            grouped[one.result.benchmark, cell.name][one.result.encoder].append((one, cell))
     return [_board(benchmark, name, encoders) for (benchmark, name), encoders in grouped.items()]
 
 
-def grids(found: Sequence[Board]) -> list[Grid]:
+def grids(tables: Sequence[Board]) -> list[Grid]:
     """Return a grid for every encoder and ranking score (and own prediction) of every benchmark that crosses zoos."""
     scores: dict[tuple[str, str, str, str, str], dict[tuple[str, str], float]] = defaultdict(dict)
-    crossed = {board.benchmark for board in found if board.about.source.zoo != board.about.test.zoo}
-    for board in found:
+    crossed = {board.benchmark for board in tables if board.about.source.zoo != board.about.test.zoo}
+    for board in tables:
         if board.benchmark not in crossed:
             continue
         ranking = {row.metric for row in board.rows if row.ranks}
@@ -153,19 +159,19 @@ def grids(found: Sequence[Board]) -> list[Grid]:
             if row.ranks or (row.by == "encoder" and row.metric in ranking):
                 for encoder, cell in zip(board.encoders, row.cells, strict=True):
                     if cell.value is not None:
-                        place = board.about.source.zoo, board.about.test.zoo
-                        scores[board.benchmark, row.target, row.metric, row.by, encoder][place] = cell.value
+                        zoos = board.about.source.zoo, board.about.test.zoo
+                        scores[board.benchmark, row.target, row.metric, row.by, encoder][zoos] = cell.value
     return [_grid(key, cells) for key, cells in scores.items()]
 
 
 def failures(loaded: Sequence[Loaded]) -> list[tuple[Result, Failure]]:
-    """Return what failed, with the result that says so."""
-    return [(its.result, failure) for its in loaded for failure in its.result.failures]
+    """Return every failure with its result."""
+    return [(one.result, failure) for one in loaded for failure in one.result.failures]
 
 
 def _grid(key: tuple[str, str, str, str, str], cells: dict[tuple[str, str], float]) -> Grid:
     benchmark, target, metric, by, encoder = key
-    sources, tests = (list(dict.fromkeys(place[side] for place in cells)) for side in (0, 1))
+    sources, tests = (list(dict.fromkeys(zoos[side] for zoos in cells)) for side in (0, 1))
     # Tests in the order of the sources, so that the diagonal is one.
     tests = [*(name for name in sources if name in tests), *(name for name in tests if name not in sources)]
     diagonal = [value for (source, test), value in cells.items() if source == test]
@@ -187,20 +193,20 @@ def _grid(key: tuple[str, str, str, str, str], cells: dict[tuple[str, str], floa
 
 
 def _board(benchmark: str, name: str, encoders: dict[str, list[tuple[Loaded, CellResult]]]) -> Board:
-    pairs = [pair for found in encoders.values() for pair in found]
+    pairs = [pair for seeds in encoders.values() for pair in seeds]
     first = pairs[0]
-    for its, cell in pairs:
-        for what, expected, own in (
+    for one, cell in pairs:
+        for what, expected, digest in (
             (f"revision of {cell.source.zoo}", first[1].source.revision, cell.source.revision),
             (f"revision of {cell.test.zoo}", first[1].test.revision, cell.test.revision),
             (f"split of {cell.source.zoo}", first[1].source.split_sha256, cell.source.split_sha256),
             (f"split of {cell.test.zoo}", first[1].test.split_sha256, cell.test.split_sha256),
             (f"set of test rows of {cell.test.zoo}", first[1].test_rows_sha256, cell.test_rows_sha256),
-            (f"benchmark {benchmark}", first[0].result.benchmark_digest, its.result.benchmark_digest),
+            (f"benchmark {benchmark}", first[0].result.benchmark_digest, one.result.benchmark_digest),
         ):
-            if own != expected:
+            if digest != expected:
                 raise ZooError(
-                    f"{benchmark}/{its.result.encoder}/seed-{its.result.seed}: another {what} ({own[:12]}) than "
+                    f"{benchmark}/{one.result.encoder}/seed-{one.result.seed}: another {what} ({digest[:12]}) than "
                     f"{first[0].result.encoder}'s ({expected[:12]}); run both on one with zoo-bench run"
                 )
     names = list(encoders)
@@ -215,7 +221,7 @@ def _board(benchmark: str, name: str, encoders: dict[str, list[tuple[Loaded, Cel
         encoders=tuple(names[column] for column in order),
         mean_ranks=tuple(float(ranks[column]) for column in order),
         costs=tuple(Costs.of([cell for _, cell in encoders[names[column]]]) for column in order),
-        seeds=tuple(sorted({its.result.seed for its, _ in pairs})),
+        seeds=tuple(sorted({one.result.seed for one, _ in pairs})),
         about=first[1],
         rows=rows,
     )
@@ -232,19 +238,19 @@ class _Pooled:
     ceiling: float | None
 
 
-def _pooled(found: list[tuple[Loaded, CellResult]], key: Key) -> _Pooled | None:
+def _pooled(seeds: list[tuple[Loaded, CellResult]], key: Key) -> _Pooled | None:
     """Return one encoder's score over its seeds, or None if the metric is undefined for one of them."""
-    scores = [_find(cell, key) for _, cell in found]
+    scores = [_find(cell, key) for _, cell in seeds]
     values = [score.value for score in scores if score is not None and score.value is not None]
-    if len(values) < len(found):
+    if len(values) < len(seeds):
         return None
     target, metric, _, by = key
     try:
-        resampled = np.array([its.resamples[cell.name, target, metric, by] for its, cell in found])
+        resampled = np.array([one.resamples[cell.name, target, metric, by] for one, cell in seeds])
     except KeyError:
-        its = found[0][0].result
+        result = seeds[0][0].result
         raise ZooError(
-            f"{its.benchmark}/{its.encoder}: {target}, {metric} has no resamples; expected those of its result"
+            f"{result.benchmark}/{result.encoder}: {target}, {metric} has no resamples; expected those of its result"
         ) from None
     summary = metrics.summary(float(np.mean(values)), resampled.reshape(-1))
     ceiling = next((score.ceiling for score in scores if score is not None), None)
@@ -269,7 +275,7 @@ def _ranks(cells: list[_Pooled | None], metric: str) -> list[float]:
 
 
 def _marked(cells: list[_Pooled | None], metric: str) -> tuple[CellScore, ...]:
-    """Say of each cell how it stands to the others."""
+    """Compare each encoder's score in one row with those of the others."""
     best = max(cells, key=lambda cell: _goodness(cell, metric))
     marked = []
     for cell in cells:
@@ -299,5 +305,4 @@ def _marked(cells: list[_Pooled | None], metric: str) -> tuple[CellScore, ...]:
 def _is_better(one: _Pooled, other: _Pooled, metric: str) -> bool:
     """Say whether one is better than the other by more than the draw of models and seeds explains."""
     sign = -1 if metric in metrics.LOWER_IS_BETTER else 1
-    found = metrics.difference(sign * one.resampled, sign * other.resampled)
-    return found.low > 0
+    return metrics.difference(sign * one.resampled, sign * other.resampled).low > 0

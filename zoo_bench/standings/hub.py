@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo_bench.results import write_whole
 from zoo_bench.standings.boards import Board
 from zoo_bench.standings.text import METRIC_NAMES, shown
 from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.files import atomic
 
 FOLDER = ".eval_results"
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+")
@@ -28,12 +28,12 @@ class Source:
 
 
 def export(
-    found: Sequence[Board], encoder: str, folder: Path, *, owner: str, source: Source | None = None
+    boards: Sequence[Board], encoder: str, folder: Path, *, owner: str, source: Source | None = None
 ) -> list[Path]:
     """Write one file a benchmark with the scores of an encoder that its leaderboards show; return their paths.
 
     Args:
-        found: boards of results.
+        boards: of results.
         encoder: whose scores.
         folder: of the trained encoder, as `zoo-bench encode --save` writes it.
         owner: of the zoos on the Hub: a data set is called OWNER/ZOO.
@@ -42,19 +42,20 @@ def export(
     Raises:
         ZooError: there are no results of the encoder, or the owner is no name of the Hub.
     """
-    known = sorted({name for board in found for name in board.encoders})
+    known = sorted({name for board in boards for name in board.encoders})
     if encoder not in known:
         raise ZooError(f"{unknown_name('encoder', encoder, known)}; expected one with results")
     if not _REPOSITORY.fullmatch(owner):
         raise ZooError(f"--owner {owner!r}: expected the name of a user or an organisation, such as my-lab")
     entries: dict[str, list[str]] = {}
-    for board in found:
+    for board in boards:
         if encoder in board.encoders:
             entries.setdefault(board.benchmark, []).extend(_entries(board, encoder, owner, source))
     paths = []
     for benchmark, texts in entries.items():
         path = folder / FOLDER / f"{benchmark}.yaml"
-        write_whole(path, "".join(texts))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.replace(path, "".join(texts).encode())
         paths.append(path)
     return paths
 

@@ -1,7 +1,8 @@
-"""The leaderboard, from results alone: text for the terminal, Markdown, and a Parquet table; `page` has the HTML."""
+"""The leaderboard as text for a terminal, as Markdown, and as one flat table of scores; `page` has the HTML."""
 
 from collections.abc import Sequence
-from pathlib import Path
+
+import pyarrow as pa
 
 from zoo_bench.standings.boards import Board, CellScore, Grid, Loaded, Row, failures, grids
 from zoo_gen.cli.command import table
@@ -19,10 +20,10 @@ METRIC_NAMES = {
 }
 
 
-def text(found: Sequence[Board]) -> str:
+def text(boards: Sequence[Board]) -> str:
     """Return the boards as text for a terminal: what ranks, and what encoders predict themselves."""
     blocks = []
-    for board in found:
+    for board in boards:
         rows: list[dict[str, object]] = []
         for row in shown(board):
             cells = {name: _short(cell, row) for name, cell in zip(board.encoders, row.cells, strict=True)}
@@ -36,7 +37,7 @@ def text(found: Sequence[Board]) -> str:
             f"{about.test_models} test; 95 % intervals over models and seeds; * best, = no difference from the best\n\n"
             f"{table(rows)}"
         )
-    crossed = grids(found)
+    crossed = grids(boards)
     if crossed:
         blocks.append(
             "cross-zoo means: spread is the deviation over cells\n\n" + table([_grid_row(g) for g in crossed])
@@ -44,32 +45,29 @@ def text(found: Sequence[Board]) -> str:
     return "\n\n".join(blocks)
 
 
-def markdown(found: Sequence[Board], loaded: Sequence[Loaded]) -> str:
+def markdown(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
     """Return the boards as Markdown tables, with what failed."""
     lines = ["# Leaderboard", ""]
-    for board in found:
+    for board in boards:
         lines += [f"## {board.benchmark}: {board.cell}", "", _line("target", "metric", *board.encoders)]
         lines.append(_line(*["---"] * (2 + len(board.encoders))))
         for row in shown(board):
             target = row.target if row.by == "probe" else f"{row.target}, {OWN}"
             lines.append(_line(target, METRIC_NAMES[row.metric], *(_short(cell, row) for cell in row.cells)))
         lines += [_line("mean rank", "", *(f"{rank:.2f}" for rank in board.mean_ranks)), ""]
-    crossed = [_grid_row(grid) for grid in grids(found)]
+    crossed = [_grid_row(grid) for grid in grids(boards)]
     if crossed:
         lines += ["## Cross-zoo means", "", _line(*crossed[0]), _line(*["---"] * len(crossed[0]))]
         lines += [*(_line(*map(str, row.values())) for row in crossed), ""]
     failed = failures(loaded)
     if failed:
         lines += ["## Failed", ""]
-        lines += [f"- {its.benchmark}, {failure.name}, seed {its.seed}: {failure.message}" for its, failure in failed]
+        lines += [f"- {one.benchmark}, {failure.name}, seed {one.seed}: {failure.message}" for one, failure in failed]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def write_parquet(found: Sequence[Board], path: Path) -> None:
-    """Write every score of every board as a row of a Parquet table."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def score_table(boards: Sequence[Board]) -> pa.Table:
+    """Return every score of every board as a row of a table."""
     rows = [
         {
             "benchmark": board.benchmark,
@@ -94,11 +92,11 @@ def write_parquet(found: Sequence[Board], path: Path) -> None:
             "memory_bytes": costs.memory_bytes,
             "dimension": costs.dimension,
         }
-        for board in found
+        for board in boards
         for row in board.rows
         for encoder, cell, costs in zip(board.encoders, row.cells, board.costs, strict=True)
     ]
-    pq.write_table(pa.Table.from_pylist(rows), path)
+    return pa.Table.from_pylist(rows)
 
 
 def shown(board: Board) -> list[Row]:

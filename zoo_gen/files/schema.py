@@ -14,7 +14,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.files.location import Folder
+from zoo_gen.files.location import Folder, locate
 
 Count = Annotated[int, Strict(), Field(gt=0)]
 DataSeed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]  # what numpy's RandomState takes
@@ -86,6 +86,24 @@ def shipped(kind: str, *, installed: Path) -> dict[str, Path]:
     """
     checkout = Path(__file__).parents[2] / "manifests" / kind
     return {path.stem: path for folder in (installed, checkout) for path in sorted(folder.glob("*.toml"))}
+
+
+def find(kind: str, name_or_path: str, shipped_files: Mapping[str, Path]) -> Folder:
+    """Return where a manifest is that is given as a path or URL (ending in .toml) or as the name of a shipped one.
+
+    Args:
+        kind: what the manifest is of, for the error message.
+        name_or_path: a name among the shipped files, or a path.
+        shipped_files: what `shipped` returns.
+
+    Raises:
+        ZooError: no shipped manifest has that name.
+    """
+    if name_or_path.endswith(".toml"):
+        return locate(name_or_path)
+    if name_or_path not in shipped_files:
+        raise ZooError(unknown_name(kind, name_or_path, shipped_files) + ", or a path that ends in .toml")
+    return shipped_files[name_or_path]
 
 
 def digest(schema: Schema, *, exclude: set[str]) -> str:

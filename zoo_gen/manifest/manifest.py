@@ -17,9 +17,8 @@ from zoo_gen.architecture.layers import Activate, Dropout, Layer
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.registry import Architecture
-from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import schema
-from zoo_gen.files.location import Folder, locate
+from zoo_gen.files.location import Folder
 from zoo_gen.files.schema import Count, Schema
 from zoo_gen.image_data import HYPERPARAMETERS_OF_DATA, DataSource
 from zoo_gen.manifest import grid
@@ -358,9 +357,4 @@ def find_manifest(name_or_path: str) -> Folder:
     Raises:
         ZooError: no shipped manifest has that name.
     """
-    if name_or_path.endswith(".toml"):
-        return locate(name_or_path)
-    shipped = shipped_manifests()
-    if name_or_path not in shipped:
-        raise ZooError(unknown_name("zoo", name_or_path, shipped) + ", or a path that ends in .toml")
-    return shipped[name_or_path]
+    return schema.find("zoo", name_or_path, shipped_manifests())

@@ -18,7 +18,7 @@ def test_the_standard_protocol_keeps_the_models_of_the_parts_apart(tiny_zoo):
 
 
 def test_parts_that_share_a_model_are_refused():
-    with pytest.raises(ZooError, match="model 3 stands in two parts"):
+    with pytest.raises(ZooError, match="model 3 is in two parts"):
         protocols.check_disjoint({"train": np.array([1, 2, 3]), "test": np.array([3, 4])})
 
 

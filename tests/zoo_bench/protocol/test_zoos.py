@@ -1,7 +1,7 @@
 import pytest
 
 from zoo_bench.protocol import protocols, zoos
-from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark, shipped_benchmarks
+from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks, read_benchmark
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import Split, find_manifest, read_manifest, shipped_manifests
@@ -18,15 +18,15 @@ def test_missing_zoos_are_made_once_by_the_manifests_that_ship(tmp_path, monkeyp
         ZooError, match=r"tiny: no such zoo; make it with: .* or with zoo-bench run --missing-zoos make"
     ):
         zoos.find_zoos(its, tmp_path / "zoos")
-    assert zoos.make_missing(its, tmp_path / "zoos", workers=1) == ["tiny"]
+    assert zoos.make_missing_zoos(its, tmp_path / "zoos", workers=1) == ["tiny"]
     (found,) = zoos.find_zoos(its, tmp_path / "zoos")
     assert found.complete
-    assert zoos.make_missing(its, tmp_path / "zoos", workers=1) == []
+    assert zoos.make_missing_zoos(its, tmp_path / "zoos", workers=1) == []
 
 
 def test_a_zoo_that_does_not_ship_cannot_be_made(tmp_path):
     with pytest.raises(ZooError, match="unknown zoo 'nowhere'"):
-        zoos.make_missing(benchmark("nowhere"), tmp_path)
+        zoos.make_missing_zoos(benchmark("nowhere"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -36,17 +36,17 @@ def test_a_zoo_that_does_not_ship_cannot_be_made(tmp_path):
 def test_missing_zoos_are_pulled_from_their_papers_or_from_the_hub(tmp_path, monkeypatch, name, owner, address):
     asked = []
     monkeypatch.setattr("zoo_gen.published.pull.pull", lambda *given: asked.append(given))
-    assert zoos.pull_missing(benchmark(name), tmp_path, owner=owner) == [name]
+    assert zoos.pull_missing_zoos(benchmark(name), tmp_path, owner=owner) == [name]
     assert asked == [(address, tmp_path / name)]
 
 
 def test_a_zoo_that_nobody_published_is_named(tmp_path):
     with pytest.raises(ZooError, match=r"unknown published zoo 'tiny'.*; expected --missing-zoos make, or --owner"):
-        zoos.pull_missing(benchmark("tiny"), tmp_path)
+        zoos.pull_missing_zoos(benchmark("tiny"), tmp_path)
 
 
 def test_a_zoo_that_is_there_is_not_pulled(tiny_zoo):
-    assert zoos.pull_missing(benchmark("tiny"), tiny_zoo.parent) == []
+    assert zoos.pull_missing_zoos(benchmark("tiny"), tiny_zoo.parent) == []
 
 
 def test_a_benchmark_may_have_a_split_of_its_own(tiny_zoo):
@@ -81,9 +81,8 @@ def test_a_result_under_a_split_of_its_own_is_validated_under_it(tmp_path, tiny_
 
 
 def test_every_zoo_of_a_shipped_benchmark_ships():
-    for path in shipped_benchmarks().values():
-        its = read_benchmark(path)
-        assert its.name == path.stem
+    for name, its in list_benchmarks().items():
+        assert its.name == name
         assert set(its.zoos) <= set(shipped_manifests())
 
 
@@ -98,18 +97,18 @@ def test_every_zoo_of_a_shipped_benchmark_ships():
     ],
 )
 def test_every_published_protocol_has_its_benchmark(name, protocol, count, rank_by, checkpoints):
-    its = read_benchmark(shipped_benchmarks()[name])
+    its = read_benchmark(name)
     assert (its.protocol, len(its.zoos), its.rank_by, its.checkpoints) == (protocol, count, rank_by, checkpoints)
 
 
 def test_the_final_checkpoint_is_split_as_nfn_splits_it():
-    split = read_benchmark(shipped_benchmarks()["nfn_final_checkpoint"]).split
+    split = read_benchmark("nfn_final_checkpoint").split
     assert split is not None
     assert (split.train, split.validation, split.test) == (0.4, 0.1, 0.5)
 
 
 def test_the_small_benchmarks_are_on_three_data_sets_and_three_architectures():
-    benchmarks = {name: read_benchmark(path) for name, path in shipped_benchmarks().items() if name.endswith("_small")}
+    benchmarks = {name: benchmark for name, benchmark in list_benchmarks().items() if name.endswith("_small")}
     of = {name: [read_manifest(find_manifest(zoo)) for zoo in its.zoos] for name, its in benchmarks.items()}
     for name in ("standard_small", "cross_dataset_small"):
         assert [(its.data.source, its.data.input_shape) for its in of[name]] == [

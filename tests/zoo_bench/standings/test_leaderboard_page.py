@@ -119,7 +119,6 @@ def found(tmp_path_factory, loaded):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
         check=True,
     )
     written = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)

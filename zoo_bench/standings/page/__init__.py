@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML page that needs no other file: what it shows, how it looks, what it does."""
+"""The leaderboard as one HTML page that needs no other file."""
 
 from zoo_bench.standings.page.render import html
 

@@ -1,7 +1,7 @@
-"""What the page shows, put together from boards: standings, one part a benchmark, and the data that its script draws.
+"""The content of the page: standings, one part for each benchmark, and the data that its script draws.
 
-Names of zoos lose what all of a benchmark begin with, so that the heads of heat maps stay readable; the whole name is
-a touch or a screen reader away.
+The names of a benchmark's zoos lose their common prefix, so that the heads of heat maps stay readable; a touch or a
+screen reader gives the whole name.
 """
 
 from collections import defaultdict
@@ -75,28 +75,28 @@ class Failed:
 
 def benchmarks_of(loaded: Sequence[Loaded]) -> dict[str, str]:
     """Return the benchmarks and their protocols, those within a zoo first."""
-    protocols = {its.result.benchmark: its.result.protocol for its in loaded}
+    protocols = {one.result.benchmark: one.result.protocol for one in loaded}
     order = list(PROTOCOLS)
-    return dict(sorted(protocols.items(), key=lambda its: (order.index(its[1]), its[0])))
+    return dict(sorted(protocols.items(), key=lambda pair: (order.index(pair[1]), pair[0])))
 
 
-def standings(found: Sequence[Board], loaded: Sequence[Loaded]) -> tuple[tuple[str, ...], list[Standing]]:
+def standings(boards: Sequence[Board], loaded: Sequence[Loaded]) -> tuple[tuple[str, ...], list[Standing]]:
     """Return the names of the benchmarks, and the encoders, best first by the mean of their ranks."""
     benchmarks = tuple(benchmarks_of(loaded))
     ranks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     costs: dict[str, list[Costs]] = defaultdict(list)
-    for board in found:
-        for encoder, rank, its in zip(board.encoders, board.mean_ranks, board.costs, strict=True):
+    for board in boards:
+        for encoder, rank, cost in zip(board.encoders, board.mean_ranks, board.costs, strict=True):
             ranks[encoder][board.benchmark].append(rank)
-            costs[encoder].append(its)
+            costs[encoder].append(cost)
     rows = [
         Standing(
             encoder,
-            tuple(float(np.mean(its[name])) if name in its else None for name in benchmarks),
-            tuple(len(its.get(name, ())) for name in benchmarks),
+            tuple(float(np.mean(by_benchmark[name])) if name in by_benchmark else None for name in benchmarks),
+            tuple(len(by_benchmark.get(name, ())) for name in benchmarks),
             _together(costs[encoder]),
         )
-        for encoder, its in ranks.items()
+        for encoder, by_benchmark in ranks.items()
     ]
 
     def order(row: Standing) -> tuple[float, str]:
@@ -106,12 +106,12 @@ def standings(found: Sequence[Board], loaded: Sequence[Loaded]) -> tuple[tuple[s
     return benchmarks, sorted(rows, key=order)
 
 
-def parts(found: Sequence[Board], loaded: Sequence[Loaded]) -> list[Part]:
+def parts(tables: Sequence[Board], loaded: Sequence[Loaded]) -> list[Part]:
     """Return all that belongs to each benchmark."""
     numbered: dict[str, list[tuple[int, Board]]] = defaultdict(list)
-    for number, board in enumerate(found):
+    for number, board in enumerate(tables):
         numbered[board.benchmark].append((number, board))
-    crossed = grids(found)
+    crossed = grids(tables)
     return [
         Part(
             name=name,
@@ -133,52 +133,52 @@ def parts(found: Sequence[Board], loaded: Sequence[Loaded]) -> list[Part]:
 
 
 def failed(loaded: Sequence[Loaded]) -> list[Failed]:
-    """Return what failed, one entry an encoder, benchmark and reason."""
+    """Return the failures, one entry for each encoder, benchmark and reason."""
     grouped: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for result, failure in failures(loaded):
         grouped[result.encoder, result.benchmark, failure.message].append(failure.name)
     return [Failed(e, b, tuple(dict.fromkeys(cells)), message) for (e, b, message), cells in grouped.items()]
 
 
-def drawn(found: Sequence[Board], loaded: Sequence[Loaded]) -> dict[str, object]:
+def drawn(boards: Sequence[Board], loaded: Sequence[Loaded]) -> dict[str, object]:
     """Return what the page's script draws: predictions beside the truth, and costs beside ranks.
 
     Keys of `truth` and `named` are BOARD/TARGET/BY, of `predicted` and `taken` these and the number of the encoder.
     """
-    first = {(its.result.benchmark, its.result.encoder): its for its in reversed(loaded)}
+    first = {(one.result.benchmark, one.result.encoder): one for one in reversed(loaded)}
     data: dict[str, dict[str, object]] = {"truth": {}, "epochs": {}, "predicted": {}, "named": {}, "taken": {}}
-    for number, board in enumerate(found):
+    for number, board in enumerate(boards):
         targets = {(row.target, row.by) for row in shown(board)}
         for column, encoder in enumerate(board.encoders):
-            for its in first[board.benchmark, encoder].predictions:
-                if its.cell == board.cell and (its.target, its.by) in targets:
-                    key = f"{number}/{its.target}/{its.by}"
-                    if its.is_number:
-                        rows = np.random.RandomState(0).permutation(len(its.truth))[:POINTS]
-                        data["truth"][key] = _rounded(its.truth[rows])
-                        data["epochs"][str(number)] = its.epochs[rows].tolist()
-                        data["predicted"][f"{key}/{column}"] = _rounded(its.predicted[rows])
+            for prediction in first[board.benchmark, encoder].predictions:
+                if prediction.cell == board.cell and (prediction.target, prediction.by) in targets:
+                    key = f"{number}/{prediction.target}/{prediction.by}"
+                    if prediction.is_number:
+                        rows = np.random.RandomState(0).permutation(len(prediction.truth))[:POINTS]
+                        data["truth"][key] = _rounded(prediction.truth[rows])
+                        data["epochs"][str(number)] = prediction.epochs[rows].tolist()
+                        data["predicted"][f"{key}/{column}"] = _rounded(prediction.predicted[rows])
                     else:
-                        data["named"][key], data["taken"][f"{key}/{column}"] = _taken(its)
-    benchmarks, standing = standings(found, loaded)
+                        data["named"][key], data["taken"][f"{key}/{column}"] = _confusions(prediction)
+    benchmarks, standing = standings(boards, loaded)
     costs = [
         {
             "benchmark": name,
             "encoder": row.encoder,
-            "rank": row.ranks[place],
+            "rank": row.ranks[position],
             "seconds": row.costs.seconds,
             "parameters": row.costs.parameters,
             "memory": row.costs.memory_bytes,
         }
         for row in standing
-        for place, name in enumerate(benchmarks)
-        if row.ranks[place] is not None
+        for position, name in enumerate(benchmarks)
+        if row.ranks[position] is not None
     ]
     return {**data, "costs": costs}
 
 
 def extent(board: Board, number: int) -> tuple[float, float]:
-    """Return from where to where the strips of a row of a board run: 0 to 1, or 0 to the largest error."""
+    """Return the range of the strips of a row of a board: 0 to 1, or 0 to the largest error."""
     row = board.rows[number]
     if row.metric not in LOWER_IS_BETTER:
         return 0.0, 1.0
@@ -186,33 +186,33 @@ def extent(board: Board, number: int) -> tuple[float, float]:
 
 
 def place(value: float, low: float, high: float) -> float:
-    """Return where a value stands on a strip of 100 units; what lies outside is drawn at the edge."""
+    """Return the position of a value on a strip of 100 units; a value outside is drawn at the edge."""
     return 100.0 * min(max((value - low) / (high - low), 0.0), 1.0)
 
 
 def _together(costs: Sequence[Costs]) -> Costs:
-    def most(found: list[int | None]) -> int | None:
-        return max((its for its in found if its is not None), default=None)
+    def largest(values: list[int | None]) -> int | None:
+        return max((value for value in values if value is not None), default=None)
 
     return Costs(
-        seconds=float(np.mean([its.seconds for its in costs])),
-        parameters=most([its.parameters for its in costs]),
-        memory_bytes=most([its.memory_bytes for its in costs]),
-        dimension=max(its.dimension for its in costs),
+        seconds=float(np.mean([cost.seconds for cost in costs])),
+        parameters=largest([cost.parameters for cost in costs]),
+        memory_bytes=largest([cost.memory_bytes for cost in costs]),
+        dimension=max(cost.dimension for cost in costs),
     )
 
 
-def _by_target(found: Sequence[Grid]) -> tuple[tuple[tuple[str, str, str], tuple[Grid, ...]], ...]:
-    """Group grids by what they are of, on the same zoos; the best average first."""
-    sources = tuple(dict.fromkeys(source for grid in found for source in grid.sources))
-    tests = tuple(dict.fromkeys(test for grid in found for test in grid.tests))
+def _by_target(crossed: Sequence[Grid]) -> tuple[tuple[tuple[str, str, str], tuple[Grid, ...]], ...]:
+    """Group grids by target, metric and who predicted, on the same zoos; the best average first."""
+    sources = tuple(dict.fromkeys(source for grid in crossed for source in grid.sources))
+    tests = tuple(dict.fromkeys(test for grid in crossed for test in grid.tests))
     tests = (*(name for name in sources if name in tests), *(name for name in tests if name not in sources))
     grouped: dict[tuple[str, str, str], list[Grid]] = defaultdict(list)
-    for grid in found:
+    for grid in crossed:
         grouped[grid.target, grid.metric, grid.by].append(_on(grid, sources, tests))
     return tuple(
-        (key, tuple(sorted(its, key=lambda grid: grid.average, reverse=key[1] not in LOWER_IS_BETTER)))
-        for key, its in grouped.items()
+        (key, tuple(sorted(group, key=lambda grid: grid.average, reverse=key[1] not in LOWER_IS_BETTER)))
+        for key, group in grouped.items()
     )
 
 
@@ -228,24 +228,25 @@ def _on(grid: Grid, sources: tuple[str, ...], tests: tuple[str, ...]) -> Grid:
 
 
 def _curves(board: Board, loaded: Sequence[Loaded]) -> tuple[Curve, ...]:
-    found = []
+    curves = []
     for encoder in board.encoders:
         predictions = [
             prediction
-            for its in loaded
-            if (its.result.benchmark, its.result.encoder) == (board.benchmark, encoder)
-            for prediction in its.predictions
+            for one in loaded
+            if (one.result.benchmark, one.result.encoder) == (board.benchmark, encoder)
+            for prediction in one.predictions
             if (prediction.cell, prediction.target, prediction.by) == (board.cell, TARGET, "probe")
         ]
-        found.append(Curve(encoder, tuple(by_epoch(predictions))))
-    return tuple(found)
+        curves.append(Curve(encoder, tuple(by_epoch(predictions))))
+    return tuple(curves)
 
 
-def _taken(its: TargetPrediction) -> tuple[list[str], list[list[int]]]:
-    """Return the names, and how many rows of each true name were taken for each, the commonest names first."""
-    names, counts = np.unique(np.concatenate([its.truth, its.predicted]), return_counts=True)
+def _confusions(prediction: TargetPrediction) -> tuple[list[str], list[list[int]]]:
+    """Return the commonest names, and how many rows of each true name were predicted to be each."""
+    truth, predicted = prediction.truth, prediction.predicted
+    names, counts = np.unique(np.concatenate([truth, predicted]), return_counts=True)
     names = np.sort(names[np.argsort(-counts, kind="stable")][:MOST_NAMES])
-    table = [[int(((its.truth == a) & (its.predicted == b)).sum()) for b in names] for a in names]
+    table = [[int(((truth == a) & (predicted == b)).sum()) for b in names] for a in names]
     return names.tolist(), table
 
 
@@ -254,9 +255,9 @@ def _rounded(values: np.ndarray) -> list[float]:
 
 
 def _prefix(names: Sequence[str]) -> str:
-    """Return what all names begin with, up to an underscore, if something is left of each."""
+    """Return the common prefix of all names, up to an underscore, if something is left of each."""
     words = [name.split("_") for name in set(names)]
     if len(words) < 2:
         return ""
-    alike = takewhile(lambda column: len(set(column)) == 1, zip(*(its[:-1] for its in words), strict=False))
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*(parts[:-1] for parts in words), strict=False))
     return "".join(f"{column[0]}_" for column in alike)

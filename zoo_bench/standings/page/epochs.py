@@ -29,19 +29,19 @@ def by_epoch(predictions: Sequence[TargetPrediction]) -> list[AtEpoch]:
     Args:
         predictions: of test accuracy in one cell by probes, one a seed.
     """
-    found = []
-    for epoch in sorted({int(epoch) for its in predictions for epoch in its.epochs}):
-        values = [_tau(its, epoch) for its in predictions]
+    scores = []
+    for epoch in sorted({int(epoch) for seed in predictions for epoch in seed.epochs}):
+        values = [_tau(seed, epoch) for seed in predictions]
         if np.isfinite(values).all():
-            found.append(AtEpoch(epoch, float(np.mean(values)), min(values), max(values)))
-    return found
+            scores.append(AtEpoch(epoch, float(np.mean(values)), min(values), max(values)))
+    return scores
 
 
-def _tau(its: TargetPrediction, epoch: int) -> float:
+def _tau(prediction: TargetPrediction, epoch: int) -> float:
     from scipy.stats import kendalltau
 
-    rows = its.epochs == epoch
-    truth, predicted = its.truth[rows], its.predicted[rows]
+    rows = prediction.epochs == epoch
+    truth, predicted = prediction.truth[rows], prediction.predicted[rows]
     if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(predicted) == 0:
         return float("nan")
     return float(kendalltau(truth, predicted).statistic)

@@ -1,4 +1,4 @@
-"""From boards to the page: the template with its style and script in it."""
+"""The page rendered from boards: the Jinja template with its style and script."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from zoo_bench.standings.text import METRIC_NAMES, OWN, shown
 NOTHING = "\N{EN DASH}"
 
 
-def html(found: Sequence[Board], loaded: Sequence[Loaded]) -> str:
+def html(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
     """Return the boards as one HTML page."""
     import jinja2
 
@@ -31,25 +31,25 @@ def html(found: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         "digits": in_digits,
         "breakable": _breakable,
     }
-    benchmarks, standings = content.standings(found, loaded)
+    benchmarks, standings = content.standings(boards, loaded)
     return environment.get_template("page.html.jinja").render(
         benchmarks=benchmarks,
         standings=standings,
-        n_cells=[sum(board.benchmark == name for board in found) for name in benchmarks],
+        n_cells=[sum(board.benchmark == name for board in boards) for name in benchmarks],
         most_rank=max((rank for row in standings for rank in row.ranks if rank is not None), default=1.0),
-        parts=content.parts(found, loaded),
+        parts=content.parts(boards, loaded),
         failed=content.failed(loaded),
-        results=[its.result for its in loaded],
-        zoos={used.zoo: used for its in loaded for cell in its.result.cells for used in (cell.source, cell.test)},
-        metrics=[name for name in METRIC_NAMES if any(row.metric == name for board in found for row in board.rows)],
+        results=[one.result for one in loaded],
+        zoos={used.zoo: used for one in loaded for cell in one.result.cells for used in (cell.source, cell.test)},
+        metrics=[name for name in METRIC_NAMES if any(row.metric == name for board in boards for row in board.rows)],
         metric_names=METRIC_NAMES,
         lower=LOWER_IS_BETTER,
         own=OWN,
-        shown={number: [row in shown(board) for row in board.rows] for number, board in enumerate(found)},
+        shown={number: [row in shown(board) for row in board.rows] for number, board in enumerate(boards)},
         extent=content.extent,
         place=content.place,
         curve_paths=curve_paths,
-        data=content.drawn(found, loaded),
+        data=content.drawn(boards, loaded),
         style=(here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),
     )

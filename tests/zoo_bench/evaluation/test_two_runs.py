@@ -1,0 +1,141 @@
+"""Two runs at once on one folder of results, as two array jobs or two impatient people start them."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from zoo_bench.evaluation import run
+from zoo_bench.evaluation.validate import validate
+from zoo_bench.protocol import zoos
+from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.results import read_result, records
+from zoo_gen.errors import ZooError
+from zoo_gen.zoo import open_zoo
+
+WRITES = """
+import sys
+from pathlib import Path
+from zoo_bench.results import read_result, records, write_result
+
+source, path = map(Path, sys.argv[1:])
+result = read_result(source)
+predictions = records.read_predictions(records.predictions_path(source))
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(25):
+    records.write_predictions(predictions, records.predictions_path(path))
+    write_result(result, path)
+"""
+BENCHMARK = """
+name = "tiny_standard"
+protocol = "data_efficiency"
+zoos = ["tiny"]
+targets = ["epoch", "test_accuracy"]
+"""
+
+
+def test_two_processes_that_write_one_result_never_fail_nor_leave_half_a_file(tmp_path, tiny_results):
+    source = tiny_results[0] / "tiny_standard" / "pca" / "seed-0.json"
+    path = tmp_path / "seed-0.json"
+    expected = read_result(source)
+    command = [sys.executable, "-c", WRITES, str(source), str(path)]
+    writers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            assert read_result(path) == expected
+            assert records.file_sha256(records.predictions_path(path)) == expected.predictions_sha256
+    for writer in writers:
+        errors = writer.communicate()[1]
+        assert writer.returncode == 0, errors
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["seed-0.json", "seed-0.predictions.parquet"]
+
+
+def test_two_commands_on_one_folder_both_end_well(tmp_path, tiny_zoo):
+    (tmp_path / "its.toml").write_text(BENCHMARK)
+    command = [sys.executable, "-c", "from zoo_bench.cli import main; main()", "run", "its.toml", "--seeds", "0,1,2"]
+    command += ["--zoos", str(tiny_zoo.parent), "--encoder", "weights", "--encoder", "pca"]
+    commands = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in commands:
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors
+    checked = dict(validate(tmp_path / "results", zoos=tiny_zoo.parent))
+    assert len(checked) == 6
+    assert not any(checked.values())
+    assert not (tmp_path / "results" / ".cells").exists()
+
+
+@pytest.mark.parametrize("damaged", ["*.json", "*.predictions.parquet", "*.resamples.parquet"])
+@pytest.mark.parametrize("content", [b"", b'{"results": ['])
+def test_a_damaged_pending_cell_is_computed_again(tmp_path, tiny_benchmark, tiny_zoo, monkeypatch, damaged, content):
+    arguments = {"zoos": tiny_zoo.parent, "results": tmp_path, "seeds": [0]}
+    with monkeypatch.context() as killed:
+        killed.setattr(run, "_assemble", None)  # the run ends before the result is put together
+        with pytest.raises(TypeError):
+            list(run.run(tiny_benchmark, ["weights"], **arguments))
+    (file,) = (tmp_path / ".cells").glob(damaged)
+    file.write_bytes(content)
+    file.with_name(f".{file.name}.7.ab.tmp").write_bytes(b"left by a killed writer")
+    ((result, is_new),) = run.run(tiny_benchmark, ["weights"], **arguments)
+    assert is_new
+    assert not result.failures
+    assert not (tmp_path / ".cells").exists()
+    assert not any(problems for _, problems in validate(tmp_path, zoos=tiny_zoo.parent))
+
+
+def test_a_pending_cell_that_another_run_removed_is_computed_again(tmp_path, tiny_benchmark, tiny_zoo, monkeypatch):
+    read = run.pending.read
+
+    def removed_before_it_is_read(setting, cell):
+        monkeypatch.setattr(run.pending, "read", read)
+        shutil.rmtree(tmp_path / ".cells", ignore_errors=True)
+        return read(setting, cell)
+
+    def evaluate_all(*arguments, **options):
+        for setting in original(*arguments, **options):
+            monkeypatch.setattr(run.pending, "read", removed_before_it_is_read)
+            yield setting
+
+    original = run._evaluate_all
+    monkeypatch.setattr(run, "_evaluate_all", evaluate_all)
+    ((result, _),) = run.run(tiny_benchmark, ["weights"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0])
+    assert not result.failures
+    assert not any(problems for _, problems in validate(tmp_path, zoos=tiny_zoo.parent))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_a_damaged_result_is_one_line_that_names_the_file(tmp_path, tiny_benchmark, tiny_zoo, tiny_results, content):
+    shutil.copytree(tiny_results[0], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "tiny_standard" / "weights" / "seed-0.json"
+    path.write_bytes(content)
+    with pytest.raises(ZooError, match=r"^[^\n]*weights/seed-0.json: [^\n]*delete it to have it computed again$"):
+        list(run.run(tiny_benchmark, ["weights"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0]))
+
+
+def test_a_worker_process_opens_each_zoo_once(tmp_path, tiny_zoo, monkeypatch):
+    its = BenchmarkManifest(name="b", protocol="data_efficiency", zoos=("tiny",), targets=("epoch",))
+    opened = []
+    monkeypatch.setattr(zoos, "open_zoo", lambda path: opened.append(path) or open_zoo(path))
+
+    def here(task, blocks, lost, **options):
+        for block in blocks:
+            yield task(block)
+
+    monkeypatch.setattr("zoo_gen.machine.workers.train_all", here)
+    run._cells.cache_clear()
+    list(run.run(its, ["weights", "pca"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0], workers=2))
+    assert len(opened) == 2  # the driver, and the worker for all of its ten cells

@@ -1,0 +1,88 @@
+"""evaluate: score encoders on a benchmark from Python; `zoo-bench run` does the same from the command line."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.evaluation import run
+from zoo_bench.evaluation.candidates import AnyEncoder, candidates
+from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark
+from zoo_bench.standings.boards import load_result
+from zoo_bench.standings.collection import Results
+from zoo_gen.zoo import Zoo
+
+
+def evaluate(
+    encoder: AnyEncoder | Sequence[AnyEncoder] | Mapping[str, AnyEncoder],
+    benchmark: str | Path | BenchmarkManifest,
+    *,
+    zoos: str | Path | Sequence[Zoo] = "zoos",
+    seeds: Sequence[int] = (0,),
+    device: str | Runtime = "auto",
+    results: str | Path | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    rerun: run.Rerun = "only-missing",
+    progress: bool = True,
+) -> Results:
+    """Fit and score encoders on every cell of a benchmark.
+
+    An encoder is a name (see `list_encoders`), `package.module:Class`, a class, or an object with `fit`, `encode` and
+    `config` (see `Encoder`), which may be defined in a notebook. An object itself stays as it is: every cell and seed
+    fits a deep copy of it. Its results are stored under `package.module:Class`, the name of the class alone in a
+    notebook, or the name that a dictionary gives.
+
+    Args:
+        encoder: one, a list, or a dictionary of names and encoders.
+        benchmark: a name (see `list_benchmarks`), the path of a TOML file, or a BenchmarkManifest.
+        zoos: the folder that holds the zoos by name, or the opened zoos.
+        seeds: one result each, whole numbers from 0 to 2**32 - 1.
+        device: where networks train: auto (a GPU if there is one), cpu, cuda; or a `Runtime`, which says more.
+        results: the folder of results. What it holds is not computed again, and an interrupted call resumes in it.
+            Without one, nothing stays on the disk.
+        workers: processes that evaluate cells; 1 stays in this process.
+        scheduler: the address of a Dask scheduler, whose workers evaluate cells instead.
+        rerun: `only-missing` computes what is not there, failed, or was made from another encoder, benchmark or zoo;
+            `always` computes all; `never` computes nothing that is there, however old.
+        progress: whether a bar shows how many cells are done.
+
+    Returns:
+        The results, ordered by encoder, then by seed. What failed in some cells only is in `results.failures`.
+
+    Raises:
+        ZooError: an encoder or a zoo is not there or does not fit; or an encoder failed in every cell. The results of
+            the other encoders then lie in `results`.
+
+    >>> import zoo_bench
+    >>> benchmark = zoo_bench.BenchmarkManifest(
+    ...     name="mine", protocol="standard", zoos=["tiny"], targets=["epoch", "test_accuracy"]
+    ... )
+    >>> class FirstWeights:
+    ...     config = {"count": 20}
+    ...     def fit(self, train, validation, *, seed):
+    ...         return self
+    ...     def encode(self, view):
+    ...         return view.weights[:, 0, :20]
+    >>> results = zoo_bench.evaluate([FirstWeights(), "weight_statistics"], benchmark, progress=False)
+    >>> results.best
+    'weight_statistics'
+    >>> results.to_pandas().query("ranks")[["target", "metric", "low", "value", "high"]].shape
+    (4, 5)
+    """
+    manifest = read_benchmark(benchmark)
+    with TemporaryDirectory(prefix="zoo-bench-") if results is None else nullcontext(results) as folder:
+        finished = run.run(
+            manifest,
+            candidates(encoder, protocol=manifest.protocol),
+            zoos=zoos,
+            results=Path(folder),
+            seeds=seeds,
+            rerun=rerun,
+            runtime=device if isinstance(device, Runtime) else Runtime(device=device),
+            workers=workers,
+            scheduler=scheduler,
+            progress=progress,
+        )
+        return Results(tuple(load_result(run.stored_path(Path(folder), result)) for result, _ in finished))

@@ -1,0 +1,149 @@
+"""Results: what encoders reached on benchmarks, as a sequence that gives data frames, the best encoder and HTML."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import pyarrow as pa
+
+from zoo_bench.results import Failure, Result
+from zoo_bench.results.records import prediction_table
+from zoo_bench.standings.boards import Board, Loaded, boards, failures, load
+from zoo_bench.standings.html_tables import html_tables
+from zoo_bench.standings.page.content import standings
+from zoo_gen.errors import ZooError
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Results(Sequence[Result]):
+    """Results of encoders on benchmarks, one an encoder, benchmark and seed.
+
+    A sequence of `Result`, each with all that its JSON file holds. In a notebook it shows as a table with intervals.
+
+    >>> import zoo_bench
+    >>> results = zoo_bench.load_results("results")
+    >>> len(results)
+    2
+    >>> [(result.encoder, result.seed) for result in results]
+    [('pca', 0), ('weight_statistics', 0)]
+    """
+
+    loaded: tuple[Loaded, ...]  # with the resamples and predictions
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Results": ...
+    def __getitem__(self, index: int | slice) -> "Result | Results":
+        return Results(self.loaded[index]) if isinstance(index, slice) else self.loaded[index].result
+
+    def __iter__(self) -> Iterator[Result]:
+        return (one.result for one in self.loaded)
+
+    def __len__(self) -> int:
+        return len(self.loaded)
+
+    def __repr__(self) -> str:
+        benchmarks, encoders = ({getattr(result, name) for result in self} for name in ("benchmark", "encoder"))
+        return f"<Results: {len(self)} of {len(encoders)} encoders on {', '.join(sorted(benchmarks))}>"
+
+    def _repr_html_(self) -> str:
+        return html_tables(self.boards, self.loaded)
+
+    @cached_property
+    def boards(self) -> list[Board]:
+        """One table for each cell of each benchmark, encoders in the order of their mean rank.
+
+        Raises:
+            ZooError: results of one cell come from different zoos, splits or benchmarks.
+        """
+        return boards(self.loaded)
+
+    @property
+    def best(self) -> str:
+        """The encoder with the best mean rank, as on the leaderboard: over targets, then cells, then benchmarks."""
+        return standings(self.boards, self.loaded)[1][0].encoder
+
+    @property
+    def failures(self) -> list[tuple[Result, Failure]]:
+        """What failed in some cells of a result."""
+        return failures(self.loaded)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return every score as a row: benchmark, cell, encoder, seed, target, metric, value, its 95 % interval, ...
+
+        `ranks` says whether the metric of the target counts for the rank, `by` whether a probe or the encoder itself
+        predicted.
+
+        >>> import zoo_bench
+        >>> scores = zoo_bench.load_results("results").to_pandas()
+        >>> scores[scores.ranks].groupby("encoder")["value"].size().to_dict()
+        {'pca': 7, 'weight_statistics': 7}
+        """
+        rows = [
+            {
+                "benchmark": result.benchmark,
+                "cell": cell.name,
+                "source": cell.source.zoo,
+                "test": cell.test.zoo,
+                "condition": cell.condition,
+                "encoder": result.encoder,
+                "seed": result.seed,
+                **score.model_dump(),
+            }
+            for result in self
+            for cell in result.cells
+            for score in cell.scores
+        ]
+        return data_frame(rows)
+
+    def predictions(self) -> "pandas.DataFrame":
+        """Return every prediction of a test model as a row: benchmark, encoder, seed, cell, target, model_id, ...
+
+        Numbers are in `truth` and `predicted`, names in `true_name` and `predicted_name`.
+
+        >>> import zoo_bench
+        >>> predictions = zoo_bench.load_results("results").predictions()
+        >>> accuracy = predictions.query("target == 'test_accuracy' and encoder == 'pca'")
+        >>> accuracy[["model_id", "epoch", "truth", "predicted"]].shape  # 8 test models x 5 checkpoints
+        (40, 4)
+        """
+        tables = []
+        for one in self.loaded:
+            for prediction in one.predictions:
+                table = prediction_table(prediction)
+                for name in ("seed", "encoder", "benchmark"):
+                    table = table.add_column(0, name, pa.array([getattr(one.result, name)] * len(table)))
+                tables.append(table)
+        return data_frame(pa.concat_tables(tables))
+
+
+def load_results(folder: str | Path) -> Results:
+    """Return all results below a folder, ordered by benchmark, encoder and seed.
+
+    Raises:
+        ZooError: there is none, or one is damaged; the message names the file.
+
+    >>> import zoo_bench
+    >>> zoo_bench.load_results("results")
+    <Results: 2 of 2 encoders on tiny_standard>
+    """
+    return Results(tuple(load(Path(folder))))
+
+
+def data_frame(rows: "pa.Table | Iterable[dict[str, Any]]") -> "pandas.DataFrame":
+    """Return a table, or rows, as a data frame.
+
+    Raises:
+        ZooError: pandas is not installed.
+    """
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
+    try:
+        return table.to_pandas()
+    except ImportError:
+        raise ZooError("data frames need pandas; expected: pip install 'zoo-gen[bench]'") from None
