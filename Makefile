@@ -34,7 +34,7 @@ leaderboard-small: $(READY)  ## Make five zoos of CNNs, run three benchmarks wit
 	$(BIN)/zoo-bench validate --results results-small
 
 test: $(READY)  ## Run the tests, a process a core
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal
 
 test-slow: $(READY)  ## Run the long forms of the tests
 	$(BIN)/python -m pytest -m slow

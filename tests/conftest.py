@@ -1,11 +1,13 @@
 """Small zoos that many tests read, made once a run, and where the real images are."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tests import files_server, hub_server
 from zoo_gen import engine
@@ -18,6 +20,10 @@ torch.set_num_threads(1)
 # Without a GPU, kernels are run by Triton's interpreter, which is chosen before they are imported.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# No generated example is judged by the clock.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 TINY = """
 name = "tiny"
@@ -79,6 +85,14 @@ def data_root() -> Path:
     if "ZOO_DATA_ROOT" not in os.environ:
         pytest.skip("ZOO_DATA_ROOT is not set")
     return Path(os.environ["ZOO_DATA_ROOT"])
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Processes that a test starts heed SIGINT, which those that a shell starts in its background ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

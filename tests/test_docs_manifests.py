@@ -52,7 +52,7 @@ def names(cell: str) -> list[str]:
 
 def tiny(text: str) -> str:
     """Return the manifest of one's own, cut down to a moment's work; each cut must find its place."""
-    cuts = {"train_size = 6000": "train_size = 90", "test_size = 2000": "test_size = 40", "[1, 10]": "[1, 1]"}
+    cuts = {"train_size = 6000": "train_size = 40", "test_size = 2000": "test_size = 20", "[1, 10]": "[1, 1]"}
     for written, instead in cuts.items():
         assert text.count(written) == 1
         text = text.replace(written, instead)
@@ -60,7 +60,7 @@ def tiny(text: str) -> str:
 
 
 def test_the_small_cnn_of_ones_own_runs_at_the_first_try(tmp_path, monkeypatch):
-    published.write_idx(tmp_path / "data" / "fashion-mnist", sizes=(100, 50), gz=".gz")
+    published.write_idx(tmp_path / "data" / "fashion-mnist", sizes=(40, 20), gz=".gz")
     monkeypatch.setenv("ZOO_DATA_ROOT", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     Path("my_cnn.toml").write_text(tiny(OWN))

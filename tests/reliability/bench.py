@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import waiting
 from tests.conftest import TINY, files_of
 from zoo_gen import engine
 
@@ -75,13 +75,12 @@ def start(
         return subprocess.Popen(command, stdout=said, stderr=said, text=True, start_new_session=True, env=environment)
 
 
-def wait(process: subprocess.Popen[str], *, seconds: float = 120) -> int:
+def wait(process: subprocess.Popen[str]) -> int:
     """Wait for a run and for all its processes; return its exit code."""
-    code = process.wait(seconds)
+    code = process.wait(waiting.LIMIT)
     # A worker that is still starting ends when it is ready to be told, which is late on a busy machine.
-    deadline = time.monotonic() + 60
-    while group_of(process) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    with suppress(TimeoutError):
+        waiting.until(lambda: not group_of(process), pause=0.05)
     if remaining := group_of(process):
         said = "\n".join(describe(pid) for pid in remaining)
         for pid in remaining:

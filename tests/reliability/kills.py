@@ -5,6 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests import waiting
 from tests.reliability import bench
 from tests.reliability.bench import Outcome, Zoo
 
@@ -53,9 +54,7 @@ def _wait_for_a_moment(folder: Path, chance: random.Random, process: subprocess.
         time.sleep(chance.uniform(0, 4))
         return
     before = _files(folder)
-    deadline = time.monotonic() + 60
-    while _files(folder) == before and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    waiting.until(lambda: _files(folder) != before or process.poll() is not None)
     time.sleep(chance.uniform(0, 0.2))
 
 

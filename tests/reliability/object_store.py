@@ -19,7 +19,9 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-READ_TIMEOUT = 0.5  # seconds after which the client asks again
+from tests import waiting
+
+READ_TIMEOUT = 2.0  # seconds after which the client asks again; a busy machine answers within it
 # Which share of requests meets which fault.
 FLAKY = {"refused": 0.06, "no answer": 0.02, "slow": 0.04, "cut off": 0.04, "answer lost": 0.04}
 _BUSY = (
@@ -80,9 +82,8 @@ class ObjectStore:
 
     def wait_for(self, requests: int, process: subprocess.Popen) -> None:
         """Wait until so many more requests have come, or the process that makes them has ended."""
-        wanted = self.requests + requests
-        while self.requests < wanted and process.poll() is None:
-            time.sleep(0.01)
+        enough = self.requests + requests
+        waiting.until(lambda: self.requests >= enough or process.poll() is not None)
 
     def forget(self) -> None:
         """Count from nothing again."""
@@ -115,16 +116,16 @@ class ObjectStore:
         self.process.wait()
 
     def _make_bucket(self) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with suppress(OSError):
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        def made() -> bool:
+            with suppress(ConnectionError):
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=waiting.LIMIT)
                 connection.request("PUT", "/bucket")
                 connection.getresponse().read()
                 connection.close()
-                return
-            time.sleep(0.1)
-        raise TimeoutError("the S3 server did not start")
+                return True
+            return False
+
+        waiting.until(made, pause=0.1)
 
 
 @contextmanager
@@ -174,7 +175,7 @@ def _handler(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
                 self.reply(status, headers, content, fault=fault)
 
         def ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            connection = http.client.HTTPConnection("127.0.0.1", store.port, timeout=60)
+            connection = http.client.HTTPConnection("127.0.0.1", store.port, timeout=waiting.LIMIT)
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
             connection.request(self.command, self.path, body=body, headers=headers)
             answer = connection.getresponse()

@@ -6,12 +6,12 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests import waiting
 from tests.reliability import bench
 from tests.reliability.hosts import THIS, CannotIsolate, Host, three_hosts
 from zoo_gen import engine
@@ -28,10 +28,7 @@ class Cluster:
         self.processes: list[subprocess.Popen] = []
         address = place / "scheduler.json"
         self.start(hosts[0], "scheduler", "--port", "0", "--scheduler-file", str(address))
-        deadline = time.monotonic() + 60
-        while not address.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.1)
+        waiting.until(lambda: address.exists() and address.read_text().endswith("}"))
         self.address = json.loads(address.read_text())["address"]
 
     def start(self, host: Host, kind: str, *options: str) -> subprocess.Popen:
@@ -75,9 +72,7 @@ def cluster(tmp_path, monkeypatch, hosts):
 
 
 def wait_for_parts(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(list(folder.glob("models/part-*.parquet"))) < count and time.monotonic() < deadline:
-        time.sleep(0.002)
+    waiting.until(lambda: len(list(folder.glob("models/part-*.parquet"))) >= count, pause=0.002)
 
 
 @pytest.mark.parametrize("hosts", ["one machine", "three hosts"], indirect=True)

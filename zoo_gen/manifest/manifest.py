@@ -17,6 +17,7 @@ from zoo_gen.architecture.layers import Activate, Dropout, Layer
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.registry import Architecture
+from zoo_gen.errors import ZooError
 from zoo_gen.files import schema
 from zoo_gen.files.location import Folder
 from zoo_gen.files.schema import Count, Schema

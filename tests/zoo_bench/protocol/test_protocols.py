@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from tests.conftest import begin
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
-from zoo_gen import engine, open_zoo, store
+from zoo_gen import engine, open_zoo
 from zoo_gen.errors import ZooError
 
 
@@ -51,7 +52,7 @@ def test_diverged_models_are_left_out_and_counted(tmp_path, tiny_manifest):
 
 
 def test_a_zoo_in_the_making_is_refused(tmp_path, tiny_manifest):
-    store.create(tmp_path / "zoo", tiny_manifest, data_sha256="", device="cpu")
+    begin(tmp_path / "zoo", tiny_manifest)
     with pytest.raises(ZooError, match="the zoo is not complete"):
         protocols.standard_cell(open_zoo(tmp_path / "zoo"))
 

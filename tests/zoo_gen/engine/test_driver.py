@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import waiting
 from tests.conftest import files_of
 from zoo_gen import engine, open_zoo
 from zoo_gen.engine import driver
@@ -129,8 +130,7 @@ def start(manifest: Path, folder: Path, *, workers: int) -> subprocess.Popen:
     """Start a run in a process group of its own and return when its first shard is complete."""
     command = [sys.executable, "-m", "zoo_gen", "run", str(manifest), "--out", str(folder), "--workers", str(workers)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while process.poll() is None and not list(folder.glob("models/part-*.parquet")):
-        time.sleep(0.005)
+    waiting.until(lambda: process.poll() is not None or list(folder.glob("models/part-*.parquet")))
     return process
 
 
@@ -141,34 +141,27 @@ def workers_of(group: int) -> list[int]:
     return [int(pid) for pid, pgid, state in rows if int(pgid) == group and not state.startswith("Z")]
 
 
-def assert_no_workers_soon(group: int) -> None:
-    deadline = time.monotonic() + 10
-    while workers_of(group) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not workers_of(group)
-
-
 @pytest.mark.parametrize("send", [os.kill, os.killpg])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifest, number, send):
-    tiny_manifest.write_text(
-        tiny_manifest.read_text().replace("epochs = 4", "epochs = 100").replace("[1, 5]", "[1, 300]")
-    )
+    tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 2000]"))  # no machine is done soon
     process = start(tiny_manifest, tmp_path / "zoo", workers=2)
     send(process.pid, number)
-    _, message = process.communicate(timeout=20)
+    _, message = process.communicate(timeout=waiting.LIMIT)
     assert process.returncode == 130
     assert message == "interrupted; what is complete is kept, the same command resumes\n"
-    assert_no_workers_soon(process.pid)
+    waiting.until(lambda: not workers_of(process.pid))
     assert open_zoo(tmp_path / "zoo").complete_shards
 
 
 def test_a_worker_that_dies_does_not_end_the_run(tmp_path, tiny_manifest):
-    tiny_manifest.write_text(tiny_manifest.read_text().replace("epochs = 4", "epochs = 30"))
+    # Seven shards: when the first is complete, some are left to train.
+    tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 10]"))
     process = start(tiny_manifest, tmp_path / "zoo", workers=2)
     newest = max(workers_of(process.pid))  # the last process that was started is a worker
     os.kill(newest, signal.SIGKILL)
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=waiting.LIMIT)
     assert process.returncode == 0
     assert "a worker died; the shards that were being trained are tried again" in message
     assert "Traceback" not in message
@@ -203,17 +196,16 @@ def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
 
 @pytest.mark.parametrize("at_work", [True, False])
 def test_workers_end_when_the_driver_is_killed(tmp_path, tiny_manifest, at_work):
-    tiny_manifest.write_text(
-        tiny_manifest.read_text().replace("epochs = 4", "epochs = 100").replace("[1, 5]", "[1, 300]")
-    )
+    tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 2000]"))  # no machine is done soon
     command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(tmp_path / "zoo")]
     process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
     # The driver, the tracker of its semaphores, and two workers, which first import for a while.
-    while len(workers_of(process.pid)) < 4 or (at_work and not list((tmp_path / "zoo").glob("models/part-*.parquet"))):
-        time.sleep(0.005)
+    waiting.until(lambda: len(workers_of(process.pid)) >= 4)
+    if at_work:
+        waiting.until(lambda: list((tmp_path / "zoo").glob("models/part-*.parquet")))
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(20)
-    assert_no_workers_soon(process.pid)
+    process.wait(waiting.LIMIT)
+    waiting.until(lambda: not workers_of(process.pid))
 
 
 # Holding the interpreter stands for a library that is being loaded: no other thread of the worker can run.
@@ -224,7 +216,7 @@ from zoo_gen.machine.workers import train_all
 
 def hold_the_interpreter(shards):
     Path(f"begun{shards[0]}").touch()
-    ctypes.PyDLL(None).sleep(60)
+    ctypes.PyDLL(None).sleep(3600)
     return shards
 
 if __name__ == "__main__":
@@ -239,18 +231,17 @@ def test_a_worker_that_cannot_run_python_ends_when_the_driver_is_killed(tmp_path
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     command, options = [sys.executable, "hold.py"], {"start_new_session": True, "cwd": tmp_path, "env": environment}
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **options)
-    while len(list(tmp_path.glob("begun*"))) < 2:
-        time.sleep(0.05)
+    waiting.until(lambda: len(list(tmp_path.glob("begun*"))) == 2)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(20)
-    assert_no_workers_soon(process.pid)
+    process.wait(waiting.LIMIT)
+    waiting.until(lambda: not workers_of(process.pid))
 
 
 def test_two_runs_on_one_folder_give_the_bytes_of_one(tmp_path, tiny_zoo, tiny_manifest):
     folder = tmp_path / "tiny"
     command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
     runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [(run.communicate(timeout=60)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
+    assert [(run.communicate(timeout=waiting.LIMIT)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
     assert files_of(folder) == files_of(tiny_zoo)
 
 
@@ -263,11 +254,12 @@ def test_a_card_that_an_interruption_left_out_is_written_later(tmp_path, tiny_zo
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, tiny_zoo, tiny_manifest, kill):
     folder = tmp_path / "tiny"
     process = start(tiny_manifest, folder, workers=1)
     os.killpg(process.pid, kill)
-    process.communicate(timeout=60)
+    process.communicate(timeout=waiting.LIMIT)
     kept = Store.open(folder).complete_shards()
     assert kept
     assert engine.run(tiny_manifest, folder, workers=1).trained_shards == 4 - len(kept)
@@ -298,5 +290,5 @@ def test_parts_that_run_at_once_give_the_bytes_of_one_run(tmp_path, tiny_zoo, ti
     folder = tmp_path / "tiny"
     command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
     runs = [subprocess.Popen([*command, "--part", f"{n}/2"], stderr=subprocess.PIPE, text=True) for n in (1, 2)]
-    assert [(run.communicate(timeout=60)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
+    assert [(run.communicate(timeout=waiting.LIMIT)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
     assert files_of(folder) == files_of(tiny_zoo)

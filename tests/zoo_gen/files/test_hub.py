@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests import waiting
 from tests.conftest import files_of
 from tests.hub_server import Fault, digest
 from zoo_gen.errors import ZooError
@@ -232,6 +233,7 @@ def test_no_network_is_said_in_one_line(address, tmp_path):
         capture_output=True,
         text=True,
         check=False,
+        timeout=waiting.LIMIT,
     )
     assert done.returncode == 2
     assert re.fullmatch(r"error: pull hf://org/zoo: \S+ cannot be reached \(.+\); expected a network\n", done.stderr)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from tests import waiting
 from tests.hub_server import Fault, serve
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import HuggingFace, load_image_data
@@ -86,7 +87,9 @@ def load(source: HuggingFace, folder: Path, endpoint: str) -> dict[str, np.ndarr
     if not endpoint:
         environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
     arguments = [sys.executable, "-c", PROGRAM, source.model_dump_json(), str(folder / "found.npz")]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, timeout=waiting.LIMIT, check=False
+    )
     if done.returncode:
         return done.stderr.strip().splitlines()[-1]
     return dict(np.load(folder / "found.npz"))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
@@ -155,7 +155,6 @@ def test_labels_outside_the_classes_are_refused():
 side = st.integers(1, 40)
 
 
-@settings(deadline=None)
 @given(
     size=st.tuples(side, side),
     resize=st.none() | side | st.tuples(side, side),

@@ -2,7 +2,10 @@ import dataclasses
 import gzip
 import hashlib
 import shutil
+import urllib.error
+import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from torchvision import datasets
 from tests.files_server import serve
 from tests.zoo_gen.image_data import published
 from zoo_gen.errors import ZooError
+from zoo_gen.files import reachable
 from zoo_gen.image_data import ImageData, Torchvision, load_image_data, torchvision
 
 
@@ -248,10 +252,19 @@ def test_without_network_the_error_says_what_to_put_where(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("dataset", sorted(torchvision.FACTS))
-def test_the_servers_that_torchvision_asks_are_known(dataset):
-    addresses = torchvision._addresses(dataset)
-    assert addresses
-    assert all(address.startswith("http") for address in addresses)
+def test_the_servers_that_torchvision_asks_are_tried_first(dataset, tmp_path, monkeypatch):
+    tried, asked = set(), set()
+
+    def refuse(request: urllib.request.Request, **_: object) -> None:
+        asked.add(request.host)
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(reachable, "require", lambda urls, **_: tried.update(urlsplit(url).netloc for url in urls))
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(ZooError, match="cannot be downloaded"):
+        load_image_data(source(dataset, **({"split": "letters"} if dataset == "EMNIST" else {})), data_root=tmp_path)
+    assert asked
+    assert asked <= tried
 
 
 def test_a_root_that_cannot_be_written_is_one_line(tmp_path):

@@ -77,7 +77,7 @@ def test_draws_of_one_axis_do_not_change_when_another_is_added():
     assert alone["learning_rate"].equals(both["learning_rate"])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seeds=st.integers(1, 40),
     rates=st.integers(1, 4),

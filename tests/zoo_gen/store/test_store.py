@@ -11,7 +11,6 @@ from zoo_gen import engine
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import read_manifest
 from zoo_gen.store import Extent, Store, extent
-from zoo_gen.store.arrays import chunking
 from zoo_gen.store.shards import model_sha256
 from zoo_gen.zoo import open_zoo
 
@@ -92,15 +91,19 @@ def test_one_changed_bit_changes_a_models_digest():
 
 
 @pytest.mark.parametrize(
-    ("n_checkpoints", "n_parameters", "checkpoints", "chunks"),
-    [(76, 100, 76, 1), (50, 2464, 25, 2), (51, 10_853, 6, 9), (20, 10_000, 5, 4), (2, 1_000_000, 1, 2)],
+    ("epochs", "width", "chunk", "padded"),
+    # A checkpoint has 20 * width numbers: 26 of 9,840 bytes fit into 256 KiB, and chunks are evened out.
+    [(50, 123, 26, 52), (51, 123, 26, 52), (52, 123, 18, 54), (3, 3276, 1, 4), (3, 9000, 1, 4), (75, 5, 76, 76)],
 )
-def test_trajectories_are_cut_by_checkpoint_into_equal_chunks(n_checkpoints, n_parameters, checkpoints, chunks):
-    extent = Extent(10, n_checkpoints, n_parameters, (), 4)
-    chunk, shard = chunking("weights", (10, n_checkpoints, n_parameters), extent)
-    assert chunk == (1, checkpoints, n_parameters)
-    assert shard == (4, chunks * checkpoints, n_parameters)
-    assert chunking("test_loss", (10, n_checkpoints), extent) == ((4, n_checkpoints), None)
+def test_trajectories_are_cut_by_checkpoint_into_equal_chunks(tmp_path, tiny_manifest, epochs, width, chunk, padded):
+    text = tiny_manifest.read_text().replace("epochs = 4", f"epochs = {epochs}")
+    tiny_manifest.write_text(text.replace("[16, 5, 4]", f"[16, {width}, 4]"))
+    begin(tmp_path / "zoo", tiny_manifest)
+    group = zarr.open_group(tmp_path / "zoo" / "weights.zarr", mode="r")
+    assert group["weights"].chunks == (1, chunk, 20 * width)
+    assert group["weights"].shards == (12, padded, 20 * width)
+    assert group["test_loss"].chunks == (12, epochs + 1)
+    assert group["test_loss"].shards is None
 
 
 def test_a_small_zoo_is_cut_so_that_several_workers_share_it(tiny_manifest):

@@ -1,9 +1,10 @@
-import itertools
-
 import numpy as np
+import pyarrow as pa
+import pytest
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 
-from zoo_gen.zoo import open_zoo, plots
+from zoo_gen.zoo import Zoo, open_zoo, plots
 
 
 def test_the_pictures_of_a_zoo_are_written_and_not_empty(tiny_zoo, tmp_path):
@@ -13,13 +14,41 @@ def test_the_pictures_of_a_zoo_are_written_and_not_empty(tiny_zoo, tmp_path):
         assert pyplot.imread(path)[..., :3].std() > 0.05
 
 
-def test_few_values_are_groups_of_their_own_and_many_are_ranges():
-    values = np.array([0.1, 0.2, 0.3, np.nan])
-    labels, groups = plots._groups(["b", "a", "b", "a"], values)
-    assert labels == ["a", "b"]
-    assert [group.tolist() for group in groups] == [[0.2], [0.1, 0.3]]
-    random = np.random.RandomState(0)
-    rates = 10 ** random.uniform(-4, -1, size=600)
-    labels, groups = plots._groups(rates.tolist(), rates)
-    assert [len(group) for group in groups] == [100] * 6
-    assert all(before.max() <= after.min() for before, after in itertools.pairwise(groups))
+@pytest.fixture
+def boxes(monkeypatch):
+    """The groups of values and their labels that are drawn as boxes, in order."""
+    drawn = []
+    draw = Axes.boxplot
+
+    def record(axes, groups, *, tick_labels, **options):
+        drawn.append((tick_labels, [group.tolist() for group in groups]))
+        return draw(axes, groups, tick_labels=tick_labels, **options)
+
+    monkeypatch.setattr(Axes, "boxplot", record)
+    return drawn
+
+
+def test_few_values_are_boxes_of_their_own_and_many_are_ranges(tiny_zoo, tmp_path, boxes, monkeypatch):
+    zoo = open_zoo(tiny_zoo)
+    table = zoo.models
+    rates = 10 ** np.random.default_rng(0).uniform(-4, -1, len(table))
+    reached = table["test_accuracy"].to_numpy().copy()
+    reached[[3, 30]] = np.nan  # as of models that diverged
+    for name, values in (("learning_rate", rates), ("test_accuracy", reached)):
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    monkeypatch.setattr(Zoo, "models", property(lambda _: table))
+    plots.write(zoo, tmp_path)
+    finite = np.isfinite(reached)
+    drawn = dict(zip([name for name in zoo.varying if name != "seed"], boxes, strict=True))
+    optimizers = np.array(table["optimizer"].to_pylist())
+    labels = sorted(set(optimizers))
+    assert drawn["optimizer"] == (labels, [reached[finite & (optimizers == label)].tolist() for label in labels])
+    _, groups = drawn["learning_rate"]
+    sizes = [len(group) for group in groups]
+    assert sum(sizes) == finite.sum() == 38
+    assert len(sizes) == 6
+    assert max(sizes) - min(sizes) <= 1
+    # One range after the other: where each begins among the sorted rates, its values end those of the one before.
+    by_rate = reached[finite][np.argsort(rates[finite])]
+    for group, values in zip(groups, np.split(by_rate, np.cumsum(sizes)[:-1]), strict=True):
+        assert sorted(group) == sorted(values)
