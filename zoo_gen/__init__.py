@@ -7,39 +7,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from zoo_gen.architecture.layout import ParameterLayout
+    from zoo_gen.engine.api import Plan, list_zoos, plan, run
     from zoo_gen.errors import ZooError
     from zoo_gen.image_data import ImageData, load_image_data
     from zoo_gen.manifest import ZooManifest, find_manifest, read_manifest
-    from zoo_gen.published.pull import pull
+    from zoo_gen.published.api import convert, list_published_zoos, pull
     from zoo_gen.published.push import push
     from zoo_gen.zoo import Zoo, ZooView, open_zoo
+    from zoo_gen.zoo.plots import write_plots
+    from zoo_gen.zoo.report import Report
+    from zoo_gen.zoo.verify import verify
 
 __all__ = [
     "ImageData",
+    "ParameterLayout",
+    "Plan",
+    "Report",
     "Zoo",
     "ZooError",
     "ZooManifest",
     "ZooView",
+    "convert",
     "find_manifest",
+    "list_published_zoos",
+    "list_zoos",
     "load_image_data",
     "open_zoo",
+    "plan",
     "pull",
     "push",
     "read_manifest",
+    "run",
+    "verify",
+    "write_plots",
 ]
 
 _HOME = {
     "ImageData": "image_data",
+    "ParameterLayout": "architecture.layout",
+    "Plan": "engine.api",
+    "Report": "zoo.report",
     "Zoo": "zoo",
     "ZooError": "errors",
     "ZooManifest": "manifest",
     "ZooView": "zoo",
+    "convert": "published.api",
     "find_manifest": "manifest",
+    "list_published_zoos": "published.api",
+    "list_zoos": "engine.api",
     "load_image_data": "image_data",
     "open_zoo": "zoo",
-    "pull": "published.pull",
+    "plan": "engine.api",
+    "pull": "published.api",
     "push": "published.push",
     "read_manifest": "manifest",
+    "run": "engine.api",
+    "verify": "zoo.verify",
+    "write_plots": "zoo.plots",
 }
 
 
@@ -47,3 +72,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'zoo_gen' has no attribute {name!r}")
     return getattr(import_module(f"zoo_gen.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -37,12 +37,11 @@ def list_(published: bool) -> None:
 
         click.echo(table(registry.rows()))
         return
-    from zoo_gen.manifest import read_manifest, shipped_manifests
+    from zoo_gen.engine.api import list_zoos
     from zoo_gen.store import Extent
 
     rows: list[dict[str, object]] = []
-    for name, path in shipped_manifests().items():
-        manifest = read_manifest(path)
+    for name, manifest in list_zoos().items():
         extent = Extent.of(manifest)
         rows.append(
             {
@@ -50,7 +49,7 @@ def list_(published: bool) -> None:
                 "models": extent.n_models,
                 "checkpoints": extent.n_checkpoints,
                 "parameters": extent.n_parameters,
-                "data": getattr(manifest.data, "dataset", manifest.data.source),
+                "data": manifest.data_name,
                 "varies": _briefly(manifest.axes.names),
             }
         )
@@ -72,31 +71,12 @@ def _briefly(names: list[str]) -> str:
 @DEVICE
 def plan(manifest: str, workers: int | None, device: str) -> None:
     """Say what a zoo costs, from counting and timed steps. Writes nothing and needs no data."""
-    from zoo_gen.engine import cost
-    from zoo_gen.engine.settings import check_device
-    from zoo_gen.manifest import find_manifest, read_manifest
+    from zoo_gen.engine import api
 
-    check_device(device)
-    read = read_manifest(find_manifest(manifest))
-    found = cost.plan(read)
-    lines = {
-        "models": f"{found.models:,} in {found.shards:,} shards of {found.models_per_shard:,}",
-        "checkpoints": f"{found.checkpoints:,} a model",
-        "parameters": f"{found.parameters:,} a model",
-        "steps": f"{found.steps:,} over all models",
-        "bytes": f"{found.bytes:,} before compression",
-        "files": f"{found.files:,}",
-    }
-    if device != "cpu":
-        needs = cost.on_device(read, device=device)
-        lines["at once"] = (
-            f"{needs.models:,} models take {needs.bytes / 1e9:.1f} of {needs.total / 1e9:.1f} GB on {device}"
-        )
-    for name, value in lines.items():
-        click.echo(f"{name:12} {value}")
-    expected = cost.estimate(read, workers=workers, device=device)
-    place = device if device != "cpu" else f"{expected.workers} worker{'s' if expected.workers > 1 else ''}"
-    click.echo(f"{'seconds':12} {expected.seconds:,.0f} with {place}")
+    planned = api.plan(manifest, workers=workers, device=device)
+    for title, text in planned.counts().items():
+        click.echo(f"{title:12} {text}")
+    click.echo(f"{'seconds':12} {planned.seconds()}")  # which takes some seconds to find out
 
 
 @main.command()
@@ -162,38 +142,17 @@ def run(
 @click.option("--plots", type=click.Path(path_type=Path), help="Also write pictures of the zoo into this folder.")
 def info(zoo: Folder, plots: Path | None) -> None:
     """Say what is in a zoo."""
-    from zoo_gen.files import location
-    from zoo_gen.zoo import card, open_zoo
+    from zoo_gen.zoo import card, open_zoo, summary
 
-    found = open_zoo(zoo)
-    extent = found.extent
-    n_complete = len(found.complete_shards)
-    size = sum(location.files(found.path).values())
-    click.echo(f"{found.name}: {found.manifest.description}")
-    lines = {
-        "models": f"{len(found.models):,} of {extent.n_models:,} ({n_complete} of {extent.n_shards} shards)",
-        "checkpoints": f"{extent.n_checkpoints:,}, epochs {found.epochs[0]} to {found.epochs[-1]}",
-        "parameters": card.parameters(found),
-        "data": found.manifest.data_name,
-        "on disk": f"{size / 1e6:,.1f} MB",
-        "digest": found.digest,
-        "revision": found.revision,
-        "made with": ", ".join(f"{name} {number}" for name, number in found.attributes["versions"].items()),
-    }
-    if len(found.models):
-        for name in found.splits:
-            parts = [len(found.split(part, table=name)) for part in ("train", "validation", "test")]
-            lines[f"split {name}"] = ", ".join(map("{:,}".format, parts))
-        lines["split"] = ", ".join(f"{len(found.split(p)):,} {p}" for p in ("train", "validation", "test"))
-        lines["diverged"] = f"{found.models['status'].to_pylist().count('diverged'):,}"
-        lines |= card.varying_hyperparameters(found)
-    for name, value in lines.items():
-        click.echo(f"  {name:15} {value}")
-    click.echo(f"  {card.outcome(found).sentence(width=60)}")
+    opened = open_zoo(zoo)
+    click.echo(f"{opened.name}: {opened.manifest.description}")
+    for title, text in summary.facts(opened).items():
+        click.echo(f"  {title:15} {text}")
+    click.echo(f"  {card.outcome(opened).sentence(width=60)}")
     if plots:
         from zoo_gen.zoo import plots as pictures
 
-        for path in pictures.write(found, plots):
+        for path in pictures.write_plots(opened, plots):
             click.echo(f"  written: {path}")
 
 
@@ -207,11 +166,10 @@ def verify(zoo: Folder, sample: int, seed: int, data_root: Path | None) -> None:
     from zoo_gen.zoo.verify import verify as check
 
     report = check(zoo, sample=sample, seed=seed, data_root=data_root)
-    for line in (*report.findings, *report.notes):
+    *lines, outcome = str(report).splitlines()
+    for line in (*lines, f"{zoo}: {outcome}"):
         click.echo(line)
-    state = f"{len(report.findings)} findings" if report.findings else "sound"
-    click.echo(f"{zoo}: {report.models:,} models hashed, {report.evaluated_checkpoints} checkpoints evaluated: {state}")
-    if report.findings:
+    if not report.sound:
         raise SystemExit(1)
 
 

@@ -1,10 +1,14 @@
 """The commands of zoo-gen that exchange zoos with others: convert, pull and push."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from zoo_gen.files.location import Folder, locate
+
+if TYPE_CHECKING:
+    from zoo_gen.zoo import Zoo
 
 FOLDER = click.types.FuncParamType(locate)
 FOLDER.name = "folder"
@@ -40,13 +44,11 @@ def convert(
     FORMAT is one of
       small_cnn_zoo, model_zoos, hyper_representations, cnn_wild_park, nws, dwsnets, nfn, neural_field_arena, folder
     """
-    from zoo_gen.published import convert as convert_
-    from zoo_gen.zoo import open_zoo
+    from zoo_gen.published import api
 
-    plain = name or archive.name.split(".")[0].lower()
-    folder = convert_(
+    zoo = api.convert(
         archive,
-        out or Path("zoos") / plain,
+        out,
         format=format_,
         name=name,
         epochs=None if epochs is None else _numbers("--epochs", epochs),
@@ -54,8 +56,7 @@ def convert(
         splits=_split_files(splits),
         data=data,
     )
-    found = open_zoo(folder)
-    click.echo(f"{found.name}: {len(found.models):,} models, {len(found.epochs)} checkpoints; complete in {folder}")
+    click.echo(_complete(zoo))
 
 
 @click.command()
@@ -87,29 +88,26 @@ def pull(
 
     NAME is what `zoo-gen list --published` shows, or hf://org/zoo@revision.
     """
-    from zoo_gen.files import hub
-    from zoo_gen.published import pull
-    from zoo_gen.zoo import open_zoo
+    from zoo_gen.published import api
+    from zoo_gen.published import pull as downloads
 
     if dry_run:
-        for title, line in pull.dry_run(name, file=file, cache=cache).items():
+        for title, line in downloads.dry_run(name, file=file, cache=cache).items():
             click.echo(f"{title:12} {line}")
         return
     if download_only:
-        click.echo(pull.download(name, file=file, cache=cache))
+        click.echo(downloads.download(name, file=file, cache=cache))
         return
-    plain = hub.parse(name).repository.partition("/")[2] if hub.is_address(name) else name.replace("/", "_")
-    folder = pull.pull(
+    zoo = api.pull(
         name,
-        out or Path("zoos") / plain,
+        out,
         epochs=None if epochs is None else _numbers("--epochs", epochs),
         models=None if models is None else _numbers("--models", models),
         file=file,
         splits=_split_files(splits),
         cache=cache,
     )
-    found = open_zoo(folder)
-    click.echo(f"{found.name}: {len(found.models):,} models, {len(found.epochs)} checkpoints; complete in {folder}")
+    click.echo(_complete(zoo))
 
 
 @click.command()
@@ -142,6 +140,10 @@ def push(zoo: Folder, repository: str, licence: str | None, tag: str | None, pri
     pushed = push.publish(ready, private=private)
     state = "pushed" if pushed.changed else "was there already"
     click.echo(f"{zoo}: {state}; hf://{repository}@{pushed.tag} is {pushed.url} at {pushed.commit[:12]}")
+
+
+def _complete(zoo: "Zoo") -> str:
+    return f"{zoo.name}: {len(zoo.models):,} models, {len(zoo.epochs)} checkpoints; complete in {zoo.path}"
 
 
 def _split_files(texts: tuple[str, ...]) -> dict[str, Path]:

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from zoo_gen.engine.settings import check_device, choose_forms, models_on_device, regime
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.image_data import load_image_data
+from zoo_gen.machine.progress import progress_bar
 from zoo_gen.machine.workers import cluster, count_processes, train_all
 from zoo_gen.manifest import ZooManifest, as_manifest, read_manifest
 from zoo_gen.store import EmptyZoo, Extent, Store, checksums, untrained
@@ -55,6 +55,7 @@ def run(
     repair: bool = False,
     part: tuple[int, int] = (1, 1),
     scheduler: str | None = None,
+    progress: bool = True,
 ) -> Summary:
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
@@ -69,6 +70,7 @@ def run(
         part: (i, n) trains the i-th of n parts of the shards, from 1; which shards those are depends on n alone.
         scheduler: the address of a Dask cluster's scheduler, whose workers are used instead of processes here; they
             must see `folder` and `data_root` under the same paths.
+        progress: whether a bar shows how many models are complete.
 
     Raises:
         ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
@@ -104,12 +106,12 @@ def run(
     trained = diverged = 0
     task = partial(train_shards, folder, device=device, data_root=data_root, run=uuid.uuid4().hex)
     processes = count_processes(workers, len(pending), device=device)
-    bar = tqdm(
-        total=sum(map(extent.count, ours)),
-        initial=sum(map(extent.count, complete.intersection(ours))),
-        desc=manifest.name,
+    bar = progress_bar(
+        label=manifest.name,
         unit="model",
-        disable=None,
+        total=sum(map(extent.count, ours)),
+        done=sum(map(extent.count, complete.intersection(ours))),
+        shown=progress,
     )
     with (
         warnings.catch_warnings(),

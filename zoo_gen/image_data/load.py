@@ -39,6 +39,11 @@ def load_image_data(source: Source, *, data_root: Path | None = None) -> Data:
 
     Raises:
         ZooError: the data is neither there nor to be had, is not what the source says, or a library is not installed.
+
+    >>> from zoo_gen import load_image_data, open_zoo
+    >>> images, labels = load_image_data(open_zoo("zoos/tiny").manifest.data).tensors("test")
+    >>> images.shape[1:]  # channel, height, width
+    torch.Size([1, 3, 3])
     """
     return _load(source, (data_root or default_data_root()).expanduser().absolute())
 

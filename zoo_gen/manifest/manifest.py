@@ -329,6 +329,10 @@ def read_manifest(path: Folder) -> ZooManifest:
 
     Raises:
         ZooError: the file is missing or wrong; the message names the place.
+
+    >>> from zoo_gen import find_manifest, read_manifest
+    >>> read_manifest(find_manifest("tetris_seed")).training.epochs
+    75
     """
     content = schema.read_bytes(path)
     manifest = schema.parse_toml(content, ZooManifest, where=str(path))
@@ -357,5 +361,9 @@ def find_manifest(name_or_path: str) -> Folder:
 
     Raises:
         ZooError: no shipped manifest has that name.
+
+    >>> from zoo_gen import find_manifest
+    >>> find_manifest("tetris_seed").name
+    'tetris_seed.toml'
     """
     return schema.find("zoo", name_or_path, shipped_manifests())

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tqdm import tqdm
-
 from zoo_gen.errors import ZooError
 from zoo_gen.files import hub
 from zoo_gen.files.location import locate, pinned
+from zoo_gen.machine.progress import progress_bar
 from zoo_gen.published import convert
 from zoo_gen.published.sources import partial_zip, zenodo
 from zoo_gen.published.sources.download import Progress, RemoteFile, cache_root, fetch
@@ -274,7 +273,7 @@ def _digest(names: Sequence[str]) -> str:
 @contextmanager
 def _bar(label: str, unit: str) -> Iterator[Progress]:
     """Give a function that shows how far something is, where there is a terminal."""
-    with tqdm(desc=label, unit=unit, unit_scale=unit == "B", disable=None) as bar:
+    with progress_bar(label=label, unit=unit) as bar:
 
         def show(done: int, total: int | None) -> None:
             bar.total = total

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import atomic, hub, hub_limits
-from zoo_gen.files.location import Folder
+from zoo_gen.files.location import Folder, locate
 from zoo_gen.store import checksums
 from zoo_gen.zoo import Zoo, card, open_zoo
 
@@ -61,11 +61,11 @@ class Release:
         return len(hub_limits.batches(list(self.files), last=self.last))
 
 
-def prepare(folder: Folder, repository: str, *, licence: str | None = None, tag: str | None = None) -> Release:
+def prepare(zoo: Zoo | str | Folder, repository: str, *, licence: str | None = None, tag: str | None = None) -> Release:
     """Check that a zoo may be published; writes nothing and needs no network.
 
     Args:
-        folder: the zoo, on this machine.
+        zoo: the zoo, or its folder, on this machine.
         repository: org/name.
         licence: a key of LICENCES; cc-by-4.0 if not given, and of a converted zoo always its own.
         tag: the name of the version; by default made from the zoo's revision.
@@ -74,6 +74,7 @@ def prepare(folder: Folder, repository: str, *, licence: str | None = None, tag:
         ZooError: the zoo is not complete or is damaged, its licence forbids passing it on, or the Hub's limits do.
     """
     hub.check_repository(repository)
+    folder = zoo.path if isinstance(zoo, Zoo) else locate(zoo)
     if not isinstance(folder, Path):
         raise ZooError(f"{folder}: is not on this machine; expected a folder to push")
     zoo = open_zoo(folder)
@@ -92,10 +93,21 @@ def prepare(folder: Folder, repository: str, *, licence: str | None = None, tag:
 
 
 def push(
-    folder: Folder, repository: str, *, licence: str | None = None, tag: str | None = None, private: bool = False
+    zoo: Zoo | str | Folder,
+    repository: str,
+    *,
+    licence: str | None = None,
+    tag: str | None = None,
+    private: bool = False,
 ) -> hub.Pushed:
-    """Check a zoo and publish it. Arguments and errors as `prepare` and `publish`."""
-    return publish(prepare(folder, repository, licence=licence, tag=tag), private=private)
+    """Check a zoo and publish it. Arguments and errors as `prepare` and `publish`.
+
+    >>> import zoo_gen
+    >>> pushed = zoo_gen.push("zoos/tiny", "my-lab/tiny", tag="v1")
+    >>> pushed.tag, pushed.changed
+    ('v1', True)
+    """
+    return publish(prepare(zoo, repository, licence=licence, tag=tag), private=private)
 
 
 def publish(release: Release, *, private: bool = False) -> hub.Pushed:

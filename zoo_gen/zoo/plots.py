@@ -18,7 +18,7 @@ _BINS = 6  # of a hyper-parameter with more values than fit side by side
 _BANDS = ((0.05, 0.95), (0.25, 0.75))
 
 
-def write(zoo: Zoo, folder: Path) -> list[Path]:
+def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
     """Write the pictures of a zoo as PNG files into a folder and return their paths.
 
     `epochs.png` shows the test metric over the epochs, `gap.png` the generalisation gap (both as median with the bands
@@ -26,10 +26,15 @@ def write(zoo: Zoo, folder: Path) -> list[Path]:
 
     Raises:
         ZooError: the zoo holds no model yet, or matplotlib is not installed.
+
+    >>> import zoo_gen
+    >>> [path.name for path in zoo_gen.write_plots(zoo_gen.open_zoo("zoos/tiny"), "pictures")]
+    ['epochs.png', 'gap.png', 'axes.png']
     """
     if not len(zoo.models):
         raise ZooError(f"{zoo.path}: holds no complete shard; expected models to draw")
     _prepare()
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     ids = zoo.models["model_id"].to_numpy()
     view = zoo.view(ids)

@@ -19,6 +19,17 @@ class Report:
     damaged_shards: tuple[int, ...] = ()  # the shards that findings are about
     notes: tuple[str, ...] = ()  # what is not wrong, but a reader should know
 
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        count = len(self.findings)
+        state = f"{count} finding{'s' if count > 1 else ''}" if count else "sound"
+        looked_at = f"{self.models:,} models hashed, {self.evaluated_checkpoints} checkpoints evaluated"
+        return "\n".join((*self.findings, *self.notes, f"{looked_at}: {state}"))
+
 
 def cells(part: pa.Table, expected: pa.Table, *, first_model: int) -> Iterator[str]:
     """Compare two tables cell by cell; floats as text of their exact values, in which NaN equals NaN."""

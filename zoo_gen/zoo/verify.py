@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo_gen.errors import ZooError
-from zoo_gen.files.location import Folder, pinned
+from zoo_gen.files.location import Folder, locate, pinned
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest.split import split_sha256
 from zoo_gen.store import Store, checksums
@@ -27,11 +27,11 @@ from zoo_gen.zoo.report import IMAGE_TOLERANCE, Report, cells
 LOSS_TOLERANCE = 1e-5  # of a loss computed again on another machine or device, relative to 1 + the loss
 
 
-def verify(folder: Folder, *, sample: int = 20, seed: int = 0, data_root: Path | None = None) -> Report:
+def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_root: Path | None = None) -> Report:
     """Check the bytes of every file of a zoo, and evaluate a sample of its checkpoints on the image data.
 
     Args:
-        folder: the zoo.
+        zoo: the zoo, or its folder or URL.
         sample: how many checkpoints are evaluated; 0 for none, which then needs no data.
         seed: of the sample.
         data_root: where image data is looked for; see `load_image_data`. Images of a converted zoo are only looked
@@ -39,8 +39,13 @@ def verify(folder: Folder, *, sample: int = 20, seed: int = 0, data_root: Path |
 
     Raises:
         ZooError: the folder holds no zoo, or the image data is not there or not what the zoo was made from.
+
+    >>> import zoo_gen
+    >>> report = zoo_gen.verify("zoos/tiny")
+    >>> print(report)
+    40 models hashed, 20 checkpoints evaluated: sound
     """
-    folder = pinned(folder)
+    folder = pinned(zoo.path if isinstance(zoo, Zoo) else locate(zoo))
     wrong = checksums.findings(folder)
     findings = [f"{name}: {what}" for name, what in wrong]
     if (folder / checksums.NAME).is_file() and any(name != checksums.CARD for name, _ in wrong):

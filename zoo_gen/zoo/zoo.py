@@ -35,6 +35,13 @@ def open_zoo(path: str | Folder) -> "Zoo":
 
     Raises:
         ZooError: the folder holds no zoo that this version reads, or the URL cannot be reached.
+
+    >>> from zoo_gen import open_zoo
+    >>> zoo = open_zoo("zoos/tiny")
+    >>> zoo.weights.shape  # model, checkpoint, parameter
+    (40, 5, 109)
+    >>> zoo.view(zoo.split("test"), epochs=[0, 4]).metric("test_accuracy").shape
+    (8, 2)
     """
     return Zoo(Store.open(pinned(locate(path))))
 
@@ -64,6 +71,11 @@ class Zoo:
         self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
         self._table = table or ModelTable(store)
         self._arrays = Arrays(store, self._table)
+
+    def _repr_html_(self) -> str:
+        from zoo_gen.zoo import summary
+
+        return summary.html(self)
 
     def __repr__(self) -> str:
         extent = self.extent

@@ -8,7 +8,7 @@ from zoo_gen.zoo import Zoo, open_zoo, plots
 
 
 def test_the_pictures_of_a_zoo_are_written_and_not_empty(tiny_zoo, tmp_path):
-    written = plots.write(open_zoo(tiny_zoo), tmp_path / "pictures")
+    written = plots.write_plots(open_zoo(tiny_zoo), tmp_path / "pictures")
     assert [path.name for path in written] == ["epochs.png", "gap.png", "axes.png"]
     for path in written:
         assert pyplot.imread(path)[..., :3].std() > 0.05
@@ -37,7 +37,7 @@ def test_few_values_are_boxes_of_their_own_and_many_are_ranges(tiny_zoo, tmp_pat
     for name, values in (("learning_rate", rates), ("test_accuracy", reached)):
         table = table.set_column(table.column_names.index(name), name, pa.array(values))
     monkeypatch.setattr(Zoo, "models", property(lambda _: table))
-    plots.write(zoo, tmp_path)
+    plots.write_plots(zoo, tmp_path)
     finite = np.isfinite(reached)
     drawn = dict(zip([name for name in zoo.varying if name != "seed"], boxes, strict=True))
     optimizers = np.array(table["optimizer"].to_pylist())

@@ -1,0 +1,163 @@
+"""run, plan and list_zoos: how zoos are made from Python; the command line calls the same functions."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+
+from zoo_gen.engine import driver
+from zoo_gen.engine.cost import Cost, OnDevice, Time
+from zoo_gen.engine.cost import estimate as estimated_time
+from zoo_gen.engine.cost import on_device as needs_on_device
+from zoo_gen.engine.cost import plan as counted_cost
+from zoo_gen.files.location import Folder, locate
+from zoo_gen.machine.devices import check_device
+from zoo_gen.manifest import ZooManifest, as_manifest, read_manifest, shipped_manifests
+from zoo_gen.zoo import Zoo, open_zoo
+
+
+def run(
+    manifest: ZooManifest | str | Folder,
+    out: str | Folder | None = None,
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    progress: bool = True,
+    data_root: str | Path | None = None,
+    repair: bool = False,
+    part: tuple[int, int] = (1, 1),
+    scheduler: str | None = None,
+) -> Zoo:
+    """Train what a zoo still lacks, and open it. The same call after an interruption resumes.
+
+    Args:
+        manifest: a ZooManifest, the path or URL of a TOML file, or the name of a zoo that ships (see `list_zoos`).
+        out: the folder of the zoo, or its URL; zoos/NAME if not given.
+        device: "cpu", "cuda" or "cuda:N".
+        workers: processes, a core each; all cores if not given. The zoo's bytes do not depend on it.
+        progress: whether a bar shows how many models are complete.
+        data_root: where image data is looked for; see `load_image_data`.
+        repair: look for damaged files first, and make them again.
+        part: (i, n) trains the i-th of n parts of the zoo, from 1, as array jobs do.
+        scheduler: the address of a Dask scheduler, whose workers train instead of processes here.
+
+    Raises:
+        ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or a worker
+            died each time; what is complete stays.
+
+    >>> import zoo_gen
+    >>> manifest = zoo_gen.ZooManifest(
+    ...     name="ten_networks",
+    ...     data={"source": "tetris"},
+    ...     architecture={"name": "mlp", "widths": [16, 5, 4]},
+    ...     training={
+    ...         "epochs": 2, "batch_size": 32, "optimizer": "adam", "learning_rate": 0.01,
+    ...         "activation": "tanh", "initialization": "uniform",
+    ...     },
+    ...     axes={"product": {"seed": {"range": [1, 10]}}},
+    ... )
+    >>> zoo = zoo_gen.run(manifest, workers=1, progress=False)
+    >>> zoo.weights.shape
+    (10, 3, 109)
+    """
+    manifest = as_manifest(manifest)
+    folder = Path("zoos") / manifest.name if out is None else locate(out)
+    driver.run(
+        manifest,
+        folder,
+        workers=workers,
+        device=device,
+        data_root=None if data_root is None else Path(data_root),
+        repair=repair,
+        part=part,
+        scheduler=scheduler,
+        progress=progress,
+    )
+    return open_zoo(folder)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a zoo will cost: counted at once, timed when `time` is asked for."""
+
+    manifest: ZooManifest
+    device: str
+    workers: int | None
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Models, shards, steps, bytes and files, by counting."""
+        return counted_cost(self.manifest)
+
+    @cached_property
+    def on_device(self) -> OnDevice | None:
+        """How many models a GPU trains at once; None on a CPU.
+
+        Raises:
+            ZooError: not one fits.
+        """
+        return None if self.device == "cpu" else needs_on_device(self.manifest, device=self.device)
+
+    @cached_property
+    def time(self) -> Time:
+        """How many seconds the zoo takes and with how many workers, from timed steps; takes some seconds itself."""
+        return estimated_time(self.manifest, workers=self.workers, device=self.device)
+
+    def counts(self) -> dict[str, str]:
+        """Return what is counted as lines for a person, title -> text."""
+        counted = self.cost
+        lines = {
+            "models": f"{counted.models:,} in {counted.shards:,} shards of {counted.models_per_shard:,}",
+            "checkpoints": f"{counted.checkpoints:,} a model",
+            "parameters": f"{counted.parameters:,} a model",
+            "steps": f"{counted.steps:,} over all models",
+            "bytes": f"{counted.bytes:,} before compression",
+            "files": f"{counted.files:,}",
+        }
+        if (needs := self.on_device) is not None:
+            lines["at once"] = (
+                f"{needs.models:,} models take {needs.bytes / 1e9:.1f} of {needs.total / 1e9:.1f} GB on {self.device}"
+            )
+        return lines
+
+    def seconds(self) -> str:
+        """Return how long it takes as a line for a person."""
+        workers = self.time.workers
+        where = self.device if self.device != "cpu" else f"{workers} worker{'s' if workers > 1 else ''}"
+        return f"{self.time.seconds:,.0f} with {where}"
+
+    def __str__(self) -> str:
+        lines = {**self.counts(), "seconds": self.seconds()}
+        return "\n".join(f"{title:12} {text}" for title, text in lines.items())
+
+    def _repr_html_(self) -> str:
+        lines = {**self.counts(), "seconds": self.seconds()}
+        rows = "".join(
+            f'<tr><th style="text-align:left">{escape(title)}</th><td style="text-align:left">{escape(text)}</td></tr>'
+            for title, text in lines.items()
+        )
+        return f"<strong>{escape(self.manifest.name)}</strong><table>{rows}</table>"
+
+
+def plan(manifest: ZooManifest | str | Folder, *, device: str = "cpu", workers: int | None = None) -> Plan:
+    """Return what a zoo will cost. Nothing is written, and no data is needed. Arguments as `run`.
+
+    Raises:
+        ZooError: the device is not there, or the manifest does not fit.
+
+    >>> import zoo_gen
+    >>> zoo_gen.plan("tetris_seed").cost.models
+    1000
+    """
+    check_device(device)
+    return Plan(as_manifest(manifest), device, workers)
+
+
+def list_zoos() -> dict[str, ZooManifest]:
+    """Return the zoos that come with the package as manifests, by name; `run` makes them.
+
+    >>> import zoo_gen
+    >>> zoo_gen.list_zoos()["tetris_seed"].description
+    '1000 MLPs on Tetris, only the seed varies'
+    """
+    return {name: read_manifest(path) for name, path in shipped_manifests().items()}

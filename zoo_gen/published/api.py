@@ -1,0 +1,120 @@
+"""convert, pull and list_published_zoos: how zoos of others are had from Python; the command line calls the same."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from zoo_gen import published
+from zoo_gen.files import hub
+from zoo_gen.published import pull as downloads
+from zoo_gen.published.sources import registry
+from zoo_gen.published.sources.registry import PublishedZoo
+from zoo_gen.zoo import Zoo, open_zoo
+
+
+def convert(
+    archive: str | Path,
+    out: str | Path | None = None,
+    *,
+    format: str,
+    name: str | None = None,
+    epochs: Sequence[int] | None = None,
+    models: Sequence[int] | None = None,
+    splits: Mapping[str, str | Path] | None = None,
+    data: str | None = None,
+    provenance: Mapping[str, str] | None = None,
+) -> Zoo:
+    """Convert a published zoo that is on the disk, and open it. Nothing in the archive is executed.
+
+    The same call after an interruption resumes.
+
+    Args:
+        archive: a folder, .zip, .tar, .tar.gz or .tar.xz.
+        out: the folder of the zoo; zoos/NAME if not given.
+        format: how the archive is laid out, a key of `zoo_gen.published.FORMATS`.
+        name: of the zoo; the archive's if not given.
+        epochs: only these checkpoints.
+        models: only these models, by number.
+        splits: split files of the paper, name of the split -> file.
+        data: the images that the models were trained on, as "fashion_mnist", if the archive does not say.
+        provenance: where the archive came from, any of paper, url, revision, sha256, licence, citation.
+
+    Raises:
+        ZooError: the archive is not what the format says, or is not safe to read; complete shards stay.
+
+    >>> import pathlib, torch, zoo_gen
+    >>> folder = pathlib.Path("checkpoints")
+    >>> folder.mkdir()
+    >>> for name in ("first", "second"):
+    ...     torch.save(torch.nn.Linear(3, 2).state_dict(), folder / f"{name}.pt")
+    >>> _ = (folder / "models.csv").write_text("file,test_accuracy\\nfirst.pt,0.5\\nsecond.pt,0.75\\n")
+    >>> zoo = zoo_gen.convert(folder, format="folder")
+    >>> zoo.models["test_accuracy"].to_pylist()
+    [0.5, 0.75]
+    """
+    archive = Path(archive)
+    folder = Path("zoos") / (name or archive.name.split(".")[0].lower()) if out is None else Path(out)
+    published.convert(
+        archive,
+        folder,
+        format=format,
+        name=name,
+        epochs=epochs,
+        models=models,
+        splits={split: Path(file) for split, file in (splits or {}).items()},
+        data=data,
+        provenance=provenance,
+    )
+    return open_zoo(folder)
+
+
+def pull(
+    name: str,
+    out: str | Path | None = None,
+    *,
+    epochs: Sequence[int] | None = None,
+    models: Sequence[int] | None = None,
+    file: str | None = None,
+    splits: Mapping[str, str | Path] | None = None,
+    cache: str | Path | None = None,
+) -> Zoo:
+    """Download a zoo, convert it if it is an archive, and open it. The same call after an interruption resumes.
+
+    Args:
+        name: a published zoo (see `list_published_zoos`), or hf://org/zoo@revision.
+        out: the folder of the zoo; zoos/NAME if not given.
+        epochs: of a published zoo, only these checkpoints.
+        models: of a published zoo, only these models, by number.
+        file: a pattern of names, where a publication has several archives.
+        splits: more split files, name of the split -> file.
+        cache: where archives are kept; $ZOO_CACHE_ROOT, or zoo_gen/published in the cache folder, if not given.
+
+    Raises:
+        ZooError: there is no such zoo, it cannot be had, or it is not what was expected.
+
+    >>> import zoo_gen
+    >>> _ = zoo_gen.push("zoos/tiny", "my-lab/tiny", tag="v1")
+    >>> zoo_gen.pull("hf://my-lab/tiny@v1", "zoos/copy", cache="cache").name
+    'tiny'
+    """
+    plain = hub.parse(name).repository.partition("/")[2] if hub.is_address(name) else name.replace("/", "_")
+    folder = Path("zoos") / plain if out is None else Path(out)
+    downloads.pull(
+        name,
+        folder,
+        epochs=epochs,
+        models=models,
+        file=file,
+        splits={split: Path(path) for split, path in (splits or {}).items()},
+        cache=None if cache is None else Path(cache),
+    )
+    return open_zoo(folder)
+
+
+def list_published_zoos() -> dict[str, PublishedZoo]:
+    """Return the zoos of papers that `pull` knows, by name.
+
+    >>> import zoo_gen
+    >>> zoo_gen.list_published_zoos()["small_cnn_zoo/cifar10"].part.format
+    'small_cnn_zoo'
+    """
+    return registry.published_zoos()
