@@ -157,7 +157,7 @@ def list_zoos() -> dict[str, ZooManifest]:
     """Return the zoos that come with the package as manifests, by name; `run` makes them.
 
     >>> import zoo_gen
-    >>> zoo_gen.list_zoos()["tetris_seed"].description
-    '1000 MLPs on Tetris, only the seed varies'
+    >>> zoo_gen.list_zoos()["tetris_seed"].training.epochs
+    75
     """
     return {name: read_manifest(path) for name, path in shipped_manifests().items()}

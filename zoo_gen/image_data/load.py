@@ -43,7 +43,7 @@ def load_image_data(source: Source, *, data_root: Path | None = None) -> Data:
     >>> from zoo_gen import load_image_data, open_zoo
     >>> images, labels = load_image_data(open_zoo("zoos/tiny").manifest.data).tensors("test")
     >>> images.shape[1:]  # channel, height, width
-    torch.Size([1, 3, 3])
+    torch.Size([1, 4, 4])
     """
     return _load(source, (data_root or default_data_root()).expanduser().absolute())
 

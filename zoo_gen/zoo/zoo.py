@@ -39,7 +39,7 @@ def open_zoo(path: str | Folder) -> "Zoo":
     >>> from zoo_gen import open_zoo
     >>> zoo = open_zoo("zoos/tiny")
     >>> zoo.weights.shape  # model, checkpoint, parameter
-    (40, 5, 109)
+    (40, 5, 100)
     >>> zoo.view(zoo.split("test"), epochs=[0, 4]).metric("test_accuracy").shape
     (8, 2)
     """
