@@ -1,10 +1,11 @@
-"""Files that are whole and on the disk, or not there; and the removal of what killed writers leave beside them.
+"""Atomic, fsynced file writes, and clean-up after killed writers.
 
-A kill loses nothing that was written, the power's loss does: whatever another file will vouch for is flushed first.
-At a URL a file is whole and durable when its writing returns, and nothing is left beside it.
+A kill loses nothing that was written, a loss of power does: whatever another file will vouch for is flushed first.
+At a URL a file is whole and durable when its writing returns, and no temporary files exist.
 """
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,22 +14,30 @@ from zoo_gen.files.location import Folder, Remote
 
 
 def replace(path: Folder, content: bytes) -> None:
-    """Write a file so that it has either its old content or all of the new, also after the power's loss."""
+    """Write a file so that it has either its old content or all of the new, also after a loss of power.
+
+    Threads, processes and machines may replace one file at once: the last one wins, and readers see whole files only.
+
+    Raises:
+        OSError: the folder is missing or cannot be written to; the file keeps its old content.
+    """
     if isinstance(path, Remote):
         path.write_bytes(content)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        flush(temporary)
+    while True:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
         try:
+            temporary.write_bytes(content)
+            flush(temporary)
             temporary.replace(path)
-        except FileNotFoundError:  # another run that finished the same zoo has tidied up
-            if not path.is_file() or path.read_bytes() != content:
+        except FileNotFoundError:
+            if not path.parent.is_dir():
                 raise
+            continue  # another run that completed the same zoo removed the temporary file
+        finally:
+            temporary.unlink(missing_ok=True)
         flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        return
 
 
 def flush(path: Folder) -> None:
