@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from zoo_gen import engine, find_manifest, load_image_data, read_manifest
 from zoo_gen.architecture.layers import Convolution, Flatten, Linear, output_shape
-from zoo_gen.engine.settings import choose_forms, regime
+from zoo_gen.engine.settings import choose_forms, training_settings
 from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.manifest import ZooManifest, grid
 from zoo_gen.population.random import data_order
@@ -118,7 +118,7 @@ def our_samples(path: str, seconds: float) -> float:
     manifest = read_manifest(find_manifest(path))
     models = grid.table_of_models(manifest).slice(0, manifest.storage.models_per_shard or 100)
     forms = choose_forms(manifest, device="cpu")
-    settings, data = regime(manifest, device="cpu", forms=forms), load_image_data(manifest.data)
+    settings, data = training_settings(manifest, device="cpu", forms=forms), load_image_data(manifest.data)
     _, population = next(populations(manifest.architecture, data, models, settings))
     with freed_memory_kept():
         return rate(population.train_epoch, len(population) * manifest.data.n_train, seconds)

@@ -168,9 +168,9 @@ class Code:
         engine = llvm.create_mcjit_compiler(module, target)
         engine.finalize_object()
         kinds = [ctypes.c_void_p] * self.pointers + [ctypes.c_int64]
-        found = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("kernel"))
+        function = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("kernel"))
         _engines.append(engine)
-        return found
+        return function
 
 
 def _aligned(kind: ir.Type) -> int:

@@ -7,7 +7,7 @@ from tests.zoo_gen.population.test_train import TETRIS, models
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import Tetris, load_image_data
 from zoo_gen.machine import devices
-from zoo_gen.population.population import Population, Regime
+from zoo_gen.population.population import Population, TrainingSettings
 from zoo_gen.population.train import train
 
 
@@ -52,7 +52,7 @@ def test_a_numbered_gpu_is_the_current_one_while_models_train(entered, monkeypat
     monkeypatch.setattr(Population, "train_epoch", recorded)
     monkeypatch.setattr(devices, "current", lambda _: enter("cuda:1"))
     data = load_image_data(Tetris(source="tetris", train_size=40, test_size=20))
-    train(TETRIS, data, models(batch_size=[20]), Regime(epochs=2), checkpoint_epochs=[0, 2])
+    train(TETRIS, data, models(batch_size=[20]), TrainingSettings(epochs=2), checkpoint_epochs=[0, 2])
     assert seen == [["cuda:1"], ["cuda:1"]]
     assert entered == []
     with devices.current("cpu"):
