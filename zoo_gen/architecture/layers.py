@@ -1,4 +1,4 @@
-"""The layers that networks are made of, and what follows from a sequence of them: shapes, parameters, symmetries.
+"""The layers that networks are made of, and the shapes, parameters and symmetries of a sequence of them.
 
 One sequence drives the plain torch module, the layout of the stored vector and the stacked computation of a
 population, so the three cannot drift apart. Layers are counted by kind (convolution1, linear1, ...), so that a dropout

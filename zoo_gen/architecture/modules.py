@@ -1,4 +1,4 @@
-"""One model as a plain torch module, built from its layers: the reference for everything that is computed stacked."""
+"""Plain torch modules of one model, built from its layers: the reference for the stacked computation."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a run will cost, before it is run: models, steps, bytes and files by counting, seconds from timed steps.
+"""The cost of a run before it is run: models, steps, bytes and files by counting, seconds from timed steps.
 
 Steps are timed on random images of the right shape, so that a plan needs no data.
 """

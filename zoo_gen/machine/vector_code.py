@@ -1,4 +1,4 @@
-"""Writing machine code for vectors: the little of LLVM that our kernels for CPUs need, through llvmlite.
+"""Code: functions on vectors of numbers, compiled for this CPU by LLVM through llvmlite.
 
 Every number of an image, a kernel or a gradient is a vector (lane,) that holds that number of each of several models
 (of several sets in SNE), so these are multiplied, compared and added without ever being mixed. A Python loop in a

@@ -170,15 +170,15 @@ def _ended_by_this_process_alone() -> Iterator[None]:
     """
     # Only the main thread may set handlers.
     numbers = (signal.SIGINT, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
-    handlers, warnings = [signal.getsignal(number) for number in numbers], os.environ.get("PYTHONWARNINGS")
+    kept, silenced = [signal.getsignal(number) for number in numbers], os.environ.get("PYTHONWARNINGS")
     try:
-        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [warnings, "ignore::UserWarning:" + _TRACKER]))
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [silenced, "ignore::UserWarning:" + _TRACKER]))
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         yield
     finally:
-        for number, handler in zip(numbers, handlers, strict=True):
+        for number, handler in zip(numbers, kept, strict=True):
             signal.signal(number, handler)
         del os.environ["PYTHONWARNINGS"]
-        if warnings is not None:
-            os.environ["PYTHONWARNINGS"] = warnings
+        if silenced is not None:
+            os.environ["PYTHONWARNINGS"] = silenced

@@ -1,4 +1,4 @@
-"""Members: the hyper-parameters of a population's models as columns, in the order in which the models lie inside.
+"""Members: the hyper-parameters of a population's models as columns, in the order in which the models are computed.
 
 Models that share an optimiser, an activation or a schedule lie next to each other, so that torch runs each once over a
 slice; `places` leads back to the order of the table of models.

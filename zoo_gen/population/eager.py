@@ -1,6 +1,6 @@
-"""Steps of a population through torch's operations and, on a CPU, convolutions in the form that was chosen for them.
+"""Eager: the steps of a population by torch's operations, and on a CPU convolutions in the form that a zoo records.
 
-Without forms, torch's operations alone are the reference of every other way.
+Without forms, only torch's own operations are used; that is the reference for every other implementation.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

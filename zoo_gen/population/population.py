@@ -1,7 +1,7 @@
 """Population: models that start together, step together and are measured together, as one stacked computation.
 
-What it computes with is an `Arithmetic`: torch's own operations, or kernels of our own on a GPU. What comes out is in
-the order of the table that went in.
+An `Arithmetic` computes: torch's own operations, or our kernels on a GPU. Results are in the order of the table of
+models.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Training one shard: its models, grouped into populations that can share a computation, and what they leave."""
+"""Training of one shard: models grouped into populations that share a computation, then weights and metrics."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from zoo_gen.population.tasks import Task, make_task
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What training a shard leaves, on the host."""
+    """Weights and metrics of the models of a shard at every checkpoint, on the host."""
 
     arrays: dict[str, np.ndarray]  # name -> float32 (model, checkpoint, ...); see `store.Extent.arrays`
     diverged: np.ndarray  # bool (model,)
@@ -40,17 +40,17 @@ def train(
     checkpoint_epochs: Sequence[int],
     weights: Tensor | None = None,
 ) -> Trajectories:
-    """Train all models of the table and keep weights and metrics at the given epochs (0 is before training).
+    """Train all models of the table and return weights and metrics at the given epochs (0 is before training).
 
-    A model whose weights or training loss stop being finite is diverged: all it has is NaN from the first such
-    checkpoint on, and the others go on unharmed.
+    A model whose weights or training loss stop being finite is diverged: its values are NaN from the first such
+    checkpoint on. The others continue unchanged.
 
     Args:
         architecture: of every model.
         data: the images, or the points of curves.
         models: a row a model, with its hyper-parameters as columns.
         settings: what is the same for all of them.
-        checkpoint_epochs: what is kept, rising.
+        checkpoint_epochs: the epochs to return, rising.
         weights: initial weights (model, parameter); drawn from the models' seeds if not given.
     """
     diverged = np.zeros(len(models), dtype=bool)
@@ -144,7 +144,7 @@ def models_at_once(network: Network, settings: TrainingSettings, *, batch_size: 
 
 
 def _state(population: Population, parts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return what a checkpoint keeps, on the host."""
+    """Return weights and metrics of all models now, on the host, name -> (model, ...)."""
     state = {"weights": population.weights}
     for part in parts:
         for name, values in population.evaluate(part).items():

@@ -63,3 +63,8 @@ def test_the_form_is_chosen_without_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_form_of_another_version_is_refused():
+    with pytest.raises(ZooError, match="has no patches; expected grouped or lanes"):
+        convolutions.check({"convolution1": "lanes", "convolution2": "patches"})

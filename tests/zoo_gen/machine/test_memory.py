@@ -62,13 +62,14 @@ def test_what_the_environment_says_of_allocation_stands_while_models_train(glibc
     pytest.importorskip("llvmlite")
     libc = glibc(2**30)
     monkeypatch.setenv(name, "65536")
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+    load = ctypes.CDLL
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, *rest: libc if name is None else load(name, *rest))
     data = load_image_data(Synthetic(source="synthetic", train_size=8, test_size=4))
     forms = {f"convolution{number}": "lanes" for number in (1, 2, 3)}
     train(
         SmallCNNGap(name="small_cnn_gap"),
         data,
-        models(),
+        models(batch_size=[8]),
         TrainingSettings(epochs=1, forms=forms),
         checkpoint_epochs=[1],
     )
