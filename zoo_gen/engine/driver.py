@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from zoo_gen import store
-from zoo_gen.engine.settings import check_device, choose_forms, models_on_device, regime
+from zoo_gen.engine.settings import check_device, choose_forms, models_on_device, training_settings
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.files.location import Folder, Remote
@@ -200,7 +200,7 @@ def train_shards(folder: Folder, shards: list[int], *, device: str = "cpu", data
             manifest.architecture,
             load_image_data(manifest.data, data_root=data_root),
             pa.concat_tables(table.slice(models.start, _length(models)) for models in slices),
-            regime(manifest, device=device, forms=forms),
+            training_settings(manifest, device=device, forms=forms),
             checkpoint_epochs=manifest.checkpoint_epochs,
         )
     complete = set(commit.complete_shards(folder))

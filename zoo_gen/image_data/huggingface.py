@@ -107,8 +107,8 @@ def _splits(source: HuggingFace, root: Path, *, where: str) -> Any:
     # Its errors come from several libraries and have no class in common.
     except Exception as error:
         raise ZooError(
-            f"{where}: cannot be loaded ({one_line(error)}); expected the data set on the Hub, or {folder} from a machine"
-            " that has loaded it"
+            f"{where}: cannot be loaded ({one_line(error)}); expected the data set on the Hub, or {folder} from a"
+            " machine that has loaded it"
         ) from None
 
 
