@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from zoo_gen import engine, find_manifest, load_image_data, read_manifest
 from zoo_gen.architecture.layers import Convolution, Flatten, Linear, output_shape
-from zoo_gen.architecture.modules import build_module
-from zoo_gen.engine.settings import choose_forms, regime
+from zoo_gen.engine.settings import choose_forms, training_settings
+from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.manifest import ZooManifest, grid
 from zoo_gen.population.random import data_order
 from zoo_gen.population.train import populations, single_threaded
@@ -89,7 +89,7 @@ class Loop:
         measured = len(self.labels) if measured == "all" else measured
         self.parts = [(self.images[:measured], self.labels[:measured]), data.tensors("test")]
         torch.manual_seed(seed)
-        self.model = build_module(manifest.layers, activation=self.settings.activation)
+        self.model = manifest.network.module(activation=self.settings.activation)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
 
     def train_epoch(self, epoch: int) -> None:
@@ -118,9 +118,10 @@ def our_samples(path: str, seconds: float) -> float:
     manifest = read_manifest(find_manifest(path))
     models = grid.table_of_models(manifest).slice(0, manifest.storage.models_per_shard or 100)
     forms = choose_forms(manifest, device="cpu")
-    settings, data = regime(manifest, device="cpu", forms=forms), load_image_data(manifest.data)
+    settings, data = training_settings(manifest, device="cpu", forms=forms), load_image_data(manifest.data)
     _, population = next(populations(manifest.architecture, data, models, settings))
-    return rate(population.train_epoch, len(population) * manifest.data.n_train, seconds)
+    with freed_memory_kept():
+        return rate(population.train_epoch, len(population) * manifest.data.n_train, seconds)
 
 
 def rate(train_epoch: Callable[[int], None], samples: int, seconds: float) -> float:

@@ -22,7 +22,7 @@ from tests.benchmarks.plain import PlainLoop
 from zoo_gen.architecture.layers import Convolution, Flatten, Linear, output_shape
 from zoo_gen.architecture.registry import MLP, Architecture, CNNSmall, SmallCNNGap, layers, network
 from zoo_gen.image_data import ImageData
-from zoo_gen.population.population import Regime
+from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.train import populations
 
 
@@ -66,7 +66,7 @@ def ours(work: Work, n_models: int, precision: str) -> float:
     table = models(
         seed=list(range(n_models)), activation=[work.activation], batch_size=[work.batch_size], learning_rate=[1e-3]
     )
-    settings = Regime(epochs=100, device="cuda", kernels=precision)
+    settings = TrainingSettings(epochs=100, device="cuda", kernels=precision)
     (rows, population), *_ = populations(work.architecture, images_of(work), table, settings)
     population.train_epoch(1)
     population.train_epoch(2)  # the first one compiles, the second captures what is left

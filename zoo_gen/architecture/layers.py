@@ -1,4 +1,4 @@
-"""The layers that networks are made of, and what follows from a sequence of them: shapes, parameters, symmetries.
+"""The layers that networks are made of, and the shapes, parameters and symmetries of a sequence of them.
 
 One sequence drives the plain torch module, the layout of the stored vector and the stacked computation of a
 population, so the three cannot drift apart. Layers are counted by kind (convolution1, linear1, ...), so that a dropout
@@ -152,7 +152,7 @@ def parameter_layout(layers: Sequence[Layer], input_shape: Shape) -> ParameterLa
                 hidden = []  # a unit's inputs are not neighbours then
         if isinstance(layer, Residual):
             # Units of layers that are added to each other can only move together.
-            hidden, symmetries = [], [found for found in symmetries if found.layer != units[layer.source]]
+            hidden, symmetries = [], [each for each in symmetries if each.layer != units[layer.source]]
         if isinstance(layer, Convolution | Linear):
             if hidden:
                 symmetries.append(_symmetry(hidden, positions, reader=layer))
@@ -160,9 +160,9 @@ def parameter_layout(layers: Sequence[Layer], input_shape: Shape) -> ParameterLa
         elif isinstance(layer, Normalization) and hidden:
             hidden.append(layer)
         if isinstance(layer, Convolution | Linear | Normalization):
-            for role, its_shape in _parameter_shapes(layer):
+            for role, parameter_shape in _parameter_shapes(layer):
                 start = parameters[-1].stop if parameters else 0
-                parameters.append(Parameter(layer.name, role, its_shape, start))
+                parameters.append(Parameter(layer.name, role, parameter_shape, start))
         units[layer.name] = latest
         shape = output_shape(layer, shape)
     return ParameterLayout(tuple(parameters), tuple(symmetries))

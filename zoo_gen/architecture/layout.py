@@ -102,9 +102,9 @@ class ParameterLayout:
             ZooError: a parameter is missing, is not in the layout, or has another shape.
         """
         expected = {p.name: p.shape for p in self.parameters}
-        found = {name: tuple(array.shape) for name, array in parameters.items()}
-        if found != expected:
-            raise ZooError(f"parameters {found} do not fit the layout {expected}")
+        shapes = {name: tuple(array.shape) for name, array in parameters.items()}
+        if shapes != expected:
+            raise ZooError(f"parameters {shapes} do not fit the layout {expected}")
         return np.concatenate([np.asarray(parameters[p.name]).reshape(-1) for p in self.parameters])
 
     def permutation(self, orders: Mapping[str, Sequence[int] | np.ndarray]) -> np.ndarray:

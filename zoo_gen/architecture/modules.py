@@ -1,4 +1,4 @@
-"""One model as a plain torch module, built from its layers: the reference for everything that is computed stacked."""
+"""Plain torch modules of one model, built from its layers: the reference for the stacked computation."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -90,11 +90,11 @@ class ResidualSequential(nn.Sequential):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return what the last layer gives."""
-        wanted = {module.source for module in self if isinstance(module, AddEarlier)}
+        sources = {module.source for module in self if isinstance(module, AddEarlier)}
         given: dict[str, Tensor] = {}
         for name, module in self.named_children():
             values = module(values, given[module.source]) if isinstance(module, AddEarlier) else module(values)
-            if name in wanted:
+            if name in sources:
                 given[name] = values
         return values
 

@@ -143,7 +143,7 @@ def layers(architecture: Architecture, input_shape: Shape, n_outputs: int) -> tu
     written = architecture.layers if isinstance(architecture, Layers) else _specs(architecture, input_shape, n_outputs)
     shape = input_shape
     counts: Counter[str] = Counter()
-    found: list[Layer] = []
+    sequence: list[Layer] = []
     for position, spec in enumerate(written):
         try:
             layer = _layer(spec, shape, counts)
@@ -151,15 +151,15 @@ def layers(architecture: Architecture, input_shape: Shape, n_outputs: int) -> tu
         except ValueError as error:
             place = f"layers[{position}]: " if isinstance(architecture, Layers) else ""
             raise ValueError(f"{place}{spec.type} {error}") from None
-        found.append(layer)
+        sequence.append(layer)
     if shape != (n_outputs,) or not isinstance(written[-1], LinearSpec):
         last = "widths" if isinstance(architecture, MLP) else f"layers[{len(written) - 1}]"
         raise ValueError(
             f"{last}: ends with {' x '.join(map(str, shape))}; expected a linear layer of {n_outputs} units"
         )
     if isinstance(architecture, Siren):
-        found.append(L.Shift("shift1", 0.5))
-    return tuple(found)
+        sequence.append(L.Shift("shift1", 0.5))
+    return tuple(sequence)
 
 
 def network(architecture: Architecture, input_shape: Shape, n_outputs: int) -> Network:

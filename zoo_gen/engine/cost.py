@@ -1,4 +1,4 @@
-"""What a run will cost, before it is run: models, steps, bytes and files by counting, seconds from timed steps.
+"""The cost of a run before it is run: models, steps, bytes and files by counting, seconds from timed steps.
 
 Steps are timed on random images of the right shape, so that a plan needs no data.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zoo_gen import store
-from zoo_gen.engine.settings import choose_forms, models_on_device, regime
+from zoo_gen.engine.settings import choose_forms, models_on_device, training_settings
 from zoo_gen.machine import devices
 from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.machine.workers import count_processes
@@ -125,7 +125,7 @@ def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device:
             position = table.column_names.index(name)
             table = table.set_column(position, name, [[value] * len(table)])
     data = manifest.data.stand_in(n_images=max(batch_size, _TIMED_IMAGES))
-    settings = regime(manifest, device=device, forms=choose_forms(manifest, device=device))
+    settings = training_settings(manifest, device=device, forms=choose_forms(manifest, device=device))
     with single_threaded(), freed_memory_kept(), devices.current(device):
         _, population = next(populations(manifest.architecture, data, table, settings))
         n_models = len(population)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen.engine.settings import check_device, choose_forms, models_on_device, regime
+from zoo_gen.engine.settings import check_device, choose_forms, models_on_device, training_settings
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
@@ -214,7 +214,7 @@ def train_shards(
             manifest.architecture,
             load_image_data(manifest.data, data_root=data_root),
             pa.concat_tables(manifest.rows(models) for models in slices),
-            regime(manifest, device=device, forms=forms),
+            training_settings(manifest, device=device, forms=forms),
             checkpoint_epochs=manifest.checkpoint_epochs,
         )
     diverged: dict[int, int] = {}

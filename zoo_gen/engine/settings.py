@@ -16,9 +16,9 @@ from zoo_gen.manifest import ZooManifest
 from zoo_gen.population.cpu import convolutions
 
 if TYPE_CHECKING:
-    from zoo_gen.population.population import Regime
+    from zoo_gen.population.population import TrainingSettings
 
-__all__ = ["check_device", "choose_forms", "models_on_device", "regime"]
+__all__ = ["check_device", "choose_forms", "models_on_device", "training_settings"]
 
 _logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def models_on_device(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
         manifest.network,
         batch_size=batch_size,
         n_train=manifest.data.n_train,
-        precision=regime(manifest, device=device).kernels,
+        precision=training_settings(manifest, device=device).kernels,
     )
     return memory.models_that_fit(memory.room(device).total, each, batch_size=batch_size, device=device), each
 
@@ -46,7 +46,9 @@ def choose_forms(manifest: ZooManifest, *, device: str) -> dict[str, str]:
     return convolutions.choose(manifest.layers) if device == "cpu" else {}
 
 
-def regime(manifest: ZooManifest, *, device: str, forms: Mapping[str, str] = MappingProxyType({})) -> "Regime":
+def training_settings(
+    manifest: ZooManifest, *, device: str, forms: Mapping[str, str] = MappingProxyType({})
+) -> "TrainingSettings":
     """Return how all models of a manifest's zoo are trained on a device.
 
     Args:
@@ -57,10 +59,10 @@ def regime(manifest: ZooManifest, *, device: str, forms: Mapping[str, str] = Map
     Raises:
         ZooError: the manifest wants a precision that only our own kernels have, and this GPU cannot run them.
     """
-    from zoo_gen.population.population import Regime
+    from zoo_gen.population.population import TrainingSettings
 
     measured = manifest.checkpoints.train_images
-    return Regime(
+    return TrainingSettings(
         epochs=manifest.training.epochs,
         n_evaluated=None if measured == "all" else measured,
         drop_last=manifest.training.drop_last,

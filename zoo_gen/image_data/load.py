@@ -1,4 +1,4 @@
-"""load_image_data: from the [data] of a manifest to arrays, looking below one data root.
+"""load_image_data: the arrays that the [data] of a manifest describes, read or downloaded below one data root.
 
 The last two data sets stay in memory, since a worker asks for the same one again with every shard.
 """

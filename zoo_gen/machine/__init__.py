@@ -1,1 +1,1 @@
-"""What a machine gives: worker processes, memory, compiled vector code."""
+"""The machine: its devices, worker processes, memory, and compiled vector code."""

@@ -1,4 +1,4 @@
-"""Writing machine code for vectors: the little of LLVM that our kernels for CPUs need, through llvmlite.
+"""Code: functions on vectors of numbers, compiled for this CPU by LLVM through llvmlite.
 
 Every number of an image, a kernel or a gradient is a vector (lane,) that holds that number of each of several models
 (of several sets in SNE), so these are multiplied, compared and added without ever being mixed. A Python loop in a
@@ -168,9 +168,9 @@ class Code:
         engine = llvm.create_mcjit_compiler(module, target)
         engine.finalize_object()
         kinds = [ctypes.c_void_p] * self.pointers + [ctypes.c_int64]
-        found = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("kernel"))
+        function = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("kernel"))
         _engines.append(engine)
-        return found
+        return function
 
 
 def _aligned(kind: ir.Type) -> int:

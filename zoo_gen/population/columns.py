@@ -1,4 +1,4 @@
-"""Members: the hyper-parameters of a population's models as columns, in the order in which the models lie inside.
+"""Members: the hyper-parameters of a population's models as columns, in the order in which the models are computed.
 
 Models that share an optimiser, an activation or a schedule lie next to each other, so that torch runs each once over a
 slice; `places` leads back to the order of the table of models.
@@ -39,7 +39,7 @@ def members(models: pa.Table, *, dtype: torch.dtype, device: str) -> tuple[Membe
     kinds = list(zip(*(column(models, name) for name in KINDS), strict=True))
     order = sorted(range(len(kinds)), key=lambda model: tuple(map(str, kinds[model])))
     table = models.take(order)
-    found = Members(
+    columns = Members(
         table=table,
         places=torch.tensor(order, device=device).argsort(),
         seeds=torch.tensor(column(table, "seed"), device=device),
@@ -51,13 +51,13 @@ def members(models: pa.Table, *, dtype: torch.dtype, device: str) -> tuple[Membe
             for name in ("learning_rate", "momentum", "weight_decay", "l2", "dropout")
         },
     )
-    return found, order
+    return columns, order
 
 
 def numbers(models: pa.Table, name: str, *, default: float = 0.0, dtype: torch.dtype, device: str = "cpu") -> Tensor:
     """Return a column of numbers (model,)."""
-    found = [default if value is None else value for value in column(models, name)]
-    return torch.tensor(found, dtype=dtype, device=device)
+    values = [default if value is None else value for value in column(models, name)]
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def column(models: pa.Table, name: str) -> list[Any]:
@@ -67,9 +67,9 @@ def column(models: pa.Table, name: str) -> list[Any]:
 
 def runs(keys: Sequence[Any]) -> list[tuple[Any, slice]]:
     """Return (key, slice) for each run of equal neighbours."""
-    found, start = [], 0
+    slices, start = [], 0
     for key, same in groupby(keys):
         stop = start + sum(1 for _ in same)
-        found.append((key, slice(start, stop)))
+        slices.append((key, slice(start, stop)))
         start = stop
-    return found
+    return slices

@@ -1,6 +1,6 @@
-"""Steps of a population through torch's operations and, on a CPU, convolutions in the form that was chosen for them.
+"""Eager: the steps of a population by torch's operations, and on a CPU convolutions in the form that a zoo records.
 
-Without forms, torch's operations alone are the reference of every other way.
+Without forms, only torch's own operations are used; that is the reference for every other implementation.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,8 +81,8 @@ class Eager:
         # One model at a time is as fast for convolutions on a CPU, and computes what its plain module computes.
         alone = self.weights.device.type == "cpu" and self._network.has_convolution
         groups = [slice(model, model + 1) for model in range(n_models)] if alone else [slice(0, n_models)]
-        found = [self._task.measure(part, self._outputs_of(models, alone=alone), models=models) for models in groups]
-        return {name: torch.cat([metrics[name] for metrics in found]) for name in found[0]}
+        measured = [self._task.measure(part, self._outputs_of(models, alone=alone), models=models) for models in groups]
+        return {name: torch.cat([metrics[name] for metrics in measured]) for name in measured[0]}
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         """Yield the numbers of the training images of each step of an epoch (model, image)."""
@@ -171,7 +171,7 @@ class Eager:
             start += -(-(count // n_images * of) // 2) * 2
             if in_lanes:
                 return lanes.drop(hidden, seeds, rates, number, start=first)
-            kept = kept_by_dropout(seeds, rates, number, count, start=first).view(hidden.shape)
-            return hidden * (kept * (1 / (1 - rates)).view(-1, *[1] * (hidden.dim() - 1)))
+            mask = kept_by_dropout(seeds, rates, number, count, start=first).view(hidden.shape)
+            return hidden * (mask * (1 / (1 - rates)).view(-1, *[1] * (hidden.dim() - 1)))
 
         return dropout

@@ -113,14 +113,14 @@ def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tenso
     if hidden.is_cuda:
         return _convolve_as_product(layer, hidden, weight, bias)
     pieces = [slice(start, start + MODELS_OF_A_GROUP) for start in range(0, len(weight), MODELS_OF_A_GROUP)]
-    found = [
-        _convolve_grouped(layer, hidden[:, own], weight[own], None if bias is None else bias[own]) for own in pieces
+    outputs = [
+        _convolve_grouped(layer, hidden[:, some], weight[some], None if bias is None else bias[some]) for some in pieces
     ]
-    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 
 def _convolve_grouped(layer: Convolution, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    found = functional.conv2d(
+    outputs = functional.conv2d(
         hidden.flatten(1, 2),
         weight.flatten(0, 1),
         None if bias is None else bias.flatten(),
@@ -128,7 +128,7 @@ def _convolve_grouped(layer: Convolution, hidden: Tensor, weight: Tensor, bias: 
         padding=layer.padding,
         groups=len(weight),
     )
-    return found.unflatten(1, (len(weight), layer.outputs))
+    return outputs.unflatten(1, (len(weight), layer.outputs))
 
 
 def _convolve_in_lanes(
@@ -147,10 +147,10 @@ def _convolve_as_product(layer: Convolution, hidden: Tensor, weight: Tensor, bia
     patches = windows.permute(1, 2, 5, 6, 0, 3, 4)
     n_images, height, width = patches.shape[4:]
     patches = patches.reshape(len(weight), -1, n_images * height * width)
-    found = torch.bmm(weight.flatten(2), patches)
+    outputs = torch.bmm(weight.flatten(2), patches)
     if bias is not None:
-        found = found + bias.unsqueeze(2)
-    return found.view(len(weight), layer.outputs, n_images, height, width).permute(2, 0, 1, 3, 4)
+        outputs = outputs + bias.unsqueeze(2)
+    return outputs.view(len(weight), layer.outputs, n_images, height, width).permute(2, 0, 1, 3, 4)
 
 
 def _pool(layer: Pooling, hidden: Tensor) -> Tensor:
@@ -166,10 +166,10 @@ def _maxima(layer: Pooling, hidden: Tensor, axis: int) -> Tensor:
     reach = (hidden.shape[axis] - layer.size) // layer.stride * layer.stride + 1
     parts = [hidden.narrow(axis, start, reach) for start in range(layer.size)]
     every = (slice(None),) * axis + (slice(None, None, layer.stride),)
-    found = parts[0][every]
+    maximum = parts[0][every]
     for part in parts[1:]:
-        found = torch.maximum(found, part[every])
-    return found
+        maximum = torch.maximum(maximum, part[every])
+    return maximum
 
 
 def _means(hidden: Tensor) -> Tensor:

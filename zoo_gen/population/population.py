@@ -1,7 +1,7 @@
 """Population: models that start together, step together and are measured together, as one stacked computation.
 
-What it computes with is an `Arithmetic`: torch's own operations, or kernels of our own on a GPU. What comes out is in
-the order of the table that went in.
+An `Arithmetic` computes: torch's own operations, or our kernels on a GPU. Results are in the order of the table of
+models.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from zoo_gen.population.tasks import Task
 
 
 @dataclass(frozen=True)
-class Regime:
+class TrainingSettings:
     """How all models of a zoo are trained, whatever their hyper-parameters."""
 
     epochs: int  # how often each model sees its training images
@@ -58,7 +58,7 @@ class Population:
     Args:
         network: of every model.
         models: a table with a row a model and the hyper-parameters as columns.
-        regime: what is the same for all of them.
+        settings: what is the same for all of them.
         make_task: gives the task for the models of a table, in that table's order.
         weights: initial weights (model, parameter); drawn from the models' seeds if not given.
     """
@@ -67,12 +67,12 @@ class Population:
         self,
         network: Network,
         models: pa.Table,
-        regime: Regime,
+        settings: TrainingSettings,
         *,
         make_task: Callable[[pa.Table], Task],
         weights: Tensor | None = None,
     ) -> None:
-        dtype, device = regime.dtype, regime.device
+        dtype, device = settings.dtype, settings.device
         inner, order = members(models, dtype=dtype, device=device)
         self._places = inner.places
         self.task = make_task(inner.table)
@@ -92,21 +92,21 @@ class Population:
         weights = weights.to(device).contiguous()
         whole, rest = divmod(self.task.n_train, self.batch_size)
         steps = [self.batch_size] * whole
-        if rest and not (regime.drop_last and whole):
+        if rest and not (settings.drop_last and whole):
             steps.append(rest)
         self._arithmetic: Arithmetic
-        if regime.kernels is None:
+        if settings.kernels is None:
             self._arithmetic = Eager(
-                network, inner, self.task, weights, steps=steps, n_epochs=regime.epochs, forms=regime.forms
+                network, inner, self.task, weights, steps=steps, n_epochs=settings.epochs, forms=settings.forms
             )
         else:
             from zoo_gen.population.gpu.device import Device  # needs Triton
 
             self._arithmetic = Device(
-                network, inner, self.task, weights, steps=steps, n_epochs=regime.epochs, precision=regime.kernels
+                network, inner, self.task, weights, steps=steps, n_epochs=settings.epochs, precision=settings.kernels
             )
         self.steps_per_epoch = len(steps)
-        self._stop_loss = regime.stop_loss
+        self._stop_loss = settings.stop_loss
         self._loss = torch.full((len(models),), torch.nan, dtype=dtype, device=device)
         self._accuracy = torch.full_like(self._loss, torch.nan)
 
@@ -123,10 +123,10 @@ class Population:
 
         They are in the order of the table, and NaN before the first epoch. There is no accuracy without classes.
         """
-        found = {"running_loss": self._loss[self._places]}
+        metrics = {"running_loss": self._loss[self._places]}
         if "accuracy" in self.task.names:
-            found["running_accuracy"] = self._accuracy[self._places]
-        return found
+            metrics["running_accuracy"] = self._accuracy[self._places]
+        return metrics
 
     def train_epoch(self, epoch: int) -> None:
         """Show every model all training images once, each in its own order for that epoch (from 1 on)."""

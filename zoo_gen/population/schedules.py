@@ -1,4 +1,4 @@
-"""Learning-rate schedules: what a model's learning rate is multiplied by in each step."""
+"""Learning-rate schedules: the factor of a model's learning rate in each step."""
 
 import math
 

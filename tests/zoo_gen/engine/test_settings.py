@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from zoo_gen import find_manifest, read_manifest
-from zoo_gen.engine.settings import choose_forms, regime
+from zoo_gen.engine.settings import choose_forms, training_settings
 from zoo_gen.errors import ZooError
 from zoo_gen.population.cpu import convolutions
 
@@ -15,7 +15,7 @@ def test_a_cpu_says_that_it_computes_in_float32(tmp_path, caplog):
     path.write_text(
         find_manifest("tetris_seed").read_text().replace("[training]", '[training]\nprecision = "bfloat16"')
     )
-    assert regime(read_manifest(path), device="cpu").kernels is None
+    assert training_settings(read_manifest(path), device="cpu").kernels is None
     assert "tetris_seed: precision bfloat16 is a GPU's; a CPU computes in float32" in caplog.text
 
 
@@ -24,12 +24,12 @@ def test_a_gpu_that_cannot_run_the_kernels_trains_in_float32_or_not_at_all(tmp_p
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old one")
     manifest = read_manifest(find_manifest("tetris_seed"))
-    assert regime(manifest, device="cuda").kernels is None
+    assert training_settings(manifest, device="cuda").kernels is None
     assert "an old one has compute capability 7.5" in caplog.text
     path = tmp_path / "tf32.toml"
     path.write_text(find_manifest("tetris_seed").read_text().replace("[training]", '[training]\nprecision = "tf32"'))
     with pytest.raises(ZooError, match=r"training.precision 'tf32': an old one has compute capability 7.5"):
-        regime(read_manifest(path), device="cuda")
+        training_settings(read_manifest(path), device="cuda")
 
 
 def test_a_network_that_begins_with_pooling_is_trained_by_torch(tmp_path, monkeypatch, caplog):
@@ -42,7 +42,7 @@ def test_a_network_that_begins_with_pooling_is_trained_by_torch(tmp_path, monkey
     path.write_text(f'{text[:start]}[architecture]\nname = "layers"\nlayers = [{layers}]\n\n{text[stop:]}'.replace(
         'activation = "tanh"\n', ""
     ))  # fmt: skip
-    assert regime(read_manifest(path), device="cuda").kernels is None
+    assert training_settings(read_manifest(path), device="cuda").kernels is None
     assert "not by pooling1" in caplog.text
 
 
@@ -63,3 +63,8 @@ def test_the_form_is_chosen_without_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_form_of_another_version_is_refused():
+    with pytest.raises(ZooError, match="has no patches; expected grouped or lanes"):
+        convolutions.check({"convolution1": "lanes", "convolution2": "patches"})

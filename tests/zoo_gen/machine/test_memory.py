@@ -9,7 +9,7 @@ from zoo_gen.architecture.registry import SmallCNNGap
 from zoo_gen.image_data import Synthetic, load_image_data
 from zoo_gen.machine import memory
 from zoo_gen.machine.memory import freed_memory_kept
-from zoo_gen.population.population import Regime
+from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.train import train
 
 TRIM, MMAP = -1, -3  # of mallopt(3)
@@ -62,10 +62,17 @@ def test_what_the_environment_says_of_allocation_stands_while_models_train(glibc
     pytest.importorskip("llvmlite")
     libc = glibc(2**30)
     monkeypatch.setenv(name, "65536")
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+    load = ctypes.CDLL
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, *rest: libc if name is None else load(name, *rest))
     data = load_image_data(Synthetic(source="synthetic", train_size=8, test_size=4))
     forms = {f"convolution{number}": "lanes" for number in (1, 2, 3)}
-    train(SmallCNNGap(name="small_cnn_gap"), data, models(), Regime(epochs=1, forms=forms), checkpoint_epochs=[1])
+    train(
+        SmallCNNGap(name="small_cnn_gap"),
+        data,
+        models(batch_size=[8]),
+        TrainingSettings(epochs=1, forms=forms),
+        checkpoint_epochs=[1],
+    )
     assert libc.calls == []
 
 

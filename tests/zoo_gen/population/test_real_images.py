@@ -9,7 +9,7 @@ from tests import plain_loop
 from tests.zoo_gen.population.test_train import models
 from zoo_gen.architecture.registry import CNNSmall, SmallCNNGap
 from zoo_gen.image_data import Idx, load_image_data
-from zoo_gen.population.population import Regime
+from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.train import train
 
 MODELS, EPOCHS, BATCH, IMAGES = 12, 6, 32, 3000
@@ -61,7 +61,7 @@ def test_accuracies_rise_and_land_where_plain_loops_land(data_root, architecture
         learning_rate=[3e-3],
         batch_size=[BATCH],
     )
-    found = train(architecture, data, table, Regime(epochs=EPOCHS), checkpoint_epochs=[0, 1, EPOCHS]).arrays
+    found = train(architecture, data, table, TrainingSettings(epochs=EPOCHS), checkpoint_epochs=[0, 1, EPOCHS]).arrays
     first, last = found["test_accuracy"][:, 0], found["test_accuracy"][:, -1]
     loops = accuracies_of_loops(build, data)
     assert np.median(first) < 0.3 < at_least < np.median(last)

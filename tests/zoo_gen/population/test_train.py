@@ -28,7 +28,7 @@ from zoo_gen.image_data.source import CurveSource
 from zoo_gen.population import eager
 from zoo_gen.population.cpu.convolutions import MODELS_OF_A_GROUP
 from zoo_gen.population.forward import forward
-from zoo_gen.population.population import Regime
+from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.random import data_order, kept_by_dropout, noisy_labels
 from zoo_gen.population.train import train
 
@@ -176,8 +176,8 @@ def check_a_mixed_population(network: str, optimizer: str, *, form: str | None) 
         batch_size=[16],
         schedule=["constant", "constant", "constant", "one_cycle"],
     )
-    regime = Regime(epochs=2, dtype=torch.float64, forms=forms_of(sequence, form))
-    found = train(architecture, data, table, regime, checkpoint_epochs=[0, 2])
+    settings = TrainingSettings(epochs=2, dtype=torch.float64, forms=forms_of(sequence, form))
+    found = train(architecture, data, table, settings, checkpoint_epochs=[0, 2])
     inputs, labels = inputs_of(data), torch.from_numpy(data.train_labels)
     for row, model in enumerate(table.to_pylist()):
         seed = torch.tensor([model["seed"]])
@@ -215,8 +215,8 @@ def test_sirens_fitted_together_equal_sirens_fitted_alone(optimizer):
         weight_decay=[1e-4],
         initial_bias=[0.0],
     ).drop_columns(["activation", "label_noise", "train_fraction"])
-    regime = Regime(epochs=20, dtype=torch.float64)
-    found = train(Siren(name="siren"), data, table, regime, checkpoint_epochs=[0, 20])
+    settings = TrainingSettings(epochs=20, dtype=torch.float64)
+    found = train(Siren(name="siren"), data, table, settings, checkpoint_epochs=[0, 20])
     points = torch.from_numpy(data.train_points)
     for row, model in enumerate(table.to_pylist()):
         orders = np.stack([data_order(torch.tensor([model["seed"]]), epoch, 64)[0] for epoch in range(1, 21)])
@@ -247,7 +247,7 @@ def test_another_kind_of_curve_is_trained_from_what_its_source_says():
         initialization=["siren"], amplitude=[0.5, -2.0], batch_size=[8], optimizer=["adam"], learning_rate=[1e-3]
     )
     table = table.drop_columns(["activation", "label_noise", "train_fraction"])
-    found = train(Siren(name="siren"), data, table, Regime(epochs=30), checkpoint_epochs=[0, 30]).arrays
+    found = train(Siren(name="siren"), data, table, TrainingSettings(epochs=30), checkpoint_epochs=[0, 30]).arrays
     assert set(found) == {"weights", *(name for name, _ in Line().metrics)}
     assert (found["test_loss"][:, 1] < found["test_loss"][:, 0] / 2).all()
 
@@ -256,8 +256,8 @@ def test_a_model_that_reached_the_stop_loss_keeps_its_weights():
     data = load_image_data(Sine(source="sine", points=64))
     table = models(initialization=["siren"], frequency=[1.0, 9.0], amplitude=[1.0], batch_size=[64])
     table = table.drop_columns(["activation"])
-    regime = Regime(epochs=60, stop_loss=0.02)
-    found = train(Siren(name="siren"), data, table, regime, checkpoint_epochs=list(range(61)))
+    settings = TrainingSettings(epochs=60, stop_loss=0.02)
+    found = train(Siren(name="siren"), data, table, settings, checkpoint_epochs=list(range(61)))
     running, weights = found.arrays["running_loss"], found.arrays["weights"]
     for model in range(2):
         (reached,) = np.nonzero(running[model] <= 0.02)
@@ -268,7 +268,7 @@ def test_a_model_that_reached_the_stop_loss_keeps_its_weights():
 
 def test_training_teaches():
     data = load_image_data(Tetris(source="tetris", noise=0.1, train_size=500))
-    found = train(TETRIS, data, models(seed=[1, 2, 3]), Regime(epochs=20), checkpoint_epochs=[0, 20]).arrays
+    found = train(TETRIS, data, models(seed=[1, 2, 3]), TrainingSettings(epochs=20), checkpoint_epochs=[0, 20]).arrays
     assert (found["test_accuracy"][:, 1] > found["test_accuracy"][:, 0] + 0.2).all()
     assert (found["train_loss"][:, 1] < found["train_loss"][:, 0]).all()
 
@@ -279,7 +279,7 @@ def test_an_evaluation_computes_what_the_plain_module_computes(network):
     architecture, _, shape = NETWORKS[network]
     data = load_image_data(synthetic(shape, train_size=700))
     found = train(
-        architecture, data, models(activation=["relu", "tanh"]), Regime(epochs=1), checkpoint_epochs=[1]
+        architecture, data, models(activation=["relu", "tanh"]), TrainingSettings(epochs=1), checkpoint_epochs=[1]
     ).arrays
     inputs, labels = data.tensors("train")
     for model, activation in enumerate(["relu", "tanh"]):
@@ -308,8 +308,8 @@ def test_a_model_does_not_depend_on_its_neighbours(network):
     data = load_image_data(synthetic(shape))
     count = MODELS_OF_A_GROUP + 2
     table = models(seed=list(range(count)), activation=["tanh", "relu"], dropout=[0.2], label_noise=[0.1])
-    among = train(architecture, data, table, Regime(epochs=2), checkpoint_epochs=[2]).arrays
-    alone = train(architecture, data, table.slice(4, 1), Regime(epochs=2), checkpoint_epochs=[2]).arrays
+    among = train(architecture, data, table, TrainingSettings(epochs=2), checkpoint_epochs=[2]).arrays
+    alone = train(architecture, data, table.slice(4, 1), TrainingSettings(epochs=2), checkpoint_epochs=[2]).arrays
     assert relative_difference(among["weights"][4], alone["weights"][0]) < 1e-5
     assert among["test_accuracy"][4, 0] == pytest.approx(alone["test_accuracy"][0, 0], abs=1 / 40)
 
@@ -317,21 +317,23 @@ def test_a_model_does_not_depend_on_its_neighbours(network):
 def test_models_of_different_batch_sizes_and_fractions_come_back_in_the_order_of_the_table():
     data = load_image_data(Tetris(source="tetris", train_size=100))
     table = models(batch_size=[10, 50, 25], train_fraction=[1.0, 0.5, 0.5, 1.0], seed=list(range(12)))
-    found = train(TETRIS, data, table, Regime(epochs=2), checkpoint_epochs=[0, 2]).arrays
+    found = train(TETRIS, data, table, TrainingSettings(epochs=2), checkpoint_epochs=[0, 2]).arrays
     for row in range(12):
-        alone = train(TETRIS, data, table.slice(row, 1), Regime(epochs=2), checkpoint_epochs=[0, 2]).arrays
+        alone = train(TETRIS, data, table.slice(row, 1), TrainingSettings(epochs=2), checkpoint_epochs=[0, 2]).arrays
         assert relative_difference(found["weights"][row], alone["weights"][0]) < 1e-5
         assert found["train_accuracy"][row, 1] == pytest.approx(alone["train_accuracy"][0, 1])
 
 
 def test_a_fraction_trains_on_the_first_images_only():
     data = load_image_data(Tetris(source="tetris", train_size=100))
-    half = train(TETRIS, data, models(train_fraction=[0.5]), Regime(epochs=3), checkpoint_epochs=[3]).arrays
+    half = train(TETRIS, data, models(train_fraction=[0.5]), TrainingSettings(epochs=3), checkpoint_epochs=[3]).arrays
     first = load_image_data(Tetris(source="tetris", train_size=100))
     rest_is_other = type(first)(
         **{**vars(first), "train_labels": np.concatenate([first.train_labels[:50], (first.train_labels[50:] + 1) % 4])}
     )
-    same = train(TETRIS, rest_is_other, models(train_fraction=[0.5]), Regime(epochs=3), checkpoint_epochs=[3]).arrays
+    same = train(
+        TETRIS, rest_is_other, models(train_fraction=[0.5]), TrainingSettings(epochs=3), checkpoint_epochs=[3]
+    ).arrays
     np.testing.assert_array_equal(half["weights"], same["weights"])
     np.testing.assert_array_equal(half["train_accuracy"], same["train_accuracy"])
 
@@ -340,13 +342,15 @@ def test_noisy_labels_are_what_is_learned_and_measured():
     data = load_image_data(synthetic((1, 8, 8), train_size=200))
     network = MLP(name="mlp", widths=(64, 64, 10))
     table = models(label_noise=[0.4], learning_rate=[3e-3])
-    found = train(network, data, table, Regime(epochs=150), checkpoint_epochs=[150]).arrays
+    found = train(network, data, table, TrainingSettings(epochs=150), checkpoint_epochs=[150]).arrays
     noise = torch.tensor([0.4], dtype=torch.float64)
     labels = noisy_labels(torch.tensor([1]), noise, torch.from_numpy(data.train_labels), n_classes=10)[0].numpy()
     assert 0.3 < (labels != data.train_labels).mean() < 0.5
     assert found["train_accuracy"][0, 0] > 0.95  # it has learned the labels by heart, the wrong ones too
     swapped = type(data)(**{**vars(data), "train_labels": labels})
-    clean = train(network, swapped, models(learning_rate=[3e-3]), Regime(epochs=150), checkpoint_epochs=[150]).arrays
+    clean = train(
+        network, swapped, models(learning_rate=[3e-3]), TrainingSettings(epochs=150), checkpoint_epochs=[150]
+    ).arrays
     np.testing.assert_array_equal(found["weights"], clean["weights"])
 
 
@@ -354,7 +358,7 @@ def test_running_metrics_are_those_of_the_epoch_as_it_went():
     data = load_image_data(synthetic((1, 8, 8), train_size=48))
     network = MLP(name="mlp", widths=(64, 10))
     table = models(batch_size=[48], optimizer=["sgd"])
-    found = train(network, data, table, Regime(epochs=3), checkpoint_epochs=[0, 1, 2, 3]).arrays
+    found = train(network, data, table, TrainingSettings(epochs=3), checkpoint_epochs=[0, 1, 2, 3]).arrays
     assert np.isnan(found["running_loss"][0, 0])
     # With one batch an epoch, the running metrics are the evaluation of the epoch before.
     np.testing.assert_allclose(found["running_loss"][0, 1:], found["train_loss"][0, :-1], rtol=1e-6)
@@ -365,7 +369,9 @@ def test_a_short_last_batch_is_dropped_on_request():
     data = load_image_data(synthetic((1, 8, 8), train_size=70))
     network = MLP(name="mlp", widths=(64, 10))
     table = models(batch_size=[32])
-    found = train(network, data, table, Regime(epochs=2, drop_last=True, dtype=torch.float64), checkpoint_epochs=[0, 2])
+    found = train(
+        network, data, table, TrainingSettings(epochs=2, drop_last=True, dtype=torch.float64), checkpoint_epochs=[0, 2]
+    )
     orders = [data_order(torch.tensor([1]), epoch, 70)[0].numpy()[:64] for epoch in (1, 2)]
     alone = train_alone(
         plain_loop.mlp(64, 10, bias=True),
@@ -385,9 +391,15 @@ def test_a_diverged_model_harms_no_other(network):
     calm = {"optimizer": ["sgd"], "activation": ["relu"], "seed": [1, 2, 3]}
     epochs = [0, 1, 2, 3]
     found = train(
-        architecture, data, models(learning_rate=[0.1, 1e20, 0.1], **calm), Regime(3), checkpoint_epochs=epochs
+        architecture,
+        data,
+        models(learning_rate=[0.1, 1e20, 0.1], **calm),
+        TrainingSettings(3),
+        checkpoint_epochs=epochs,
     )
-    without = train(architecture, data, models(learning_rate=[0.1], **calm), Regime(3), checkpoint_epochs=epochs)
+    without = train(
+        architecture, data, models(learning_rate=[0.1], **calm), TrainingSettings(3), checkpoint_epochs=epochs
+    )
     assert found.diverged.tolist() == [False, True, False]
     assert np.isfinite(found.arrays["weights"][1, 0]).all()
     for name in ("weights", "test_accuracy", "test_class_f1", "running_loss"):
@@ -399,5 +411,5 @@ def test_a_diverged_model_harms_no_other(network):
 def test_layout_of_a_population_is_that_of_the_architecture():
     layout = registry.network(OWN, (1, 27, 27), 10).layout
     data = load_image_data(synthetic((1, 27, 27)))
-    found = train(OWN, data, models(seed=[1]), Regime(epochs=0), checkpoint_epochs=[0]).arrays
+    found = train(OWN, data, models(seed=[1]), TrainingSettings(epochs=0), checkpoint_epochs=[0]).arrays
     assert found["weights"].shape == (1, 1, layout.size)

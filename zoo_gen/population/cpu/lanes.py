@@ -84,11 +84,11 @@ def pool(layer: Pooling, hidden: Tensor) -> Tensor:
 def activate(hidden: Tensor, runs: Sequence[tuple[Callable[[Tensor], Tensor], slice]]) -> Tensor:
     """Apply to each run of neighbouring models its function; the lanes after the last model are as that."""
     groups, lanes = hidden.shape[0], hidden.shape[-1]
-    found = runs[-1][0](hidden)
+    activated = runs[-1][0](hidden)
     models = torch.arange(groups * lanes).view(groups, *[1] * (hidden.dim() - 2), lanes)
     for function, rows in reversed(runs[:-1]):
-        found = torch.where(models < rows.stop, function(hidden), found)
-    return found
+        activated = torch.where(models < rows.stop, function(hidden), activated)
+    return activated
 
 
 def drop(hidden: Tensor, seeds: Tensor, rates: Tensor, step: int, *, start: int) -> Tensor:
@@ -132,17 +132,17 @@ class _Convolve(torch.autograd.Function):
 
         groups, images, height, width, _, lanes = hidden.shape
         stage = Stage(layer, pooling, height, width)
-        found = hidden.new_empty(groups, images, *stage.given, layer.outputs, lanes)
+        outputs = hidden.new_empty(groups, images, *stage.given, layer.outputs, lanes)
         room = places = None
         if pooling is not None:
             room = _room(stage.convolved, layer.outputs, hidden)
-            places = torch.empty(found.shape, dtype=torch.uint8)
+            places = torch.empty(outputs.shape, dtype=torch.uint8)
         kernel = stage_forward(stage, lanes=lanes, bits=8 * hidden.itemsize)
         for group in range(groups):
-            _run_stage(kernel, images, group, hidden, weight, bias, found, room=room, places=places)
+            _run_stage(kernel, images, group, hidden, weight, bias, outputs, room=room, places=places)
         ctx.stage = stage
         ctx.save_for_backward(hidden, weight, places)
-        return found
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -189,14 +189,14 @@ class _Pool(torch.autograd.Function):
         from zoo_gen.population.cpu.lanes_kernels import pool_forward, pooled
 
         groups, images, height, width, channels, lanes = hidden.shape
-        found = hidden.new_empty(groups, images, *pooled(layer, height, width), channels, lanes)
-        places = torch.empty(found.shape, dtype=torch.uint8)
+        outputs = hidden.new_empty(groups, images, *pooled(layer, height, width), channels, lanes)
+        places = torch.empty(outputs.shape, dtype=torch.uint8)
         kernel = pool_forward(layer, height, width, channels, lanes=lanes, bits=8 * hidden.itemsize)
         for group in range(groups):
-            _run(kernel, images, group, hidden, found, places)
+            _run(kernel, images, group, hidden, outputs, places)
         ctx.layer, ctx.shape = layer, hidden.shape
         ctx.save_for_backward(places)
-        return found
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -228,13 +228,13 @@ def _dropped(hidden: Tensor, *keys: Tensor) -> Tensor:
 
     lanes, bits = hidden.shape[-1], 8 * hidden.itemsize
     values = hidden.view(len(hidden), -1, lanes)  # (group, number, lane)
-    found = torch.empty_like(values)
+    dropped = torch.empty_like(values)
     words, rest = divmod(values.shape[1], 2)
     for group in range(len(hidden)):
         if words:
-            _run(kernel(2, lanes=lanes, bits=bits), words, group, values, found, *keys)
+            _run(kernel(2, lanes=lanes, bits=bits), words, group, values, dropped, *keys)
         if rest:
             low, *others = keys
             last = (low.long() + words * DROPOUT_STEP).to(torch.int32)
-            _run(kernel(1, lanes=lanes, bits=bits), 1, group, values[:, -1:], found[:, -1:], last, *others)
-    return found.view_as(hidden)
+            _run(kernel(1, lanes=lanes, bits=bits), 1, group, values[:, -1:], dropped[:, -1:], last, *others)
+    return dropped.view_as(hidden)

@@ -37,14 +37,14 @@ def stage_forward(stage: Stage, *, lanes: int, bits: int) -> Callable[..., None]
 
     def image(number: Value, _: list[Value]) -> None:
         own = code.at(inputs, (number, stage.height * stage.width * convolution.inputs))
-        found = code.at(outputs, (number, size))
+        target = code.at(outputs, (number, size))
         if stage.pooling is None:
-            convolve(code, stage, own, weight, bias, found)
+            convolve(code, stage, own, weight, bias, target)
         else:
             room, places = more
             convolve(code, stage, own, weight, bias, room)
             places = code.at(places, (number, size), kind=code.integers(8))
-            pool(code, stage.pooling, stage.convolved, convolution.outputs, room, found, places)
+            pool(code, stage.pooling, stage.convolved, convolution.outputs, room, target, places)
 
     code.loop(n_images, image)
     return code.compiled()
@@ -92,9 +92,9 @@ def pool_forward(
     size = rows * columns * channels
 
     def image(number: Value, _: list[Value]) -> None:
-        own, found = code.at(inputs, (number, height * width * channels)), code.at(outputs, (number, size))
+        own, target = code.at(inputs, (number, height * width * channels)), code.at(outputs, (number, size))
         chosen = code.at(places, (number, size), kind=code.integers(8))
-        pool(code, pooling, (height, width), channels, own, found, chosen)
+        pool(code, pooling, (height, width), channels, own, target, chosen)
 
     code.loop(n_images, image)
     return code.compiled()
@@ -111,9 +111,9 @@ def pool_backward(
     size = rows * columns * channels
 
     def image(number: Value, _: list[Value]) -> None:
-        given, found = code.at(gradient, (number, size)), code.at(to_inputs, (number, height * width * channels))
+        given, to_image = code.at(gradient, (number, size)), code.at(to_inputs, (number, height * width * channels))
         chosen = code.at(places, (number, size), kind=code.integers(8))
-        unpool(code, pooling, (height, width), channels, given, found, chosen)
+        unpool(code, pooling, (height, width), channels, given, to_image, chosen)
 
     code.loop(n_images, image)
     return code.compiled()

@@ -47,7 +47,7 @@ def convolve(code: Code, stage: Stage, inputs: Value, weight: Value, bias: Value
     def tile(above: Value, below: Value, first: int, some: int, start: int, pixels: int, repeats: int) -> None:
         def one(number: Value, _: list[Value]) -> None:
             own = code.at(above, (number, pixels * step), start * step)
-            found = code.at(below, (number, pixels * layer.outputs), start * layer.outputs + first)
+            destination = code.at(below, (number, pixels * layer.outputs), start * layer.outputs + first)
             begun = [code.load(bias, first + o) if layer.bias else code.zero for o in range(some)]
 
             def down(ky: Value, sums: list[Value]) -> list[Value]:
@@ -65,7 +65,7 @@ def convolve(code: Code, stage: Stage, inputs: Value, weight: Value, bias: Value
             sums = code.loop(layer.kernel, down, [each for each in begun for _ in range(pixels)])
             for place, total in enumerate(sums):
                 o, p = divmod(place, pixels)
-                code.store(total, found, p * layer.outputs + o)
+                code.store(total, destination, p * layer.outputs + o)
 
         code.loop(repeats, one)
 
@@ -87,12 +87,12 @@ def weight_gradient(code: Code, stage: Stage, inputs: Value, gradient: Value, to
     def tile(line: Value, kernel: Value, start: int, some_taps: int, repeats: int) -> None:
         def one(number: Value, _: list[Value]) -> None:
             own = code.at(line, (number, some_taps), start)
-            found = code.at(kernel, (number, some_taps * layer.outputs), start * layer.outputs)
+            destination = code.at(kernel, (number, some_taps * layer.outputs), start * layer.outputs)
             for first, some in _cut(layer.outputs, most_outputs):
                 sums = over_pixels(own, first, some, some_taps)
                 for place, total in enumerate(sums):
                     tap, o = divmod(place, some)
-                    code.add(total, found, tap * layer.outputs + first + o)
+                    code.add(total, destination, tap * layer.outputs + first + o)
 
         code.loop(repeats, one)
 
@@ -142,16 +142,16 @@ def input_gradient(code: Code, stage: Stage, gradient: Value, weight: Value, to_
         line, kernel = code.at(to_inputs, (ky, stage.width * layer.inputs)), code.at(weight, (ky, taps * layer.outputs))
 
         def pixel(x: Value, _: list[Value]) -> None:
-            given, found = code.at(gradient, (x, layer.outputs)), code.at(line, (x, layer.stride * layer.inputs))
+            given, destination = code.at(gradient, (x, layer.outputs)), code.at(line, (x, layer.stride * layer.inputs))
             for start, some, repeats in _tiles(taps, most_taps):
-                tile(given, found, kernel, start, some, repeats)
+                tile(given, destination, kernel, start, some, repeats)
 
         code.loop(width, pixel)
 
-    def tile(given: Value, found: Value, kernel: Value, start: int, some: int, repeats: int) -> None:
+    def tile(given: Value, destination: Value, kernel: Value, start: int, some: int, repeats: int) -> None:
         def one(number: Value, _: list[Value]) -> None:
             own = code.at(kernel, (number, some * layer.outputs), start * layer.outputs)
-            target = code.at(found, (number, some), start)
+            target = code.at(destination, (number, some), start)
             for first, rows in _cut(height, most_rows):
                 block(own, target, given, first, rows, some)
 

@@ -28,7 +28,7 @@ def pool(
     """Pool; the maximum is the first of equals and NaN wins, as in torch, and `places` says which it was."""
     build, small = code.builder, code.integers(8)
 
-    def window(own: Value, found: Value, chosen: Value) -> None:
+    def window(own: Value, target: Value, chosen: Value) -> None:
         values = [code.load(own, place) for place in _window(pooling, shape[1], channels)]
         best, which = values[0], code.constant(0, small)
         for number, value in enumerate(values[1:], start=1):
@@ -42,7 +42,7 @@ def pool(
             best = build.fdiv(best, code.constant(len(values)))
         else:
             code.store(which, chosen)
-        code.store(best, found)
+        code.store(best, target)
 
     _over_windows(code, pooling, shape, channels, inputs, outputs, places, window)
 

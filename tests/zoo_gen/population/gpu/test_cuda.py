@@ -6,7 +6,7 @@ from scipy import stats
 from tests.benchmarks.plain import graphed_accuracies
 from tests.zoo_gen.population.test_train import NETWORKS, OPTIMIZERS, models, relative_difference, synthetic
 from zoo_gen.image_data import Idx, load_image_data
-from zoo_gen.population.population import Regime
+from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.random import data_order, kept_by_dropout
 from zoo_gen.population.train import train
 
@@ -35,8 +35,8 @@ def test_a_gpu_trains_the_models_that_a_cpu_trains_in_float64(network, precision
     )
     ours = {"dtype": torch.float64} if precision is None else {"kernels": precision}
     epochs = {"checkpoint_epochs": [0, 2]}
-    found = train(architecture, data, table, Regime(epochs=2, device="cuda", **ours), **epochs).arrays
-    expected = train(architecture, data, table, Regime(epochs=2, dtype=torch.float64), **epochs).arrays
+    found = train(architecture, data, table, TrainingSettings(epochs=2, device="cuda", **ours), **epochs).arrays
+    expected = train(architecture, data, table, TrainingSettings(epochs=2, dtype=torch.float64), **epochs).arrays
     start = expected["weights"][:, 0]
     np.testing.assert_allclose(found["weights"][:, 0], start, rtol=1e-6)
     of_step, of_loss = TOLERANCES[precision]
@@ -58,9 +58,9 @@ def test_a_model_has_the_same_bytes_again_alone_and_among_others(network):
     architecture, _, shape = NETWORKS[network]
     data = load_image_data(synthetic(shape))
     table = models(seed=list(range(20)), dropout=[0.2], batch_size=[16])
-    regime = Regime(epochs=4, device="cuda", kernels="bfloat16")
-    first, again = (train(architecture, data, table, regime, checkpoint_epochs=[4]).arrays for _ in range(2))
-    alone = train(architecture, data, table.slice(7, 1), regime, checkpoint_epochs=[4]).arrays
+    settings = TrainingSettings(epochs=4, device="cuda", kernels="bfloat16")
+    first, again = (train(architecture, data, table, settings, checkpoint_epochs=[4]).arrays for _ in range(2))
+    alone = train(architecture, data, table.slice(7, 1), settings, checkpoint_epochs=[4]).arrays
     for name, values in first.items():
         np.testing.assert_array_equal(again[name], values, err_msg=name)
         np.testing.assert_array_equal(alone[name][0], values[7], err_msg=name)
@@ -90,8 +90,8 @@ def test_final_accuracies_are_distributed_as_those_of_plain_loops(
         seed=list(range(1000, 1096)), activation=["relu"], batch_size=[128], learning_rate=[1e-3],
         initialization=["kaiming_uniform"],
     )  # fmt: skip
-    regime = Regime(epochs=3, device="cuda", kernels=precision)
-    ours = train(architecture, fashion, table, regime, checkpoint_epochs=[3]).arrays["test_accuracy"][:, 0]
+    settings = TrainingSettings(epochs=3, device="cuda", kernels=precision)
+    ours = train(architecture, fashion, table, settings, checkpoint_epochs=[3]).arrays["test_accuracy"][:, 0]
     medians = [float(np.median(values)) for values in (ours, plain_accuracies)]
     error = np.hypot(*(1.2533 * values.std() / len(values) ** 0.5 for values in (ours, plain_accuracies)))
     same = stats.ks_2samp(ours, plain_accuracies).pvalue

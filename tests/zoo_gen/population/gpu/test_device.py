@@ -8,7 +8,7 @@ from tests.zoo_gen.population.test_train import OPTIMIZERS, models, relative_dif
 from zoo_gen.architecture.registry import MLP, Layers, Siren
 from zoo_gen.image_data import ImageData, Synthetic, load_image_data
 from zoo_gen.image_data.sine import Sine
-from zoo_gen.population.population import Regime
+from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.train import train
 
 pytest.importorskip("triton")
@@ -68,11 +68,11 @@ def _interpreted():
         pytest.skip("kernels are compiled here; test_cuda.py runs them")
 
 
-def compared(architecture, data, table, *, precision: str = "float32", **regime) -> None:
+def compared(architecture, data, table, *, precision: str = "float32", **settings) -> None:
     """Train a table by kernels and by torch, and compare all that training leaves."""
     epochs = {"checkpoint_epochs": [0, 1]}
-    found = train(architecture, data, table, Regime(epochs=1, kernels=precision, **regime), **epochs).arrays
-    expected = train(architecture, data, table, Regime(epochs=1, **regime), **epochs).arrays
+    found = train(architecture, data, table, TrainingSettings(epochs=1, kernels=precision, **settings), **epochs).arrays
+    expected = train(architecture, data, table, TrainingSettings(epochs=1, **settings), **epochs).arrays
     assert set(found) == set(expected)
     steps = [arrays["weights"][:, 1].astype(float) - arrays["weights"][:, 0] for arrays in (found, expected)]
     for row in range(len(table)):
@@ -142,16 +142,16 @@ def test_a_model_has_the_same_bytes_alone_and_among_others():
     architecture, shape = NETWORKS["padding, colours and pooling"]
     data = load_image_data(small(shape, train_size=8))
     table = models(activation=["relu", "gelu"], dropout=[0.2], batch_size=[4])
-    regime = Regime(epochs=1, kernels="float32")
-    among = train(architecture, data, table, regime, checkpoint_epochs=[1]).arrays
-    alone = train(architecture, data, table.slice(1, 1), regime, checkpoint_epochs=[1]).arrays
+    settings = TrainingSettings(epochs=1, kernels="float32")
+    among = train(architecture, data, table, settings, checkpoint_epochs=[1]).arrays
+    alone = train(architecture, data, table.slice(1, 1), settings, checkpoint_epochs=[1]).arrays
     for name, values in alone.items():
         np.testing.assert_array_equal(values[0], among[name][1], err_msg=name)
 
 
 def test_a_model_that_stops_keeps_its_weights():
     data = load_image_data(small((1, 4, 4), train_size=8))
-    regime = Regime(epochs=2, kernels="float32", stop_loss=100.0)
-    found = train(MLP(name="mlp", widths=(16, 10)), data, models(batch_size=[4]), regime, checkpoint_epochs=[1, 2])
+    settings = TrainingSettings(epochs=2, kernels="float32", stop_loss=100.0)
+    found = train(MLP(name="mlp", widths=(16, 10)), data, models(batch_size=[4]), settings, checkpoint_epochs=[1, 2])
     assert np.array_equal(found.arrays["weights"][:, 0], found.arrays["weights"][:, 1])
     assert torch.isfinite(torch.from_numpy(found.arrays["weights"])).all()
