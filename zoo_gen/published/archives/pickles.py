@@ -153,12 +153,12 @@ class Reader:
                 f"{where}: refers to {', '.join(unexpected[:5])}, which no file of the format {self.format} should; it "
                 "was not read, and nothing in it was run"
             )
-        if match := re.search(r"Unsupported operand (\d+)", str(error)):
-            opcode = next((each for each in pickletools.opcodes if each.code == chr(int(match[1]))), None)
-            name = f"{opcode.name} of protocol {opcode.proto}" if opcode else match[1]
+        refused = re.search(r"Unsupported operand (\d+)", str(error))
+        opcode = next((each for each in pickletools.opcodes if refused and each.code == chr(int(refused[1]))), None)
+        if opcode is not None:
             return ZooError(
-                f"{where}: uses the pickle opcode {name}, which torch's reader of weights refuses; expected a file of "
-                "torch.save with its default protocol, 2"
+                f"{where}: uses the pickle opcode {opcode.name} of protocol {opcode.proto}, which torch's reader of "
+                "weights refuses; expected a file of torch.save with its default protocol, 2"
             )
         return ZooError(f"{where}: cannot be read as a checkpoint ({one_line(error)[:200]})")
 

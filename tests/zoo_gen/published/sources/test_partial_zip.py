@@ -118,7 +118,7 @@ def test_a_server_without_ranges_gives_no_part(server, contents, fetch):
 
 def test_what_is_no_zip_is_named(server, fetch):
     (server.folder / "zoo.zip").write_bytes(os.urandom(10_000))
-    with pytest.raises(ZooError, match=r"zoo.zip: BadZipFile: File is not a zip file; the same command goes on"):
+    with pytest.raises(ZooError, match=r"zoo.zip: BadZipFile: File is not a zip file; the same command resumes"):
         fetch(epochs=[1])
 
 
