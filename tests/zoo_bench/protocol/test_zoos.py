@@ -12,7 +12,7 @@ def benchmark(*names, **options):
 
 
 def test_missing_zoos_are_made_once_by_the_manifests_that_ship(tmp_path, monkeypatch, tiny_manifest):
-    monkeypatch.setattr("zoo_gen.manifest.shipped_manifests", lambda: {"tiny": tiny_manifest})
+    monkeypatch.setattr("zoo_gen.manifest.manifest.shipped_manifests", lambda: {"tiny": tiny_manifest})
     its = benchmark("tiny")
     with pytest.raises(
         ZooError, match=r"tiny: no such zoo; make it with: .* or with zoo-bench run --missing-zoos make"
