@@ -62,13 +62,6 @@ def flush_below(folder: Folder) -> None:
         flush(path)
 
 
-def tidy_part(part: Folder) -> None:
-    """Remove what other writers of a Parquet part have left."""
-    if isinstance(part, Remote):
-        return
-    _remove(part.parent.glob(f".{part.name}.*.tmp"))
-
-
 def tidy_chunks(folder: Folder, shard: str = "*") -> None:
     """Remove what zarr writes before it renames it to a chunk, of one shard or of all."""
     if isinstance(folder, Remote):

@@ -38,8 +38,10 @@ def read(folder: Folder) -> dict[str, str]:
 
 def write(folder: Folder, *, only: str | None = None) -> None:
     """Write down the files of a zoo as they are now; of one file alone, so that no damage to the others is approved."""
-    listed = read(folder)
-    digests = {n: listed[n] if only not in (None, n) and n in listed else _sha256(folder / n) for n in files(folder)}
+    if only is None:
+        digests = {name: _sha256(folder / name) for name in files(folder)}
+    else:
+        digests = {**read(folder), only: _sha256(folder / only)}
     atomic.replace(folder / NAME, _text(digests))
 
 

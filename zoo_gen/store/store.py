@@ -156,7 +156,6 @@ class Store:
             if not part.exists():  # else another run has committed the same bytes, and cleared away what we had begun
                 error.filename = error.filename or str(self.folder)  # a full disk does not say where it is
                 raise
-        atomic.tidy_part(part)
         atomic.tidy_chunks(self.folder, str(shard))
 
     def _rows(self, models: slice) -> pa.Table:
