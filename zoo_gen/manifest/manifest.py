@@ -5,6 +5,7 @@ A hyper-parameter stands either in [training], equal for all models, or in [axes
 
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -126,14 +127,6 @@ class ZooManifest(Schema):
     split: Split = Split()
     storage: Storage = Storage()
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _error_as_one_line(cls, document: Any, handler: pydantic.ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(document)
-        except pydantic.ValidationError as error:
-            raise ZooError(schema.one_line(error, document, cls)) from None
-
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         for name in HYPERPARAMETERS:
@@ -156,6 +149,14 @@ class ZooManifest(Schema):
             last = self.checkpoint_epochs[-1]
             raise ValueError(f"checkpoints.epochs: {last} lies after the last epoch, {self.training.epochs}")
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod  # the last validator, so that it is outside of the others
+    def _error_as_one_line(cls, document: Any, handler: pydantic.ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(document)
+        except pydantic.ValidationError as error:
+            raise ZooError(schema.one_line(error, document, cls)) from None
 
     def _only_what_is_used(self, sequence: tuple[Layer, ...]) -> None:
         """Refuse hyper-parameters that would change nothing."""
@@ -309,12 +310,11 @@ class ZooManifest(Schema):
         return toml(plain) + "\n[axes]\n" + "".join(f"{line}\n" for line in lines)
 
 
-def _brief(values: list[Value]) -> object:
+def _brief(values: list[Any]) -> object:
     """Return the values of an axis as TOML may say them, neighbouring whole numbers by their ends."""
-    if len(values) > 2 and all(type(value) is int for value in values):
-        first, last = values[0], values[-1]
-        if values == list(range(first, last + 1)):  # type: ignore[arg-type, operator]
-            return {"range": [first, last]}
+    whole = len(values) > 2 and all(type(value) is int for value in values)
+    if whole and all(after - before == 1 for before, after in pairwise(values)):
+        return {"range": [values[0], values[-1]]}
     return values
 
 
