@@ -1,8 +1,7 @@
 """Published zoos into our own store: one converter a format, one reader of untrusted pickles.
 
 `convert` is the only door: it opens archives without unpacking them, lets the converter of the format say what is in
-them, and writes shard by shard, so that memory does not grow with the archive and an interrupted conversion goes on
-where it was.
+them, and writes shard by shard, so that memory does not grow with the archive and an interrupted conversion resumes.
 """
 
 import os
@@ -44,7 +43,7 @@ def convert(
 
     The archive is read where it lies: a folder, a .zip, a .tar, or a .tar.gz/.xz/.bz2 (which is expanded into one file
     beside `out` for the time of the conversion, never into its members). Nothing in it is executed. The same call
-    after an interruption goes on where it was; on a complete zoo it does nothing.
+    after an interruption resumes it; on a complete zoo it does nothing.
 
     Args:
         source: the archive, the folder it was unpacked to, or the one file that it is.
