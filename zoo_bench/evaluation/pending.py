@@ -96,7 +96,7 @@ def remove(setting: Setting, cells: Sequence[Cell]) -> None:
     for path in (_path(setting, cell) for cell in cells):
         for file in (path, records.predictions_path(path), records.resamples_path(path)):
             file.unlink(missing_ok=True)
-            atomic.tidy_part(file)
+            atomic.tidy_file(file)
     for folder in (setting.folder, setting.folder.parent):
         with suppress(OSError):  # it is not there, or not empty
             folder.rmdir()

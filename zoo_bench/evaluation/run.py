@@ -286,7 +286,7 @@ def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcom
     result = result.model_copy(update=digests).signed()
     write_result(result, path)
     for file in (path, records.predictions_path(path), records.resamples_path(path)):
-        atomic.tidy_part(file)  # what killed runs left
+        atomic.tidy_file(file)  # what killed runs left
     if not failures:
         pending.remove(setting, cells)
     return result

@@ -253,7 +253,7 @@ def _check_room(folder: Folder, manifest: ZooManifest) -> None:
     done = shards_of(location.names(folder / "models")) if (folder / "models").exists() else []
     pending = extent.n_models - sum(extent.count(shard) for shard in done if shard < extent.n_shards)
     needed = pending * extent.bytes_per_model
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise ZooError(

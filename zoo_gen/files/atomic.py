@@ -59,9 +59,9 @@ def flush_below(folder: Folder) -> None:
         flush(path)
 
 
-def tidy_part(part: Folder) -> None:
-    """Remove what other writers of a Parquet part have left."""
-    _remove(part.parent, f".{part.name}.*.tmp")
+def tidy_file(path: Folder) -> None:
+    """Remove the temporary files that other writers of a file have left beside it."""
+    _remove(path.parent, f".{path.name}.*.tmp")
 
 
 def tidy_chunks(folder: Folder, shard: str = "*") -> None:

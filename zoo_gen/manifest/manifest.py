@@ -5,12 +5,13 @@ A hyper-parameter stands either in [training], equal for all models, or in [axes
 
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pydantic
-from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.layers import Activate, Dropout, Layer
@@ -20,81 +21,15 @@ from zoo_gen.architecture.registry import Architecture
 from zoo_gen.errors import ZooError
 from zoo_gen.files import schema
 from zoo_gen.files.location import Folder
-from zoo_gen.files.schema import Count, Schema
+from zoo_gen.files.schema import Schema
 from zoo_gen.image_data import HYPERPARAMETERS_OF_DATA, DataSource
 from zoo_gen.manifest import grid
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.converted import Origin, SplitFacts
-from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Positive, Precision, Value, checked
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Value
 from zoo_gen.manifest.split import Split
 from zoo_gen.manifest.toml import toml, toml_value
-
-
-class Training(Schema):
-    """How every model is trained. A hyper-parameter without a default must stand either here or in the axes.
-
-    `drop_last` leaves the last batch of an epoch out where it is short. A model whose mean loss over an epoch is
-    `stop_loss` or less keeps its weights from then on. `precision` is that of products on a GPU; a CPU has float32.
-    """
-
-    epochs: Annotated[int, Strict(), Field(gt=0, le=1_000_000)]
-    drop_last: Annotated[bool, Strict()] = False
-    stop_loss: Positive | None = None
-    precision: Precision = "float32"
-    seed: Any = None
-    activation: Any = None
-    initialization: Any = None
-    initialization_deviation: Any = 1.0
-    initialization_scale: Any = 1.0
-    initial_bias: Any = 0.01  # Schürholt et al., NeurIPS 2021, as in their public code
-    optimizer: Any = None
-    learning_rate: Any = None
-    schedule: Any = "constant"
-    momentum: Any = None
-    weight_decay: Any = 0.0
-    l2: Any = 0.0
-    dropout: Any = 0.0
-    batch_size: Any = None
-    train_fraction: Any = 1.0
-    label_noise: Any = 0.0
-    amplitude: Any = 1.0
-    frequency: Any = None
-
-    @field_validator(*HYPERPARAMETERS)
-    @classmethod
-    def _known_value(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
-        return checked(str(info.field_name), value)
-
-
-class CheckpointSchedule(Schema):
-    """Every epoch up to `first`, every multiple of `every`, and the last one."""
-
-    first: Annotated[int, Strict(), Field(ge=0)] = 0
-    every: Count
-
-
-def _rising(epochs: Any) -> Any:
-    if epochs == "all" or isinstance(epochs, dict | CheckpointSchedule):
-        return epochs
-    whole = isinstance(epochs, list | tuple) and all(type(epoch) is int for epoch in epochs)
-    if not whole or not epochs or list(epochs) != sorted(set(epochs)) or epochs[0] < 0:
-        raise ValueError(
-            f'expected "all", a rising list such as [0, 1, 10], or {{ first = 3, every = 20 }}, got {epochs!r}'
-        )
-    return tuple(epochs)
-
-
-class Checkpoints(Schema):
-    """Which epochs are kept (0 is before training), and how many training images the metrics are measured on."""
-
-    epochs: Annotated[Literal["all"] | tuple[int, ...] | CheckpointSchedule, BeforeValidator(_rising)] = "all"
-    train_images: Literal["all"] | Count = "all"
-
-
-class Storage(Schema):
-    """How the models are cut into shards; None lets the store choose by size."""
-
-    models_per_shard: Count | None = None
+from zoo_gen.manifest.training import Checkpoints, CheckpointSchedule, Storage, Training
 
 
 class ZooManifest(Schema):
@@ -127,14 +62,6 @@ class ZooManifest(Schema):
     split: Split = Split()
     storage: Storage = Storage()
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _error_as_one_line(cls, document: Any, handler: pydantic.ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(document)
-        except pydantic.ValidationError as error:
-            raise ZooError(schema.one_line(error, document, cls)) from None
-
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         for name in HYPERPARAMETERS:
@@ -157,6 +84,14 @@ class ZooManifest(Schema):
             last = self.checkpoint_epochs[-1]
             raise ValueError(f"checkpoints.epochs: {last} lies after the last epoch, {self.training.epochs}")
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod  # the last validator, so that it is outside of the others
+    def _error_as_one_line(cls, document: Any, handler: pydantic.ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(document)
+        except pydantic.ValidationError as error:
+            raise ZooError(schema.one_line(error, document, cls)) from None
 
     def _only_what_is_used(self, sequence: tuple[Layer, ...]) -> None:
         """Refuse hyper-parameters that would change nothing."""
@@ -315,12 +250,11 @@ class ZooManifest(Schema):
         return toml(plain) + "\n[axes]\n" + "".join(f"{line}\n" for line in lines)
 
 
-def _brief(values: list[Value]) -> object:
+def _brief(values: list[Any]) -> object:
     """Return the values of an axis as TOML may say them, neighbouring whole numbers by their ends."""
-    if len(values) > 2 and all(type(value) is int for value in values):
-        first, last = values[0], values[-1]
-        if values == list(range(first, last + 1)):  # type: ignore[arg-type, operator]
-            return {"range": [first, last]}
+    whole = len(values) > 2 and all(type(value) is int for value in values)
+    if whole and all(after - before == 1 for before, after in pairwise(values)):
+        return {"range": [values[0], values[-1]]}
     return values
 
 

@@ -70,9 +70,9 @@ def _groups(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int)
 def split_sha256(models: pa.Table) -> str:
     """Return the SHA-256 (hex) of which model is in which part, from the columns model_id and split."""
     table = models.select(["model_id", "split"]).sort_by("model_id")
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for start in range(0, len(table), 10_000):  # a large zoo's rows as Python objects would be its driver's memory
         columns = table.slice(start, 10_000).to_pydict()
         rows = "\n".join(f"{model_id},{part}" for model_id, part in zip(*columns.values(), strict=True))
-        found.update(("\n" if start else "").encode() + rows.encode())
-    return found.hexdigest()
+        digest.update(("\n" if start else "").encode() + rows.encode())
+    return digest.hexdigest()

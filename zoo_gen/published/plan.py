@@ -23,7 +23,7 @@ from zoo_gen.store.side_files import permutations_sha256, split_table_sha256, ta
 _SHARD_BYTES = 64 * 2**20  # two are in memory at once, each some three times over
 _MOST_MODELS = 1024
 _FEWEST_SHARDS = 4
-_PLACES = pa.list_(pa.field("element", pa.int32()))  # as Parquet names it, so that it reads back as it was
+_POSITIONS = pa.list_(pa.field("element", pa.int32()))  # as Parquet names it, so that it reads back as it was
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ def _table(
         for model, part in zip(split.models.tolist(), split.parts.tolist(), strict=True):
             parts[model] = part
     columns["split"] = pa.array(parts, pa.string())
-    columns["checkpoints"] = pa.array([np.flatnonzero(row) for row in reading.kept], _PLACES)
+    columns["checkpoints"] = pa.array([np.flatnonzero(row) for row in reading.kept], _POSITIONS)
     if len(reading.wirings) > 1:
         counts = reading.kept.sum(axis=1) * of_model
         starts = np.concatenate([np.cumsum(row) - row for row in _shards(counts, per_shard)])
-        columns["architecture"] = pa.array([ids[place] for place in reading.wiring_of_model], pa.string())
+        columns["architecture"] = pa.array([ids[wiring] for wiring in reading.wiring_of_model], pa.string())
         columns["n_parameters"] = pa.array(of_model)
         columns["weights_start"] = pa.array(starts.astype(np.int64))
     return pa.table(columns)

@@ -81,13 +81,13 @@ def _write_shard(plan: Plan, store: Store, shard: int, stop: threading.Event) ->
         if stop.is_set():
             return
         wiring = reading.wirings[reading.wiring_of_model[model]]
-        places = np.flatnonzero(reading.kept[model])
-        vectors = reading.read(model, places)
+        positions = np.flatnonzero(reading.kept[model])
+        vectors = reading.read(model, positions)
         run = plan.table["run"][model].as_py()
-        if vectors.shape != (len(places), wiring.layout.size):
+        if vectors.shape != (len(positions), wiring.layout.size):
             raise ZooError(
                 f"{reading.name}: model {model} ({run}) has states of shape {vectors.shape}; "
-                f"expected {(len(places), wiring.layout.size)}"
+                f"expected {(len(positions), wiring.layout.size)}"
             )
         if vectors.dtype == np.float64 and reading.exact and not _is_exact(vectors):
             raise ZooError(f"{reading.name}: model {model} ({run}) has float64 weights that are no float32 numbers")

@@ -1,7 +1,7 @@
-"""SHA256SUMS: the digests of the files of a zoo that no shard answers for, as `sha256sum --check` reads them.
+"""SHA-256 of every file of a zoo that no shard's own digest covers, listed as `sha256sum --check` reads it.
 
-A shard's arrays and its Parquet part can be derived from each other and compared; what the store says of itself (when
-and with what it was made) cannot, so its bytes are written down when it is made, and the card's when it is finished.
+A shard's arrays and its Parquet part can be derived from each other and compared. What the store says of itself (when
+and with what it was made) cannot, so its digests are written when the zoo is made, and the card's when it is complete.
 """
 
 import hashlib
@@ -30,35 +30,37 @@ def files(folder: Folder) -> list[str]:
 
 
 def read(folder: Folder) -> dict[str, str]:
-    """Return what is listed, path -> SHA-256 (hex); lines that are none are left out."""
+    """Return what is listed, path -> SHA-256 (hex); other lines are left out."""
     path = folder / NAME
     text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
     return {match[2]: match[1] for line in text.split("\n") if (match := _LINE.fullmatch(line))}
 
 
 def write(folder: Folder, *, only: str | None = None) -> None:
-    """Write down the files of a zoo as they are now; of one file alone, so that no damage to the others is approved."""
-    listed = read(folder)
-    digests = {n: listed[n] if only not in (None, n) and n in listed else _sha256(folder / n) for n in files(folder)}
+    """List the files of a zoo as they are now; `only` renews one entry, so that damage to others is not approved."""
+    if only is None:
+        digests = {name: _sha256(folder / name) for name in files(folder)}
+    else:
+        digests = {**read(folder), only: _sha256(folder / only)}
     atomic.replace(folder / NAME, _text(digests))
 
 
 def findings(folder: Folder) -> list[tuple[str, str]]:
-    """Return what is not as it was written: (file, what is wrong)."""
+    """Return the files that are not as they were written: (file, what is wrong)."""
     path, listed = folder / NAME, read(folder)
     if not path.is_file():
         return [(NAME, "is not there")]
-    found = []
+    wrong = []
     if path.read_bytes() != _text(listed):
-        found.append((NAME, "has lines that are none of its own"))
+        wrong.append((NAME, "has lines that it would not have been written with"))
     for name in sorted({*listed, *files(folder)}):
         if name not in listed:
-            found.append((name, f"is not listed in {NAME}"))
+            wrong.append((name, f"is not listed in {NAME}"))
         elif not _inside(folder, name) or not (folder / name).is_file():
-            found.append((name, f"is listed in {NAME} and not there"))
+            wrong.append((name, f"is listed in {NAME} and not there"))
         elif _sha256(folder / name) != listed[name]:
-            found.append((name, f"has other bytes than {NAME} says"))
-    return found
+            wrong.append((name, f"has other bytes than {NAME} says"))
+    return wrong
 
 
 def agree(folder: Folder, expected: Mapping[str, bytes]) -> bool:
@@ -68,10 +70,10 @@ def agree(folder: Folder, expected: Mapping[str, bytes]) -> bool:
 
 
 def restore(folder: Folder, expected: Mapping[str, bytes]) -> list[str]:
-    """Give files back the bytes they had; return which.
+    """Restore the bytes of damaged files; return which files were wrong.
 
     A file is replaced only by bytes that its listed digest confirms, and the list only where the file is as expected.
-    A wrong card is taken away, which the end of a run writes again.
+    A wrong card is removed; the end of a run writes it again.
 
     Args:
         folder: the zoo.

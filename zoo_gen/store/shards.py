@@ -42,8 +42,8 @@ def part_table(rows: pa.Table, arrays: Arrays) -> pa.Table:
     n_checkpoints = next(iter(finals.values())).shape[1]
     if "checkpoints" in rows.column_names:
         present = [np.array(row, dtype=np.int64) for row in rows["checkpoints"].to_pylist()]
-        states = [_status(row[places], n_checkpoints) for row, places in zip(arrays["max_abs"], present, strict=True)]
-        last = np.array([places[-1] if len(places) else -1 for places in present])
+        states = [_status(row[at], n_checkpoints) for row, at in zip(arrays["max_abs"], present, strict=True)]
+        last = np.array([positions[-1] if len(positions) else -1 for positions in present])
     else:
         diverged = np.isnan(arrays["weights"][:, -1]).any(axis=1)  # NaN stays from the failing checkpoint on
         states = np.where(diverged, "diverged", "complete").tolist()

@@ -1,4 +1,4 @@
-"""Store: a zoo on disk or at a URL that is open, with all that is asked of it by who writes and who reads.
+"""Store: an opened zoo, on disk or at a URL, that shards are written to and read from.
 
 A shard is written as whole chunks of its own, then committed by its Parquet part, written last and renamed into
 place. Nothing else decides what is complete, and workers need no lock because no two share a shard.
@@ -156,7 +156,6 @@ class Store:
             if not part.exists():  # else another run has committed the same bytes, and cleared away what we had begun
                 error.filename = error.filename or str(self.folder)  # a full disk does not say where it is
                 raise
-        atomic.tidy_part(part)
         atomic.tidy_chunks(self.folder, str(shard))
 
     def _rows(self, models: slice) -> pa.Table:
@@ -181,7 +180,7 @@ class Store:
                 flat = np.asarray(array[shard])
             except (OSError, ValueError, RuntimeError) as error:
                 raise ZooError(f"weights.zarr/{name}: cannot be read ({error})") from None
-            sizes = [len(places) for places in rows["checkpoints"].to_pylist()]
+            sizes = [len(positions) for positions in rows["checkpoints"].to_pylist()]
             shapes = zip(rows["weights_start"].to_pylist(), sizes, rows["n_parameters"].to_pylist(), strict=True)
             values[name] = [flat[start : start + n * width].reshape(n, width) for start, n, width in shapes]
         return values

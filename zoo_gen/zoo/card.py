@@ -10,15 +10,16 @@ from zoo_gen.files.location import Folder
 from zoo_gen.store import Store, checksums
 from zoo_gen.store.side_files import STATES, split_path
 from zoo_gen.zoo import Zoo
+from zoo_gen.zoo.table import ModelTable
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def write(store: Store) -> None:
     """Write the card of a zoo, if the zoo is complete."""
-    zoo = Zoo(store)
-    if zoo.complete:
-        atomic.replace(store.folder / checksums.CARD, text(zoo).encode())
+    table = ModelTable(store)
+    if table.shards == list(range(store.extent.n_shards)):
+        atomic.replace(store.folder / checksums.CARD, text(Zoo(store, table)).encode())
         checksums.write(store.folder, only=checksums.CARD)
 
 

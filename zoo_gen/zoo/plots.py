@@ -61,11 +61,11 @@ def write_histogram(zoo: Zoo, path: Path) -> None:
     _prepare()
     from matplotlib import pyplot
 
-    found = outcome(zoo)
+    reached = outcome(zoo)
     figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
-    bounds = (0.0, 1.0) if found.metric == "test_accuracy" else None
-    axes.hist(found.values, bins=50, range=bounds, color="tab:blue")
-    label = found.metric.replace("_", " ")
+    bounds = (0.0, 1.0) if reached.metric == "test_accuracy" else None
+    axes.hist(reached.values, bins=50, range=bounds, color="tab:blue")
+    label = reached.metric.replace("_", " ")
     _finish(axes, title=f"{zoo.name}: {len(zoo.models):,} models", x=f"{label} after the last epoch", y="models")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)

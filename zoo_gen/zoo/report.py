@@ -34,7 +34,7 @@ class Report:
 def cells(part: pa.Table, expected: pa.Table, *, first_model: int) -> Iterator[str]:
     """Compare two tables cell by cell; floats as text of their exact values, in which NaN equals NaN."""
     for name in expected.column_names:
-        found, derived = ([repr(value) for value in table[name].to_pylist()] for table in (part, expected))
-        for row, (one, other) in enumerate(zip(found, derived, strict=True)):
+        stored, derived = ([repr(value) for value in table[name].to_pylist()] for table in (part, expected))
+        for row, (one, other) in enumerate(zip(stored, derived, strict=True)):
             if one != other:
                 yield f"model {first_model + row}: {name} is {one}; the manifest and the arrays give {other}"
