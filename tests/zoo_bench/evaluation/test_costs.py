@@ -5,42 +5,37 @@ import numpy as np
 import pytest
 
 from zoo_bench.evaluation.costs import measured
-from zoo_gen.machine.memory import freed_memory_kept
-
-NUMBERS = 8_000_000
-BLOCK = 8 * NUMBERS  # bytes
+from zoo_gen.population.cpu.lanes import keep_freed_memory
 
 
-def test_seconds_are_those_that_pass(monkeypatch):
-    moments = iter([100.0, 103.5])
-    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+def test_seconds_are_those_that_pass():
     with measured() as cost:
-        pass
-    assert cost.seconds == 3.5
+        time.sleep(0.05)
+    assert 0.05 <= cost.seconds < 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 def test_memory_is_the_most_that_was_held_over_what_was_there():
-    before = np.ones(NUMBERS)  # is there already
+    before = np.ones(8_000_000)  # 64 MB that are there already
     with measured() as cost:
         for _ in range(3):
-            np.ones(NUMBERS)  # given back each time
+            np.ones(20_000_000)  # 160 MB, given back each time
     with measured() as nothing:
         before.sum()
     assert cost.memory_bytes is not None
     assert nothing.memory_bytes is not None
-    assert 0.9 * BLOCK < cost.memory_bytes < 2 * BLOCK  # one block, not three
-    assert nothing.memory_bytes < BLOCK / 2
+    assert 150e6 < cost.memory_bytes < 250e6
+    assert nothing.memory_bytes < 20e6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 def test_memory_that_was_freed_but_kept_counts_again():
-    with freed_memory_kept():
-        np.ones(NUMBERS)
-        with measured() as cost:
-            np.ones(NUMBERS)
+    keep_freed_memory()
+    np.ones(20_000_000)
+    with measured() as cost:
+        np.ones(20_000_000)
     assert cost.memory_bytes is not None
-    assert 0.9 * BLOCK < cost.memory_bytes < 2 * BLOCK
+    assert 150e6 < cost.memory_bytes < 250e6
 
 
 def test_a_cost_is_known_when_what_ran_has_failed():

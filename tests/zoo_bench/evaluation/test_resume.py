@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 
-from tests import waiting
 from zoo_bench.evaluation.validate import validate
 from zoo_bench.standings import boards, page
 
@@ -66,15 +65,15 @@ def page_of(loaded):
 def test_a_run_killed_anywhere_and_started_again_gives_the_same_page(place, workers, kills):
     undisturbed, killed = (place / f"{name}-{workers}-{kills}" for name in ("undisturbed", "killed"))
     began = time.monotonic()
-    assert start(place, undisturbed, workers=workers).wait(timeout=waiting.LIMIT) == 0
+    assert start(place, undisturbed, workers=workers).wait(timeout=300) == 0
     whole = time.monotonic() - began
     moments = random.Random(kills)
     deaths = 0
     for number in range(kills):
         process = start(place, killed, workers=workers)
         # Runs are quicker or slower than the first one; that one of them dies in the middle is sure.
-        if number == 0:
-            waiting.until(lambda run=process: run.poll() is not None or any(killed.glob(".cells/**/*.*")))
+        while number == 0 and process.poll() is None and not any(killed.glob(".cells/**/*.*")):
+            time.sleep(0.01)
         try:
             process.wait(timeout=0 if number == 0 else moments.uniform(0.35, 0.9) * whole)
         except subprocess.TimeoutExpired:
@@ -82,7 +81,7 @@ def test_a_run_killed_anywhere_and_started_again_gives_the_same_page(place, work
             process.wait()
             deaths += 1
     assert deaths
-    assert start(place, killed, workers=workers).wait(timeout=waiting.LIMIT) == 0
+    assert start(place, killed, workers=workers).wait(timeout=300) == 0
     expected, found = boards.load(undisturbed), boards.load(killed)
     assert page_of([same_costs(its, other) for its, other in zip(found, expected, strict=True)]) == page_of(expected)
     # Costs come from results: what is stored gives the same bytes however often it is made.

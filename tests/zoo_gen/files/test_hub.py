@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from tests import waiting
 from tests.conftest import files_of
 from tests.hub_server import Fault, digest
 from zoo_gen.errors import ZooError
@@ -128,15 +127,14 @@ def test_some_files_of_a_revision_are_pulled(hub, tmp_path):
     assert set(files_of(tmp_path / "zoo")) == {f"models/part-{n:05d}.parquet" for n in range(10)}
 
 
-def test_too_many_requests_are_waited_for(hub, folder, tmp_path, monkeypatch):
-    waits = []
-    monkeypatch.setattr(time, "sleep", waits.append)
-    hub.faults.append(Fault("/api/repos/create", "POST", status=429, retry_after=7))
-    hub.faults.append(Fault("/tag/", "POST", status=429, retry_after=7))
+def test_too_many_requests_are_waited_for(hub, folder, tmp_path):
+    hub.faults.append(Fault("/api/repos/create", "POST", status=429, retry_after=1))
+    hub.faults.append(Fault("/tag/", "POST", status=429, retry_after=1))
+    began = time.monotonic()
     our_hub.push_folder(folder, "org/folder", tag="main-1")
     hub.faults.append(Fault("large.safetensors", "HEAD", status=429, retry_after=1))
     our_hub.pull_folder("org/folder", tmp_path / "back")
-    assert waits[:2] == [7, 7]
+    assert time.monotonic() - began > 2
     assert not any(fault.times for fault in hub.faults)
 
 
@@ -225,24 +223,28 @@ def silent():
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://no-such-host.invalid"])
-def test_no_network_is_said_in_one_line(address, tmp_path):
+def test_no_network_is_said_in_one_line_within_ten_seconds(address, tmp_path):
     environment = os.environ | {"HF_ENDPOINT": address, "HF_TOKEN": "hf_x"}
     program = "import sys; from zoo_gen.cli.main import main; main()"
+    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", program, "pull", "hf://org/zoo", "--out", str(tmp_path / "zoo")],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
-        timeout=waiting.LIMIT,
+        timeout=60,
     )
     assert done.returncode == 2
     assert re.fullmatch(r"error: pull hf://org/zoo: \S+ cannot be reached \(.+\); expected a network\n", done.stderr)
+    assert time.monotonic() - began < 10
 
 
 def test_a_server_that_never_answers_is_given_up(silent):
+    began = time.monotonic()
     with pytest.raises(ZooError, match=r"cannot be reached \(.*timed out.*\); expected a network"):
         reachable.require([silent], needed_for="pull", seconds=1)
+    assert time.monotonic() - began < 5
 
 
 def test_one_mirror_that_answers_is_enough(hub, silent):

@@ -175,12 +175,11 @@ def test_a_half_from_one_mirror_goes_on_from_the_next(server, cache, content, tm
     assert [r.range for r in server.gets("zoo.zip")] == [f"bytes={SIZE // 2}-"]
 
 
-def test_a_busy_server_is_waited_for(server, cache, content, monkeypatch):
-    server.faults.append(Fault("zoo.zip", status=429, retry_after=7))
-    waits = []
-    monkeypatch.setattr(time, "sleep", waits.append)
+def test_a_busy_server_is_waited_for(server, cache, content):
+    server.faults.append(Fault("zoo.zip", status=429, retry_after=1))
+    began = time.monotonic()
     assert fetch(wanted(server), cache)[0].read_bytes() == content
-    assert waits == [7]
+    assert time.monotonic() - began >= 1
 
 
 def test_a_server_that_asks_for_too_long_a_wait_is_named(server, cache):
@@ -206,8 +205,8 @@ def test_a_disk_without_room_is_said_before_anything_comes(server, cache, monkey
         fetch(wanted(server), cache)
 
 
-def test_no_network_is_said(cache, monkeypatch):
-    monkeypatch.setattr(reachable, "SECONDS", 1.0)
+def test_no_network_is_said_within_seconds(cache, monkeypatch):
+    monkeypatch.setattr(reachable, "SECONDS", 2.0)  # of 5
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(0)
@@ -216,8 +215,10 @@ def test_no_network_is_said(cache, monkeypatch):
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(silent.getsockname())
+        began = time.monotonic()
         with pytest.raises(ZooError, match=r"^download zoo.zip: 127.0.0.1:\d+ cannot be reached"):
             fetch(Wanted("zoo.zip", (f"http://127.0.0.1:{silent.getsockname()[1]}/zoo.zip",)), cache)
+        assert time.monotonic() - began < 5
         for each in waiting:
             each.close()
 
