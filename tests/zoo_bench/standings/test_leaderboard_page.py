@@ -10,7 +10,6 @@ import subprocess
 
 import pytest
 
-from tests import waiting
 from zoo_bench.evaluation import run
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.standings import boards, page
@@ -120,7 +119,7 @@ def found(tmp_path_factory, loaded):
         ],
         capture_output=True,
         text=True,
-        timeout=waiting.LIMIT,
+        timeout=120,
         check=True,
     )
     written = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)

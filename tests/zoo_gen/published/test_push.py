@@ -12,7 +12,6 @@ import yaml
 from click.testing import CliRunner
 from matplotlib import pyplot
 
-from tests import waiting
 from tests.conftest import TINY, files_of
 from tests.hub_server import TOKEN, Fault
 from zoo_gen import engine, open_zoo, pull, push
@@ -283,7 +282,8 @@ def test_the_table_loads_with_datasets(hub, zoo, tmp_path):
     push(zoo, "org/tiny", tag="v1")
     environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
     environment.pop("HF_HUB_OFFLINE", None)
-    command = [sys.executable, "-c", DATASETS]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=waiting.LIMIT)
+    done = subprocess.run(
+        [sys.executable, "-c", DATASETS], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
     columns = sorted(open_zoo(zoo).models.column_names)[:3]
     assert done.stdout == f"['train'] 40 {columns}\n", done.stderr[-600:]
