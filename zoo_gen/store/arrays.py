@@ -3,8 +3,9 @@
 Whoever reads through zarrs, whose compressor may give other bytes, still writes through zarr's own codec pipeline.
 """
 
+import threading
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,30 @@ _CHUNK_BYTES = 256 * 2**10  # of a model's trajectory: what is read, also over a
 _RAGGED_CHUNK, _RAGGED_SHARD = 2**16, 2**24  # elements
 
 
-def _zarrs_own_pipeline() -> AbstractContextManager[object]:
-    return zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"})
+class _OwnPipeline:
+    """A context in which arrays are written by zarr's own pipeline, which zarr asks for again at each write of a shard.
+
+    Zarr's configuration is the process's: it is changed by the first thread that writes and restored by the last.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._writers, self._configured = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._writers == 0:
+                self._configured.enter_context(zarr.config.set({"codec_pipeline.path": _PIPELINE}))
+            self._writers += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._writers -= 1
+            if self._writers == 0:
+                self._configured.close()
+
+
+_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+_own_pipeline = _OwnPipeline()
 
 
 def make_arrays(
@@ -35,7 +58,7 @@ def make_arrays(
         attributes: what the store says of itself, with the epochs of its checkpoints, which become an array too.
         permutation: of a converted zoo of one architecture, int (parameter,): stored weights = published ones[index].
     """
-    with _zarrs_own_pipeline():
+    with _own_pipeline:
         group = zarr.create_group(folder / "weights.zarr", zarr_format=3, attributes=dict(attributes))
         for name, shape in extent.arrays().items():
             chunk, shard = chunking(name, shape, extent)
@@ -86,15 +109,15 @@ def chunking(name: str, shape: tuple[int, ...], extent: Extent) -> tuple[tuple[i
 
 def write(path: Folder, shard: int, selection: Any, values: np.ndarray) -> None:
     """Write what one shard has of the array at `path`."""
-    with _zarrs_own_pipeline():
-        array = zarr.open_array(location.arrays(path, read_only=False), mode="r+", zarr_format=3)
     values = np.ascontiguousarray(values, dtype=np.float32)
-    try:
-        array[selection] = values
-    except (ValueError, RuntimeError):
-        # A shard that the array's end cuts off is read before it is written, and what was there may be damaged.
-        location.remove(path / "c" / str(shard))
-        array[selection] = values
+    with _own_pipeline:
+        array = zarr.open_array(location.arrays(path, read_only=False), mode="r+", zarr_format=3)
+        try:
+            array[selection] = values
+        except (ValueError, RuntimeError):
+            # A shard that the array's end cuts off is read before it is written, and what was there may be damaged.
+            location.remove(path / "c" / str(shard))
+            array[selection] = values
 
 
 def open_group(folder: Folder) -> zarr.Group:

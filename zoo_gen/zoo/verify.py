@@ -161,7 +161,7 @@ def _evaluate(zoo: Zoo, *, sample: int, seed: int, data_root: Path | None) -> tu
     for model, checkpoint in checkpoints:
         with torch.no_grad():
             module = zoo.module(model, int(zoo.epochs[checkpoint]))
-            measured = data.measure(module, zoo.models.slice(model, 1).to_pylist()[0])
+            measured = data.measure(module, zoo.models.slice(int(zoo.view([model]).rows[0]), 1).to_pylist()[0])
         for name, value in measured.items():
             stored = float(np.asarray(zoo.metric(name)[model, checkpoint]))
             tolerance = LOSS_TOLERANCE * (1 + abs(stored))

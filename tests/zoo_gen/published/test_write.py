@@ -59,7 +59,9 @@ class Refusing(BatchedCodecPipeline):
 def test_weights_are_written_by_zarrs_own_pipeline_whatever_is_configured(archive, tmp_path):
     expected = convert(archive, tmp_path / "zoo", format="folder")
     register_pipeline(Refusing)
-    with zarr.config.set({"codec_pipeline.path": f"{Refusing.__module__}.{Refusing.__qualname__}"}):
+    refusing = f"{Refusing.__module__}.{Refusing.__qualname__}"
+    with zarr.config.set({"codec_pipeline.path": refusing}):
         convert(archive, tmp_path / "other", format="folder")
+        assert zarr.config.get("codec_pipeline.path") == refusing  # as it was, whichever thread wrote last
     assert files_of(tmp_path / "other") == files_of(expected)
     assert open_zoo(expected).manifest.ragged
