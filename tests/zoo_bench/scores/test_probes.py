@@ -66,5 +66,21 @@ def test_a_constant_feature_does_no_harm(parts):
 
 def test_a_single_name_in_training_is_what_is_predicted(parts):
     features, _ = parts
-    actual = logistic(Features.standardized(*features.values()), np.full(200, "adam"), np.full(80, "sgd"))
-    assert actual.values.tolist() == ["adam"] * 60
+    found = logistic(Features.standardized(*features.values()), np.full(200, "adam"), np.full(80, "sgd"))
+    assert found.values.tolist() == ["adam"] * 60
+
+
+def test_a_feature_that_varies_by_rounding_alone_is_not_blown_up():
+    train = np.full((200, 1), 1.1)
+    assert 0 < train.std(axis=0)[0] < 1e-15
+    features = Features.standardized(train, train, train + 0.25)
+    np.testing.assert_allclose(features.test, 0.25)
+
+
+def test_of_penalties_with_equal_accuracy_the_strongest_is_taken():
+    random = np.random.RandomState(0)
+    train, validation = random.standard_normal((2, 40, 1)) + np.array([[-50.0], [50.0]] * 20)
+    names = np.array(["low", "high"] * 20)
+    found = logistic(Features.standardized(train, validation, validation), names, names)
+    assert found.values.tolist() == names.tolist()
+    assert found.penalty == max(LOGISTIC_PENALTIES)

@@ -123,3 +123,11 @@ def test_the_table_is_made_once_for_all_shards_and_anew_for_another_manifest():
     assert grid.table_of_models(other)["seed"].to_pylist() == [1, 3]
     changed = one.model_copy(update={"split": Split(train=0.0, validation=0.0, test=1.0)})
     assert grid.table_of_models(changed)["split"].to_pylist() == ["test", "test"]
+
+
+def test_only_the_optimizer_of_that_name_has_momentum_unless_a_manifest_names_one():
+    optimizers = ["sgd", "momentum", "adam"]
+    table = grid.table_of_models(manifest({"product": {"optimizer": optimizers, "seed": [1, 2]}}))
+    assert table["momentum"].to_pylist() == [0.0, 0.0, 0.9, 0.9, 0.0, 0.0]
+    named = grid.table_of_models(manifest({"product": {"optimizer": optimizers, "momentum": [0.5]}}))
+    assert named["momentum"].to_pylist() == [0.5] * 3

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -211,3 +212,21 @@ def test_an_attribute_that_is_missing_is_named(tmp_path, tiny_manifest):
     path.write_text(json.dumps(content))
     with pytest.raises(ZooError, match=r"zarr\.json: has no attribute 'layout'; expected"):
         Store.open(folder)
+
+
+def test_a_models_digest_is_that_of_its_weights_and_then_its_metrics_by_name(tiny_zoo):
+    group = zarr.open_group(tiny_zoo / "weights.zarr", mode="r")
+    digest = hashlib.sha256()
+    for name in ("weights", *sorted({*METRICS, "test_class_f1"})):
+        digest.update(group[name][37].astype("<f4").tobytes())
+    assert pq.read_table(tiny_zoo / "models" / "part-00003.parquet")["sha256"][1].as_py() == digest.hexdigest()
+
+
+def test_the_pages_of_a_part_have_checksums(tiny_zoo, tmp_path):
+    content = bytearray((tiny_zoo / "models" / "part-00000.parquet").read_bytes())
+    column = pq.ParquetFile(tiny_zoo / "models" / "part-00000.parquet").metadata.row_group(0).column(0)
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start + column.total_compressed_size - 1] ^= 1  # the last byte of the last page
+    (tmp_path / "part.parquet").write_bytes(content)
+    with pytest.raises(OSError, match=r"(?i)crc checksum"):
+        pq.read_table(tmp_path / "part.parquet", page_checksum_verification=True)

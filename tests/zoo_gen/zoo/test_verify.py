@@ -1,3 +1,5 @@
+import hashlib
+import json
 import shutil
 
 import numpy as np
@@ -139,3 +141,22 @@ def test_other_image_data_is_refused(copy, monkeypatch):
     monkeypatch.setattr("zoo_gen.image_data.arrays.ImageData.sha256", lambda _: "0" * 64)
     with pytest.raises(ZooError, match="is not what the zoo was made from"):
         verify(copy)
+
+
+def test_a_part_that_names_another_manifest_is_found(copy):
+    path = copy / "models" / "part-00001.parquet"
+    table = pq.read_table(path)
+    origin = json.loads(table.schema.metadata[b"zoo"]) | {"manifest_digest": "0" * 64}
+    pq.write_table(table.replace_schema_metadata({"zoo": json.dumps(origin)}), path, write_page_checksum=True)
+    (finding,) = verify(copy, sample=0).findings
+    assert finding == "shard 1: models/part-00001.parquet: its metadata do not say which manifest and pyarrow made it"
+
+
+def test_epochs_that_were_changed_together_with_their_digest_are_found(copy):
+    path = copy / "weights.zarr" / "epoch" / "c" / "0"
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    zarr.open_array(copy / "weights.zarr" / "epoch", mode="r+")[1] = 5
+    listed = copy / "SHA256SUMS"
+    listed.write_text(listed.read_text().replace(before, hashlib.sha256(path.read_bytes()).hexdigest()))
+    (finding,) = verify(copy, sample=0).findings
+    assert finding == "weights.zarr/epoch: is not what the manifest gives"

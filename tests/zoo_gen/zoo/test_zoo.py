@@ -206,3 +206,11 @@ def test_a_part_with_other_columns_is_named(tmp_path, tiny_zoo):
     pq.write_table(pq.read_table(part).drop_columns("sha256"), part)
     with pytest.raises(ZooError, match=r"part-00002\.parquet: has other columns than the first part"):
         open_zoo(folder).models  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["weights", "test_accuracy"])
+def test_what_a_view_gives_cannot_be_written_to(tiny_zoo, name):
+    view = open_zoo(tiny_zoo).view([0, 20])
+    values = view.weights if name == "weights" else view.metric(name)
+    with pytest.raises(ValueError, match="read-only"):
+        values[0] = 0
