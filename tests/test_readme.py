@@ -1,4 +1,4 @@
-"""What the README shows is run as it stands there."""
+"""What the README and the tutorial show is run as it stands there."""
 
 import re
 import sys
@@ -7,63 +7,95 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import zoo_gen
 from zoo_bench.cli import main as zoo_bench
-from zoo_gen import engine, find_manifest
-from zoo_gen.cli.main import main as zoo_gen
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the code blocks of a language."""
+    return [
+        code for name, code in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) if name == language
+    ]
 
 
 def block(language: str, containing: str) -> str:
-    """Return the one code block of a language that contains a text."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    (found,) = [code for name, code in blocks if name == language and containing in code]
-    return found
+    """Return the one code block of the README that is of a language and contains a text."""
+    (code,) = [code for code in blocks(README, language) if containing in code]
+    return code
+
+
+def run(code: str) -> dict[str, object]:
+    """Run code as a script and return its variables."""
+    variables: dict[str, object] = {"__name__": "__main__"}
+    exec(compile(code, "README.md", "exec"), variables)
+    return variables
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder that holds zoos/tetris_seed with its first eight models."""
-    text = find_manifest("tetris_seed").read_text().replace("[1, 1000]", "[1, 8]")
-    manifest = tmp_path / "tetris_seed.toml"
-    manifest.write_text(text.replace("train = 0.70", "train = 0.50").replace("0.15", "0.25"))
-    engine.run(manifest, tmp_path / "zoos" / "tetris_seed", workers=1)
+    """The working folder, which holds zoos/tetris_seed with its first eight models and digits_hyp with a few."""
     monkeypatch.chdir(tmp_path)
+    tetris = zoo_gen.list_zoos()["tetris_seed"].model_dump(mode="json", exclude_unset=True)
+    tetris |= {"axes": {"product": {"seed": range(1, 9)}}, "split": {"train": 0.5, "validation": 0.25, "test": 0.25}}
+    zoo_gen.run(zoo_gen.ZooManifest(**tetris), workers=1, progress=False)
     return tmp_path
 
 
-def test_the_eight_lines_run(folder, capsys):
-    code = block("python", "open_zoo")
-    assert len([line for line in code.splitlines() if line]) == 8
-    exec(compile(code, "README.md", "exec"), {})
+def test_a_zoo_is_made_as_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = block("python", "ZooManifest(")
+    assert '"epochs": 50' in code
+    zoo = run(code.replace('"epochs": 50', '"epochs": 2').replace("[0, 1, 5, 10, 50]", "[0, 2]"))["zoo"]
+    assert zoo.path == Path("zoos/my_zoo")
+    assert zoo.complete
+    assert zoo.weights.shape[0] == 200
+
+
+def test_a_zoo_is_read_as_shown(folder, capsys):
+    run(block("python", "open_zoo"))
     assert "(8, 76, 100)" in capsys.readouterr().out
 
 
-def test_the_manifest_of_ones_own_is_complete(tmp_path):
-    path = tmp_path / "my_zoo.toml"
-    path.write_text(block("toml", "my_zoo"))
-    found = CliRunner().invoke(zoo_gen, ["plan", str(path)])
-    assert found.exit_code == 0, found.output
-    assert "models       300 in" in found.output
-
-
-def test_the_encoder_of_ones_own_is_evaluated(folder, monkeypatch):
-    (folder / "mymodule.py").write_text(block("python", "class MyEncoder"))
-    monkeypatch.setattr(sys, "path", list(sys.path))  # it is found in the working folder
+def test_an_encoder_is_evaluated_as_shown(folder, monkeypatch, capsys):
     (folder / "one.toml").write_text(
         'name = "one"\nprotocol = "standard"\nzoos = ["tetris_seed"]\ntargets = ["epoch"]\n'
     )
-    found = CliRunner().invoke(zoo_bench, ["run", "one.toml", "--encoder", "mymodule:MyEncoder"])
+    code = block("python", "class LayerNorm")
+    assert '"quickstart", seeds=[0, 1, 2]' in code
+    run(code.replace('"quickstart", seeds=[0, 1, 2]', '"one.toml", seeds=[0, 1]'))
+    assert "LayerNorm" in capsys.readouterr().out
+    # The same class from the command line, where it is found in the working folder.
+    (folder / "mymodule.py").write_text(code[: code.index("\n\nresults = ")])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    outcome = CliRunner().invoke(zoo_bench, ["run", "one.toml", "--encoder", "mymodule:LayerNorm"])
     sys.modules.pop("mymodule", None)
-    assert found.exit_code == 0, found.output
+    assert outcome.exit_code == 0, outcome.output
+
+
+def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    variables = run("\n".join(blocks((ROOT / "docs" / "tutorial.md").read_text(), "python")))
+    assert len(variables["results"]) == 6
+    assert not [
+        finding for finding in variables["zoo_bench"].mock(variables["SpectralNorms"]()) if finding.state == "FAILED"
+    ]
+    assert (tmp_path / "leaderboard.html").stat().st_size > 10_000
+    assert (tmp_path / "predictions.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_room_of_the_tree_is_there():
     tree = block("", "manifests/zoos/           one TOML")
-    root = Path(__file__).parent.parent
     for package in ("zoo_gen", "zoo_bench"):
         part = tree.split(f"\n{package}/\n")[1].split("\nzoo_bench/")[0].split("\ntests/")[0]
         named = set(re.findall(r"^  (\w+)/", part, re.MULTILINE)) | set(re.findall(r"\b(\w+)\.py\b", part))
-        entries = (root / package).iterdir()
+        entries = (ROOT / package).iterdir()
         rooms = {path.stem for path in entries if path.suffix == ".py" or (path / "__init__.py").exists()}
         assert named == rooms - {"__init__", "__main__", "errors"}
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 130

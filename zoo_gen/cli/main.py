@@ -142,13 +142,13 @@ def run(
 @click.option("--plots", type=click.Path(path_type=Path), help="Also write pictures of the zoo into this folder.")
 def info(zoo: Folder, plots: Path | None) -> None:
     """Say what is in a zoo."""
-    from zoo_gen.zoo import card, open_zoo, summary
+    from zoo_gen.zoo import open_zoo
 
     opened = open_zoo(zoo)
     click.echo(f"{opened.name}: {opened.manifest.description}")
-    for title, text in summary.facts(opened).items():
+    for title, text in opened.facts().items():
         click.echo(f"  {title:15} {text}")
-    click.echo(f"  {card.outcome(opened).sentence(width=60)}")
+    click.echo(f"  {opened.outcome().sentence(width=60)}")
     if plots:
         from zoo_gen.zoo import plots as pictures
 

@@ -192,7 +192,7 @@ def _sections(zoo: Zoo, release: Release) -> str:
     repeat = "`zoo-gen run manifest.toml` with the same versions gives\nthe same bytes on the same model of CPU or GPU."
     again = "" if is_converted(zoo) else f" {repeat}"
     return f"""
-![{card.outcome(zoo).metric.replace("_", " ")} of all models after the last epoch]({PICTURE})
+![{zoo.outcome().metric.replace("_", " ")} of all models after the last epoch]({PICTURE})
 
 ## From the Hub
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo
-from zoo_gen.zoo.card import outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +37,7 @@ def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     ids = zoo.models["model_id"].to_numpy()
     view = zoo.view(ids)
-    metric = outcome(zoo).metric
+    metric = zoo.outcome().metric
     values = view.metric(metric)
     written = [_over_epochs(zoo, values, metric.replace("_", " "), folder / "epochs.png")]
     if {"train_accuracy", "test_accuracy"} <= set(zoo.metrics):
@@ -61,7 +60,7 @@ def write_histogram(zoo: Zoo, path: Path) -> None:
     _prepare()
     from matplotlib import pyplot
 
-    reached = outcome(zoo)
+    reached = zoo.outcome()
     figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
     bounds = (0.0, 1.0) if reached.metric == "test_accuracy" else None
     axes.hist(reached.values, bins=50, range=bounds, color="tab:blue")

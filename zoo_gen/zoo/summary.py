@@ -1,40 +1,93 @@
-"""What a zoo is, in a few lines: as text for `zoo-gen info`, as HTML with a histogram for notebooks."""
+"""What a zoo is and what its models reached, in a few lines: as text, and as HTML with a histogram for notebooks."""
 
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
+from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.files import location
-from zoo_gen.zoo import Zoo, card
+from zoo_gen.store import Store, side_files
+from zoo_gen.zoo.table import ModelTable
 
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_BINS, _WIDTH, _HEIGHT = 40, 480, 90  # of the picture; width and height in pixels
 _PARTS = ("train", "validation", "test")
-_BINS, _WIDTH, _HEIGHT = 40, 480, 90  # of the histogram; width and height in pixels
 
 
-def facts(zoo: Zoo) -> dict[str, str]:
+@dataclass(frozen=True)
+class Outcome:
+    """What the models of a zoo that did not diverge reached after the last epoch."""
+
+    metric: str  # test_accuracy, or test_loss where there are no classes
+    values: np.ndarray  # (model,)
+
+    def sentence(self, *, width: int = 40) -> str:
+        """Return range, median and histogram as one line of Markdown."""
+        name = self.metric.replace("_", " ")
+        if not len(self.values):
+            return f"No model has a {name}: all diverged."
+        lowest, median, highest = np.quantile(self.values, [0.0, 0.5, 1.0])
+        low, high = (0.0, 1.0) if self.metric == "test_accuracy" else (lowest, highest)
+        bars = histogram(self.values, low=low, high=high, width=width)
+        return (
+            f"{name} after the last epoch: {lowest:.3g} to {highest:.3g}, median {median:.3g}; "
+            f"from {low:.3g} to {high:.3g}: `{bars}`"
+        )
+
+
+def final_metric(store: Store) -> str:
+    """Return the name of the metric that says best what models reached."""
+    metrics = [name for name, _ in store.extent.metrics]
+    return next((name for name in ("test_accuracy", "test_loss") if name in metrics), metrics[-1])
+
+
+def outcome(store: Store, table: ModelTable) -> Outcome:
+    """Return what the models reached, by the final metrics in the table."""
+    metric = final_metric(store)
+    values = table.column(metric).to_numpy() if len(table.column("model_id")) else np.array([])
+    return Outcome(metric, values[np.isfinite(values)])
+
+
+def facts(store: Store, table: ModelTable) -> dict[str, str]:
     """Return what a reader wants to know of a zoo first, title -> text: sizes, data, digests, splits, what varies."""
-    extent = zoo.extent
-    shards = f"{len(zoo.complete_shards)} of {extent.n_shards} shards"
+    extent, manifest, epochs = store.extent, store.manifest, store.attributes["checkpoint_epochs"]
+    names = ["split", "status", *manifest.varying] if table.shards else []
+    table.load(["model_id", *names])
     lines = {
-        "models": f"{len(zoo.models):,} of {extent.n_models:,} ({shards})",
-        "checkpoints": f"{extent.n_checkpoints:,}, epochs {zoo.epochs[0]} to {zoo.epochs[-1]}",
-        "parameters": card.parameters(zoo),
-        "data": zoo.manifest.data_name,
-        "on disk": f"{sum(location.files(zoo.path).values()) / 1e6:,.1f} MB",
-        "digest": zoo.digest,
-        "revision": zoo.revision,
-        "made with": ", ".join(f"{name} {number}" for name, number in zoo.attributes["versions"].items()),
+        "models": f"{len(table.column('model_id')):,} of {extent.n_models:,} ({len(table.shards)} of "
+        f"{extent.n_shards} shards)",
+        "checkpoints": f"{extent.n_checkpoints:,}, epochs {epochs[0]} to {epochs[-1]}",
+        "parameters": _parameters(store),
+        "data": manifest.data_name,
+        "on disk": f"{sum(location.files(store.folder).values()) / 1e6:,.1f} MB",
+        "digest": manifest.digest,
+        "revision": table.revision,
+        "made with": ", ".join(f"{name} {number}" for name, number in store.attributes["versions"].items()),
     }
-    if len(zoo.models):
-        for name in zoo.splits:
-            lines[f"split {name}"] = ", ".join(f"{len(zoo.split(part, table=name)):,}" for part in _PARTS)
-        lines["split"] = ", ".join(f"{len(zoo.split(part)):,} {part}" for part in _PARTS)
-        lines["diverged"] = f"{zoo.models['status'].to_pylist().count('diverged'):,}"
-        lines |= card.varying_hyperparameters(zoo)
+    if table.shards:
+        for name, split in manifest.splits.items():
+            lines[f"split {name}"] = f"{split.train:,}, {split.validation:,}, {split.test:,}"
+        parts = table.column("split").to_pylist()
+        lines["split"] = ", ".join(f"{parts.count(part):,} {part}" for part in _PARTS)
+        lines["diverged"] = f"{table.column('status').to_pylist().count('diverged'):,}"
+        lines |= varying_values(store, table)
     return lines
 
 
-def html(zoo: Zoo) -> str:
+def varying_values(store: Store, table: ModelTable) -> dict[str, str]:
+    """Return the hyper-parameters that vary, name -> their values in short."""
+    return {name: _short(table.column(name).unique().to_pylist()) for name in store.manifest.varying}
+
+
+def histogram(values: np.ndarray, *, low: float, high: float, width: int = 40) -> str:
+    """Return a histogram of values (any,) between two bounds as one line of block characters."""
+    counts, _ = np.histogram(values, bins=width, range=(low, high))
+    heights = np.ceil(counts / max(counts.max(), 1) * (len(_BLOCKS) - 1)).astype(int)
+    return "".join(_BLOCKS[height] for height in heights)
+
+
+def html(store: Store, table: ModelTable) -> str:
     """Return a zoo as HTML that needs no other file: name, description, facts, and a histogram of the final metric.
 
     Colours are those of the page around it, so that it reads in light and dark notebooks.
@@ -42,15 +95,31 @@ def html(zoo: Zoo) -> str:
     rows = "".join(
         f'<tr><th style="text-align:left;font-weight:normal;opacity:.65;padding:1px 16px 1px 0">{escape(title)}</th>'
         f'<td style="text-align:left;padding:1px 0">{escape(text)}</td></tr>'
-        for title, text in facts(zoo).items()
+        for title, text in facts(store, table).items()
     )
-    outcome = card.outcome(zoo)
-    description = f"<div>{escape(zoo.manifest.description)}</div>" if zoo.manifest.description else ""
-    picture = _histogram(outcome.values, title=f"{outcome.metric.replace('_', ' ')} after the last epoch")
+    manifest, reached = store.manifest, outcome(store, table)
+    description = f"<div>{escape(manifest.description)}</div>" if manifest.description else ""
+    picture = _histogram(reached.values, title=f"{reached.metric.replace('_', ' ')} after the last epoch")
     return (
-        f'<div style="max-width:60em"><strong>{escape(zoo.name)}</strong>{description}'
+        f'<div style="max-width:60em"><strong>{escape(manifest.name)}</strong>{description}'
         f'<table style="border:none;margin:6px 0">{rows}</table>{picture}</div>'
     )
+
+
+def _parameters(store: Store) -> str:
+    """Return how many parameters a model has, and in which layers."""
+    size = f"{store.extent.n_parameters:,}"
+    if store.manifest.ragged:
+        return f"up to {size} in {len(side_files.read_architectures(store.folder)):,} architectures"
+    return f"{size} in layers {', '.join(ParameterLayout.from_json(store.attributes['layout']).layers)}"
+
+
+def _short(values: list[object]) -> str:
+    """Return values as text: all of a few, the ends and the number of many."""
+    if len(values) <= 8:
+        return ", ".join(map(str, values))
+    there = [value for value in values if value is not None]
+    return f"{min(there)} to {max(there)} ({len(values)} values)"  # type: ignore[type-var]
 
 
 def _histogram(values: np.ndarray, *, title: str) -> str:

@@ -19,6 +19,7 @@ from zoo_gen.manifest import Split
 from zoo_gen.manifest.split import PARTS, split_sha256
 from zoo_gen.store import Store, side_files
 from zoo_gen.store.side_files import Architecture
+from zoo_gen.zoo import summary
 from zoo_gen.zoo.arrays import Arrays
 from zoo_gen.zoo.table import ModelTable
 from zoo_gen.zoo.view import ZooView
@@ -73,9 +74,19 @@ class Zoo:
         self._arrays = Arrays(store, self._table)
 
     def _repr_html_(self) -> str:
-        from zoo_gen.zoo import summary
+        return summary.html(self.store, self._table)
 
-        return summary.html(self)
+    def facts(self) -> dict[str, str]:
+        """Return what to know of the zoo first, title -> text: sizes, data, digests, splits, what varies."""
+        return summary.facts(self.store, self._table)
+
+    def varying_values(self) -> dict[str, str]:
+        """Return the hyper-parameters that vary, name -> their values in short."""
+        return summary.varying_values(self.store, self._table)
+
+    def outcome(self) -> summary.Outcome:
+        """Return what the models that did not diverge reached after the last epoch."""
+        return summary.outcome(self.store, self._table)
 
     def __repr__(self) -> str:
         extent = self.extent

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import yaml
 
-from zoo_gen.zoo import card, open_zoo
+from zoo_gen.zoo import open_zoo, summary
 
 
 def test_the_front_matter_points_at_the_table(tiny_zoo):
@@ -17,5 +17,5 @@ def test_the_front_matter_points_at_the_table(tiny_zoo):
 
 
 def test_the_histogram_counts():
-    bars = card.histogram(np.array([0.05] * 8 + [0.95]), low=0.0, high=1.0, width=10)
+    bars = summary.histogram(np.array([0.05] * 8 + [0.95]), low=0.0, high=1.0, width=10)
     assert bars == "█        ▁"
