@@ -49,7 +49,7 @@ def list_(published: bool) -> None:
                 "models": extent.n_models,
                 "checkpoints": extent.n_checkpoints,
                 "parameters": extent.n_parameters,
-                "data": manifest.data_name,
+                "data": getattr(manifest.data, "dataset", manifest.data.source),
                 "varies": _briefly(manifest.axes.names),
             }
         )

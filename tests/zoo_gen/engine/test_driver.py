@@ -65,7 +65,7 @@ def test_a_resumed_zoo_keeps_the_form_that_it_was_begun_with(tmp_path, monkeypat
     expected = files_of(tmp_path / "one")
     assert files_of(tmp_path / "two") == expected
     assert set(Store.open(tmp_path / "one").attributes["forms"].values()) == {"lanes"}
-    monkeypatch.setattr("zoo_gen.engine.driver.choose_forms", lambda *_, **__: pytest.fail("chooses again"))
+    monkeypatch.setattr(driver, "choose_forms", lambda *_, **__: {"convolution1": "grouped"})  # as another rule would
     (tmp_path / "two" / "models" / "part-00001.parquet").unlink()
     engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
     assert files_of(tmp_path / "two") == expected

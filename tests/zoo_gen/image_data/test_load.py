@@ -61,7 +61,7 @@ print(*(name for name in ("torch", "torchvision", "datasets", "PIL", "scipy", "s
 def test_the_data_root_is_the_argument_or_the_environments_or_the_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("ZOO_DATA_ROOT", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert default_data_root() == Path("~/.cache/zoo_gen/data")
+    assert default_data_root() == Path("~/.cache/zoo_gen/data").expanduser()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     published.write_idx(tmp_path / "cache" / "zoo_gen" / "data" / "mine", sizes=(11, 10))
     published.write_idx(tmp_path / "environment" / "mine", sizes=(12, 10))
