@@ -1,0 +1,1 @@
+"""Populations on a GPU: kernels of our own and what drives them."""
