@@ -1,0 +1,56 @@
+"""Which populations are trained in one multiprocessor a model, and which by the kernels that launch layer by layer."""
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from zoo_gen.layers import Layer, Shape
+from zoo_gen.layout import ParameterLayout
+from zoo_gen.population.gpu.resident import compiling
+from zoo_gen.population.gpu.resident.resident import Resident, compiled
+from zoo_gen.population.gpu.resident.stages import UnservedError
+from zoo_gen.population.members import Members
+from zoo_gen.population.tasks import Task
+
+_logger = logging.getLogger(__name__)
+
+
+def resident(
+    layers: Sequence[Layer],
+    input_shape: Shape,
+    layout: ParameterLayout,
+    members: Members,
+    task: Task,
+    weights: Tensor,
+    *,
+    steps: Sequence[int],
+    n_epochs: int,
+    precision: str,
+) -> Resident | None:
+    """Return what trains a population in one multiprocessor a model, None (and say why) where other kernels must.
+
+    It follows from the layers, the batch size, the precision and the GPU, never from which models there are.
+    """
+    if not weights.is_cuda:
+        return None
+    reason = compiling.hindrance(str(weights.device))
+    if reason is not None:
+        _warn_once(f"{reason}: kernels go layer by layer, which is slower for small networks")
+        return None
+    with torch.cuda.device(weights.device):
+        try:
+            return Resident(
+                layers, input_shape, layout, members, task, weights,
+                steps=steps, n_epochs=n_epochs, precision=precision, compiled=compiled,
+            )  # fmt: skip
+        except UnservedError as unserved:
+            _logger.info("kernels go layer by layer: one multiprocessor does not train these models, %s", unserved)
+            return None
+
+
+@cache
+def _warn_once(message: str) -> None:
+    _logger.warning(message)
