@@ -142,5 +142,13 @@ static u32 rounded_pair(float a, float b) { return rounded(a, 16) >> 16 | rounde
 static u32 rounded_tf32(float a) { return rounded(a, 13); }
 static float rough_tanh(float z) { return std::tanh(z); }
 static float greater(float a, float b) { return std::isnan(a) || std::isnan(b) ? NAN : a > b ? a : b; }
+static u32 bytes_of(u32 word, u32 selector) {
+    u32 result = 0;
+    for (int i = 0; i < 4; ++i) {
+        const u32 which = selector >> (4 * i) & 7;
+        result |= (which < 4 ? word >> (8 * which) & 255u : 0u) << (8 * i);
+    }
+    return result;
+}
 static float divided(float a, float b) { return a / b; }
 static float root(float a) { return std::sqrt(a); }

@@ -10,9 +10,10 @@ struct Word { u32 x; };
 DEVICE Word packed(float a, float b) { return {rounded_pair(a, b)}; }
 DEVICE float first_of(Word w) { return float_of(w.x << 16); }
 DEVICE float second_of(Word w) { return float_of(w.x & 0xffff0000u); }
-DEVICE Word kept_where(Word w, bool a, bool b) {
-    return {w.x & ((a ? 0xffffu : 0u) | (b ? 0xffff0000u : 0u))};
-}
+// Which element of a window won, for both images, as a selector of bytes; where it is `place` the value stays.
+struct Winners { u32 x; };
+DEVICE Winners winners_of(int packed) { return {(u32)(((packed & 15) | (packed & 0xf0) << 4) * 0x11)}; }
+DEVICE Word kept_where(Word w, Winners won, int place) { return {w.x & bytes_of(0xffu << (8 * place), won.x)}; }
 DEVICE void store_element(int place, int image, float x) {
     at<unsigned short>(place + 2 * image) = (unsigned short)rounded_pair(x, 0.0f);
 }
@@ -61,7 +62,11 @@ DEVICE void store_element(int place, int image, float x) { at<float>(place + 4 *
 #endif
 DEVICE float first_of(Word w) { return w.x; }
 DEVICE float second_of(Word w) { return w.y; }
-DEVICE Word kept_where(Word w, bool a, bool b) { return {a ? w.x : 0.0f, b ? w.y : 0.0f}; }
+struct Winners { int x, y; };
+DEVICE Winners winners_of(int packed) { return {packed & 15, packed >> 4}; }
+DEVICE Word kept_where(Word w, Winners won, int place) {
+    return {won.x == place ? w.x : 0.0f, won.y == place ? w.y : 0.0f};
+}
 #endif
 
 // What matrices of the dataset's side are loaded as.
@@ -92,6 +97,26 @@ DEVICE int winners_for_sum(int place, int column) {
 
 DEVICE void add(int place, float x, bool begins) { at<float>(place) = begins ? x : at<float>(place) + x; }
 DEVICE float number_of_byte(u32 word, int i) { return float_of(0x4b000000u | ((word >> (8 * i)) & 255u)) - 8388608.0f; }
+
+struct Settings { float rate, momentum, decay, penalty, correction1, correction2; int optimizer; };
+
+// One step of an optimiser for one parameter, as `optimizers.py` has it in torch; `scale`: of its squared penalty.
+DEVICE void update(const Settings& s, float scale, float g, float& w, float& mean, float& square) {
+    g += scale * w;
+    if (s.optimizer == 2) w *= 1.0f - s.rate * s.decay;
+    else g += s.decay * w;
+    if (s.optimizer == 0) {
+        mean = s.momentum * mean + g;
+        w -= s.rate * mean;
+    } else if (s.optimizer == 3) {
+        square = SMOOTHING * square + (1.0f - SMOOTHING) * g * g;
+        w -= s.rate * divided(g, root(square) + EPSILON);
+    } else {
+        mean += (1.0f - BETA1) * (g - mean);
+        square = BETA2 * square + (1.0f - BETA2) * g * g;
+        w -= divided(s.rate * s.correction1 * mean, root(square) * s.correction2 + EPSILON);
+    }
+}
 
 DEVICE float sigmoid_of(float z) { return divided(1.0f, 1.0f + expf(-z)); }
 

@@ -1,6 +1,6 @@
 """The backward pass of a program in CUDA C++: gradients of values, sums over images for those of the weights."""
 
-from zoo_gen.population.gpu.resident.forward_code import channel_of, outputs_of, product, row_of
+from zoo_gen.population.gpu.resident.forward_code import channel_of, outputs_of, product, quotient, remainder, row_of
 from zoo_gen.population.gpu.resident.gathers import OCTET, Field, terms
 from zoo_gen.population.gpu.resident.program import CODES, IMAGES, Program
 
@@ -87,13 +87,14 @@ def _stored(program: Program, number: int) -> str:
     lines.append(f"const int corner = {slopes} + {corner} * {row} + {word};")
     if own.maximum:
         lines.append(
-            f"const int winners = at<unsigned char>({place[f'winners {own.name}']} + group * GROUP + {compact} * 4 + column);"
+            f"const Winners winners = winners_of(at<unsigned char>({place[f'winners {own.name}']} + group * GROUP + "
+            f"{compact} * 4 + column));"
         )
     for index in range(own.pool**2):
         offset = (index // own.pool * field.line + index % own.pool * channels) * row
         kept = "slope"
         if own.maximum:
-            kept = f"kept_where(slope, (winners & 15) == {index}, (winners >> 4) == {index})"
+            kept = f"kept_where(slope, winners, {index})"
         lines.append(f"at<Word>(corner + {offset}) = {kept};")
     return "\n                ".join(lines)
 
@@ -118,8 +119,11 @@ def _mean(program: Program, number: int) -> str:
 """
 
 
-def weights(program: Program, number: int) -> str:
-    """Sum the gradient of a stage's weights over the images at hand; no barrier follows."""
+def weights(program: Program, number: int, *, first_warp: int = 0) -> str:
+    """Sum the gradient of a stage's weights over the images at hand; no barrier follows.
+
+    The tasks are shared out from `first_warp` on, so that those of several stages keep all warps busy.
+    """
     own, cut, place, row = program.stages[number], program.sums(number), program.place, program.row
     wide = program.precision == "bfloat16"
     rows = terms(own)
@@ -143,8 +147,8 @@ def weights(program: Program, number: int) -> str:
     for i in range(cut.at_once):
         declared.append(
             f"int offset{i} = at<int>(TABLES + {lines} + ((part * {cut.at_once} + {i}) * 16 + (lane & 15)) * 4); "
-            f"const int mask{i} = (offset{i} & 1) - 1; "
-            f"offset{i} = (offset{i} & ~1) + (lane >> 4) * {upper}{f' * -mask{i}' if wide else ''};"
+            f"const int relative{i} = ~offset{i} & 1; "
+            f"offset{i} = (offset{i} & ~1) + (lane >> 4) * {upper}{f' * relative{i}' if wide else ''};"
         )
     totals = [f"float t{i}_{n}[4] = {{0.0f, 0.0f, 0.0f, 0.0f}};" for i in range(cut.at_once) for n in range(columns)]
 
@@ -152,7 +156,7 @@ def weights(program: Program, number: int) -> str:
         found = []
         for i in range(cut.at_once):
             found.append(
-                f"{{ Left a; LOAD4(STRAIGHT, (from & mask{i}) + offset{i} + (mask{i} & {offset}), a.x, a.y, a.z, a.w);"
+                f"{{ Left a; LOAD4(STRAIGHT, from * relative{i} + (offset{i} + relative{i} * {offset}), a.x, a.y, a.z, a.w);"
                 f" const Fragment left = fragment_of(a);"
             )
             found += [f"multiply(t{i}_{n}, left, {', '.join(operands[n])});" for n in range(columns)]
@@ -165,7 +169,8 @@ def weights(program: Program, number: int) -> str:
         windows = own.after[1] * across
         stepping = f"groups * {windows}"
         line = [
-            f"const int group = i / {windows}, window = i % {windows}, y = window / {across}, x = window % {across};",
+            f"const int group = {quotient('i', windows, program.groups)};",
+            f"const int window = {remainder('i', windows, program.groups)}, y = window / {across}, x = window % {across};",
             f"const int from = {source} + group * GROUP + y * {own.pool * step_y * row} + x * {own.pool * step_x * row};",
         ]
         value = row_of(field, "y", "x", "channel")
@@ -183,13 +188,13 @@ def weights(program: Program, number: int) -> str:
             if own.maximum:
                 won = f"{place[f'winners {own.name}']} + group * GROUP + {compact_n} * 4"
                 line.append(f"winners{n} = winners_for_sum({won}, column);")
-            line.append("}")
+            line.append(f"}} const Winners chosen{n} = winners_of(winners{n}); (void)chosen{n};")
         body += line
 
         def kept(n: int, index: int) -> str:
             if not own.maximum:
                 return f"slope{n}"
-            return f"kept_where(slope{n}, (winners{n} & 15) == {index}, (winners{n} >> 4) == {index})"
+            return f"kept_where(slope{n}, chosen{n}, {index})"
 
         for y in range(own.pool):
             if wide:
@@ -216,8 +221,9 @@ def weights(program: Program, number: int) -> str:
 
         def located(name: str, which: str) -> str:
             return (
-                f"const int {name} = {which}; const int {name}_group = {name} / {pixels}, "
-                f"{name}_y = {name} % {pixels} / {width}, {name}_x = {name} % {width};"
+                f"const int {name} = {which}; const int {name}_group = {quotient(name, pixels, program.groups)}, "
+                f"{name}_pixel = {remainder(name, pixels, program.groups)}, "
+                f"{name}_y = {name}_pixel / {width}, {name}_x = {name}_pixel % {width};"
             )
 
         body.append(located("read", "2 * i + (lane >> 4) > last ? last : 2 * i + (lane >> 4)" if wide else "i"))
@@ -257,8 +263,10 @@ def weights(program: Program, number: int) -> str:
                     )
             stores.append("}")
     newline = "\n                "
+    shift = -first_warp % program.warps
+    own_warp = f"(warp + {shift}) % WARPS" if shift else "warp"
     return f"""
-    for (int task = warp; task < {cut.groups * cut.splits}; task += WARPS) {{  // the weights of {own.name}, backward
+    for (int task = {own_warp}; task < {cut.tasks}; task += WARPS) {{  // the weights of {own.name}, backward
         const int part = task % {cut.groups}, split = task / {cut.groups};
         const int sums_at = {place[f"gradient {own.name}"]} + split * {own.n_weights * 4};
         {(chr(10) + "        ").join(declared)}

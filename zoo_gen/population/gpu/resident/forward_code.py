@@ -21,58 +21,98 @@ def row_of(field: Field, y: str, x: str, channel: str) -> str:
     return f"({' + '.join(terms)} + {low})" if low else f"({' + '.join(terms)})"
 
 
+def quotient(number: str, divisor: int, most: int) -> str:
+    """Return a quotient that is less than `most`, in C++."""
+    return "0" if most == 1 else f"({number}) / {divisor}"
+
+
+def remainder(number: str, divisor: int, most: int) -> str:
+    """Return the remainder that belongs to `quotient`."""
+    return number if most == 1 else f"({number}) % {divisor}"
+
+
 def images(program: Program) -> str:
-    """Turn the pixels of the images into values."""
+    """Turn the pixels that were asked for into values."""
     channels, height, width = program.network.image
     field = program.field(-1)
-    place, row = program.place["images"], program.row
-    size = channels * height * width
-    together = 4 if width % 4 == 0 and program.n_classes else 1
-    pixel = "const float* pixels" if not program.n_classes else "const unsigned char* pixels"
-    load = (
-        "const float a = number0 < 0 ? 0.0f : pixels[(size_t)number0 * SIZE + first_pixel];\n"
-        "const float b = number1 < 0 ? 0.0f : pixels[(size_t)number1 * SIZE + first_pixel];"
-    )
-    if program.n_classes:
-        kind = "u32" if together == 4 else "unsigned char"
-        load = (
-            f"const u32 a = number0 < 0 ? 0 : *(const {kind}*)(pixels + (size_t)number0 * SIZE + first_pixel);\n"
-            f"const u32 b = number1 < 0 ? 0 : *(const {kind}*)(pixels + (size_t)number1 * SIZE + first_pixel);"
-        )
+    together, each = _pixels_of_item(program), _items_of_thread(program)
     stores = []
     for i in range(together):
-        values = ["a", "b"]
+        values = ["asked0[j]", "asked1[j]"]
         if program.n_classes:
-            values = [
-                f"(number{j} < 0 ? 0.0f : number_of_byte({name}, {i}) * scale + offset)" for j, name in enumerate("ab")
-            ]
+            values = [f"(number{n} < 0 ? 0.0f : number_of_byte({values[n]}, {i}) * scale + offset)" for n in range(2)]
         where = row_of(field, "y", f"x + {i}" if i else "x", "channel")
         stores.append(
-            f"at<Word>({place} + group * GROUP + {where} * {row} + pair * (int)sizeof(Word)) = "
-            f"packed({values[0]}, {values[1]});"
+            f"at<Word>({program.place['images']} + group * GROUP + {where} * {program.row} + "
+            f"pair * (int)sizeof(Word)) = packed({values[0]}, {values[1]});"
         )
-    scaled = (
-        "const float scale = a_scale[channel], offset = a_scale[channel + CHANNELS];" if program.n_classes else ""
-    )
+    scaled = ""
+    if program.n_classes:
+        scaled = f"const float scale = a_scale[channel], offset = a_scale[channel + {channels}];"
+    newline = "\n            "
     return f"""
-    {{  // the images
-        const int SIZE = {size}, CHANNELS = {channels};
-        (void)CHANNELS;
-        for (int item = thread; item < groups * {size // together * 4}; item += THREADS) {{
-            const int pair = item & 3, first_pixel = (item >> 2) % {size // together} * {together};
-            const int group = item / {size // together * 4};
+    #pragma unroll
+    for (int j = 0; j < {each}; ++j) {{  // the images
+        {_item(program, numbers="numbers_at")}
             const int channel = first_pixel / {height * width}, y = first_pixel / {width} % {height};
             const int x = first_pixel % {width};
-            (void)channel, (void)y, (void)x;
-            const int number0 = at<int>(numbers_at + (group * {IMAGES} + 2 * pair) * 4);
-            const int number1 = at<int>(numbers_at + (group * {IMAGES} + 2 * pair + 1) * 4);
-            {load}
+            (void)channel, (void)y, (void)x, (void)number0, (void)number1;
             {scaled}
-            {" ".join(stores)}
+            {newline.join(stores)}
         }}
     }}
     barrier();
-""".replace("PIXEL_TYPE", pixel)
+"""
+
+
+def images_asked(program: Program, *, numbers: str) -> str:
+    """Ask for the pixels of the images whose numbers lie at `numbers`, long before they are used."""
+    together = _pixels_of_item(program)
+    kind = ("u32" if together == 4 else "unsigned char") if program.n_classes else "float"
+    size = program.network.image[0] * program.network.image[1] * program.network.image[2]
+    loads = [
+        f"asked{n}[j] = number{n} < 0 ? 0 : *(const {kind}*)(pixels + (size_t)number{n} * {size} + first_pixel);"
+        for n in range(2)
+    ]
+    return f"""
+    #pragma unroll
+    for (int j = 0; j < {_items_of_thread(program)}; ++j) {{
+        {_item(program, numbers=numbers)}
+            {" ".join(loads)}
+        }}
+    }}
+"""
+
+
+def asked(program: Program) -> str:
+    """Declare what is asked for."""
+    kind = "u32" if program.n_classes else "float"
+    return f"{kind} asked0[{_items_of_thread(program)}], asked1[{_items_of_thread(program)}];"
+
+
+def _item(program: Program, *, numbers: str) -> str:
+    """Say which pixels of which two images thread and j stand for."""
+    items = _items(program)
+    return f"""const int item = thread + j * THREADS;
+        if (item < GROUPS * {items}) {{
+            const int group = {quotient("item", items, program.groups)}, pair = item & 3;
+            const int first_pixel = {remainder("(item >> 2)", items // 4, program.groups)} * {_pixels_of_item(program)};
+            const int number0 = at<int>({numbers} + (group * {IMAGES} + 2 * pair) * 4);
+            const int number1 = at<int>({numbers} + (group * {IMAGES} + 2 * pair + 1) * 4);"""
+
+
+def _pixels_of_item(program: Program) -> int:
+    return 4 if program.network.image[2] % 4 == 0 and program.n_classes else 1
+
+
+def _items(program: Program) -> int:
+    """Items of a group: some pixels of two images."""
+    channels, height, width = program.network.image
+    return channels * height * width // _pixels_of_item(program) * 4
+
+
+def _items_of_thread(program: Program) -> int:
+    return -(-_items(program) * program.groups // program.threads)
 
 
 def product(program: Program, gather: Gather, *, title: str, fragments: int, source: str, start: str, end: str) -> str:
@@ -156,12 +196,15 @@ def product(program: Program, gather: Gather, *, title: str, fragments: int, sou
     windows = grid.windows[0] * grid.windows[1]
     steps = [step * program.row for step in grid.steps]
     newline = "\n            "
+    of_group = remainder("task", windows * gather.blocks, program.groups)
     return f"""
     {{  // {title}
         {(chr(10) + "        ").join(declared)}
         for (int task = warp; task < groups * {windows * gather.blocks}; task += WARPS) {{
-            const int group = task / {windows * gather.blocks}, block = task % {windows * gather.blocks} / {windows};
-            const int window = task % {windows}, down = window / {grid.windows[1]}, across = window % {grid.windows[1]};
+            const int group = {quotient("task", windows * gather.blocks, program.groups)};
+            const int block = {quotient(of_group, windows, gather.blocks)};
+            const int window = {remainder(of_group, windows, gather.blocks)};
+            const int down = window / {grid.windows[1]}, across = window % {grid.windows[1]};
             const int base = {source} + down * {steps[0]} + across * {steps[1]};
             (void)block, (void)down, (void)across;
             {start}

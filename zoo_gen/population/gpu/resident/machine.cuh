@@ -67,6 +67,7 @@ DEVICE float greater(float a, float b) {
     asm("max.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
     return c;
 }
+DEVICE u32 bytes_of(u32 word, u32 selector) { return __byte_perm(word, 0u, selector); }
 DEVICE float divided(float a, float b) { return __fdividef(a, b); }
 DEVICE float root(float a) {
     float b;

@@ -4,6 +4,7 @@ How the work is cut follows from the layers, the batch size and the precision al
 together. So sums have one order.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,9 +20,15 @@ CODES = {None: 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "gelu": 5
 BY_INPUT = ("gelu", "silu", "sine")  # activations whose derivative does not follow from their value
 SHARED_MOST = 227 * 1024  # bytes of shared memory that a thread block can have (compute capability 9.0)
 SHARED_OF_PROCESSOR, SHARED_OF_SYSTEM = 228 * 1024, 1024  # of a multiprocessor, and what each block takes of it
-MOST_THREADS = 768  # of a multiprocessor, each with the registers that products want
+MOST_THREADS = 512  # of a multiprocessor, each with the registers that products want
+_MOST_SMALL = 24  # models of one warp that a multiprocessor holds
 LANES = 32
-_MOST_PARTIAL = 2600  # numbers that the partial sums of one layer's gradient take at most, if it has fewer itself
+# Numbers that the partial sums of one layer's gradient take at most, if it has fewer itself: more are faster.
+_MOST_PARTIAL = (8000, 5000, 2600, 1700)
+_FEW, _SOME, _MANY = 1, 8, 16  # warps
+_MOST_GROUPS = 4  # that one warp does at once
+_SMALL = 4000  # products of an image, up to which one warp does a model
+_TABLES = 6 * 1024  # bytes that tables take at most, before they are known
 _MOST_TOTALS = 14  # tiles of the matrix units that a warp sums at once
 
 
@@ -38,6 +45,11 @@ class Sums:
         """Of tiles."""
         return -(-self.tiles // self.at_once)
 
+    @property
+    def tasks(self) -> int:
+        """Of warps."""
+        return self.groups * self.splits
+
 
 @dataclass(frozen=True)
 class Program:
@@ -51,6 +63,7 @@ class Program:
     groups: int  # of eight images, whose values are held at once
     warps: int
     n_classes: int  # 0: the outputs are numbers
+    most_partial: int = _MOST_PARTIAL[0]
     tables: list[int] = field(default_factory=list)  # what lanes look up; they lie behind all else
 
     @cached_property
@@ -134,8 +147,8 @@ class Program:
         pixels = stage.product[1] * stage.product[2] * self.groups
         best, least = Sums(tiles, 1, 1), float("inf")
         for at_once in range(1, min(tiles, max(1, _MOST_TOTALS // columns)) + 1):
-            for splits in (1, 2, 4, 8, 16):
-                if splits > 1 and splits * stage.n_weights > _MOST_PARTIAL:
+            for splits in range(1, 17):
+                if splits > 1 and splits * stage.n_weights > self.most_partial:
                     continue
                 cut = Sums(tiles, at_once, splits)
                 rounds = -(-cut.groups * splits // self.warps)
@@ -207,7 +220,14 @@ class Program:
     @property
     def blocks(self) -> int:
         """How many models a multiprocessor holds."""
-        return max(1, min(SHARED_OF_PROCESSOR // (self.size + SHARED_OF_SYSTEM), MOST_THREADS // self.threads))
+        size = self.size if self.tables else self.size + _TABLES
+        most = _MOST_SMALL if self.warps == _FEW else MOST_THREADS // self.threads
+        return max(1, min(SHARED_OF_PROCESSOR // (size + SHARED_OF_SYSTEM), most))
+
+    @property
+    def asks_early(self) -> bool:
+        """Whether pixels are asked for while the images before are worked at: another model fills the time, if any."""
+        return self.blocks == 1
 
     def weight_places(self) -> np.ndarray:
         """Return where each weight is written for the matrix units, int32 (copy, parameter).
@@ -255,11 +275,28 @@ def plan(
     training: bool,
     kinds: frozenset[str | None],
     n_classes: int,
-    warps: int = 8,
-    groups: int = 1,
 ) -> Program:
-    """Return the program of a network."""
-    return Program(network, precision, batch_size, training, kinds, groups, warps, n_classes)
+    """Return the program of a network: with two models a multiprocessor if they fit, else with twice the warps.
+
+    Which models there are has no say in it: `kinds` takes shared memory, but changes no sum.
+    """
+
+    def program(warps: int, most_partial: int) -> Program:
+        return Program(network, precision, batch_size, training, frozenset(), 1, warps, n_classes, most_partial)
+
+    products = sum(math.prod(stage.product) * stage.inputs for stage in network.stages if stage.kind != "mean")
+    if products <= _SMALL:
+        groups = min(_MOST_GROUPS, -(-batch_size // IMAGES))
+        return replace(program(_FEW, _MOST_PARTIAL[0]), kinds=kinds, groups=groups)
+    for most_partial in _MOST_PARTIAL:
+        found = program(_SOME, most_partial)
+        if found.blocks > 1:
+            return replace(found, kinds=kinds, tables=[])
+    for most_partial in _MOST_PARTIAL:
+        found = program(_MANY, most_partial)
+        if replace(found, kinds=frozenset(BY_INPUT)).size + _TABLES <= SHARED_MOST:
+            break
+    return replace(found, kinds=kinds, tables=[])
 
 
 def check_size(program: Program) -> None:

@@ -10,7 +10,7 @@ from zoo_gen.population.random import DROPOUT_MIX, DROPOUT_STEP, SPLITMIX
 PRECISIONS = {"bfloat16": 0, "tf32": 1, "float32": 2}
 OPTIMIZERS = {"sgd": 0, "momentum": 0, "adam": 1, "adamw": 2, "rmsprop": 3}
 ENTRY = "population"
-_AT_ONCE = 5  # parameters of a thread
+_AT_ONCE = 4  # parameters of a thread
 # What the host passes, in order.
 ARGUMENTS = (
     ("const PIXEL*", "pixels"),  # (image, ...)
@@ -62,6 +62,10 @@ def source(program: Program) -> str:
         "WORD_STEP": f"{DROPOUT_STEP:#x}u",
         "FIRST_WORD_MIX": f"{DROPOUT_MIX[0]:#x}u",
         "SECOND_WORD_MIX": f"{DROPOUT_MIX[1]:#x}u",
+        "BETA1": f"{BETA1}f",
+        "BETA2": f"{BETA2}f",
+        "EPSILON": f"{EPSILON}f",
+        "SMOOTHING": f"{SMOOTHING}f",
         "INFINITE": "float_of(0x7f800000u)",
         "WARPS": program.warps,
         "THREADS": program.threads,
@@ -74,7 +78,7 @@ def source(program: Program) -> str:
         "TARGET": "int" if program.n_classes else "float",
     }
     defined = "".join(f"#define {name} {value}\n" for name, value in constants.items())
-    arguments = ",\n    ".join(f"{kind} {name}" for kind, name in ARGUMENTS)
+    arguments = ",\n    ".join(f"{kind.replace('*', '* __restrict__')} {name}" for kind, name in ARGUMENTS)
     arithmetic = files(__package__).joinpath("arithmetic.cuh").read_text()
     return f"""{defined}
 {arithmetic}
@@ -168,13 +172,30 @@ def _results(program: Program) -> str:
 
 def _forward(program: Program) -> str:
     """The forward pass of the images at hand, and the loss."""
-    stages = "".join(forward_code.stage(program, number) for number in range(len(program.stages)))
-    return forward_code.images(program) + stages + backward_code.loss(program)
+    stages = [forward_code.stage(program, number) for number in range(len(program.stages))]
+    if not program.training:
+        stages.insert(-1, _asked_early(program))
+    now = "" if program.asks_early else forward_code.images_asked(program, numbers="numbers_at")
+    return now + forward_code.images(program) + "".join(stages) + backward_code.loss(program)
+
+
+def _asked_early(program: Program) -> str:
+    """Ask for the pixels of the next images, if that is done while these are still worked at."""
+    return forward_code.images_asked(program, numbers=_numbers(program)) if program.asks_early else ""
+
+
+def _numbers(program: Program) -> str:
+    """Return the byte where the numbers of the next images lie, in C++, once `buffer` has changed."""
+    return f"({program.place['numbers']} + buffer * {2 * 4 * IMAGES * program.groups})"
+
+
+def _groups(program: Program, left: str) -> str:
+    """Return how many groups the images that are left fill, in C++; where there is room for one, the compiler knows."""
+    return "1" if program.groups == 1 else f"min(GROUPS, ({left} + {IMAGES - 1}) / {IMAGES})"
 
 
 def _judging(program: Program) -> str:
-    place, size = program.place, IMAGES * program.groups
-    numbers = f"({place['numbers']} + buffer * {2 * 4 * size})"
+    size, numbers = IMAGES * program.groups, _numbers(program)
     code = _forward(program)
     return f"""{_setting_up(program)}
     const int order_row = 0, n_images = n_seen, stop = min(n_seen, (part_of_images + 1) * each_part);
@@ -182,8 +203,10 @@ def _judging(program: Program) -> str:
     int buffer = 0;
     {_numbering(program, which="part_of_images * each_part + slot < stop ? part_of_images * each_part + slot : -1", buffer=numbers)}
     barrier();
+    {forward_code.asked(program)}
+    {_asked_early(program)}
     for (int first = part_of_images * each_part; first < stop; first += {size}) {{
-        const int groups = min(GROUPS, (stop - first + {IMAGES - 1}) / {IMAGES});
+        const int groups = {_groups(program, "stop - first")};
         const int numbers_at = {numbers};
         buffer ^= 1;
         {_numbering(program, which=f"first + {size} + slot < stop ? first + {size} + slot : -1", buffer=numbers)}
@@ -193,18 +216,20 @@ def _judging(program: Program) -> str:
 
 
 def _training(program: Program) -> str:
-    place, size = program.place, IMAGES * program.groups
-    numbers = f"({place['numbers']} + buffer * {2 * 4 * size})"
+    size, numbers = IMAGES * program.groups, _numbers(program)
     code = _forward(program)
     last = len(program.stages) - 1
     for number in range(last, 0, -1):
         if number == 1:
             # Its input's gradient may overwrite what the sums read: they come first, those of later layers with them.
-            for later in range(last, 0, -1):
+            tasks = 0
+            for later in range(1, last + 1):
                 if program.stages[later].kind != "mean":
-                    code += backward_code.weights(program, later)
+                    code += backward_code.weights(program, later, first_warp=tasks)
+                    tasks += program.sums(later).tasks
             code += "    barrier();\n"
         code += backward_code.inputs(program, number)
+    code += _asked_early(program)
     code += backward_code.weights(program, 0) + "    barrier();\n"
     batch, sizes = program.batch_size, program.network.dropped
     following = (
@@ -227,6 +252,8 @@ def _training(program: Program) -> str:
     int buffer = 0, begin = 0;
     {_numbering(program, which=f"slot < min(n_seen, {batch}) ? slot : -1", buffer=numbers)}
     barrier();
+    {forward_code.asked(program)}
+    {_asked_early(program)}
     for (int step = 0; step < n_steps; ++step, begin += {batch}) {{
         const int n_images = min({batch}, n_seen - begin);
         {places}
@@ -234,7 +261,7 @@ def _training(program: Program) -> str:
         dropout.low = (u32)key;
         dropout.high = (u32)(key >> 32);
         for (int first = 0; first < n_images; first += {size}) {{
-        const int groups = min(GROUPS, (n_images - first + {IMAGES - 1}) / {IMAGES});
+        const int groups = {_groups(program, "n_images - first")};
         const int numbers_at = {numbers};
         buffer ^= 1;
         {_numbering(program, which=following, buffer=numbers)}
@@ -256,56 +283,58 @@ def _laid_out(program: Program) -> str:
 
 
 def _update(program: Program) -> str:
-    """One step of the model's optimiser, as `optimizers.py` says it in torch."""
-    stages = []
-    for number, own in enumerate(program.stages):
-        if own.kind == "mean":
-            continue
-        begin, splits = program.place[f"gradient {own.name}"], program.sums(number).splits
-        terms = " + ".join(f"at<float>({begin + split * own.n_weights * 4} + j * 4)" for split in range(splits))
-        stages.append(f"if (i >= {own.start}) {{ const int j = i - {own.start}; g = {terms}; }}")
-    gradient = " else ".join(reversed(stages))
+    """One step of the model's optimiser: what it reads of memory is asked for before any of it is used."""
+    copies = len(program.weight_places())
+    pieces = [
+        (stage, number, start)
+        for number, stage in enumerate(program.stages)
+        if stage.kind != "mean"
+        for start in range(0, stage.n_weights, program.threads)
+    ]
+    code = []
+    for batch in range(0, len(pieces), _AT_ONCE):
+        some = list(enumerate(pieces[batch : batch + _AT_ONCE]))
+        code.append("{")
+        for index, (stage, _, start) in some:
+            last = stage.n_weights - 1
+            place = f"min(thread + {start}, {last})" if start + program.threads > stage.n_weights else f"thread + {start}"
+            wheres = " ".join(
+                f"const int where{index}_{copy} = weight_places[{copy} * N_PARAMETERS + i{index}];"
+                for copy in range(copies)
+            )
+            code.append(
+                f"const int i{index} = {stage.start} + {place}; float w{index} = weights[i{index}], "
+                f"mean{index} = settings.optimizer != 3 ? first_moments[i{index}] : 0.0f, "
+                f"square{index} = settings.optimizer != 0 ? second_moments[i{index}] : 0.0f, "
+                f"scale{index} = settings.penalty != 0 ? 2.0f * settings.penalty * is_kernel[i{index}] : 0.0f; {wheres}"
+            )
+        for index, (stage, number, start) in some:
+            begin = program.place[f"gradient {stage.name}"] - 4 * stage.start
+            terms = " + ".join(
+                f"at<float>({begin + split * stage.n_weights * 4} + i{index} * 4)"
+                for split in range(program.sums(number).splits)
+            )
+            guard = f"if (thread + {start} < {stage.n_weights}) " if start + program.threads > stage.n_weights else ""
+            stores = " ".join(
+                f"if (where{index}_{copy} >= 0) store_weight(where{index}_{copy}, w{index}); "
+                f"else if (where{index}_{copy} < -1) at<float>(-2 - where{index}_{copy}) = w{index};"
+                for copy in range(copies)
+            )
+            code.append(
+                f"{guard}{{ update(settings, scale{index}, {terms}, w{index}, mean{index}, square{index}); "
+                f"weights[i{index}] = w{index}; "
+                f"if (settings.optimizer != 3) first_moments[i{index}] = mean{index}; "
+                f"if (settings.optimizer != 0) second_moments[i{index}] = square{index}; {stores} }}"
+            )
+        code.append("}")
+    newline = "\n        "
     return f"""
-        {{  // the optimiser; what it reads of memory is asked for before any of it is used
-        const float rate = own_rate * factors[schedule * n_steps + step];
-        const float correction1 = factors[2 * n_steps + step], correction2 = factors[3 * n_steps + step];
-        for (int start = thread; start < N_PARAMETERS; start += {_AT_ONCE} * THREADS) {{
-        float some[{_AT_ONCE}], means[{_AT_ONCE}], squares[{_AT_ONCE}];
-        #pragma unroll
-        for (int number = 0; number < {_AT_ONCE}; ++number) {{
-            const int i = min(start + number * THREADS, N_PARAMETERS - 1);
-            some[number] = weights[i];
-            means[number] = optimizer != 3 ? first_moments[i] : 0.0f;
-            squares[number] = optimizer != 0 ? second_moments[i] : 0.0f;
-        }}
-        #pragma unroll
-        for (int number = 0; number < {_AT_ONCE}; ++number) {{
-            const int i = start + number * THREADS;
-            if (i >= N_PARAMETERS) break;
-            float w = some[number], g;
-            {gradient}
-            if (penalty != 0) g += 2.0f * penalty * is_kernel[i] * w;
-            if (optimizer == 2) w *= 1.0f - rate * decay;
-            else g += decay * w;
-            if (optimizer == 0) {{
-                const float velocity = momentum * means[number] + g;
-                first_moments[i] = velocity;
-                w -= rate * velocity;
-            }} else if (optimizer == 3) {{
-                const float square = {SMOOTHING}f * squares[number] + (1.0f - {SMOOTHING}f) * g * g;
-                second_moments[i] = square;
-                w -= rate * divided(g, root(square) + {EPSILON}f);
-            }} else {{
-                const float mean = means[number] + (1.0f - {BETA1}f) * (g - means[number]);
-                const float square = {BETA2}f * squares[number] + (1.0f - {BETA2}f) * g * g;
-                first_moments[i] = mean;
-                second_moments[i] = square;
-                w -= divided((rate / correction1) * mean, divided(root(square), correction2) + {EPSILON}f);
-            }}
-            weights[i] = w;
-            {_laid_out(program)}
-        }}
-        }}
+        {{  // the optimiser
+        const Settings settings = {{
+            own_rate * factors[schedule * n_steps + step], momentum, decay, penalty,
+            divided(1.0f, factors[2 * n_steps + step]), divided(1.0f, factors[3 * n_steps + step]), optimizer,
+        }};
+        {newline.join(code)}
         }}
         barrier();
 """
