@@ -1,9 +1,9 @@
 """Products as tables: which values and which weights each element of a tile of the matrix units stands for.
 
 A value of eight images is a *row* of shared memory. Eight rows are an octet: what one matrix instruction reads, or half
-of that. The left operand is made of weights, sixteen rows high: two halves of eight channels each, of one output pixel or
-of two neighbours, which then share what they read. So a product is a list of octets, found from where its window begins, and
-a list of weights for each step.
+of that. The left operand is made of weights, sixteen rows high: two halves of eight channels each, of one output pixel
+or of two neighbours, which then share what they read. So a product is a list of octets, found from where its window
+begins, and a list of weights for each step.
 """
 
 from collections.abc import Callable, Iterable
@@ -179,7 +179,11 @@ def terms(stage: Stage) -> list[tuple[int, int, int]]:
         inputs, _, width = stage.before
         line = (width + stage.padding) * inputs
         found = [
-            (down * line + right * inputs + channel, (channel * stage.kernel + down) * stage.kernel + right, stage.inputs)
+            (
+                down * line + right * inputs + channel,
+                (channel * stage.kernel + down) * stage.kernel + right,
+                stage.inputs,
+            )
             for down in range(stage.kernel)
             for right in range(stage.kernel)
             for channel in range(inputs)

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from zoo_gen.population.gpu.resident import gathers
-from zoo_gen.population.gpu.resident.gathers import OCTET, Gather, Field
+from zoo_gen.population.gpu.resident.gathers import OCTET, Field, Gather
 from zoo_gen.population.gpu.resident.stages import Cube, Network, Stage, UnservedError
 
 IMAGES = 8  # of a group: the columns of the matrix units

@@ -144,6 +144,8 @@ def read(layers: Sequence[Layer], input_shape: Shape, layout: ParameterLayout) -
         )
         shape, held = after, _cube(after)
     last = stages[-1]
+    if any(stage.inputs >= 2**15 for stage in stages):
+        raise UnservedError("an output has too many inputs")
     if last.kind != "linear" or last.activates or last.drop >= 0:
         raise UnservedError(f"it ends with {last.name}")
     return Network(_cube(input_shape), tuple(stages), tuple(dropped), shift)

@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 
-from zoo_gen.population.gpu.resident import backward_code, forward_code
+from zoo_gen.population.gpu.resident import backward_code, forward_code, images_code, sums_code
 from zoo_gen.population.gpu.resident.program import CODES, IMAGES, Program
 from zoo_gen.population.optimizers import BETA1, BETA2, EPSILON, SMOOTHING
 from zoo_gen.population.random import DROPOUT_MIX, DROPOUT_STEP, SPLITMIX
@@ -10,7 +10,7 @@ from zoo_gen.population.random import DROPOUT_MIX, DROPOUT_STEP, SPLITMIX
 PRECISIONS = {"bfloat16": 0, "tf32": 1, "float32": 2}
 OPTIMIZERS = {"sgd": 0, "momentum": 0, "adam": 1, "adamw": 2, "rmsprop": 3}
 ENTRY = "population"
-_AT_ONCE = 4  # parameters of a thread
+_AT_ONCE = 4  # parameters of a thread, whose numbers are asked for together
 # What the host passes, in order.
 ARGUMENTS = (
     ("const PIXEL*", "pixels"),  # (image, ...)
@@ -175,13 +175,13 @@ def _forward(program: Program) -> str:
     stages = [forward_code.stage(program, number) for number in range(len(program.stages))]
     if not program.training:
         stages.insert(-1, _asked_early(program))
-    now = "" if program.asks_early else forward_code.images_asked(program, numbers="numbers_at")
-    return now + forward_code.images(program) + "".join(stages) + backward_code.loss(program)
+    now = "" if program.asks_early else images_code.images_asked(program, numbers="numbers_at")
+    return now + images_code.images(program) + "".join(stages) + backward_code.loss(program)
 
 
 def _asked_early(program: Program) -> str:
     """Ask for the pixels of the next images, if that is done while these are still worked at."""
-    return forward_code.images_asked(program, numbers=_numbers(program)) if program.asks_early else ""
+    return images_code.images_asked(program, numbers=_numbers(program)) if program.asks_early else ""
 
 
 def _numbers(program: Program) -> str:
@@ -198,14 +198,15 @@ def _judging(program: Program) -> str:
     size, numbers = IMAGES * program.groups, _numbers(program)
     code = _forward(program)
     return f"""{_setting_up(program)}
-    const int order_row = 0, n_images = n_seen, stop = min(n_seen, (part_of_images + 1) * each_part);
+    const int order_row = 0, n_images = n_seen;
+    const int start = part_of_images * each_part, stop = min(n_seen, start + each_part);
     (void)order_row, (void)n_images;
     int buffer = 0;
-    {_numbering(program, which="part_of_images * each_part + slot < stop ? part_of_images * each_part + slot : -1", buffer=numbers)}
+    {_numbering(program, which="start + slot < stop ? start + slot : -1", buffer=numbers)}
     barrier();
-    {forward_code.asked(program)}
+    {images_code.asked(program)}
     {_asked_early(program)}
-    for (int first = part_of_images * each_part; first < stop; first += {size}) {{
+    for (int first = start; first < stop; first += {size}) {{
         const int groups = {_groups(program, "stop - first")};
         const int numbers_at = {numbers};
         buffer ^= 1;
@@ -225,12 +226,12 @@ def _training(program: Program) -> str:
             tasks = 0
             for later in range(1, last + 1):
                 if program.stages[later].kind != "mean":
-                    code += backward_code.weights(program, later, first_warp=tasks)
+                    code += sums_code.weights(program, later, first_warp=tasks)
                     tasks += program.sums(later).tasks
             code += "    barrier();\n"
         code += backward_code.inputs(program, number)
     code += _asked_early(program)
-    code += backward_code.weights(program, 0) + "    barrier();\n"
+    code += sums_code.weights(program, 0) + "    barrier();\n"
     batch, sizes = program.batch_size, program.network.dropped
     following = (
         f"first + {size} < n_images ? "
@@ -238,7 +239,7 @@ def _training(program: Program) -> str:
         f"(begin + {batch} + slot < n_seen && slot < {batch} ? begin + {batch} + slot : -1)"
     )
     places = "".join(
-        f"const int first_place{i} = {' + '.join(['0', *(f'(n_images * {before} + 1) / 2 * 2' for before in sizes[:i])])};"
+        f"const int first_place{i} = {' + '.join(f'(n_images * {before} + 1) / 2 * 2' for before in sizes[:i]) or 0};"
         f" (void)first_place{i};"
         for i in range(len(sizes))
     )
@@ -252,7 +253,7 @@ def _training(program: Program) -> str:
     int buffer = 0, begin = 0;
     {_numbering(program, which=f"slot < min(n_seen, {batch}) ? slot : -1", buffer=numbers)}
     barrier();
-    {forward_code.asked(program)}
+    {images_code.asked(program)}
     {_asked_early(program)}
     for (int step = 0; step < n_steps; ++step, begin += {batch}) {{
         const int n_images = min({batch}, n_seen - begin);
@@ -297,7 +298,9 @@ def _update(program: Program) -> str:
         code.append("{")
         for index, (stage, _, start) in some:
             last = stage.n_weights - 1
-            place = f"min(thread + {start}, {last})" if start + program.threads > stage.n_weights else f"thread + {start}"
+            place = (
+                f"min(thread + {start}, {last})" if start + program.threads > stage.n_weights else f"thread + {start}"
+            )
             wheres = " ".join(
                 f"const int where{index}_{copy} = weight_places[{copy} * N_PARAMETERS + i{index}];"
                 for copy in range(copies)
