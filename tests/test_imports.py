@@ -16,6 +16,7 @@ SEEN_BY_BENCH |= {"compiling", "vector_code", "allocator"}
 MAKES_ZOOS = {"zoo_bench/zoos.py", "zoo_bench/mock.py"}  # only where that is asked for
 
 OWNERS = {
+    "cuda": {"zoo_gen/population/gpu/resident/compiling.py"},
     "fsspec": {"zoo_gen/location.py"},
     "joblib": {"zoo_gen/workers.py"},
     "llvmlite": {"zoo_gen/vector_code.py"},

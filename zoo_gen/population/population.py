@@ -108,9 +108,13 @@ class Population:
             from zoo_gen.population.device import Device  # needs Triton
             from zoo_gen.population.gpu.resident.choice import resident
 
-            arguments = (layers, input_shape, layout, inner, self.task, weights)
-            how = {"steps": steps, "n_epochs": regime.epochs, "precision": regime.kernels}
-            self._arithmetic = resident(*arguments, **how) or Device(*arguments, **how)
+            self._arithmetic = resident(
+                layers, input_shape, layout, inner, self.task, weights,
+                steps=steps, n_epochs=regime.epochs, precision=regime.kernels,
+            ) or Device(
+                layers, input_shape, layout, inner, self.task, weights,
+                steps=steps, n_epochs=regime.epochs, precision=regime.kernels,
+            )  # fmt: skip
         self.steps_per_epoch = len(steps)
         self._stop_loss = regime.stop_loss
         self._loss = torch.full((len(models),), torch.nan, dtype=dtype, device=device)

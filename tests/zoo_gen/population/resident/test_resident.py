@@ -12,7 +12,7 @@ from tests.zoo_gen.population.test_train import NETWORKS, models, relative_diffe
 from zoo_gen.architectures import MLP, Layers, Siren, layers, parameter_layout
 from zoo_gen.image_data import Synthetic, load_image_data
 from zoo_gen.image_data.sine import Sine
-from zoo_gen.population.gpu.resident import compiling, gathers, program, stages, step_code
+from zoo_gen.population.gpu.resident import choice, compiling, gathers, program, stages, step_code
 from zoo_gen.population.gpu.resident.choice import resident
 from zoo_gen.population.gpu.resident.resident import Resident
 from zoo_gen.population.gpu.resident.stages import Stage, UnservedError
@@ -255,6 +255,21 @@ def test_a_cpu_has_no_such_programs():
     assert resident(
         (), (1,), None, None, None, torch.zeros(1, 1), steps=[1], n_epochs=1, precision="float32"
     ) is None  # fmt: skip
+
+
+def test_larger_linear_layers_alone_are_left_to_other_kernels():
+    small, large = (layers(MLP(name="mlp", widths=(16, width, 10)), (1, 4, 4), 10) for width in (8, 40))
+    choice._check_measured(small)
+    choice._check_measured(layers(SERVED["strides and means"][0], (1, 13, 13), 10))
+    with pytest.raises(UnservedError, match="1040 products"):
+        choice._check_measured(large)
+
+
+def test_without_a_compiler_other_kernels_are_used(monkeypatch, caplog):
+    monkeypatch.setattr(choice.compiling, "hindrance", lambda device: "NVRTC is not installed")
+    weights = types.SimpleNamespace(is_cuda=True, device="cuda:0")
+    assert resident((), (1,), None, None, None, weights, steps=[1], n_epochs=1, precision="float32") is None
+    assert "NVRTC is not installed: kernels go layer by layer" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn_small"])

@@ -7,13 +7,15 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from zoo_gen.layers import Layer, Shape
+from zoo_gen.layers import Convolution, Layer, Linear, Shape
 from zoo_gen.layout import ParameterLayout
 from zoo_gen.population.gpu.resident import compiling
 from zoo_gen.population.gpu.resident.resident import Resident, compiled
 from zoo_gen.population.gpu.resident.stages import UnservedError
 from zoo_gen.population.members import Members
 from zoo_gen.population.tasks import Task
+
+MOST_OF_LINEAR = 512  # products of an image, where there is no convolution: what was measured to be faster
 
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ def resident(
         return None
     with torch.cuda.device(weights.device):
         try:
+            _check_measured(layers)
             return Resident(
                 layers, input_shape, layout, members, task, weights,
                 steps=steps, n_epochs=n_epochs, precision=precision, compiled=compiled,
@@ -49,6 +52,18 @@ def resident(
         except UnservedError as unserved:
             _logger.info("kernels go layer by layer: one multiprocessor does not train these models, %s", unserved)
             return None
+
+
+def _check_measured(layers: Sequence[Layer]) -> None:
+    """Refuse what is not known to be faster in one multiprocessor.
+
+    Raises:
+        UnservedError: linear layers alone, and larger ones than were measured.
+    """
+    linear = [layer for layer in layers if isinstance(layer, Linear)]
+    products = sum(layer.inputs * layer.outputs for layer in linear)
+    if products > MOST_OF_LINEAR and not any(isinstance(layer, Convolution) for layer in layers):
+        raise UnservedError(f"linear layers alone of {products} products an image, up to {MOST_OF_LINEAR} are faster")
 
 
 @cache

@@ -1,7 +1,6 @@
 """Compiling CUDA C++ at run time and launching it, by NVIDIA's own bindings, which come with torch."""
 
 import ctypes
-import logging
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -10,7 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-_logger = logging.getLogger(__name__)
+from zoo_gen.population.gpu.resident.program import SHARED_MOST
+
+OLDEST = (9, 0)  # compute capability
 
 Argument = Tensor | int | float | None
 
@@ -26,7 +27,7 @@ class Kernel(Protocol):
 def hindrance(device: str) -> str | None:
     """Return why nothing can be compiled for a GPU, None if it can."""
     try:
-        from cuda.bindings import driver, nvrtc
+        from cuda.bindings import nvrtc
     except ImportError:
         return "cuda-bindings, which compiles CUDA C++, is not installed"
     try:
@@ -36,9 +37,10 @@ def hindrance(device: str) -> str | None:
     if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         return f"NVRTC does not work: {error}"
     major, minor = torch.cuda.get_device_capability(device)
-    if (major, minor) < (9, 0):
-        return f"compute capability {major}.{minor}; 9.0 is needed for so much shared memory"
-    del driver
+    there = getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", SHARED_MOST)
+    if (major, minor) < OLDEST or there < SHARED_MOST:
+        name = torch.cuda.get_device_name(device)
+        return f"{name} has too little shared memory, a model may need {SHARED_MOST // 1024} kB"
     return None
 
 
@@ -54,19 +56,17 @@ class Compiled:
         self._function = _checked(driver.cuModuleGetFunction(self._module, entry.encode()))
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         _checked(driver.cuFuncSetAttribute(self._function, attribute, shared))
-        self._threads, self._shared = threads, shared
+        self._threads, self._shared, self._device = threads, shared, torch.cuda.current_device()
 
     def launch(self, models: int, parts: int, arguments: Sequence[Argument]) -> None:
         """Start a thread block for each model and part of the images."""
         from cuda.bindings import driver
 
         values, kinds = zip(*map(_passed, arguments), strict=True)
-        stream = torch.cuda.current_stream().cuda_stream
-        _checked(
-            driver.cuLaunchKernel(
-                self._function, models, parts, 1, self._threads, 1, 1, self._shared, stream, (values, kinds), 0
-            )
-        )
+        size = (models, parts, 1, self._threads, 1, 1, self._shared)
+        with torch.cuda.device(self._device):
+            stream = torch.cuda.current_stream().cuda_stream
+            _checked(driver.cuLaunchKernel(self._function, *size, stream, (values, kinds), 0))
 
 
 @cache
