@@ -105,16 +105,20 @@ class Population:
                 layers, layout, inner, self.task, weights, steps=steps, n_epochs=regime.epochs, forms=regime.forms
             )
         else:
-            from zoo_gen.population.device import Device  # needs Triton
             from zoo_gen.population.gpu.resident.choice import resident
 
-            self._arithmetic = resident(
-                layers, input_shape, layout, inner, self.task, weights,
-                steps=steps, n_epochs=regime.epochs, precision=regime.kernels,
-            ) or Device(
+            arithmetic: Arithmetic | None = resident(
                 layers, input_shape, layout, inner, self.task, weights,
                 steps=steps, n_epochs=regime.epochs, precision=regime.kernels,
             )  # fmt: skip
+            if arithmetic is None:
+                from zoo_gen.population.device import Device  # needs Triton
+
+                arithmetic = Device(
+                    layers, input_shape, layout, inner, self.task, weights,
+                    steps=steps, n_epochs=regime.epochs, precision=regime.kernels,
+                )  # fmt: skip
+            self._arithmetic = arithmetic
         self.steps_per_epoch = len(steps)
         self._stop_loss = regime.stop_loss
         self._loss = torch.full((len(models),), torch.nan, dtype=dtype, device=device)

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
@@ -46,7 +46,6 @@ static void started() {{
 }}
 static struct {{ {" ".join(f"{kind} {name};" for kind, name in ARGUMENTS)} }} passed;
 static void called() {{ {ENTRY}({", ".join(f"passed.{name}" for name in names)}); }}
-extern "C" char* memory() {{ return shared; }}
 extern "C" void run(int models, int parts, {declared}) {{
     passed = {{{", ".join(names)}}};
     n_threads = THREADS;
@@ -73,11 +72,11 @@ extern "C" void run(int models, int parts, {declared}) {{
     }}
 }}
 """
-    folder = Path(mkdtemp(prefix="emulated"))
     text = Path(__file__).with_name("machine.h").read_text() + source + runner
-    (folder / "kernel.cpp").write_text(text)
     command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "kernel.cpp", "-o", "kernel.so"]
-    subprocess.run(command, cwd=folder, check=True)
-    run = ctypes.CDLL(str(folder / "kernel.so")).run
+    with TemporaryDirectory() as folder:
+        Path(folder, "kernel.cpp").write_text(text)
+        subprocess.run(command, cwd=folder, check=True)
+        run = ctypes.CDLL(str(Path(folder, "kernel.so"))).run
     run.restype = None
     return run

@@ -2,6 +2,7 @@
 
 import shutil
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -65,10 +66,7 @@ def emulated(monkeypatch):
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
 
-    def device(*arguments, **more):
-        return Resident(*arguments, **more, compiled=Emulated)
-
-    monkeypatch.setitem(__import__("sys").modules, "zoo_gen.population.device", types.SimpleNamespace(Device=device))
+    monkeypatch.setattr(choice, "resident", partial(Resident, compiled=Emulated))
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,8 @@ def loss(program: Program) -> str:
         #pragma unroll
         for (int mask = 8; mask < 32; mask *= 2) {{
             const float other = from_lane(top, mask);
-            const int its_best = from_lane(best, mask);
-            best = other > top || (other == top && its_best < best) ? its_best : best;
+            const int other_best = from_lane(best, mask);
+            best = other > top || (other == top && other_best < best) ? other_best : best;
             top = greater(top, other);
             own += from_lane(own, mask);
         }}

@@ -174,11 +174,11 @@ def terms(stage: Stage) -> list[tuple[int, int, int]]:
     the next).
     """
     if stage.kind == "linear":
-        found = [(row, stage.feature(row), stage.inputs) for row in range(stage.before[0])]
+        rows = [(row, stage.feature(row), stage.inputs) for row in range(stage.before[0])]
     else:
         inputs, _, width = stage.before
         line = (width + stage.padding) * inputs
-        found = [
+        rows = [
             (
                 down * line + right * inputs + channel,
                 (channel * stage.kernel + down) * stage.kernel + right,
@@ -189,8 +189,8 @@ def terms(stage: Stage) -> list[tuple[int, int, int]]:
             for channel in range(inputs)
         ]
     if stage.bias >= 0:
-        found.append((-1, stage.product[0] * stage.inputs, 1))
-    return found
+        rows.append((-1, stage.product[0] * stage.inputs, 1))
+    return rows
 
 
 def _gather(

@@ -234,7 +234,7 @@ class Program:
 
         In bytes; -1: nowhere; of a bias, which is read as it is, -2 minus them.
         """
-        found: list[list[int]] = [[] for _ in range(self.n_parameters)]
+        places: list[list[int]] = [[] for _ in range(self.n_parameters)]
         for direction, products in (
             ("forward", self.forward),
             ("backward", {name: gather for name, (gather, _) in self.backward.items()}),
@@ -245,14 +245,14 @@ class Program:
                 start = self.place[f"{direction} {stage.name}"]
                 fragments = products[stage.name].fragments
                 for number, m, k in np.argwhere(fragments >= 0):
-                    found[stage.start + fragments[number, m, k]].append(
+                    places[stage.start + fragments[number, m, k]].append(
                         start + int(number) * 16 * self.k * self.width + self._element(int(m), int(k))
                     )
         for stage in self.stages:
             for channel in range(stage.product[0] if stage.bias >= 0 else 0):
-                found[stage.bias + channel].append(-2 - self.place[f"biases {stage.name}"] - 4 * channel)
-        most = max(1, *map(len, found))
-        return np.array([places + [-1] * (most - len(places)) for places in found], dtype=np.int32).T.copy()
+                places[stage.bias + channel].append(-2 - self.place[f"biases {stage.name}"] - 4 * channel)
+        most = max(1, *map(len, places))
+        return np.array([some + [-1] * (most - len(some)) for some in places], dtype=np.int32).T.copy()
 
     @cached_property
     def n_parameters(self) -> int:
@@ -289,14 +289,14 @@ def plan(
         groups = min(_MOST_GROUPS, -(-batch_size // IMAGES))
         return replace(program(_FEW, _MOST_PARTIAL[0]), kinds=kinds, groups=groups)
     for most_partial in _MOST_PARTIAL:
-        found = program(_SOME, most_partial)
-        if found.blocks > 1:
-            return replace(found, kinds=kinds, tables=[])
+        candidate = program(_SOME, most_partial)
+        if candidate.blocks > 1:
+            return replace(candidate, kinds=kinds, tables=[])
     for most_partial in _MOST_PARTIAL:
-        found = program(_MANY, most_partial)
-        if replace(found, kinds=frozenset(BY_INPUT)).size + _TABLES <= SHARED_MOST:
+        candidate = program(_MANY, most_partial)
+        if replace(candidate, kinds=frozenset(BY_INPUT)).size + _TABLES <= SHARED_MOST:
             break
-    return replace(found, kinds=kinds, tables=[])
+    return replace(candidate, kinds=kinds, tables=[])
 
 
 def check_size(program: Program) -> None:
