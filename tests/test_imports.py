@@ -20,6 +20,7 @@ SEEN_BY_BENCH = {"zoo", "manifest", "architecture", "machine", "files", "errors"
 MAKES_ZOOS = {"zoo_bench/protocol/zoos.py", "zoo_bench/evaluation/mock.py"}  # these may also train and pull zoos
 
 OWNERS = {
+    "cuda": {"zoo_gen/population/gpu/resident/compiling.py"},
     "fsspec": {"zoo_gen/files/location.py"},
     "joblib": {"zoo_gen/machine/workers.py"},
     "llvmlite": {"zoo_gen/machine/vector_code.py"},

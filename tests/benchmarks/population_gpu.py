@@ -36,6 +36,7 @@ class Work:
     activation: str
     n_models: tuple[int, ...]
     images: int  # of an epoch
+    dropout: float = 0.0  # only of ours
 
 
 GAP = SmallCNNGap(name="small_cnn_gap")
@@ -45,6 +46,7 @@ WORKS = (
     Work("cnn_small, batch 128", CNNSmall(name="cnn_small"), (1, 28, 28), 10, 128, "tanh", (64, 1024), 12_800),
     Work("Tetris MLP, batch 32", MLP(name="mlp", widths=(16, 5, 4), bias=False), (1, 4, 4), 4, 32, "tanh",
          (64, 1024, 8192), 2_000),
+    Work("the first, tanh, dropout", GAP, (1, 28, 28), 10, 128, "tanh", (1024,), 12_800, 0.2),
 )  # fmt: skip
 
 
@@ -59,15 +61,21 @@ def images_of(work: Work) -> ImageData:
     )
 
 
-def ours(work: Work, n_models: int, precision: str) -> float:
-    """Return the samples a second of whole epochs, the order of the images included."""
+def ours(work: Work, n_models: int, precision: str, *, evaluate: bool = False) -> float:
+    """Return the samples a second of whole epochs, the order of the images included; or of evaluations."""
     from tests.zoo_gen.population.test_train import models
 
     table = models(
-        seed=list(range(n_models)), activation=[work.activation], batch_size=[work.batch_size], learning_rate=[1e-3]
+        seed=list(range(n_models)),
+        activation=[work.activation],
+        batch_size=[work.batch_size],
+        learning_rate=[1e-3],
+        dropout=[work.dropout],
     )
     settings = TrainingSettings(epochs=100, device="cuda", kernels=precision)
     (rows, population), *_ = populations(work.architecture, images_of(work), table, settings)
+    if evaluate:
+        return timed(partial(population.evaluate, "train"), len(rows) * work.images)
     population.train_epoch(1)
     population.train_epoch(2)  # the first one compiles, the second captures what is left
     torch.cuda.synchronize()
@@ -77,6 +85,18 @@ def ours(work: Work, n_models: int, precision: str) -> float:
         torch.cuda.synchronize()
         epochs += 1
     return len(rows) * work.images * epochs / (time.perf_counter() - began)
+
+
+def layer_by_layer(work: Work, n_models: int, precision: str) -> float:
+    """Return what `ours` does where no model lives in one multiprocessor."""
+    from zoo_gen.population.gpu.resident import compiling
+
+    hindrance = compiling.hindrance
+    compiling.hindrance = lambda device: "this way goes layer by layer"
+    try:
+        return ours(work, n_models, precision)
+    finally:
+        compiling.hindrance = hindrance
 
 
 def timed(step: Callable[[], object], samples: int) -> float:
@@ -203,7 +223,7 @@ def copy_rate() -> float:
 
 
 COLUMNS = ("work", "way", "models", "M samples/s", "TFLOP/s", "of memory", "x loop", "x graph")
-WIDTHS = (25, 19, 7, 12, 8, 10, 9, 8)
+WIDTHS = (25, 22, 7, 12, 8, 10, 9, 8)
 
 
 def row(*cells: str) -> str:
@@ -225,12 +245,14 @@ def ways(work: Work, *, quick: bool) -> Iterator[tuple[str, int, Callable[[], fl
         counts = work.n_models if precision == "bfloat16" else (middle,)
         for n_models in counts[-2:] if quick else counts:
             yield f"ours, {precision}", n_models, partial(ours, work, n_models, precision)
+    yield "layer by layer, bf16", middle, partial(layer_by_layer, work, middle, "bfloat16")
+    yield "ours, evaluation, bf16", middle, partial(ours, work, middle, "bfloat16", evaluate=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer ways and counts")
-    parser.add_argument("--works", default="0,1,2,3", help="numbers of the works, from 0")
+    parser.add_argument("--works", default="0,1,2,3,4", help="numbers of the works, from 0")
     arguments = parser.parse_args()
     bandwidth = copy_rate()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; a copy moves {bandwidth / 1e12:.2f} TB/s\n")

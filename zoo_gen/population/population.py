@@ -100,11 +100,15 @@ class Population:
                 network, inner, self.task, weights, steps=steps, n_epochs=settings.epochs, forms=settings.forms
             )
         else:
-            from zoo_gen.population.gpu.device import Device  # needs Triton
+            from zoo_gen.population.gpu.resident.choice import resident
 
-            self._arithmetic = Device(
-                network, inner, self.task, weights, steps=steps, n_epochs=settings.epochs, precision=settings.kernels
-            )
+            given, precision, n_epochs = (network, inner, self.task, weights), settings.kernels, settings.epochs
+            arithmetic: Arithmetic | None = resident(*given, steps=steps, n_epochs=n_epochs, precision=precision)
+            if arithmetic is None:
+                from zoo_gen.population.gpu.device import Device  # needs Triton
+
+                arithmetic = Device(*given, steps=steps, n_epochs=n_epochs, precision=precision)
+            self._arithmetic = arithmetic
         self.steps_per_epoch = len(steps)
         self._stop_loss = settings.stop_loss
         self._loss = torch.full((len(models),), torch.nan, dtype=dtype, device=device)

@@ -1,1 +1,1 @@
-"""Populations on a GPU: Triton kernels, planned once and replayed."""
+"""Populations on a GPU: kernels of our own and what drives them."""

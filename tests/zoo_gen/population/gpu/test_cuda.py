@@ -6,9 +6,11 @@ from scipy import stats
 from tests.benchmarks.plain import graphed_accuracies
 from tests.zoo_gen.population.test_train import NETWORKS, OPTIMIZERS, models, relative_difference, synthetic
 from zoo_gen.image_data import Idx, load_image_data
+from zoo_gen.population.gpu.resident import choice
+from zoo_gen.population.gpu.resident.resident import Resident
 from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.random import data_order, kept_by_dropout
-from zoo_gen.population.train import train
+from zoo_gen.population.train import populations, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -16,9 +18,25 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 TOLERANCES = {None: (1e-9, 1e-8), "float32": (5e-4, 1e-5), "tf32": (6e-2, 2e-3), "bfloat16": (1.5e-1, 5e-3)}
 
 
+@pytest.fixture
+def layer_by_layer(monkeypatch):
+    """Train no model in one multiprocessor."""
+    monkeypatch.setattr(choice.compiling, "hindrance", lambda device: "a test asks for other kernels")
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("network", ["mlp", "cnn_small", "small_cnn_gap"])
+def test_kernels_that_go_layer_by_layer_train_the_same_models(layer_by_layer, network, precision):
+    check_a_gpu(network, precision)
+
+
 @pytest.mark.parametrize("precision", TOLERANCES)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_gpu_trains_the_models_that_a_cpu_trains_in_float64(network, precision):
+    check_a_gpu(network, precision)
+
+
+def check_a_gpu(network, precision):
     architecture, _, shape = NETWORKS[network]
     data = load_image_data(synthetic(shape, train_size=70))
     dropout = [0.0] if network.startswith("mlp") else [0.0, 0.3]
@@ -45,6 +63,28 @@ def test_a_gpu_trains_the_models_that_a_cpu_trains_in_float64(network, precision
     np.testing.assert_allclose(found["test_loss"], expected["test_loss"], rtol=of_loss)
 
 
+@pytest.mark.parametrize(
+    ("network", "precision", "served"),
+    [
+        ("cnn_small", "float32", True),
+        ("cnn_small", "tf32", True),
+        ("cnn_small", "bfloat16", True),
+        ("small_cnn_gap", "bfloat16", True),
+        ("small_cnn_gap", "float32", False),  # does not fit into shared memory
+        ("mlp_without_bias", "float32", True),
+        ("mlp", "float32", False),  # larger than was measured
+        ("cnn3_fc2", "bfloat16", False),
+    ],
+)
+def test_a_model_lives_in_one_multiprocessor_where_it_fits(network, precision, served):
+    architecture, _, shape = NETWORKS[network]
+    data = load_image_data(synthetic(shape))
+    ((_, population),) = populations(
+        architecture, data, models(seed=[1]), TrainingSettings(epochs=1, device="cuda", kernels=precision)
+    )
+    assert isinstance(population._arithmetic, Resident) == served
+
+
 def test_random_numbers_are_the_same_on_both():
     seeds = torch.arange(5)
     assert torch.equal(data_order(seeds, 3, 1000), data_order(seeds.cuda(), 3, 1000).cpu())
@@ -53,12 +93,13 @@ def test_random_numbers_are_the_same_on_both():
     assert torch.equal(kept, kept_by_dropout(seeds.cuda(), rates.cuda(), 7, 999, start=8).cpu())
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 @pytest.mark.parametrize("network", ["cnn_small", "small_cnn_gap"])
-def test_a_model_has_the_same_bytes_again_alone_and_among_others(network):
+def test_a_model_has_the_same_bytes_again_alone_and_among_others(network, precision):
     architecture, _, shape = NETWORKS[network]
     data = load_image_data(synthetic(shape))
     table = models(seed=list(range(20)), dropout=[0.2], batch_size=[16])
-    settings = TrainingSettings(epochs=4, device="cuda", kernels="bfloat16")
+    settings = TrainingSettings(epochs=4, device="cuda", kernels=precision)
     first, again = (train(architecture, data, table, settings, checkpoint_epochs=[4]).arrays for _ in range(2))
     alone = train(architecture, data, table.slice(7, 1), settings, checkpoint_epochs=[4]).arrays
     for name, values in first.items():

@@ -1,0 +1,69 @@
+"""Which populations are trained in one multiprocessor a model, and which by the kernels that launch layer by layer."""
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from zoo_gen.architecture.layers import Convolution, Layer, Linear
+from zoo_gen.architecture.network import Network
+from zoo_gen.population.columns import Members
+from zoo_gen.population.gpu.resident import compiling
+from zoo_gen.population.gpu.resident.resident import Resident, compiled
+from zoo_gen.population.gpu.resident.stages import UnservedError
+from zoo_gen.population.tasks import Task
+
+MOST_OF_LINEAR = 512  # products of an image, where there is no convolution: what was measured to be faster
+
+_logger = logging.getLogger(__name__)
+
+
+def resident(
+    network: Network,
+    members: Members,
+    task: Task,
+    weights: Tensor,
+    *,
+    steps: Sequence[int],
+    n_epochs: int,
+    precision: str,
+) -> Resident | None:
+    """Return what trains a population in one multiprocessor a model, None (and say why) where other kernels must.
+
+    It follows from the layers, the batch size, the precision and the GPU, never from which models there are.
+    """
+    if not weights.is_cuda:
+        return None
+    reason = compiling.hindrance(str(weights.device))
+    if reason is not None:
+        _warn_once(f"{reason}: kernels go layer by layer, which is slower for small networks")
+        return None
+    with torch.cuda.device(weights.device):
+        try:
+            _check_measured(network.layers)
+            return Resident(
+                network, members, task, weights,
+                steps=steps, n_epochs=n_epochs, precision=precision, compiled=compiled,
+            )  # fmt: skip
+        except UnservedError as unserved:
+            _logger.info("kernels go layer by layer: one multiprocessor does not train these models, %s", unserved)
+            return None
+
+
+def _check_measured(layers: Sequence[Layer]) -> None:
+    """Refuse what is not known to be faster in one multiprocessor.
+
+    Raises:
+        UnservedError: linear layers alone, and larger ones than were measured.
+    """
+    linear = [layer for layer in layers if isinstance(layer, Linear)]
+    products = sum(layer.inputs * layer.outputs for layer in linear)
+    if products > MOST_OF_LINEAR and not any(isinstance(layer, Convolution) for layer in layers):
+        raise UnservedError(f"linear layers alone of {products} products an image, up to {MOST_OF_LINEAR} are faster")
+
+
+@cache
+def _warn_once(message: str) -> None:
+    _logger.warning(message)
