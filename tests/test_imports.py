@@ -25,6 +25,7 @@ OWNERS = {
     "joblib": {"zoo_gen/machine/workers.py"},
     "llvmlite": {"zoo_gen/machine/vector_code.py"},
     "distributed": {"zoo_gen/machine/workers.py"},
+    "tqdm": {"zoo_gen/machine/progress.py", "zoo_bench/evaluation/run.py"},  # the second only names the type
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
     "datasets": {"zoo_gen/image_data/huggingface.py"},
     "PIL": {"zoo_gen/image_data/steps.py"},

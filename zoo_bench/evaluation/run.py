@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from zoo_bench.encoders.training.runtime import Runtime, is_first_process, process_count
 from zoo_bench.evaluation import pending
@@ -33,6 +33,7 @@ from zoo_bench.results import Failure, Result, read_result, records, result_path
 from zoo_bench.scores import metrics
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
+from zoo_gen.machine.progress import progress_bar
 from zoo_gen.zoo import Zoo
 
 Rerun = Literal["always", "never", "only-missing"]
@@ -50,7 +51,7 @@ def run(
     runtime: Runtime | None = None,
     workers: int = 1,
     scheduler: str | None = None,
-    progress: bool | None = None,
+    progress: bool = True,
 ) -> Iterator[tuple[Result, bool]]:
     """Yield the result of every encoder and seed, and whether it was computed now; new ones are written to `results`.
 
@@ -61,7 +62,7 @@ def run(
     Args:
         encoders: names of encoders, as `make_encoder` takes them, or candidates.
         runtime: where encoders that train a network compute; without one, on a GPU if there is one.
-        progress: whether a bar shows how many cells are done; None shows it on a terminal.
+        progress: whether a bar shows how many cells are done, on a terminal or in a notebook.
 
     Raises:
         ZooError: an encoder or a zoo is not there, or does not fit; an encoder fails; a seed is out of range.
@@ -89,11 +90,9 @@ def run(
         if setting in stored or rerun == "always" or process_count() > 1:
             pending.remove(setting, cells)
     first_error: ZooError | None = None
-    if not is_first_process():
-        progress = False
-    disable = None if progress is None else not progress
+    shown = progress and is_first_process()
     with (
-        tqdm(total=len(settings) * len(cells), desc=benchmark.name, unit="cell", disable=disable) as bar,
+        progress_bar(label=benchmark.name, unit="cell", total=len(settings) * len(cells), shown=shown) as bar,
         closing(_evaluate_all(settings, stored, cells, bar, workers=workers, scheduler=scheduler)) as finished,
     ):
         for setting in finished:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BINS = 6  # of a hyper-parameter with more values than fit side by side
-_BANDS = ((0.05, 0.95), (0.25, 0.75))
+_BANDS = ((0.05, 0.95, "#d2e3f0"), (0.25, 0.75, "#a5c8e1"))  # opaque, so that a legend shows what the eye sees
 
 
 def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
@@ -85,10 +85,10 @@ def _over_epochs(zoo: Zoo, values: np.ndarray, label: str, path: Path) -> Path:
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     measured = np.isfinite(values).any(axis=0)  # of a published zoo, some epochs may have no metrics
     epochs, values = zoo.epochs[measured], values[:, measured]
-    for low, high in _BANDS:
+    for low, high, colour in _BANDS:
         bounds = np.nanquantile(values, [low, high], axis=0)
         share = f"{high - low:.0%} of the models"
-        axes.fill_between(epochs, *bounds, color="tab:blue", alpha=0.2, linewidth=0, label=share)
+        axes.fill_between(epochs, *bounds, color=colour, linewidth=0, label=share)
     axes.plot(epochs, np.nanmedian(values, axis=0), color="tab:blue", label="median")
     _finish(axes, title=f"{zoo.name}: {len(values):,} models", x="epoch", y=label)
     axes.legend(frameon=False)

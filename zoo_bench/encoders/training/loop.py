@@ -18,13 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from zoo_bench.encoders.training.progress import History, checkpoint_folder, read_checkpoint, write_checkpoint
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.encoders.training.steps import Loss, compile_whole, graphed, make_step, processes
 from zoo_gen.errors import ZooError
 from zoo_gen.machine.memory import freed_memory_kept
+from zoo_gen.machine.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def train(
         )
         with (
             seeded(seed, Purpose.DROPOUT),
-            tqdm(total=settings.epochs, initial=finished, desc=name, unit="epoch", disable=rank > 0 or None) as bar,
+            progress_bar(label=name, unit="epoch", total=settings.epochs, done=finished, shown=rank == 0) as bar,
         ):
             module.train()
             if one_launch:
