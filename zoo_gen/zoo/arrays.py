@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import zarr
 
 from zoo_gen.architecture.layers import Activate, Layer
 from zoo_gen.architecture.layout import ParameterLayout
@@ -38,8 +39,8 @@ class Arrays:
         Raises:
             ZooError: a model is not there, or the array is damaged.
         """
-        shape = self._store.array(name).shape
-        values = np.empty((len(models), len(checkpoints), *shape[2:]), dtype=np.float32)
+        array = self._store.array(name)
+        values = np.empty((len(models), len(checkpoints), *array.shape[2:]), dtype=np.float32)
         shards = models // self._store.extent.models_per_shard
         for shard in np.unique(shards):
             (positions,) = np.nonzero(shards == shard)
@@ -47,7 +48,7 @@ class Arrays:
             slab_rows, slab_columns = self._slab(
                 int(shard), slice(int(rows.min()), int(rows.max()) + 1), checkpoints=checkpoints
             )
-            slab = self._read_slab(name, int(shard), slab_rows, slab_columns)
+            slab = self._read_slab(array, int(shard), slab_rows, slab_columns)
             values[positions] = slab[(rows - slab_rows.start)[:, None], (checkpoints - slab_columns.start)[None, :]]
         return values
 
@@ -123,10 +124,10 @@ class Arrays:
         first, last = (checkpoints.min(), checkpoints.max()) if len(checkpoints) else (0, -1)
         return models, slice(int(first), int(last) + 1)
 
-    def _read_slab(self, name: str, shard: int, models: slice, checkpoints: slice) -> np.ndarray:
-        where = f"{self._store.folder}/weights.zarr/{name}/c/{shard}"
+    def _read_slab(self, array: zarr.Array, shard: int, models: slice, checkpoints: slice) -> np.ndarray:
+        where = f"{self._store.folder}/weights.zarr/{array.basename}/c/{shard}"
         try:
-            slab = np.asarray(self._store.array(name)[models, checkpoints])
+            slab = np.asarray(array[models, checkpoints])
         except (ValueError, RuntimeError, OSError) as error:
             raise ZooError(f"{where}: is damaged ({error}); {remedy(shard)}") from None
         # What is not there reads as NaN, which only a diverged model may have.
