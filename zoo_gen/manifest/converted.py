@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from pydantic import Field, Strict
 
-from zoo_gen.architecture.layers import Layer
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.files import schema
 from zoo_gen.files.schema import Count, Schema
 from zoo_gen.image_data import DataSource
@@ -98,8 +98,8 @@ class ConvertedManifest(Schema):
         return None
 
     @property
-    def layers(self) -> tuple[Layer, ...] | None:
-        """The layers of every model; of a converted zoo they stand in its file of architectures."""
+    def network(self) -> Network | None:
+        """The network of every model; of a converted zoo it stands in its file of architectures."""
         return None
 
     @property

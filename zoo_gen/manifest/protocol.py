@@ -11,8 +11,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from zoo_gen.architecture.layers import Layer
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.files import schema
 from zoo_gen.files.location import Folder
 from zoo_gen.image_data import DataSource
@@ -61,7 +61,7 @@ class Manifest(Protocol):
     @property
     def models_per_shard(self) -> int | None: ...
     @property
-    def layers(self) -> tuple[Layer, ...] | None: ...
+    def network(self) -> Network | None: ...
     @property
     def layout(self) -> ParameterLayout | None: ...
     @property

@@ -141,8 +141,8 @@ def _architecture(wiring: Wiring) -> dict[str, Any]:
         for source in wiring.sources
     ]
     content = {
-        "layers": None if wiring.layers is None else layers_to_json(wiring.layers),
-        "input_shape": None if wiring.input_shape is None else list(wiring.input_shape),
+        "layers": None if wiring.network is None else layers_to_json(wiring.network.layers),
+        "input_shape": None if wiring.network is None else list(wiring.network.input_shape),
         "layout": wiring.layout.to_json(),
         "sources": sources,
     }

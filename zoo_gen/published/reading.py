@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.architecture.layers import Layer
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.splits import SplitTable
@@ -54,12 +54,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Wiring:
-    """An architecture of a published zoo: its layers if the forward pass is known, our layout, and the source's."""
+    """An architecture of a published zoo: our layout, the source's, and the network if its forward pass is known."""
 
     layout: ParameterLayout
     sources: tuple[Source, ...]
-    layers: tuple[Layer, ...] | None = None
-    input_shape: tuple[int, ...] | None = None
+    network: Network | None = None
+
+    @classmethod
+    def of(cls, network: Network, sources: Sequence[Source]) -> "Wiring":
+        """Return how the source vectors of a known network become ours."""
+        return cls(network.layout, tuple(sources), network)
 
     def __post_init__(self) -> None:
         index = self.permutation

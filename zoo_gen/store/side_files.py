@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen.architecture.layers import Layer, layers_from_json
+from zoo_gen.architecture.layers import layers_from_json
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest.converted import SplitFacts
@@ -51,8 +52,7 @@ class Architecture:
 
     id: str
     layout: ParameterLayout
-    layers: tuple[Layer, ...] | None  # None where the forward pass is not known
-    input_shape: tuple[int, ...] | None
+    network: Network | None  # None where the forward pass is not known
     sources: tuple[dict[str, Any], ...]  # the tensors of the source vector: name, start, shape, axes, parameter
 
     @property
@@ -80,8 +80,7 @@ def read_architectures(folder: Folder) -> dict[str, Architecture]:
             row["id"]: Architecture(
                 row["id"],
                 ParameterLayout.from_json(row["layout"]),
-                None if row["layers"] is None else layers_from_json(row["layers"]),
-                None if row["input_shape"] is None else tuple(row["input_shape"]),
+                None if row["layers"] is None else Network(layers_from_json(row["layers"]), tuple(row["input_shape"])),
                 tuple(row["sources"]),
             )
             for row in rows

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import zarr
 
-from zoo_gen.architecture.layers import Activate, Layer
+from zoo_gen.architecture.layers import Activate
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Remote
 from zoo_gen.store import Store
@@ -100,21 +101,22 @@ class Arrays:
             )
         return self.architectures[ids[0]].layout
 
-    def layers_of(self, row: Mapping[str, Any]) -> tuple[Layer, ...]:
-        """Return the layers of the model that one row of the table is of.
+    def network_of(self, row: Mapping[str, Any]) -> Network:
+        """Return the network of the model that one row of the table is of.
 
         Raises:
             ZooError: the forward pass is not known, or it needs an activation that the archive does not name.
         """
-        layers = self._store.manifest.layers
-        if layers is None:
-            layers = self.architectures[row.get("architecture", next(iter(self.architectures), ""))].layers
+        network = self._store.manifest.network
+        if network is None:
+            network = self.architectures[row.get("architecture", next(iter(self.architectures), ""))].network
         where = self._store.folder
-        if layers is None:
+        if network is None:
             raise ZooError(f"{where}: how its models compute is not known; state_dict gives their parameters")
-        if row.get("activation") is None and any(isinstance(x, Activate) and x.function is None for x in layers):
+        open_ended = any(isinstance(layer, Activate) and layer.function is None for layer in network.layers)
+        if row.get("activation") is None and open_ended:
             raise ZooError(f"{where}: the archive names no activation of this model; state_dict gives its parameters")
-        return layers
+        return network
 
     def _slab(self, shard: int, models: slice, *, checkpoints: np.ndarray) -> tuple[slice, slice]:
         """Return the models and checkpoints that are read for those models of a shard."""

@@ -92,7 +92,7 @@ def evaluate(zoo: Zoo, *, sample: int, seed: int, data_root: Path | None) -> tup
     if not manifest.recomputable:
         reason = "weights alone do not give this publication's accuracies; see the notes"
         return 0, [], [f"no checkpoint evaluated: {reason}"]
-    if any(architecture.layers is None for architecture in zoo.architectures.values()):
+    if any(architecture.network is None for architecture in zoo.architectures.values()):
         return 0, [], ["no checkpoint evaluated: how the models compute is not known"]
     data = test_images(manifest.data, data_root or default_data_root())
     if data is None:

@@ -326,11 +326,9 @@ class Zoo:
         Raises:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
-        from zoo_gen.architecture.modules import build_module
-
         row = self._table.rows(slice(model, model + 1)).to_pylist()[0]
         activation, dropout = row.get("activation"), row.get("dropout") or 0.0
-        module = build_module(self._arrays.layers_of(row), activation=activation, dropout=dropout)
+        module = self._arrays.network_of(row).module(activation=activation, dropout=dropout)
         module.load_state_dict(self.state_dict(model, epoch))
         return module.eval()
 

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.architecture import registry
-from zoo_gen.architecture.layers import Layer, parameter_layout
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive, only
@@ -104,9 +104,11 @@ def read(archive: Archive, request: Request, *, format: str = "hyper_representat
     hyperparameters, metrics = _properties(rows, properties, row_of)
     dataset = images.dataset_of(request.data or member) or images.dataset_of(archive.path.name)
     data = None
-    if wiring.input_shape is not None and len(wiring.input_shape) == 3:
+    if wiring.network is not None and len(wiring.network.input_shape) == 3:
         is_gap = name == "small_cnn_gap"
-        data = images.small_cnn_zoo(dataset) if is_gap else images.model_zoos(dataset, size=wiring.input_shape[-1])
+        data = (
+            images.small_cnn_zoo(dataset) if is_gap else images.model_zoos(dataset, size=wiring.network.input_shape[-1])
+        )
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
         vectors = np.empty((len(checkpoints), wiring.layout.size), dtype=np.float32)
@@ -136,7 +138,7 @@ def read(archive: Archive, request: Request, *, format: str = "hyper_representat
         ),
         splits={"published": published},
         varying=tuple(key for key, column in hyperparameters.items() if len(column.unique()) > 1),
-        classes=wiring.layout.parameters[-1].shape[0] if wiring.layers else None,
+        classes=wiring.layout.parameters[-1].shape[0] if wiring.network else None,
         data=data,
         architecture=name,
         notes=("published_gap is the gap as published: running training accuracy minus test accuracy",)
@@ -236,30 +238,28 @@ def _wiring(archive: Archive, fields: Mapping[str, Any], *, is_google: bool, whe
     }
     if size in known:
         architecture, input_shape, outputs = known[size]
-        layers = registry.layers(architecture, input_shape, outputs)
-        return _in_torch_order(layers, input_shape), architecture.name
+        return _in_torch_order(registry.network(architecture, input_shape, outputs)), architecture.name
     return _indexed(archive, size, where=where), "unnamed"
 
 
-def _in_torch_order(layers: tuple[Layer, ...], input_shape: tuple[int, ...]) -> Wiring:
-    layout = parameter_layout(layers, input_shape)
-    sources = [Source(p.name, p.start, p.shape, tuple(range(len(p.shape))), p.name) for p in layout.parameters]
-    return Wiring(layout, tuple(sources), layers, input_shape)
+def _in_torch_order(network: Network) -> Wiring:
+    parameters = network.layout.parameters
+    return Wiring.of(
+        network, [Source(p.name, p.start, p.shape, tuple(range(len(p.shape))), p.name) for p in parameters]
+    )
 
 
 def _google(size: int, *, where: str) -> Wiring:
     """Return the repackaged Small CNN Zoo: weight before bias, but kernels still (height, width, in, out)."""
-    input_shape = (1, 28, 28)
-    layers = registry.layers(_SMALL_CNN_GAP, input_shape, 10)
-    layout = parameter_layout(layers, input_shape)
-    if size != layout.size:
-        raise ZooError(f"{where}: a repackaged Small CNN Zoo has {layout.size} parameters, this has {size}")
+    network = registry.network(_SMALL_CNN_GAP, (1, 28, 28), 10)
+    if size != network.layout.size:
+        raise ZooError(f"{where}: a repackaged Small CNN Zoo has {network.layout.size} parameters, this has {size}")
     sources = []
-    for parameter in layout.parameters:
+    for parameter in network.layout.parameters:
         axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[len(parameter.shape)]
         shape = tuple(parameter.shape[axes.index(axis)] for axis in range(len(axes)))
         sources.append(Source(parameter.name, parameter.start, shape, axes, parameter.name))
-    return Wiring(layout, tuple(sources), layers, input_shape)
+    return Wiring.of(network, sources)
 
 
 def _indexed(archive: Archive, size: int, *, where: str) -> Wiring:

@@ -89,7 +89,7 @@ def read(
         varying=tuple(name for name in ("label",) if name in columns),
         data=images.scaled(dataset, size=size),
         epoch_means="state",
-        architecture="siren" if wirings[0].layers else "unnamed",
+        architecture="siren" if wirings[0].network else "unnamed",
         notes=notes,
     )
 

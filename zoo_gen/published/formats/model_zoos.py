@@ -83,7 +83,7 @@ def read(archive: Archive, request: Request) -> Reading:
     stored = states.States(archive, request, partial(states.read_state, archive, reader))
     wirings, wiring_of_model, name = _wirings(stored, runs, state_of)
     hyperparameters = tables.columns_of(list(map(_hyperparameters, configurations)))
-    shape = wirings[0].input_shape
+    network = wirings[0].network
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
         members = [state_of[runs[model]][epoch] for epoch in epochs[checkpoints].tolist()]
@@ -105,7 +105,9 @@ def read(archive: Archive, request: Request) -> Reading:
         splits={"run_wise": run_wise, **request.split_files(dict(zip(runs, range(len(runs)), strict=True)))},
         varying=tuple(name for name, column in hyperparameters.items() if len(column.unique()) > 1),
         classes=wirings[0].layout.parameters[-1].shape[0],
-        data=None if shape is None or len(shape) < 3 else images.model_zoos(dataset, size=shape[-1]),
+        data=None
+        if network is None or len(network.input_shape) < 3
+        else images.model_zoos(dataset, size=network.input_shape[-1]),
         architecture=name,
         notes=(_RUNNING,),
     )

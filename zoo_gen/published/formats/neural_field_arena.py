@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.architecture.layers import Activate, Layer, Linear, parameter_layout
+from zoo_gen.architecture.layers import Activate, Layer, Linear
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
@@ -84,7 +85,7 @@ def read(archive: Archive, request: Request) -> Reading:
         varying=("label",) if "label" in columns else (),
         data=images.scaled(dataset, size=32 if dataset in ("CIFAR10", "SVHN") else 28),
         epoch_means="state",
-        architecture="siren" if wiring.layers else "neural_field",
+        architecture="siren" if wiring.network else "neural_field",
     )
 
 
@@ -183,7 +184,7 @@ def _wiring(config: list[tuple[str, tuple[int, ...]]] | None, size: int, nef: di
     layers = _layers(sources, nef)
     if layers is None:
         return Wiring(layout_of(sources), tuple(sources))
-    return Wiring(parameter_layout(layers, (layers[0].inputs,)), tuple(sources), tuple(layers), (layers[0].inputs,))  # type: ignore[union-attr]
+    return Wiring.of(Network(tuple(layers), (layers[0].inputs,)), sources)  # type: ignore[union-attr]
 
 
 def _layers(sources: list[Source], nef: dict[str, Any]) -> list[Layer] | None:

@@ -19,8 +19,8 @@ from zoo_gen.architecture.layers import (
     Linear,
     Normalization,
     Pooling,
-    parameter_layout,
 )
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
@@ -195,9 +195,8 @@ def _wiring(row: Mapping[str, Any], *, where: str) -> Wiring:
         layers += [Normalization(f"normalization{number + index + 1}", outputs, _EPSILON)] if has_norm else []
         inputs = outputs
     layers.append(Linear(f"linear{n_linear + 1}", inputs, _OUTPUTS, bias=True))
-    input_shape = (3, _SIDE, _SIDE)
-    layout = parameter_layout(layers, input_shape)
-    shapes = {parameter.name: parameter.shape for parameter in layout.parameters}
+    network = Network(tuple(layers), (3, _SIDE, _SIDE))
+    shapes = {parameter.name: parameter.shape for parameter in network.layout.parameters}
     sources: list[Source] = []
     for layer in layers:
         roles: tuple[str, ...] = ("weight", "bias")
@@ -212,7 +211,7 @@ def _wiring(row: Mapping[str, Any], *, where: str) -> Wiring:
                 Source(f"{layer.name}.{role}", start, shape, tuple(range(len(shape))), f"{layer.name}.{role}")
             )
 
-    return Wiring(layout, tuple(sources), tuple(layers), input_shape)
+    return Wiring.of(network, sources)
 
 
 def _named(name: str, value: Any, *, where: str) -> str:

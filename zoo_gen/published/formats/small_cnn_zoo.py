@@ -104,7 +104,7 @@ def read(archive: Archive, request: Request) -> Reading:
         varying=tuple(name for name, column in hyperparameters.items() if len(column.unique()) > 1),
         classes=wiring.layout.parameters[-1].shape[0],
         data=images.small_cnn_zoo(dataset),
-        architecture="small_cnn_gap" if wiring.layers else "cnn",
+        architecture="small_cnn_gap" if wiring.network else "cnn",
         notes=("metrics and weights of a step are those before that epoch was trained; step 0 is the initial state",),
     )
 
@@ -156,11 +156,10 @@ def _wiring(archive: Archive, name: str, n_columns: int, dataset: str | None) ->
     side = 32 if dataset in ("CIFAR10", "SVHN", None) else 28
     n_classes = kernels[layers[-1]][-1] if layers and layers[-1] in kernels else 0
     if n_classes:
-        known = registry.layers(_NETWORK, (channels, side, side), n_classes)
-        layout = registry.network(_NETWORK, (channels, side, side), n_classes).layout
+        network = registry.network(_NETWORK, (channels, side, side), n_classes)
         shapes = {source.parameter: tuple(source.shape[axis] for axis in source.axes) for source in sources}
-        if shapes == {parameter.name: parameter.shape for parameter in layout.parameters}:
-            return Wiring(layout, tuple(sources), known, (channels, side, side))
+        if shapes == {parameter.name: parameter.shape for parameter in network.layout.parameters}:
+            return Wiring.of(network, sources)
     return Wiring(layout_of(sources), tuple(sources))
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo_gen.architecture.layers import Layer, parameter_layout
+from zoo_gen.architecture.layers import Layer
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.archives.pickles import Reader, array_of, is_tensor
@@ -146,11 +147,10 @@ def _check_shapes(shapes: Shapes, wiring: Wiring, *, where: str) -> None:
 def wiring_of(shapes: Shapes, layers: Sequence[Layer] | None, input_shape: tuple[int, ...] | None) -> Wiring:
     """Return how a state in torch order becomes ours: by known layers if the shapes are theirs, else as it is."""
     if layers is not None and input_shape is not None:
-        layout = parameter_layout(layers, input_shape)
-        ours = [parameter.shape for parameter in layout.parameters]
-        if ours == [shape for _, shape in shapes]:
-            names = [parameter.name for parameter in layout.parameters]
-            return Wiring(layout, _sources(shapes, names), tuple(layers), input_shape)
+        network = Network(tuple(layers), input_shape)
+        parameters = network.layout.parameters
+        if [parameter.shape for parameter in parameters] == [shape for _, shape in shapes]:
+            return Wiring.of(network, _sources(shapes, [parameter.name for parameter in parameters]))
     sources = _sources(shapes, [name for name, _ in shapes])
     return Wiring(layout_of(sources), sources)
 
