@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.conftest import begin
+from tests.conftest import TINY, begin
 from tests.reliability import bench
 from tests.reliability.object_store import known, object_store
-from zoo_gen import open_zoo
+from zoo_gen import engine, open_zoo
 from zoo_gen.cli.main import main
 from zoo_gen.files.location import locate
 
@@ -69,6 +69,20 @@ def fill(folder, manifest_path, shards):
         arrays = {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
         store.write_shard(shard, arrays, device="cpu")
     return extent
+
+
+def test_making_a_shard_costs_the_requests_that_the_docs_state(s3, tmp_path):
+    """docs/reliability.md and docs/scale.md: 33 a shard and 44 more."""
+    counts = {}
+    for n_shards in (4, 8):
+        path = tmp_path / f"{n_shards}.toml"
+        path.write_text(TINY.replace("models_per_shard = 12", f"models_per_shard = {40 // n_shards}"))
+        s3.forget()
+        engine.run(path, locate(f"s3://bucket/shards-{n_shards}"), workers=1, progress=False)
+        counts[n_shards] = s3.requests
+    per_shard = (counts[8] - counts[4]) / 4
+    assert per_shard <= 33
+    assert counts[4] - 4 * per_shard <= 44
 
 
 def test_one_model_of_a_remote_zoo_is_less_than_300_kilobytes(s3, tmp_path):

@@ -85,7 +85,7 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
 @WORKERS
 @DEVICE
 @DATA_ROOT
-@click.option("--repair", is_flag=True, help="First look for damaged files, and make exactly those anew.")
+@click.option("--repair", is_flag=True, help="First look for damaged files, and make exactly those again.")
 @click.option("--part", default="1/1", help="i/n: only the i-th of n parts of the shards, for array jobs.")
 @click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
 @click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
@@ -100,7 +100,7 @@ def run(
     engine: str,
     scheduler: str | None,
 ) -> None:
-    """Train what a zoo still lacks. Run it again after an interruption: it goes on where it was."""
+    """Train what a zoo still lacks. Run it again after an interruption: it resumes."""
     from zoo_gen.engine import run as train
     from zoo_gen.errors import ZooError
     from zoo_gen.manifest import find_manifest, read_manifest
@@ -162,7 +162,7 @@ def info(zoo: Folder, plots: Path | None) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
 @DATA_ROOT
 def verify(zoo: Folder, sample: int, seed: int, data_root: Path | None) -> None:
-    """Check every byte of a zoo, and evaluate a sample of its checkpoints anew. Ends with 1 if anything is wrong."""
+    """Check every byte of a zoo, and evaluate a sample of its checkpoints again. Ends with 1 if anything is wrong."""
     from zoo_gen.zoo.verify import verify as check
 
     report = check(zoo, sample=sample, seed=seed, data_root=data_root)

@@ -84,7 +84,7 @@ def pull(
     download_only: bool,
     dry_run: bool,
 ) -> None:
-    """Bring a zoo that others published. Run it again after an interruption: it goes on where it was.
+    """Bring a zoo that others published. Run it again after an interruption: it resumes.
 
     NAME is what `zoo-gen list --published` shows, or hf://org/zoo@revision.
     """

@@ -1,6 +1,6 @@
 """Triton kernels for attention over sets of at most 64 tokens, forward and backward.
 
-A program works for one head of one row and holds all of its weights at once, so the backward pass computes them anew
+A program works for one head of one row and holds all of its weights at once, so the backward pass computes them again
 from queries and keys and nothing but the output is kept. The width of a head is cut into pieces of BLOCK: registers
 and shared memory hold few of them, and several programs share a processor. Each matrix (row, token, head, width) lies
 inside the product that made it: a token begins `PITCH` elements behind the one before.

@@ -2,7 +2,7 @@
 
 Each reads every number once and writes it once, in rows of WIDTH of which a program holds BLOCK places. The gradients
 of biases and norms are sums over all rows: a backward program goes over many rows, keeps its sums in registers and
-writes them once, (program, sum, WIDTH), to be added up behind it. What was dropped is drawn anew in the backward pass,
+writes them once, (program, sum, WIDTH), to be added up behind it. What was dropped is drawn again in the backward pass,
 or known from what came out.
 """
 

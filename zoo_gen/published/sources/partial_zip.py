@@ -70,7 +70,7 @@ def fetch_part(
 ) -> Path:
     """Return a zip with what a conversion of these epochs and models needs of the one at `url`.
 
-    What has come of an interrupted call is kept, and the same call goes on there.
+    What has come of an interrupted call is kept, and the same call resumes.
 
     Raises:
         NoRanges: it can only be had whole.
@@ -117,7 +117,7 @@ def _copy(
         raise ZooError(f"{part.parent}: the disk has no room for {total / 1e6:.1f} MB")
     members, begin = [], 0
     with part.open("r+b" if part.exists() else "wb") as file:
-        file.truncate(min(have, total))  # a directory that was begun behind them is written anew
+        file.truncate(min(have, total))  # a directory that was begun behind them is written again
         for each in ranges:
             end = begin + each.stop - each.start
             for member in each.members:
