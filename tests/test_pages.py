@@ -23,7 +23,7 @@ PAGES = {
 }
 COMMANDS = {"zoo-gen": zoo_gen, "zoo-bench": zoo_bench}
 OF_OTHERS = {"--gres", "--check", "--nproc-per-node", "--no-python", "--junitxml"}  # Slurm, sha256sum, torchrun, pytest
-CACHES = {"zoo_gen/data", "zoo_gen/forms", "zoo_gen/published"}  # in the user's cache folder
+CACHES = {"zoo_gen/data", "zoo_gen/published"}  # in the user's cache folder
 SCRIPTS = "".join(
     path.read_text() for folder in ("benchmarks", "reliability") for path in (ROOT / "tests" / folder).glob("*.py")
 )
