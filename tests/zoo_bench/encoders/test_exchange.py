@@ -98,8 +98,8 @@ def test_encode_pushes_and_loads(hub, tiny_zoo, tmp_path):
     assert f"pushed: hf://org/net is {hub.endpoint}/org/net at " in first.output
     second = encode("hf://org/tiny", "--out", tmp_path / "b.npz", "--load", "hf://org/net@v1")
     assert second.exit_code == 0, second.output
-    actual, expected = np.load(tmp_path / "b.npz"), np.load(tmp_path / "a.npz")
-    np.testing.assert_array_equal(actual["embedding"], expected["embedding"])
+    with np.load(tmp_path / "b.npz") as actual, np.load(tmp_path / "a.npz") as expected:
+        np.testing.assert_array_equal(actual["embedding"], expected["embedding"])
     assert encode(tiny_zoo, "--out", tmp_path / "c.npz", "--push", "net").stderr.startswith(
         "error: repository 'net': exp"
     )

@@ -92,7 +92,8 @@ def load(source: HuggingFace, folder: Path, endpoint: str) -> dict[str, np.ndarr
     )
     if done.returncode:
         return done.stderr.strip().splitlines()[-1]
-    return dict(np.load(folder / "found.npz"))
+    with np.load(folder / "found.npz") as arrays:
+        return dict(arrays)
 
 
 @pytest.fixture
