@@ -1,15 +1,14 @@
 """zoo-bench: the commands list, run, encode, leaderboard, export and validate, over the functions of zoo_bench."""
 
-import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from zoo_gen.cli.command import Commands, table
+from zoo_gen.cli.command import Commands, gathered, table
 from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
@@ -44,23 +43,6 @@ class Computing:
     scheduler: str | None
     compile: bool
     cpu_bfloat16: bool
-
-
-def gathered(**schemas: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Pass those options of a command that are fields of a dataclass as one argument of the name given here."""
-
-    def decorator(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def wrapper(**options: Any) -> None:
-            arguments = {
-                name: schema(**{field: options.pop(field) for field in schema.__dataclass_fields__})
-                for name, schema in schemas.items()
-            }
-            command(**options, **arguments)
-
-        return wrapper
-
-    return decorator
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,11 +1,12 @@
 """How the commands of both packages end: what the user can mend is one line and exit code 2."""
 
+import functools
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -83,6 +84,23 @@ def _end(message: str, code: int) -> None:
     message = " ".join(message.split())  # messages of other libraries may have several lines
     click.echo(f"error: {message}" if code == 2 else message, err=True)
     sys.exit(code)
+
+
+def gathered(**schemas: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Pass those options of a command that are fields of a dataclass as one argument of the name given here."""
+
+    def decorator(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(**options: Any) -> None:
+            arguments = {
+                name: schema(**{field: options.pop(field) for field in schema.__dataclass_fields__})
+                for name, schema in schemas.items()
+            }
+            command(**options, **arguments)
+
+        return wrapper
+
+    return decorator
 
 
 def table(rows: list[dict[str, object]]) -> str:

@@ -76,7 +76,7 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
     planned = api.plan(manifest, workers=workers, device=device)
     for title, text in planned.counts().items():
         click.echo(f"{title:12} {text}")
-    click.echo(f"{'seconds':12} {planned.seconds()}")  # which takes some seconds to find out
+    click.echo(f"{'seconds':12} {planned.duration()}")  # which takes some seconds to find out
 
 
 @main.command()

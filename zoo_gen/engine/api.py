@@ -120,18 +120,18 @@ class Plan:
             )
         return lines
 
-    def seconds(self) -> str:
+    def duration(self) -> str:
         """Return how long it takes as a line for a person."""
         workers = self.time.workers
         where = self.device if self.device != "cpu" else f"{workers} worker{'s' if workers > 1 else ''}"
         return f"{self.time.seconds:,.0f} with {where}"
 
     def __str__(self) -> str:
-        lines = {**self.counts(), "seconds": self.seconds()}
+        lines = {**self.counts(), "seconds": self.duration()}
         return "\n".join(f"{title:12} {text}" for title, text in lines.items())
 
     def _repr_html_(self) -> str:
-        lines = {**self.counts(), "seconds": self.seconds()}
+        lines = {**self.counts(), "seconds": self.duration()}
         rows = "".join(
             f'<tr><th style="text-align:left">{escape(title)}</th><td style="text-align:left">{escape(text)}</td></tr>'
             for title, text in lines.items()
