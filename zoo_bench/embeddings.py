@@ -66,7 +66,11 @@ def fit(encoder: AnyEncoder, zoo: str | Path | Zoo, *, seed: int = 0, device: st
     fresh = checked.fresh(device if isinstance(device, Runtime) else Runtime(device=device))
     cell = protocols.standard_cell(_opened(zoo))
     with named(checked.name, "fit"):
-        fresh.fit([TrainingView.of(cell.train)], [TrainingView.of(cell.validation)], seed=seed)
+        fresh.fit(
+            [TrainingView.of(view) for view in cell.train],
+            [TrainingView.of(view) for view in cell.validation],
+            seed=seed,
+        )
     return fresh
 
 

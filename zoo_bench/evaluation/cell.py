@@ -5,7 +5,7 @@ An encoder that fails on one test zoo, as one of a single architecture does on a
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from zoo_bench.evaluation import scoring
 from zoo_bench.evaluation.costs import Cost, measured
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.parts import checkpoints_of, models_of, rows_of
 from zoo_bench.protocol.protocols import Cell, Target, Test, rows_sha256
 from zoo_bench.protocol.views import HiddenRows, TrainingView
 from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name
@@ -54,13 +55,11 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
     Raises:
         ZooError: the encoder could not be fitted or failed on every test; nothing is known then.
     """
-    train, validation = (TrainingView.of(view) for view in (cell.train, cell.validation))
+    train, validation = ([TrainingView.of(view) for view in views] for views in (cell.train, cell.validation))
     with named(name, "fit"), measured() as fit:
-        encoder.fit([train], [validation], seed=seed)
+        encoder.fit(train, validation, seed=seed)
     with named(name, "encode"), measured() as encode:
-        train_rows, validation_rows = (
-            encode_view(name, encoder, HiddenRows.of(view)) for view in (cell.train, cell.validation)
-        )
+        train_rows, validation_rows = (encode_views(name, encoder, views) for views in (cell.train, cell.validation))
     fitted = _Fitted(name, encoder, train_rows, validation_rows, fit, encode)
     embeddings: dict[int, tuple[np.ndarray, Cost]] = {}
     failures: list[Failure] = []
@@ -93,12 +92,12 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
                 source=used(cell.zoo),
                 test=used(test.zoo),
                 condition=test.condition,
-                test_rows_sha256=rows_sha256(*_rows(test)),
+                test_rows_sha256=rows_sha256(*rows_of(test.views)),
                 chance=chance,
-                checkpoints=len(test.view.checkpoints),
-                train_models=len(cell.train.models),
-                validation_models=len(cell.validation.models),
-                test_models=len(test.view.models),
+                checkpoints=len(checkpoints_of(test.views)),
+                train_models=len(models_of(cell.train)),
+                validation_models=len(models_of(cell.validation)),
+                test_models=len(models_of(test.views)),
                 excluded_models=cell.excluded_models,
                 dimension=fitted.train.shape[1],
                 fit_seconds=fitted.fit.seconds,
@@ -149,6 +148,25 @@ def encode_view(name: str, encoder: Encoder, rows: HiddenRows) -> np.ndarray:
     return rows.in_order(embeddings)
 
 
+def encode_views(name: str, encoder: Encoder, views: Sequence[ZooView]) -> np.ndarray:
+    """Return the embeddings of views, checked, view after view: (row, dimension).
+
+    Raises:
+        ZooError: as `encode_view`, or the embeddings of two views differ in dimension.
+    """
+    parts = [encode_view(name, encoder, HiddenRows.of(view)) for view in views]
+    _one_dimension(name, parts)
+    return np.concatenate(parts)
+
+
+def _one_dimension(name: str, parts: Sequence[np.ndarray]) -> None:
+    dimensions = sorted({part.shape[1] for part in parts})
+    if len(dimensions) > 1 or dimensions == [0]:
+        raise ZooError(
+            f"encoder {name!r}: encode returned embeddings of dimensions {dimensions}; expected one, at least 1"
+        )
+
+
 def _largest(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
@@ -156,12 +174,8 @@ def _largest(values: Iterable[int | None]) -> int | None:
 def _encode_test(fitted: _Fitted, test: Test) -> np.ndarray:
     """Return the embeddings of a test's rows, of the dimension that the training rows have."""
     with named(fitted.name, "encode"):
-        embeddings = encode_view(fitted.name, fitted.encoder, HiddenRows.of(test.view))
-    dimensions = sorted({part.shape[1] for part in (fitted.train, fitted.validation, embeddings)})
-    if len(dimensions) > 1 or dimensions == [0]:
-        raise ZooError(
-            f"encoder {fitted.name!r}: encode returned embeddings of dimensions {dimensions}; expected one, at least 1"
-        )
+        embeddings = encode_views(fitted.name, fitted.encoder, test.views)
+    _one_dimension(fitted.name, (fitted.train, fitted.validation, embeddings))
     return embeddings
 
 
@@ -175,13 +189,13 @@ def _probe(
     predicted: dict[str, probes.Prediction] = {}
     if numbers:
         train, validation = (
-            np.column_stack([target.values(view) for target in numbers]) for view in (cell.train, cell.validation)
+            np.column_stack([_values(target, views) for target in numbers]) for views in (cell.train, cell.validation)
         )
         names = [target.name for target in numbers]
         predicted = dict(zip(names, probes.ridge(features, train, validation), strict=True))
     for target in targets:
         if not target.is_number:
-            labels = target.values(cell.train), target.values(cell.validation)
+            labels = _values(target, cell.train), _values(target, cell.validation)
             predicted[target.name] = probes.logistic(features, *labels)
     predictions: dict[int, list[TargetPrediction]] = {}
     start = 0
@@ -207,7 +221,7 @@ def _predicted_by_encoder(
     if predict is None:
         return []
     return [
-        _prediction(cell, test, target, "encoder", predict_view(fitted.name, fitted.encoder, test.view), None)
+        _prediction(cell, test, target, "encoder", _predict_views(fitted, test), None)
         for target in protocols.targets(benchmark, test.zoo)
         if target.name == fitted.encoder.config.get("target")
     ]
@@ -230,10 +244,19 @@ def predict_view(name: str, encoder: Encoder, view: ZooView) -> np.ndarray:
     return rows.in_order(values).astype(np.float64)
 
 
+def _predict_views(fitted: _Fitted, test: Test) -> np.ndarray:
+    return np.concatenate([predict_view(fitted.name, fitted.encoder, view) for view in test.views])
+
+
+def _values(target: Target, views: Sequence[ZooView]) -> np.ndarray:
+    """Return the value of a target at every row (row,) of views."""
+    return np.concatenate([target.values(view) for view in views])
+
+
 def _prediction(
     cell: Cell, test: Test, target: Target, by: str, predicted: np.ndarray, penalty: float | None
 ) -> TargetPrediction:
-    models, epochs = _rows(test)
+    models, epochs = rows_of(test.views)
     return TargetPrediction(
         cell=cell_name(cell.zoo.name, test.zoo.name, test.condition),
         target=target.name,
@@ -241,13 +264,6 @@ def _prediction(
         penalty=penalty,
         models=models,
         epochs=epochs,
-        truth=target.values(test.view),
+        truth=_values(target, test.views),
         predicted=predicted.astype(np.float64) if target.is_number else predicted.astype(str),
     )
-
-
-def _rows(test: Test) -> tuple[np.ndarray, np.ndarray]:
-    """Return the model_id and the epoch of every test row (row,), models outermost."""
-    shape = (len(test.view.models), len(test.view.checkpoints))
-    models = np.repeat(test.view.models, shape[1])
-    return models, np.tile(test.view.epochs.astype(np.int64), shape[0])

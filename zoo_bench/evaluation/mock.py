@@ -149,7 +149,7 @@ def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
     alike = checked.fresh().config == checked.fresh().config
     yield _finding("two encoders of that name are one", "" if alike else "config differs each time")
     encoder = _fitted(checked, cell)
-    rows = HiddenRows.of(cell.tests[0].view)
+    rows = HiddenRows.of(cell.tests[0].views[0])
     with named(name, "encode"):
         embeddings, again = (encode_view(name, encoder, rows) for _ in range(2))
     yield _finding("fits, and encodes to a finite matrix", "", f"{embeddings.shape[1]} dimensions")
@@ -170,7 +170,7 @@ def _finding(what: str, wrong: str, detail: str = "") -> Finding:
 def _fitted(checked: Candidate, cell: Cell) -> Encoder:
     encoder = checked.fresh()
     with named(checked.name, "fit"):
-        encoder.fit([TrainingView.of(cell.train)], [TrainingView.of(cell.validation)], seed=0)
+        encoder.fit([TrainingView.of(cell.train[0])], [TrainingView.of(cell.validation[0])], seed=0)
     return encoder
 
 
@@ -196,7 +196,7 @@ def _prediction(name: str, encoder: Encoder, cell: Cell) -> Iterator[Finding]:
         return
     target = encoder.config.get("target")
     known = [known_target.name for known_target in protocols.targets(_BENCHMARK, cell.zoo)]
-    predict_view(name, encoder, cell.tests[0].view)
+    predict_view(name, encoder, cell.tests[0].views[0])
     wrong = "" if target in known else f"config['target'] is {target!r}; expected one of {', '.join(known)}"
     yield _finding("predict", wrong, f"predicts {target}")
 
@@ -206,7 +206,7 @@ def _elsewhere(name: str, encoder: Encoder, zoo: Zoo, embeddings: np.ndarray) ->
     cell = protocols.standard_cell(zoo)
     try:
         with named(name, "encode"):
-            dimension = encode_view(name, encoder, HiddenRows.of(cell.tests[0].view)).shape[1]
+            dimension = encode_view(name, encoder, HiddenRows.of(cell.tests[0].views[0])).shape[1]
         wrong = "" if dimension == embeddings.shape[1] else f"{dimension} dimensions"
     except ZooError as error:
         wrong = str(error)
