@@ -33,7 +33,7 @@ class BenchmarkManifest(Schema):
     # "published": those zoos that somebody published are taken as they were, under names that end so; never mixed.
     zoos_from: ZoosFrom = "regenerated"
     sources: tuple[str, ...] = ()  # of the zoos, those that train, in cross_*; all of them if none is named
-    families: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the zoos, in cross_*: what counts as alike
+    families: tuple[tuple[str, ...], ...] = ()  # of the zoos, in cross_*: which count as of one architecture
     # Any metric or hyper-parameter of the zoos, epoch, or what stands for several: see protocol/targets.py.
     targets: tuple[str, ...] = Field(min_length=1)
     checkpoints: Literal["all", "last"] = "all"  # which of every model train, select and test
@@ -52,13 +52,8 @@ class BenchmarkManifest(Schema):
     def _names_of_published_zoos(cls, given: Any) -> Any:
         if not isinstance(given, dict) or given.get("zoos_from") != "published":
             return given
-        named = {key: given[key] for key in ("zoos", "sources") if isinstance(given.get(key), list | tuple)}
-        families = given.get("families")
-        if isinstance(families, dict):
-            named["families"] = families
-        if given.get("published_split"):
-            named["split"] = given["published_split"]
-        return given | {key: value if key == "split" else _published(value) for key, value in named.items()}
+        renamed = {key: _published(given[key]) for key in ("zoos", "sources", "families") if key in given}
+        return given | renamed | ({"split": given["published_split"]} if given.get("published_split") else {})
 
     @field_validator("zoos", "sources", "targets")
     @classmethod
@@ -79,14 +74,13 @@ class BenchmarkManifest(Schema):
 
     @model_validator(mode="after")
     def _sources_and_families(self) -> Self:
-        named = {"sources": self.sources, **{f"families.{name}": zoos for name, zoos in self.families.items()}}
-        for key, names in named.items():
+        members = [name for family in self.families for name in family]
+        for key, names in (("sources", self.sources), ("families", members)):
             if names and not self.protocol.startswith("cross_"):
                 raise ValueError(f"{key}: expected only in cross_dataset and cross_architecture")
             for name in names:
                 if name not in self.zoos:
                     raise ValueError(f"{key}: {unknown_name('zoo', name, self.zoos)}")
-        members = [name for zoos in self.families.values() for name in zoos]
         for name in self.zoos if self.families else ():
             if members.count(name) != 1:
                 raise ValueError(f"families: {name} is in {members.count(name)} of them; expected every zoo in one")
@@ -124,9 +118,9 @@ class BenchmarkManifest(Schema):
         content = self.model_dump(exclude_defaults=True) | {"name": self.name + PUBLISHED, "zoos_from": "published"}
         return schema.checked(content, type(self), where=self.name)
 
-    def family_of(self, zoo: str) -> str | None:
-        """Return the family of a zoo; None where the benchmark names none."""
-        return next((family for family, zoos in self.families.items() if zoo in zoos), None)
+    def family_of(self, zoo: str) -> tuple[str, ...]:
+        """Return the zoos that count as of one architecture with a zoo, itself too; none if there are no families."""
+        return next((family for family in self.families if zoo in family), ())
 
     @cached_property
     def digest(self) -> str:
@@ -168,13 +162,11 @@ def list_benchmarks() -> dict[str, BenchmarkManifest]:
 
 
 def _published(names: Any) -> Any:
-    """Return the names of published zoos for those of their populations; a name that nobody published stays."""
-    if isinstance(names, dict):
-        return {key: _published(value) for key, value in names.items()}
-    if not isinstance(names, list | tuple):
-        return names
-    known = by_population()
-    return tuple(published_name(name) if name in known else name for name in names)
+    """Return names, or lists of them, as those of published zoos; a population that nobody published stays as it is."""
+    if isinstance(names, list | tuple):
+        known = by_population()
+        return tuple(published_name(name) if name in known else name for name in map(_published, names))
+    return names
 
 
 def _shipped() -> dict[str, Path]:

@@ -12,7 +12,7 @@ from pydantic import Field
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.files.schema import Schema
-from zoo_gen.manifest import Split
+from zoo_gen.manifest import Split, StoredSplit
 
 _EXPECTED = "expected a result of zoo-bench run; delete it to have it computed again"
 
@@ -101,7 +101,7 @@ class Result(Schema):
     benchmark: str
     benchmark_digest: str
     protocol: str
-    split: Split | None = None  # of every zoo, where the benchmark has its own
+    split: Split | StoredSplit | None = None  # of every zoo, where the benchmark has its own
     rank_by: Literal["r2", "kendall_tau", "mse"]
     seed: int
     resamples: int
