@@ -1,4 +1,4 @@
-"""Protocols: which models train, select and test an encoder, and what is predicted of them.
+"""Protocols: which models train, select and test an encoder.
 
 A cell is one training with all its tests, so that a cross-dataset row fits its encoder once. In every protocol the
 parts are splits by model: training and selection use the source zoo's, a test uses the test part of the zoo it is on.
@@ -15,7 +15,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, ZooView
 
 PARTS = ("train", "validation", "test")
-_SUBSET_SEED = 0  # of the models that a share of the training part keeps; smaller shares lie inside larger ones
+_SUBSET_SEED = 0  # of the models that a share keeps
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,6 @@ class Cell:
     def name(self) -> str:
         """The name of the cell, which no other of its benchmark has."""
         return f"{self.zoo.name}, {len(self.train.models)} models, {len(self.train.checkpoints)} checkpoints"
-
-
-@dataclass(frozen=True)
-class Target:
-    """Something to predict: a number (regression) or a name (classification)."""
-
-    name: str
-    is_number: bool = True
-
-    def values(self, view: ZooView) -> np.ndarray:
-        """Return its value at every checkpoint of a view, (model x checkpoint,), models outermost."""
-        shape = (len(view.models), len(view.checkpoints))
-        if self.name == "epoch":
-            values = np.broadcast_to(view.epochs, shape)
-        elif self.name.startswith("test_class_f1_"):
-            values = view.metric("test_class_f1")[:, :, int(self.name.removeprefix("test_class_f1_"))]
-        elif self.name in ("test_accuracy", "generalization_gap"):
-            values = view.metric(self.name)
-        else:
-            values = np.broadcast_to(view.hyperparameter(self.name)[:, None], shape)
-        return values.reshape(-1).astype(np.float64 if self.is_number else str)
 
 
 def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
@@ -128,35 +107,23 @@ def rows_sha256(models: np.ndarray, epochs: np.ndarray) -> str:
     return hashlib.sha256(np.stack([models, epochs]).astype("<i8").tobytes()).hexdigest()
 
 
-def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:
-    """Return the targets of a benchmark on one zoo: classes and hyper-parameters written out.
-
-    Raises:
-        ZooError: there are none.
-    """
-    chosen: list[Target] = []
-    for name in benchmark.targets:
-        if name == "test_class_f1":
-            chosen += [Target(f"test_class_f1_{number}") for number in range(zoo.n_classes)]
-        elif name == "hyperparameters":
-            for column in zoo.varying:
-                if column != "seed" and len(zoo.models[column].unique()) > 1:
-                    chosen.append(Target(column, is_number=zoo.models[column].type != "string"))
-        else:
-            chosen.append(Target(name))
-    if not chosen:
-        raise ZooError(f"{zoo.path}: has none of the targets of {benchmark.name}; only the seed varies in it")
-    return chosen
-
-
 def _with_share(cell: Cell, share: float) -> Cell:
-    """Keep a share of the training models; selection and test stay whole, so that shares are comparable."""
-    models = np.random.RandomState(_SUBSET_SEED).permutation(cell.train.models)
-    subset = np.sort(models[: max(1, round(share * len(models)))])
+    """Keep a share of the training and of the selection models; the test stays whole, so that shares are comparable.
+
+    Were the selection part whole, its labels would outnumber those of a small share, and whoever learned from them
+    would win. Smaller shares lie inside larger ones.
+    """
+    epochs = cell.train.epochs.tolist()
+    train, validation = (cell.zoo.view(_share(part.models, share), epochs) for part in (cell.train, cell.validation))
     condition = f"{100 * share:g} % of the training models"
     tests = tuple(Test(test.zoo, test.view, condition) for test in cell.tests)
-    train = cell.zoo.view(subset, cell.train.epochs.tolist())
-    return Cell(cell.zoo, train, cell.validation, tests, cell.excluded_models)
+    return Cell(cell.zoo, train, validation, tests, cell.excluded_models)
+
+
+def _share(models: np.ndarray, share: float) -> np.ndarray:
+    """Return a share of models, at least one, in order."""
+    drawn = np.random.RandomState(_SUBSET_SEED).permutation(models)
+    return np.sort(drawn[: max(1, round(share * len(drawn)))])
 
 
 def _with_seen_epochs(cell: Cell, share: float) -> Cell:

@@ -1,20 +1,20 @@
 """Views of zoos for encoders: labelled ones to fit on, and weights alone to encode and predict from.
 
 Neither leads back to the zoo, where an encoder could read the labels of the test models. The position of a row would
-tell its epoch, so rows to encode come in an order that the encoder cannot know.
+tell its epoch, so the order of rows to encode is drawn from the operating system's entropy each time.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import numpy as np
 
+from zoo_bench.protocol.targets import target_values
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo import ZooView
-
-_ORDER_SEED = 20210  # of the order of rows; the same for all encoders, so that they are compared on equal arrays
 
 
 class Weighted(Protocol):
@@ -39,7 +39,11 @@ class ZooFacts:
 
 @dataclass(frozen=True)
 class TrainingView:
-    """Models of the training or validation part, with their labels; all arrays are read-only."""
+    """Models of the training or validation part, with their labels; all arrays are read-only.
+
+    Labels are those of its own checkpoints. Of the table of models it has the hyper-parameters and `model_id` alone:
+    everything else there follows from training to the last epoch, which may be one that is not to be seen.
+    """
 
     zoo: ZooFacts
     models: np.ndarray  # int64 (model,) model_ids
@@ -54,7 +58,7 @@ class TrainingView:
     def of(cls, view: ZooView) -> Self:
         """Read everything that an encoder may learn from; nothing of other models stays reachable."""
         metrics = {name: view.metric(name) for name in view.zoo.metrics}
-        columns = {name: view.hyperparameter(name) for name in view.zoo.models.column_names}
+        columns = {name: view.hyperparameter(name) for name in ("model_id", *view.zoo.varying)}
         return cls(
             zoo=ZooFacts(view.zoo.name, tuple(metrics)),
             models=view.models.copy(),
@@ -65,6 +69,14 @@ class TrainingView:
             _metrics=metrics,
             _hyperparameters=columns,
         )
+
+    def target(self, name: str) -> np.ndarray:
+        """Return a target of a benchmark (model, checkpoint): float64, NaN where the label is missing; or str.
+
+        Raises:
+            ZooError: the zoo has no such target.
+        """
+        return target_values(self, name)
 
     def metric(self, name: str) -> np.ndarray:
         """Return a metric, float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
@@ -99,22 +111,54 @@ class WeightsView:
 
 @dataclass(frozen=True)
 class HiddenRows:
-    """Shuffled weights, of which the encoder is given `view` alone, and the order to sort its output by."""
+    """Shuffled weights of one architecture, of which the encoder is given `view` alone, and where each row belongs."""
 
     view: WeightsView
-    order: np.ndarray  # int64 (row,): row i of the view is row order[i], models outermost
+    order: np.ndarray  # int64 (row,): row i of the view is row order[i] of the whole, models outermost
 
     @classmethod
-    def of(cls, view: ZooView) -> Self:
-        """Return the rows of all checkpoints of a view of a zoo, shuffled."""
-        rows = view.weights.reshape(-1, 1, view.layout.size)
-        order = np.random.RandomState(_ORDER_SEED).permutation(len(rows))
-        shuffled = rows[order]
-        shuffled.flags.writeable = False  # shared by all encoders
-        return cls(WeightsView(shuffled, view.layout), order)
+    def of(cls, view: ZooView) -> list[Self]:
+        """Return the rows of all checkpoints of a view, an entry an architecture, in an order that is new each time."""
+        count = len(view.checkpoints)
+        hidden = []
+        for part, models in architectures(view):
+            rows = part.weights.reshape(-1, 1, part.layout.size)
+            numbers = (models[:, None] * count + np.arange(count)).reshape(-1)
+            order = random_order(len(rows))
+            hidden.append(cls(WeightsView(_read_only(rows[order]), part.layout), numbers[order]))
+        return hidden
 
-    def in_order(self, found: np.ndarray) -> np.ndarray:
-        """Return an encoder's output for the rows (row, ...), sorted: models outermost."""
-        ordered = np.empty_like(found)
-        ordered[self.order] = found
-        return ordered
+
+def training_views(view: ZooView) -> list[TrainingView]:
+    """Return what an encoder may learn from in a view, one TrainingView an architecture."""
+    return [TrainingView.of(part) for part, _ in architectures(view)]
+
+
+def architectures(view: ZooView) -> list[tuple[ZooView, np.ndarray]]:
+    """Return the parts of a view that have one architecture each, and the places of their models in it (model,)."""
+    if "architecture" not in view.zoo.models.column_names:
+        return [(view, np.arange(len(view.models)))]
+    names = view.hyperparameter("architecture")
+    every = [np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())]
+    if len(every) == 1:
+        return [(view, every[0])]
+    return [(replace(view, models=view.models[places], rows=view.rows[places]), places) for places in every]
+
+
+def in_order(hidden: Sequence[HiddenRows], outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Return an encoder's outputs for hidden rows, (row, ...) each, as one array: models outermost."""
+    shape = (sum(map(len, outputs)), *outputs[0].shape[1:])
+    ordered = np.empty(shape, np.result_type(*outputs))
+    for rows, values in zip(hidden, outputs, strict=True):
+        ordered[rows.order] = values
+    return ordered
+
+
+def random_order(count: int) -> np.ndarray:
+    """Return a permutation (count,) that no process can draw again: from the operating system's entropy."""
+    return np.random.default_rng(secrets.randbits(128)).permutation(count)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array

@@ -4,6 +4,7 @@ import pytest
 from tests.conftest import begin
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.targets import targets
 from zoo_gen import engine, open_zoo
 from zoo_gen.errors import ZooError
 
@@ -25,7 +26,7 @@ def test_parts_that_share_a_model_are_refused():
 
 def test_targets_are_written_out_and_have_the_values_of_the_zoo(tiny_zoo, tiny_benchmark):
     zoo = open_zoo(tiny_zoo)
-    found = {target.name: target for target in protocols.targets(tiny_benchmark, zoo)}
+    found = {target.name: target for target in targets(tiny_benchmark, zoo)}
     assert list(found) == [
         *["epoch", "test_accuracy", "generalization_gap"],
         *[f"test_class_f1_{number}" for number in range(4)],
@@ -71,7 +72,7 @@ def test_a_benchmark_without_a_target_in_the_zoo_is_refused(tmp_path, tiny_manif
     engine.run(tiny_manifest, tmp_path / "zoo", workers=1)
     benchmark = tiny_benchmark.model_copy(update={"targets": ("hyperparameters",)})
     with pytest.raises(ZooError, match="has none of the targets of tiny_standard; only the seed varies in it"):
-        protocols.targets(benchmark, open_zoo(tmp_path / "zoo"))
+        targets(benchmark, open_zoo(tmp_path / "zoo"))
 
 
 def test_the_last_checkpoint_alone_can_be_asked_for(tiny_zoo):
@@ -134,6 +135,8 @@ def test_unseen_epochs_are_later_than_all_that_train_or_select(tiny_zoo):
 def test_shares_of_the_training_models_are_nested_and_tested_alike(tiny_zoo):
     found = protocols.cells(benchmark_of("data_efficiency", "tiny", shares=(0.25, 0.5, 1.0)), [open_zoo(tiny_zoo)])
     assert [len(cell.train.models) for cell in found] == [6, 12, 24]
+    assert [len(cell.validation.models) for cell in found] == [2, 4, 8]
+    assert set(found[0].validation.models) < set(found[1].validation.models) < set(found[2].validation.models)
     assert set(found[0].train.models) < set(found[1].train.models) < set(found[2].train.models)
     assert len({tuple(cell.tests[0].view.models) for cell in found}) == 1
     assert [cell.tests[0].condition for cell in found][:2] == [

@@ -144,7 +144,7 @@ def test_an_encoder_is_evaluated_on_a_converted_zoo(zoo):
     view = TrainingView.of(cell.train)
     assert np.array_equal(view.metric("test_accuracy"), np.asarray(zoo.test_accuracy[:])[cell.train.models])
     encoder = WeightStatistics(biases=True).fit([view], [TrainingView.of(cell.validation)], seed=0)
-    hidden = HiddenRows.of(cell.tests[0].view)
+    (hidden,) = HiddenRows.of(cell.tests[0].view)
     assert len(encoder.encode(hidden.view)) == 2 * len(cell.tests[0].view.models)
 
 
