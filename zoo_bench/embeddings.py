@@ -14,11 +14,11 @@ from zoo_bench.encoders import Encoder, fit_encoder, learned_problems
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.candidates import AnyEncoder, Candidate, candidate
 from zoo_bench.evaluation.failing import named
-from zoo_bench.evaluation.rows import InThisProcess, encode_view, predict_view
+from zoo_bench.evaluation.rows import InThisProcess, encode_views, predict_views
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.targets import target_named
-from zoo_bench.protocol.views import training_views
+from zoo_bench.protocol.views import TrainingView
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.zoo import Zoo, ZooView, open_zoo
@@ -77,7 +77,7 @@ def fit(
     checked = candidate(encoder)
     fresh = checked.fresh(device if isinstance(device, Runtime) else Runtime(device=device))
     cell = protocols.standard_cell(_opened(zoo))
-    train, validation = training_views(cell.train), training_views(cell.validation)
+    train, validation = ([TrainingView.of(view) for view in views] for views in (cell.train, cell.validation))
     with named(checked.name, "fit", encoder=fresh):
         (problem,) = learned_problems(checked.name, fresh, [_problem(target, cell.zoo, fresh)])
         fit_encoder(fresh, train, validation, problem=problem, seed=seed)
@@ -108,8 +108,8 @@ def encode(encoder: Encoder, zoo: str | Path | Zoo) -> Embeddings:
         checkpoint=np.tile(view.checkpoints, shape[0]),
         epoch=np.tile(view.epochs, shape[0]),
         split=np.repeat(view.hyperparameter("split").astype(str), shape[1]),
-        embedding=encode_view(fitted, view),
-        prediction=predict_view(fitted, view) if hasattr(encoder, "predict") else None,
+        embedding=encode_views(fitted, [view]),
+        prediction=predict_views(fitted, [view]) if hasattr(encoder, "predict") else None,
     )
 
 

@@ -17,7 +17,8 @@ from zoo_bench.evaluation.candidates import Candidate
 from zoo_bench.evaluation.failing import EncoderError
 from zoo_bench.evaluation.fitting import Encoded, Fitted, fit_all
 from zoo_bench.protocol.manifest import BenchmarkManifest
-from zoo_bench.protocol.protocols import Cell, Test, rows_sha256
+from zoo_bench.protocol.parts import checkpoints_of, models_of, rows_of
+from zoo_bench.protocol.protocols import Cell, rows_sha256
 from zoo_bench.protocol.targets import Target, targets
 from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name
 from zoo_bench.results.records import By, Resampled, TargetPrediction
@@ -76,12 +77,12 @@ def evaluate_cell(
                 source=used(cell.zoo),
                 test=used(test.zoo),
                 condition=test.condition,
-                test_rows_sha256=rows_sha256(*_rows(test)),
+                test_rows_sha256=rows_sha256(*rows_of(test.views)),
                 chance=chance,
-                checkpoints=len(test.view.checkpoints),
-                train_models=len(cell.train.models),
-                validation_models=len(cell.validation.models),
-                test_models=len(test.view.models),
+                checkpoints=len(checkpoints_of(test.views)),
+                train_models=len(models_of(cell.train)),
+                validation_models=len(models_of(cell.validation)),
+                test_models=len(models_of(test.views)),
                 excluded_models=cell.excluded_models,
                 dimension=fits[0].train.shape[1],
                 fit_seconds=sum(fit.fit.seconds for fit in fits),
@@ -169,12 +170,12 @@ def _probed(cell: Cell, fit: Fitted, chosen: Sequence[Target]) -> Iterable[tuple
     predicted: dict[Target, probes.Prediction] = {}
     if numbers:
         train, validation = (
-            np.column_stack([target.values(view) for target in numbers]) for view in (cell.train, cell.validation)
+            np.column_stack([target.of_rows(views) for target in numbers]) for views in (cell.train, cell.validation)
         )
         predicted = dict(zip(numbers, probes.ridge(features, train, validation), strict=True))
     for target in chosen:
         if not target.is_number:
-            predicted[target] = probes.logistic(features, target.values(cell.train), target.values(cell.validation))
+            predicted[target] = probes.logistic(features, target.of_rows(cell.train), target.of_rows(cell.validation))
         start = 0
         for number, rows in tests.items():
             values = predicted[target].values[start : start + len(rows)]
@@ -184,7 +185,7 @@ def _probed(cell: Cell, fit: Fitted, chosen: Sequence[Target]) -> Iterable[tuple
 
 def _prediction(cell: Cell, number: int, target: Target, by: By, prediction: probes.Prediction) -> TargetPrediction:
     test = cell.tests[number]
-    models, epochs = _rows(test)
+    models, epochs = rows_of(test.views)
     return TargetPrediction(
         cell=cell_name(cell.zoo.name, test.zoo.name, test.condition),
         target=target.name,
@@ -192,13 +193,6 @@ def _prediction(cell: Cell, number: int, target: Target, by: By, prediction: pro
         penalty=prediction.penalty,
         models=models,
         epochs=epochs,
-        truth=target.values(test.view),
+        truth=target.of_rows(test.views),
         predicted=prediction.values.astype(np.float64 if target.is_number else str),
     )
-
-
-def _rows(test: Test) -> tuple[np.ndarray, np.ndarray]:
-    """Return the model_id and the epoch of every test row (row,), models outermost."""
-    shape = (len(test.view.models), len(test.view.checkpoints))
-    models = np.repeat(test.view.models, shape[1])
-    return models, np.tile(test.view.epochs.astype(np.int64), shape[0])

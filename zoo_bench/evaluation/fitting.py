@@ -11,12 +11,12 @@ from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.candidates import Candidate
 from zoo_bench.evaluation.costs import Cost, measured
 from zoo_bench.evaluation.failing import EncoderError, named
-from zoo_bench.evaluation.rows import InThisProcess, check_dimensions, encode_view, predict_view
+from zoo_bench.evaluation.rows import InThisProcess, check_dimensions, encode_views, predict_views
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.protocols import Cell
 from zoo_bench.protocol.targets import problems
-from zoo_bench.protocol.views import training_views
+from zoo_bench.protocol.views import TrainingView
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ def fit_all(
 def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runtime: Runtime | None) -> Fitted:
     encoder: Any = candidate.fresh(runtime)
     subject = InThisProcess(candidate.name, encoder)
-    train, validation = training_views(cell.train), training_views(cell.validation)
+    train, validation = ([TrainingView.of(view) for view in views] for views in (cell.train, cell.validation))
     with named(candidate.name, "fit", encoder=encoder), measured() as fit:
         fit_encoder(encoder, train, validation, problem=problem, seed=seed)
     with measured() as encode:
-        train_rows, validation_rows = (encode_view(subject, view) for view in (cell.train, cell.validation))
+        train_rows, validation_rows = (encode_views(subject, views) for views in (cell.train, cell.validation))
     tests: list[Encoded | EncoderError] = []
     for test in cell.tests:
         try:
             with measured() as cost:
-                embeddings = encode_view(subject, test.view)
+                embeddings = encode_views(subject, test.views)
                 check_dimensions(candidate.name, [train_rows, validation_rows, embeddings])
                 predicted = None
                 target = problem.target
                 if hasattr(encoder, "predict") and target is not None:
-                    predicted = predict_view(subject, test.view, is_number=problem.is_number)
+                    predicted = predict_views(subject, test.views, is_number=problem.is_number)
             tests.append(Encoded(embeddings, predicted, cost))
         except EncoderError as error:
             tests.append(error)

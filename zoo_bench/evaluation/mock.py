@@ -16,12 +16,12 @@ from zoo_bench.encoders import Encoder, fit_encoder, learned_problems, make_enco
 from zoo_bench.evaluation.candidates import AnyEncoder, Candidate, candidate
 from zoo_bench.evaluation.cell import evaluate_cell
 from zoo_bench.evaluation.failing import named
-from zoo_bench.evaluation.rows import InThisProcess, encode_view, predict_view
+from zoo_bench.evaluation.rows import InThisProcess, encode_views, predict_views
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell
 from zoo_bench.protocol.targets import problems, targets
-from zoo_bench.protocol.views import HiddenRows, WeightsView, training_views
+from zoo_bench.protocol.views import HiddenRows, TrainingView, WeightsView
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, ZooView, open_zoo
 
@@ -153,12 +153,12 @@ def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
     yield _finding("two encoders of that name are one", "" if alike else "config differs each time")
     encoder = _fitted(checked, cell)
     fitted = InThisProcess(name, encoder)
-    view = cell.tests[0].view
-    embeddings, again = (encode_view(fitted, view) for _ in range(2))
+    views = cell.tests[0].views
+    embeddings, again = (encode_views(fitted, views) for _ in range(2))
     yield _finding("fits, and encodes to a finite matrix", "", f"{embeddings.shape[1]} dimensions")
     yield _finding("encoding again gives the same", _difference(embeddings, again))
     yield _finding("fitting again with the seed gives the same", _again(checked, cell, embeddings))
-    yield _finding("a row depends on its own weights alone", _alone(fitted, view, embeddings))
+    yield _finding("a row depends on its own weights alone", _alone(fitted, views[0], embeddings))
     evaluated = evaluate_cell(checked, _BENCHMARK, cell, seed=0)
     yield _finding("standard protocol", "", f"{len(evaluated.results[0].scores)} scores")
     yield from _prediction(fitted, cell)
@@ -174,19 +174,20 @@ def _fitted(checked: Candidate, cell: Cell) -> Encoder:
     encoder = checked.fresh()
     with named(checked.name, "fit", encoder=encoder):
         problem = learned_problems(checked.name, encoder, problems(_BENCHMARK, cell.zoo))[0]
-        fit_encoder(encoder, training_views(cell.train), training_views(cell.validation), problem=problem, seed=0)
+        train, validation = ([TrainingView.of(view) for view in views] for views in (cell.train, cell.validation))
+        fit_encoder(encoder, train, validation, problem=problem, seed=0)
     return encoder
 
 
 def _again(checked: Candidate, cell: Cell, embeddings: np.ndarray) -> str:
     """Say how a second fit with one seed differs."""
     again = InThisProcess(checked.name, _fitted(checked, cell))
-    return _difference(embeddings, encode_view(again, cell.tests[0].view))
+    return _difference(embeddings, encode_views(again, cell.tests[0].views))
 
 
 def _alone(fitted: InThisProcess, view: ZooView, embeddings: np.ndarray) -> str:
     """Say how the embeddings of some rows differ when the other rows are not there."""
-    (rows,) = HiddenRows.of(view)
+    rows = HiddenRows.of(view)
     few = rows.view.weights[: len(rows.order) // 3]
     alone = fitted.encode(WeightsView(few, rows.view.layout))
     wrong = _difference(embeddings[rows.order[: len(few)]], alone)
@@ -199,7 +200,7 @@ def _prediction(fitted: InThisProcess, cell: Cell) -> Iterator[Finding]:
         yield Finding("predict", "note", "has none, so probes alone are scored")
         return
     learned = learned_problems(fitted.name, fitted.encoder, problems(_BENCHMARK, cell.zoo))
-    predict_view(fitted, cell.tests[0].view)
+    predict_views(fitted, cell.tests[0].views)
     known = ", ".join(target.name for target in targets(_BENCHMARK, cell.zoo))
     target = fitted.encoder.config.get("target")
     wrong = f"config['target'] is {target!r}; expected one of {known}" if learned[0].target is None else ""
@@ -210,7 +211,7 @@ def _elsewhere(fitted: InThisProcess, zoo: Zoo, embeddings: np.ndarray) -> Findi
     """Check models of another zoo: of other data it must do, of another architecture it may."""
     cell = protocols.standard_cell(zoo)
     try:
-        dimension = encode_view(fitted, cell.tests[0].view).shape[1]
+        dimension = encode_views(fitted, cell.tests[0].views).shape[1]
         wrong = "" if dimension == embeddings.shape[1] else f"{dimension} dimensions"
     except ZooError as error:
         wrong = str(error)

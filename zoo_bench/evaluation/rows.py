@@ -1,12 +1,13 @@
 """Rows of weights through an encoder, and the checks of what comes back: its shape, its type, and that it is finite."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from zoo_bench.evaluation.failing import EncoderError, named
-from zoo_bench.protocol.views import HiddenRows, WeightsView, in_order
+from zoo_bench.protocol.views import HiddenRows, WeightsView
 from zoo_gen.zoo import ZooView
 
 
@@ -52,35 +53,37 @@ def returned(name: str, encoder: Any, method: str, view: WeightsView) -> np.ndar
         return np.asarray(values)
 
 
-def encode_view(encoder: Embedder, view: ZooView) -> np.ndarray:
-    """Return the embeddings of a view's rows: (model x checkpoint, dimension), models outermost, all finite.
+def encode_views(encoder: Embedder, views: Sequence[ZooView]) -> np.ndarray:
+    """Return the embeddings of the rows of views: (row, dimension), view after view, models outermost, all finite.
 
     Raises:
         EncoderError: the encoder returned another shape, or numbers that are not finite.
     """
-    hidden = HiddenRows.of(view)
-    outputs = [checked_embeddings(encoder.name, encoder.encode(rows.view), len(rows.order)) for rows in hidden]
-    check_dimensions(encoder.name, outputs)
-    return in_order(hidden, outputs)
+    parts = []
+    for view in views:
+        rows = HiddenRows.of(view)
+        parts.append(rows.in_order(checked_embeddings(encoder.name, encoder.encode(rows.view), len(rows.order))))
+    check_dimensions(encoder.name, parts)
+    return np.concatenate(parts)
 
 
-def predict_view(encoder: Embedder, view: ZooView, *, is_number: bool | None = None) -> np.ndarray:
-    """Return what a supervised encoder predicts of a view's rows (model x checkpoint,), models outermost.
+def predict_views(encoder: Embedder, views: Sequence[ZooView], *, is_number: bool | None = None) -> np.ndarray:
+    """Return what a supervised encoder predicts of the rows of views (row,), view after view, models outermost.
 
     Args:
         encoder: that was fitted to a target.
-        view: of a zoo.
+        views: of a zoo.
         is_number: whether the target is a number and not a name; None where nobody knows.
 
     Raises:
         EncoderError: the encoder returned another shape, or numbers that are not finite.
     """
-    hidden = HiddenRows.of(view)
-    outputs = [
-        checked_predictions(encoder.name, encoder.predict(rows.view), len(rows.order), is_number=is_number)
-        for rows in hidden
-    ]
-    return in_order(hidden, outputs)
+    parts = []
+    for view in views:
+        rows = HiddenRows.of(view)
+        predicted = encoder.predict(rows.view)
+        parts.append(rows.in_order(checked_predictions(encoder.name, predicted, len(rows.order), is_number=is_number)))
+    return np.concatenate(parts)
 
 
 def checked_embeddings(name: str, embeddings: np.ndarray, count: int) -> np.ndarray:
@@ -99,7 +102,7 @@ def checked_embeddings(name: str, embeddings: np.ndarray, count: int) -> np.ndar
     return embeddings
 
 
-def check_dimensions(name: str, parts: list[np.ndarray]) -> None:
+def check_dimensions(name: str, parts: Sequence[np.ndarray]) -> None:
     """Refuse embeddings of several parts, (row, dimension) each, that differ in dimension or have none.
 
     Raises:

@@ -180,7 +180,7 @@ def _evaluate_all(
 
 def _size(cell: Cell) -> int:
     """Return how many numbers an encoder learns from in a cell."""
-    return len(cell.train.models) * len(cell.train.checkpoints) * cell.zoo.extent.n_parameters
+    return sum(len(view.models) * len(view.checkpoints) * view.layout.size for view in cell.train)
 
 
 def _is_pending(setting: Setting, cell: Cell) -> bool:

@@ -5,12 +5,13 @@ parts are splits by model: training and selection use the source zoo's, a test u
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.parts import checkpoints_of, models_of, usable_models, views_of
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, ZooView
 
@@ -23,24 +24,24 @@ class Test:
     """The test part of a zoo, under a condition such as "unseen epochs" (empty where there is none)."""
 
     zoo: Zoo
-    view: ZooView
+    views: tuple[ZooView, ...]  # one an architecture and set of checkpoints, as `views_of` returns them
     condition: str = ""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of an encoder, and its tests."""
+    """One training of an encoder, and its tests. Parts are views, one an architecture and set of checkpoints."""
 
     zoo: Zoo
-    train: ZooView
-    validation: ZooView
+    train: tuple[ZooView, ...]
+    validation: tuple[ZooView, ...]
     tests: tuple[Test, ...]
-    excluded_models: int  # of the source: diverged, so that their weights are not numbers
+    excluded_models: int  # of the source: diverged, so that their weights are not numbers, or without a checkpoint
 
     @property
     def name(self) -> str:
         """The name of the cell, which no other of its benchmark has."""
-        return f"{self.zoo.name}, {len(self.train.models)} models, {len(self.train.checkpoints)} checkpoints"
+        return f"{self.zoo.name}, {len(models_of(self.train))} models, {len(checkpoints_of(self.train))} checkpoints"
 
 
 def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
@@ -80,15 +81,14 @@ def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> C
     """
     if not zoo.complete:
         raise ZooError(f"{zoo.path}: the zoo is not complete; finish it with zoo-gen run")
-    converged = zoo.models["model_id"].to_numpy()[zoo.models["status"].to_numpy(zero_copy_only=False) == "complete"]
-    parts = {name: np.intersect1d(zoo.split(name), converged) for name in PARTS}
+    usable = usable_models(zoo)
+    parts = {name: np.intersect1d(zoo.split(name), usable) for name in PARTS}
     for name, models in parts.items():
         if not len(models):
             raise ZooError(f"{zoo.path}: the {name} part of its split is empty; expected models in all of {PARTS}")
     check_disjoint(parts)
-    epochs = None if checkpoints == "all" else zoo.epochs[-1:].tolist()
-    train, validation, test = (zoo.view(models, epochs) for models in parts.values())
-    return Cell(zoo, train, validation, (Test(zoo, test),), excluded_models=len(zoo.models) - len(converged))
+    train, validation, test = (views_of(zoo, models, checkpoints=checkpoints) for models in parts.values())
+    return Cell(zoo, train, validation, (Test(zoo, test),), excluded_models=len(zoo.models) - len(usable))
 
 
 def check_disjoint(parts: dict[str, np.ndarray]) -> None:
@@ -108,22 +108,28 @@ def rows_sha256(models: np.ndarray, epochs: np.ndarray) -> str:
 
 
 def _with_share(cell: Cell, share: float) -> Cell:
-    """Keep a share of the training and of the selection models; the test stays whole, so that shares are comparable.
+    """Keep a share of the training models and of those that select; the test stays whole, so that shares compare.
 
-    Were the selection part whole, its labels would outnumber those of a small share, and whoever learned from them
-    would win. Smaller shares lie inside larger ones.
+    Were the selection part whole, its labels would outnumber those of a small share.
     """
-    epochs = cell.train.epochs.tolist()
-    train, validation = (cell.zoo.view(_share(part.models, share), epochs) for part in (cell.train, cell.validation))
-    condition = f"{100 * share:g} % of the training models"
-    tests = tuple(Test(test.zoo, test.view, condition) for test in cell.tests)
+    train, validation = (
+        tuple(part for view in views if len((part := _among(view, subset)).models))
+        for views, subset in ((views, _subset(models_of(views), share)) for views in (cell.train, cell.validation))
+    )
+    tests = tuple(Test(test.zoo, test.views, f"{100 * share:g} % of the training models") for test in cell.tests)
     return Cell(cell.zoo, train, validation, tests, cell.excluded_models)
 
 
-def _share(models: np.ndarray, share: float) -> np.ndarray:
-    """Return a share of models, at least one, in order."""
-    drawn = np.random.RandomState(_SUBSET_SEED).permutation(models)
-    return np.sort(drawn[: max(1, round(share * len(drawn)))])
+def _subset(models: np.ndarray, share: float) -> np.ndarray:
+    """Return a share of models, at least one; smaller shares lie inside larger ones."""
+    order = np.random.RandomState(_SUBSET_SEED).permutation(models)
+    return np.sort(order[: max(1, round(share * len(models)))])
+
+
+def _among(view: ZooView, models: np.ndarray) -> ZooView:
+    """Return those models of a view that are among `models`."""
+    stay = np.isin(view.models, models)
+    return replace(view, models=view.models[stay], rows=view.rows[stay])
 
 
 def _with_seen_epochs(cell: Cell, share: float) -> Cell:
@@ -132,15 +138,26 @@ def _with_seen_epochs(cell: Cell, share: float) -> Cell:
     count = max(1, round(share * len(epochs)))
     if count >= len(epochs):
         raise ZooError(f"{cell.zoo.path}: keeps {len(epochs)} checkpoints; expected later ones than the {count} seen")
-    seen, unseen = epochs[:count], epochs[count:]
-    test = cell.tests[0].view.models
-    return Cell(
-        cell.zoo,
-        cell.zoo.view(cell.train.models, seen),
-        cell.zoo.view(cell.validation.models, seen),
-        (
-            Test(cell.zoo, cell.zoo.view(test, seen), f"seen epochs, to {seen[-1]}"),
-            Test(cell.zoo, cell.zoo.view(test, unseen), f"unseen epochs, from {unseen[0]}"),
-        ),
-        cell.excluded_models,
+    seen, unseen = np.arange(count), np.arange(count, len(epochs))
+    test = cell.tests[0].views
+    parts = {
+        "seen training": _at(cell.train, seen),
+        "seen validation": _at(cell.validation, seen),
+        "seen test": _at(test, seen),
+        "unseen test": _at(test, unseen),
+    }
+    for name, views in parts.items():
+        if not views:
+            raise ZooError(f"{cell.zoo.path}: no model has {name} checkpoints; expected some on both sides of {count}")
+    train, validation, tested, later = parts.values()
+    tests = (
+        Test(cell.zoo, tested, f"seen epochs, to {epochs[count - 1]}"),
+        Test(cell.zoo, later, f"unseen epochs, from {epochs[count]}"),
     )
+    return Cell(cell.zoo, train, validation, tests, cell.excluded_models)
+
+
+def _at(views: tuple[ZooView, ...], checkpoints: np.ndarray) -> tuple[ZooView, ...]:
+    """Return views at those of their checkpoints that are among some, without views that have none of them."""
+    chosen = (replace(view, checkpoints=np.intersect1d(view.checkpoints, checkpoints)) for view in views)
+    return tuple(view for view in chosen if len(view.checkpoints))

@@ -4,6 +4,7 @@ Views of zoos and the labelled views that encoders get answer the same questions
 either. A label that is missing is NaN; whoever fits or scores leaves its row out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +66,10 @@ class Target:
     def values(self, view: Labelled) -> np.ndarray:
         """Return its value at every checkpoint of a view, (model x checkpoint,), models outermost."""
         return target_values(view, self.name).reshape(-1)
+
+    def of_rows(self, views: Sequence[Labelled]) -> np.ndarray:
+        """Return its value at every row of views (row,), view after view."""
+        return np.concatenate([self.values(view) for view in views])
 
 
 def target_values(view: Labelled, name: str) -> np.ndarray:

@@ -5,8 +5,8 @@ tell its epoch, so the order of rows to encode is drawn from the operating syste
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import numpy as np
@@ -111,54 +111,27 @@ class WeightsView:
 
 @dataclass(frozen=True)
 class HiddenRows:
-    """Shuffled weights of one architecture, of which the encoder is given `view` alone, and where each row belongs."""
+    """Shuffled weights, of which the encoder is given `view` alone, and the order to sort its output by."""
 
     view: WeightsView
-    order: np.ndarray  # int64 (row,): row i of the view is row order[i] of the whole, models outermost
+    order: np.ndarray  # int64 (row,): row i of the view is row order[i], models outermost
 
     @classmethod
-    def of(cls, view: ZooView) -> list[Self]:
-        """Return the rows of all checkpoints of a view, an entry an architecture, in an order that is new each time."""
-        count = len(view.checkpoints)
-        hidden = []
-        for part, models in architectures(view):
-            rows = part.weights.reshape(-1, 1, part.layout.size)
-            numbers = (models[:, None] * count + np.arange(count)).reshape(-1)
-            order = random_order(len(rows))
-            hidden.append(cls(WeightsView(_read_only(rows[order]), part.layout), numbers[order]))
-        return hidden
+    def of(cls, view: ZooView) -> Self:
+        """Return the rows of all checkpoints of a view of a zoo, in an order that is a new one at every call."""
+        rows = view.weights.reshape(-1, 1, view.layout.size)
+        order = random_order(len(rows))
+        shuffled = rows[order]
+        shuffled.flags.writeable = False
+        return cls(WeightsView(shuffled, view.layout), order)
 
-
-def training_views(view: ZooView) -> list[TrainingView]:
-    """Return what an encoder may learn from in a view, one TrainingView an architecture."""
-    return [TrainingView.of(part) for part, _ in architectures(view)]
-
-
-def architectures(view: ZooView) -> list[tuple[ZooView, np.ndarray]]:
-    """Return the parts of a view that have one architecture each, and the places of their models in it (model,)."""
-    if "architecture" not in view.zoo.models.column_names:
-        return [(view, np.arange(len(view.models)))]
-    names = view.hyperparameter("architecture")
-    every = [np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())]
-    if len(every) == 1:
-        return [(view, every[0])]
-    return [(replace(view, models=view.models[places], rows=view.rows[places]), places) for places in every]
-
-
-def in_order(hidden: Sequence[HiddenRows], outputs: Sequence[np.ndarray]) -> np.ndarray:
-    """Return an encoder's outputs for hidden rows, (row, ...) each, as one array: models outermost."""
-    shape = (sum(map(len, outputs)), *outputs[0].shape[1:])
-    ordered = np.empty(shape, np.result_type(*outputs))
-    for rows, values in zip(hidden, outputs, strict=True):
-        ordered[rows.order] = values
-    return ordered
+    def in_order(self, found: np.ndarray) -> np.ndarray:
+        """Return an encoder's output for the rows (row, ...), sorted: models outermost."""
+        ordered = np.empty_like(found)
+        ordered[self.order] = found
+        return ordered
 
 
 def random_order(count: int) -> np.ndarray:
     """Return a permutation (count,) that no process can draw again: from the operating system's entropy."""
     return np.random.default_rng(secrets.randbits(128)).permutation(count)
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array

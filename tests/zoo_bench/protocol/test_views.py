@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from zoo_bench.evaluation import run
-from zoo_bench.protocol.views import HiddenRows, TrainingView, in_order
+from zoo_bench.protocol.views import HiddenRows, TrainingView
 from zoo_bench.results import result_path
 from zoo_bench.results.records import predictions_path, read_predictions
 from zoo_gen import open_zoo
@@ -102,7 +102,7 @@ def reachable(start):
 def test_no_way_leads_from_a_view_to_the_zoo(tiny_zoo):
     zoo = open_zoo(tiny_zoo)
     view = zoo.view(zoo.split("train"))
-    for its in (HiddenRows.of(view)[0].view, TrainingView.of(view)):
+    for its in (HiddenRows.of(view).view, TrainingView.of(view)):
         assert not [found for found in reachable(its) if type(found).__name__ in ("Zoo", "ZooView", "Array", "Table")]
 
 
@@ -155,16 +155,15 @@ def test_a_training_view_has_the_targets_of_benchmarks(tiny_zoo):
 def test_the_order_of_rows_is_another_one_each_time(tiny_zoo):
     view = open_zoo(tiny_zoo).view([3, 17, 5])
     np.random.seed(0)
-    orders = {tuple(HiddenRows.of(view)[0].order) for _ in range(5)}
+    orders = {tuple(HiddenRows.of(view).order) for _ in range(5)}
     assert len(orders) == 5
 
 
 def test_rows_come_back_in_order(tiny_zoo):
     view = open_zoo(tiny_zoo).view([3, 17, 5])
-    hidden = HiddenRows.of(view)
-    (rows,) = hidden
+    rows = HiddenRows.of(view)
     assert rows.view.weights.shape == (15, 1, 100)
-    np.testing.assert_array_equal(in_order(hidden, [rows.view.weights[:, 0]]), view.weights.reshape(15, 100))
+    np.testing.assert_array_equal(rows.in_order(rows.view.weights[:, 0]), view.weights.reshape(15, 100))
     assert not np.array_equal(rows.view.weights[:, 0], view.weights.reshape(15, 100))
     with pytest.raises(ValueError, match="read-only"):
         rows.view.weights[:] = 0
