@@ -1,4 +1,4 @@
-"""Protocols: which models train, select and test an encoder, and what is predicted of them.
+"""Protocols: which models train, select and test an encoder.
 
 A cell is one training with all its tests, so that a cross-dataset row fits its encoder once. In every protocol the
 parts are splits by model: training and selection use the source zoo's, a test uses the test part of the zoo it is on.
@@ -16,7 +16,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, ZooView
 
 PARTS = ("train", "validation", "test")
-_SUBSET_SEED = 0  # of the models that a share of the training part keeps; smaller shares lie inside larger ones
+_SUBSET_SEED = 0  # of the models that a share keeps
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,6 @@ class Cell:
     def name(self) -> str:
         """The name of the cell, which no other of its benchmark has."""
         return f"{self.zoo.name}, {len(models_of(self.train))} models, {len(checkpoints_of(self.train))} checkpoints"
-
-
-@dataclass(frozen=True)
-class Target:
-    """Something to predict: a number (regression) or a name (classification)."""
-
-    name: str
-    is_number: bool = True
-
-    def values(self, view: ZooView) -> np.ndarray:
-        """Return its value at every checkpoint of a view, (model x checkpoint,), models outermost."""
-        shape = (len(view.models), len(view.checkpoints))
-        if self.name == "epoch":
-            values = np.broadcast_to(view.epochs, shape)
-        elif self.name.startswith("test_class_f1_"):
-            values = view.metric("test_class_f1")[:, :, int(self.name.removeprefix("test_class_f1_"))]
-        elif self.name in ("test_accuracy", "generalization_gap"):
-            values = view.metric(self.name)
-        else:
-            values = np.broadcast_to(view.hyperparameter(self.name)[:, None], shape)
-        return values.reshape(-1).astype(np.float64 if self.is_number else str)
 
 
 def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
@@ -148,29 +127,11 @@ def rows_sha256(models: np.ndarray, epochs: np.ndarray) -> str:
     return hashlib.sha256(np.stack([models, epochs]).astype("<i8").tobytes()).hexdigest()
 
 
-def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:
-    """Return the targets of a benchmark on one zoo: classes and hyper-parameters written out.
-
-    Raises:
-        ZooError: there are none.
-    """
-    chosen: list[Target] = []
-    for name in benchmark.targets:
-        if name == "test_class_f1":
-            chosen += [Target(f"test_class_f1_{number}") for number in range(zoo.n_classes)]
-        elif name == "hyperparameters":
-            for column in zoo.varying:
-                if column != "seed" and len(zoo.models[column].unique()) > 1:
-                    chosen.append(Target(column, is_number=zoo.models[column].type != "string"))
-        else:
-            chosen.append(Target(name))
-    if not chosen:
-        raise ZooError(f"{zoo.path}: has none of the targets of {benchmark.name}; only the seed varies in it")
-    return chosen
-
-
 def _with_share(cell: Cell, share: float) -> Cell:
-    """Keep a share of the training models and of those that select; the test stays whole, so that shares compare."""
+    """Keep a share of the training models and of those that select; the test stays whole, so that shares compare.
+
+    Were the selection part whole, its labels would outnumber those of a small share.
+    """
     train, validation = (
         tuple(part for view in views if len((part := _among(view, subset)).models))
         for views, subset in ((views, _subset(models_of(views), share)) for views in (cell.train, cell.validation))

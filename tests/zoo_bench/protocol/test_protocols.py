@@ -5,6 +5,7 @@ from tests.conftest import begin
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.parts import models_of
+from zoo_bench.protocol.targets import targets
 from zoo_gen import engine, open_zoo
 from zoo_gen.errors import ZooError
 
@@ -26,7 +27,7 @@ def test_parts_that_share_a_model_are_refused():
 
 def test_targets_are_written_out_and_have_the_values_of_the_zoo(tiny_zoo, tiny_benchmark):
     zoo = open_zoo(tiny_zoo)
-    found = {target.name: target for target in protocols.targets(tiny_benchmark, zoo)}
+    found = {target.name: target for target in targets(tiny_benchmark, zoo)}
     assert list(found) == [
         *["epoch", "test_accuracy", "generalization_gap"],
         *[f"test_class_f1_{number}" for number in range(4)],
@@ -74,7 +75,7 @@ def test_a_benchmark_without_a_target_in_the_zoo_is_refused(tmp_path, tiny_manif
     engine.run(tiny_manifest, tmp_path / "zoo", workers=1)
     benchmark = tiny_benchmark.model_copy(update={"targets": ("hyperparameters",)})
     with pytest.raises(ZooError, match="has none of the targets of tiny_standard; only the seed varies in it"):
-        protocols.targets(benchmark, open_zoo(tmp_path / "zoo"))
+        targets(benchmark, open_zoo(tmp_path / "zoo"))
 
 
 def test_the_last_checkpoint_alone_can_be_asked_for(tiny_zoo):
