@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import run
-from zoo_bench.evaluation.candidates import AnyEncoder, candidates
+from zoo_bench.evaluation.candidate import AnyEncoder
+from zoo_bench.evaluation.candidates import candidates
 from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results

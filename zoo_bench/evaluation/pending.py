@@ -16,7 +16,7 @@ import pydantic
 from pydantic import Field
 
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation.candidates import Candidate
+from zoo_bench.evaluation.candidate import Candidate
 from zoo_bench.evaluation.cell import used
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell

@@ -22,8 +22,10 @@ from tqdm import tqdm
 
 from zoo_bench.encoders.training.runtime import Runtime, is_first_process, process_count
 from zoo_bench.evaluation import pending
-from zoo_bench.evaluation.candidates import Candidate, candidate
+from zoo_bench.evaluation.candidate import Candidate
+from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.cell import evaluate_cell, used
+from zoo_bench.evaluation.failing import EncoderError
 from zoo_bench.evaluation.pending import CellRecord, Outcome, Setting
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
@@ -72,7 +74,7 @@ def run(
     wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
     if wrong:
         raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")
-    chosen = [encoder if isinstance(encoder, Candidate) else candidate(encoder) for encoder in dict.fromkeys(encoders)]
+    chosen, first_error = _made(encoders)
     addresses = tuple(ZooAddress.of(zoo) for zoo in opened)
     folder = _pending_folder(results).absolute()
     settings = [
@@ -89,7 +91,6 @@ def run(
         # What is there already was left by a run that was killed; processes that train together must all train.
         if setting in stored or rerun == "always" or process_count() > 1:
             pending.remove(setting, cells)
-    first_error: ZooError | None = None
     shown = progress and is_first_process()
     with (
         progress_bar(label=benchmark.name, unit="cell", total=len(settings) * len(cells), shown=shown) as bar,
@@ -107,6 +108,17 @@ def run(
             yield _assemble(setting, cells, outcomes, results), True
     if first_error:
         raise first_error
+
+
+def _made(encoders: Sequence[str | Candidate]) -> tuple[list[Candidate], ZooError | None]:
+    """Return the encoders that can be made, and the first error of one that cannot, so that it stops no other."""
+    chosen, first_error = [], None
+    for encoder in dict.fromkeys(encoders):
+        try:
+            chosen.append(encoder if isinstance(encoder, Candidate) else candidate(encoder))
+        except EncoderError as error:
+            first_error = first_error or error
+    return chosen, first_error
 
 
 def stored_path(results: Path, result: Result) -> Path:
@@ -253,7 +265,7 @@ def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcom
                 )
                 for test in cell.tests
             ]
-    packages = ["zoo-gen", "numpy", "scikit-learn", "scipy", *["torch"] * hasattr(setting.candidate.fresh(), "runtime")]
+    packages = ["zoo-gen", "numpy", "scikit-learn", "scipy", *["torch"] * setting.candidate.torch]
     benchmark = setting.benchmark
     result = Result(
         encoder=setting.candidate.name,
