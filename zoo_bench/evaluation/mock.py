@@ -154,19 +154,28 @@ def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
     asked = problems(_BENCHMARK, cell.zoo)
     yield _finding("config is plain data", None)
     with EncoderProcess(checked, torch=checked.torch) as fitted:
-        alike = fitted.make(None) == fitted.make(None)
-        yield _finding("two encoders of that name are one", None if alike else (0, "config differs each time"))
-        problem = _fit(fitted, cell, asked)
+        alike = fitted.make(None) == (config := fitted.make(None))
+        yield Finding("two encoders of that name are one", *(("ok",) if alike else ("FAILED", "config differs")))
+        learned, _ = fitted.ask("learned", asked)
+        problem = _fit(fitted, cell, asked, learned["targets"][0])
         embeddings, again = (encode_views(fitted, views) for _ in range(2))
         yield _finding("fits, and encodes to a finite matrix", None, f"{embeddings.shape[1]} dimensions")
         yield _finding("encoding again gives the same", changed(embeddings, again, among=embeddings))
         yield _finding("a row depends on its own weights alone", _alone(fitted, views[0], embeddings))
-        yield _predictions(fitted, cell, problem)
+        if problem.target is not None:
+            predict_views(fitted, views, is_number=problem.is_number)
+            yield Finding("predict", "ok", f"predicts {', '.join(learned['targets'])}")
+        elif learned["predicts"]:
+            known = ", ".join(str(each.target) for each in asked)
+            wrong = f"config['target'] is {config.get('target')!r}; expected one of {known}, or a fit with `problem`"
+            yield Finding("predict", "FAILED", wrong)
+        else:
+            yield Finding("predict", "note", "has none, so probes alone are scored")
         yield _elsewhere(fitted, zoos["mock_other_data"], embeddings)
         yield _elsewhere(fitted, zoos["mock_other_architecture"], embeddings)
     with EncoderProcess(checked, torch=checked.torch) as other:
         other.make(None)
-        _fit(other, cell, asked)
+        _fit(other, cell, asked, problem.target)
         again = encode_views(other, views)
         yield _finding("fitting again with the seed gives the same", changed(embeddings, again, among=embeddings))
     evaluated = evaluate_cell(checked, _BENCHMARK, cell, seed=0)
@@ -182,9 +191,8 @@ def _finding(what: str, change: tuple[int, str] | None, detail: str = "") -> Fin
     return Finding(what, "ok", detail) if change is None else Finding(what, "FAILED", f"it changed {change[1]}")
 
 
-def _fit(process: EncoderProcess, cell: Cell, asked: Sequence[Problem]) -> Problem:
-    """Fit an encoder to the first problem that it can learn, and return that."""
-    target = process.ask("learned", asked)[0]["targets"][0]
+def _fit(process: EncoderProcess, cell: Cell, asked: Sequence[Problem], target: str | None) -> Problem:
+    """Fit an encoder to one target, and return the problem."""
     problem = next((each for each in asked if each.target == target), replace(asked[0], target=None))
     train, validation = ([TrainingView.of(view) for view in views] for views in (cell.train, cell.validation))
     process.ask("fit", train, validation, problem, 0)
@@ -198,14 +206,6 @@ def _alone(fitted: EncoderProcess, view: ZooView, embeddings: np.ndarray) -> tup
     alone = fitted.encode(WeightsView(few, rows.view.layout))
     change = changed(embeddings[rows.order[: len(few)]], alone, among=embeddings)
     return change and (change[0], f"without other rows beside it, {change[1]}")
-
-
-def _predictions(fitted: EncoderProcess, cell: Cell, problem: Problem) -> Finding:
-    """Check what a supervised encoder predicts."""
-    if problem.target is None:
-        return Finding("predict", "note", "predicts no target of the benchmark, so probes alone are scored")
-    predict_views(fitted, cell.tests[0].views, is_number=problem.is_number)
-    return _finding("predict", None, f"predicts {problem.target}")
 
 
 def _elsewhere(fitted: EncoderProcess, zoo: Zoo, embeddings: np.ndarray) -> Finding:

@@ -99,7 +99,8 @@ class Host:
     def learned(self, problems: Sequence[Problem]) -> Answer:
         """Return the targets of the problems that the encoder is fitted to; None stands for a fit without one."""
         with named(self.name, "can_learn", encoder=self._encoder):
-            return {"targets": [each.target for each in learned_problems(self.name, self._encoder, problems)]}, None
+            targets = [problem.target for problem in learned_problems(self.name, self._encoder, problems)]
+            return {"targets": targets, "predicts": hasattr(self._encoder, "predict")}, None
 
     def fit(
         self, train: Sequence[TrainingView], validation: Sequence[TrainingView], problem: Problem, seed: int
