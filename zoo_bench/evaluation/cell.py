@@ -19,7 +19,7 @@ from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell, Target, Test, rows_sha256
 from zoo_bench.protocol.views import HiddenRows, TrainingView
-from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name
+from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name, this_machine
 from zoo_bench.results.records import Resampled, TargetPrediction
 from zoo_bench.scores import probes
 from zoo_gen.errors import ZooError
@@ -85,7 +85,7 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
         test = cell.tests[number]
         predicted = [*probed[number], *_predicted_by_encoder(fitted, benchmark, cell, test)]
         chance = 1 / test.zoo.n_classes
-        scored = scoring.score_cell(predicted, rank_by=benchmark.rank_by, chance=chance)
+        scored = scoring.score_cell(predicted, rank_by=benchmark.rank_by, chance=chance, reading=benchmark.reading)
         predictions += predicted
         resamples += [one.resampled for one in scored]
         results.append(
@@ -107,6 +107,7 @@ def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cel
                 parameters=getattr(encoder, "parameter_count", None),
                 memory_bytes=_largest(part.memory_bytes for part in (fitted.fit, fitted.encode, cost)),
                 gpu_memory_bytes=_largest(part.gpu_memory_bytes for part in (fitted.fit, fitted.encode, cost)),
+                machine=this_machine(),
                 scores=tuple(one.score for one in scored),
             )
         )
