@@ -21,7 +21,7 @@ from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.parts import checkpoints_of, models_of, rows_of
 from zoo_bench.protocol.protocols import Cell, rows_sha256
 from zoo_bench.protocol.targets import Target, targets
-from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name
+from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name, this_machine
 from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
 from zoo_gen.zoo import Zoo
@@ -67,8 +67,11 @@ def evaluate_cell(
     for number in scored_tests:
         began = time.monotonic()
         test = cell.tests[number]
-        chance = 1 / test.zoo.n_classes
-        scored = scoring.score_cell(predicted[number], rank_by=benchmark.rank_by, chance=chance)
+        classes = test.zoo.manifest.n_classes
+        chance = None if classes is None else 1 / classes
+        scored = scoring.score_cell(
+            predicted[number], rank_by=benchmark.rank_by, chance=chance, reading=benchmark.reading
+        )
         predictions += predicted[number]
         resamples += [one.resampled for one in scored]
         fitting = Cost.of(fit.fit for fit in fits)
@@ -94,6 +97,7 @@ def evaluate_cell(
                 parameters=fits[0].parameters,
                 memory_bytes=every.memory_bytes,
                 gpu_memory_bytes=every.gpu_memory_bytes,
+                machine=this_machine().model_copy(update={"gpu": fits[0].gpu}),
                 scores=tuple(one.score for one in scored),
             )
         )

@@ -50,6 +50,7 @@ class Fitted:
     tests: tuple[Encoded | EncoderError, ...]
     fit: Cost
     encode: Cost  # of the models it was fitted to
+    gpu: str  # that it was computed on; empty for none
     parameters: int | None
     config: dict[str, object]
 
@@ -89,13 +90,12 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
             raise EncoderError(f"encoder {name!r}: encode returned one embedding for all {len(rows[0])} training rows")
         encode = Cost.of(process.costs)
         tests = [_test(process, problem, test, dimension=rows[0].shape[1]) for test in cell.tests]
-    gpu = Cost(**facts["cost"]).gpu_memory_bytes is not None
     if any(isinstance(test, Encoded) for test in tests):
         with EncoderProcess(candidate, torch=candidate.torch) as process:
             _restore(process, state, fitting, runtime)
             for number, encoded in enumerate(tests):
                 if isinstance(encoded, Encoded):
-                    tests[number] = _checked(process, problem, encoded, cell, number, gpu=gpu)
+                    tests[number] = _checked(process, problem, encoded, cell, number, gpu=bool(facts["gpu"]))
     outputs = [test.embeddings for test in tests if isinstance(test, Encoded)]
     train_rows, validation_rows, *outputs = without_rounding(rows[0], [rows[1], *outputs])
     return Fitted(
@@ -105,6 +105,7 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
         tests=tuple(replace(test, embeddings=outputs.pop(0)) if isinstance(test, Encoded) else test for test in tests),
         fit=Cost(**facts["cost"]),
         encode=encode,
+        gpu=facts["gpu"],
         parameters=facts["parameters"],
         config=facts["config"],
     )

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache, partial
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -31,7 +30,7 @@ from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell
 from zoo_bench.protocol.zoos import ZooAddress, find_zoos, open_again
-from zoo_bench.results import Failure, Result, read_result, records, result_path, write_result
+from zoo_bench.results import Failure, Result, is_outdated, read_result, records, result_path, software, write_result
 from zoo_bench.scores import metrics
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
@@ -85,7 +84,9 @@ def run(
     stored: dict[Setting, Result] = {}
     for setting in settings:
         path = result_path(results, benchmark=benchmark.name, encoder=setting.candidate.name, seed=setting.seed)
-        result = read_result(path) if path.exists() and rerun != "always" else None
+        # A result of an earlier schema is replaced, unless nothing is to be computed again: it is an error then.
+        is_read = path.exists() and rerun != "always" and not (rerun == "only-missing" and is_outdated(path))
+        result = read_result(path) if is_read else None
         if result and (rerun == "never" or _is_current(result, setting, cells)):
             stored[setting] = result
         # What is there already was left by a run that was killed; processes that train together must all train.
@@ -265,7 +266,6 @@ def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcom
                 )
                 for test in cell.tests
             ]
-    packages = ["zoo-gen", "numpy", "scikit-learn", "scipy", *["torch"] * setting.candidate.torch]
     benchmark = setting.benchmark
     result = Result(
         encoder=setting.candidate.name,
@@ -276,6 +276,9 @@ def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcom
         protocol=benchmark.protocol,
         split=benchmark.split,
         rank_by=benchmark.rank_by,
+        reading=benchmark.reading,
+        probe=benchmark.probe,
+        manifest=benchmark.model_dump(mode="json", exclude_defaults=True, exclude={"description"}),
         seed=setting.seed,
         resamples=metrics.RESAMPLES,
         confidence=metrics.CONFIDENCE,
@@ -283,7 +286,7 @@ def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcom
         failures=tuple(failures),
         predictions_sha256="",
         resamples_sha256="",
-        versions={package: version(package) for package in packages},
+        versions=software(),
         seconds=sum(outcome.record.seconds for outcome in outcomes),
     )
     path = stored_path(results, result)

@@ -26,6 +26,7 @@ from zoo_bench.evaluation.processes.messages import receive_request, send_answer
 from zoo_bench.evaluation.rows import returned
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView, WeightsView
+from zoo_bench.results import this_machine
 from zoo_gen.machine.pickling import pickled, unpickled
 
 Answer = tuple[dict[str, Any], np.ndarray | None]
@@ -105,14 +106,14 @@ class Host:
     def fit(
         self, train: Sequence[TrainingView], validation: Sequence[TrainingView], problem: Problem, seed: int
     ) -> Answer:
-        """Fit the encoder; return what it took, its settings and the number of its parameters."""
+        """Fit the encoder; return what it took and on which GPU, its settings and the number of its parameters."""
         with named(self.name, "fit", encoder=self._encoder), measured() as cost:
             fit_encoder(self._encoder, train, validation, problem=problem, seed=seed)
         with named(self.name, "config", encoder=self._encoder):
             config = json.loads(json.dumps(self._encoder.config))
             parameters = getattr(self._encoder, "parameter_count", None)
         count = None if parameters is None else int(parameters)
-        return {"cost": asdict(cost), "config": config, "parameters": count}, None
+        return {"cost": asdict(cost), "config": config, "parameters": count, "gpu": this_machine().gpu}, None
 
     def call(self, method: str, view: WeightsView) -> Answer:
         """Encode or predict; return what it took, and the array."""
