@@ -1,7 +1,7 @@
 """SupervisedEncoder: an encoder that is a network trained on a target, whatever the network.
 
-It learns one target, which its configuration names, from training views that may differ in layout. The module that is
-trained reads a batch as offsets into the numbers of all networks, beside a plan of what lies there.
+It learns the target of the problem that `fit` is told, from all rows of training views that may differ in layout. The
+module that is trained reads a batch as offsets into the numbers of all networks, beside a plan of what lies there.
 """
 
 import hashlib
@@ -20,9 +20,10 @@ from zoo_bench.encoders.training import loop as training_loop
 from zoo_bench.encoders.training.checks import check_one_layout, check_target, check_views
 from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded
 from zoo_bench.encoders.training.networks import Networks
-from zoo_bench.encoders.training.problem import Output, Problem
+from zoo_bench.encoders.training.output import Output
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.encoders.training.targets import selected, target_values
+from zoo_bench.encoders.training.targets import DEFAULT_PROBLEM, Labels, can_learn
+from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView, Weighted
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError
@@ -54,7 +55,6 @@ class SupervisedEncoder:
     Args:
         name: of the encoder, for messages and files.
         source: the function that makes the encoder; its module, with what it imports, determines the encoder's digest.
-        problem: what is learned.
         training: how; a warm-up longer than a tenth of all steps is cut to that.
         settings: of the network, as plain data.
         facts: reads from the training networks what the module is built from beside settings, as plain data.
@@ -74,7 +74,6 @@ class SupervisedEncoder:
         name: str,
         *,
         source: Callable[..., "SupervisedEncoder"],
-        problem: Problem,
         training: TrainingSettings,
         settings: Mapping[str, Any],
         facts: Callable[[Networks], Facts],
@@ -86,7 +85,7 @@ class SupervisedEncoder:
         fixed_length: bool = False,
         runtime: Runtime | None = None,
     ) -> None:
-        self.name, self.problem, self.training = name, problem, training
+        self.name, self.training = name, training
         self.runtime = runtime or Runtime()
         self.source = source
         self._settings = dict(settings)
@@ -96,8 +95,8 @@ class SupervisedEncoder:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings as plain data, and once fitted the facts of the zoo; `target` is what `predict` predicts."""
-        return {**self._given, "fitted": self._fitted.facts} if self._fitted else self._given
+        """The settings as plain data, and once fitted the target that `predict` predicts, and facts of the zoo."""
+        return {**self._given, "fitted": self._fitted.described} if self._fitted else self._given
 
     @property
     def parameter_count(self) -> int | None:
@@ -106,10 +105,23 @@ class SupervisedEncoder:
 
     @property
     def _given(self) -> dict[str, Any]:
-        return {**asdict(self.problem), **self._settings, "training": self.training.config}
+        return {**self._settings, "training": self.training.config}
 
-    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
-        """Train the network and keep the state with the best validation score.
+    def can_learn(self, problem: Problem) -> bool:
+        """Say whether `fit` can learn a problem: one whose target is a number."""
+        return can_learn(problem)
+
+    def fit(
+        self,
+        train: Sequence[TrainingView],
+        validation: Sequence[TrainingView],
+        *,
+        problem: Problem = DEFAULT_PROBLEM,
+        seed: int,
+    ) -> Self:
+        """Train the network on the problem's target and keep the state with the best validation score.
+
+        Rows of the views without a value of the target are left out; `config` says how many.
 
         Raises:
             ZooError: the views do not suit the encoder; nothing has been trained then.
@@ -118,15 +130,21 @@ class SupervisedEncoder:
         check_views(self.name, train, validation)
         if self._fixed_length:
             check_one_layout(self.name, views)
-        targets, validation_targets = (self._read_targets(part) for part in (train, validation))
-        check_target(self.name, self.problem.target, targets)
-        if not np.isfinite(validation_targets).all():
-            raise ZooError(f"{self.name}: {self.problem.target} is missing for some validation models")
-        output = Output.of(self.name, self.problem, targets)
+        labels, selecting_labels = (
+            Labels.of(self.name, problem, part, part=word)
+            for part, word in ((train, "training"), (validation, "validation"))
+        )
+        targets = labels.values
+        check_target(self.name, problem.target, targets)
+        output = Output.of(self.name, problem, targets)
         device = self.runtime.torch_device()
         networks, selecting = (
-            Networks.of([view.layout for view in part], [self._read(view, learn=True) for view in part], device)
-            for part in (train, validation)
+            Networks.of(
+                [view.layout for view in part],
+                [self._read(view)[mask] for view, mask in zip(part, present, strict=True)],
+                device,
+            )
+            for part, present in ((train, labels.present), (validation, selecting_labels.present))
         )
         facts = self._find_facts(networks)
         plans, selecting_plans = (self._make_plans(facts, part.layouts, device) for part in (networks, selecting))
@@ -145,7 +163,7 @@ class SupervisedEncoder:
             return value if self._penalty is None else value + self._penalty(step, embeddings, logits)
 
         def score() -> float:
-            return output.score(_apply(module, selecting, selecting_plans)[1], validation_targets)
+            return output.score(_apply(module, selecting, selecting_plans)[1], selecting_labels.values)
 
         training_loop.train(
             module,
@@ -154,11 +172,12 @@ class SupervisedEncoder:
             n_samples=len(targets),
             settings=self._training(len(targets), graph=one_layout),
             seed=seed,
-            identity=_identity(self.name, self._given, views),
+            identity={"name": self.name, "config": self._given, "data": _data(views, labels, selecting_labels)},
             runtime=self.runtime,
             name=self.name,
         )
-        self._fitted = _Fitted(module, facts, output)
+        left_out = {"train": labels.left_out, "validation": selecting_labels.left_out}
+        self._fitted = _Fitted(module, facts, output, problem.target, left_out)
         return self
 
     def encode(self, view: Weighted) -> np.ndarray:
@@ -184,7 +203,13 @@ class SupervisedEncoder:
             ZooError: nothing was fitted.
         """
         fitted = self._of_fitted()
-        description = {"config": self._given, "facts": fitted.facts, "output": asdict(fitted.output)}
+        description = {
+            "config": self._given,
+            "facts": fitted.facts,
+            "output": asdict(fitted.output),
+            "target": fitted.target,
+            "left_out": fitted.left_out,
+        }
         write_encoder(folder, self.name, fitted.module.state_dict(), description)
 
     def load(self, folder: Path) -> Self:
@@ -199,12 +224,13 @@ class SupervisedEncoder:
         module = self._build(description["facts"])
         module.load_state_dict(tensors)
         module.to(self.runtime.torch_device()).eval()
-        self._fitted = _Fitted(module, description["facts"], Output(**description["output"]))
+        output = Output(**description["output"])
+        self._fitted = _Fitted(module, description["facts"], output, description["target"], description["left_out"])
         return self
 
     def _apply(self, view: Weighted) -> tuple[np.ndarray, np.ndarray]:
         fitted = self._of_fitted()
-        rows = self._read(view, learn=False)
+        rows = self._read(view)
         if self._fixed_length and rows.shape[1] != fitted.facts["numbers"]:
             raise ZooError(
                 f"{self.name}: was fitted to networks of {fitted.facts['numbers']:,} numbers, got {rows.shape[1]:,}; "
@@ -222,15 +248,10 @@ class SupervisedEncoder:
     def _make_plans(self, facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
         return self._plans(facts, layouts, device) if self._plans else lambda layouts: None
 
-    def _read(self, view: Weighted, *, learn: bool) -> np.ndarray:
-        """Return what is read of a view (network, number): of all checkpoints, or of those that are learned from."""
+    def _read(self, view: Weighted) -> np.ndarray:
+        """Return what is read of a view, float32 (model x checkpoint, number)."""
         rows = view.weights if self._rows is None else self._rows(view)
-        rows = selected(rows, self.problem.checkpoints) if learn else rows
         return np.ascontiguousarray(rows.reshape(-1, rows.shape[2]), dtype=np.float32)
-
-    def _read_targets(self, views: Sequence[TrainingView]) -> np.ndarray:
-        values = [selected(target_values(view, self.problem.target), self.problem.checkpoints) for view in views]
-        return np.concatenate([array.reshape(-1) for array in values])
 
     def _training(self, n_samples: int, *, graph: bool) -> TrainingSettings:
         batch = min(self.training.batch_size, n_samples)
@@ -244,6 +265,12 @@ class _Fitted:
     module: nn.Module
     facts: Facts
     output: Output
+    target: str | None
+    left_out: dict[str, int]  # rows without a value of the target: train, validation
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return {"target": self.target, "loss": self.output.loss, "left_out": self.left_out, **self.facts}
 
 
 def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
@@ -263,7 +290,9 @@ def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndar
     return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()
 
 
-def _identity(name: str, config: dict[str, Any], views: Sequence[Weighted]) -> dict[str, Any]:
-    """Return plain data that tells a training on these views from any other."""
-    content = [hashlib.sha256(np.ascontiguousarray(view.weights).tobytes()).hexdigest() for view in views]
-    return {"name": name, "config": config, "views": content}
+def _data(views: Sequence[Weighted], *labels: Labels) -> str:
+    """Return the SHA-256 (hex) of weights and labels: it tells a training on these from any other."""
+    digest = hashlib.sha256()
+    for array in [*(view.weights for view in views), *(part.values for part in labels)]:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,48 +1,35 @@
-"""Supervised learning: its target and loss, and the map between logits and targets.
+"""Output: the map between the logits of a supervised network and its target, with the loss that belongs to it.
 
-A logit says nothing without the mean and the deviation of the training targets, so an `Output` is saved with every
-fitted encoder.
+A logit is read from the mean of the training targets on, and in their deviation, so a network that says 0 predicts the
+mean. Both numbers are saved with every fitted encoder.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_bench.encoders.training.targets import Checkpoints
+from zoo_bench.protocol.problem import Problem
 from zoo_gen.errors import ZooError
 
-LossName = Literal["auto", "bce", "mse"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is learned from which checkpoints.
-
-    Attributes:
-        target: a metric of the zoo, "epoch", or a hyper-parameter that is a number.
-        checkpoints: of each training model, the last one or all of them.
-        loss: binary cross-entropy with soft targets, squared error of the standardised target, or "auto": the first
-            where all training targets lie in 0 to 1.
-    """
-
-    target: str = "test_accuracy"
-    checkpoints: Checkpoints = "last"
-    loss: LossName = "auto"
-
-
-DEFAULT_PROBLEM = Problem()
+NARROWEST_SHARE = 1e-3  # means of shares closer to 0 or 1 than this are taken as this far from it
 
 
 @dataclass(frozen=True)
 class Output:
-    """How logits and targets belong together."""
+    """How logits and targets belong together.
+
+    Attributes:
+        loss: binary cross-entropy with soft targets, or squared error of the standardised target.
+        mean: of the training targets.
+        deviation: of the training targets; 1 for a cross-entropy.
+    """
 
     loss: Literal["bce", "mse"]
-    mean: float = 0.0
+    mean: float = 0.5
     deviation: float = 1.0
 
     @classmethod
@@ -59,19 +46,24 @@ class Output:
                 f"to {targets.max():g}; expected loss 'mse' or 'auto'"
             )
         if problem.loss == "bce" or (problem.loss == "auto" and shares):
-            return cls("bce")
+            return cls("bce", float(targets.mean()))
         return cls("mse", float(targets.mean()), float(targets.std()))
+
+    @property
+    def _offset(self) -> float:
+        """The logit of the mean share."""
+        return float(special.logit(np.clip(self.mean, NARROWEST_SHARE, 1 - NARROWEST_SHARE)))
 
     def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of logits and targets, both (network,)."""
         if self.loss == "bce":
-            return functional.binary_cross_entropy_with_logits(logits, targets)
+            return functional.binary_cross_entropy_with_logits(logits + self._offset, targets)
         return functional.mse_loss(logits, (targets - self.mean) / self.deviation)
 
     def values(self, logits: np.ndarray) -> np.ndarray:
         """Return predictions in the target's units (network,)."""
         if self.loss == "bce":
-            return 1 / (1 + np.exp(-logits))
+            return special.expit(logits + self._offset)
         return logits * self.deviation + self.mean
 
     def score(self, logits: np.ndarray, targets: np.ndarray) -> float:
