@@ -84,5 +84,4 @@ def test_names_stand_for_encoders_that_take_the_problem_from_fit(name):
     encoder = make_encoder(name)
     assert "target" not in encoder.config
     assert encoder.can_learn(Problem(target="epoch"))
-    assert encoder.config["checkpoints"] == "last"
     assert callable(encoder.predict)
