@@ -99,6 +99,7 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
         plans=plans,
         augment=augment if chosen.signs else None,
         penalty=penalty,
+        settle=SNENetwork.settle if chosen.head_norm else None,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo_bench.encoders.rows import blocks, in_canonical_blocks
 from zoo_bench.encoders.saving import read_encoder, write_encoder
 from zoo_bench.encoders.training import loop as training_loop
 from zoo_bench.encoders.training.checks import check_one_layout, check_target, check_views
@@ -29,7 +30,8 @@ from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError
 
 WARM_UP_SHARE = 0.1  # of all steps, where a zoo is too small for the warm-up that is asked for
-NUMBERS_AT_ONCE = 2**20  # that one batch of encode reads
+BLOCK = {"cpu": 32, "cuda": 512}  # networks that are encoded together
+SETTLING = 1024  # training networks at most whose embeddings a module settles on
 
 Rows = Callable[[Weighted], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
 Plans = Callable[[np.ndarray], Any]  # from the layout of each network of a batch, int64 (network,)
@@ -64,6 +66,8 @@ class SupervisedEncoder:
         augment: gives the networks that a step learns from, their numbers and where each begins; without, they are
             those of the batch.
         penalty: an addition to the loss.
+        settle: what the module keeps of the embeddings of its training networks (network, dimension), such as their
+            mean: set from at most SETTLING of them before each validation, so that it fits the state that is scored.
         rows: of a view, what is read of it, instead of its weights.
         fixed_length: whether all networks must have one layout; then the facts name their `numbers`.
         runtime: where to compute.
@@ -81,6 +85,7 @@ class SupervisedEncoder:
         plans: Callable[[Facts, Sequence[ParameterLayout], torch.device], Plans] | None = None,
         augment: Callable[[Step], tuple[Tensor, Tensor]] | None = None,
         penalty: Callable[[Step, Tensor, Tensor], Tensor] | None = None,
+        settle: Callable[[Any, Tensor], None] | None = None,
         rows: Rows | None = None,
         fixed_length: bool = False,
         runtime: Runtime | None = None,
@@ -90,6 +95,7 @@ class SupervisedEncoder:
         self.source = source
         self._settings = dict(settings)
         self._find_facts, self._build, self._augment, self._penalty = facts, build, augment, penalty
+        self._settle = settle
         self._plans, self._rows, self._fixed_length = plans, rows, fixed_length
         self._fitted: _Fitted | None = None
 
@@ -162,15 +168,24 @@ class SupervisedEncoder:
             value = output.loss_of(logits, target_tensor[samples])
             return value if self._penalty is None else value + self._penalty(step, embeddings, logits)
 
+        settings = self._training(len(targets), numbers=len(networks.numbers) / len(targets), graph=one_layout)
+        settling = networks.part(_spread(len(targets), SETTLING))
+        # A training of few steps validates on no more networks than an epoch of it reads.
+        read = settings.batch_size * settings.epoch_steps(len(targets)) if settings.steps else len(targets)
+        selected = _spread(len(selecting_labels.values), max(read, SETTLING // 4) if settings.steps else None)
+        scored, scored_targets = selecting.part(selected), selecting_labels.values[selected]
+
         def score() -> float:
-            return output.score(_apply(module, selecting, selecting_plans)[1], selecting_labels.values)
+            if self._settle is not None:
+                self._settle(module, torch.from_numpy(_apply(module, settling, plans)[:, :-1]).to(device))
+            return output.score(_apply(module, scored, selecting_plans)[:, -1].astype(np.float64), scored_targets)
 
         training_loop.train(
             module,
             loss,
             score=score,
             n_samples=len(targets),
-            settings=self._training(len(targets), graph=one_layout),
+            settings=settings,
             seed=seed,
             identity={"name": self.name, "config": self._given, "data": _data(views, labels, selecting_labels)},
             runtime=self.runtime,
@@ -186,7 +201,7 @@ class SupervisedEncoder:
         Raises:
             ZooError: nothing was fitted, or the view has another layout than a fixed-length encoder was fitted to.
         """
-        return self._apply(view)[0]
+        return np.ascontiguousarray(self._apply(view)[:, :-1])
 
     def predict(self, view: Weighted) -> np.ndarray:
         """Return the predicted target of a view, in its units, float64 (model x checkpoint,).
@@ -194,7 +209,7 @@ class SupervisedEncoder:
         Raises:
             ZooError: as `encode`.
         """
-        return self._of_fitted().output.values(self._apply(view)[1])
+        return self._of_fitted().output.values(self._apply(view)[:, -1].astype(np.float64))
 
     def save(self, folder: Path) -> None:
         """Write the fitted encoder as weights.safetensors and encoder.json.
@@ -228,7 +243,8 @@ class SupervisedEncoder:
         self._fitted = _Fitted(module, description["facts"], output, description["target"], description["left_out"])
         return self
 
-    def _apply(self, view: Weighted) -> tuple[np.ndarray, np.ndarray]:
+    def _apply(self, view: Weighted) -> np.ndarray:
+        """Return embeddings and logits of a view (model x checkpoint, dimension + 1)."""
         fitted = self._of_fitted()
         rows = self._read(view)
         if self._fixed_length and rows.shape[1] != fitted.facts["numbers"]:
@@ -237,8 +253,12 @@ class SupervisedEncoder:
                 "expected the same architecture, or an encoder that mixes them, such as sne or pooled_layer_statistics"
             )
         device = next(fitted.module.parameters()).device
-        networks = Networks.of([view.layout], [rows], device)
-        return _apply(fitted.module, networks, self._make_plans(fitted.facts, networks.layouts, device))
+        plans = self._make_plans(fitted.facts, [view.layout], device)
+
+        def compute(block: np.ndarray) -> np.ndarray:
+            return _apply(fitted.module, Networks.of([view.layout], [block], device), plans)
+
+        return in_canonical_blocks(rows, compute, size=BLOCK[device.type])
 
     def _of_fitted(self) -> "_Fitted":
         if self._fitted is None:
@@ -253,11 +273,11 @@ class SupervisedEncoder:
         rows = view.weights if self._rows is None else self._rows(view)
         return np.ascontiguousarray(rows.reshape(-1, rows.shape[2]), dtype=np.float32)
 
-    def _training(self, n_samples: int, *, graph: bool) -> TrainingSettings:
-        batch = min(self.training.batch_size, n_samples)
-        steps = self.training.epochs * (n_samples // batch)
-        warm_up = min(self.training.warm_up_steps, int(WARM_UP_SHARE * steps))
-        return replace(self.training, warm_up_steps=warm_up, graph=graph and self.training.graph)
+    def _training(self, n_samples: int, *, numbers: float, graph: bool) -> TrainingSettings:
+        settings = self.training.of_samples(numbers)
+        steps = settings.epochs * settings.epoch_steps(n_samples)
+        warm_up = min(settings.warm_up_steps, int(WARM_UP_SHARE * steps))
+        return replace(settings, warm_up_steps=warm_up, graph=graph and settings.graph)
 
 
 @dataclass(frozen=True)
@@ -273,21 +293,26 @@ class _Fitted:
         return {"target": self.target, "loss": self.output.loss, "left_out": self.left_out, **self.facts}
 
 
-def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
-    """Return embeddings and logits of all networks, a batch at a time; the module must be in evaluation mode."""
+def _apply(module: nn.Module, networks: Networks, plans: Plans) -> np.ndarray:
+    """Return embeddings and, behind them, logits of all networks (network, dimension + 1), a block at a time.
+
+    The module must be in evaluation mode.
+    """
     count = len(networks.offsets)
-    batch = max(1, NUMBERS_AT_ONCE * count // max(len(networks.numbers), 1))
-    embeddings, logits = [], []
+    size = BLOCK[networks.offsets.device.type]
+    parts = []
     with torch.no_grad():
-        for start in range(0, count, batch):
-            part = slice(start, start + batch)
+        for block in blocks(count, size):
+            some = networks.part(block)
             # Not through __call__: a module compiled for training would be compiled again for every shape here.
-            batch_embeddings, batch_logits = module.forward(
-                plans(networks.layout_of[part]), networks.numbers, networks.offsets[part]
-            )
-            embeddings.append(batch_embeddings.float())
-            logits.append(batch_logits.double())
-    return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()
+            embeddings, logits = module.forward(plans(some.layout_of), some.numbers, some.offsets)
+            parts.append(torch.cat([embeddings.float(), logits.float().unsqueeze(1)], dim=1))
+    return torch.cat(parts)[:count].cpu().numpy()
+
+
+def _spread(count: int, most: int | None) -> np.ndarray:
+    """Return at most so many of the numbers 0 to count - 1, spread evenly, int64."""
+    return np.arange(count) if most is None or most >= count else np.arange(most) * count // most
 
 
 def _data(views: Sequence[Weighted], *labels: Labels) -> str:
