@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from zoo_bench.encoders import ENCODERS, GROUPS, Encoder, encoder_digest, encoder_names, make_encoder
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation.cell import named
+from zoo_bench.evaluation.failing import named
 from zoo_bench.evaluation.interactive import interactive_digest, is_interactive
 from zoo_gen.errors import ZooError
 

@@ -12,15 +12,18 @@ from typing import Literal
 
 import numpy as np
 
-from zoo_bench.encoders import Encoder, make_encoder
+from zoo_bench.encoders import Encoder, fit_encoder, learned_problems, make_encoder
 from zoo_bench.evaluation.candidates import AnyEncoder, Candidate, candidate
-from zoo_bench.evaluation.cell import encode_view, evaluate_cell, named, predict_view
+from zoo_bench.evaluation.cell import evaluate_cell
+from zoo_bench.evaluation.failing import named
+from zoo_bench.evaluation.rows import InThisProcess, encode_views, predict_views
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell
+from zoo_bench.protocol.targets import problems, targets
 from zoo_bench.protocol.views import HiddenRows, TrainingView, WeightsView
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.zoo import Zoo, ZooView, open_zoo
 
 State = Literal["ok", "FAILED", "note"]
 TOLERANCE = 1e-3  # of the spread of an embedding: batches of other sizes add in another order
@@ -149,18 +152,18 @@ def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
     alike = checked.fresh().config == checked.fresh().config
     yield _finding("two encoders of that name are one", "" if alike else "config differs each time")
     encoder = _fitted(checked, cell)
-    rows = HiddenRows.of(cell.tests[0].view)
-    with named(name, "encode"):
-        embeddings, again = (encode_view(name, encoder, rows) for _ in range(2))
+    fitted = InThisProcess(name, encoder)
+    views = cell.tests[0].views
+    embeddings, again = (encode_views(fitted, views) for _ in range(2))
     yield _finding("fits, and encodes to a finite matrix", "", f"{embeddings.shape[1]} dimensions")
     yield _finding("encoding again gives the same", _difference(embeddings, again))
-    yield _finding("fitting again with the seed gives the same", _again(checked, cell, rows, embeddings))
-    yield _finding("a row depends on its own weights alone", _alone(name, encoder, rows, embeddings))
-    evaluated = evaluate_cell(name, checked.fresh(), _BENCHMARK, cell, seed=0)
+    yield _finding("fitting again with the seed gives the same", _again(checked, cell, embeddings))
+    yield _finding("a row depends on its own weights alone", _alone(fitted, views[0], embeddings))
+    evaluated = evaluate_cell(checked, _BENCHMARK, cell, seed=0)
     yield _finding("standard protocol", "", f"{len(evaluated.results[0].scores)} scores")
-    yield from _prediction(name, encoder, cell)
-    yield _elsewhere(name, encoder, zoos["mock_other_data"], embeddings)
-    yield _elsewhere(name, encoder, zoos["mock_other_architecture"], embeddings)
+    yield from _prediction(fitted, cell)
+    yield _elsewhere(fitted, zoos["mock_other_data"], embeddings)
+    yield _elsewhere(fitted, zoos["mock_other_architecture"], embeddings)
 
 
 def _finding(what: str, wrong: str, detail: str = "") -> Finding:
@@ -169,44 +172,46 @@ def _finding(what: str, wrong: str, detail: str = "") -> Finding:
 
 def _fitted(checked: Candidate, cell: Cell) -> Encoder:
     encoder = checked.fresh()
-    with named(checked.name, "fit"):
-        encoder.fit([TrainingView.of(cell.train)], [TrainingView.of(cell.validation)], seed=0)
+    with named(checked.name, "fit", encoder=encoder):
+        problem = learned_problems(checked.name, encoder, problems(_BENCHMARK, cell.zoo))[0]
+        train, validation = ([TrainingView.of(view) for view in views] for views in (cell.train, cell.validation))
+        fit_encoder(encoder, train, validation, problem=problem, seed=0)
     return encoder
 
 
-def _again(checked: Candidate, cell: Cell, rows: HiddenRows, embeddings: np.ndarray) -> str:
+def _again(checked: Candidate, cell: Cell, embeddings: np.ndarray) -> str:
     """Say how a second fit with one seed differs."""
-    with named(checked.name, "encode"):
-        return _difference(embeddings, encode_view(checked.name, _fitted(checked, cell), rows))
+    again = InThisProcess(checked.name, _fitted(checked, cell))
+    return _difference(embeddings, encode_views(again, cell.tests[0].views))
 
 
-def _alone(name: str, encoder: Encoder, rows: HiddenRows, embeddings: np.ndarray) -> str:
+def _alone(fitted: InThisProcess, view: ZooView, embeddings: np.ndarray) -> str:
     """Say how the embeddings of some rows differ when the other rows are not there."""
+    rows = HiddenRows.of(view)
     few = rows.view.weights[: len(rows.order) // 3]
-    with named(name, "encode"):
-        alone = np.asarray(encoder.encode(WeightsView(few, rows.view.layout)))
+    alone = fitted.encode(WeightsView(few, rows.view.layout))
     wrong = _difference(embeddings[rows.order[: len(few)]], alone)
     return f"without other rows beside it, {wrong}" if wrong else ""
 
 
-def _prediction(name: str, encoder: Encoder, cell: Cell) -> Iterator[Finding]:
+def _prediction(fitted: InThisProcess, cell: Cell) -> Iterator[Finding]:
     """Check what a supervised encoder predicts."""
-    if not hasattr(encoder, "predict"):
+    if not hasattr(fitted.encoder, "predict"):
         yield Finding("predict", "note", "has none, so probes alone are scored")
         return
-    target = encoder.config.get("target")
-    known = [known_target.name for known_target in protocols.targets(_BENCHMARK, cell.zoo)]
-    predict_view(name, encoder, cell.tests[0].view)
-    wrong = "" if target in known else f"config['target'] is {target!r}; expected one of {', '.join(known)}"
-    yield _finding("predict", wrong, f"predicts {target}")
+    learned = learned_problems(fitted.name, fitted.encoder, problems(_BENCHMARK, cell.zoo))
+    predict_views(fitted, cell.tests[0].views)
+    known = ", ".join(target.name for target in targets(_BENCHMARK, cell.zoo))
+    target = fitted.encoder.config.get("target")
+    wrong = f"config['target'] is {target!r}; expected one of {known}" if learned[0].target is None else ""
+    yield _finding("predict", wrong, f"predicts {', '.join(str(problem.target) for problem in learned)}")
 
 
-def _elsewhere(name: str, encoder: Encoder, zoo: Zoo, embeddings: np.ndarray) -> Finding:
+def _elsewhere(fitted: InThisProcess, zoo: Zoo, embeddings: np.ndarray) -> Finding:
     """Check models of another zoo: of other data it must do, of another architecture it may."""
     cell = protocols.standard_cell(zoo)
     try:
-        with named(name, "encode"):
-            dimension = encode_view(name, encoder, HiddenRows.of(cell.tests[0].view)).shape[1]
+        dimension = encode_views(fitted, cell.tests[0].views).shape[1]
         wrong = "" if dimension == embeddings.shape[1] else f"{dimension} dimensions"
     except ZooError as error:
         wrong = str(error)

@@ -180,7 +180,7 @@ def _evaluate_all(
 
 def _size(cell: Cell) -> int:
     """Return how many numbers an encoder learns from in a cell."""
-    return len(cell.train.models) * len(cell.train.checkpoints) * cell.zoo.extent.n_parameters
+    return sum(len(view.models) * len(view.checkpoints) * view.layout.size for view in cell.train)
 
 
 def _is_pending(setting: Setting, cell: Cell) -> bool:
@@ -221,17 +221,17 @@ def _evaluate(setting: Setting, cell: Cell) -> Outcome:
     """Evaluate one cell, write its outcome, or the line that says why it failed, and return it."""
     from threadpoolctl import threadpool_limits
 
-    name = setting.candidate.name
     began = time.monotonic()
     try:
-        encoder = setting.candidate.fresh(setting.runtime)
         # The last digits of linear algebra follow from its number of threads, which workers share out: one, always.
         with threadpool_limits(limits=1, user_api="blas"):
-            evaluated = evaluate_cell(name, encoder, setting.benchmark, cell, seed=setting.seed)
+            evaluated = evaluate_cell(
+                setting.candidate, setting.benchmark, cell, seed=setting.seed, runtime=setting.runtime
+            )
         record = CellRecord(
             results=evaluated.results,
             failures=evaluated.failures,
-            encoder_config=encoder.config,
+            encoder_config=evaluated.encoder_config,
             seconds=time.monotonic() - began,
         )
         outcome = Outcome(record, evaluated.predictions, evaluated.resamples)
