@@ -16,9 +16,10 @@ import torch
 
 from zoo_bench.encoders.digest import source_digest
 from zoo_bench.encoders.hyper_representation.augment import Augmentation, Permutations
-from zoo_bench.encoders.hyper_representation.configurations import SMALL, Configuration, paper_configuration
+from zoo_bench.encoders.hyper_representation.configurations import SMALL, Configuration
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.encoders.hyper_representation.objective import LossName, Objective
+from zoo_bench.encoders.hyper_representation.populations import paper_configuration
 from zoo_bench.encoders.hyper_representation.tokens import Tokens
 from zoo_bench.encoders.rows import in_canonical_blocks
 from zoo_bench.encoders.saving import read_encoder, write_encoder
@@ -130,7 +131,7 @@ class HyperRepresentation:
         check_views(KIND, train, validation)
         check_one_layout(KIND, [*train, *validation])
         zoo, layout = train[0].zoo.name, train[0].layout
-        configuration = self.configuration or paper_configuration(zoo, layout.size)
+        configuration, reason = (self.configuration, "given") if self.configuration else paper_configuration(train[0])
         configuration = replace(configuration, epochs=math.ceil(self.epochs_share * configuration.epochs))
         device = self.runtime.torch_device()
         with seeded(seed, Purpose.INITIALIZATION):
@@ -173,7 +174,7 @@ class HyperRepresentation:
             whole=objective.comparison,
         )
         self._fitted = Fitted(module, configuration, layout)
-        self._configurations[zoo] = configuration.config
+        self._configurations[zoo] = {**configuration.config, "chosen": reason}
         return self
 
     def encode(self, view: Weighted) -> np.ndarray:
