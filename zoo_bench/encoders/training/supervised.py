@@ -178,7 +178,8 @@ class SupervisedEncoder:
         def score() -> float:
             if self._settle is not None:
                 self._settle(module, torch.from_numpy(_apply(module, settling, plans)[:, :-1]).to(device))
-            return output.score(_apply(module, scored, selecting_plans)[:, -1].astype(np.float64), scored_targets)
+            logits = _apply(module, scored, selecting_plans)[:, -1].astype(np.float64)
+            return output.score(logits, scored_targets, metric=problem.metric)
 
         training_loop.train(
             module,
