@@ -28,6 +28,7 @@ class MissingZoos:
     """What to do about zoos that are not there."""
 
     missing_zoos: Literal["refuse", "make", "pull"]
+    zoos_from: Literal["regenerated", "published"] | None
     owner: str | None
     data_root: Path | None
 
@@ -87,6 +88,11 @@ def list_() -> None:
     default="refuse",
     show_default=True,
     help="What to do about zoos that are not there or not complete.",
+)
+@click.option(
+    "--zoos-from",
+    type=click.Choice(["regenerated", "published"]),
+    help="Take the zoos as they were published, or those that are trained here.  [default: what the benchmark says]",
 )
 @click.option("--owner", help="Of zoos that are pulled: the data sets OWNER/ZOO of the Hub.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the images for zoos that are made.")
@@ -149,6 +155,8 @@ def run(
     except ValueError:
         raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
     manifests = [read_benchmark(benchmark) for benchmark in benchmarks]
+    if missing.zoos_from:
+        manifests = [manifest.with_zoos_from(missing.zoos_from) for manifest in manifests]
     runtime = Runtime(
         device=computing.device,
         checkpoints=computing.checkpoints,

@@ -51,26 +51,46 @@ def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
         ZooError: a zoo is not complete, a part of its split is empty, or the zoos do not suit the protocol.
     """
     standard = [standard_cell(zoo, checkpoints=benchmark.checkpoints) for zoo in zoos]
+    names = [zoo.name for zoo in zoos]
     if benchmark.protocol == "standard":
         return standard
     if benchmark.protocol == "data_efficiency":
         return [_with_share(cell, share) for cell in standard for share in benchmark.shares]
     if benchmark.protocol == "unseen_epochs":
         return [_with_seen_epochs(cell, benchmark.seen_epochs) for cell in standard]
-    crossed = []
-    for source in standard:
-        tests = [test for cell in standard for test in cell.tests]
-        if benchmark.protocol == "cross_architecture":
-            tests = [test for test in tests if test.zoo.layout != source.zoo.layout]
-        elif any(test.zoo.layout != source.zoo.layout for test in tests):
+    return [_crossed(benchmark, cell, standard) for cell in standard if cell.zoo.name in (benchmark.sources or names)]
+
+
+def _crossed(benchmark: BenchmarkManifest, source: Cell, standard: list[Cell]) -> Cell:
+    """Return the training of one cell with the tests of those like it, or in cross_architecture of those unlike it."""
+    across = benchmark.protocol == "cross_architecture"
+    tests: list[Test] = []
+    for cell in standard:
+        same_layouts = _same_layouts(source.zoo, cell.zoo)
+        if benchmark.families:
+            alike = benchmark.family_of(source.zoo.name) == benchmark.family_of(cell.zoo.name)
+        else:
+            alike = same_layouts or not across
+        if alike == across:
+            continue
+        if not across and not same_layouts:
             raise ZooError(
-                f"{benchmark.name}: its zoos differ in architecture; expected one architecture in cross_dataset, "
-                "or the protocol cross_architecture"
+                f"{benchmark.name}: {source.zoo.name} and {cell.zoo.name} differ in architecture; expected one "
+                "architecture in cross_dataset, families of one, or the protocol cross_architecture"
             )
-        if not tests:
-            raise ZooError(f"{benchmark.name}: all zoos have the architecture of {source.zoo.name}; expected several")
-        crossed.append(Cell(source.zoo, source.train, source.validation, tuple(tests), source.excluded_models))
-    return crossed
+        tests += cell.tests
+    if not tests:
+        raise ZooError(f"{benchmark.name}: all zoos have the architecture of {source.zoo.name}; expected several")
+    return replace(source, tests=tuple(tests))
+
+
+def _same_layouts(source: Zoo, test: Zoo) -> bool:
+    """Say whether the models of two zoos have the same architectures."""
+    layouts, others = (
+        [each.layout for each in zoo.architectures.values()] if zoo.manifest.ragged else [zoo.layout]
+        for zoo in (source, test)
+    )
+    return all(layout in others for layout in layouts) and all(layout in layouts for layout in others)
 
 
 def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> Cell:

@@ -62,6 +62,7 @@ def convert(
 @click.command()
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
+@click.option("--name", "zoo_name", help="Of the zoo here.  [default: its population's, with _published]")
 @EPOCHS
 @MODELS
 @SPLITS
@@ -76,6 +77,7 @@ def convert(
 def pull(
     name: str,
     out: Path | None,
+    zoo_name: str | None,
     epochs: str | None,
     models: str | None,
     splits: tuple[str, ...],
@@ -101,6 +103,7 @@ def pull(
     zoo = api.pull(
         name,
         out,
+        zoo_name=zoo_name,
         epochs=None if epochs is None else _numbers("--epochs", epochs),
         models=None if models is None else _numbers("--models", models),
         file=file,
