@@ -35,6 +35,7 @@ class CellRecord(Schema):
     results: tuple[CellResult, ...] = ()
     failures: tuple[Failure, ...] = ()
     error: str = ""  # why there are no results at all
+    tracebacks: tuple[str, ...] = ()  # of what failed, in the encoder's own code; no result holds them
     encoder_config: dict[str, object] = Field(default_factory=dict)
     seconds: float = 0.0
 

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache, partial
 from itertools import chain
@@ -26,6 +26,7 @@ from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.cell import evaluate_cell, used
 from zoo_bench.evaluation.failing import EncoderError
 from zoo_bench.evaluation.pending import CellRecord, Outcome, Setting
+from zoo_bench.evaluation.processes.client import Template
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell
@@ -53,6 +54,7 @@ def run(
     workers: int = 1,
     scheduler: str | None = None,
     progress: bool = True,
+    tell: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[Result, bool]]:
     """Yield the result of every encoder and seed, and whether it was computed now; new ones are written to `results`.
 
@@ -64,16 +66,20 @@ def run(
         encoders: names of encoders, as `make_encoder` takes them, or candidates.
         runtime: where encoders that train a network compute; without one, on a GPU if there is one.
         progress: whether a bar shows how many cells are done, on a terminal or in a notebook.
+        tell: is given the traceback of every error that an encoder raises.
 
     Raises:
         ZooError: an encoder or a zoo is not there, or does not fit; an encoder fails; a seed is out of range.
     """
+    if workers == 1 and scheduler is None:
+        Template.started()  # imports what encoders need while zoos are read
     opened = find_zoos(benchmark, zoos)
     cells = protocols.cells(benchmark, opened)  # weights are read once for all encoders
     wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
     if wrong:
         raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")
-    chosen, first_error = _made(encoders)
+    told = tell or (lambda traceback: None)
+    chosen, first_error = _made(encoders, told)
     addresses = tuple(ZooAddress.of(zoo) for zoo in opened)
     folder = _pending_folder(results).absolute()
     settings = [
@@ -102,6 +108,8 @@ def run(
                 yield stored[setting], False
                 continue
             outcomes = [pending.read(setting, cell) or _evaluate(setting, cell) for cell in cells]
+            for traceback in dict.fromkeys(text for outcome in outcomes for text in outcome.record.tracebacks):
+                told(traceback)
             if not any(outcome.record.results for outcome in outcomes):
                 pending.remove(setting, cells)
                 first_error = first_error or ZooError(outcomes[0].record.error)
@@ -111,7 +119,7 @@ def run(
         raise first_error
 
 
-def _made(encoders: Sequence[str | Candidate]) -> tuple[list[Candidate], ZooError | None]:
+def _made(encoders: Sequence[str | Candidate], tell: Callable[[str], None]) -> tuple[list[Candidate], ZooError | None]:
     """Return the encoders that can be made, and the first error of one that cannot, so that it stops no other."""
     chosen, first_error = [], None
     for encoder in dict.fromkeys(encoders):
@@ -119,6 +127,7 @@ def _made(encoders: Sequence[str | Candidate]) -> tuple[list[Candidate], ZooErro
             chosen.append(encoder if isinstance(encoder, Candidate) else candidate(encoder))
         except EncoderError as error:
             first_error = first_error or error
+            tell(error.traceback)
     return chosen, first_error
 
 
@@ -244,12 +253,14 @@ def _evaluate(setting: Setting, cell: Cell) -> Outcome:
         record = CellRecord(
             results=evaluated.results,
             failures=evaluated.failures,
+            tracebacks=evaluated.tracebacks,
             encoder_config=evaluated.encoder_config,
             seconds=time.monotonic() - began,
         )
         outcome = Outcome(record, evaluated.predictions, evaluated.resamples)
     except ZooError as error:
-        outcome = Outcome(CellRecord(error=str(error)))
+        traceback = getattr(error, "traceback", "")
+        outcome = Outcome(CellRecord(error=str(error), tracebacks=(traceback,) if traceback else ()))
     pending.write(setting, cell, outcome)
     return outcome
 
