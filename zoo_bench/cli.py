@@ -143,6 +143,7 @@ def run(
     from zoo_bench import read_benchmark
     from zoo_bench.encoders import encoder_names
     from zoo_bench.encoders.training.runtime import Runtime
+    from zoo_bench.evaluation.run import TRAININGS
     from zoo_bench.evaluation.run import run as run_benchmark
 
     _search_working_folder()
@@ -164,7 +165,7 @@ def run(
         manifests = [manifest.with_zoos_from(missing.zoos_from) for manifest in manifests]
     runtime = Runtime(
         device=computing.device,
-        checkpoints=computing.checkpoints or results / ".trainings",
+        checkpoints=computing.checkpoints or results / TRAININGS,
         compile=computing.compile,
         cpu_bfloat16=computing.cpu_bfloat16,
     )
@@ -234,7 +235,7 @@ def _showing_tracebacks(verbose: bool) -> Iterator[None]:
     try:
         yield
     except EncoderError as error:
-        if verbose:
+        if verbose and error.traceback:
             _print_traceback(error.traceback)
         raise
 

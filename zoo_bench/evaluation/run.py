@@ -40,6 +40,7 @@ from zoo_gen.zoo import Zoo
 
 Rerun = Literal["always", "never", "only-missing"]
 CELLS = ".cells"  # the folder of cells that no result holds yet
+TRAININGS = ".trainings"  # and of encoders whose training was interrupted, where nothing else is said
 
 
 def run(
@@ -127,7 +128,8 @@ def _made(encoders: Sequence[str | Candidate], tell: Callable[[str], None]) -> t
             chosen.append(encoder if isinstance(encoder, Candidate) else candidate(encoder))
         except EncoderError as error:
             first_error = first_error or error
-            tell(error.traceback)
+            if error.traceback:
+                tell(error.traceback)
     return chosen, first_error
 
 
