@@ -1,14 +1,15 @@
 """zoo-bench: the commands list, run, encode, leaderboard, export and validate, over the functions of zoo_bench."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from zoo_gen.cli.command import Commands, gathered, table
+from zoo_gen.cli.command import Commands, Resumable, gathered, keeps_nothing, table
 from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ RESULTS = click.option(
 ZOOS = click.option(
     "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
 )
+VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Print the whole traceback of an encoder that fails.")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def list_() -> None:
     click.echo(table([{"encoder": name, "groups": ", ".join(groups)} for name, groups in encoders.items()]))
 
 
-@main.command()
+@main.command(cls=Resumable)
 @click.argument("benchmarks", nargs=-1, metavar="[BENCHMARK]...")
 @click.option(
     "--encoder",
@@ -111,7 +113,8 @@ def list_() -> None:
 @click.option(
     "--checkpoints",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of checkpoints, from which the same command resumes an interrupted training.",
+    help="Folder of checkpoints, from which the same command resumes an interrupted training.  "
+    "[default: RESULTS/.trainings]",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a cell each.")
 @click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
@@ -122,6 +125,7 @@ def list_() -> None:
     is_flag=True,
     help="On a CPU, train in bfloat16 what does so on a GPU: faster on a CPU that has instructions for it.",
 )
+@VERBOSE
 @gathered(missing=MissingZoos, computing=Computing)
 def run(
     benchmarks: tuple[str, ...],
@@ -132,6 +136,7 @@ def run(
     results: Path,
     seeds: str,
     rerun: Literal["always", "never", "only-missing"],
+    verbose: bool,
     computing: Computing,
 ) -> None:
     """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file.
@@ -140,14 +145,15 @@ def run(
     """
     from zoo_bench.encoders import encoder_names
     from zoo_bench.encoders.training.runtime import Runtime
+    from zoo_bench.evaluation.run import TRAININGS
     from zoo_bench.evaluation.run import run as run_benchmark
     from zoo_bench.protocol.standard import benchmark_or_zoo
 
-    # A user's encoder often lies in the working folder, which an installed command does not search.
-    sys.path.append(str(Path.cwd()))
+    _search_working_folder()
     chosen = encoders or ("default",)
     if mock:
-        _mock(benchmarks, encoder_names(chosen))
+        keeps_nothing()
+        _mock(benchmarks, encoder_names(chosen), verbose=verbose)
         return
     if not benchmarks:
         raise ZooError("BENCHMARK is missing; expected a name that zoo-bench list shows, the path of a file, or --mock")
@@ -163,7 +169,7 @@ def run(
         chosen_zoos[manifest.with_zoos_from(missing.zoos_from or manifest.zoos_from)] = places
     runtime = Runtime(
         device=computing.device,
-        checkpoints=computing.checkpoints,
+        checkpoints=computing.checkpoints or results / TRAININGS,
         compile=computing.compile,
         cpu_bfloat16=computing.cpu_bfloat16,
     )
@@ -185,6 +191,7 @@ def run(
                 runtime=runtime,
                 workers=computing.workers,
                 scheduler=computing.scheduler,
+                tell=_print_traceback if verbose else None,
             ):
                 _print_result(result, is_new=is_new)
         except ZooError as error:
@@ -220,7 +227,29 @@ def _print_result(result: "Result", *, is_new: bool) -> None:
             click.echo(f"  {failure.name}: failed: {failure.message}", err=True)
 
 
-def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
+def _search_working_folder() -> None:
+    """Look for modules in the working folder too, where a user's encoder often lies; an installed command does not."""
+    sys.path.append(str(Path.cwd()))
+
+
+@contextmanager
+def _showing_tracebacks(verbose: bool) -> Iterator[None]:
+    """Print the traceback of an encoder that fails, if it is asked for."""
+    from zoo_bench.evaluation.failing import EncoderError
+
+    try:
+        yield
+    except EncoderError as error:
+        if verbose and error.traceback:
+            _print_traceback(error.traceback)
+        raise
+
+
+def _print_traceback(traceback: str) -> None:
+    click.echo(traceback.rstrip(), err=True)
+
+
+def _mock(benchmarks: Sequence[str], names: list[str], *, verbose: bool) -> None:
     """Check encoders on tiny zoos and print what each check found."""
     from tempfile import TemporaryDirectory
 
@@ -235,6 +264,8 @@ def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
             click.echo(f"{name}:")
             for finding in check(name, zoos):
                 click.echo(f"  {finding}")
+                if verbose and finding.traceback:
+                    _print_traceback(finding.traceback)
                 failed += finding.state == "FAILED"
     if failed:
         raise ZooError(f"{failed} checks failed; docs/submissions.md says what is expected of an encoder")
@@ -250,8 +281,10 @@ def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
 @click.option("--save", type=click.Path(path_type=Path), help="Folder into which the fitted encoder is saved.")
 @click.option("--push", metavar="ORG/NAME", help="Model repository of the Hub to which the fitted encoder is pushed.")
 @click.option("--tag", default="", help="Of the version that --push makes.")
+@click.option("--target", default="test_accuracy", show_default=True, help="What a supervised encoder learns.")
 @click.option("--seed", default=0, show_default=True, help="Of all that is random in fitting.")
 @click.option("--device", default="auto", show_default=True, help="Where networks compute: auto, cpu or cuda.")
+@VERBOSE
 def encode(
     zoo: str,
     encoder: str,
@@ -261,8 +294,10 @@ def encode(
     save: Path | None,
     push: str | None,
     tag: str,
+    target: str,
     seed: int,
     device: str,
+    verbose: bool,
 ) -> None:
     """Embed every checkpoint of a zoo with an encoder fitted to its training models.
 
@@ -271,6 +306,7 @@ def encode(
     """
     import zoo_bench
     from zoo_bench.encoders import exchange
+    from zoo_bench.evaluation.candidate import Candidate
     from zoo_bench.plots import FORMATS
     from zoo_gen.files import hub
     from zoo_gen.zoo import open_zoo
@@ -279,25 +315,27 @@ def encode(
         raise ZooError(f"--out {out}: expected a name that ends in .npz")
     if plot and plot.suffix not in FORMATS:
         raise ZooError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
+    _search_working_folder()
     runtime = zoo_bench.Runtime(device=device)
-    unfitted: Any = zoo_bench.make_encoder(encoder, runtime=runtime)
-    for option, method, given in (("--load", "load", load), ("--save", "save", save), ("--push", "save", push)):
-        if given and not hasattr(unfitted, method):
-            raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")
-    if push:
-        hub.check_repository(push)
-    opened = open_zoo(zoo)
-    if load:
-        fitted = exchange.load_encoder(unfitted, load, name=encoder)
-    else:
-        fitted = zoo_bench.fit(encoder, opened, seed=seed, device=runtime)
-    if save:
-        fitted.save(save)
-    if push:
-        fitted_to = "" if load else f"{opened.name}, revision {opened.revision[:12]}"
-        pushed = exchange.push_encoder(fitted, push, name=encoder, tag=tag, fitted_to=fitted_to)
-        click.echo(f"pushed: hf://{push} is {pushed.url} at {pushed.commit[:12]}")
-    embeddings = zoo_bench.encode(fitted, opened)
+    with _showing_tracebacks(verbose):
+        unfitted: Any = Candidate.of(encoder).fresh(runtime)
+        for option, method, given in (("--load", "load", load), ("--save", "save", save), ("--push", "save", push)):
+            if given and not hasattr(unfitted, method):
+                raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")
+        if push:
+            hub.check_repository(push)
+        opened = open_zoo(zoo)
+        if load:
+            fitted = exchange.load_encoder(unfitted, load, name=encoder)
+        else:
+            fitted = zoo_bench.fit(encoder, opened, target=target, seed=seed, device=runtime)
+        if save:
+            fitted.save(save)
+        if push:
+            fitted_to = "" if load else f"{opened.name}, revision {opened.revision[:12]}"
+            pushed = exchange.push_encoder(fitted, push, name=encoder, tag=tag, fitted_to=fitted_to)
+            click.echo(f"pushed: hf://{push} is {pushed.url} at {pushed.commit[:12]}")
+        embeddings = zoo_bench.encode(fitted, opened)
     embeddings.save(out)
     rows, dimension = embeddings.embedding.shape
     click.echo(f"written: {out}, {rows:,} checkpoints x {dimension:,} dimensions")

@@ -12,7 +12,8 @@ import numpy as np
 
 from zoo_bench.encoders import Encoder, fit_encoder, learned_problems
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation.candidates import AnyEncoder, Candidate, candidate
+from zoo_bench.evaluation.candidate import AnyEncoder, Candidate
+from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.failing import named
 from zoo_bench.evaluation.rows import InThisProcess, encode_views, predict_views
 from zoo_bench.protocol import protocols

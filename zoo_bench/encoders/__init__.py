@@ -21,7 +21,7 @@ from zoo_bench.encoders.digest import encoder_digest
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView, WeightsView
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, one_line, unknown_name
 
 __all__ = [
     "DEFAULT_ENCODERS",
@@ -218,8 +218,9 @@ def _foreign_encoder(name: str) -> Encoder:
     module_name, _, class_name = name.partition(":")
     try:
         encoder = getattr(importlib.import_module(module_name), class_name)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ZooError(f"encoder {name!r}: cannot be made ({error}); expected package.module:Class") from None
+    except (Exception, SystemExit) as error:  # a module may do anything when it is imported
+        said = f"cannot be made ({one_line(error)}); expected package.module:Class"
+        raise ZooError(f"encoder {name!r}: {said}") from error
     for method in ("fit", "encode", "config"):
         if not hasattr(encoder, method):
             raise ZooError(f"encoder {name!r}: has no {method!r}; expected fit, encode and config")

@@ -13,14 +13,15 @@ import numpy as np
 
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import scoring
-from zoo_bench.evaluation.candidates import Candidate
+from zoo_bench.evaluation.candidate import Candidate
+from zoo_bench.evaluation.costs import Cost
 from zoo_bench.evaluation.failing import EncoderError
 from zoo_bench.evaluation.fitting import Encoded, Fitted, fit_all
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.parts import checkpoints_of, models_of, rows_of
 from zoo_bench.protocol.protocols import Cell, rows_sha256
 from zoo_bench.protocol.targets import Target, targets
-from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name
+from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name, this_machine
 from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
 from zoo_gen.zoo import Zoo
@@ -55,23 +56,28 @@ def evaluate_cell(
             errors.append((target or "", outcome))
     if not fits:
         raise errors[0][1]
-    encoded = [number for number in range(len(cell.tests)) if any(isinstance(f.tests[number], Encoded) for f in fits)]
+    scored_tests = [n for n in range(len(cell.tests)) if any(isinstance(fit.tests[n], Encoded) for fit in fits)]
     failures = list(_failures(cell, fits, errors))
-    if not encoded:
+    if not scored_tests:
         raise next(test for test in fits[0].tests if isinstance(test, EncoderError))
     began = time.monotonic()
     predicted = _predictions(benchmark, cell, fits, failed={target for target, _ in errors})
-    probe_seconds = (time.monotonic() - began) / len(encoded)
+    probe_seconds = (time.monotonic() - began) / len(scored_tests)
     results, predictions, resamples = [], [], []
-    for number in encoded:
+    for number in scored_tests:
         began = time.monotonic()
         test = cell.tests[number]
-        chance = 1 / test.zoo.n_classes
-        scored = scoring.score_cell(predicted[number], rank_by=benchmark.rank_by, chance=chance)
+        classes = test.zoo.manifest.n_classes
+        chance = None if classes is None else 1 / classes
+        scored = scoring.score_cell(
+            predicted[number], rank_by=benchmark.rank_by, chance=chance, reading=benchmark.reading
+        )
         predictions += predicted[number]
         resamples += [one.resampled for one in scored]
-        costs = [cost for fit in fits for cost in (fit.fit, fit.encode)]
-        costs += [of_test.cost for fit in fits if isinstance(of_test := fit.tests[number], Encoded)]
+        fitting = Cost.of(fit.fit for fit in fits)
+        encoding = Cost.of(fit.encode for fit in fits)
+        testing = Cost.of(encoded.cost for fit in fits if isinstance(encoded := fit.tests[number], Encoded))
+        every = Cost.of((fitting, encoding, testing))
         results.append(
             CellResult(
                 source=used(cell.zoo),
@@ -85,12 +91,13 @@ def evaluate_cell(
                 test_models=len(models_of(test.views)),
                 excluded_models=cell.excluded_models,
                 dimension=fits[0].train.shape[1],
-                fit_seconds=sum(fit.fit.seconds for fit in fits),
-                encode_seconds=sum(cost.seconds for cost in costs) - sum(fit.fit.seconds for fit in fits),
+                fit_seconds=fitting.seconds,
+                encode_seconds=encoding.seconds + testing.seconds,
                 probe_seconds=probe_seconds + time.monotonic() - began,
                 parameters=fits[0].parameters,
-                memory_bytes=_largest(cost.memory_bytes for cost in costs),
-                gpu_memory_bytes=_largest(cost.gpu_memory_bytes for cost in costs),
+                memory_bytes=every.memory_bytes,
+                gpu_memory_bytes=every.gpu_memory_bytes,
+                machine=this_machine().model_copy(update={"gpu": fits[0].gpu}),
                 scores=tuple(one.score for one in scored),
             )
         )
@@ -108,10 +115,6 @@ def evaluate_cell(
 def used(zoo: Zoo) -> ZooUsed:
     """Return what a result says of a zoo."""
     return ZooUsed(zoo=zoo.name, digest=zoo.digest, revision=zoo.revision, split_sha256=zoo.split_sha256)
-
-
-def _largest(values: Iterable[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)
 
 
 def _failures(cell: Cell, fits: Sequence[Fitted], errors: Sequence[tuple[str, EncoderError]]) -> Iterable[Failure]:

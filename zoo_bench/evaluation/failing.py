@@ -40,9 +40,14 @@ def named(name: str, step: str, *, encoder: Any = None) -> Iterator[None]:
     except EncoderError:
         raise  # says it already
     except (Exception, SystemExit) as error:
-        place = "" if isinstance(error, ZooError) else _place(error.__traceback__, encoder)
+        # Of an error that says what to do, the one that it was raised from has the line, if there is one.
+        raised = error.__cause__ if isinstance(error, ZooError) else error
+        place = _place(raised.__traceback__, encoder) if raised is not None else ""
         text = "".join(traceback.format_exception(error))
-        raise EncoderError(f"encoder {name!r}: {step}: {one_line(error)}{place}", traceback=text) from error
+        encoder_named = f"encoder {name!r}: "
+        said = one_line(error)
+        said = said if said.startswith(encoder_named) else f"{encoder_named}{step}: {said}"
+        raise EncoderError(f"{said}{place}", traceback=text) from error
 
 
 def _place(trace: TracebackType | None, encoder: Any) -> str:

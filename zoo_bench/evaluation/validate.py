@@ -98,7 +98,7 @@ def _of_scores(result: Result, path: Path, predictions: Sequence[TargetPredictio
             continue
         if any(rows_sha256(target.models, target.epochs) != cell.test_rows_sha256 for target in of_cell):
             yield f"{cell.name}: test_rows_sha256: the predictions are of other test rows"
-        scored = scoring.score_cell(of_cell, rank_by=result.rank_by, chance=cell.chance)
+        scored = scoring.score_cell(of_cell, rank_by=result.rank_by, chance=cell.chance, reading=result.reading)
         if len(scored) != len(cell.scores):
             yield f"{cell.name}: has {len(cell.scores)} scores; the predictions give {len(scored)}"
         for again, score in zip(scored, cell.scores, strict=False):

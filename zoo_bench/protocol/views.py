@@ -14,7 +14,7 @@ import numpy as np
 from zoo_bench.protocol.targets import target_values
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.zoo import ZooView
+from zoo_gen.zoo import Zoo, ZooView
 
 
 class Weighted(Protocol):
@@ -31,10 +31,12 @@ class Weighted(Protocol):
 
 @dataclass(frozen=True)
 class ZooFacts:
-    """Name and metrics of the zoo of a training view."""
+    """Name and metrics of the zoo of a training view, the images it was trained on, and which columns vary in it."""
 
     name: str
     metrics: tuple[str, ...]
+    data: str = ""  # the words by which its manifest names the images, such as "torchvision FashionMNIST"
+    varying: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class TrainingView:
         metrics = {name: view.metric(name) for name in view.zoo.metrics}
         columns = {name: view.hyperparameter(name) for name in ("model_id", *view.zoo.varying)}
         return cls(
-            zoo=ZooFacts(view.zoo.name, tuple(metrics)),
+            zoo=ZooFacts(view.zoo.name, tuple(metrics), _data_words(view), tuple(view.zoo.varying)),
             models=view.models.copy(),
             checkpoints=view.checkpoints.copy(),
             epochs=view.epochs.copy(),
@@ -135,3 +137,9 @@ class HiddenRows:
 def random_order(count: int) -> np.ndarray:
     """Return a permutation (count,) that no process can draw again: from the operating system's entropy."""
     return np.random.default_rng(secrets.randbits(128)).permutation(count)
+
+
+def _data_words(view: ZooView) -> str:
+    """Return the words by which a zoo's manifest names its images; none where a published zoo does not say."""
+    data = view.zoo.manifest.data if isinstance(view.zoo, Zoo) else None
+    return " ".join(value for value in data.model_dump().values() if isinstance(value, str)) if data else ""

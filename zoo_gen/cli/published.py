@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zoo_gen.cli.command import Resumable
 from zoo_gen.files.location import Folder, locate
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ SPLITS = click.option(
 )
 
 
-@click.command()
+@click.command(cls=Resumable)
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option("--format", "format_", required=True, metavar="FORMAT", help="How the archive is laid out; see below.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
@@ -59,7 +60,7 @@ def convert(
     click.echo(_complete(zoo))
 
 
-@click.command()
+@click.command(cls=Resumable)
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
 @click.option("--name", "zoo_name", help="Of the zoo here.  [default: its population's, with _published]")
@@ -113,7 +114,7 @@ def pull(
     click.echo(_complete(zoo))
 
 
-@click.command()
+@click.command(cls=Resumable)
 @click.argument("zoo", type=FOLDER)
 @click.argument("repository")
 @click.option("--licence", help="By the Hub's name of it.  [default: cc-by-4.0, or its publisher's]")
