@@ -133,9 +133,13 @@ def _of_zoos(result: Result, predictions: Sequence[TargetPrediction], folder: Pa
     for target in predictions:
         test = opened.get(tests.get(target.cell, ""))
         if test is not None:
-            models, epochs = (list(dict.fromkeys(column.tolist())) for column in (target.models, target.epochs))
-            truth = Target(target.target, is_number=target.is_number).values(test.view(models, epochs))
-            if not np.array_equal(truth, target.truth):
+            # Of a zoo whose models keep other checkpoints, the rows are some of those of all models and epochs.
+            (models, rows), (epochs, columns) = (
+                np.unique(column, return_inverse=True) for column in (target.models, target.epochs)
+            )
+            values = Target(target.target, is_number=target.is_number).values(test.view(models, epochs.tolist()))
+            truth = values.reshape(len(models), len(epochs))[rows, columns]
+            if not np.array_equal(truth, target.truth, equal_nan=target.is_number):
                 yield f"{target.cell}: {target.target}: the true values are not those of {test.path}"
 
 
