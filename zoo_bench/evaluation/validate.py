@@ -11,7 +11,8 @@ import numpy as np
 
 from zoo_bench.evaluation import scoring
 from zoo_bench.protocol.manifest import list_benchmarks
-from zoo_bench.protocol.protocols import Target, rows_sha256
+from zoo_bench.protocol.protocols import rows_sha256
+from zoo_bench.protocol.targets import Target
 from zoo_bench.results import CellResult, Result, Score, read_result, records, result_paths
 from zoo_bench.results.records import TargetPrediction
 from zoo_gen.errors import ZooError
@@ -97,7 +98,7 @@ def _of_scores(result: Result, path: Path, predictions: Sequence[TargetPredictio
             continue
         if any(rows_sha256(target.models, target.epochs) != cell.test_rows_sha256 for target in of_cell):
             yield f"{cell.name}: test_rows_sha256: the predictions are of other test rows"
-        scored = scoring.score_cell(of_cell, rank_by=result.rank_by, chance=cell.chance)
+        scored = scoring.score_cell(of_cell, rank_by=result.rank_by, chance=cell.chance, reading=result.reading)
         if len(scored) != len(cell.scores):
             yield f"{cell.name}: has {len(cell.scores)} scores; the predictions give {len(scored)}"
         for again, score in zip(scored, cell.scores, strict=False):
@@ -132,9 +133,13 @@ def _of_zoos(result: Result, predictions: Sequence[TargetPrediction], folder: Pa
     for target in predictions:
         test = opened.get(tests.get(target.cell, ""))
         if test is not None:
-            models, epochs = (list(dict.fromkeys(column.tolist())) for column in (target.models, target.epochs))
-            truth = Target(target.target, is_number=target.is_number).values(test.view(models, epochs))
-            if not np.array_equal(truth, target.truth):
+            # Of a zoo whose models keep other checkpoints, the rows are some of those of all models and epochs.
+            (models, rows), (epochs, columns) = (
+                np.unique(column, return_inverse=True) for column in (target.models, target.epochs)
+            )
+            values = Target(target.target, is_number=target.is_number).values(test.view(models, epochs.tolist()))
+            truth = values.reshape(len(models), len(epochs))[rows, columns]
+            if not np.array_equal(truth, target.truth, equal_nan=target.is_number):
                 yield f"{target.cell}: {target.target}: the true values are not those of {test.path}"
 
 

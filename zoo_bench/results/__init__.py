@@ -1,5 +1,6 @@
 """Results: one JSON file an encoder, benchmark and seed, with its predictions and resamples as Parquet."""
 
+from zoo_bench.results.machine import Machine, software, this_machine
 from zoo_bench.results.results import (
     CellResult,
     Failure,
@@ -7,6 +8,7 @@ from zoo_bench.results.results import (
     Score,
     ZooUsed,
     cell_name,
+    is_outdated,
     read_result,
     result_path,
     result_paths,
@@ -16,12 +18,16 @@ from zoo_bench.results.results import (
 __all__ = [
     "CellResult",
     "Failure",
+    "Machine",
     "Result",
     "Score",
     "ZooUsed",
     "cell_name",
+    "is_outdated",
     "read_result",
     "result_path",
     "result_paths",
+    "software",
+    "this_machine",
     "write_result",
 ]

@@ -9,12 +9,14 @@ from typing import Literal
 import pydantic
 from pydantic import Field
 
+from zoo_bench.results.machine import Machine
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.files.schema import Schema
-from zoo_gen.manifest import Split
+from zoo_gen.manifest import Split, StoredSplit
 
 _EXPECTED = "expected a result of zoo-bench run; delete it to have it computed again"
+_VERSION = 4  # 4: encoders learn the problem of their benchmark, probes treat heavy tails, ranks are means of ranks
 
 
 class Score(Schema):
@@ -51,7 +53,7 @@ class CellResult(Schema):
     test: ZooUsed
     condition: str = ""
     test_rows_sha256: str  # of the model_ids and epochs that were tested
-    chance: float  # the accuracy of guessing among the test zoo's classes
+    chance: float | None = None  # the accuracy of guessing among the test zoo's classes; None where it is not known
     checkpoints: int
     train_models: int
     validation_models: int
@@ -64,6 +66,7 @@ class CellResult(Schema):
     parameters: int | None = None  # that training the encoder set; None where it does not say
     memory_bytes: int | None = None  # at most, to fit and encode, over what the process held before
     gpu_memory_bytes: int | None = None
+    machine: Machine
     scores: tuple[Score, ...] = Field(min_length=1)
 
     @property
@@ -94,15 +97,18 @@ class Result(Schema):
     resample.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     encoder: str
     encoder_config: dict[str, object]
     encoder_digest: str
     benchmark: str
     benchmark_digest: str
     protocol: str
-    split: Split | None = None  # of every zoo, where the benchmark has its own
+    split: Split | StoredSplit | None = None  # of every zoo, where the benchmark has its own
     rank_by: Literal["r2", "kendall_tau", "mse"]
+    reading: Literal["probe", "own"]  # whose predictions rank
+    probe: Literal["standard", "paper"]  # which probes predict from embeddings
+    manifest: dict[str, object]  # the benchmark: all that its digest covers
     seed: int
     resamples: int
     confidence: float
@@ -110,7 +116,7 @@ class Result(Schema):
     failures: tuple[Failure, ...] = ()
     predictions_sha256: str
     resamples_sha256: str
-    versions: dict[str, str]
+    versions: dict[str, str]  # of Python and of the packages that computed it
     seconds: float  # of all cells, each as it was computed; an interruption adds nothing
     sha256: str = ""  # of all fields above
 
@@ -146,16 +152,39 @@ def read_result(path: Path) -> Result:
     """Read one result.
 
     Raises:
-        ZooError: the file cannot be read or does not fit the schema.
+        ZooError: the file cannot be read, is of an earlier schema, or does not fit the schema.
     """
     try:
-        return Result.model_validate_json(path.read_text(encoding="utf-8"))
+        content = path.read_text(encoding="utf-8")
+        if _version_of(content) < _VERSION:
+            raise ZooError(
+                f"{path}: is of schema {_version_of(content)}, whose scores other probes and ranks made; "
+                f"expected {_VERSION}, as zoo-bench run writes it: run it again"
+            )
+        return Result.model_validate_json(content)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = "".join(f"{part}: " for part in (".".join(map(str, first["loc"])),) if part)
         raise ZooError(f"{path}: {place}{first['msg']}; {_EXPECTED}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ZooError(f"{path}: cannot be read ({error}); {_EXPECTED}") from None
+
+
+def is_outdated(path: Path) -> bool:
+    """Return whether a file is a result of an earlier schema, which zoo-bench run replaces."""
+    try:
+        return _version_of(path.read_text(encoding="utf-8")) < _VERSION
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _version_of(content: str) -> int:
+    """Return the schema version of a result's text; that of today if it says none."""
+    try:
+        version = json.loads(content)["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return _VERSION
+    return version if isinstance(version, int) else _VERSION
 
 
 def result_paths(folder: Path) -> list[Path]:

@@ -59,7 +59,8 @@ def _from_tables(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, 
 
         pairs = (draws @ np.bincount(members, minlength=n_models)) ** 2
         with np.errstate(divide="ignore", invalid="ignore"):
-            return total(difference) / np.sqrt((pairs - total(tied[0])) * (pairs - total(tied[1])))
+            untied = [np.sqrt(pairs - total(table)) for table in tied]  # sums of whole numbers, so 0 where all are tied
+            return np.clip(total(difference) / (untied[0] * untied[1]), -1.0, 1.0)
 
     return taus
 

@@ -3,6 +3,7 @@
 Checkpoints of one model are alike; to draw them one by one would make intervals far too narrow. Each metric is
 written as a function of how often every model is drawn, so that a thousand resamples cost a few matrix products. The
 draws depend on the number of models alone: every encoder and seed is resampled alike, so differences can be paired.
+Rows whose truth is missing are left out, but their models are drawn all the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,9 @@ RESAMPLES = 1000
 CONFIDENCE = 0.95
 LOWER_IS_BETTER = frozenset({"mae", "mse"})
 CHANCE_MARGIN = 1.5  # times 1 / classes: above it a network has learned something
+NO_NAME = ""  # the value of a target of names where it is missing
 _DRAWS_SEED = 20211
+_CANCELLED = 1e-6  # the share of a sum of squares below which a difference of two of them has lost digits
 _NUMBERS_AT_ONCE = 2**20
 
 # Takes how often each model is drawn, (resample, model), and returns the metric of each resample, (resample,).
@@ -50,22 +53,31 @@ def estimate(
 ) -> Estimate:
     """Return a metric with its 95 % cluster-bootstrap percentile interval.
 
+    Rows whose truth is missing are left out. A metric is undefined where a prediction of another row is no finite
+    number, and in a resample that leaves it undefined, such as one that draws a single true value for R2.
+
     Args:
         metric: one of METRICS.
-        truth: true values (row,).
+        truth: true values (row,), some of which may be missing.
         predicted: predicted values (row,).
         models: which model each row belongs to (row,).
         above: count only rows whose true value is greater; models are drawn as without.
     """
     _, members = np.unique(models, return_inverse=True)
     n_models = int(members.max()) + 1
+    counted = ~missing(truth)
     if above is not None:
-        counted = truth > above
-        truth, predicted, members = truth[counted], predicted[counted], members[counted]
-    if len(truth) == 0:
+        counted &= truth > above
+    truth, predicted, members = truth[counted], predicted[counted], members[counted]
+    if len(truth) == 0 or missing(predicted).any():
         return summary(float("nan"), np.full(RESAMPLES, np.nan))
     weighted = METRICS[metric](truth, predicted, members, n_models)
     return summary(float(weighted(np.ones((1, n_models)))[0]), weighted(draws_of(n_models)))
+
+
+def missing(values: np.ndarray) -> np.ndarray:
+    """Return which values are no finite number, or no name, bool (row,)."""
+    return values == NO_NAME if values.dtype.kind == "U" else ~np.isfinite(values)
 
 
 def draws_of(n_models: int) -> np.ndarray:
@@ -112,7 +124,11 @@ def difference(first: np.ndarray, second: np.ndarray) -> Difference:
 
 
 def tau_ceiling(truth: np.ndarray) -> float:
-    """Return the highest tau-b that predictions without ties can reach: sqrt(untied pairs / pairs); NaN without any."""
+    """Return the highest tau-b that predictions without ties can reach: sqrt(untied pairs / pairs); NaN without any.
+
+    Rows whose truth is missing are left out.
+    """
+    truth = truth[~missing(truth)]
     counts = np.unique(truth, return_counts=True)[1].astype(np.float64)
     pairs = len(truth) * (len(truth) - 1.0)
     untied = pairs - (counts * (counts - 1)).sum()
@@ -121,20 +137,35 @@ def tau_ceiling(truth: np.ndarray) -> float:
 
 def r2(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Weighted:
     """R2 = 1 - squared error / squared deviation from the rows' own mean; undefined for a constant truth."""
-    centred = truth.astype(np.float64) - truth.mean(dtype=np.float64)  # keeps the sums of squares well conditioned
-    error = truth.astype(np.float64) - predicted
+    values = truth.astype(np.float64)
+    centred = values - values.mean()  # keeps the sums of squares well conditioned
+    error = (values - predicted) ** 2
     count, total, squares, errors = (
         np.bincount(members, weights=column, minlength=n_models)
-        for column in (np.ones_like(centred), centred, centred**2, error**2)
+        for column in (np.ones_like(centred), centred, centred**2, error)
     )
-    constant = np.ptp(truth) == 0
+    lowest, highest = np.full(n_models, np.inf), np.full(n_models, -np.inf)
+    np.minimum.at(lowest, members, values)
+    np.maximum.at(highest, members, values)
 
     def weighted(draws: np.ndarray) -> np.ndarray:
-        deviation = draws @ squares - (draws @ total) ** 2 / (draws @ count)
+        drawn = draws > 0
+        varies = np.where(drawn, lowest, np.inf).min(axis=1) < np.where(drawn, highest, -np.inf).max(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(constant | (deviation <= 0), np.nan, 1 - (draws @ errors) / deviation)
+            about_zero = draws @ squares
+            deviation = about_zero - (draws @ total) ** 2 / (draws @ count)
+            for row in np.flatnonzero(varies & (deviation < _CANCELLED * about_zero)):
+                deviation[row] = _deviation(values, draws[row, members])
+            return np.where(varies & (deviation > 0), 1 - (draws @ errors) / deviation, np.nan)
 
     return weighted
+
+
+def _deviation(values: np.ndarray, counts: np.ndarray) -> float:
+    """Return the squared deviation of values that count as often as given, in two passes that lose no digits."""
+    values, counts = values[counts > 0], counts[counts > 0]
+    values = values - values[0]
+    return float(counts @ (values - counts @ values / counts.sum()) ** 2)
 
 
 def kendall_tau(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Weighted:
@@ -162,7 +193,7 @@ def spearman(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_mo
             centred.append(middle[:, ranks])
         products = [np.einsum("ij,ij,ij->i", weights, a, b) for a in centred for b in centred]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return products[1] / np.sqrt(products[0] * products[3])
+            return np.clip(products[1] / np.sqrt(products[0] * products[3]), -1.0, 1.0)
 
     return weighted
 

@@ -1,13 +1,14 @@
-"""Boards: one table for each cell of a benchmark, and one grid for each encoder where benchmarks cross zoos.
+"""Boards: one table for each cell of a benchmark, a row a target and metric, a column an encoder.
 
-Several seeds make one score: its value is their mean, its interval the percentiles of the resamples of all seeds
-pooled, so that it spans the draw of models and of seeds alike. Ranks tie where a paired bootstrap tells no difference.
+A board has a column for every encoder with a result of its benchmark. One that failed on the cell, with one seed of
+several even, has no score there and comes last.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,9 +21,11 @@ from zoo_bench.results.records import (
     resamples_path,
 )
 from zoo_bench.scores import metrics
+from zoo_bench.standings.pooled import Absent, CellScore, Pooled, compared
 from zoo_gen.errors import ZooError
 
-Key = tuple[str, str, bool, str]  # target, metric, whether it ranks, who predicted
+By = Literal["own", "probe", "encoder"]
+_Seeds = dict[int, tuple["Loaded", CellResult]]  # of one encoder on one cell
 
 
 @dataclass(frozen=True)
@@ -35,27 +38,17 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class CellScore:
-    """One encoder's score in one row; all None where the metric is undefined."""
-
-    value: float | None  # mean over seeds
-    low: float | None
-    high: float | None
-    is_best: bool
-    ties_with_best: bool  # a paired bootstrap tells no difference from the best
-    p: float | None  # of the difference from the best
-    rank: int | None  # 1 + how many encoders are better by more than chance
-    ceiling: float | None
-
-
-@dataclass(frozen=True)
 class Row:
-    """One target under one metric, a cell an encoder; predicted by probes, or by the encoders that learned it."""
+    """One target under one metric, a score an encoder.
+
+    `by` says whose predictions: the probes', the encoders' own (of those that learned the target), or, in a row that
+    ranks, "own": each encoder's own where it has one, else its probe's.
+    """
 
     target: str
     metric: str
     ranks: bool
-    by: str
+    by: By
     cells: tuple[CellScore, ...]
 
 
@@ -70,13 +63,27 @@ class Costs:
 
     @classmethod
     def of(cls, cells: Sequence[CellResult]) -> "Costs":
-        """Return the costs of one encoder with several seeds, or on several cells."""
-        memory = [cell.gpu_memory_bytes or cell.memory_bytes for cell in cells]
+        """Return the costs of one encoder with several seeds on a cell."""
+        return cls.together(
+            [
+                cls(
+                    seconds=cell.fit_seconds + cell.encode_seconds + cell.probe_seconds,
+                    parameters=cell.parameters,
+                    memory_bytes=cell.gpu_memory_bytes or cell.memory_bytes,
+                    dimension=cell.dimension,
+                )
+                for cell in cells
+            ]
+        )
+
+    @classmethod
+    def together(cls, costs: Sequence["Costs"]) -> "Costs":
+        """Return the mean of the seconds, and the most of everything else."""
         return cls(
-            seconds=float(np.mean([cell.fit_seconds + cell.encode_seconds + cell.probe_seconds for cell in cells])),
-            parameters=max((cell.parameters for cell in cells if cell.parameters is not None), default=None),
-            memory_bytes=max((size for size in memory if size is not None), default=None),
-            dimension=max(cell.dimension for cell in cells),
+            seconds=float(np.mean([cost.seconds for cost in costs])),
+            parameters=max((cost.parameters for cost in costs if cost.parameters is not None), default=None),
+            memory_bytes=max((cost.memory_bytes for cost in costs if cost.memory_bytes is not None), default=None),
+            dimension=max(cost.dimension for cost in costs),
         )
 
 
@@ -87,29 +94,11 @@ class Board:
     benchmark: str
     cell: str
     encoders: tuple[str, ...]
-    mean_ranks: tuple[float, ...]
-    costs: tuple[Costs, ...]
-    seeds: tuple[int, ...]
+    mean_ranks: tuple[float, ...]  # the mean of an encoder's ranks in the rows that rank
+    costs: tuple[Costs | None, ...]  # None where an encoder failed
+    seeds: tuple[tuple[int, ...], ...]  # of each encoder, on the whole benchmark
     about: CellResult  # whose digests and counts all results of the board share
     rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One encoder's scores of one target, trained on each zoo of a benchmark and tested on each; means over seeds."""
-
-    benchmark: str
-    encoder: str
-    target: str
-    metric: str
-    by: str
-    sources: tuple[str, ...]
-    tests: tuple[str, ...]
-    values: tuple[tuple[float | None, ...], ...]  # (source, test); None where there is no cell
-    diagonal: float | None  # mean over cells trained and tested on one zoo
-    off_diagonal: float | None
-    average: float
-    spread: float  # population deviation over all cells
 
 
 def load(folder: Path) -> list[Loaded]:
@@ -140,28 +129,20 @@ def boards(loaded: Sequence[Loaded]) -> list[Board]:
     Raises:
         ZooError: results of one board come from different revisions or splits of the zoos, or from another benchmark.
     """
-    grouped: dict[tuple[str, str], dict[str, list[tuple[Loaded, CellResult]]]] = defaultdict(lambda: defaultdict(list))
+    seeds: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    cells: dict[tuple[str, str], dict[str, _Seeds]] = defaultdict(lambda: defaultdict(dict))
     for one in loaded:
-        for cell in one.result.cells:
-            grouped[one.result.benchmark, cell.name][one.result.encoder].append((one, cell))
-    return [_board(benchmark, name, encoders) for (benchmark, name), encoders in grouped.items()]
+        result = one.result
+        seeds[result.benchmark][result.encoder].add(result.seed)
+        for cell in result.cells:
+            cells[result.benchmark, cell.name][result.encoder][result.seed] = one, cell
+    return [_board(benchmark, name, seeds[benchmark], encoders) for (benchmark, name), encoders in cells.items()]
 
 
-def grids(tables: Sequence[Board]) -> list[Grid]:
-    """Return a grid for every encoder and ranking score (and own prediction) of every benchmark that crosses zoos."""
-    scores: dict[tuple[str, str, str, str, str], dict[tuple[str, str], float]] = defaultdict(dict)
-    crossed = {board.benchmark for board in tables if board.about.source.zoo != board.about.test.zoo}
-    for board in tables:
-        if board.benchmark not in crossed:
-            continue
-        ranking = {row.metric for row in board.rows if row.ranks}
-        for row in board.rows:
-            if row.ranks or (row.by == "encoder" and row.metric in ranking):
-                for encoder, cell in zip(board.encoders, row.cells, strict=True):
-                    if cell.value is not None:
-                        zoos = board.about.source.zoo, board.about.test.zoo
-                        scores[board.benchmark, row.target, row.metric, row.by, encoder][zoos] = cell.value
-    return [_grid(key, cells) for key, cells in scores.items()]
+def shown(board: Board) -> list[Row]:
+    """Return the rows that rank, and those of probes and of encoders under the metrics that rank."""
+    ranking = {(row.target, row.metric) for row in board.rows if row.ranks}
+    return [row for row in board.rows if (row.target, row.metric) in ranking]
 
 
 def failures(loaded: Sequence[Loaded]) -> list[tuple[Result, Failure]]:
@@ -169,31 +150,52 @@ def failures(loaded: Sequence[Loaded]) -> list[tuple[Result, Failure]]:
     return [(one.result, failure) for one in loaded for failure in one.result.failures]
 
 
-def _grid(key: tuple[str, str, str, str, str], cells: dict[tuple[str, str], float]) -> Grid:
-    benchmark, target, metric, by, encoder = key
-    sources, tests = (list(dict.fromkeys(zoos[side] for zoos in cells)) for side in (0, 1))
-    # Tests in the order of the sources, so that the diagonal is one.
-    tests = [*(name for name in sources if name in tests), *(name for name in tests if name not in sources)]
-    diagonal = [value for (source, test), value in cells.items() if source == test]
-    others = [value for (source, test), value in cells.items() if source != test]
-    return Grid(
+def _board(benchmark: str, name: str, seeds: Mapping[str, set[int]], cells: Mapping[str, _Seeds]) -> Board:
+    pairs = [pair for of_encoder in cells.values() for pair in of_encoder.values()]
+    first = pairs[0]
+    _check_alike(benchmark, pairs)
+    names = list(seeds)
+    rows = [
+        Row(target, metric, ranks, by, compared(scores, metric, ranks=ranks))
+        for target, metric, ranks, by in _kinds(first[0].result.reading, [cell for _, cell in pairs])
+        for scores in [[_pooled(cells.get(n, {}), len(seeds[n]), target, metric, by) for n in names]]
+    ]
+    ranks = np.mean([[cell.rank or 0 for cell in row.cells] for row in rows if row.ranks], axis=0)
+    order = sorted(range(len(names)), key=lambda column: (ranks[column], names[column]))
+    return Board(
         benchmark=benchmark,
-        encoder=encoder,
-        target=target,
-        metric=metric,
-        by=by,
-        sources=tuple(sources),
-        tests=tuple(tests),
-        values=tuple(tuple(cells.get((source, test)) for test in tests) for source in sources),
-        diagonal=float(np.mean(diagonal)) if diagonal else None,
-        off_diagonal=float(np.mean(others)) if others else None,
-        average=float(np.mean(list(cells.values()))),
-        spread=float(np.std(list(cells.values()))),
+        cell=name,
+        encoders=tuple(names[column] for column in order),
+        mean_ranks=tuple(float(ranks[column]) for column in order),
+        costs=tuple(
+            Costs.of([cell for _, cell in cells[names[column]].values()]) if names[column] in cells else None
+            for column in order
+        ),
+        seeds=tuple(tuple(sorted(seeds[names[column]])) for column in order),
+        about=first[1],
+        rows=tuple(
+            Row(row.target, row.metric, row.ranks, row.by, tuple(row.cells[column] for column in order)) for row in rows
+        ),
     )
 
 
-def _board(benchmark: str, name: str, encoders: dict[str, list[tuple[Loaded, CellResult]]]) -> Board:
-    pairs = [pair for seeds in encoders.values() for pair in seeds]
+def _kinds(reading: str, cells: Sequence[CellResult]) -> list[tuple[str, str, bool, By]]:
+    """Return target, metric, whether it ranks, and whose predictions, of each row of a board."""
+    scores = [score for cell in cells for score in cell.scores]
+    ranking = {(score.target, score.metric) for score in scores if score.ranks}
+    predicted = {(score.target, score.metric) for score in scores if score.by == "encoder"}
+    kinds: list[tuple[str, str, bool, By]] = []
+    for target, metric, by in dict.fromkeys((score.target, score.metric, score.by) for score in scores):
+        key = target, metric
+        is_mixed = reading == "own" and key in ranking & predicted
+        if is_mixed and (*key, True, "own") not in kinds:
+            kinds.append((*key, True, "own"))
+        kinds.append((*key, key in ranking and by == "probe" and not is_mixed, by))
+    return kinds
+
+
+def _check_alike(benchmark: str, pairs: Sequence[tuple[Loaded, CellResult]]) -> None:
+    """Refuse results of one board that come from different zoos, splits or benchmarks."""
     first = pairs[0]
     for one, cell in pairs:
         for what, expected, digest in (
@@ -209,100 +211,47 @@ def _board(benchmark: str, name: str, encoders: dict[str, list[tuple[Loaded, Cel
                     f"{benchmark}/{one.result.encoder}/seed-{one.result.seed}: another {what} ({digest[:12]}) than "
                     f"{first[0].result.encoder}'s ({expected[:12]}); run both on one with zoo-bench run"
                 )
-    names = list(encoders)
-    keys: list[Key] = list(dict.fromkeys((s.target, s.metric, s.ranks, s.by) for _, c in pairs for s in c.scores))
-    scores = {key: [_pooled(encoders[encoder], key) for encoder in names] for key in keys}
-    ranks = np.mean([_ranks(cells, key[1]) for key, cells in scores.items() if key[2]], axis=0)
-    order = sorted(range(len(names)), key=lambda column: (ranks[column], names[column]))
-    rows = tuple(Row(*key, cells=_marked([cells[column] for column in order], key[1])) for key, cells in scores.items())
-    return Board(
-        benchmark=benchmark,
-        cell=name,
-        encoders=tuple(names[column] for column in order),
-        mean_ranks=tuple(float(ranks[column]) for column in order),
-        costs=tuple(Costs.of([cell for _, cell in encoders[names[column]]]) for column in order),
-        seeds=tuple(sorted({one.result.seed for one, _ in pairs})),
-        about=first[1],
-        rows=rows,
-    )
 
 
-@dataclass(frozen=True)
-class _Pooled:
-    """A score over seeds."""
-
-    value: float
-    low: float
-    high: float
-    resampled: np.ndarray  # float64 (seed, resample)
-    ceiling: float | None
-
-
-def _pooled(seeds: list[tuple[Loaded, CellResult]], key: Key) -> _Pooled | None:
-    """Return one encoder's score over its seeds, or None if the metric is undefined for one of them."""
-    scores = [_find(cell, key) for _, cell in seeds]
-    values = [score.value for score in scores if score is not None and score.value is not None]
-    if len(values) < len(seeds):
-        return None
-    target, metric, _, by = key
+def _pooled(seeds: _Seeds, n_seeds: int, target: str, metric: str, by: By) -> Pooled | Absent:
+    """Return one encoder's score over its seeds, or why it has none; a seed without a score leaves it without one."""
+    if len(seeds) < n_seeds:
+        return "failed"
+    pairs = list(seeds.values())
+    scores = [_find(cell, target, metric, by) for _, cell in pairs]
+    there = [score for score in scores if score is not None]
+    if len(there) < len(scores):
+        return "not predicted" if by == "encoder" else "failed"
+    values = [score.value for score in there if score.value is not None]
+    if len(values) < len(there):
+        return "undefined"
     try:
-        resampled = np.array([one.resamples[cell.name, target, metric, by] for one, cell in seeds])
+        resampled = np.array(
+            [
+                one.resamples[cell.name, target, metric, score.by]
+                for (one, cell), score in zip(pairs, there, strict=True)
+            ]
+        )
     except KeyError:
-        result = seeds[0][0].result
+        result = pairs[0][0].result
         raise ZooError(
             f"{result.benchmark}/{result.encoder}: {target}, {metric} has no resamples; expected those of its result"
         ) from None
     summary = metrics.summary(float(np.mean(values)), resampled.reshape(-1))
-    ceiling = next((score.ceiling for score in scores if score is not None), None)
-    return _Pooled(summary.value, summary.low, summary.high, resampled, ceiling)
+    predictors = {score.by for score in there}
+    return Pooled(
+        summary.value,
+        summary.low,
+        summary.high,
+        resampled,
+        ceiling=there[0].ceiling,
+        by=predictors.pop() if len(predictors) == 1 else "both",
+        left_out=there[0].left_out,
+    )
 
 
-def _find(cell: CellResult, key: Key) -> Score | None:
-    return next((score for score in cell.scores if (score.target, score.metric, score.ranks, score.by) == key), None)
-
-
-def _goodness(cell: _Pooled | None, metric: str) -> float:
-    """Return what is higher the better a score is; undefined is worst."""
-    if cell is None:
-        return -np.inf
-    return -cell.value if metric in metrics.LOWER_IS_BETTER else cell.value
-
-
-def _ranks(cells: list[_Pooled | None], metric: str) -> list[float]:
-    """Return the rank of each cell from 1, equal values sharing the mean of their ranks, undefined ones last."""
-    values = [_goodness(cell, metric) for cell in cells]
-    return [1 + sum(o > v for o in values) + (sum(o == v for o in values) - 1) / 2 for v in values]
-
-
-def _marked(cells: list[_Pooled | None], metric: str) -> tuple[CellScore, ...]:
-    """Compare each encoder's score in one row with those of the others."""
-    best = max(cells, key=lambda cell: _goodness(cell, metric))
-    marked = []
-    for cell in cells:
-        if cell is None or best is None:
-            marked.append(
-                CellScore(None, None, None, is_best=False, ties_with_best=False, p=None, rank=None, ceiling=None)
-            )
-            continue
-        is_best = cell.value == best.value
-        to_best = metrics.difference(best.resampled, cell.resampled)
-        better = sum(_is_better(other, cell, metric) for other in cells if other is not None and other is not cell)
-        marked.append(
-            CellScore(
-                cell.value,
-                cell.low,
-                cell.high,
-                is_best=is_best,
-                ties_with_best=not is_best and not _is_better(best, cell, metric),
-                p=None if is_best else to_best.p,
-                rank=1 + better,
-                ceiling=cell.ceiling,
-            )
-        )
-    return tuple(marked)
-
-
-def _is_better(one: _Pooled, other: _Pooled, metric: str) -> bool:
-    """Say whether one is better than the other by more than the draw of models and seeds explains."""
-    sign = -1 if metric in metrics.LOWER_IS_BETTER else 1
-    return metrics.difference(sign * one.resampled, sign * other.resampled).low > 0
+def _find(cell: CellResult, target: str, metric: str, by: By) -> Score | None:
+    for score in cell.scores:
+        if (score.target, score.metric) == (target, metric) and (score.ranks if by == "own" else score.by == by):
+            return score
+    return None

@@ -12,7 +12,7 @@ from zoo_bench.results import Failure, Result
 from zoo_bench.results.records import prediction_table
 from zoo_bench.standings.boards import Board, Loaded, boards, failures, load
 from zoo_bench.standings.html_tables import html_tables
-from zoo_bench.standings.page.content import standings
+from zoo_bench.standings.order import Standings, standings
 from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Results(Sequence[Result]):
         return f"<Results: {len(self)} of {len(encoders)} encoders on {', '.join(sorted(benchmarks))}>"
 
     def _repr_html_(self) -> str:
-        return html_tables(self.boards, self.loaded)
+        return html_tables(self.boards, self.standings, self.loaded)
 
     @cached_property
     def boards(self) -> list[Board]:
@@ -64,10 +64,21 @@ class Results(Sequence[Result]):
         """
         return boards(self.loaded)
 
+    @cached_property
+    def standings(self) -> Standings:
+        """The order of the encoders: one a benchmark, and one over the benchmarks that all of them ran."""
+        return standings(self.boards, self.loaded)
+
     @property
     def best(self) -> str:
-        """The encoder with the best mean rank, as on the leaderboard: over targets, then cells, then benchmarks."""
-        return standings(self.boards, self.loaded)[1][0].encoder
+        """The encoder with the best mean rank, as on the leaderboard: over targets, then cells, then benchmarks.
+
+        Raises:
+            ZooError: there is no benchmark that all encoders ran.
+        """
+        if not self.standings.common:
+            raise ZooError("no benchmark was run with all of these encoders; expected results that can be compared")
+        return self.standings.rows[0].encoder
 
     @property
     def failures(self) -> list[tuple[Result, Failure]]:
@@ -77,8 +88,7 @@ class Results(Sequence[Result]):
     def to_pandas(self) -> "pandas.DataFrame":
         """Return every score as a row: benchmark, cell, encoder, seed, target, metric, value, its 95 % interval, ...
 
-        `ranks` says whether the metric of the target counts for the rank, `by` whether a probe or the encoder itself
-        predicted.
+        `ranks` says whether the score counts for the rank, `by` whether a probe or the encoder itself predicted.
 
         >>> import zoo_bench
         >>> scores = zoo_bench.load_results("results").to_pandas()

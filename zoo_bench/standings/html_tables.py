@@ -6,33 +6,34 @@ Colours are the notebook's own, thinned by opacity, so that the tables read alik
 from collections.abc import Sequence
 from html import escape
 
-from zoo_bench.standings.boards import Board, CellScore, Loaded, Row, failures
-from zoo_bench.standings.page.content import standings
-from zoo_bench.standings.text import METRIC_NAMES, OWN, shown
+from zoo_bench.standings.boards import Board, Loaded, Row, failures, shown
+from zoo_bench.standings.order import Standings
+from zoo_bench.standings.pooled import CellScore
+from zoo_bench.standings.text import METRIC_NAMES, digits, label, remarks, seeds_text
 
 _LINE = "border:0;border-bottom:1px solid rgba(128,128,128,.3)"
 _HEAD = f"text-align:left;vertical-align:bottom;font-weight:600;padding:.3em .8em .3em 0;{_LINE};background:none"
 _CELL = f"text-align:left;white-space:nowrap;padding:.3em .8em .3em 0;{_LINE};background:none"
 
 
-def html_tables(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
+def html_tables(boards: Sequence[Board], order: Standings, loaded: Sequence[Loaded]) -> str:
     """Return one table a benchmark, encoders in the order of their mean rank, with what failed below."""
-    benchmarks, ranked = standings(boards, loaded)
     tables = []
-    for number, benchmark in enumerate(benchmarks):
-        encoders = [row.encoder for row in ranked if row.ranks[number] is not None]
-        ranks = [f"{row.ranks[number]:.2f}" for row in ranked if row.ranks[number] is not None]
+    for position, benchmark in enumerate(order.benchmarks):
+        ranked = order.of(benchmark)
+        encoders = [name for name, _ in ranked]
         rows = [_row("th", _HEAD, ["cell", "target", "metric", *map(escape, encoders)])]
         for board in boards:
             if board.benchmark == benchmark:
                 rows += [_scores(board, row, encoders) for row in shown(board)]
-        rows.append(_row("td", _CELL, ["mean rank", "", "", *ranks]))
-        n_seeds = len({one.result.seed for one in loaded if one.result.benchmark == benchmark})
+        rows.append(_row("td", _CELL, ["mean rank", "", "", *(f"{rank:.2f}" for _, rank in ranked)]))
+        seeds = seeds_text([row.seeds[position] for row in order.rows])
+        said = "".join(dict.fromkeys(remarks(board) for board in boards if board.benchmark == benchmark))
         tables.append(
             f'<table style="border-collapse:collapse;color:inherit;font-variant-numeric:tabular-nums">'
             f'<caption style="text-align:left;color:inherit;padding:.5em 0"><b>{escape(benchmark)}</b> '
-            f'<span style="opacity:.65">95 % intervals over models and {n_seeds} seed{"s" * (n_seeds > 1)}; '
-            f"bold: best, =: no difference from the best</span></caption>{''.join(rows)}</table>"
+            f'<span style="opacity:.65">95 % intervals over models and seeds ({seeds}); bold: best, =: no difference '
+            f"from the best{escape(said)}</span></caption>{''.join(rows)}</table>"
         )
     tables += [
         f'<p style="opacity:.65">failed: {escape(f"{result.benchmark}, {result.encoder}, {failure.name}")}: '
@@ -44,17 +45,16 @@ def html_tables(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
 
 def _scores(board: Board, row: Row, encoders: Sequence[str]) -> str:
     scores = dict(zip(board.encoders, row.cells, strict=True))
-    target = row.target if row.by == "probe" else f"{row.target}, {OWN}"
-    texts = [_score(scores[encoder]) if encoder in scores else "" for encoder in encoders]
-    return _row("td", _CELL, [escape(board.cell), escape(target), METRIC_NAMES[row.metric], *texts])
+    texts = [_score(scores[encoder], row) for encoder in encoders]
+    return _row("td", _CELL, [escape(board.cell), escape(label(board, row)), METRIC_NAMES[row.metric], *texts])
 
 
-def _score(score: CellScore) -> str:
-    if score.value is None:
-        return "\N{EN DASH}"
-    value = f"<b>{score.value:.3f}</b>" if score.is_best else f"{score.value:.3f}"
-    tie = " =" if score.ties_with_best else ""
-    text = f'{value}{tie} <span style="opacity:.65">[{score.low:.2f}, {score.high:.2f}]</span>'
+def _score(score: CellScore, row: Row) -> str:
+    if score.value is None or score.low is None or score.high is None:
+        return "\N{EN DASH}" if score.absent == "not predicted" else score.absent
+    value = f"<b>{digits(score.value)}</b>" if score.is_best else digits(score.value)
+    marks = " =" * score.ties_with_best + " p" * (row.by == "own" and score.by != "encoder")
+    text = f'{value}{marks} <span style="opacity:.65">[{digits(score.low, 2)}, {digits(score.high, 2)}]</span>'
     return text.replace("-", "\N{MINUS SIGN}")
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo_bench.standings.boards import Board
-from zoo_bench.standings.text import METRIC_NAMES, shown
+from zoo_bench.standings.boards import Board, shown
+from zoo_bench.standings.text import METRIC_NAMES
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import atomic
 
@@ -67,14 +67,14 @@ def _entries(board: Board, encoder: str, owner: str, source: Source | None) -> l
     texts = []
     for row in shown(board):
         cell = row.cells[column]
-        if cell.value is None:
+        if cell.value is None or row.by == "own":  # whoever predicted has a row as well
             continue
         by = "a linear probe of the embeddings" if row.by == "probe" else "the encoder itself"
         trained = "" if about.source.zoo == about.test.zoo else f" trained on {about.source.zoo},"
         condition = f" {about.condition}," if about.condition else ""
         notes = (
             f"{METRIC_NAMES[row.metric]} of {row.target}, predicted by {by},{trained}{condition} "
-            f"95 % interval [{cell.low:.4f}, {cell.high:.4f}] over models and {len(board.seeds)} seeds; "
+            f"95 % interval [{cell.low:.4f}, {cell.high:.4f}] over models and {len(board.seeds[column])} seeds; "
             f"zoo revision {about.test.revision}, split {about.test.split_sha256}"
         )
         lines = [

@@ -18,7 +18,7 @@ class Leaderboard:
     results: Results
 
     def __str__(self) -> str:
-        return text.text(self.results.boards)
+        return text.text(self.results.boards, self.results.loaded)
 
     def __repr__(self) -> str:
         return f"<Leaderboard of {self.results!r}>"

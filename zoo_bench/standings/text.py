@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from zoo_bench.standings.boards import Board, CellScore, Grid, Loaded, Row, failures, grids
+from zoo_bench.standings.boards import Board, Loaded, Row, failures, shown
+from zoo_bench.standings.grids import Grid, grids
+from zoo_bench.standings.order import Standings, standings
+from zoo_bench.standings.pooled import CellScore
 from zoo_gen.cli.command import table
 
-OWN = "predicted by the encoder"
+READINGS = {"probe": "by probes", "encoder": "by encoders", "own": ""}  # said beside a target
 METRIC_NAMES = {
     "r2": "R²",
     "kendall_tau": "τ-b",
@@ -20,22 +23,24 @@ METRIC_NAMES = {
 }
 
 
-def text(boards: Sequence[Board]) -> str:
-    """Return the boards as text for a terminal: what ranks, and what encoders predict themselves."""
+def text(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
+    """Return the standings and the boards as text for a terminal: what ranks, and both readings of it."""
     blocks = []
+    order = standings(boards, loaded)
+    if len(order.benchmarks) > 1 or len(boards) > 1:
+        blocks.append(f"{comparison(order)}\n\n{table([*_standing_rows(order)])}")
     for board in boards:
         rows: list[dict[str, object]] = []
         for row in shown(board):
             cells = {name: _short(cell, row) for name, cell in zip(board.encoders, row.cells, strict=True)}
-            target = row.target if row.by == "probe" else f"{row.target}, {OWN}"
-            rows.append({"target": target, "metric": METRIC_NAMES[row.metric], **cells})
+            rows.append({"target": label(board, row), "metric": METRIC_NAMES[row.metric], **cells})
         ranks = {name: f"{rank:.2f}" for name, rank in zip(board.encoders, board.mean_ranks, strict=True)}
         rows.append({"target": "mean rank", "metric": "", **ranks})
         about = board.about
         blocks.append(
             f"{board.benchmark} / {board.cell}: {about.train_models} models train, {about.validation_models} select, "
-            f"{about.test_models} test; 95 % intervals over models and seeds; * best, = no difference from the best\n\n"
-            f"{table(rows)}"
+            f"{about.test_models} test; 95 % intervals over models and seeds; * best, = no difference from the best"
+            f"{remarks(board)}\n\n{table(rows)}"
         )
     crossed = grids(boards)
     if crossed:
@@ -46,24 +51,83 @@ def text(boards: Sequence[Board]) -> str:
 
 
 def markdown(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
-    """Return the boards as Markdown tables, with what failed."""
-    lines = ["# Leaderboard", ""]
+    """Return the standings and the boards as Markdown tables, with what failed."""
+    order = standings(boards, loaded)
+    lines = ["# Leaderboard", "", f"{comparison(order)}.", "", *_markdown_table(_standing_rows(order)), ""]
     for board in boards:
         lines += [f"## {board.benchmark}: {board.cell}", "", _line("target", "metric", *board.encoders)]
         lines.append(_line(*["---"] * (2 + len(board.encoders))))
         for row in shown(board):
-            target = row.target if row.by == "probe" else f"{row.target}, {OWN}"
-            lines.append(_line(target, METRIC_NAMES[row.metric], *(_short(cell, row) for cell in row.cells)))
+            cells = (_short(cell, row) for cell in row.cells)
+            lines.append(_line(label(board, row), METRIC_NAMES[row.metric], *cells))
         lines += [_line("mean rank", "", *(f"{rank:.2f}" for rank in board.mean_ranks)), ""]
+        lines += [f"{sentence[0].upper()}{sentence[1:]}.\n" for sentence in _sentences(board)]
     crossed = [_grid_row(grid) for grid in grids(boards)]
     if crossed:
-        lines += ["## Cross-zoo means", "", _line(*crossed[0]), _line(*["---"] * len(crossed[0]))]
-        lines += [*(_line(*map(str, row.values())) for row in crossed), ""]
+        lines += ["## Cross-zoo means", "", *_markdown_table(crossed), ""]
     failed = failures(loaded)
     if failed:
         lines += ["## Failed", ""]
-        lines += [f"- {one.benchmark}, {failure.name}, seed {one.seed}: {failure.message}" for one, failure in failed]
+        for one, failure in failed:
+            place = f"{failure.name}, {failure.target}" if failure.target else failure.name
+            lines.append(f"- {one.benchmark}, {place}, seed {one.seed}: {failure.message}")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def comparison(order: Standings) -> str:
+    """Say over which benchmarks encoders are compared."""
+    if len(order.common) == len(order.benchmarks) == 1:
+        return f"encoders in the order of their mean rank on {order.common[0]}"
+    if order.common:
+        names = ", ".join(order.common)
+        return f"encoders in the order of their mean rank over the benchmarks that all of them ran: {names}"
+    return "no benchmark was run with all of these encoders, so there is no order over all; each benchmark has its own"
+
+
+def label(board: Board, row: Row) -> str:
+    """Return the target of a row, and who predicted it where boards show two readings."""
+    several = {other.by for other in board.rows if (other.target, other.metric) == (row.target, row.metric)}
+    reading = READINGS[row.by] if len(several) > 1 else ""
+    return f"{row.target}, {reading}" if reading else row.target
+
+
+def remarks(board: Board) -> str:
+    """Return what a reader of a board has to know beside its scores; empty if there is nothing."""
+    return "".join(f"; {sentence}" for sentence in _sentences(board))
+
+
+def _sentences(board: Board) -> list[str]:
+    sentences = []
+    if any(row.by == "own" for row in board.rows):
+        sentences.append("what encoders predict themselves ranks, and p marks a probe's score where they do not")
+    left_out = {row.target: cell.left_out for row in board.rows for cell in row.cells if cell.left_out}
+    sentences += [f"{count} test rows without {target} are left out" for target, count in left_out.items()]
+    return sentences
+
+
+def _standing_rows(order: Standings) -> list[dict[str, object]]:
+    return [
+        {
+            "encoder": row.encoder,
+            **({"mean rank": f"{row.rank:.2f}"} if row.rank is not None else {}),
+            **{
+                name: "-" if rank is None else f"{rank:.2f}"
+                for name, rank in zip(order.benchmarks, row.ranks, strict=True)
+            },
+            "seeds": seeds_text(row.seeds),
+        }
+        for row in order.rows
+    ]
+
+
+def seeds_text(of_benchmarks: Sequence[Sequence[int]]) -> str:
+    """Return the seeds that an encoder was run with, on each benchmark if they differ: 0, 1, 2."""
+    texts = dict.fromkeys(", ".join(map(str, seeds)) for seeds in of_benchmarks if seeds)
+    return " / ".join(texts)
+
+
+def _markdown_table(rows: Sequence[dict[str, object]]) -> list[str]:
+    return [_line(*rows[0]), _line(*["---"] * len(rows[0])), *(_line(*map(str, row.values())) for row in rows)]
 
 
 def score_table(boards: Sequence[Board]) -> pa.Table:
@@ -79,6 +143,8 @@ def score_table(boards: Sequence[Board]) -> pa.Table:
             "target": row.target,
             "metric": row.metric,
             "by": row.by,
+            "predicted_by": cell.by,
+            "absent": cell.absent or None,
             "ranks": row.ranks,
             "value": cell.value,
             "low": cell.low,
@@ -86,23 +152,18 @@ def score_table(boards: Sequence[Board]) -> pa.Table:
             "rank": cell.rank,
             "p_from_best": cell.p,
             "ceiling": cell.ceiling,
-            "seeds": list(board.seeds),
-            "seconds": costs.seconds,
-            "parameters": costs.parameters,
-            "memory_bytes": costs.memory_bytes,
-            "dimension": costs.dimension,
+            "left_out": cell.left_out,
+            "seeds": list(seeds),
+            "seconds": costs and costs.seconds,
+            "parameters": costs and costs.parameters,
+            "memory_bytes": costs and costs.memory_bytes,
+            "dimension": costs and costs.dimension,
         }
         for board in boards
         for row in board.rows
-        for encoder, cell, costs in zip(board.encoders, row.cells, board.costs, strict=True)
+        for encoder, cell, costs, seeds in zip(board.encoders, row.cells, board.costs, board.seeds, strict=True)
     ]
     return pa.Table.from_pylist(rows)
-
-
-def shown(board: Board) -> list[Row]:
-    """Return the rows that rank, and own predictions under a metric that ranks."""
-    ranking = {row.metric for row in board.rows if row.ranks}
-    return [row for row in board.rows if row.ranks or (row.by == "encoder" and row.metric in ranking)]
 
 
 def _grid_row(grid: Grid) -> dict[str, object]:
@@ -111,7 +172,7 @@ def _grid_row(grid: Grid) -> dict[str, object]:
 
     return {
         "benchmark": grid.benchmark,
-        "target": grid.target if grid.by == "probe" else f"{grid.target}, {OWN}",
+        "target": f"{grid.target}, {READINGS[grid.by]}" if grid.by == "encoder" else grid.target,
         "metric": METRIC_NAMES[grid.metric],
         "encoder": grid.encoder,
         "diagonal": number(grid.diagonal),
@@ -127,6 +188,17 @@ def _line(*cells: str) -> str:
 
 def _short(cell: CellScore, row: Row) -> str:
     if cell.value is None:
-        return "undefined" if row.by == "probe" else "-"
+        return "-" if cell.absent == "not predicted" else cell.absent
     mark = " *" if cell.is_best else " =" if cell.ties_with_best else ""
-    return f"{cell.value:.3f} [{cell.low:.2f}, {cell.high:.2f}]{mark}"
+    probe = " p" if row.by == "own" and cell.by != "encoder" else ""
+    low, high = (digits(bound, 2) for bound in (cell.low or 0.0, cell.high or 0.0))
+    return f"{digits(cell.value)} [{low}, {high}]{mark}{probe}"
+
+
+def digits(value: float, figures: int = 3) -> str:
+    """Return a score for people, with that many significant digits.
+
+    >>> [digits(value) for value in (0.98765, 0.9, -0.00312, 0.0, 123.4, 123456.0)]
+    ['0.988', '0.900', '-0.00312', '0.00', '123', '1.23e+05']
+    """
+    return f"{value + 0.0:#.{figures}g}".rstrip(".")

@@ -58,21 +58,39 @@ def test_every_score_stands_on_the_board(tiny_loaded, boards):
             assert (row.cells[column].low, row.cells[column].high) == (score.low, score.high)
 
 
-def test_encoders_are_ordered_by_their_mean_rank(boards):
+def test_the_mean_rank_is_the_mean_of_the_ranks_that_are_shown(tiny_loaded, boards):
     (board,) = boards
-    ranked = [row for row in board.rows if row.ranks]
-    ranks = []
-    for column in range(len(board.encoders)):
-        own = []
-        for row in ranked:
-            values = [cell.value for cell in row.cells]
-            values = [-value if row.metric in metrics.LOWER_IS_BETTER else value for value in values]
-            better = sum(value > values[column] for value in values)
-            equal = sum(value == values[column] for value in values)
-            own.append(better + (equal + 1) / 2)
-        ranks.append(sum(own) / len(own))
-    assert board.mean_ranks == pytest.approx(ranks)
-    assert ranks == sorted(ranks)
+    its = {loaded.result.encoder: loaded for loaded in tiny_loaded}
+    totals = dict.fromkeys(board.encoders, 0)
+    ranking = [row for row in board.rows if row.ranks]
+    for row in ranking:
+        sign = -1 if row.metric in metrics.LOWER_IS_BETTER else 1
+        key = (board.cell, row.target, row.metric, "probe")
+        for name, cell in zip(board.encoders, row.cells, strict=True):
+            lows = [sign * (its[other].resamples[key] - its[name].resamples[key]) for other in board.encoders]
+            rank = 1 + sum(np.nanquantile(low, 0.025) > 0 for low in lows)
+            assert cell.rank == rank
+            totals[name] += rank
+    assert board.mean_ranks == pytest.approx([totals[name] / len(ranking) for name in board.encoders])
+    assert list(board.mean_ranks) == sorted(board.mean_ranks)
+
+
+def test_scores_that_cannot_be_told_apart_share_a_mean_rank(tiny_loaded):
+    one = tiny_loaded[0]
+    nearly = {"r2": -1e-6, "kendall_tau": -1e-6, "accuracy": -1e-6}
+    scores = tuple(
+        s.model_copy(update={"value": s.value and s.value + nearly.get(s.metric, 0.0)})
+        for s in one.result.cells[0].scores
+    )
+    twin = changed(one, scores=scores)
+    noise = np.random.RandomState(0).standard_normal(metrics.RESAMPLES) * 1e-3
+    twin = Loaded(
+        twin.result.model_copy(update={"encoder": "twin"}),
+        {key: values + noise for key, values in one.resamples.items()},
+        one.predictions,
+    )
+    (board,) = boards_of.boards([one, twin])
+    assert board.mean_ranks == (1.0, 1.0)
 
 
 def test_the_best_of_a_row_is_marked_and_who_is_no_worse(tiny_loaded, boards):
@@ -110,7 +128,8 @@ def test_the_page_is_whole_and_needs_nothing_else(tiny_loaded, boards):
     assert "@import" not in text
     assert "url(" not in text
     score = tiny_loaded[0].result.cells[0].scores[0]
-    written = f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]".replace("-", "\N{MINUS SIGN}")
+    written = "{} [{}, {}]".format(*(leaderboard.digits(its) for its in (score.value, score.low, score.high)))
+    written = written.replace("-", "\N{MINUS SIGN}")
     assert any(written in " ".join(cell.split()) for cell in found.cells)
     assert tiny_loaded[0].result.cells[0].test.revision in text
 
@@ -122,10 +141,11 @@ def test_names_cannot_smuggle_markup_into_the_page(tiny_loaded):
     assert "<script>alert" not in text
 
 
-def test_the_terminal_table_shows_value_and_interval(boards):
-    text = leaderboard.text(boards)
+def test_the_terminal_table_shows_value_and_interval(tiny_loaded, boards):
+    text = leaderboard.text(boards, tiny_loaded)
     cell = boards[0].rows[0].cells[0]
-    assert f"{cell.value:.3f} [{cell.low:.2f}, {cell.high:.2f}]" in text
+    low, high = (leaderboard.digits(bound, 2) for bound in (cell.low, cell.high))
+    assert f"{leaderboard.digits(cell.value)} [{low}, {high}]" in text
     assert "24 models train, 8 select, 8 test" in text
 
 
@@ -141,7 +161,7 @@ def test_seeds_are_averaged_and_their_resamples_pooled(tiny_loaded):
         first.predictions,
     )
     (board,) = boards_of.boards([first, second])
-    assert board.seeds == (0, 1)
+    assert board.seeds == ((0, 1),)
     row, score = board.rows[0], cell.scores[0]
     assert row.cells[0].value == pytest.approx(score.value + 0.05)
     its = first.resamples[board.cell, row.target, row.metric, row.by]
@@ -158,7 +178,7 @@ def test_an_undefined_score_is_shown_as_such_and_ranks_last(tiny_loaded):
     results = [changed(first, scores=scores), second]
     (board,) = boards_of.boards(results)
     assert board.encoders == (second.result.encoder, first.result.encoder)
-    assert "undefined" in leaderboard.text([board])
+    assert "undefined" in leaderboard.text([board], results)
     assert "undefined" in page.html([board], results)
 
 
@@ -198,3 +218,11 @@ def test_an_epoch_at_which_all_models_are_alike_has_no_point(tiny_loaded):
     (its,) = [p for p in tiny_loaded[0].predictions if (p.target, p.by) == ("test_accuracy", "probe")]
     alike = replace(its, truth=np.where(its.epochs == 0, 0.25, its.truth))
     assert [point.epoch for point in by_epoch([alike])] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.98765, "0.988"), (0.003127, "0.00313"), (1, "1.00"), (-0.0, "0.00"), (-12.345, "-12.3"), (123456, "1.23e+05")],
+)
+def test_scores_have_three_significant_digits(value, expected):
+    assert leaderboard.digits(value) == expected

@@ -13,32 +13,15 @@ import numpy as np
 
 from zoo_bench.results.records import TargetPrediction
 from zoo_bench.scores.metrics import LOWER_IS_BETTER
-from zoo_bench.standings.boards import Board, Costs, Grid, Loaded, failures, grids
+from zoo_bench.standings.boards import Board, Loaded, failures, shown
+from zoo_bench.standings.grids import Grid, grids
+from zoo_bench.standings.order import PROTOCOLS, Standings, protocols
 from zoo_bench.standings.page.epochs import TARGET, AtEpoch, by_epoch
-from zoo_bench.standings.text import shown
+from zoo_bench.standings.text import seeds_text
 
 POINTS = 150  # of each scatter, drawn at random from the test rows of the first seed
 DIGITS = 4  # significant, of what is drawn
 MOST_NAMES = 12  # in a table of what was taken for what
-
-PROTOCOLS = {
-    "standard": "Fitted, selected and tested on models of one zoo.",
-    "cross_dataset": "Fitted and selected on models of one zoo, tested on those of every zoo: one architecture, other "
-    "images.",
-    "cross_architecture": "Fitted and selected on models of one zoo, tested on those of zoos of other architectures.",
-    "unseen_epochs": "Fitted and selected on the first checkpoints of models, tested on the later ones of others.",
-    "data_efficiency": "Fitted on a share of the training models; selected and tested on all of the others.",
-}
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One encoder over all benchmarks."""
-
-    encoder: str
-    ranks: tuple[float | None, ...]  # mean over the cells of each benchmark; None where it has no result
-    cells: tuple[int, ...]  # of each benchmark that it has
-    costs: Costs
 
 
 @dataclass(frozen=True)
@@ -55,7 +38,9 @@ class Part:
 
     name: str
     sentence: str
-    seeds: tuple[int, ...]
+    seeds: str  # of its encoders
+    probe: str  # "paper" where the probes are those of Schürholt et al. (NeurIPS 2021)
+    reading: str  # whose predictions rank
     boards: tuple[tuple[int, Board], ...]  # with their numbers among all boards
     grids: tuple[tuple[tuple[str, str, str], tuple[Grid, ...]], ...]  # by target, metric and who predicted
     numbers: dict[tuple[str, str], int]  # source and test -> number of the board
@@ -73,39 +58,6 @@ class Failed:
     message: str
 
 
-def benchmarks_of(loaded: Sequence[Loaded]) -> dict[str, str]:
-    """Return the benchmarks and their protocols, those within a zoo first."""
-    protocols = {one.result.benchmark: one.result.protocol for one in loaded}
-    order = list(PROTOCOLS)
-    return dict(sorted(protocols.items(), key=lambda pair: (order.index(pair[1]), pair[0])))
-
-
-def standings(boards: Sequence[Board], loaded: Sequence[Loaded]) -> tuple[tuple[str, ...], list[Standing]]:
-    """Return the names of the benchmarks, and the encoders, best first by the mean of their ranks."""
-    benchmarks = tuple(benchmarks_of(loaded))
-    ranks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    costs: dict[str, list[Costs]] = defaultdict(list)
-    for board in boards:
-        for encoder, rank, cost in zip(board.encoders, board.mean_ranks, board.costs, strict=True):
-            ranks[encoder][board.benchmark].append(rank)
-            costs[encoder].append(cost)
-    rows = [
-        Standing(
-            encoder,
-            tuple(float(np.mean(by_benchmark[name])) if name in by_benchmark else None for name in benchmarks),
-            tuple(len(by_benchmark.get(name, ())) for name in benchmarks),
-            _together(costs[encoder]),
-        )
-        for encoder, by_benchmark in ranks.items()
-    ]
-
-    def order(row: Standing) -> tuple[float, str]:
-        there = [rank for rank in row.ranks if rank is not None]
-        return float(np.mean(there)), row.encoder
-
-    return benchmarks, sorted(rows, key=order)
-
-
 def parts(tables: Sequence[Board], loaded: Sequence[Loaded]) -> list[Part]:
     """Return all that belongs to each benchmark."""
     numbered: dict[str, list[tuple[int, Board]]] = defaultdict(list)
@@ -116,7 +68,9 @@ def parts(tables: Sequence[Board], loaded: Sequence[Loaded]) -> list[Part]:
         Part(
             name=name,
             sentence=PROTOCOLS[protocol],
-            seeds=tuple(sorted({seed for _, board in boards for seed in board.seeds})),
+            seeds=seeds_text([seeds for _, board in boards for seeds in board.seeds]),
+            probe=next(one.result.probe for one in loaded if one.result.benchmark == name),
+            reading=next(one.result.reading for one in loaded if one.result.benchmark == name),
             boards=tuple(boards),
             grids=_by_target([grid for grid in crossed if grid.benchmark == name]),
             numbers={(board.about.source.zoo, board.about.test.zoo): number for number, board in boards},
@@ -127,7 +81,7 @@ def parts(tables: Sequence[Board], loaded: Sequence[Loaded]) -> list[Part]:
             },
             prefix=_prefix([zoo for _, board in boards for zoo in (board.about.source.zoo, board.about.test.zoo)]),
         )
-        for name, protocol in benchmarks_of(loaded).items()
+        for name, protocol in protocols(loaded).items()
         for boards in [numbered[name]]
     ]
 
@@ -140,7 +94,7 @@ def failed(loaded: Sequence[Loaded]) -> list[Failed]:
     return [Failed(e, b, tuple(dict.fromkeys(cells)), message) for (e, b, message), cells in grouped.items()]
 
 
-def drawn(boards: Sequence[Board], loaded: Sequence[Loaded]) -> dict[str, object]:
+def drawn(boards: Sequence[Board], order: Standings, loaded: Sequence[Loaded]) -> dict[str, object]:
     """Return what the page's script draws: predictions beside the truth, and costs beside ranks.
 
     Keys of `truth` and `named` are BOARD/TARGET/BY, of `predicted` and `taken` these and the number of the encoder.
@@ -160,7 +114,6 @@ def drawn(boards: Sequence[Board], loaded: Sequence[Loaded]) -> dict[str, object
                         data["predicted"][f"{key}/{column}"] = _rounded(prediction.predicted[rows])
                     else:
                         data["named"][key], data["taken"][f"{key}/{column}"] = _confusions(prediction)
-    benchmarks, standing = standings(boards, loaded)
     costs = [
         {
             "benchmark": name,
@@ -170,9 +123,9 @@ def drawn(boards: Sequence[Board], loaded: Sequence[Loaded]) -> dict[str, object
             "parameters": row.costs.parameters,
             "memory": row.costs.memory_bytes,
         }
-        for row in standing
-        for position, name in enumerate(benchmarks)
-        if row.ranks[position] is not None
+        for row in order.rows
+        for position, name in enumerate(order.benchmarks)
+        if row.ranks[position] is not None and row.costs is not None
     ]
     return {**data, "costs": costs}
 
@@ -188,18 +141,6 @@ def extent(board: Board, number: int) -> tuple[float, float]:
 def place(value: float, low: float, high: float) -> float:
     """Return the position of a value on a strip of 100 units; a value outside is drawn at the edge."""
     return 100.0 * min(max((value - low) / (high - low), 0.0), 1.0)
-
-
-def _together(costs: Sequence[Costs]) -> Costs:
-    def largest(values: list[int | None]) -> int | None:
-        return max((value for value in values if value is not None), default=None)
-
-    return Costs(
-        seconds=float(np.mean([cost.seconds for cost in costs])),
-        parameters=largest([cost.parameters for cost in costs]),
-        memory_bytes=largest([cost.memory_bytes for cost in costs]),
-        dimension=max(cost.dimension for cost in costs),
-    )
 
 
 def _by_target(crossed: Sequence[Grid]) -> tuple[tuple[tuple[str, str, str], tuple[Grid, ...]], ...]:

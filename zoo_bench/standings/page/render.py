@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo_bench.scores.metrics import LOWER_IS_BETTER
-from zoo_bench.standings.boards import Board, Loaded
+from zoo_bench.standings.boards import Board, Loaded, shown
+from zoo_bench.standings.order import standings
 from zoo_bench.standings.page import content
 from zoo_bench.standings.page.curves import curve_paths
-from zoo_bench.standings.text import METRIC_NAMES, OWN, shown
+from zoo_bench.standings.text import METRIC_NAMES, comparison, digits, label, remarks
 
 NOTHING = "\N{EN DASH}"
 
@@ -31,12 +32,13 @@ def html(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         "digits": in_digits,
         "breakable": _breakable,
     }
-    benchmarks, standings = content.standings(boards, loaded)
+    order = standings(boards, loaded)
     return environment.get_template("page.html.jinja").render(
-        benchmarks=benchmarks,
-        standings=standings,
-        n_cells=[sum(board.benchmark == name for board in boards) for name in benchmarks],
-        most_rank=max((rank for row in standings for rank in row.ranks if rank is not None), default=1.0),
+        benchmarks=order.benchmarks,
+        order=order,
+        comparison=comparison(order),
+        n_cells=[sum(board.benchmark == name for board in boards) for name in order.benchmarks],
+        most_rank=max((rank for row in order.rows for rank in row.ranks if rank is not None), default=1.0),
         parts=content.parts(boards, loaded),
         failed=content.failed(loaded),
         results=[one.result for one in loaded],
@@ -44,12 +46,13 @@ def html(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         metrics=[name for name in METRIC_NAMES if any(row.metric == name for board in boards for row in board.rows)],
         metric_names=METRIC_NAMES,
         lower=LOWER_IS_BETTER,
-        own=OWN,
+        label=label,
+        remarks=remarks,
         shown={number: [row in shown(board) for row in board.rows] for number, board in enumerate(boards)},
         extent=content.extent,
         place=content.place,
         curve_paths=curve_paths,
-        data=content.drawn(boards, loaded),
+        data=content.drawn(boards, order, loaded),
         style=(here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),
     )
@@ -65,13 +68,9 @@ def amount(value: int | None) -> str:
     return str(value)
 
 
-def in_digits(value: float, digits: int = 3) -> str:
-    """Return a score for people: 0.123, or 1.2e5 where so many digits would say nothing; with a real minus."""
-    text = f"{value:.{digits}f}"
-    if abs(value) >= 100:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        text = f"{mantissa}e{int(exponent)}"
-    return text.replace("-", "\N{MINUS SIGN}")
+def in_digits(value: float, figures: int = 3) -> str:
+    """Return a score for people, with a real minus."""
+    return digits(value, figures).replace("-", "\N{MINUS SIGN}")
 
 
 def in_bytes(value: int | None) -> str:
