@@ -171,19 +171,12 @@ def _probe(
 ) -> dict[int, list[TargetPrediction]]:
     """Predict the targets of every test, by probes that are fitted and chosen on the source alone."""
     targets = protocols.targets(benchmark, cell.zoo)
-    features = probes.Features.standardized(fitted.train, fitted.validation, np.concatenate(list(embeddings.values())))
-    numbers = [target for target in targets if target.is_number]
-    predicted: dict[str, probes.Prediction] = {}
-    if numbers:
-        train, validation = (
-            np.column_stack([target.values(view) for target in numbers]) for view in (cell.train, cell.validation)
-        )
-        names = [target.name for target in numbers]
-        predicted = dict(zip(names, probes.ridge(features, train, validation), strict=True))
-    for target in targets:
-        if not target.is_number:
-            labels = target.values(cell.train), target.values(cell.validation)
-            predicted[target.name] = probes.logistic(features, *labels)
+    tests = np.concatenate(list(embeddings.values()))
+    predicted = probes.probe(
+        probes.Embeddings(fitted.train, fitted.validation, tests),
+        {target.name: probes.Labels(target.values(cell.train), target.values(cell.validation)) for target in targets},
+        kind=benchmark.probe,
+    )
     predictions: dict[int, list[TargetPrediction]] = {}
     start = 0
     for number, rows in embeddings.items():
