@@ -33,7 +33,8 @@ OWNERS = {
     "matplotlib": {"zoo_gen/zoo/plots.py", "zoo_bench/plots.py"},
     "jinja2": {"zoo_bench/standings/page/render.py"},
     "h5py": {"zoo_gen/published/formats/neural_field_arena.py"},
-    "pickle": set(),  # whatever it reads, it may run
+    "cloudpickle": {"zoo_gen/machine/pickling.py"},
+    "pickle": {"zoo_gen/machine/pickling.py"},  # whatever it reads, it may run
 }
 
 

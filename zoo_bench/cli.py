@@ -1,14 +1,15 @@
 """zoo-bench: the commands list, run, encode, leaderboard, export and validate, over the functions of zoo_bench."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from zoo_gen.cli.command import Commands, gathered, table
+from zoo_gen.cli.command import Commands, Resumable, gathered, keeps_nothing, table
 from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ RESULTS = click.option(
 ZOOS = click.option(
     "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
 )
+VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Print the whole traceback of an encoder that fails.")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class MissingZoos:
     """What to do about zoos that are not there."""
 
     missing_zoos: Literal["refuse", "make", "pull"]
+    zoos_from: Literal["regenerated", "published"] | None
     owner: str | None
     data_root: Path | None
 
@@ -71,7 +74,7 @@ def list_() -> None:
     click.echo(table([{"encoder": name, "groups": ", ".join(groups)} for name, groups in encoders.items()]))
 
 
-@main.command()
+@main.command(cls=Resumable)
 @click.argument("benchmarks", nargs=-1, metavar="[BENCHMARK]...")
 @click.option(
     "--encoder",
@@ -87,6 +90,11 @@ def list_() -> None:
     default="refuse",
     show_default=True,
     help="What to do about zoos that are not there or not complete.",
+)
+@click.option(
+    "--zoos-from",
+    type=click.Choice(["regenerated", "published"]),
+    help="Take the zoos as they were published, or those that are trained here.  [default: what the benchmark says]",
 )
 @click.option("--owner", help="Of zoos that are pulled: the data sets OWNER/ZOO of the Hub.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the images for zoos that are made.")
@@ -105,7 +113,8 @@ def list_() -> None:
 @click.option(
     "--checkpoints",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of checkpoints, from which the same command resumes an interrupted training.",
+    help="Folder of checkpoints, from which the same command resumes an interrupted training.  "
+    "[default: RESULTS/.trainings]",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a cell each.")
 @click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
@@ -116,6 +125,7 @@ def list_() -> None:
     is_flag=True,
     help="On a CPU, train in bfloat16 what does so on a GPU: faster on a CPU that has instructions for it.",
 )
+@VERBOSE
 @gathered(missing=MissingZoos, computing=Computing)
 def run(
     benchmarks: tuple[str, ...],
@@ -126,19 +136,21 @@ def run(
     results: Path,
     seeds: str,
     rerun: Literal["always", "never", "only-missing"],
+    verbose: bool,
     computing: Computing,
 ) -> None:
     """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file."""
     from zoo_bench import read_benchmark
     from zoo_bench.encoders import encoder_names
     from zoo_bench.encoders.training.runtime import Runtime
+    from zoo_bench.evaluation.run import TRAININGS
     from zoo_bench.evaluation.run import run as run_benchmark
 
-    # A user's encoder often lies in the working folder, which an installed command does not search.
-    sys.path.append(str(Path.cwd()))
+    _search_working_folder()
     chosen = encoders or ("default",)
     if mock:
-        _mock(benchmarks, encoder_names(chosen))
+        keeps_nothing()
+        _mock(benchmarks, encoder_names(chosen), verbose=verbose)
         return
     if not benchmarks:
         raise ZooError("BENCHMARK is missing; expected a name that zoo-bench list shows, the path of a file, or --mock")
@@ -149,9 +161,11 @@ def run(
     except ValueError:
         raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
     manifests = [read_benchmark(benchmark) for benchmark in benchmarks]
+    if missing.zoos_from:
+        manifests = [manifest.with_zoos_from(missing.zoos_from) for manifest in manifests]
     runtime = Runtime(
         device=computing.device,
-        checkpoints=computing.checkpoints,
+        checkpoints=computing.checkpoints or results / TRAININGS,
         compile=computing.compile,
         cpu_bfloat16=computing.cpu_bfloat16,
     )
@@ -172,6 +186,7 @@ def run(
                 runtime=runtime,
                 workers=computing.workers,
                 scheduler=computing.scheduler,
+                tell=_print_traceback if verbose else None,
             ):
                 _print_result(result, is_new=is_new)
         except ZooError as error:
@@ -207,7 +222,29 @@ def _print_result(result: "Result", *, is_new: bool) -> None:
             click.echo(f"  {failure.name}: failed: {failure.message}", err=True)
 
 
-def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
+def _search_working_folder() -> None:
+    """Look for modules in the working folder too, where a user's encoder often lies; an installed command does not."""
+    sys.path.append(str(Path.cwd()))
+
+
+@contextmanager
+def _showing_tracebacks(verbose: bool) -> Iterator[None]:
+    """Print the traceback of an encoder that fails, if it is asked for."""
+    from zoo_bench.evaluation.failing import EncoderError
+
+    try:
+        yield
+    except EncoderError as error:
+        if verbose and error.traceback:
+            _print_traceback(error.traceback)
+        raise
+
+
+def _print_traceback(traceback: str) -> None:
+    click.echo(traceback.rstrip(), err=True)
+
+
+def _mock(benchmarks: Sequence[str], names: list[str], *, verbose: bool) -> None:
     """Check encoders on tiny zoos and print what each check found."""
     from tempfile import TemporaryDirectory
 
@@ -222,6 +259,8 @@ def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
             click.echo(f"{name}:")
             for finding in check(name, zoos):
                 click.echo(f"  {finding}")
+                if verbose and finding.traceback:
+                    _print_traceback(finding.traceback)
                 failed += finding.state == "FAILED"
     if failed:
         raise ZooError(f"{failed} checks failed; docs/submissions.md says what is expected of an encoder")
@@ -237,8 +276,10 @@ def _mock(benchmarks: Sequence[str], names: list[str]) -> None:
 @click.option("--save", type=click.Path(path_type=Path), help="Folder into which the fitted encoder is saved.")
 @click.option("--push", metavar="ORG/NAME", help="Model repository of the Hub to which the fitted encoder is pushed.")
 @click.option("--tag", default="", help="Of the version that --push makes.")
+@click.option("--target", default="test_accuracy", show_default=True, help="What a supervised encoder learns.")
 @click.option("--seed", default=0, show_default=True, help="Of all that is random in fitting.")
 @click.option("--device", default="auto", show_default=True, help="Where networks compute: auto, cpu or cuda.")
+@VERBOSE
 def encode(
     zoo: str,
     encoder: str,
@@ -248,8 +289,10 @@ def encode(
     save: Path | None,
     push: str | None,
     tag: str,
+    target: str,
     seed: int,
     device: str,
+    verbose: bool,
 ) -> None:
     """Embed every checkpoint of a zoo with an encoder fitted to its training models.
 
@@ -258,6 +301,7 @@ def encode(
     """
     import zoo_bench
     from zoo_bench.encoders import exchange
+    from zoo_bench.evaluation.candidate import Candidate
     from zoo_bench.plots import FORMATS
     from zoo_gen.files import hub
     from zoo_gen.zoo import open_zoo
@@ -266,25 +310,27 @@ def encode(
         raise ZooError(f"--out {out}: expected a name that ends in .npz")
     if plot and plot.suffix not in FORMATS:
         raise ZooError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
+    _search_working_folder()
     runtime = zoo_bench.Runtime(device=device)
-    unfitted: Any = zoo_bench.make_encoder(encoder, runtime=runtime)
-    for option, method, given in (("--load", "load", load), ("--save", "save", save), ("--push", "save", push)):
-        if given and not hasattr(unfitted, method):
-            raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")
-    if push:
-        hub.check_repository(push)
-    opened = open_zoo(zoo)
-    if load:
-        fitted = exchange.load_encoder(unfitted, load, name=encoder)
-    else:
-        fitted = zoo_bench.fit(encoder, opened, seed=seed, device=runtime)
-    if save:
-        fitted.save(save)
-    if push:
-        fitted_to = "" if load else f"{opened.name}, revision {opened.revision[:12]}"
-        pushed = exchange.push_encoder(fitted, push, name=encoder, tag=tag, fitted_to=fitted_to)
-        click.echo(f"pushed: hf://{push} is {pushed.url} at {pushed.commit[:12]}")
-    embeddings = zoo_bench.encode(fitted, opened)
+    with _showing_tracebacks(verbose):
+        unfitted: Any = Candidate.of(encoder).fresh(runtime)
+        for option, method, given in (("--load", "load", load), ("--save", "save", save), ("--push", "save", push)):
+            if given and not hasattr(unfitted, method):
+                raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")
+        if push:
+            hub.check_repository(push)
+        opened = open_zoo(zoo)
+        if load:
+            fitted = exchange.load_encoder(unfitted, load, name=encoder)
+        else:
+            fitted = zoo_bench.fit(encoder, opened, target=target, seed=seed, device=runtime)
+        if save:
+            fitted.save(save)
+        if push:
+            fitted_to = "" if load else f"{opened.name}, revision {opened.revision[:12]}"
+            pushed = exchange.push_encoder(fitted, push, name=encoder, tag=tag, fitted_to=fitted_to)
+            click.echo(f"pushed: hf://{push} is {pushed.url} at {pushed.commit[:12]}")
+        embeddings = zoo_bench.encode(fitted, opened)
     embeddings.save(out)
     rows, dimension = embeddings.embedding.shape
     click.echo(f"written: {out}, {rows:,} checkpoints x {dimension:,} dimensions")

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo_bench.encoders import Encoder
+from zoo_bench.encoders import Encoder, fit_encoder, learned_problems
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation.candidates import AnyEncoder, Candidate, candidate
-from zoo_bench.evaluation.cell import encode_view, named, predict_view
+from zoo_bench.evaluation.candidate import AnyEncoder, Candidate
+from zoo_bench.evaluation.candidates import candidate
+from zoo_bench.evaluation.failing import named
+from zoo_bench.evaluation.rows import InThisProcess, encode_views, predict_views
 from zoo_bench.protocol import protocols
-from zoo_bench.protocol.views import HiddenRows, TrainingView
+from zoo_bench.protocol.problem import Problem
+from zoo_bench.protocol.targets import target_named
+from zoo_bench.protocol.views import TrainingView
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.zoo import Zoo, ZooView, open_zoo
@@ -30,7 +34,7 @@ class Embeddings:
     epoch: np.ndarray  # int32 (row,)
     split: np.ndarray  # str (row,)
     embedding: np.ndarray  # float (row, dimension)
-    prediction: np.ndarray | None  # float64 (row,), of a supervised encoder
+    prediction: np.ndarray | None  # float64 or str (row,), of a supervised encoder
 
     def save(self, path: str | Path) -> None:
         """Write a .npz with the arrays model, checkpoint, epoch, split, embedding and, if there is one, prediction.
@@ -45,17 +49,26 @@ class Embeddings:
         atomic.replace(Path(path), content.getvalue())
 
 
-def fit(encoder: AnyEncoder, zoo: str | Path | Zoo, *, seed: int = 0, device: str | Runtime = "auto") -> Encoder:
+def fit(
+    encoder: AnyEncoder,
+    zoo: str | Path | Zoo,
+    *,
+    target: str = "test_accuracy",
+    seed: int = 0,
+    device: str | Runtime = "auto",
+) -> Encoder:
     """Return an encoder fitted to the training models of a zoo, selecting on its validation models.
 
     Args:
         encoder: a name, `package.module:Class`, a class, or an object, of which a deep copy is fitted.
         zoo: an opened zoo, its folder or its URL.
+        target: what a supervised encoder learns, at all checkpoints: a target that benchmarks can name.
         seed: of all that is random in fitting.
         device: where networks train: auto, cpu, cuda; or a `Runtime`.
 
     Raises:
-        ZooError: the zoo is not complete, a part of its split is empty, or the encoder cannot read it.
+        ZooError: the zoo is not complete, a part of its split is empty, it has no such target, or the encoder cannot
+            read it.
 
     >>> import zoo_bench
     >>> encoder = zoo_bench.fit("pca", "zoos/tiny")
@@ -65,8 +78,10 @@ def fit(encoder: AnyEncoder, zoo: str | Path | Zoo, *, seed: int = 0, device: st
     checked = candidate(encoder)
     fresh = checked.fresh(device if isinstance(device, Runtime) else Runtime(device=device))
     cell = protocols.standard_cell(_opened(zoo))
-    with named(checked.name, "fit"):
-        fresh.fit([TrainingView.of(cell.train)], [TrainingView.of(cell.validation)], seed=seed)
+    train, validation = ([TrainingView.of(view) for view in views] for views in (cell.train, cell.validation))
+    with named(checked.name, "fit", encoder=fresh):
+        (problem,) = learned_problems(checked.name, fresh, [_problem(target, cell.zoo, fresh)])
+        fit_encoder(fresh, train, validation, problem=problem, seed=seed)
     return fresh
 
 
@@ -86,18 +101,16 @@ def encode(encoder: Encoder, zoo: str | Path | Zoo) -> Embeddings:
     (200, 14)
     >>> embeddings.save("embeddings.npz")
     """
-    name = Candidate.of(encoder).name
+    fitted = InThisProcess(Candidate.of(encoder).name, encoder)
     view = converged(_opened(zoo))
     shape = (len(view.models), len(view.checkpoints))
-    with named(name, "encode"):
-        embedding = encode_view(name, encoder, HiddenRows.of(view))
     return Embeddings(
         model=np.repeat(view.models, shape[1]),
         checkpoint=np.tile(view.checkpoints, shape[0]),
         epoch=np.tile(view.epochs, shape[0]),
         split=np.repeat(view.hyperparameter("split").astype(str), shape[1]),
-        embedding=embedding,
-        prediction=predict_view(name, encoder, view) if hasattr(encoder, "predict") else None,
+        embedding=encode_views(fitted, [view]),
+        prediction=predict_views(fitted, [view]) if hasattr(encoder, "predict") else None,
     )
 
 
@@ -124,6 +137,14 @@ def colours(zoo: Zoo, embeddings: Embeddings) -> dict[str, np.ndarray]:
         if name != "seed" and len(np.unique(values)) > 1:
             columns[name] = np.repeat(values, len(view.checkpoints))
     return columns
+
+
+def _problem(target: str, zoo: Zoo, encoder: Encoder) -> Problem:
+    """Return the problem of one target on a zoo; an encoder that predicts nothing needs none that the zoo has."""
+    if not hasattr(encoder, "predict"):
+        return Problem(target=None, checkpoints="all")
+    chosen = target_named(zoo, target)
+    return Problem(target=target, is_number=chosen.is_number, checkpoints="all", metric="r2", targets=(target,))
 
 
 def _opened(zoo: str | Path | Zoo) -> Zoo:

@@ -1,13 +1,15 @@
 """What an encoder is, and the encoders that come with the package.
 
 An encoder is any object with the methods below; there is no base class. It turns weights into embeddings that are
-then scored by probes. It is fitted on training views and may select on validation views; of the test models it sees
-nothing but weights, in `encode`. Neural encoders import torch, so they are named here and imported when they are made.
+then scored by probes, and may predict targets itself. It is fitted on training views and may select on validation
+views; of the test models it sees nothing but weights, in `encode` and `predict`. Neural encoders import torch, so they
+are named here and imported when they are made.
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -17,8 +19,9 @@ from zoo_bench.encoders.baselines.statistics import PCA, Weights, WeightStatisti
 from zoo_bench.encoders.baselines.statistics_boosting import StatisticsBoosting
 from zoo_bench.encoders.digest import encoder_digest
 from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView, WeightsView
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, one_line, unknown_name
 
 __all__ = [
     "DEFAULT_ENCODERS",
@@ -28,6 +31,8 @@ __all__ = [
     "Lazy",
     "encoder_digest",
     "encoder_names",
+    "fit_encoder",
+    "learned_problems",
     "make_encoder",
 ]
 
@@ -35,8 +40,13 @@ __all__ = [
 class Encoder(Protocol):
     """Weights to embeddings.
 
+    A supervised one has beside: `predict(view)`, which returns what it predicts of each row (row,), a number or a name.
+    It is fitted once for each target of a benchmark that it can learn, and told which: its `fit` takes a parameter
+    `problem`, and its method `can_learn(problem)`, if it has one, says whether it can learn that target. If its `fit`
+    takes no `problem`, it learns the one target that `config["target"]` names.
+
     One that trains a network has beside: `runtime`, which `make_encoder` sets; `save(folder)` and `load(folder)`,
-    which write and read the fitted encoder.
+    which write and read the fitted encoder. Each fit happens in a process of its own, to which the encoder is pickled.
     """
 
     @property
@@ -44,7 +54,12 @@ class Encoder(Protocol):
         """The settings that determine what it does, as plain data."""
 
     def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
-        """Learn from the training views, selecting on the validation views only; all randomness comes from `seed`."""
+        """Learn from the training views, selecting on the validation views only; all randomness comes from `seed`.
+
+        There is one view an architecture. All their rows are learned from: they hold the checkpoints that are tested.
+        With a parameter `problem` (zoo_bench.protocol.problem.Problem) it is told what is asked; its `target` is None
+        where the encoder predicts nothing, and `view.target(problem.target)` gives the labels.
+        """
 
     def encode(self, view: WeightsView) -> np.ndarray:
         """Return one embedding a row of the weights (row, 1, parameter), float (row, dimension), in their order.
@@ -154,14 +169,58 @@ def make_encoder(name: str, *, runtime: Runtime | None = None) -> Encoder:
     return encoder
 
 
+def learned_problems(name: str, encoder: Any, problems: Sequence[Problem]) -> list[Problem]:
+    """Return what an encoder is fitted to, a fit each: its targets among these, or one problem without a target.
+
+    Args:
+        name: of the encoder, for messages.
+        encoder: any encoder.
+        problems: one for each target of a benchmark.
+
+    Raises:
+        ZooError: it predicts, but can learn none of the targets.
+    """
+    without_target = [replace(problems[0], target=None)]
+    if not hasattr(encoder, "predict"):
+        return without_target
+    if not _takes_problem(encoder):
+        return [problem for problem in problems if problem.target == encoder.config.get("target")] or without_target
+    learned = [problem for problem in problems if not hasattr(encoder, "can_learn") or encoder.can_learn(problem)]
+    if not learned:
+        targets = ", ".join(str(problem.target) for problem in problems)
+        raise ZooError(f"encoder {name!r}: can learn none of the targets {targets}; expected one that it can")
+    return learned
+
+
+def fit_encoder(
+    encoder: Any,
+    train: Sequence[TrainingView],
+    validation: Sequence[TrainingView],
+    *,
+    problem: Problem,
+    seed: int,
+) -> None:
+    """Fit an encoder; it is told the problem if its `fit` takes one."""
+    if _takes_problem(encoder):
+        encoder.fit(train, validation, problem=problem, seed=seed)
+    else:
+        encoder.fit(train, validation, seed=seed)
+
+
+def _takes_problem(encoder: Any) -> bool:
+    parameters = inspect.signature(encoder.fit).parameters.values()
+    return any(parameter.name == "problem" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
 def _foreign_encoder(name: str) -> Encoder:
     if ":" not in name:
         raise ZooError(unknown_name("encoder", name, ENCODERS) + ", or package.module:Class")
     module_name, _, class_name = name.partition(":")
     try:
         encoder = getattr(importlib.import_module(module_name), class_name)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ZooError(f"encoder {name!r}: cannot be made ({error}); expected package.module:Class") from None
+    except (Exception, SystemExit) as error:  # a module may do anything when it is imported
+        said = f"cannot be made ({one_line(error)}); expected package.module:Class"
+        raise ZooError(f"encoder {name!r}: {said}") from error
     for method in ("fit", "encode", "config"):
         if not hasattr(encoder, method):
             raise ZooError(f"encoder {name!r}: has no {method!r}; expected fit, encode and config")

@@ -1,29 +1,31 @@
 """Evaluating an encoder on one cell: fit on the training models, encode, probe every target, score the test models.
 
-An encoder that fails on one test zoo, as one of a single architecture does on another, is scored on the other tests.
+An encoder that predicts is fitted once for each target that it can learn, and both its predictions and a probe of that
+fit's embeddings are scored; targets that it cannot learn are probed on the embeddings of its first fit. What fails on
+one test zoo or target, as an encoder of one architecture does on another, leaves the others as they are.
 """
 
 import time
-import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from zoo_bench.encoders import Encoder
+from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import scoring
-from zoo_bench.evaluation.costs import Cost, measured
-from zoo_bench.protocol import protocols
+from zoo_bench.evaluation.candidate import Candidate
+from zoo_bench.evaluation.costs import Cost
+from zoo_bench.evaluation.failing import EncoderError
+from zoo_bench.evaluation.fitting import Encoded, Fitted, fit_all
 from zoo_bench.protocol.manifest import BenchmarkManifest
-from zoo_bench.protocol.protocols import Cell, Target, Test, rows_sha256
-from zoo_bench.protocol.views import HiddenRows, TrainingView
+from zoo_bench.protocol.parts import checkpoints_of, models_of, rows_of
+from zoo_bench.protocol.protocols import Cell, rows_sha256
+from zoo_bench.protocol.targets import Target, targets
 from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name, this_machine
-from zoo_bench.results.records import Resampled, TargetPrediction
+from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, ZooView
+from zoo_gen.zoo import Zoo
 
 
 @dataclass(frozen=True)
@@ -34,84 +36,82 @@ class Evaluated:
     failures: tuple[Failure, ...]
     predictions: tuple[TargetPrediction, ...]
     resamples: tuple[Resampled, ...]
+    encoder_config: dict[str, object]
+    tracebacks: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """An encoder that was fitted, and what it makes of the models it was fitted to."""
-
-    name: str
-    encoder: Encoder
-    train: np.ndarray  # (row, dimension)
-    validation: np.ndarray  # (row, dimension)
-    fit: Cost
-    encode: Cost  # of the models it was fitted to
-
-
-def evaluate_cell(name: str, encoder: Encoder, benchmark: BenchmarkManifest, cell: Cell, *, seed: int) -> Evaluated:
-    """Fit an encoder, called `name` in errors, to the source of a cell and score it on every test.
+def evaluate_cell(
+    candidate: Candidate, benchmark: BenchmarkManifest, cell: Cell, *, seed: int, runtime: Runtime | None = None
+) -> Evaluated:
+    """Fit an encoder to the source of a cell and score it on every test.
 
     Raises:
         ZooError: the encoder could not be fitted or failed on every test; nothing is known then.
     """
-    train, validation = (TrainingView.of(view) for view in (cell.train, cell.validation))
-    with named(name, "fit"), measured() as fit:
-        encoder.fit([train], [validation], seed=seed)
-    with named(name, "encode"), measured() as encode:
-        train_rows, validation_rows = (
-            encode_view(name, encoder, HiddenRows.of(view)) for view in (cell.train, cell.validation)
-        )
-    fitted = _Fitted(name, encoder, train_rows, validation_rows, fit, encode)
-    embeddings: dict[int, tuple[np.ndarray, Cost]] = {}
-    failures: list[Failure] = []
-    errors: list[ZooError] = []
-    for number, test in enumerate(cell.tests):
-        try:
-            with measured() as cost:
-                embeddings[number] = _encode_test(fitted, test), cost
-        except ZooError as error:
-            errors.append(error)
-            failures.append(
-                Failure(source=cell.zoo.name, test=test.zoo.name, condition=test.condition, message=str(error))
-            )
-    if not embeddings:
-        raise errors[0]
+    fits: list[Fitted] = []
+    errors: list[tuple[str, EncoderError]] = []  # of fits, by target
+    for target, outcome in fit_all(candidate, benchmark, cell, seed=seed, runtime=runtime):
+        if isinstance(outcome, Fitted):
+            fits.append(outcome)
+        else:
+            errors.append((target or "", outcome))
+    if not fits:
+        raise errors[0][1]
+    scored_tests = [n for n in range(len(cell.tests)) if any(isinstance(fit.tests[n], Encoded) for fit in fits)]
+    lacking = _lacking(benchmark, cell, besides={target for target, _ in errors})
+    failures = list(_failures(cell, fits, [*errors, *lacking]))
+    if not scored_tests:
+        raise next(test for test in fits[0].tests if isinstance(test, EncoderError))
     began = time.monotonic()
-    probed = _probe(fitted, benchmark, cell, {number: rows for number, (rows, _) in embeddings.items()})
-    probe_seconds = (time.monotonic() - began) / len(embeddings)
+    predicted = _predictions(benchmark, cell, fits, failed={target for target, _ in (*errors, *lacking)})
+    probe_seconds = (time.monotonic() - began) / len(scored_tests)
     results, predictions, resamples = [], [], []
-    for number, (_, cost) in embeddings.items():
+    for number in scored_tests:
         began = time.monotonic()
         test = cell.tests[number]
-        predicted = [*probed[number], *_predicted_by_encoder(fitted, benchmark, cell, test)]
-        chance = 1 / test.zoo.n_classes
-        scored = scoring.score_cell(predicted, rank_by=benchmark.rank_by, chance=chance, reading=benchmark.reading)
-        predictions += predicted
+        classes = test.zoo.manifest.n_classes
+        chance = None if classes is None else 1 / classes
+        scored = scoring.score_cell(
+            predicted[number], rank_by=benchmark.rank_by, chance=chance, reading=benchmark.reading
+        )
+        predictions += predicted[number]
         resamples += [one.resampled for one in scored]
+        fitting = Cost.of(fit.fit for fit in fits)
+        encoding = Cost.of(fit.encode for fit in fits)
+        testing = Cost.of(encoded.cost for fit in fits if isinstance(encoded := fit.tests[number], Encoded))
+        every = Cost.of((fitting, encoding, testing))
         results.append(
             CellResult(
                 source=used(cell.zoo),
                 test=used(test.zoo),
                 condition=test.condition,
-                test_rows_sha256=rows_sha256(*_rows(test)),
+                test_rows_sha256=rows_sha256(*rows_of(test.views)),
                 chance=chance,
-                checkpoints=len(test.view.checkpoints),
-                train_models=len(cell.train.models),
-                validation_models=len(cell.validation.models),
-                test_models=len(test.view.models),
+                checkpoints=len(checkpoints_of(test.views)),
+                train_models=len(models_of(cell.train)),
+                validation_models=len(models_of(cell.validation)),
+                test_models=len(models_of(test.views)),
                 excluded_models=cell.excluded_models,
-                dimension=fitted.train.shape[1],
-                fit_seconds=fitted.fit.seconds,
-                encode_seconds=fitted.encode.seconds + cost.seconds,
+                dimension=fits[0].train.shape[1],
+                fit_seconds=fitting.seconds,
+                encode_seconds=encoding.seconds + testing.seconds,
                 probe_seconds=probe_seconds + time.monotonic() - began,
-                parameters=getattr(encoder, "parameter_count", None),
-                memory_bytes=_largest(part.memory_bytes for part in (fitted.fit, fitted.encode, cost)),
-                gpu_memory_bytes=_largest(part.gpu_memory_bytes for part in (fitted.fit, fitted.encode, cost)),
-                machine=this_machine(),
+                parameters=fits[0].parameters,
+                memory_bytes=every.memory_bytes,
+                gpu_memory_bytes=every.gpu_memory_bytes,
+                machine=this_machine().model_copy(update={"gpu": fits[0].gpu}),
                 scores=tuple(one.score for one in scored),
             )
         )
-    return Evaluated(tuple(results), tuple(failures), tuple(predictions), tuple(resamples))
+    raised = [error for _, error in errors] + [e for fit in fits for e in fit.tests if isinstance(e, EncoderError)]
+    return Evaluated(
+        results=tuple(results),
+        failures=tuple(failures),
+        predictions=tuple(predictions),
+        resamples=tuple(resamples),
+        encoder_config=fits[0].config,
+        tracebacks=tuple(error.traceback for error in raised if error.traceback),
+    )
 
 
 def used(zoo: Zoo) -> ZooUsed:
@@ -119,129 +119,94 @@ def used(zoo: Zoo) -> ZooUsed:
     return ZooUsed(zoo=zoo.name, digest=zoo.digest, revision=zoo.revision, split_sha256=zoo.split_sha256)
 
 
-@contextmanager
-def named(name: str, step: str) -> Iterator[None]:
-    """Turn what an encoder raises into one line that names the encoder, the step and the line of its code."""
-    try:
-        yield
-    except ZooError:
-        raise  # says it already
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}, line {last.lineno}"
-        raise ZooError(f"encoder {name!r}: {step}: {type(error).__name__}: {error} ({place})") from error
+def _lacking(benchmark: BenchmarkManifest, cell: Cell, *, besides: set[str]) -> list[tuple[str, ZooError]]:
+    """Return the targets that no probe can be fitted to, since the models of the source lack them, and why."""
+    lacking: list[tuple[str, ZooError]] = []
+    for target in targets(benchmark, cell.zoo):
+        if target.name not in besides:
+            try:
+                probes.Labels(target.of_rows(cell.train), target.of_rows(cell.validation)).check(target.name)
+            except ZooError as error:
+                lacking.append((target.name, ZooError(f"{cell.zoo.path}: {error}")))
+    return lacking
 
 
-def encode_view(name: str, encoder: Encoder, rows: HiddenRows) -> np.ndarray:
-    """Return the embeddings of rows, checked: (model x checkpoint, dimension), models outermost, all finite.
-
-    Raises:
-        ZooError: the encoder, called `name` in the message, returned another shape, or numbers that are not finite.
-    """
-    embeddings = np.asarray(encoder.encode(rows.view))
-    count = len(rows.order)
-    it = f"encoder {name!r}: encode returned"
-    if embeddings.ndim != 2 or len(embeddings) != count:
-        raise ZooError(f"{it} shape {embeddings.shape}; expected ({count}, dimension), a row a checkpoint")
-    if embeddings.dtype.kind not in "biuf":
-        raise ZooError(f"{it} values of type {embeddings.dtype}; expected real numbers")
-    if not np.isfinite(embeddings).all():
-        raise ZooError(f"{it} numbers that are not finite; expected finite embeddings of finite weights")
-    return rows.in_order(embeddings)
-
-
-def _largest(values: Iterable[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-def _encode_test(fitted: _Fitted, test: Test) -> np.ndarray:
-    """Return the embeddings of a test's rows, of the dimension that the training rows have."""
-    with named(fitted.name, "encode"):
-        embeddings = encode_view(fitted.name, fitted.encoder, HiddenRows.of(test.view))
-    dimensions = sorted({part.shape[1] for part in (fitted.train, fitted.validation, embeddings)})
-    if len(dimensions) > 1 or dimensions == [0]:
-        raise ZooError(
-            f"encoder {fitted.name!r}: encode returned embeddings of dimensions {dimensions}; expected one, at least 1"
-        )
-    return embeddings
-
-
-def _probe(
-    fitted: _Fitted, benchmark: BenchmarkManifest, cell: Cell, embeddings: dict[int, np.ndarray]
-) -> dict[int, list[TargetPrediction]]:
-    """Predict the targets of every test, by probes that are fitted and chosen on the source alone."""
-    targets = protocols.targets(benchmark, cell.zoo)
-    tests = np.concatenate(list(embeddings.values()))
-    predicted = probes.probe(
-        probes.Embeddings(fitted.train, fitted.validation, tests),
-        {target.name: probes.Labels(target.values(cell.train), target.values(cell.validation)) for target in targets},
-        kind=benchmark.probe,
-    )
-    predictions: dict[int, list[TargetPrediction]] = {}
-    start = 0
-    for number, rows in embeddings.items():
-        part = slice(start, start + len(rows))
-        start += len(rows)
-        test = cell.tests[number]
-        predictions[number] = [
-            _prediction(
-                cell, test, target, "probe", predicted[target.name].values[part], predicted[target.name].penalty
+def _failures(cell: Cell, fits: Sequence[Fitted], errors: Sequence[tuple[str, ZooError]]) -> Iterable[Failure]:
+    """Yield what failed: a whole test, where no fit was scored on it, or the target of a fit."""
+    for number, test in enumerate(cell.tests):
+        raised: list[tuple[str, ZooError]] = list(errors)
+        raised += [(fit.target or "", e) for fit in fits if isinstance(e := fit.tests[number], EncoderError)]
+        if all(isinstance(fit.tests[number], EncoderError) for fit in fits):
+            raised = [("", raised[-1][1])]
+        for target, error in raised:
+            yield Failure(
+                source=cell.zoo.name,
+                test=test.zoo.name,
+                condition=test.condition,
+                target=target,
+                message=str(error),
             )
-            for target in targets
-            if test.zoo is cell.zoo or target in protocols.targets(benchmark, test.zoo)
-        ]
+
+
+def _predictions(
+    benchmark: BenchmarkManifest, cell: Cell, fits: Sequence[Fitted], *, failed: set[str]
+) -> dict[int, list[TargetPrediction]]:
+    """Return what probes and the encoder itself predict of every test, by its number; no target that failed."""
+    every = [target for target in targets(benchmark, cell.zoo) if target.name not in failed]
+    learned = {fit.target for fit in fits}
+    predictions: dict[int, list[TargetPrediction]] = {number: [] for number in range(len(cell.tests))}
+    for fit in fits:
+        chosen = [target for target in every if target.name == fit.target]
+        if fit is fits[0]:
+            chosen += [target for target in every if target.name not in learned]
+        for number, target, prediction in _probed(cell, fit, chosen, kind=benchmark.probe):
+            predictions[number].append(_prediction(cell, number, target, "probe", prediction))
+    for fit in fits:
+        for number, encoded in enumerate(fit.tests):
+            if isinstance(encoded, Encoded) and encoded.predicted is not None:
+                target = next(target for target in every if target.name == fit.target)
+                prediction = probes.Prediction(encoded.predicted, None)
+                predictions[number].append(_prediction(cell, number, target, "encoder", prediction))
+    for number, test in enumerate(cell.tests):
+        known = every if test.zoo is cell.zoo else targets(benchmark, test.zoo)
+        order = {target.name: place for place, target in enumerate(known)}
+        predictions[number] = sorted(
+            (prediction for prediction in predictions[number] if prediction.target in order),
+            key=lambda prediction: (prediction.by == "encoder", order[prediction.target]),
+        )
     return predictions
 
 
-def _predicted_by_encoder(
-    fitted: _Fitted, benchmark: BenchmarkManifest, cell: Cell, test: Test
-) -> list[TargetPrediction]:
-    """Return what a supervised encoder itself predicts of a test, if its target is one of the benchmark's."""
-    predict = getattr(fitted.encoder, "predict", None)
-    if predict is None:
-        return []
-    return [
-        _prediction(cell, test, target, "encoder", predict_view(fitted.name, fitted.encoder, test.view), None)
-        for target in protocols.targets(benchmark, test.zoo)
-        if target.name == fitted.encoder.config.get("target")
-    ]
+def _probed(
+    cell: Cell, fit: Fitted, chosen: Sequence[Target], *, kind: probes.Kind
+) -> Iterable[tuple[int, Target, probes.Prediction]]:
+    """Yield predictions of the tests of a fit, by probes that are fitted and chosen on the source alone."""
+    tests = {number: test.embeddings for number, test in enumerate(fit.tests) if isinstance(test, Encoded)}
+    if not tests or not chosen:
+        return
+    predicted = probes.probe(
+        probes.Embeddings(fit.train, fit.validation, np.concatenate(list(tests.values()))),
+        {target.name: probes.Labels(target.of_rows(cell.train), target.of_rows(cell.validation)) for target in chosen},
+        kind=kind,
+    )
+    for target in chosen:
+        start = 0
+        for number, rows in tests.items():
+            values = predicted[target.name].values[start : start + len(rows)]
+            start += len(rows)
+            yield number, target, probes.Prediction(values, predicted[target.name].penalty)
 
 
-def predict_view(name: str, encoder: Encoder, view: ZooView) -> np.ndarray:
-    """Return what a supervised encoder, called `name` in errors, predicts of a view, float64 (model x checkpoint,).
-
-    Raises:
-        ZooError: it fails, or returns another shape or numbers that are not finite.
-    """
-    rows = HiddenRows.of(view)
-    with named(name, "predict"):
-        values = np.asarray(getattr(encoder, "predict")(rows.view))  # noqa: B009
-    if values.shape != (len(rows.order),) or not np.isfinite(values).all():
-        raise ZooError(
-            f"encoder {name!r}: predict returned shape {values.shape} or numbers that are not finite; "
-            f"expected ({len(rows.order)},)"
-        )
-    return rows.in_order(values).astype(np.float64)
-
-
-def _prediction(
-    cell: Cell, test: Test, target: Target, by: str, predicted: np.ndarray, penalty: float | None
-) -> TargetPrediction:
-    models, epochs = _rows(test)
+def _prediction(cell: Cell, number: int, target: Target, by: By, prediction: probes.Prediction) -> TargetPrediction:
+    test = cell.tests[number]
+    models, epochs = rows_of(test.views)
     return TargetPrediction(
         cell=cell_name(cell.zoo.name, test.zoo.name, test.condition),
         target=target.name,
-        by="probe" if by == "probe" else "encoder",
-        penalty=penalty,
+        by=by,
+        penalty=prediction.penalty,
         models=models,
         epochs=epochs,
-        truth=target.values(test.view),
-        predicted=predicted.astype(np.float64) if target.is_number else predicted.astype(str),
+        truth=target.of_rows(test.views),
+        predicted=prediction.values.astype(np.float64 if target.is_number else str),
     )
-
-
-def _rows(test: Test) -> tuple[np.ndarray, np.ndarray]:
-    """Return the model_id and the epoch of every test row (row,), models outermost."""
-    shape = (len(test.view.models), len(test.view.checkpoints))
-    models = np.repeat(test.view.models, shape[1])
-    return models, np.tile(test.view.epochs.astype(np.int64), shape[0])

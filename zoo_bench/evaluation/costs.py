@@ -6,7 +6,7 @@ growth since the start, so that zoos and libraries that are in memory already co
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,21 @@ class Cost:
     seconds: float = 0.0
     memory_bytes: int | None = None  # of the process, over what it held at the start
     gpu_memory_bytes: int | None = None  # allocated by torch; None without a GPU
+
+    @classmethod
+    def of(cls, parts: Iterable["Cost"]) -> "Cost":
+        """Return the cost of several things that ran one after the other: all seconds, and the most memory."""
+        parts = list(parts)
+        return cls(
+            seconds=sum(part.seconds for part in parts),
+            memory_bytes=largest(part.memory_bytes for part in parts),
+            gpu_memory_bytes=largest(part.gpu_memory_bytes for part in parts),
+        )
+
+
+def largest(values: Iterable[int | None]) -> int | None:
+    """Return the largest of the values that are known; None if none is."""
+    return max((value for value in values if value is not None), default=None)
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import run
-from zoo_bench.evaluation.candidates import AnyEncoder, candidates
+from zoo_bench.evaluation.candidate import AnyEncoder
+from zoo_bench.evaluation.candidates import candidates
 from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results
@@ -39,7 +41,8 @@ def evaluate(
         benchmark: a name (see `list_benchmarks`), the path of a TOML file, or a BenchmarkManifest.
         zoos: the folder that holds the zoos by name, or the opened zoos.
         seeds: one result each, whole numbers from 0 to 2**32 - 1.
-        device: where networks train: auto (a GPU if there is one), cpu, cuda; or a `Runtime`, which says more.
+        device: where networks train: auto (a GPU if there is one), cpu, cuda; or a `Runtime`, which says more. Without
+            a folder for them, unfinished trainings wait in that of results.
         results: the folder of results. What it holds is not computed again, and an interrupted call resumes in it.
             Without one, nothing stays on the disk.
         workers: processes that evaluate cells; 1 stays in this process.
@@ -73,6 +76,9 @@ def evaluate(
     """
     manifest = read_benchmark(benchmark)
     with TemporaryDirectory(prefix="zoo-bench-") if results is None else nullcontext(results) as folder:
+        runtime = device if isinstance(device, Runtime) else Runtime(device=device)
+        if runtime.checkpoints is None and results is not None:
+            runtime = replace(runtime, checkpoints=Path(results) / run.TRAININGS)
         finished = run.run(
             manifest,
             candidates(encoder, protocol=manifest.protocol),
@@ -80,7 +86,7 @@ def evaluate(
             results=Path(folder),
             seeds=seeds,
             rerun=rerun,
-            runtime=device if isinstance(device, Runtime) else Runtime(device=device),
+            runtime=runtime,
             workers=workers,
             scheduler=scheduler,
             progress=progress,

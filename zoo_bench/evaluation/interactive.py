@@ -7,6 +7,7 @@ whichever cell they are. Python keeps the text of cells in `linecache`. Imported
 import ast
 import hashlib
 import importlib.util
+import inspect
 import json
 import linecache
 import logging
@@ -74,7 +75,7 @@ def _definitions(source: Any) -> dict[str, str] | None:
 
 def _syntax(definition: Any) -> _Definition | None:
     """Return the syntax tree of a class or function; of a class, its methods know in which file it stands."""
-    for code in _codes(definition):
+    for code in codes(definition):
         try:
             tree = ast.parse("".join(linecache.getlines(code.co_filename)))
         except SyntaxError:
@@ -87,11 +88,12 @@ def _syntax(definition: Any) -> _Definition | None:
     return None
 
 
-def _codes(definition: Any) -> Iterator[CodeType]:
+def codes(definition: Any) -> Iterator[CodeType]:
+    """Yield the code of a function, or of each method of a class; of a decorated one, that below the decorators."""
     if isinstance(definition, FunctionType):
         yield definition.__code__
         return
     for member in vars(definition).values():
         function = getattr(member, "__func__", getattr(member, "fget", member))  # of class methods and properties
         if isinstance(function, FunctionType):
-            yield function.__code__
+            yield inspect.unwrap(function).__code__

@@ -4,26 +4,31 @@ The scores mean nothing. Checked is what a benchmark relies on: that an encoder 
 of its settings and of the seed, and that its output can be scored.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
 
-from zoo_bench.encoders import Encoder, make_encoder
-from zoo_bench.evaluation.candidates import AnyEncoder, Candidate, candidate
-from zoo_bench.evaluation.cell import encode_view, evaluate_cell, named, predict_view
+from zoo_bench.encoders import make_encoder
+from zoo_bench.evaluation.again import changed
+from zoo_bench.evaluation.candidate import AnyEncoder
+from zoo_bench.evaluation.candidates import candidate
+from zoo_bench.evaluation.cell import evaluate_cell
+from zoo_bench.evaluation.processes.client import EncoderProcess
+from zoo_bench.evaluation.rows import encode_views, predict_views
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.protocols import Cell
+from zoo_bench.protocol.targets import problems
 from zoo_bench.protocol.views import HiddenRows, TrainingView, WeightsView
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.zoo import Zoo, ZooView, open_zoo
 
 State = Literal["ok", "FAILED", "note"]
-TOLERANCE = 1e-3  # of the spread of an embedding: batches of other sizes add in another order
 _BENCHMARK = BenchmarkManifest(
     name="mock",
     protocol="standard",
@@ -69,6 +74,7 @@ class Finding:
     what: str
     state: State
     detail: str = ""
+    traceback: str = field(default="", repr=False)  # of the encoder's own code, where it raised an error
 
     def __str__(self) -> str:
         return f"{self.state:7} {self.what}{': ' if self.detail else ''}{self.detail}"
@@ -123,12 +129,12 @@ def check(encoder: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
     Raises:
         ZooError: there is no encoder of that name.
     """
-    if isinstance(encoder, str):
+    if isinstance(encoder, str) and ":" not in encoder:
         make_encoder(encoder)  # an unknown name is an error and no finding
     try:
         yield from _findings(encoder, zoos)
     except ZooError as error:
-        yield Finding("the checks after this one", "FAILED", str(error))
+        yield Finding("the checks after this one", "FAILED", str(error), traceback=getattr(error, "traceback", ""))
 
 
 def _make(folder: Path, name: str, widths: str, noise: float) -> Zoo:
@@ -143,84 +149,75 @@ def _make(folder: Path, name: str, widths: str, noise: float) -> Zoo:
 
 def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
     cell = protocols.standard_cell(zoos["mock"])
+    views = cell.tests[0].views
     checked = candidate(given)
-    name = checked.name
-    yield _finding("config is plain data", "")
-    alike = checked.fresh().config == checked.fresh().config
-    yield _finding("two encoders of that name are one", "" if alike else "config differs each time")
-    encoder = _fitted(checked, cell)
-    rows = HiddenRows.of(cell.tests[0].view)
-    with named(name, "encode"):
-        embeddings, again = (encode_view(name, encoder, rows) for _ in range(2))
-    yield _finding("fits, and encodes to a finite matrix", "", f"{embeddings.shape[1]} dimensions")
-    yield _finding("encoding again gives the same", _difference(embeddings, again))
-    yield _finding("fitting again with the seed gives the same", _again(checked, cell, rows, embeddings))
-    yield _finding("a row depends on its own weights alone", _alone(name, encoder, rows, embeddings))
-    evaluated = evaluate_cell(name, checked.fresh(), _BENCHMARK, cell, seed=0)
-    yield _finding("standard protocol", "", f"{len(evaluated.results[0].scores)} scores")
-    yield from _prediction(name, encoder, cell)
-    yield _elsewhere(name, encoder, zoos["mock_other_data"], embeddings)
-    yield _elsewhere(name, encoder, zoos["mock_other_architecture"], embeddings)
+    asked = problems(_BENCHMARK, cell.zoo)
+    yield _finding("config is plain data", None)
+    with EncoderProcess(checked, torch=checked.torch) as fitted:
+        alike = fitted.make(None) == (config := fitted.make(None))
+        yield Finding("two encoders of that name are one", *(("ok",) if alike else ("FAILED", "config differs")))
+        learned, _ = fitted.ask("learned", asked)
+        problem = _fit(fitted, cell, asked, learned["targets"][0])
+        embeddings, again = (encode_views(fitted, views) for _ in range(2))
+        yield _finding("fits, and encodes to a finite matrix", None, f"{embeddings.shape[1]} dimensions")
+        yield _finding("encoding again gives the same", changed(embeddings, again, among=embeddings))
+        yield _finding("a row depends on its own weights alone", _alone(fitted, views[0], embeddings))
+        if problem.target is not None:
+            predict_views(fitted, views, is_number=problem.is_number)
+            yield Finding("predict", "ok", f"predicts {', '.join(learned['targets'])}")
+        elif learned["predicts"]:
+            known = ", ".join(str(each.target) for each in asked)
+            wrong = f"config['target'] is {config.get('target')!r}; expected one of {known}, or a fit with `problem`"
+            yield Finding("predict", "FAILED", wrong)
+        else:
+            yield Finding("predict", "note", "has none, so probes alone are scored")
+        yield _elsewhere(fitted, zoos["mock_other_data"], embeddings)
+        yield _elsewhere(fitted, zoos["mock_other_architecture"], embeddings)
+    with EncoderProcess(checked, torch=checked.torch) as other:
+        other.make(None)
+        _fit(other, cell, asked, problem.target)
+        again = encode_views(other, views)
+        yield _finding("fitting again with the seed gives the same", changed(embeddings, again, among=embeddings))
+    evaluated = evaluate_cell(checked, _BENCHMARK, cell, seed=0)
+    for failure in evaluated.failures:
+        yield Finding("standard protocol", "FAILED", f"{failure.target}: {failure.message}".removeprefix(": "))
+    if not evaluated.failures:
+        targets = sorted({score.target for score in evaluated.results[0].scores if score.by == "encoder"})
+        own = f", predictions of {', '.join(targets)}" if targets else ""
+        yield _finding("standard protocol", None, f"{len(evaluated.results[0].scores)} scores{own}")
 
 
-def _finding(what: str, wrong: str, detail: str = "") -> Finding:
-    return Finding(what, "FAILED" if wrong else "ok", wrong or detail)
+def _finding(what: str, change: tuple[int, str] | None, detail: str = "") -> Finding:
+    return Finding(what, "ok", detail) if change is None else Finding(what, "FAILED", f"it changed {change[1]}")
 
 
-def _fitted(checked: Candidate, cell: Cell) -> Encoder:
-    encoder = checked.fresh()
-    with named(checked.name, "fit"):
-        encoder.fit([TrainingView.of(cell.train)], [TrainingView.of(cell.validation)], seed=0)
-    return encoder
+def _fit(process: EncoderProcess, cell: Cell, asked: Sequence[Problem], target: str | None) -> Problem:
+    """Fit an encoder to one target, and return the problem."""
+    problem = next((each for each in asked if each.target == target), replace(asked[0], target=None))
+    train, validation = ([TrainingView.of(view) for view in views] for views in (cell.train, cell.validation))
+    process.ask("fit", train, validation, problem, 0)
+    return problem
 
 
-def _again(checked: Candidate, cell: Cell, rows: HiddenRows, embeddings: np.ndarray) -> str:
-    """Say how a second fit with one seed differs."""
-    with named(checked.name, "encode"):
-        return _difference(embeddings, encode_view(checked.name, _fitted(checked, cell), rows))
-
-
-def _alone(name: str, encoder: Encoder, rows: HiddenRows, embeddings: np.ndarray) -> str:
-    """Say how the embeddings of some rows differ when the other rows are not there."""
+def _alone(fitted: EncoderProcess, view: ZooView, embeddings: np.ndarray) -> tuple[int, str] | None:
+    """Say how the embeddings of some rows change when the other rows are not there."""
+    rows = HiddenRows.of(view)
     few = rows.view.weights[: len(rows.order) // 3]
-    with named(name, "encode"):
-        alone = np.asarray(encoder.encode(WeightsView(few, rows.view.layout)))
-    wrong = _difference(embeddings[rows.order[: len(few)]], alone)
-    return f"without other rows beside it, {wrong}" if wrong else ""
+    alone = fitted.encode(WeightsView(few, rows.view.layout))
+    change = changed(embeddings[rows.order[: len(few)]], alone, among=embeddings)
+    return change and (change[0], f"without other rows beside it, {change[1]}")
 
 
-def _prediction(name: str, encoder: Encoder, cell: Cell) -> Iterator[Finding]:
-    """Check what a supervised encoder predicts."""
-    if not hasattr(encoder, "predict"):
-        yield Finding("predict", "note", "has none, so probes alone are scored")
-        return
-    target = encoder.config.get("target")
-    known = [known_target.name for known_target in protocols.targets(_BENCHMARK, cell.zoo)]
-    predict_view(name, encoder, cell.tests[0].view)
-    wrong = "" if target in known else f"config['target'] is {target!r}; expected one of {', '.join(known)}"
-    yield _finding("predict", wrong, f"predicts {target}")
-
-
-def _elsewhere(name: str, encoder: Encoder, zoo: Zoo, embeddings: np.ndarray) -> Finding:
+def _elsewhere(fitted: EncoderProcess, zoo: Zoo, embeddings: np.ndarray) -> Finding:
     """Check models of another zoo: of other data it must do, of another architecture it may."""
     cell = protocols.standard_cell(zoo)
     try:
-        with named(name, "encode"):
-            dimension = encode_view(name, encoder, HiddenRows.of(cell.tests[0].view)).shape[1]
+        dimension = encode_views(fitted, cell.tests[0].views).shape[1]
         wrong = "" if dimension == embeddings.shape[1] else f"{dimension} dimensions"
     except ZooError as error:
         wrong = str(error)
     if zoo.name == "mock_other_data":
-        return _finding("cross-dataset protocol", wrong)
+        return Finding("cross-dataset protocol", "FAILED" if wrong else "ok", wrong)
     if wrong:
         return Finding("cross-architecture protocol", "note", f"reads one architecture, so it is left out ({wrong})")
-    return _finding("cross-architecture protocol", "")
-
-
-def _difference(one: np.ndarray, other: np.ndarray) -> str:
-    """Say how two embeddings of the same rows differ; nothing if rounding explains it."""
-    if one.shape != other.shape:
-        return f"shapes {one.shape} and {other.shape}"
-    spread = float(np.std(one)) or 1.0
-    largest = float(np.abs(one.astype(float) - other.astype(float)).max()) / spread
-    return f"differs by {largest:.2g} of its spread" if largest > TOLERANCE else ""
+    return Finding("cross-architecture protocol", "ok")

@@ -16,7 +16,7 @@ import pydantic
 from pydantic import Field
 
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation.candidates import Candidate
+from zoo_bench.evaluation.candidate import Candidate
 from zoo_bench.evaluation.cell import used
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell
@@ -35,6 +35,7 @@ class CellRecord(Schema):
     results: tuple[CellResult, ...] = ()
     failures: tuple[Failure, ...] = ()
     error: str = ""  # why there are no results at all
+    tracebacks: tuple[str, ...] = ()  # of what failed, in the encoder's own code; no result holds them
     encoder_config: dict[str, object] = Field(default_factory=dict)
     seconds: float = 0.0
 

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache, partial
 from itertools import chain
@@ -21,9 +21,12 @@ from tqdm import tqdm
 
 from zoo_bench.encoders.training.runtime import Runtime, is_first_process, process_count
 from zoo_bench.evaluation import pending
-from zoo_bench.evaluation.candidates import Candidate, candidate
+from zoo_bench.evaluation.candidate import Candidate
+from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.cell import evaluate_cell, used
+from zoo_bench.evaluation.failing import EncoderError
 from zoo_bench.evaluation.pending import CellRecord, Outcome, Setting
+from zoo_bench.evaluation.processes.client import Template
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell
@@ -37,6 +40,7 @@ from zoo_gen.zoo import Zoo
 
 Rerun = Literal["always", "never", "only-missing"]
 CELLS = ".cells"  # the folder of cells that no result holds yet
+TRAININGS = ".trainings"  # and of encoders whose training was interrupted, where nothing else is said
 
 
 def run(
@@ -51,6 +55,7 @@ def run(
     workers: int = 1,
     scheduler: str | None = None,
     progress: bool = True,
+    tell: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[Result, bool]]:
     """Yield the result of every encoder and seed, and whether it was computed now; new ones are written to `results`.
 
@@ -62,16 +67,20 @@ def run(
         encoders: names of encoders, as `make_encoder` takes them, or candidates.
         runtime: where encoders that train a network compute; without one, on a GPU if there is one.
         progress: whether a bar shows how many cells are done, on a terminal or in a notebook.
+        tell: is given the traceback of every error that an encoder raises.
 
     Raises:
         ZooError: an encoder or a zoo is not there, or does not fit; an encoder fails; a seed is out of range.
     """
+    if workers == 1 and scheduler is None:
+        Template.started()  # imports what encoders need while zoos are read
     opened = find_zoos(benchmark, zoos)
     cells = protocols.cells(benchmark, opened)  # weights are read once for all encoders
     wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
     if wrong:
         raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")
-    chosen = [encoder if isinstance(encoder, Candidate) else candidate(encoder) for encoder in dict.fromkeys(encoders)]
+    told = tell or (lambda traceback: None)
+    chosen, first_error = _made(encoders, told)
     addresses = tuple(ZooAddress.of(zoo) for zoo in opened)
     folder = _pending_folder(results).absolute()
     settings = [
@@ -90,7 +99,6 @@ def run(
         # What is there already was left by a run that was killed; processes that train together must all train.
         if setting in stored or rerun == "always" or process_count() > 1:
             pending.remove(setting, cells)
-    first_error: ZooError | None = None
     shown = progress and is_first_process()
     with (
         progress_bar(label=benchmark.name, unit="cell", total=len(settings) * len(cells), shown=shown) as bar,
@@ -101,6 +109,8 @@ def run(
                 yield stored[setting], False
                 continue
             outcomes = [pending.read(setting, cell) or _evaluate(setting, cell) for cell in cells]
+            for traceback in dict.fromkeys(text for outcome in outcomes for text in outcome.record.tracebacks):
+                told(traceback)
             if not any(outcome.record.results for outcome in outcomes):
                 pending.remove(setting, cells)
                 first_error = first_error or ZooError(outcomes[0].record.error)
@@ -108,6 +118,19 @@ def run(
             yield _assemble(setting, cells, outcomes, results), True
     if first_error:
         raise first_error
+
+
+def _made(encoders: Sequence[str | Candidate], tell: Callable[[str], None]) -> tuple[list[Candidate], ZooError | None]:
+    """Return the encoders that can be made, and the first error of one that cannot, so that it stops no other."""
+    chosen, first_error = [], None
+    for encoder in dict.fromkeys(encoders):
+        try:
+            chosen.append(encoder if isinstance(encoder, Candidate) else candidate(encoder))
+        except EncoderError as error:
+            first_error = first_error or error
+            if error.traceback:
+                tell(error.traceback)
+    return chosen, first_error
 
 
 def stored_path(results: Path, result: Result) -> Path:
@@ -181,7 +204,7 @@ def _evaluate_all(
 
 def _size(cell: Cell) -> int:
     """Return how many numbers an encoder learns from in a cell."""
-    return len(cell.train.models) * len(cell.train.checkpoints) * cell.zoo.extent.n_parameters
+    return sum(len(view.models) * len(view.checkpoints) * view.layout.size for view in cell.train)
 
 
 def _is_pending(setting: Setting, cell: Cell) -> bool:
@@ -222,22 +245,24 @@ def _evaluate(setting: Setting, cell: Cell) -> Outcome:
     """Evaluate one cell, write its outcome, or the line that says why it failed, and return it."""
     from threadpoolctl import threadpool_limits
 
-    name = setting.candidate.name
     began = time.monotonic()
     try:
-        encoder = setting.candidate.fresh(setting.runtime)
         # The last digits of linear algebra follow from its number of threads, which workers share out: one, always.
         with threadpool_limits(limits=1, user_api="blas"):
-            evaluated = evaluate_cell(name, encoder, setting.benchmark, cell, seed=setting.seed)
+            evaluated = evaluate_cell(
+                setting.candidate, setting.benchmark, cell, seed=setting.seed, runtime=setting.runtime
+            )
         record = CellRecord(
             results=evaluated.results,
             failures=evaluated.failures,
-            encoder_config=encoder.config,
+            tracebacks=evaluated.tracebacks,
+            encoder_config=evaluated.encoder_config,
             seconds=time.monotonic() - began,
         )
         outcome = Outcome(record, evaluated.predictions, evaluated.resamples)
     except ZooError as error:
-        outcome = Outcome(CellRecord(error=str(error)))
+        traceback = getattr(error, "traceback", "")
+        outcome = Outcome(CellRecord(error=str(error), tracebacks=(traceback,) if traceback else ()))
     pending.write(setting, cell, outcome)
     return outcome
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from zoo_bench.evaluation import scoring
 from zoo_bench.protocol.manifest import list_benchmarks
-from zoo_bench.protocol.protocols import Target, rows_sha256
+from zoo_bench.protocol.protocols import rows_sha256
+from zoo_bench.protocol.targets import Target
 from zoo_bench.results import CellResult, Result, Score, read_result, records, result_paths
 from zoo_bench.results.records import TargetPrediction
 from zoo_gen.errors import ZooError

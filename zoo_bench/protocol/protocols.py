@@ -1,21 +1,22 @@
-"""Protocols: which models train, select and test an encoder, and what is predicted of them.
+"""Protocols: which models train, select and test an encoder.
 
 A cell is one training with all its tests, so that a cross-dataset row fits its encoder once. In every protocol the
 parts are splits by model: training and selection use the source zoo's, a test uses the test part of the zoo it is on.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.parts import checkpoints_of, models_of, usable_models, views_of
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, ZooView
 
 PARTS = ("train", "validation", "test")
-_SUBSET_SEED = 0  # of the models that a share of the training part keeps; smaller shares lie inside larger ones
+_SUBSET_SEED = 0  # of the models that a share keeps
 
 
 @dataclass(frozen=True)
@@ -23,45 +24,24 @@ class Test:
     """The test part of a zoo, under a condition such as "unseen epochs" (empty where there is none)."""
 
     zoo: Zoo
-    view: ZooView
+    views: tuple[ZooView, ...]  # one an architecture and set of checkpoints, as `views_of` returns them
     condition: str = ""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of an encoder, and its tests."""
+    """One training of an encoder, and its tests. Parts are views, one an architecture and set of checkpoints."""
 
     zoo: Zoo
-    train: ZooView
-    validation: ZooView
+    train: tuple[ZooView, ...]
+    validation: tuple[ZooView, ...]
     tests: tuple[Test, ...]
-    excluded_models: int  # of the source: diverged, so that their weights are not numbers
+    excluded_models: int  # of the source: diverged, so that their weights are not numbers, or without a checkpoint
 
     @property
     def name(self) -> str:
         """The name of the cell, which no other of its benchmark has."""
-        return f"{self.zoo.name}, {len(self.train.models)} models, {len(self.train.checkpoints)} checkpoints"
-
-
-@dataclass(frozen=True)
-class Target:
-    """Something to predict: a number (regression) or a name (classification)."""
-
-    name: str
-    is_number: bool = True
-
-    def values(self, view: ZooView) -> np.ndarray:
-        """Return its value at every checkpoint of a view, (model x checkpoint,), models outermost."""
-        shape = (len(view.models), len(view.checkpoints))
-        if self.name == "epoch":
-            values = np.broadcast_to(view.epochs, shape)
-        elif self.name.startswith("test_class_f1_"):
-            values = view.metric("test_class_f1")[:, :, int(self.name.removeprefix("test_class_f1_"))]
-        elif self.name in ("test_accuracy", "generalization_gap"):
-            values = view.metric(self.name)
-        else:
-            values = np.broadcast_to(view.hyperparameter(self.name)[:, None], shape)
-        return values.reshape(-1).astype(np.float64 if self.is_number else str)
+        return f"{self.zoo.name}, {len(models_of(self.train))} models, {len(checkpoints_of(self.train))} checkpoints"
 
 
 def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
@@ -71,26 +51,46 @@ def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
         ZooError: a zoo is not complete, a part of its split is empty, or the zoos do not suit the protocol.
     """
     standard = [standard_cell(zoo, checkpoints=benchmark.checkpoints) for zoo in zoos]
+    names = [zoo.name for zoo in zoos]
     if benchmark.protocol == "standard":
         return standard
     if benchmark.protocol == "data_efficiency":
         return [_with_share(cell, share) for cell in standard for share in benchmark.shares]
     if benchmark.protocol == "unseen_epochs":
         return [_with_seen_epochs(cell, benchmark.seen_epochs) for cell in standard]
-    crossed = []
-    for source in standard:
-        tests = [test for cell in standard for test in cell.tests]
-        if benchmark.protocol == "cross_architecture":
-            tests = [test for test in tests if test.zoo.layout != source.zoo.layout]
-        elif any(test.zoo.layout != source.zoo.layout for test in tests):
+    return [_crossed(benchmark, cell, standard) for cell in standard if cell.zoo.name in (benchmark.sources or names)]
+
+
+def _crossed(benchmark: BenchmarkManifest, source: Cell, standard: list[Cell]) -> Cell:
+    """Return the training of one cell with the tests of those like it, or in cross_architecture of those unlike it."""
+    across = benchmark.protocol == "cross_architecture"
+    tests: list[Test] = []
+    for cell in standard:
+        same_layouts = _same_layouts(source.zoo, cell.zoo)
+        if benchmark.families:
+            alike = benchmark.family_of(source.zoo.name) == benchmark.family_of(cell.zoo.name)
+        else:
+            alike = same_layouts or not across
+        if alike == across:
+            continue
+        if not across and not same_layouts:
             raise ZooError(
-                f"{benchmark.name}: its zoos differ in architecture; expected one architecture in cross_dataset, "
-                "or the protocol cross_architecture"
+                f"{benchmark.name}: {source.zoo.name} and {cell.zoo.name} differ in architecture; expected one "
+                "architecture in cross_dataset, families of one, or the protocol cross_architecture"
             )
-        if not tests:
-            raise ZooError(f"{benchmark.name}: all zoos have the architecture of {source.zoo.name}; expected several")
-        crossed.append(Cell(source.zoo, source.train, source.validation, tuple(tests), source.excluded_models))
-    return crossed
+        tests += cell.tests
+    if not tests:
+        raise ZooError(f"{benchmark.name}: all zoos have the architecture of {source.zoo.name}; expected several")
+    return replace(source, tests=tuple(tests))
+
+
+def _same_layouts(source: Zoo, test: Zoo) -> bool:
+    """Say whether the models of two zoos have the same architectures."""
+    layouts, others = (
+        [each.layout for each in zoo.architectures.values()] if zoo.manifest.ragged else [zoo.layout]
+        for zoo in (source, test)
+    )
+    return all(layout in others for layout in layouts) and all(layout in layouts for layout in others)
 
 
 def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> Cell:
@@ -101,15 +101,14 @@ def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> C
     """
     if not zoo.complete:
         raise ZooError(f"{zoo.path}: the zoo is not complete; finish it with zoo-gen run")
-    converged = zoo.models["model_id"].to_numpy()[zoo.models["status"].to_numpy(zero_copy_only=False) == "complete"]
-    parts = {name: np.intersect1d(zoo.split(name), converged) for name in PARTS}
+    usable = usable_models(zoo)
+    parts = {name: np.intersect1d(zoo.split(name), usable) for name in PARTS}
     for name, models in parts.items():
         if not len(models):
             raise ZooError(f"{zoo.path}: the {name} part of its split is empty; expected models in all of {PARTS}")
     check_disjoint(parts)
-    epochs = None if checkpoints == "all" else zoo.epochs[-1:].tolist()
-    train, validation, test = (zoo.view(models, epochs) for models in parts.values())
-    return Cell(zoo, train, validation, (Test(zoo, test),), excluded_models=len(zoo.models) - len(converged))
+    train, validation, test = (views_of(zoo, models, checkpoints=checkpoints) for models in parts.values())
+    return Cell(zoo, train, validation, (Test(zoo, test),), excluded_models=len(zoo.models) - len(usable))
 
 
 def check_disjoint(parts: dict[str, np.ndarray]) -> None:
@@ -128,35 +127,29 @@ def rows_sha256(models: np.ndarray, epochs: np.ndarray) -> str:
     return hashlib.sha256(np.stack([models, epochs]).astype("<i8").tobytes()).hexdigest()
 
 
-def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:
-    """Return the targets of a benchmark on one zoo: classes and hyper-parameters written out.
-
-    Raises:
-        ZooError: there are none.
-    """
-    chosen: list[Target] = []
-    for name in benchmark.targets:
-        if name == "test_class_f1":
-            chosen += [Target(f"test_class_f1_{number}") for number in range(zoo.n_classes)]
-        elif name == "hyperparameters":
-            for column in zoo.varying:
-                if column != "seed" and len(zoo.models[column].unique()) > 1:
-                    chosen.append(Target(column, is_number=zoo.models[column].type != "string"))
-        else:
-            chosen.append(Target(name))
-    if not chosen:
-        raise ZooError(f"{zoo.path}: has none of the targets of {benchmark.name}; only the seed varies in it")
-    return chosen
-
-
 def _with_share(cell: Cell, share: float) -> Cell:
-    """Keep a share of the training models; selection and test stay whole, so that shares are comparable."""
-    models = np.random.RandomState(_SUBSET_SEED).permutation(cell.train.models)
-    subset = np.sort(models[: max(1, round(share * len(models)))])
-    condition = f"{100 * share:g} % of the training models"
-    tests = tuple(Test(test.zoo, test.view, condition) for test in cell.tests)
-    train = cell.zoo.view(subset, cell.train.epochs.tolist())
-    return Cell(cell.zoo, train, cell.validation, tests, cell.excluded_models)
+    """Keep a share of the training models and of those that select; the test stays whole, so that shares compare.
+
+    Were the selection part whole, its labels would outnumber those of a small share.
+    """
+    train, validation = (
+        tuple(part for view in views if len((part := _among(view, subset)).models))
+        for views, subset in ((views, _subset(models_of(views), share)) for views in (cell.train, cell.validation))
+    )
+    tests = tuple(Test(test.zoo, test.views, f"{100 * share:g} % of the training models") for test in cell.tests)
+    return Cell(cell.zoo, train, validation, tests, cell.excluded_models)
+
+
+def _subset(models: np.ndarray, share: float) -> np.ndarray:
+    """Return a share of models, at least one; smaller shares lie inside larger ones."""
+    order = np.random.RandomState(_SUBSET_SEED).permutation(models)
+    return np.sort(order[: max(1, round(share * len(models)))])
+
+
+def _among(view: ZooView, models: np.ndarray) -> ZooView:
+    """Return those models of a view that are among `models`."""
+    stay = np.isin(view.models, models)
+    return replace(view, models=view.models[stay], rows=view.rows[stay])
 
 
 def _with_seen_epochs(cell: Cell, share: float) -> Cell:
@@ -165,15 +158,26 @@ def _with_seen_epochs(cell: Cell, share: float) -> Cell:
     count = max(1, round(share * len(epochs)))
     if count >= len(epochs):
         raise ZooError(f"{cell.zoo.path}: keeps {len(epochs)} checkpoints; expected later ones than the {count} seen")
-    seen, unseen = epochs[:count], epochs[count:]
-    test = cell.tests[0].view.models
-    return Cell(
-        cell.zoo,
-        cell.zoo.view(cell.train.models, seen),
-        cell.zoo.view(cell.validation.models, seen),
-        (
-            Test(cell.zoo, cell.zoo.view(test, seen), f"seen epochs, to {seen[-1]}"),
-            Test(cell.zoo, cell.zoo.view(test, unseen), f"unseen epochs, from {unseen[0]}"),
-        ),
-        cell.excluded_models,
+    seen, unseen = np.arange(count), np.arange(count, len(epochs))
+    test = cell.tests[0].views
+    parts = {
+        "seen training": _at(cell.train, seen),
+        "seen validation": _at(cell.validation, seen),
+        "seen test": _at(test, seen),
+        "unseen test": _at(test, unseen),
+    }
+    for name, views in parts.items():
+        if not views:
+            raise ZooError(f"{cell.zoo.path}: no model has {name} checkpoints; expected some on both sides of {count}")
+    train, validation, tested, later = parts.values()
+    tests = (
+        Test(cell.zoo, tested, f"seen epochs, to {epochs[count - 1]}"),
+        Test(cell.zoo, later, f"unseen epochs, from {epochs[count]}"),
     )
+    return Cell(cell.zoo, train, validation, tests, cell.excluded_models)
+
+
+def _at(views: tuple[ZooView, ...], checkpoints: np.ndarray) -> tuple[ZooView, ...]:
+    """Return views at those of their checkpoints that are among some, without views that have none of them."""
+    chosen = (replace(view, checkpoints=np.intersect1d(view.checkpoints, checkpoints)) for view in views)
+    return tuple(view for view in chosen if len(view.checkpoints))

@@ -1,20 +1,20 @@
 """Views of zoos for encoders: labelled ones to fit on, and weights alone to encode and predict from.
 
 Neither leads back to the zoo, where an encoder could read the labels of the test models. The position of a row would
-tell its epoch, so rows to encode come in an order that the encoder cannot know.
+tell its epoch, so the order of rows to encode is drawn from the operating system's entropy each time.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import numpy as np
 
+from zoo_bench.protocol.targets import target_values
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.zoo import ZooView
-
-_ORDER_SEED = 20210  # of the order of rows; the same for all encoders, so that they are compared on equal arrays
+from zoo_gen.zoo import Zoo, ZooView
 
 
 class Weighted(Protocol):
@@ -31,15 +31,21 @@ class Weighted(Protocol):
 
 @dataclass(frozen=True)
 class ZooFacts:
-    """Name and metrics of the zoo of a training view."""
+    """Name and metrics of the zoo of a training view, the images it was trained on, and which columns vary in it."""
 
     name: str
     metrics: tuple[str, ...]
+    data: str = ""  # the words by which its manifest names the images, such as "torchvision FashionMNIST"
+    varying: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainingView:
-    """Models of the training or validation part, with their labels; all arrays are read-only."""
+    """Models of the training or validation part, with their labels; all arrays are read-only.
+
+    Labels are those of its own checkpoints. Of the table of models it has the hyper-parameters and `model_id` alone:
+    everything else there follows from training to the last epoch, which may be one that is not to be seen.
+    """
 
     zoo: ZooFacts
     models: np.ndarray  # int64 (model,) model_ids
@@ -54,9 +60,9 @@ class TrainingView:
     def of(cls, view: ZooView) -> Self:
         """Read everything that an encoder may learn from; nothing of other models stays reachable."""
         metrics = {name: view.metric(name) for name in view.zoo.metrics}
-        columns = {name: view.hyperparameter(name) for name in view.zoo.models.column_names}
+        columns = {name: view.hyperparameter(name) for name in ("model_id", *view.zoo.varying)}
         return cls(
-            zoo=ZooFacts(view.zoo.name, tuple(metrics)),
+            zoo=ZooFacts(view.zoo.name, tuple(metrics), _data_words(view), tuple(view.zoo.varying)),
             models=view.models.copy(),
             checkpoints=view.checkpoints.copy(),
             epochs=view.epochs.copy(),
@@ -65,6 +71,14 @@ class TrainingView:
             _metrics=metrics,
             _hyperparameters=columns,
         )
+
+    def target(self, name: str) -> np.ndarray:
+        """Return a target of a benchmark (model, checkpoint): float64, NaN where the label is missing; or str.
+
+        Raises:
+            ZooError: the zoo has no such target.
+        """
+        return target_values(self, name)
 
     def metric(self, name: str) -> np.ndarray:
         """Return a metric, float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
@@ -106,11 +120,11 @@ class HiddenRows:
 
     @classmethod
     def of(cls, view: ZooView) -> Self:
-        """Return the rows of all checkpoints of a view of a zoo, shuffled."""
+        """Return the rows of all checkpoints of a view of a zoo, in an order that is a new one at every call."""
         rows = view.weights.reshape(-1, 1, view.layout.size)
-        order = np.random.RandomState(_ORDER_SEED).permutation(len(rows))
+        order = random_order(len(rows))
         shuffled = rows[order]
-        shuffled.flags.writeable = False  # shared by all encoders
+        shuffled.flags.writeable = False
         return cls(WeightsView(shuffled, view.layout), order)
 
     def in_order(self, found: np.ndarray) -> np.ndarray:
@@ -118,3 +132,14 @@ class HiddenRows:
         ordered = np.empty_like(found)
         ordered[self.order] = found
         return ordered
+
+
+def random_order(count: int) -> np.ndarray:
+    """Return a permutation (count,) that no process can draw again: from the operating system's entropy."""
+    return np.random.default_rng(secrets.randbits(128)).permutation(count)
+
+
+def _data_words(view: ZooView) -> str:
+    """Return the words by which a zoo's manifest names its images; none where a published zoo does not say."""
+    data = view.zoo.manifest.data if isinstance(view.zoo, Zoo) else None
+    return " ".join(value for value in data.model_dump().values() if isinstance(value, str)) if data else ""

@@ -10,6 +10,8 @@ from typing import Self
 
 from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark
 from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.manifest import shipped_manifests
+from zoo_gen.published.sources.registry import PUBLISHED, by_population, published_name
 from zoo_gen.zoo import Zoo, open_zoo
 
 
@@ -35,13 +37,13 @@ def find_zoo(folder: Path, name: str) -> Zoo:
         ZooError: it is not there, or the folder holds another zoo.
     """
     if not (folder / name).is_dir():
-        raise ZooError(
-            f"{folder / name}: no such zoo; make it with: zoo-gen run {name} --out {folder / name}, "
-            "or with zoo-bench run --missing-zoos make (or pull, if it is published)"
-        )
+        raise ZooError(f"{folder / name}: no such zoo; {_remedy(name, folder / name)}")
     zoo = open_zoo(folder / name)
     if zoo.name != name:
-        raise ZooError(f"{folder / name}: holds the zoo {zoo.name!r}; expected {name!r}")
+        raise ZooError(
+            f"{folder / name}: holds the zoo {zoo.name!r}; expected {name!r}, which zoo-gen convert and pull call it "
+            f"with --name {name}"
+        )
     return zoo
 
 
@@ -110,6 +112,8 @@ def make_missing_zoos(
 
     missing = _missing(benchmark, Path(folder))
     for name in missing:
+        if name.endswith(PUBLISHED):
+            raise ZooError(f"{name}: is published and not trained here; expected --missing-zoos pull")
         engine.run(find_manifest(name), Path(folder) / name, workers=workers, data_root=data_root)
     return missing
 
@@ -117,16 +121,16 @@ def make_missing_zoos(
 def pull_missing_zoos(
     benchmark: str | Path | BenchmarkManifest, folder: str | Path = "zoos", *, owner: str | None = None
 ) -> list[str]:
-    """Pull the zoos of a benchmark that are not there, and return their names.
+    """Pull the published zoos of a benchmark that are not there, and return their names.
 
     Args:
         benchmark: whose zoos: a name, the path of a TOML file, or a BenchmarkManifest.
         folder: that holds zoos by name.
         owner: of the zoos on the Hub, where they are data sets called OWNER/ZOO; without one, zoos are pulled from
-            where their papers published them, by the names of the registry with an underscore for the slash.
+            where their papers published them, so that the benchmark must be on published zoos (`zoos_from`).
 
     Raises:
-        ZooError: a zoo is neither there nor published, or cannot be pulled.
+        ZooError: a zoo cannot be pulled; or, when the others are there, it is neither there nor published.
 
     >>> import zoo_bench
     >>> benchmark = zoo_bench.BenchmarkManifest(
@@ -136,19 +140,43 @@ def pull_missing_zoos(
     []
     """
     from zoo_gen.published import pull
-    from zoo_gen.published.sources.registry import published_zoos
 
     missing = _missing(benchmark, Path(folder))
-    addresses = {zoo.plain_name: name for name, zoo in published_zoos().items()}
-    if owner is not None:
-        addresses = {name: f"hf://{owner}/{name}" for name in missing}
+    known = {published_name(population): zoo.name for population, zoo in by_population().items()}
+    pulled = [name for name in missing if owner is not None or name in known]
+    for name in pulled:
+        out = Path(folder) / name
+        if owner is not None:
+            pull.pull(f"hf://{owner}/{name}", out)
+            continue
+        try:
+            pull.pull(known[name], out, zoo_name=name)
+        except ZooError as error:
+            raise ZooError(f"{error}; the command for this zoo alone is: {_pulling(name, out)}") from None
     for name in missing:
-        if name not in addresses:
-            raise ZooError(
-                f"{unknown_name('published zoo', name, addresses)}; expected --missing-zoos make, or --owner"
-            )
-        pull.pull(addresses[name], Path(folder) / name)
-    return missing
+        if name not in pulled:
+            instead = ", or --zoos-from published for what its paper published" if name in by_population() else ""
+            raise ZooError(f"{name}: is trained here and not published; expected --missing-zoos make{instead}")
+    return pulled
+
+
+def _remedy(name: str, out: Path) -> str:
+    """Return what to do about a zoo that is not there."""
+    known = by_population()
+    if name.removesuffix(PUBLISHED) in known and name.endswith(PUBLISHED):
+        return f"pull it with: {_pulling(name, out)}, or with zoo-bench run --missing-zoos pull"
+    if name not in shipped_manifests():
+        there = [path.name for path in out.parent.glob("*") if path.is_dir()]
+        return f"{unknown_name('zoo', name, there)}; expected one that zoo-gen run or convert wrote"
+    published = "; or, as its paper published it, with --zoos-from published" if name in known else ""
+    return f"make it with: zoo-gen run {name} --out {out}, or with zoo-bench run --missing-zoos make{published}"
+
+
+def _pulling(name: str, out: Path) -> str:
+    """Return the command that pulls a published zoo under the name that benchmarks know it by."""
+    zoo = by_population()[name.removesuffix(PUBLISHED)]
+    archive = " --file ARCHIVE" if len(zoo.part.regenerated) > 1 else ""
+    return f"zoo-gen pull {zoo.name} --name {name} --out {out}{archive}"
 
 
 def _missing(benchmark: str | Path | BenchmarkManifest, folder: Path) -> list[str]:

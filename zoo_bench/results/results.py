@@ -13,7 +13,7 @@ from zoo_bench.results.machine import Machine
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.files.schema import Schema
-from zoo_gen.manifest import Split
+from zoo_gen.manifest import Split, StoredSplit
 
 _EXPECTED = "expected a result of zoo-bench run; delete it to have it computed again"
 _VERSION = 4  # 4: encoders learn the problem of their benchmark, probes treat heavy tails, ranks are means of ranks
@@ -104,7 +104,7 @@ class Result(Schema):
     benchmark: str
     benchmark_digest: str
     protocol: str
-    split: Split | None = None  # of every zoo, where the benchmark has its own
+    split: Split | StoredSplit | None = None  # of every zoo, where the benchmark has its own
     rank_by: Literal["r2", "kendall_tau", "mse"]
     reading: Literal["probe", "own"]  # whose predictions rank
     probe: Literal["standard", "paper"]  # which probes predict from embeddings

@@ -16,7 +16,17 @@ import click
 from zoo_gen.errors import ZooError
 
 PATIENCE = 15.0  # seconds that an interrupted command may take to end by itself
-_INTERRUPTED = "interrupted; what is complete is kept, the same command resumes"
+_RESUMES = "zoo_gen.resumes"  # what a context's notes say of the command that runs in it
+_KEPT = "; what is complete is kept, the same command resumes"
+
+
+class Resumable(click.Command):
+    """A command that goes on where it was, when it is called again after an interruption."""
+
+
+def keeps_nothing() -> None:
+    """Note that the command which runs cannot go on where it was, as it is called now."""
+    click.get_current_context().meta[_RESUMES] = False
 
 
 class Commands(click.Group):
@@ -33,17 +43,36 @@ class Commands(click.Group):
         except MemoryError as error:
             _end(f"not enough memory ({str(error) or 'no room for another array'}); expected a smaller size", 2)
         except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            _end(f"{place}{error.strerror or error}; what is complete is kept, the same command resumes", 2)
+            _end(_os_error(error), 2)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the chosen command; an interruption says how to go on."""
+        """Run the chosen command; an interruption says how to go on, where that is possible."""
         try:
             return super().invoke(ctx)
+        except OSError as error:
+            _end(_os_error(error) + _kept(ctx), 2)
         except click.UsageError as error:  # click's own answer takes four lines
             _end(error.format_message(), 2)
         except KeyboardInterrupt:
-            _end(_INTERRUPTED, 130)
+            _end(f"interrupted{_kept(ctx)}", 130)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the chosen command, and note whether it can go on after an interruption."""
+        name, command, rest = super().resolve_command(ctx, args)
+        ctx.meta[_RESUMES] = isinstance(command, Resumable)
+        return name, command, rest
+
+
+def _os_error(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
+
+
+def _kept(ctx: click.Context | None) -> str:
+    """Return what is true of an interrupted command."""
+    return _KEPT if ctx is not None and ctx.meta.get(_RESUMES) else ""
 
 
 @contextmanager
@@ -60,7 +89,7 @@ def _interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in heard:
             signal.signal(each, signal.SIG_IGN)
-        last_resort = threading.Timer(PATIENCE, _end_at_once)
+        last_resort = threading.Timer(PATIENCE, _end_at_once, [_kept(click.get_current_context(silent=True))])
         last_resort.daemon = True
         last_resort.start()
         raise KeyboardInterrupt
@@ -74,8 +103,8 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end_at_once() -> None:
-    sys.stderr.write(f"{_INTERRUPTED}\n")
+def _end_at_once(kept: str) -> None:
+    sys.stderr.write(f"interrupted{kept}\n")
     sys.stderr.flush()
     os._exit(130)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from zoo_gen.cli.command import Commands, table
+from zoo_gen.cli.command import Commands, Resumable, table
 from zoo_gen.cli.published import FOLDER, convert, export, pull, push
 from zoo_gen.files.location import Folder
 
@@ -79,7 +79,7 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
     click.echo(f"{'seconds':12} {planned.duration()}")  # which takes some seconds to find out
 
 
-@main.command()
+@main.command(cls=Resumable)
 @MANIFEST
 @click.option("--out", type=FOLDER, help="The folder of the zoo, or its URL.  [default: zoos/NAME]")
 @WORKERS

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zoo_gen.cli.command import Resumable
 from zoo_gen.files.location import Folder, locate
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ SPLITS = click.option(
 )
 
 
-@click.command()
+@click.command(cls=Resumable)
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option("--format", "format_", required=True, metavar="FORMAT", help="How the archive is laid out; see below.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
@@ -87,9 +88,10 @@ def export(zoo: Folder, out: Path, format_: str, models: str | None, epochs: str
     click.echo(f"{out}: {len(paths):,} files and {writing.TABLE}")
 
 
-@click.command()
+@click.command(cls=Resumable)
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
+@click.option("--name", "zoo_name", help="Of the zoo here.  [default: its population's, with _published]")
 @EPOCHS
 @MODELS
 @SPLITS
@@ -104,6 +106,7 @@ def export(zoo: Folder, out: Path, format_: str, models: str | None, epochs: str
 def pull(
     name: str,
     out: Path | None,
+    zoo_name: str | None,
     epochs: str | None,
     models: str | None,
     splits: tuple[str, ...],
@@ -129,6 +132,7 @@ def pull(
     zoo = api.pull(
         name,
         out,
+        zoo_name=zoo_name,
         epochs=None if epochs is None else _numbers("--epochs", epochs),
         models=None if models is None else _numbers("--models", models),
         file=file,
@@ -138,7 +142,7 @@ def pull(
     click.echo(_complete(zoo))
 
 
-@click.command()
+@click.command(cls=Resumable)
 @click.argument("zoo", type=FOLDER)
 @click.argument("repository")
 @click.option("--licence", help="By the Hub's name of it.  [default: cc-by-4.0, or its publisher's]")

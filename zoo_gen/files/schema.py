@@ -69,6 +69,15 @@ def parse_toml(content: str | bytes, schema: type[AnySchema], *, where: str) -> 
         raise ZooError(f"{where}: is not text in UTF-8; expected a TOML manifest") from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits and endless nesting raise these
         raise ZooError(f"{where}: not valid TOML: {error}") from None
+    return checked(document, schema, where=where)
+
+
+def checked(document: Any, schema: type[AnySchema], *, where: str) -> AnySchema:
+    """Return plain data as `schema`; `where` names it in error messages.
+
+    Raises:
+        ZooError: it does not fit the schema.
+    """
     try:
         return schema.model_validate(document)
     except pydantic.ValidationError as error:

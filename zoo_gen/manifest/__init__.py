@@ -3,7 +3,7 @@
 from zoo_gen.manifest.converted import ConvertedManifest
 from zoo_gen.manifest.manifest import ZooManifest, as_manifest, find_manifest, read_manifest, shipped_manifests
 from zoo_gen.manifest.protocol import Manifest, read_any
-from zoo_gen.manifest.split import Split
+from zoo_gen.manifest.split import Split, StoredSplit
 from zoo_gen.manifest.training import Checkpoints, CheckpointSchedule, Storage, Training
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Manifest",
     "Split",
     "Storage",
+    "StoredSplit",
     "Training",
     "ZooManifest",
     "as_manifest",

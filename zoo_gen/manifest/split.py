@@ -1,6 +1,7 @@
 """Splits by model: the shares of a manifest, which model is in which part, and the digest of that."""
 
 import hashlib
+from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -18,14 +19,15 @@ class Split(Schema):
     """The shares of the models in each part, and what must stay together in one part.
 
     `group_by`: "model" (every model on its own), "configuration" (all seeds of one setting of the other
-    hyper-parameters together) or "seed" (all settings of one seed together).
+    hyper-parameters together), "seed" (all settings of one seed together) or "initial_weights" (all models of one seed
+    and one scheme of initialisation together, which start from the same weights or multiples of them).
     """
 
     train: Fraction = 0.70
     validation: Fraction = 0.15
     test: Fraction = 0.15
     seed: Seed = 0
-    group_by: Literal["model", "configuration", "seed"] = "model"
+    group_by: Literal["model", "configuration", "seed", "initial_weights"] = "model"
 
     @model_validator(mode="after")
     def _shares_of_one(self) -> Self:
@@ -33,6 +35,17 @@ class Split(Schema):
         if abs(total - 1) > 1e-9:
             raise ValueError(f"train, validation and test must add up to 1, got {total:g}")
         return self
+
+
+class StoredSplit(Schema):
+    """A split table that came with a published zoo, by its name; of several names, the first that the zoo has."""
+
+    table: str | tuple[str, ...] = Field(min_length=1)
+
+    def name_among(self, tables: Collection[str]) -> str:
+        """Return the name of the table, among those that a zoo has; the first one asked for if it has none of them."""
+        names = (self.table,) if isinstance(self.table, str) else self.table
+        return next((name for name in names if name in tables), names[0])
 
 
 def parts(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> pa.Array:
@@ -60,7 +73,8 @@ def _groups(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int)
     """Return the group (model,) of each model, numbered by first appearance, and the number of groups."""
     if split.group_by == "model":
         return np.arange(n_models), n_models
-    names = ["seed"] if split.group_by == "seed" else [name for name in hyperparameters if name != "seed"]
+    together = {"seed": ("seed",), "initial_weights": ("seed", "initialization")}.get(split.group_by)
+    names = [name for name in hyperparameters if (name in together if together else name != "seed")]
     numbers: dict[tuple[object, ...], int] = {}
     rows = zip(*(hyperparameters[name].tolist() for name in names), strict=True)
     groups = np.array([numbers.setdefault(row, len(numbers)) for row in rows])

@@ -71,6 +71,7 @@ def pull(
     name: str,
     out: str | Path | None = None,
     *,
+    zoo_name: str | None = None,
     epochs: Sequence[int] | None = None,
     models: Sequence[int] | None = None,
     file: str | None = None,
@@ -82,6 +83,7 @@ def pull(
     Args:
         name: a published zoo (see `list_published_zoos`), or hf://org/zoo@revision.
         out: the folder of the zoo; zoos/NAME if not given.
+        zoo_name: what a published zoo is called here; its population's name with `_published` if not given.
         epochs: of a published zoo, only these checkpoints.
         models: of a published zoo, only these models, by number.
         file: a pattern of names, where a publication has several archives.
@@ -96,11 +98,16 @@ def pull(
     >>> zoo_gen.pull("hf://my-lab/tiny@v1", "zoos/copy", cache="cache").name
     'tiny'
     """
-    plain = hub.parse(name).repository.partition("/")[2] if hub.is_address(name) else name.replace("/", "_")
-    folder = Path("zoos") / plain if out is None else Path(out)
+    if out is not None:
+        folder = Path(out)
+    elif hub.is_address(name):
+        folder = Path("zoos") / hub.parse(name).repository.partition("/")[2]
+    else:
+        folder = Path("zoos") / (zoo_name or registry.find_published(name).zoo_name)
     downloads.pull(
         name,
         folder,
+        zoo_name=zoo_name,
         epochs=epochs,
         models=models,
         file=file,

@@ -36,6 +36,7 @@ def pull(
     name: str,
     out: Path,
     *,
+    zoo_name: str | None = None,
     epochs: Sequence[int] | None = None,
     models: Sequence[int] | None = None,
     file: str | None = None,
@@ -47,6 +48,7 @@ def pull(
     Args:
         name: a published zoo (`zoo-gen list --published`), or hf://org/zoo@revision.
         out: the folder of the zoo.
+        zoo_name: what a published zoo is called here; `PublishedZoo.zoo_name` if not given.
         epochs: of a published zoo, convert only these checkpoints.
         models: of a published zoo, convert only these models, by their number in the whole zoo.
         file: a pattern of names, where a publication has several archives.
@@ -57,7 +59,8 @@ def pull(
         ZooError: there is no such zoo, it cannot be had, or it is not what was expected.
     """
     if hub.is_address(name):
-        for option, value in (("epochs", epochs), ("models", models), ("file", file), ("split", splits)):
+        given = {"name": zoo_name, "epochs": epochs, "models": models, "file": file, "split": splits}
+        for option, value in given.items():
             if value:
                 raise ZooError(f"--{option}: {name} is pulled whole; expected open_zoo, which reads what is asked for")
         return _pull_from_hub(name, out)
@@ -71,7 +74,7 @@ def pull(
             archive.path,
             out,
             format=zoo.part.format,
-            name=zoo.plain_name,
+            name=zoo_name or zoo.zoo_name,
             epochs=epochs,
             models=models,
             splits={**_published_splits(zoo, zoo_cache), **(splits or {})},

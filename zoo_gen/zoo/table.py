@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from zoo_gen.errors import ZooError
 from zoo_gen.files import location
 from zoo_gen.files.location import Remote
-from zoo_gen.manifest import Split
+from zoo_gen.manifest import Split, StoredSplit
 from zoo_gen.manifest.split import parts
-from zoo_gen.store import Store
+from zoo_gen.store import Store, side_files
 from zoo_gen.store.shards import remedy
 
 
@@ -117,21 +117,32 @@ class ModelTable:
             digest.update("".join(part.to_pylist()).encode())
         return digest.hexdigest()
 
-    def with_split(self, split: Split) -> "ModelTable":
-        """Return this table under another split by model, drawn as a manifest's is.
+    def with_split(self, split: Split | StoredSplit) -> "ModelTable":
+        """Return this table under another split by model: a table of the zoo, or one drawn as a manifest's is.
 
         Raises:
-            ZooError: seeds are to stay together, and there is no column of them.
+            ZooError: seeds are to stay together, and there is no column of them; there is no such split table.
         """
+        other = ModelTable(self._store)
+        chosen = self._stored(split) if isinstance(split, StoredSplit) else self._drawn(split)
+        other.whole = self.whole.set_column(self.whole.column_names.index("split"), "split", chosen)
+        return other
+
+    def _stored(self, split: StoredSplit) -> pa.Array:
+        """Return the part (model,) of each model in a split table of the zoo; null where the table leaves it out."""
+        splits = self._store.manifest.splits
+        table = side_files.read_split(self._store.folder, splits, split.name_among(splits))
+        part_of = dict(zip(table["model_id"].to_pylist(), table["part"].to_pylist(), strict=True))
+        return pa.array([part_of.get(model) for model in self.whole["model_id"].to_pylist()], pa.string())
+
+    def _drawn(self, split: Split) -> pa.Array:
+        """Return the part (model,) of each model under a split that is drawn."""
         manifest = self._store.manifest
         names = [name for name in dict.fromkeys((*manifest.varying, "seed")) if name in self.whole.column_names]
         if split.group_by == "seed" and "seed" not in names:
             raise ZooError(f'{manifest.name}: has no column \'seed\'; expected group_by = "configuration" or "model"')
         columns = {name: self.whole[name].to_numpy(zero_copy_only=False) for name in names}
-        drawn = parts(split, columns, len(self.whole))
-        other = ModelTable(self._store)
-        other.whole = self.whole.set_column(self.whole.column_names.index("split"), "split", drawn)
-        return other
+        return parts(split, columns, len(self.whole))
 
     def _read(self, names: list[str] | None = None) -> pa.Table:
         """Read all Parquet parts, or some columns of them beside model_id."""

@@ -23,6 +23,10 @@ class Viewed(Protocol):
         """The names of what was measured."""
 
     @property
+    def varying(self) -> tuple[str, ...]:
+        """The hyper-parameters that vary."""
+
+    @property
     def models(self) -> pa.Table:
         """The table of models."""
 

@@ -15,7 +15,7 @@ import zarr
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files.location import Folder, locate, pinned
-from zoo_gen.manifest import Split
+from zoo_gen.manifest import Split, StoredSplit
 from zoo_gen.manifest.split import PARTS, split_sha256
 from zoo_gen.store import Store, side_files
 from zoo_gen.store.side_files import Architecture
@@ -278,11 +278,13 @@ class Zoo:
             return rows["model_id"].filter(pc.equal(rows["part"], name)).to_numpy()
         return self.column("model_id").filter(pc.equal(self.column("split"), name)).to_numpy()
 
-    def with_split(self, split: Split) -> "Zoo":
-        """Return this zoo under another split by model, drawn as a manifest's is; nothing on disk changes.
+    def with_split(self, split: Split | StoredSplit) -> "Zoo":
+        """Return this zoo under another split by model: one of its split tables, or one drawn as a manifest's is.
+
+        Nothing on disk changes.
 
         Raises:
-            ZooError: seeds are to stay together, and the zoo's table has none.
+            ZooError: seeds are to stay together, and the zoo's table has none; or it has no split table of that name.
         """
         return Zoo(self.store, self._table.with_split(split))
 

@@ -44,6 +44,10 @@ class FakeView:
     def hyperparameter(self, name):
         return self.targets[name]
 
+    def target(self, name):
+        values = self.targets[name]
+        return np.broadcast_to(values if values.ndim == 2 else values[:, None], self.weights.shape[:2])
+
 
 def random_view(layout, *, models=12, checkpoints=1, seed=0, target="test_accuracy"):
     """Return a view whose target is a smooth function of the weights."""

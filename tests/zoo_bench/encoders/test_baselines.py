@@ -6,6 +6,7 @@ from zoo_bench.encoders import make_encoder
 from zoo_bench.encoders.baselines.layer_statistics import LastLayerStatistics, PooledLayerStatistics
 from zoo_bench.encoders.baselines.statistics_boosting import StatisticsBoosting
 from zoo_bench.encoders.baselines.tensor_statistics import view_statistics
+from zoo_bench.protocol.problem import Problem
 
 
 def seven(values):
@@ -79,8 +80,8 @@ def test_trees_stop_where_the_validation_error_is_lowest():
 
 
 @pytest.mark.parametrize("name", ["mlp", "statistics_network", "deep_sets", "statistics_boosting", "sne_small"])
-def test_names_stand_for_encoders_that_predict_accuracy(name):
+def test_names_stand_for_encoders_that_take_the_problem_from_fit(name):
     encoder = make_encoder(name)
-    assert encoder.config["target"] == "test_accuracy"
-    assert encoder.config["checkpoints"] == "last"
+    assert "target" not in encoder.config
+    assert encoder.can_learn(Problem(target="epoch"))
     assert callable(encoder.predict)

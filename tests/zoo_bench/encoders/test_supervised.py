@@ -17,24 +17,21 @@ from zoo_bench.encoders.digest import source_statements
 from zoo_bench.encoders.sne.encoder import VARIANTS, sne
 from zoo_bench.encoders.sne.network import SNENetwork
 from zoo_bench.encoders.sne.settings import Settings
-from zoo_bench.encoders.training.problem import Output, Problem
+from zoo_bench.encoders.training.output import Output
+from zoo_bench.protocol.problem import Problem
 from zoo_gen.errors import ZooError
 
 SHORT = replace(TRAINING, epochs=3, batch_size=8)
 TINY = Settings(width=8, heads=2, head_width=8)
 
 
-def makers(problem=None):
-    problem = problem or Problem()
-    settings = replace(TINY, target=problem.target, checkpoints=problem.checkpoints, loss=problem.loss)
+def makers():
     return {
-        "mlp": lambda: mlp(problem=problem, widths=(16,), training=SHORT),
-        "statistics_network": lambda: statistics_network(problem=problem, widths=(16,), training=SHORT),
-        "deep_sets": lambda: deep_sets(problem=problem, training=SHORT),
-        "sne": lambda: sne(settings, training=SHORT),
-        "statistics_boosting": lambda: StatisticsBoosting(
-            target=problem.target, checkpoints=problem.checkpoints, most_trees=40
-        ),
+        "mlp": lambda: mlp(widths=(16,), training=SHORT),
+        "statistics_network": lambda: statistics_network(widths=(16,), training=SHORT),
+        "deep_sets": lambda: deep_sets(training=SHORT),
+        "sne": lambda: sne(TINY, training=SHORT),
+        "statistics_boosting": lambda: StatisticsBoosting(most_trees=40),
     }
 
 
@@ -80,7 +77,7 @@ def test_an_encoder_of_one_length_refuses_another_architecture_to_predict(name):
     [
         ("weights", "are not finite; expected models that did not diverge"),
         ("constant", "is 0.5 for all models; expected a target that varies"),
-        ("missing", "is missing for"),
+        ("missing", "is missing for all training models; expected values to learn from"),
         ("none", "no training models"),
     ],
 )
@@ -91,39 +88,71 @@ def test_what_cannot_be_learned_from_is_refused_before_training(name, spoil, mes
     elif spoil == "constant":
         view.targets["test_accuracy"][:] = 0.5
     elif spoil == "missing":
-        view.targets["test_accuracy"][2] = np.nan
+        view.targets["test_accuracy"][:] = np.nan
     else:
         view = FakeView(CNN, view.weights[:0], view.targets)
     with pytest.raises(ZooError, match=message):
         makers()[name]().fit([view], [random_view(CNN)], seed=0)
 
 
-def test_a_target_that_is_a_name_is_refused():
+@pytest.mark.parametrize("name", NAMES)
+def test_a_target_that_is_a_name_is_not_learned(name):
     view = random_view(CNN, target="activation")
     view.targets["activation"] = np.array(["tanh"] * 12)
-    with pytest.raises(ZooError, match="target 'activation': is not one number a checkpoint"):
-        makers(Problem(target="activation"))["mlp"]().fit([view], [view], seed=0)
+    encoder = makers()[name]()
+    for problem in (Problem(target="activation", is_number=False), Problem(target=None)):
+        assert not encoder.can_learn(problem)
+        with pytest.raises(ZooError, match=r"target (None|'activation'): is not a number; expected a target that is"):
+            encoder.fit([view], [view], problem=problem, seed=0)
+    assert encoder.can_learn(Problem(target="epoch"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_last_checkpoint_alone_is_learned_from_unless_all_are_asked_for(name):
-    """What stands in earlier checkpoints changes nothing then."""
+def test_every_checkpoint_of_the_views_is_learned_from(name):
+    """What an early checkpoint holds changes what is predicted; so does its label alone."""
     train, validation = random_view(CNN, models=20, checkpoints=2), random_view(CNN, models=8, seed=1)
-    changed = FakeView(CNN, train.weights.copy(), {"test_accuracy": train.targets["test_accuracy"].copy()})
-    changed.weights[:, 0] *= -3
-    changed.targets["test_accuracy"][:, 0] = 0.9
-    for checkpoints, same in (("last", True), ("all", False)):
-        make = makers(Problem(checkpoints=checkpoints))[name]
-        first, second = (make().fit([its], [validation], seed=0).predict(validation) for its in (train, changed))
-        assert np.array_equal(first, second) == same
+    other_weights, other_labels = (
+        FakeView(CNN, train.weights.copy(), {"test_accuracy": train.targets["test_accuracy"].copy()}) for _ in range(2)
+    )
+    other_weights.weights[:, 0] *= -3
+    other_labels.targets["test_accuracy"][:, 0] = 0.9
+    predicted = [
+        makers()[name]().fit([view], [validation], seed=0).predict(validation)
+        for view in (train, other_weights, other_labels)
+    ]
+    assert not np.array_equal(predicted[0], predicted[1])
+    assert not np.array_equal(predicted[0], predicted[2])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_hyperparameter_is_predicted_in_its_own_units(name):
+def test_rows_without_a_label_are_left_out_and_counted(name):
+    """With NaN labels an encoder becomes what it is when those rows were never there."""
+    train, validation = random_view(CNN, models=20, checkpoints=2), random_view(CNN, models=8, seed=1)
+    with_holes = [
+        FakeView(CNN, v.weights, {"test_accuracy": v.targets["test_accuracy"].copy()}) for v in (train, validation)
+    ]
+    with_holes[0].targets["test_accuracy"][[2, 5, 11]] = np.nan
+    with_holes[1].targets["test_accuracy"][[0, 3]] = np.nan
+    without = [
+        FakeView(
+            CNN, np.delete(v.weights, models, 0), {"test_accuracy": np.delete(v.targets["test_accuracy"], models, 0)}
+        )
+        for v, models in ((train, [2, 5, 11]), (validation, [0, 3]))
+    ]
+    fitted = [makers()[name]().fit([t], [v], seed=0) for t, v in (with_holes, without)]
+    np.testing.assert_array_equal(fitted[0].predict(validation), fitted[1].predict(validation))
+    assert fitted[0].config["fitted"]["left_out"] == {"train": 6, "validation": 2}
+    assert fitted[1].config["fitted"]["left_out"] == {"train": 0, "validation": 0}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_number_is_predicted_in_its_own_units(name):
     train = random_view(CNN, models=40, target="frequency")
     train.targets["frequency"] = 100 + 50 * train.targets["frequency"][:, 0]
-    encoder = makers(Problem(target="frequency"))[name]().fit([train], [train], seed=0)
-    assert encoder.config["target"] == "frequency"
+    encoder = makers()[name]()
+    assert "frequency" not in str(encoder.config)
+    encoder.fit([train], [train], problem=Problem(target="frequency"), seed=0)
+    assert encoder.config["fitted"]["target"] == "frequency"
     predicted = encoder.predict(train)
     assert ((predicted > 80) & (predicted < 170)).all()
 
@@ -140,12 +169,15 @@ def test_the_seed_decides_everything(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "statistics_boosting"])
 def test_what_was_saved_predicts_the_same(name, tmp_path):
     train, validation = random_view(CNN, models=20), random_view(CNN, models=8, seed=1)
-    encoder = makers()[name]().fit([train], [validation], seed=0)
+    encoder = makers()[name]().fit([train], [validation], problem=Problem(loss="mse"), seed=0)
     encoder.save(tmp_path / "saved")
     loaded = makers()[name]().load(tmp_path / "saved")
     np.testing.assert_array_equal(loaded.predict(validation), encoder.predict(validation))
+    assert loaded.config == encoder.config
+    other = makers()[name]()
+    other.training = replace(SHORT, epochs=4)
     with pytest.raises(ZooError, match="saved with other settings"):
-        makers(Problem(loss="mse"))[name]().load(tmp_path / "saved")
+        other.load(tmp_path / "saved")
     with pytest.raises(ZooError, match="was not fitted; expected fit or load first"):
         makers()[name]().encode(validation)
 
@@ -154,14 +186,19 @@ def test_a_share_is_learned_with_cross_entropy_and_anything_else_with_squared_er
     shares, others = np.array([0.1, 0.4, 0.9]), np.array([10.0, 20.0, 60.0])
     logits = np.array([-2.0, 0.0, 1.0])
     output = Output.of("mlp", Problem(), shares)
-    chance = 1 / (1 + np.exp(-logits))
+    mean = shares.mean()  # a logit of 0 stands for it
+    chance = 1 / (1 + np.exp(-logits) * (1 - mean) / mean)
     expected = -(shares * np.log(chance) + (1 - shares) * np.log(1 - chance)).mean()
     assert float(output.loss_of(torch.tensor(logits), torch.tensor(shares))) == pytest.approx(expected)
     np.testing.assert_allclose(output.values(logits), chance)
-    assert output.score(logits, shares) == stats.kendalltau(logits, shares).statistic
+    r2 = 1 - ((chance - shares) ** 2).sum() / ((shares - mean) ** 2).sum()
+    assert output.score(logits, shares, metric="r2") == pytest.approx(r2)
+    tau = stats.kendalltau(logits, shares).statistic
+    assert output.score(logits, shares, metric="kendall_tau") == pytest.approx((r2 + tau) / 2)
+    assert output.score(-logits, np.full(3, 0.5), metric="kendall_tau") < 0
     output = Output.of("mlp", Problem(), others)
     np.testing.assert_allclose(output.values((others - others.mean()) / others.std()), others)
-    assert output.score(logits, output.values(logits)) == pytest.approx(0)
+    assert output.score(logits, output.values(logits), metric="mse") == pytest.approx(1)
     with pytest.raises(ZooError, match="loss 'bce' needs a target from 0 to 1"):
         Output.of("mlp", Problem(loss="bce"), others)
 
@@ -173,7 +210,7 @@ def test_the_function_that_makes_an_encoder_tells_it_from_others():
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "statistics_boosting"])
 def test_the_digest_covers_what_is_learned_and_how(name):
-    parts = ("supervised", "problem", "targets", "networks", "loop", "steps")
+    parts = ("supervised", "output", "targets", "networks", "loop", "steps")
     modules = set(source_statements(makers()[name]().source))
     assert {f"zoo_bench.encoders.training.{part}" for part in parts} <= modules
     reads_statistics = name == "statistics_network"

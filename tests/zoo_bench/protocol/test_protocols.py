@@ -4,6 +4,8 @@ import pytest
 from tests.conftest import begin
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.parts import models_of
+from zoo_bench.protocol.targets import targets
 from zoo_gen import engine, open_zoo
 from zoo_gen.errors import ZooError
 
@@ -11,11 +13,11 @@ from zoo_gen.errors import ZooError
 def test_the_standard_protocol_keeps_the_models_of_the_parts_apart(tiny_zoo):
     zoo = open_zoo(tiny_zoo)
     cell = protocols.standard_cell(zoo)
-    views = {"train": cell.train, "validation": cell.validation, "test": cell.tests[0].view}
-    for name, view in views.items():
+    views = {"train": cell.train, "validation": cell.validation, "test": cell.tests[0].views}
+    for name, (view,) in views.items():
         assert view.models.tolist() == sorted(zoo.split(name))
         assert view.epochs.tolist() == [0, 1, 2, 3, 4]
-    assert len(set(np.concatenate([view.models for view in views.values()]))) == 40
+    assert len(set(np.concatenate([view.models for (view,) in views.values()]))) == 40
 
 
 def test_parts_that_share_a_model_are_refused():
@@ -25,7 +27,7 @@ def test_parts_that_share_a_model_are_refused():
 
 def test_targets_are_written_out_and_have_the_values_of_the_zoo(tiny_zoo, tiny_benchmark):
     zoo = open_zoo(tiny_zoo)
-    found = {target.name: target for target in protocols.targets(tiny_benchmark, zoo)}
+    found = {target.name: target for target in targets(tiny_benchmark, zoo)}
     assert list(found) == [
         *["epoch", "test_accuracy", "generalization_gap"],
         *[f"test_class_f1_{number}" for number in range(4)],
@@ -48,7 +50,9 @@ def test_diverged_models_are_left_out_and_counted(tmp_path, tiny_manifest):
     cell = protocols.standard_cell(zoo)
     diverged = set(zoo.models.to_pandas().query("status == 'diverged'")["model_id"])
     assert cell.excluded_models == len(diverged) > 0
-    assert not diverged & set(np.concatenate([cell.train.models, cell.validation.models, cell.tests[0].view.models]))
+    assert not diverged & set(
+        np.concatenate([models_of(views) for views in (cell.train, cell.validation, cell.tests[0].views)])
+    )
 
 
 def test_a_zoo_in_the_making_is_refused(tmp_path, tiny_manifest):
@@ -71,14 +75,14 @@ def test_a_benchmark_without_a_target_in_the_zoo_is_refused(tmp_path, tiny_manif
     engine.run(tiny_manifest, tmp_path / "zoo", workers=1)
     benchmark = tiny_benchmark.model_copy(update={"targets": ("hyperparameters",)})
     with pytest.raises(ZooError, match="has none of the targets of tiny_standard; only the seed varies in it"):
-        protocols.targets(benchmark, open_zoo(tmp_path / "zoo"))
+        targets(benchmark, open_zoo(tmp_path / "zoo"))
 
 
 def test_the_last_checkpoint_alone_can_be_asked_for(tiny_zoo):
     zoo = open_zoo(tiny_zoo)
     last, every = protocols.standard_cell(zoo, checkpoints="last"), protocols.standard_cell(zoo)
     for part in ("train", "validation", "test"):
-        view, whole = (its.tests[0].view if part == "test" else getattr(its, part) for its in (last, every))
+        (view,), (whole,) = (its.tests[0].views if part == "test" else getattr(its, part) for its in (last, every))
         assert view.epochs.tolist() == [4]
         np.testing.assert_array_equal(view.weights[:, 0], whole.weights[:, -1])
 
@@ -103,9 +107,9 @@ def test_cross_dataset_trains_on_each_zoo_and_tests_on_all(tmp_path, tiny_zoo, t
         ("other", ["tiny", "other"]),
     ]
     for cell in found:
-        assert cell.train.zoo is cell.validation.zoo is cell.zoo
+        assert cell.train[0].zoo is cell.validation[0].zoo is cell.zoo
         for test in cell.tests:
-            assert set(test.view.models) == set(test.zoo.split("test"))
+            assert set(models_of(test.views)) == set(test.zoo.split("test"))
 
 
 def test_cross_architecture_tests_only_on_other_architectures(tmp_path, tiny_zoo, tiny_manifest):
@@ -124,18 +128,22 @@ def test_cross_architecture_tests_only_on_other_architectures(tmp_path, tiny_zoo
 def test_unseen_epochs_are_later_than_all_that_train_or_select(tiny_zoo):
     (cell,) = protocols.cells(benchmark_of("unseen_epochs", "tiny", seen_epochs=0.6), [open_zoo(tiny_zoo)])
     seen, unseen = cell.tests
-    assert cell.train.epochs.tolist() == cell.validation.epochs.tolist() == seen.view.epochs.tolist() == [0, 1, 2]
-    assert unseen.view.epochs.tolist() == [3, 4]
-    assert not set(unseen.view.models) & {*cell.train.models, *cell.validation.models}
+    for views in (cell.train, cell.validation, seen.views):
+        assert [view.epochs.tolist() for view in views] == [[0, 1, 2]]
+    assert [view.epochs.tolist() for view in unseen.views] == [[3, 4]]
+    assert not set(models_of(unseen.views)) & {*models_of(cell.train), *models_of(cell.validation)}
     with pytest.raises(ZooError, match="expected later ones than the 5 seen"):
         protocols.cells(benchmark_of("unseen_epochs", "tiny", seen_epochs=0.95), [open_zoo(tiny_zoo)])
 
 
 def test_shares_of_the_training_models_are_nested_and_tested_alike(tiny_zoo):
     found = protocols.cells(benchmark_of("data_efficiency", "tiny", shares=(0.25, 0.5, 1.0)), [open_zoo(tiny_zoo)])
-    assert [len(cell.train.models) for cell in found] == [6, 12, 24]
-    assert set(found[0].train.models) < set(found[1].train.models) < set(found[2].train.models)
-    assert len({tuple(cell.tests[0].view.models) for cell in found}) == 1
+    train, validation = ([set(models_of(getattr(c, part))) for c in found] for part in ("train", "validation"))
+    assert [len(models) for models in train] == [6, 12, 24]
+    assert [len(models) for models in validation] == [2, 4, 8]  # labels that select are labels too
+    for models in (train, validation):
+        assert models[0] < models[1] < models[2]
+    assert len({tuple(models_of(cell.tests[0].views)) for cell in found}) == 1
     assert [cell.tests[0].condition for cell in found][:2] == [
         "25 % of the training models",
         "50 % of the training models",

@@ -122,6 +122,43 @@ def test_a_training_view_has_the_labels_of_its_own_models_alone(tiny_zoo):
         its.hyperparameter("depth")
 
 
+@pytest.mark.parametrize("column", ["test_accuracy", "status", "sha256", "train_loss", "generalization_gap"])
+def test_a_training_view_has_nothing_that_follows_from_later_epochs(tiny_zoo, column):
+    view = TrainingView.of(open_zoo(tiny_zoo).view([3, 17, 5], epochs=[0, 1]))
+    with pytest.raises(ZooError, match=f"unknown column '{column}'"):
+        view.hyperparameter(column)
+    assert view.hyperparameter("model_id").tolist() == [3, 17, 5]
+    assert view.metric("test_accuracy").shape == (3, 2)
+
+
+def test_a_training_view_has_the_targets_of_benchmarks(tiny_zoo):
+    zoo = open_zoo(tiny_zoo)
+    view = zoo.view([39, 5])
+    learned = TrainingView.of(view)
+    rate = view.hyperparameter("learning_rate")
+    expected = {
+        "epoch": [[0, 1, 2, 3, 4]] * 2,
+        "test_accuracy": zoo.test_accuracy[:][[39, 5]],
+        "generalization_gap": zoo.train_accuracy[:][[39, 5]] - zoo.test_accuracy[:][[39, 5]],
+        "test_class_f1_2": zoo.test_class_f1[:][[39, 5]][:, :, 2],
+        "log10_learning_rate": [[np.log10(value)] * 5 for value in rate],
+        "optimizer": [["sgd"] * 5, ["adam"] * 5],
+    }
+    for name, values in expected.items():
+        np.testing.assert_array_equal(learned.target(name), values)
+    running = zoo.metric("running_accuracy")[:][[39, 5]]
+    assert np.isnan(running[:, 0]).all()
+    running[:, 0] = zoo.train_accuracy[:][[39, 5], 0]  # nothing ran before epoch 0
+    np.testing.assert_array_equal(learned.target("running_gap"), running - zoo.test_accuracy[:][[39, 5]])
+
+
+def test_the_order_of_rows_is_another_one_each_time(tiny_zoo):
+    view = open_zoo(tiny_zoo).view([3, 17, 5])
+    np.random.seed(0)
+    orders = {tuple(HiddenRows.of(view).order) for _ in range(5)}
+    assert len(orders) == 5
+
+
 def test_rows_come_back_in_order(tiny_zoo):
     view = open_zoo(tiny_zoo).view([3, 17, 5])
     rows = HiddenRows.of(view)

@@ -2,6 +2,7 @@ import pytest
 
 from zoo_bench.protocol import protocols, zoos
 from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks, read_benchmark
+from zoo_bench.protocol.parts import models_of
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import Split, find_manifest, read_manifest, shipped_manifests
@@ -56,8 +57,8 @@ def test_a_benchmark_may_have_a_split_of_its_own(tiny_zoo):
     assert other.split_sha256 != plain.split_sha256 == open_zoo(tiny_zoo).split_sha256
     assert other.revision == plain.revision
     cell = protocols.standard_cell(other)
-    assert set(cell.train.models) == set(other.split("train"))
-    assert set(cell.tests[0].view.models) == set(other.split("test"))
+    assert set(models_of(cell.train)) == set(other.split("train"))
+    assert set(models_of(cell.tests[0].views)) == set(other.split("test"))
 
 
 @pytest.mark.parametrize(

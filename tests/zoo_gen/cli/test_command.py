@@ -10,7 +10,7 @@ STUBBORN = """
 import sys, time
 import click
 from zoo_gen.cli import command
-from zoo_gen.cli.command import Commands
+from zoo_gen.cli.command import Commands, Resumable, keeps_nothing
 
 command.PATIENCE = 1.0
 
@@ -18,8 +18,20 @@ command.PATIENCE = 1.0
 def main():
     pass
 
-@main.command()
+@main.command(cls=Resumable)
 def swallow():
+    wait()
+
+@main.command()
+def info():
+    wait()
+
+@main.command(cls=Resumable)
+def dry():
+    keeps_nothing()
+    wait()
+
+def wait():
     print("ready", flush=True)
     while True:
         try:
@@ -32,12 +44,20 @@ main(sys.argv[1:])
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_a_command_whose_interruption_is_swallowed_ends_all_the_same():
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("swallow", "interrupted; what is complete is kept, the same command resumes\n"),
+        ("info", "interrupted\n"),  # it has nothing to resume
+        ("dry", "interrupted\n"),
+    ],
+)
+def test_a_command_whose_interruption_is_swallowed_ends_all_the_same(name, message):
     process = subprocess.Popen(
-        [sys.executable, "-c", STUBBORN, "swallow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", STUBBORN, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    _, message = process.communicate(timeout=waiting.LIMIT)
+    _, found = process.communicate(timeout=waiting.LIMIT)
     assert process.returncode == 130
-    assert message == "interrupted; what is complete is kept, the same command resumes\n"
+    assert found == message

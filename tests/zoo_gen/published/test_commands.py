@@ -141,11 +141,12 @@ def test_an_encoder_is_evaluated_on_a_converted_zoo(zoo):
 
     cell = standard_cell(zoo)
     assert cell.excluded_models == 0
-    view = TrainingView.of(cell.train)
-    assert np.array_equal(view.metric("test_accuracy"), np.asarray(zoo.test_accuracy[:])[cell.train.models])
-    encoder = WeightStatistics(biases=True).fit([view], [TrainingView.of(cell.validation)], seed=0)
-    hidden = HiddenRows.of(cell.tests[0].view)
-    assert len(encoder.encode(hidden.view)) == 2 * len(cell.tests[0].view.models)
+    (train,), (validation,), (test,) = cell.train, cell.validation, cell.tests[0].views
+    view = TrainingView.of(train)
+    assert np.array_equal(view.metric("test_accuracy"), np.asarray(zoo.test_accuracy[:])[train.models])
+    encoder = WeightStatistics(biases=True).fit([view], [TrainingView.of(validation)], seed=0)
+    hidden = HiddenRows.of(test)
+    assert len(encoder.encode(hidden.view)) == 2 * len(test.models)
 
 
 def test_a_benchmark_on_mixed_architectures_says_why_not(tmp_path):

@@ -74,7 +74,7 @@ def test_a_published_zoo_is_downloaded_and_converted(server, publish, pull, arch
     server.faults.append(Fault("a.tar.xz"))
     zoo = pull("one")
     assert server.sent("a.tar.xz") == archive.stat().st_size
-    assert zoo.name == "one"
+    assert zoo.name == "one_published"
     assert zoo.weights.shape == (6, 9, 4970)
     found = zoo.manifest.origin.provenance
     assert found["paper"] == "Someone, Something, 2020, arXiv:2001.00001"

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from zoo_bench.encoders.training.loop import TrainingSettings
-from zoo_bench.encoders.training.problem import DEFAULT_PROBLEM, Problem
 from zoo_bench.encoders.training.supervised import Facts, Plans, SupervisedEncoder
 from zoo_gen.architecture.layout import ParameterLayout
 
@@ -62,7 +61,6 @@ def small() -> SupervisedEncoder:
 
 def deep_sets(
     *,
-    problem: Problem = DEFAULT_PROBLEM,
     widths: tuple[int, int] = WIDTHS["large"],
     training: TrainingSettings = TRAINING,
 ) -> SupervisedEncoder:
@@ -70,7 +68,6 @@ def deep_sets(
     return SupervisedEncoder(
         "deep_sets",
         source=deep_sets,
-        problem=problem,
         training=training,
         settings={"width": widths[0], "head_width": widths[1]},
         facts=lambda networks: {},

@@ -1,4 +1,4 @@
-"""The baseline `mlp`: fully connected layers on the flat weights, trained on the target.
+"""The baseline `mlp`: fully connected layers on the flat weights, trained on a target.
 
 Widths and training are those of the networks on raw weights that Unterthiner et al. (2020) settled on: three to six
 hidden layers of 380 to 486 units.
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from zoo_bench.encoders.training.loop import TrainingSettings
 from zoo_bench.encoders.training.networks import Networks, dense
-from zoo_bench.encoders.training.problem import DEFAULT_PROBLEM, Problem
 from zoo_bench.encoders.training.supervised import Facts, Rows, SupervisedEncoder
 
 WIDTHS = (400, 400, 400, 400)
@@ -41,19 +40,17 @@ class MLPNetwork(nn.Module):
 
 def mlp(
     *,
-    problem: Problem = DEFAULT_PROBLEM,
     widths: Sequence[int] = WIDTHS,
     training: TrainingSettings = TRAINING,
 ) -> SupervisedEncoder:
     """Return the encoder; its embedding is the last hidden layer."""
-    return fully_connected("mlp", source=mlp, problem=problem, widths=widths, training=training)
+    return fully_connected("mlp", source=mlp, widths=widths, training=training)
 
 
 def fully_connected(
     name: str,
     *,
     source: Callable[..., SupervisedEncoder],
-    problem: Problem,
     widths: Sequence[int],
     training: TrainingSettings,
     rows: Rows | None = None,
@@ -63,7 +60,6 @@ def fully_connected(
     Args:
         name: of the encoder.
         source: the function that makes this encoder; its module determines the encoder's digest.
-        problem: what is learned.
         widths: of the hidden layers; the last is the embedding.
         training: how.
         rows: of a view, what is read of it, float32 (model, checkpoint, number).
@@ -71,7 +67,6 @@ def fully_connected(
     return SupervisedEncoder(
         name,
         source=source,
-        problem=problem,
         training=training,
         settings={"widths": list(widths)},
         facts=_count_numbers,

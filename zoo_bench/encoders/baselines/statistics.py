@@ -5,10 +5,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from zoo_bench.encoders.rows import in_canonical_blocks
 from zoo_bench.protocol.views import TrainingView, Weighted
 from zoo_gen.errors import ZooError
 
 PERCENTILES = (1, 25, 50, 75, 99)
+BLOCK = 256  # rows whose components are computed together
 
 
 class Weights:
@@ -88,7 +90,7 @@ class PCA:
 
     def encode(self, view: Weighted) -> np.ndarray:
         """Return the components, float32 (model x checkpoint, dimension)."""
-        return self._components.transform(_rows(view))
+        return in_canonical_blocks(_rows(view), self._components.transform, size=BLOCK)
 
 
 def _rows(view: Weighted) -> np.ndarray:

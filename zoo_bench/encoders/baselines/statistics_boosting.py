@@ -13,7 +13,8 @@ import numpy as np
 
 from zoo_bench.encoders.baselines.tensor_statistics import PER_TENSOR, view_statistics
 from zoo_bench.encoders.training.checks import check_one_layout, check_target, check_views
-from zoo_bench.encoders.training.targets import Checkpoints, selected, target_values
+from zoo_bench.encoders.training.targets import DEFAULT_PROBLEM, Labels, can_learn
+from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView, Weighted
 from zoo_gen.errors import ZooError
 
@@ -24,20 +25,17 @@ MOST_TREES, PATIENCE = 2000, 500
 class StatisticsBoosting:
     """Statistics of each tensor, and boosted trees on them that predict a target."""
 
-    def __init__(
-        self, *, target: str = "test_accuracy", checkpoints: Checkpoints = "last", most_trees: int = MOST_TREES
-    ) -> None:
-        self._target, self._checkpoints, self._most_trees = target, checkpoints, most_trees
+    def __init__(self, *, most_trees: int = MOST_TREES) -> None:
+        self._most_trees = most_trees
         self._model: Any = None
         self._n_trees = 0
         self._features = 0
+        self._fitted: dict[str, Any] = {}
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings as plain data; `target` is what `predict` predicts."""
-        return {
-            "target": self._target,
-            "checkpoints": self._checkpoints,
+        """The settings as plain data, and once fitted the target that `predict` predicts and the number of trees."""
+        settings = {
             "most_trees": self._most_trees,
             "patience": PATIENCE,
             "learning_rate": LEARNING_RATE,
@@ -48,9 +46,23 @@ class StatisticsBoosting:
             "max_features": FEATURE_SHARE,
             "min_samples_leaf": LEAST_SAMPLES,
         }
+        return {**settings, "fitted": self._fitted} if self._fitted else settings
 
-    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
+    def can_learn(self, problem: Problem) -> bool:
+        """Say whether `fit` can learn a problem: one whose target is a number."""
+        return can_learn(problem)
+
+    def fit(
+        self,
+        train: Sequence[TrainingView],
+        validation: Sequence[TrainingView],
+        *,
+        problem: Problem = DEFAULT_PROBLEM,
+        seed: int,
+    ) -> Self:
         """Grow trees while the squared error of the validation models falls.
+
+        Rows of the views without a value of the problem's target are left out; `config` says how many.
 
         Raises:
             ZooError: the views differ in layout, or weights or target are not what can be learned from.
@@ -59,11 +71,10 @@ class StatisticsBoosting:
 
         check_views("statistics_boosting", train, validation)
         check_one_layout("statistics_boosting", [*train, *validation])
-        rows, targets = self._read(train)
-        check_target("statistics_boosting", self._target, targets)
-        validation_rows, validation_targets = self._read(validation)
-        if not np.isfinite(validation_targets).all():
-            raise ZooError(f"statistics_boosting: {self._target} is missing for some validation models")
+        rows, labels = self._read(train, problem, part="training")
+        targets = labels.values
+        check_target("statistics_boosting", problem.target, targets)
+        validation_rows, validation_labels = self._read(validation, problem, part="validation")
         self._features = rows.shape[1]
         self._model = HistGradientBoostingRegressor(
             learning_rate=LEARNING_RATE,
@@ -77,15 +88,17 @@ class StatisticsBoosting:
             warm_start=True,
             random_state=seed,
         )
-        lowest, grown = np.inf, 0
+        lowest, grown, self._n_trees = np.inf, 0, 0
         while grown < self._most_trees and grown - self._n_trees < PATIENCE:
             self._model.set_params(max_iter=min(grown + PATIENCE, self._most_trees)).fit(rows, targets)
             staged = islice(self._model.staged_predict(validation_rows), grown, None)
             for number, predicted in enumerate(staged, start=grown + 1):
-                error = float(((predicted - validation_targets) ** 2).mean())
+                error = float(((predicted - validation_labels.values) ** 2).mean())
                 if error < lowest:
                     lowest, self._n_trees = error, number
             grown = self._model.n_iter_
+        left_out = {"train": labels.left_out, "validation": validation_labels.left_out}
+        self._fitted = {"target": problem.target, "trees": self._n_trees, "left_out": left_out}
         return self
 
     def encode(self, view: Weighted) -> np.ndarray:
@@ -109,9 +122,8 @@ class StatisticsBoosting:
             )
         return next(islice(self._model.staged_predict(rows), self._n_trees - 1, None))
 
-    def _read(self, views: Sequence[TrainingView]) -> tuple[np.ndarray, np.ndarray]:
-        """Return statistics (row, feature) and targets (row,) of what is learned from."""
-        statistics = [selected(view_statistics(view), self._checkpoints) for view in views]
-        targets = [selected(target_values(view, self._target), self._checkpoints) for view in views]
-        rows = np.concatenate([array.reshape(-1, array.shape[2]) for array in statistics])
-        return rows, np.concatenate([array.reshape(-1) for array in targets])
+    def _read(self, views: Sequence[TrainingView], problem: Problem, *, part: str) -> tuple[np.ndarray, Labels]:
+        """Return the statistics (labelled row, feature) and the labels of what is learned from."""
+        labels = Labels.of("statistics_boosting", problem, views, part=part)
+        rows = [self.encode(view)[mask] for view, mask in zip(views, labels.present, strict=True)]
+        return np.concatenate(rows), labels

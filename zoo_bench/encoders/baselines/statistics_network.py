@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from zoo_bench.encoders.baselines.mlp import fully_connected
 from zoo_bench.encoders.baselines.tensor_statistics import view_statistics
 from zoo_bench.encoders.training.loop import TrainingSettings
-from zoo_bench.encoders.training.problem import DEFAULT_PROBLEM, Problem
 from zoo_bench.encoders.training.supervised import SupervisedEncoder
 
 WIDTHS = (1000, 1000)
@@ -20,7 +19,6 @@ TRAINING = TrainingSettings(
 
 def statistics_network(
     *,
-    problem: Problem = DEFAULT_PROBLEM,
     widths: Sequence[int] = WIDTHS,
     training: TrainingSettings = TRAINING,
 ) -> SupervisedEncoder:
@@ -28,7 +26,6 @@ def statistics_network(
     return fully_connected(
         "statistics_network",
         source=statistics_network,
-        problem=problem,
         widths=widths,
         training=training,
         rows=view_statistics,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
+from zoo_gen.errors import ZooError
 
 TRIES = 10  # to place an erased block inside the weights
 
@@ -80,14 +81,26 @@ def erased(
 
 
 class Permutations:
-    """Random members of an architecture's permutation group, as gather indices on a device."""
+    """Random members of an architecture's permutation group, as gather indices on a device.
+
+    An axis on which several sets of units lie is reordered by one after the other, as `ParameterLayout.permutation`
+    does.
+
+    Raises:
+        ZooError: units lie along an axis that is neither outputs nor inputs.
+    """
 
     def __init__(self, layout: ParameterLayout, device: torch.device) -> None:
         self.symmetries = layout.symmetries
-        self._moves: dict[str, dict[int, tuple[str, int]]] = {}  # parameter -> axis -> (layer, block)
+        self._moves: dict[tuple[str, int], list[tuple[str, int]]] = {}  # parameter and axis -> (layer, block)
         for symmetry in self.symmetries:
             for move in symmetry.moves:
-                self._moves.setdefault(move.parameter, {})[move.axis] = (symmetry.layer, move.block)
+                if move.axis > 1:
+                    raise ZooError(
+                        f"augmentation: units of {symmetry.layer} lie along axis {move.axis} of {move.parameter}; "
+                        "expected axis 0 (outputs) or 1 (inputs)"
+                    )
+                self._moves.setdefault((move.parameter, move.axis), []).append((symmetry.layer, move.block))
         self._parameters = layout.parameters
         self._device = device
 
@@ -112,16 +125,18 @@ class Permutations:
 
     def _part(self, parameter: Parameter, orders: dict[str, Tensor], n_rows: int) -> Tensor:
         """Return the index of one parameter (row, size): its axes are reordered one after the other, batched."""
-        moves = self._moves.get(parameter.name, {})
-        outputs, *rest = parameter.shape
-        inner = parameter.size // outputs  # entries of one output
-        rows = torch.arange(outputs, device=self._device)[None]
-        columns = torch.arange(inner, device=self._device)[None]
-        if 0 in moves:
-            rows = orders[moves[0][0]]
-        if 1 in moves:
-            layer, block = moves[1]
-            span = block * (inner // rest[0])  # entries of one output that belong to one unit of the layer before
-            columns = (orders[layer][:, :, None] * span + columns[:, :span]).flatten(1)
-        index = parameter.start + (rows[:, :, None] * inner + columns[:, None, :]).flatten(1)
-        return index.expand(n_rows, -1)
+        outputs, inputs = parameter.shape[0], parameter.shape[1] if len(parameter.shape) > 1 else 1
+        inner = parameter.size // (outputs * inputs)  # entries of one output and input
+        rows = self._axis(parameter.name, 0, outputs, orders)
+        columns = self._axis(parameter.name, 1, inputs, orders)
+        entries = torch.arange(inner, device=self._device)
+        index = (rows[:, :, None] * inputs + columns[:, None, :])[..., None] * inner + entries
+        return (parameter.start + index.flatten(1)).expand(n_rows, -1)
+
+    def _axis(self, parameter: str, axis: int, length: int, orders: dict[str, Tensor]) -> Tensor:
+        """Return the order of an axis, int64 (row or 1, length); units are blocks of neighbours on it."""
+        places = torch.arange(length, device=self._device)[None]
+        for layer, block in self._moves.get((parameter, axis), []):
+            order = (orders[layer][:, :, None] * block + torch.arange(block, device=self._device)).flatten(1)
+            places = places.expand(len(order), -1).gather(1, order)
+        return places

@@ -1,7 +1,7 @@
 """The sizes and schedules of hyper-representations, as data: the paper's, one for each of its zoos, and a small one.
 
-The paper's are those of the public code of Schürholt et al. (NeurIPS 2021), one script a zoo. A zoo gets the one of its
-own name; a zoo of another name the one that the paper used for networks of that size.
+The paper's are those of the public code of Schürholt et al. (NeurIPS 2021), one script a zoo; `populations` says which
+zoo gets which.
 """
 
 from dataclasses import asdict, dataclass
@@ -76,7 +76,7 @@ _ROWS = (
     Configuration("cifar10_hyp", 4, 512, 4, 1000, 1200, 4, 400, 50, 0.5, 250, 4970),
 )
 PAPER = {configuration.name: configuration for configuration in _ROWS}
-# For zoos of other names: up to so many parameters, the configuration of the paper's zoo of networks like that.
+# For zoos like none of these: up to so many parameters, the configuration of the paper's zoo of networks like that.
 PAPER_BY_SIZE = ((500, "tetris_seed"), (3500, "mnist_seed"), (10**12, "mnist_hyp"))
 SMALL = Configuration(
     "small",
@@ -96,10 +96,3 @@ SMALL = Configuration(
     dropout=0.0,
     schedule="cosine",
 )
-
-
-def paper_configuration(zoo: str, n_parameters: int) -> Configuration:
-    """Return the paper's configuration for a zoo: by name, if its networks have that size, else by size alone."""
-    if zoo in PAPER and PAPER[zoo].parameters == n_parameters:
-        return PAPER[zoo]
-    return PAPER[next(name for most, name in PAPER_BY_SIZE if n_parameters <= most)]

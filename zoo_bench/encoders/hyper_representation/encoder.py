@@ -16,10 +16,12 @@ import torch
 
 from zoo_bench.encoders.digest import source_digest
 from zoo_bench.encoders.hyper_representation.augment import Augmentation, Permutations
-from zoo_bench.encoders.hyper_representation.configurations import SMALL, Configuration, paper_configuration
+from zoo_bench.encoders.hyper_representation.configurations import SMALL, Configuration
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.encoders.hyper_representation.objective import LossName, Objective
+from zoo_bench.encoders.hyper_representation.populations import paper_configuration
 from zoo_bench.encoders.hyper_representation.tokens import Tokens
+from zoo_bench.encoders.rows import in_canonical_blocks
 from zoo_bench.encoders.saving import read_encoder, write_encoder
 from zoo_bench.encoders.training import loop
 from zoo_bench.encoders.training.checks import check_one_layout, check_views
@@ -31,7 +33,7 @@ from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError, unknown_name
 
 KIND = "hyper_representation"
-ROWS_AT_ONCE = 4096  # embedded together
+BLOCK = {"cpu": 64, "cuda": 2048}  # rows that are embedded together
 
 
 def paper(loss: LossName) -> "HyperRepresentation":
@@ -129,7 +131,7 @@ class HyperRepresentation:
         check_views(KIND, train, validation)
         check_one_layout(KIND, [*train, *validation])
         zoo, layout = train[0].zoo.name, train[0].layout
-        configuration = self.configuration or paper_configuration(zoo, layout.size)
+        configuration, reason = (self.configuration, "given") if self.configuration else paper_configuration(train[0])
         configuration = replace(configuration, epochs=math.ceil(self.epochs_share * configuration.epochs))
         device = self.runtime.torch_device()
         with seeded(seed, Purpose.INITIALIZATION):
@@ -172,7 +174,7 @@ class HyperRepresentation:
             whole=objective.comparison,
         )
         self._fitted = Fitted(module, configuration, layout)
-        self._configurations[zoo] = configuration.config
+        self._configurations[zoo] = {**configuration.config, "chosen": reason}
         return self
 
     def encode(self, view: Weighted) -> np.ndarray:
@@ -189,9 +191,12 @@ class HyperRepresentation:
             )
         encoder = fitted.module.encoder
         device = encoder.bottleneck.weight.device
-        with torch.no_grad():
-            parts = [encoder(part.to(device)).cpu() for part in torch.from_numpy(_rows([view])).split(ROWS_AT_ONCE)]
-        return torch.cat(parts).numpy()
+
+        def embed(rows: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                return encoder(torch.from_numpy(rows).to(device)).cpu().numpy()
+
+        return in_canonical_blocks(_rows([view]), embed, size=BLOCK[device.type])
 
     def save(self, folder: Path) -> None:
         """Write the fitted encoder (autoencoder and head) as safetensors and JSON.

@@ -13,8 +13,10 @@ from zoo_bench.encoders.sne.settings import Settings
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
 from zoo_gen.errors import ZooError
 
-TYPES = {4: 0, 2: 1, 1: 2}  # axes of the weight -> convolution, linear, normalisation; embeddings are 3, others 4
-OTHER_TYPE = 4
+CONVOLUTION, LINEAR, NORMALISATION, EMBEDDING, OTHER = range(5)  # types of tensors, each with a code
+TYPE_OF_AXES = {5: CONVOLUTION, 4: CONVOLUTION, 3: CONVOLUTION, 2: LINEAR, 1: NORMALISATION}  # of a layer's weight
+# A layout does not say what a tensor is for, so embeddings and tokens are known by what their names contain.
+EMBEDDING_WORDS = ("embed", "token", "wte", "wpe")
 CODES = 3  # kinds of codes an element can have: output index, input index, position in the kernel
 
 Kind = int  # 0: elements are numbers; otherwise k x k: elements are kernels, padded to k x k numbers
@@ -34,7 +36,7 @@ class Tensor:
     """One parameter, cut into chunks."""
 
     blocks: tuple[Block, ...]
-    type: int  # of its layer, as in TYPES
+    type: int  # what `tensor_type` says
     level: int  # of its layer, from the input
 
     @property
@@ -60,19 +62,31 @@ def cut(
     layers = []
     for level, name in enumerate(layout.layers):
         parameters = [parameter for parameter in layout.parameters if parameter.layer == name]
-        axes = max(len(parameter.shape) for parameter in parameters)
         ends = level == 0, level == len(layout.layers) - 1
         layers.append(
             tuple(
                 Tensor(
                     _blocks(parameter, settings, chunk=chunk, kernel=kernel, ends=ends),
-                    TYPES.get(axes, OTHER_TYPE),
+                    tensor_type(parameter, parameters),
                     level,
                 )
                 for parameter in parameters
             )
         )
     return tuple(layers)
+
+
+def tensor_type(parameter: Parameter, layer: Sequence[Parameter]) -> int:
+    """Return what kind of tensor a parameter is, given all parameters of its layer; a bias is of its weight's kind."""
+    name = parameter.layer.rpartition(".")[2] if parameter.role in ("weight", "bias") else parameter.role
+    if any(word in name.lower() for word in EMBEDDING_WORDS):
+        return EMBEDDING
+    if parameter.role.startswith("running_"):
+        return NORMALISATION
+    weights = [len(other.shape) for other in layer if other.role.endswith("weight")]
+    if not weights or not parameter.role.endswith(("weight", "bias")):
+        return OTHER
+    return TYPE_OF_AXES.get(max(weights), OTHER)
 
 
 def kernel_size(layouts: Sequence[ParameterLayout]) -> int:

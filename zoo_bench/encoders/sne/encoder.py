@@ -1,7 +1,7 @@
 """The encoder `sne`: its registered variants, the facts it reads from training networks, and its loss.
 
-The embedding is the network encoder's output z; `predict` adds the head that was trained with it. Training is on the
-target of the settings, with binary cross-entropy for shares and squared error otherwise.
+The embedding is the network encoder's output z; `predict` adds the head that was trained with it. The loss is binary
+cross-entropy for shares and squared error otherwise.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,6 @@ from zoo_bench.encoders.sne.network import SNENetwork
 from zoo_bench.encoders.sne.settings import Settings
 from zoo_bench.encoders.training.loop import TrainingSettings
 from zoo_bench.encoders.training.networks import Networks
-from zoo_bench.encoders.training.problem import Problem
 from zoo_bench.encoders.training.supervised import Facts, Plans, Step, SupervisedEncoder
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError
@@ -37,9 +36,7 @@ TRAINING = TrainingSettings(
 
 # Sine networks have hidden weights of 0.01: undivided, a layer norm sees the bias beside them and little else. Rows as
 # chunks make the encoding blind to the order of hidden units, so no penalty is needed; to their signs it is not.
-SINE = Settings(
-    target="frequency", width=64, chunk="row", pos="boundary", loss="mse", normalize=True, nu=0.0, signs=True
-)
+SINE = Settings(width=64, chunk="row", pos="boundary", normalize=True, nu=0.0, signs=True)
 # What the names of encoders stand for; any other settings are a call of `sne`.
 VARIANTS = {
     "paper": (Settings(), TRAINING),
@@ -92,18 +89,17 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
         _, others = step.module(step.plan, numbers, offsets)
         return step.facts["nu"] * invariance(logits, others)
 
-    shared = {"target", "checkpoints", "loss"}
     return SupervisedEncoder(
         "sne",
         source=sne,
-        problem=Problem(chosen.target, chosen.checkpoints, chosen.loss),
         training=training,
-        settings={name: value for name, value in asdict(chosen).items() if name not in shared},
+        settings=asdict(chosen),
         facts=lambda networks: _facts(chosen, networks),
         build=build,
         plans=plans,
         augment=augment if chosen.signs else None,
         penalty=penalty,
+        settle=SNENetwork.settle if chosen.head_norm else None,
     )
 
 

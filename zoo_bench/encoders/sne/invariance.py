@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zoo_bench.encoders.sne.batches import Ragged
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.errors import ZooError
 
 AXES = 2  # a parameter has units along its outputs, its inputs, both or neither
 
@@ -129,6 +130,11 @@ def _table(layout: ParameterLayout) -> tuple[np.ndarray, list[int]]:
             shape = shapes[move.parameter]
             along = [1] * len(shape)
             along[move.axis] = -1
+            if move.axis >= AXES or strides[move.parameter][move.axis].any():
+                raise ZooError(
+                    f"sne: units of {symmetry.layer} share axis {move.axis} of {move.parameter} with others, or lie "
+                    "along neither outputs nor inputs; expected one set of units an axis"
+                )
             unit = (np.arange(shape[move.axis]) // move.block).reshape(along)
             stride = move.block * int(np.prod(shape[move.axis + 1 :]))
             units[move.parameter][move.axis] = first + unit

@@ -15,7 +15,6 @@ from zoo_bench.encoders.sne.settings import Settings
 
 SET_ATTENTIONS = 2  # in each set function: phi 2, phi 3, that of separated layers, and phi 4
 HEAD_LAYERS = 2  # hidden layers between embedding and logit
-HEAD_MOMENTUM = 0.5  # embeddings move fast while they are learned: a slower mean would be wrong at validation
 LOG_SCALE = 0.01  # s of sign(w) log(1 + |w| / s)
 
 
@@ -77,7 +76,7 @@ class SNENetwork(nn.Module):
         self.network_sets = SetFunction(width, heads=heads, norm=norm)
         self.network_pooling = Pooling(width, heads=heads, norm=norm)
         # What embeddings have in common is far larger than how they differ; this keeps only the latter.
-        layers: list[nn.Module] = [nn.BatchNorm1d(width, momentum=HEAD_MOMENTUM)] if settings.head_norm else []
+        layers: list[nn.Module] = [nn.BatchNorm1d(width)] if settings.head_norm else []
         inputs = width
         for _ in range(HEAD_LAYERS):
             layers += [nn.Linear(inputs, settings.head_width), nn.ReLU()]
@@ -102,6 +101,13 @@ class SNENetwork(nn.Module):
         vectors = torch.cat([self._networks(bucket, vectors) for bucket in plan.networks])
         embeddings = vectors.index_select(0, plan.order)
         return embeddings, self.head(embeddings).squeeze(1).float()
+
+    def settle(self, embeddings: torch.Tensor) -> None:
+        """Take mean and variance of the norm before the head from embeddings of training networks (network, width)."""
+        norm = self.head[0]
+        if isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None:
+            norm.running_mean.copy_(embeddings.mean(dim=0))
+            norm.running_var.copy_(embeddings.var(dim=0))
 
     def _chunks(self, bucket: ChunkBucket, weights: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """Encode chunks, (chunk, width): PMA(phi 2(phi 1(numbers) + codes)) (equations 2 to 6)."""

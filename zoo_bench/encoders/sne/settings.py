@@ -1,7 +1,7 @@
 """Settings: every choice of SNE, with the names under which docs/encoders/sne.md discusses them.
 
 Where the paper leaves a choice open there is a setting, and its default is the reading that is argued for there. What
-depends on the zoo (chunk, loss, invariance) may be "auto" and is settled once the training views are known.
+depends on the zoo (chunk, invariance) may be "auto" and is settled once the training views are known.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,6 @@ class Settings:
         ZooError: a value is not one of those that its setting takes.
     """
 
-    target: str = "test_accuracy"  # a metric of the zoo, "epoch", or a hyper-parameter that is a number
-    checkpoints: Literal["last", "all"] = "last"  # which checkpoints of the training views it learns from
     width: int = 64  # h, also the dimension of the embedding; the paper has 32 for sine INRs
     heads: int = 4
     chunk: int | Literal["auto", "row"] = "auto"  # c: entries (kernels of a convolution), or one neuron's inputs
@@ -38,7 +36,6 @@ class Settings:
     head_width: int = 512  # of the head's two hidden layers
     head_norm: bool = True  # a batch norm between embedding and head
     noise: float = 0.0  # in training each number read is multiplied by 1 + noise times a standard normal draw
-    loss: Literal["auto", "bce", "mse"] = "auto"
     nu: float | Literal["auto"] = "auto"  # weight of the logit invariance
     signs: bool = False  # learn from networks with random hidden units negated: for odd activations (sine, tanh)
 

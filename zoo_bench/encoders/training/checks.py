@@ -47,15 +47,11 @@ def check_one_layout(name: str, views: Sequence[TrainingView]) -> None:
             )
 
 
-def check_target(name: str, target: str, values: np.ndarray) -> None:
-    """Refuse a target (row,) that a supervised encoder cannot learn.
+def check_target(name: str, target: str | None, values: np.ndarray) -> None:
+    """Refuse a target (row,) that says nothing.
 
     Raises:
-        ZooError: a value is missing, or all are the same.
+        ZooError: all values are the same.
     """
-    if not np.isfinite(values).all():
-        raise ZooError(
-            f"{name}: {target} is missing for {(~np.isfinite(values)).sum():,} of {len(values):,} checkpoints"
-        )
     if (values == values[0]).all():
         raise ZooError(f"{name}: {target} is {values[0]:g} for all models; expected a target that varies")

@@ -11,9 +11,10 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -42,12 +43,15 @@ class Purpose(IntEnum):
     VALIDATION = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """What determines a training, beside the module, its loss and the seed.
 
     Attributes:
         epochs: at most so many.
+        steps: of all epochs together, whatever the number of samples: an epoch is then an equal part of them, and
+            samples come in new orders until it is full. Without it, an epoch passes over all samples once.
+        most_numbers: numbers that all those steps together read at most; of longer samples there are fewer steps.
         batch_size: samples a step, of all processes together. Samples that do not fill a last batch wait for the next
             epoch, whose order is another; if there are fewer samples than this, all are one batch.
         learning_rate: the highest one.
@@ -67,6 +71,8 @@ class TrainingSettings:
     """
 
     epochs: int
+    steps: int | None = None
+    most_numbers: int | None = None
     batch_size: int
     learning_rate: float
     optimizer: Literal["adam", "adamw"] = "adamw"
@@ -84,6 +90,19 @@ class TrainingSettings:
     def config(self) -> dict[str, Any]:
         """The settings as plain data."""
         return asdict(self)
+
+    def of_samples(self, numbers: float) -> Self:
+        """Return the settings for samples of so many numbers each, with fewer steps where these would be too many."""
+        if self.steps is None or self.most_numbers is None:
+            return self
+        return replace(self, steps=max(1, min(self.steps, int(self.most_numbers / (self.batch_size * numbers)))))
+
+    def epoch_steps(self, n_samples: int, n_processes: int = 1) -> int:
+        """Return the steps of an epoch."""
+        if self.steps is not None:
+            return max(1, round(self.steps / self.epochs))
+        local = min(self.batch_size, n_samples) // n_processes
+        return n_samples // (local * n_processes)
 
 
 def stream_seed(seed: int, purpose: Purpose, *numbers: int) -> int:
@@ -141,7 +160,7 @@ def train(
         local = min(settings.batch_size, n_samples) // n_processes  # samples a step of this process
         if local == 0:
             raise ZooError(f"{name}: {n_samples} training samples; expected one or more for each of {n_processes}")
-        steps = n_samples // (local * n_processes)  # an epoch
+        steps = settings.epoch_steps(n_samples, n_processes)
         one_launch = settings.graph and device.type == "cuda" and n_processes == 1
         compiled = one_launch and runtime.compile
         if compiled:
@@ -187,7 +206,9 @@ def train(
                 generator.manual_seed(stream_seed(seed, Purpose.AUGMENTATION, epoch, rank))
                 torch.manual_seed(stream_seed(seed, Purpose.DROPOUT, epoch, rank))
                 total.zero_()
-                batches = _batches(seed, epoch, n_samples, local, rank=rank, n_processes=n_processes, device=device)
+                batches = islice(
+                    _batches(seed, epoch, n_samples, local, rank=rank, n_processes=n_processes, device=device), steps
+                )
                 for number, samples in enumerate(batches):
                     _set_rate(optimizer, settings, history, step=(epoch - 1) * steps + number, steps=steps)
                     step(samples)
@@ -224,12 +245,16 @@ def _make_optimizer(module: nn.Module, settings: TrainingSettings, device: torch
 def _batches(
     seed: int, epoch: int, n_samples: int, local: int, *, rank: int, n_processes: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield this process's part (local,) of every batch of an epoch; the order is drawn on the host, alike for all."""
+    """Yield this process's part (local,) of every batch of an epoch, of as many orders of the samples as are asked for.
+
+    Orders are drawn on the host, alike for all processes.
+    """
     generator = torch.Generator().manual_seed(stream_seed(seed, Purpose.ORDER, epoch))
-    order = torch.randperm(n_samples, generator=generator).to(device)
     batch = local * n_processes
-    for start in range(0, n_samples - batch + 1, batch):
-        yield order[start + rank * local : start + (rank + 1) * local]
+    while True:
+        order = torch.randperm(n_samples, generator=generator).to(device)
+        for start in range(0, n_samples - batch + 1, batch):
+            yield order[start + rank * local : start + (rank + 1) * local]
 
 
 def _set_rate(

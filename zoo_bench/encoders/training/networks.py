@@ -4,7 +4,8 @@ A batch is a list of offsets into one flat array, so no weights travel and no ba
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ class Networks:
     offsets: Tensor  # int64 (network,)
 
     @classmethod
-    def of(cls, layouts: Sequence[ParameterLayout], rows: Sequence[np.ndarray], device: torch.device) -> "Networks":
+    def of(cls, layouts: Sequence[ParameterLayout], rows: Sequence[np.ndarray], device: torch.device) -> Self:
         """Lay rows (network, number), an array a layout, one after another; a layout may come several times."""
         known = tuple(dict.fromkeys(layouts))
         layout_of = np.repeat([known.index(layout) for layout in layouts], [len(array) for array in rows])
@@ -31,6 +32,11 @@ class Networks:
         numbers = torch.from_numpy(np.concatenate([array.reshape(-1) for array in rows]))
         offsets = torch.from_numpy(np.cumsum(lengths) - lengths)
         return cls(known, layout_of.astype(np.int64), numbers.to(device), offsets.to(device))
+
+    def part(self, chosen: np.ndarray) -> Self:
+        """Return some of the networks, by their numbers, int64 (network,); the numbers of all stay where they are."""
+        offsets = self.offsets[torch.from_numpy(chosen).to(self.offsets.device)]
+        return replace(self, layout_of=self.layout_of[chosen], offsets=offsets)
 
 
 def dense(numbers: Tensor, offsets: Tensor, length: int) -> Tensor:

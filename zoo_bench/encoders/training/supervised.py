@@ -1,7 +1,7 @@
 """SupervisedEncoder: an encoder that is a network trained on a target, whatever the network.
 
-It learns one target, which its configuration names, from training views that may differ in layout. The module that is
-trained reads a batch as offsets into the numbers of all networks, beside a plan of what lies there.
+It learns the target of the problem that `fit` is told, from all rows of training views that may differ in layout. The
+module that is trained reads a batch as offsets into the numbers of all networks, beside a plan of what lies there.
 """
 
 import hashlib
@@ -15,20 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo_bench.encoders.rows import blocks, in_canonical_blocks
 from zoo_bench.encoders.saving import read_encoder, write_encoder
 from zoo_bench.encoders.training import loop as training_loop
 from zoo_bench.encoders.training.checks import check_one_layout, check_target, check_views
 from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded
 from zoo_bench.encoders.training.networks import Networks
-from zoo_bench.encoders.training.problem import Output, Problem
+from zoo_bench.encoders.training.output import Output
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.encoders.training.targets import selected, target_values
+from zoo_bench.encoders.training.targets import DEFAULT_PROBLEM, Labels, can_learn
+from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView, Weighted
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError
 
 WARM_UP_SHARE = 0.1  # of all steps, where a zoo is too small for the warm-up that is asked for
-NUMBERS_AT_ONCE = 2**20  # that one batch of encode reads
+BLOCK = {"cpu": 32, "cuda": 512}  # networks that are encoded together
+SETTLING = 1024  # training networks at most whose embeddings a module settles on
 
 Rows = Callable[[Weighted], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
 Plans = Callable[[np.ndarray], Any]  # from the layout of each network of a batch, int64 (network,)
@@ -54,7 +57,6 @@ class SupervisedEncoder:
     Args:
         name: of the encoder, for messages and files.
         source: the function that makes the encoder; its module, with what it imports, determines the encoder's digest.
-        problem: what is learned.
         training: how; a warm-up longer than a tenth of all steps is cut to that.
         settings: of the network, as plain data.
         facts: reads from the training networks what the module is built from beside settings, as plain data.
@@ -64,6 +66,8 @@ class SupervisedEncoder:
         augment: gives the networks that a step learns from, their numbers and where each begins; without, they are
             those of the batch.
         penalty: an addition to the loss.
+        settle: what the module keeps of the embeddings of its training networks (network, dimension), such as their
+            mean: set from at most SETTLING of them before each validation, so that it fits the state that is scored.
         rows: of a view, what is read of it, instead of its weights.
         fixed_length: whether all networks must have one layout; then the facts name their `numbers`.
         runtime: where to compute.
@@ -74,7 +78,6 @@ class SupervisedEncoder:
         name: str,
         *,
         source: Callable[..., "SupervisedEncoder"],
-        problem: Problem,
         training: TrainingSettings,
         settings: Mapping[str, Any],
         facts: Callable[[Networks], Facts],
@@ -82,22 +85,24 @@ class SupervisedEncoder:
         plans: Callable[[Facts, Sequence[ParameterLayout], torch.device], Plans] | None = None,
         augment: Callable[[Step], tuple[Tensor, Tensor]] | None = None,
         penalty: Callable[[Step, Tensor, Tensor], Tensor] | None = None,
+        settle: Callable[[Any, Tensor], None] | None = None,
         rows: Rows | None = None,
         fixed_length: bool = False,
         runtime: Runtime | None = None,
     ) -> None:
-        self.name, self.problem, self.training = name, problem, training
+        self.name, self.training = name, training
         self.runtime = runtime or Runtime()
         self.source = source
         self._settings = dict(settings)
         self._find_facts, self._build, self._augment, self._penalty = facts, build, augment, penalty
+        self._settle = settle
         self._plans, self._rows, self._fixed_length = plans, rows, fixed_length
         self._fitted: _Fitted | None = None
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings as plain data, and once fitted the facts of the zoo; `target` is what `predict` predicts."""
-        return {**self._given, "fitted": self._fitted.facts} if self._fitted else self._given
+        """The settings as plain data, and once fitted the target that `predict` predicts, and facts of the zoo."""
+        return {**self._given, "fitted": self._fitted.described} if self._fitted else self._given
 
     @property
     def parameter_count(self) -> int | None:
@@ -106,10 +111,23 @@ class SupervisedEncoder:
 
     @property
     def _given(self) -> dict[str, Any]:
-        return {**asdict(self.problem), **self._settings, "training": self.training.config}
+        return {**self._settings, "training": self.training.config}
 
-    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
-        """Train the network and keep the state with the best validation score.
+    def can_learn(self, problem: Problem) -> bool:
+        """Say whether `fit` can learn a problem: one whose target is a number."""
+        return can_learn(problem)
+
+    def fit(
+        self,
+        train: Sequence[TrainingView],
+        validation: Sequence[TrainingView],
+        *,
+        problem: Problem = DEFAULT_PROBLEM,
+        seed: int,
+    ) -> Self:
+        """Train the network on the problem's target and keep the state with the best validation score.
+
+        Rows of the views without a value of the target are left out; `config` says how many.
 
         Raises:
             ZooError: the views do not suit the encoder; nothing has been trained then.
@@ -118,15 +136,21 @@ class SupervisedEncoder:
         check_views(self.name, train, validation)
         if self._fixed_length:
             check_one_layout(self.name, views)
-        targets, validation_targets = (self._read_targets(part) for part in (train, validation))
-        check_target(self.name, self.problem.target, targets)
-        if not np.isfinite(validation_targets).all():
-            raise ZooError(f"{self.name}: {self.problem.target} is missing for some validation models")
-        output = Output.of(self.name, self.problem, targets)
+        labels, selecting_labels = (
+            Labels.of(self.name, problem, part, part=word)
+            for part, word in ((train, "training"), (validation, "validation"))
+        )
+        targets = labels.values
+        check_target(self.name, problem.target, targets)
+        output = Output.of(self.name, problem, targets)
         device = self.runtime.torch_device()
         networks, selecting = (
-            Networks.of([view.layout for view in part], [self._read(view, learn=True) for view in part], device)
-            for part in (train, validation)
+            Networks.of(
+                [view.layout for view in part],
+                [self._read(view)[mask] for view, mask in zip(part, present, strict=True)],
+                device,
+            )
+            for part, present in ((train, labels.present), (validation, selecting_labels.present))
         )
         facts = self._find_facts(networks)
         plans, selecting_plans = (self._make_plans(facts, part.layouts, device) for part in (networks, selecting))
@@ -144,21 +168,32 @@ class SupervisedEncoder:
             value = output.loss_of(logits, target_tensor[samples])
             return value if self._penalty is None else value + self._penalty(step, embeddings, logits)
 
+        settings = self._training(len(targets), numbers=len(networks.numbers) / len(targets), graph=one_layout)
+        settling = networks.part(_spread(len(targets), SETTLING))
+        # A training of few steps validates on no more networks than an epoch of it reads.
+        read = settings.batch_size * settings.epoch_steps(len(targets)) if settings.steps else len(targets)
+        selected = _spread(len(selecting_labels.values), max(read, SETTLING // 4) if settings.steps else None)
+        scored, scored_targets = selecting.part(selected), selecting_labels.values[selected]
+
         def score() -> float:
-            return output.score(_apply(module, selecting, selecting_plans)[1], validation_targets)
+            if self._settle is not None:
+                self._settle(module, torch.from_numpy(_apply(module, settling, plans)[:, :-1]).to(device))
+            logits = _apply(module, scored, selecting_plans)[:, -1].astype(np.float64)
+            return output.score(logits, scored_targets, metric=problem.metric)
 
         training_loop.train(
             module,
             loss,
             score=score,
             n_samples=len(targets),
-            settings=self._training(len(targets), graph=one_layout),
+            settings=settings,
             seed=seed,
-            identity=_identity(self.name, self._given, views),
+            identity={"name": self.name, "config": self._given, "data": _data(views, labels, selecting_labels)},
             runtime=self.runtime,
             name=self.name,
         )
-        self._fitted = _Fitted(module, facts, output)
+        left_out = {"train": labels.left_out, "validation": selecting_labels.left_out}
+        self._fitted = _Fitted(module, facts, output, problem.target, left_out)
         return self
 
     def encode(self, view: Weighted) -> np.ndarray:
@@ -167,7 +202,7 @@ class SupervisedEncoder:
         Raises:
             ZooError: nothing was fitted, or the view has another layout than a fixed-length encoder was fitted to.
         """
-        return self._apply(view)[0]
+        return np.ascontiguousarray(self._apply(view)[:, :-1])
 
     def predict(self, view: Weighted) -> np.ndarray:
         """Return the predicted target of a view, in its units, float64 (model x checkpoint,).
@@ -175,7 +210,7 @@ class SupervisedEncoder:
         Raises:
             ZooError: as `encode`.
         """
-        return self._of_fitted().output.values(self._apply(view)[1])
+        return self._of_fitted().output.values(self._apply(view)[:, -1].astype(np.float64))
 
     def save(self, folder: Path) -> None:
         """Write the fitted encoder as weights.safetensors and encoder.json.
@@ -184,7 +219,13 @@ class SupervisedEncoder:
             ZooError: nothing was fitted.
         """
         fitted = self._of_fitted()
-        description = {"config": self._given, "facts": fitted.facts, "output": asdict(fitted.output)}
+        description = {
+            "config": self._given,
+            "facts": fitted.facts,
+            "output": asdict(fitted.output),
+            "target": fitted.target,
+            "left_out": fitted.left_out,
+        }
         write_encoder(folder, self.name, fitted.module.state_dict(), description)
 
     def load(self, folder: Path) -> Self:
@@ -199,20 +240,26 @@ class SupervisedEncoder:
         module = self._build(description["facts"])
         module.load_state_dict(tensors)
         module.to(self.runtime.torch_device()).eval()
-        self._fitted = _Fitted(module, description["facts"], Output(**description["output"]))
+        output = Output(**description["output"])
+        self._fitted = _Fitted(module, description["facts"], output, description["target"], description["left_out"])
         return self
 
-    def _apply(self, view: Weighted) -> tuple[np.ndarray, np.ndarray]:
+    def _apply(self, view: Weighted) -> np.ndarray:
+        """Return embeddings and logits of a view (model x checkpoint, dimension + 1)."""
         fitted = self._of_fitted()
-        rows = self._read(view, learn=False)
+        rows = self._read(view)
         if self._fixed_length and rows.shape[1] != fitted.facts["numbers"]:
             raise ZooError(
                 f"{self.name}: was fitted to networks of {fitted.facts['numbers']:,} numbers, got {rows.shape[1]:,}; "
                 "expected the same architecture, or an encoder that mixes them, such as sne or pooled_layer_statistics"
             )
         device = next(fitted.module.parameters()).device
-        networks = Networks.of([view.layout], [rows], device)
-        return _apply(fitted.module, networks, self._make_plans(fitted.facts, networks.layouts, device))
+        plans = self._make_plans(fitted.facts, [view.layout], device)
+
+        def compute(block: np.ndarray) -> np.ndarray:
+            return _apply(fitted.module, Networks.of([view.layout], [block], device), plans)
+
+        return in_canonical_blocks(rows, compute, size=BLOCK[device.type])
 
     def _of_fitted(self) -> "_Fitted":
         if self._fitted is None:
@@ -222,21 +269,16 @@ class SupervisedEncoder:
     def _make_plans(self, facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
         return self._plans(facts, layouts, device) if self._plans else lambda layouts: None
 
-    def _read(self, view: Weighted, *, learn: bool) -> np.ndarray:
-        """Return what is read of a view (network, number): of all checkpoints, or of those that are learned from."""
+    def _read(self, view: Weighted) -> np.ndarray:
+        """Return what is read of a view, float32 (model x checkpoint, number)."""
         rows = view.weights if self._rows is None else self._rows(view)
-        rows = selected(rows, self.problem.checkpoints) if learn else rows
         return np.ascontiguousarray(rows.reshape(-1, rows.shape[2]), dtype=np.float32)
 
-    def _read_targets(self, views: Sequence[TrainingView]) -> np.ndarray:
-        values = [selected(target_values(view, self.problem.target), self.problem.checkpoints) for view in views]
-        return np.concatenate([array.reshape(-1) for array in values])
-
-    def _training(self, n_samples: int, *, graph: bool) -> TrainingSettings:
-        batch = min(self.training.batch_size, n_samples)
-        steps = self.training.epochs * (n_samples // batch)
-        warm_up = min(self.training.warm_up_steps, int(WARM_UP_SHARE * steps))
-        return replace(self.training, warm_up_steps=warm_up, graph=graph and self.training.graph)
+    def _training(self, n_samples: int, *, numbers: float, graph: bool) -> TrainingSettings:
+        settings = self.training.of_samples(numbers)
+        steps = settings.epochs * settings.epoch_steps(n_samples)
+        warm_up = min(settings.warm_up_steps, int(WARM_UP_SHARE * steps))
+        return replace(settings, warm_up_steps=warm_up, graph=graph and settings.graph)
 
 
 @dataclass(frozen=True)
@@ -244,26 +286,39 @@ class _Fitted:
     module: nn.Module
     facts: Facts
     output: Output
+    target: str | None
+    left_out: dict[str, int]  # rows without a value of the target: train, validation
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return {"target": self.target, "loss": self.output.loss, "left_out": self.left_out, **self.facts}
 
 
-def _apply(module: nn.Module, networks: Networks, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
-    """Return embeddings and logits of all networks, a batch at a time; the module must be in evaluation mode."""
+def _apply(module: nn.Module, networks: Networks, plans: Plans) -> np.ndarray:
+    """Return embeddings and, behind them, logits of all networks (network, dimension + 1), a block at a time.
+
+    The module must be in evaluation mode.
+    """
     count = len(networks.offsets)
-    batch = max(1, NUMBERS_AT_ONCE * count // max(len(networks.numbers), 1))
-    embeddings, logits = [], []
+    size = BLOCK[networks.offsets.device.type]
+    parts = []
     with torch.no_grad():
-        for start in range(0, count, batch):
-            part = slice(start, start + batch)
+        for block in blocks(count, size):
+            some = networks.part(block)
             # Not through __call__: a module compiled for training would be compiled again for every shape here.
-            batch_embeddings, batch_logits = module.forward(
-                plans(networks.layout_of[part]), networks.numbers, networks.offsets[part]
-            )
-            embeddings.append(batch_embeddings.float())
-            logits.append(batch_logits.double())
-    return torch.cat(embeddings).cpu().numpy(), torch.cat(logits).cpu().numpy()
+            embeddings, logits = module.forward(plans(some.layout_of), some.numbers, some.offsets)
+            parts.append(torch.cat([embeddings.float(), logits.float().unsqueeze(1)], dim=1))
+    return torch.cat(parts)[:count].cpu().numpy()
 
 
-def _identity(name: str, config: dict[str, Any], views: Sequence[Weighted]) -> dict[str, Any]:
-    """Return plain data that tells a training on these views from any other."""
-    content = [hashlib.sha256(np.ascontiguousarray(view.weights).tobytes()).hexdigest() for view in views]
-    return {"name": name, "config": config, "views": content}
+def _spread(count: int, most: int | None) -> np.ndarray:
+    """Return at most so many of the numbers 0 to count - 1, spread evenly, int64."""
+    return np.arange(count) if most is None or most >= count else np.arange(most) * count // most
+
+
+def _data(views: Sequence[Weighted], *labels: Labels) -> str:
+    """Return the SHA-256 (hex) of weights and labels: it tells a training on these from any other."""
+    digest = hashlib.sha256()
+    for array in [*(view.weights for view in views), *(part.values for part in labels)]:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

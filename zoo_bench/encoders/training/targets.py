@@ -1,37 +1,53 @@
-"""Targets of supervised encoders: metrics, epochs and hyper-parameters of a view, a number a checkpoint."""
+"""Labels: the values of a problem's target that supervised encoders learn, of the rows that have one.
 
-from typing import Literal
+Rows without a value (NaN) are left out and counted, in training as in selection.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView
 from zoo_gen.errors import ZooError
 
-Checkpoints = Literal["last", "all"]
+DEFAULT_PROBLEM = Problem()  # of a fit that is told none: test accuracy
 
 
-def target_values(view: TrainingView, target: str) -> np.ndarray:
-    """Return a target at every checkpoint of a view, float64 (model, checkpoint).
+@dataclass(frozen=True)
+class Labels:
+    """The target's values of one part, training or validation.
 
-    Args:
-        view: of a zoo.
-        target: a metric of the zoo, "epoch", or a hyper-parameter that is a number.
-
-    Raises:
-        ZooError: the zoo has no such column, or it is no number.
+    Attributes:
+        values: float64 (labelled row,), of all views one after another.
+        present: of each view, which of its rows has a value, bool (model x checkpoint,).
     """
-    shape = (len(view.models), len(view.checkpoints))
-    if target == "epoch":
-        values = np.broadcast_to(view.epochs, shape)
-    elif target in (*view.zoo.metrics, "generalization_gap"):
-        values = view.metric(target)
-    else:
-        values = np.broadcast_to(view.hyperparameter(target)[:, None], shape)
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
-        raise ZooError(f"target {target!r}: is not one number a checkpoint; expected a metric, epoch or a number")
-    return values.astype(np.float64)
+
+    values: np.ndarray
+    present: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, name: str, problem: Problem, views: Sequence[TrainingView], *, part: str) -> "Labels":
+        """Read the target of views for the encoder `name`; `part` is what an error calls them.
+
+        Raises:
+            ZooError: the problem has no target or one that is a name, or no row has a value.
+        """
+        if problem.target is None or not problem.is_number:
+            raise ZooError(f"{name}: target {problem.target!r}: is not a number; expected a target that is one")
+        values = [np.asarray(view.target(problem.target), dtype=np.float64).reshape(-1) for view in views]
+        present = tuple(np.isfinite(array) for array in values)
+        if not any(mask.any() for mask in present):
+            raise ZooError(f"{name}: {problem.target} is missing for all {part} models; expected values to learn from")
+        return cls(np.concatenate([array[mask] for array, mask in zip(values, present, strict=True)]), present)
+
+    @property
+    def left_out(self) -> int:
+        """How many rows have no value."""
+        return sum(int((~mask).sum()) for mask in self.present)
 
 
-def selected(values: np.ndarray, checkpoints: Checkpoints) -> np.ndarray:
-    """Return the checkpoints that are learned from (model, checkpoint, ...)."""
-    return values[:, -1:] if checkpoints == "last" else values
+def can_learn(problem: Problem) -> bool:
+    """Say whether a regression can learn a problem: one whose target is a number."""
+    return problem.target is not None and problem.is_number

@@ -16,6 +16,7 @@ from zoo_gen.files import schema
 from zoo_gen.files.schema import Count, Schema
 from zoo_gen.published import FORMATS
 
+PUBLISHED = "_published"  # how the names of published zoos end
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=60)]
 FileName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
@@ -82,6 +83,7 @@ class Part(Schema):
     by_hand: ByHand | None = None
     models: Count | None = None
     checkpoints: Count | None = None  # of all models together
+    regenerated: tuple[Name, ...] = ()  # our zoos that are trained after it; several where it is a record of several
     splits: tuple[PublishedSplit, ...] = ()
 
     @field_validator("format")
@@ -166,8 +168,14 @@ class PublishedZoo:
 
     @property
     def plain_name(self) -> str:
-        """The name without a slash: of the converted zoo, and of its folder in the cache."""
+        """The name without a slash, of its folder in the cache."""
         return self.name.replace("/", "_")
+
+    @property
+    def zoo_name(self) -> str:
+        """The name of the converted zoo, which no zoo that is trained here has."""
+        populations = self.part.regenerated
+        return published_name(populations[0] if len(populations) == 1 else self.plain_name)
 
     def provenance(self, **facts: str) -> dict[str, str]:
         """Return what a converted zoo says of where it came from."""
@@ -175,6 +183,20 @@ class PublishedZoo:
         paper = publication.paper + (f", arXiv:{publication.arxiv}" if publication.arxiv else "")
         stated = {"paper": paper, "licence": publication.licence.name, "citation": publication.citation}
         return stated | {name: value for name, value in facts.items() if value}
+
+
+def published_name(population: str) -> str:
+    """Return what a published zoo is called, beside the zoo of that name that is trained here."""
+    return population + PUBLISHED
+
+
+def by_population() -> dict[str, PublishedZoo]:
+    """Return the published zoo of each population, by the name that our zoo of it has, or would have."""
+    return {
+        population: zoo
+        for zoo in published_zoos().values()
+        for population in (zoo.part.regenerated or (zoo.plain_name,))
+    }
 
 
 def publications() -> dict[str, Publication]:

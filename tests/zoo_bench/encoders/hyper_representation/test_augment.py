@@ -7,6 +7,8 @@ from torch.nn import functional
 
 from tests.zoo_bench.layouts import CNN_SMALL, SMALL_CNN_GAP, TETRIS, layout_of
 from zoo_bench.encoders.hyper_representation.augment import Augmentation, Permutations, erased
+from zoo_gen.architecture.layout import Move, Parameter, ParameterLayout, Symmetry
+from zoo_gen.errors import ZooError
 
 CPU = torch.device("cpu")
 LAYOUTS = {"tetris": TETRIS, "mlp": layout_of((7, 6), (5, 7), (3, 5)), "cnn_small": CNN_SMALL, "gap": SMALL_CNN_GAP}
@@ -54,6 +56,40 @@ def test_indices_are_those_of_the_layout_and_can_be_undone(layout):
     weights = torch.randn(6, layout.size)
     back = permutations.index({layer: order.argsort(1) for layer, order in orders.items()})
     assert torch.equal(weights.gather(1, index).gather(1, back), weights)
+
+
+# Three heads of four rows each, inside which the order may change as well; what reads them has both on its inputs.
+HEADS = ParameterLayout(
+    (
+        Parameter("values", "weight", (12, 4), 0),
+        Parameter("values", "bias", (12,), 48),
+        Parameter("out", "weight", (2, 12, 3), 60),
+    ),
+    (
+        Symmetry("heads", 3, (Move("values.weight", 0, 4), Move("values.bias", 0, 4), Move("out.weight", 1, 4))),
+        Symmetry("rows", 12, (Move("values.weight", 0, 1), Move("values.bias", 0, 1), Move("out.weight", 1, 1))),
+    ),
+)
+
+
+@pytest.mark.parametrize("symmetries", [HEADS.symmetries[:1], HEADS.symmetries])
+def test_blocks_of_rows_and_two_sets_of_units_on_one_axis_are_moved_as_the_layout_moves_them(symmetries):
+    layout = ParameterLayout(HEADS.parameters, symmetries)
+    permutations = Permutations(layout, CPU)
+    orders = permutations.orders(6, generator())
+    index = permutations.index(orders)
+    assert index.shape == (6, layout.size)
+    for row in range(6):
+        one = {layer: order[row].numpy() for layer, order in orders.items()}
+        np.testing.assert_array_equal(index[row].numpy(), layout.permutation(one))
+
+
+def test_units_along_another_axis_are_refused():
+    layout = ParameterLayout(
+        (Parameter("own", "weight", (2, 3, 4), 0),), (Symmetry("own", 4, (Move("own.weight", 2, 1),)),)
+    )
+    with pytest.raises(ZooError, match=r"units of own lie along axis 2 of own.weight; expected axis 0 .* or 1"):
+        Permutations(layout, CPU)
 
 
 def test_all_orders_are_equally_likely_and_the_last_layer_keeps_its_own():

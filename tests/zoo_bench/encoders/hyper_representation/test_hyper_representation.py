@@ -13,13 +13,14 @@ from tests.zoo_bench.layouts import CNN_SMALL, SMALL_CNN_GAP, TETRIS, layout_of
 from zoo_bench.encoders import encoder_digest, make_encoder
 from zoo_bench.encoders.hyper_representation import attention, losses
 from zoo_bench.encoders.hyper_representation.augment import Augmentation, Permutations
-from zoo_bench.encoders.hyper_representation.configurations import PAPER, SMALL, paper_configuration
+from zoo_bench.encoders.hyper_representation.configurations import PAPER, SMALL
 from zoo_bench.encoders.hyper_representation.dropout import dropout
 from zoo_bench.encoders.hyper_representation.encoder import HyperRepresentation
 from zoo_bench.encoders.hyper_representation.network import Autoencoder, Norm
 from zoo_bench.encoders.hyper_representation.objective import Objective
 from zoo_bench.encoders.hyper_representation.tokens import Tokens
 from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.protocol.views import ZooFacts
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
 
@@ -69,15 +70,6 @@ def test_the_papers_configurations_have_the_papers_numbers_of_parameters(name):
         module = Autoencoder(Tokens.of(LAYOUTS[PAPER[name].parameters]), PAPER[name])
     parts = (module.encoder, module.decoder, module.head)
     assert tuple(sum(p.numel() for p in part.parameters()) for part in parts) == COUNTS[name]
-
-
-def test_a_zoo_gets_the_configuration_of_its_name_or_of_its_size():
-    assert paper_configuration("tetris_hyp", 100).name == "tetris_hyp"
-    assert paper_configuration("somebodys", 100).name == "tetris_seed"
-    assert paper_configuration("mnist_hyp", 2464).name == "mnist_seed"  # the paper's has 4,970 parameters
-    assert paper_configuration("cifar10", 2864).name == "mnist_seed"
-    assert paper_configuration("svhn_hyp", 4970).name == "svhn_hyp"
-    assert paper_configuration("large", 10_853).name == "mnist_hyp"
 
 
 def brute_force_nt_xent(first, second, temperature):
@@ -384,7 +376,7 @@ class View:
     def __init__(self, weights, layout, name="broken"):
         self.weights, self.layout = np.asarray(weights, dtype=np.float32), layout
         self.models, self.checkpoints = np.arange(len(weights)), np.arange(self.weights.shape[1])
-        self.zoo = type("Zoo", (), {"name": name})
+        self.zoo = ZooFacts(name, ())
 
 
 def test_views_that_cannot_be_read_are_refused_before_training(views):

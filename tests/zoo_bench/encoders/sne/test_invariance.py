@@ -7,7 +7,8 @@ import torch
 from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN
 from zoo_bench.encoders.sne.encoder import invariance
 from zoo_bench.encoders.sne.invariance import Permuter, has_signs
-from zoo_gen.architecture.layout import Parameter
+from zoo_gen.architecture.layout import Move, Parameter, ParameterLayout, Symmetry
+from zoo_gen.errors import ZooError
 
 LAYOUTS = [CNN, DEEP_CNN, INR, PLAIN]
 CPU = torch.device("cpu")
@@ -121,3 +122,11 @@ def test_behind_a_normalisation_there_are_no_signs_to_change():
 
 def test_the_penalty_is_half_the_mean_squared_difference():
     assert invariance(torch.tensor([1.0, 2.0]), torch.tensor([3.0, -3.0])) == pytest.approx((0.5 * 4 + 0.5 * 25) / 2)
+
+
+def test_two_sets_of_units_on_one_axis_are_refused():
+    """One of them would be forgotten."""
+    moves = [(Move("own.weight", 0, block),) for block in (4, 1)]
+    symmetries = (Symmetry("heads", 3, moves[0]), Symmetry("rows", 12, moves[1]))
+    with pytest.raises(ZooError, match=r"units of rows share axis 0 of own.weight with others"):
+        Permuter([ParameterLayout((Parameter("own", "weight", (12, 4), 0),), symmetries)], CPU)

@@ -1,0 +1,84 @@
+"""Output: the map between the logits of a supervised network and its target, with the loss that belongs to it.
+
+A logit is read from the mean of the training targets on, and in their deviation, so a network that says 0 predicts the
+mean. Both numbers are saved with every fitted encoder.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import special, stats
+from torch import Tensor
+from torch.nn import functional
+
+from zoo_bench.protocol.problem import Metric, Problem
+from zoo_gen.errors import ZooError
+
+LOWEST_R2 = -1.0  # that a score counts beside tau, so that a few wild predictions do not hide the order
+NARROWEST_SHARE = 1e-3  # means of shares closer to 0 or 1 than this are taken as this far from it
+
+
+@dataclass(frozen=True)
+class Output:
+    """How logits and targets belong together.
+
+    Attributes:
+        loss: binary cross-entropy with soft targets, or squared error of the standardised target.
+        mean: of the training targets.
+        deviation: of the training targets; 1 for a cross-entropy.
+    """
+
+    loss: Literal["bce", "mse"]
+    mean: float = 0.5
+    deviation: float = 1.0
+
+    @classmethod
+    def of(cls, name: str, problem: Problem, targets: np.ndarray) -> "Output":
+        """Return the output for training targets (sample,).
+
+        Raises:
+            ZooError: a cross-entropy is asked for of targets that are no shares.
+        """
+        shares = bool(((targets >= 0) & (targets <= 1)).all())
+        if problem.loss == "bce" and not shares:
+            raise ZooError(
+                f"{name}: loss 'bce' needs a target from 0 to 1, but {problem.target} reaches from {targets.min():g} "
+                f"to {targets.max():g}; expected loss 'mse' or 'auto'"
+            )
+        if problem.loss == "bce" or (problem.loss == "auto" and shares):
+            return cls("bce", float(targets.mean()))
+        return cls("mse", float(targets.mean()), float(targets.std()))
+
+    @property
+    def _offset(self) -> float:
+        """The logit of the mean share."""
+        return float(special.logit(np.clip(self.mean, NARROWEST_SHARE, 1 - NARROWEST_SHARE)))
+
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of logits and targets, both (network,)."""
+        if self.loss == "bce":
+            return functional.binary_cross_entropy_with_logits(logits + self._offset, targets)
+        return functional.mse_loss(logits, (targets - self.mean) / self.deviation)
+
+    def values(self, logits: np.ndarray) -> np.ndarray:
+        """Return predictions in the target's units (network,)."""
+        if self.loss == "bce":
+            return special.expit(logits + self._offset)
+        return logits * self.deviation + self.mean
+
+    def score(self, logits: np.ndarray, targets: np.ndarray, *, metric: Metric) -> float:
+        """Return what the validation maximises: R2 of the predictions; their mean with tau-b where tau ranks.
+
+        Tau alone is blind to the size of an error, and of some dozen networks it is a rough number. Where all targets
+        are one, minus the mean squared error.
+        """
+        errors = float(np.mean((self.values(logits) - targets) ** 2))
+        variance = float(targets.var())
+        if variance == 0:
+            return -errors
+        r2 = 1 - errors / variance
+        if metric != "kendall_tau":
+            return r2
+        tau = float(stats.kendalltau(logits, targets).statistic)
+        return (max(r2, LOWEST_R2) + (tau if np.isfinite(tau) else -1.0)) / 2

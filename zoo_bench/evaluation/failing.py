@@ -1,0 +1,74 @@
+"""What an encoder's failure is turned into: one line that names the encoder, the step and the line of its own code.
+
+The line is the deepest one in the encoder's own file: where numpy or torch noticed the mistake tells an author nothing.
+The whole traceback goes along for those who ask for it.
+"""
+
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FunctionType, TracebackType
+from typing import Any
+
+from zoo_bench.evaluation.interactive import codes
+from zoo_gen.errors import ZooError, one_line
+
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+class EncoderError(ZooError):
+    """An encoder's failure; `traceback` is that of its own code, empty where there is none."""
+
+    def __init__(self, message: str, *, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+@contextmanager
+def named(name: str, step: str, *, encoder: Any = None) -> Iterator[None]:
+    """Turn what an encoder raises into an EncoderError; an encoder that ends its process (sys.exit) raises too.
+
+    Args:
+        name: of the encoder.
+        step: what it was doing, such as "fit".
+        encoder: whose file is looked for in the traceback; without one, the last line outside of libraries counts.
+    """
+    try:
+        yield
+    except EncoderError:
+        raise  # says it already
+    except (Exception, SystemExit) as error:
+        # Of an error that says what to do, the one that it was raised from has the line, if there is one.
+        raised = error.__cause__ if isinstance(error, ZooError) else error
+        place = _place(raised.__traceback__, encoder) if raised is not None else ""
+        text = "".join(traceback.format_exception(error))
+        encoder_named = f"encoder {name!r}: "
+        said = one_line(error)
+        said = said if said.startswith(encoder_named) else f"{encoder_named}{step}: {said}"
+        raise EncoderError(f"{said}{place}", traceback=text) from error
+
+
+def _place(trace: TracebackType | None, encoder: Any) -> str:
+    """Return file and line of the deepest frame of the encoder's own code."""
+    frames = traceback.extract_tb(trace)
+    files = _files(encoder)
+    own = [frame for frame in frames if frame.filename in files]
+    foreign = [frame for frame in frames if not _is_of_a_library(frame.filename)]
+    chosen = (own or foreign or frames)[-1:]
+    return "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in chosen)
+
+
+def _files(encoder: Any) -> set[str]:
+    """Return the files in which the class of an encoder and those it inherits from are defined, libraries' left out."""
+    kind = encoder if isinstance(encoder, type) else type(encoder)
+    files = set()
+    for source in (getattr(encoder, "source", None), *kind.__mro__):
+        if isinstance(source, type | FunctionType):
+            files |= {code.co_filename for code in codes(source)}
+    return {file for file in files if not _is_of_a_library(file)}
+
+
+def _is_of_a_library(file: str) -> bool:
+    return file.startswith(("<frozen", *_LIBRARIES)) or Path(file).parent == Path(__file__).parent

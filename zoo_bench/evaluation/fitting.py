@@ -1,0 +1,160 @@
+"""Fits of a cell: an encoder fitted to each problem, with what it makes of all rows of the cell.
+
+A fit has a process of its own, and a second, fresh one encodes some rows again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.evaluation.again import Company, check_again, without_rounding
+from zoo_bench.evaluation.candidate import Candidate
+from zoo_bench.evaluation.costs import Cost
+from zoo_bench.evaluation.failing import EncoderError
+from zoo_bench.evaluation.processes.client import EncoderProcess
+from zoo_bench.evaluation.rows import (
+    check_dimensions,
+    checked_embeddings,
+    checked_predictions,
+    encode_views,
+    predict_views,
+)
+from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.problem import Problem
+from zoo_bench.protocol.protocols import Cell, Test
+from zoo_bench.protocol.targets import problems
+from zoo_bench.protocol.views import TrainingView
+
+Fitting = tuple[list[TrainingView], list[TrainingView], Problem, int]  # what `fit` is given
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A test's rows as a fitted encoder embeds them, and what it predicts of them."""
+
+    embeddings: np.ndarray  # (row, dimension)
+    predicted: np.ndarray | None  # (row,), of an encoder that was fitted to a target
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What one fit of an encoder makes of a cell; of a test that it failed on, the failure."""
+
+    target: str | None  # what it was fitted to
+    train: np.ndarray  # (row, dimension)
+    validation: np.ndarray  # (row, dimension)
+    tests: tuple[Encoded | EncoderError, ...]
+    fit: Cost
+    encode: Cost  # of the models it was fitted to
+    gpu: str  # that it was computed on; empty for none
+    parameters: int | None
+    config: dict[str, object]
+
+
+def fit_all(
+    candidate: Candidate, benchmark: BenchmarkManifest, cell: Cell, *, seed: int, runtime: Runtime | None
+) -> Iterator[tuple[str | None, Fitted | EncoderError]]:
+    """Fit an encoder to each problem that it can learn; yield its target, and what came of it.
+
+    Raises:
+        ZooError: the encoder cannot be made, or can learn none of the targets.
+    """
+    asked = problems(benchmark, cell.zoo)
+    with EncoderProcess(candidate, torch=candidate.torch) as process:
+        process.make(runtime)
+        learned = process.ask("learned", asked)[0]["targets"]
+    for target in learned:
+        problem = next((each for each in asked if each.target == target), replace(asked[0], target=None))
+        try:
+            yield target, _fit(candidate, problem, cell, seed=seed, runtime=runtime)
+        except EncoderError as error:
+            yield target, error
+
+
+def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runtime: Runtime | None) -> Fitted:
+    """Fit an encoder in one process, encode all rows there, and some of them again in another."""
+    name, views = candidate.name, (cell.train, cell.validation)
+    train, validation = ([TrainingView.of(view) for view in part] for part in views)
+    fitting: Fitting = (train, validation, problem, seed)
+    with EncoderProcess(candidate, torch=candidate.torch) as process:
+        process.make(runtime)
+        facts, _ = process.ask("fit", *fitting)
+        state = process.ask("state")
+        rows = [encode_views(process, part) for part in views]
+        check_dimensions(name, rows)
+        if np.ptp(rows[0], axis=0).max() == 0 and len(rows[0]) > 1:
+            raise EncoderError(f"encoder {name!r}: encode returned one embedding for all {len(rows[0])} training rows")
+        encode = Cost.of(process.costs)
+        tests = [_test(process, problem, test, dimension=rows[0].shape[1]) for test in cell.tests]
+    if any(isinstance(test, Encoded) for test in tests):
+        with EncoderProcess(candidate, torch=candidate.torch) as process:
+            _restore(process, state, fitting, runtime)
+            for number, encoded in enumerate(tests):
+                if isinstance(encoded, Encoded):
+                    tests[number] = _checked(process, problem, encoded, cell, number, gpu=bool(facts["gpu"]))
+    outputs = [test.embeddings for test in tests if isinstance(test, Encoded)]
+    train_rows, validation_rows, *outputs = without_rounding(rows[0], [rows[1], *outputs])
+    return Fitted(
+        target=problem.target,
+        train=train_rows,
+        validation=validation_rows,
+        tests=tuple(replace(test, embeddings=outputs.pop(0)) if isinstance(test, Encoded) else test for test in tests),
+        fit=Cost(**facts["cost"]),
+        encode=encode,
+        gpu=facts["gpu"],
+        parameters=facts["parameters"],
+        config=facts["config"],
+    )
+
+
+def _test(process: EncoderProcess, problem: Problem, test: Test, *, dimension: int) -> Encoded | EncoderError:
+    """Encode and predict a test's rows."""
+    process.costs.clear()
+    try:
+        embeddings = encode_views(process, test.views)
+        check_dimensions(process.name, [np.empty((0, dimension)), embeddings])
+        predicted = None
+        if problem.target is not None:
+            predicted = predict_views(process, test.views, is_number=problem.is_number)
+        return Encoded(embeddings, predicted, Cost.of(process.costs))
+    except EncoderError as error:
+        return error
+
+
+def _restore(
+    process: EncoderProcess, state: tuple[dict[str, Any], np.ndarray | None], fitting: Fitting, runtime: Runtime | None
+) -> None:
+    """Make the fitted encoder in another process: from its pickled state, or where it has none, by the same fit."""
+    facts, content = state
+    if content is not None:
+        process.ask("restore", facts["sizes"], content)
+    else:
+        process.make(runtime)
+        process.ask("fit", *fitting)
+
+
+def _checked(
+    process: EncoderProcess, problem: Problem, encoded: Encoded, cell: Cell, number: int, *, gpu: bool
+) -> Encoded | EncoderError:
+    """Return what came of a test once rows of each of its views were encoded and predicted again."""
+    name, start = process.name, 0
+    try:
+        for view in cell.tests[number].views:
+            company = Company.of(view, cell.train)
+            count = len(view.models) * len(view.checkpoints)
+            part = slice(start, start + count)
+            again = checked_embeddings(name, process.encode(company.view), count)
+            what = f"encoder {name!r}: encode:"
+            check_again(what, encoded.embeddings[part], again, company, view, start=start, gpu=gpu)
+            if encoded.predicted is not None:
+                again = checked_predictions(name, process.predict(company.view), count, is_number=problem.is_number)
+                what = f"encoder {name!r}: predict:"
+                check_again(what, encoded.predicted[part], again, company, view, start=start, gpu=gpu)
+            start += count
+    except EncoderError as error:
+        return error
+    return encoded
