@@ -7,11 +7,11 @@ tried again, on whichever device is free.
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import joblib
 from joblib.externals.loky import ProcessPoolExecutor
@@ -24,10 +24,13 @@ PATIENCE = 2  # failures in a row after which a device gets no more work
 _logger = logging.getLogger(__name__)
 
 
-class DeviceTask(Protocol[Answer]):
+Trained_co = TypeVar("Trained_co", bound=Iterable[int], covariant=True)
+
+
+class DeviceTask(Protocol[Trained_co]):
     """Trains shards on a device; it is pickled."""
 
-    def __call__(self, shards: list[int], *, device: str) -> Answer:
+    def __call__(self, shards: list[int], *, device: str) -> Trained_co:
         """Return the numbers of the shards in their order, or a dict of them."""
 
 

@@ -28,6 +28,9 @@ class Bar(Protocol):
     def update(self, n: float = 1) -> object:
         """Count more of what is done."""
 
+    def set_postfix(self, numbers: dict[str, str], *, refresh: bool = True) -> None:
+        """Show numbers behind the bar from now on."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
@@ -63,13 +66,17 @@ class Lines:
 
     def __init__(self, *, label: str, unit: str, total: float | None, done: float) -> None:
         self.n, self.total = done, total
-        self._label, self._unit, self._initial = label, unit, done
+        self._label, self._unit, self._initial, self._numbers = label, unit, done, ""
         self._ended = threading.Event()
         self._began = time.monotonic()
 
     def update(self, n: float = 1) -> None:
         """Count more of what is done."""
         self.n += n
+
+    def set_postfix(self, numbers: dict[str, str], *, refresh: bool = True) -> None:
+        """Show numbers behind the lines from now on."""
+        self._numbers = "".join(f", {name} {value}" for name, value in numbers.items())
 
     def line(self, seconds: float) -> str:
         """Return what is said after so many seconds."""
@@ -78,7 +85,7 @@ class Lines:
         if self.total and self.n > self._initial:
             left = seconds * (self.total - self.n) / (self.n - self._initial)
             text = f"{text}, {duration(left)} left"
-        return text
+        return text + self._numbers
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
