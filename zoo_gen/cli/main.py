@@ -11,7 +11,7 @@ from zoo_gen.files.location import Folder
 MANIFEST = click.argument("manifest")
 _ROOM = 24  # what `list` has for the names of what varies, with lines of 110 characters
 WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes, one a core.  [default: all cores]")
-DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda (all GPUs), cuda:N or cuda:N,M.")
 DATA_ROOT = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
@@ -74,9 +74,9 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
     from zoo_gen.engine import api
 
     planned = api.plan(manifest, workers=workers, device=device)
-    for title, text in planned.counts().items():
-        click.echo(f"{title:12} {text}")
-    click.echo(f"{'seconds':12} {planned.duration()}")  # which takes some seconds to find out
+    for lines in (planned.counts, planned.durations):  # the second takes some seconds
+        for title, text in lines().items():
+            click.echo(f"{title:12} {text}")
 
 
 @main.command()

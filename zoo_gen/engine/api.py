@@ -12,6 +12,7 @@ from zoo_gen.engine.cost import on_device as needs_on_device
 from zoo_gen.engine.cost import plan as counted_cost
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.machine.devices import check_device
+from zoo_gen.machine.progress import duration
 from zoo_gen.manifest import ZooManifest, as_manifest, read_manifest, shipped_manifests
 from zoo_gen.zoo import Zoo, open_zoo
 
@@ -33,7 +34,7 @@ def run(
     Args:
         manifest: a ZooManifest, the path or URL of a TOML file, or the name of a zoo that ships (see `list_zoos`).
         out: the folder of the zoo, or its URL; zoos/NAME if not given.
-        device: "cpu", "cuda" or "cuda:N".
+        device: "cpu", "cuda" for all GPUs of the machine, "cuda:N" or "cuda:N,M"; bytes do not depend on their number.
         workers: processes, a core each; all cores if not given. The zoo's bytes do not depend on it.
         progress: whether a bar shows how many models are complete.
         data_root: where image data is looked for; see `load_image_data`.
@@ -120,18 +121,26 @@ class Plan:
             )
         return lines
 
-    def duration(self) -> str:
-        """Return how long it takes as a line for a person."""
-        workers = self.time.workers
-        where = self.device if self.device != "cpu" else f"{workers} worker{'s' if workers > 1 else ''}"
-        return f"{self.time.seconds:,.0f} with {where}"
+    def durations(self) -> dict[str, str]:
+        """Return how long it takes, and what an interruption costs, as lines for a person, title -> text."""
+        time, workers = self.time, self.time.workers
+        if self.device == "cpu":
+            where = f"{workers} worker{'s' if workers > 1 else ''}"
+        else:
+            where = self.device if workers == 1 else f"{workers} GPUs"
+        each = "worker" if self.device == "cpu" else "GPU"
+        return {
+            "seconds": f"{time.seconds:,.0f} with {where} ({duration(time.seconds)})",
+            "at risk": f"an interruption loses up to {duration(time.at_risk)} of a {each}, "
+            f"which writes {time.models_at_risk:,} models at a time",
+        }
 
     def __str__(self) -> str:
-        lines = {**self.counts(), "seconds": self.duration()}
+        lines = {**self.counts(), **self.durations()}
         return "\n".join(f"{title:12} {text}" for title, text in lines.items())
 
     def _repr_html_(self) -> str:
-        lines = {**self.counts(), "seconds": self.duration()}
+        lines = {**self.counts(), **self.durations()}
         rows = "".join(
             f'<tr><th style="text-align:left">{escape(title)}</th><td style="text-align:left">{escape(text)}</td></tr>'
             for title, text in lines.items()

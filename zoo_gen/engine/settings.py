@@ -30,15 +30,13 @@ def models_on_device(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
         ZooError: not one fits.
     """
     from zoo_gen.population.gpu import memory
+    from zoo_gen.population.train import bytes_on_device
 
     batch_size = max(map(int, manifest.values("batch_size")))
-    each = memory.bytes_per_model(
-        manifest.network,
-        batch_size=batch_size,
-        n_train=manifest.data.n_train,
-        precision=training_settings(manifest, device=device).kernels,
-    )
-    return memory.models_that_fit(memory.room(device).total, each, batch_size=batch_size, device=device), each
+    settings = training_settings(manifest, device=device)
+    each = bytes_on_device(manifest.network, settings, batch_size=batch_size, n_train=manifest.data.n_train)
+    fitting = memory.models_that_fit(memory.total(device), each, device=device)
+    return min(fitting, memory.enough(batch_size)), each
 
 
 def choose_forms(manifest: ZooManifest, *, device: str) -> dict[str, str]:
