@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zoo_gen.architecture.own_module import Factory, give
 from zoo_gen.engine.settings import check_device, choose_forms, models_on_device, training_settings
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic, location
@@ -56,6 +57,7 @@ def run(
     part: tuple[int, int] = (1, 1),
     scheduler: str | None = None,
     progress: bool = True,
+    module: Factory | None = None,
 ) -> Summary:
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
@@ -71,6 +73,7 @@ def run(
         scheduler: the address of a Dask cluster's scheduler, whose workers are used instead of processes here; they
             must see `folder` and `data_root` under the same paths.
         progress: whether a bar shows how many models are complete.
+        module: the class of the manifest's module, where workers cannot import it, as of a script.
 
     Raises:
         ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
@@ -79,7 +82,7 @@ def run(
     began = time.monotonic()
     folder = folder.absolute()  # the workers of a cluster stand elsewhere
     data_root = data_root.absolute() if data_root else None
-    manifest = as_manifest(manifest)
+    manifest = as_manifest(manifest, data_root=data_root)
     _check_room(folder, manifest)
     if scheduler is None:
         check_device(device)
@@ -104,7 +107,7 @@ def run(
     blocks = [shards for shards in blocks if not complete.issuperset(shards)]
     lost: list[list[int]] = []
     trained = diverged = 0
-    task = partial(train_shards, folder, device=device, data_root=data_root, run=uuid.uuid4().hex)
+    task = partial(train_shards, folder, device=device, data_root=data_root, run=uuid.uuid4().hex, module=module)
     processes = count_processes(workers, len(pending), device=device)
     bar = progress_bar(
         label=manifest.name,
@@ -185,7 +188,13 @@ def _blocks(manifest: ZooManifest, extent: Extent, part: tuple[int, int], *, dev
 
 
 def train_shards(
-    folder: Folder, shards: list[int], *, device: str = "cpu", data_root: Path | None = None, run: str = ""
+    folder: Folder,
+    shards: list[int],
+    *,
+    device: str = "cpu",
+    data_root: Path | None = None,
+    run: str = "",
+    module: Factory | None = None,
 ) -> dict[int, int]:
     """Train shards of the zoo in `folder` together and write those that are not complete.
 
@@ -195,6 +204,7 @@ def train_shards(
         device: "cpu", "cuda" or "cuda:N".
         data_root: where image data is looked for.
         run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
+        module: the class of the manifest's module, where this process cannot import it.
 
     Returns:
         For each of the shards, which are complete now, in their order: how many of its models diverged.
@@ -202,6 +212,8 @@ def train_shards(
     from zoo_gen.population.cpu.convolutions import check
     from zoo_gen.population.train import single_threaded, train
 
+    if module is not None:
+        give(module, trusted=True)
     check_device(device)  # a cluster's worker may stand where there is none
     manifest, store = _opened(folder, run) if run else _open(folder)
     forms, slices = store.attributes.get("forms", {}), [store.extent.models(shard) for shard in shards]

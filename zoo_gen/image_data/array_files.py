@@ -41,7 +41,8 @@ class Arrays(Examples):
             the data root.
         channels_last: whether images are (example, height, width, channel).
         input_shape: of what a network reads; looked up.
-        normalize: of bytes: "unit" for inputs in [0, 1], "symmetric" for [-1, 1], or mean and deviation on [0, 1].
+        normalize: of bytes: "unit" for inputs in [0, 1] (if not given), "symmetric" for [-1, 1], or mean and deviation
+            on [0, 1].
     """
 
     source: Literal["arrays"]
@@ -49,7 +50,7 @@ class Arrays(Examples):
     channels_last: Annotated[bool, Strict()] | None = None
     kind: Literal["bytes", "numbers"]
     input_shape: tuple[Count, ...] = Field(min_length=1)
-    normalize: Normalization = "unit"
+    normalize: Normalization | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -67,8 +68,8 @@ class Arrays(Examples):
     @model_validator(mode="after")
     def _normalizes_bytes(self) -> Self:
         if self.kind == "bytes":
-            check_normalize(self.normalize, self.input_shape[0])
-        elif "normalize" in self.model_fields_set:
+            check_normalize(self.normalize or "unit", self.input_shape[0])
+        elif self.normalize is not None:
             raise ValueError("normalize: is for images of bytes; expected it to be left out, as these are numbers")
         return self
 
@@ -140,7 +141,9 @@ def load(source: Arrays, root: Path) -> ImageData:
     ]
     channels = source.input_shape[0]
     scale, offset = (
-        affine(source.normalize, channels) if source.kind == "bytes" else (np.ones(channels), np.zeros(channels))
+        affine(source.normalize or "unit", channels)
+        if source.kind == "bytes"
+        else (np.ones(channels), np.zeros(channels))
     )
     return examples.assemble(
         source, (inputs[0], inputs[1]), (numbers[0], numbers[1]), scale=scale, offset=offset, where=str(path)

@@ -3,6 +3,7 @@
 A hyper-parameter stands either in [training], equal for all models, or in [axes], where it varies; never in both.
 """
 
+import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
@@ -270,8 +271,12 @@ def _brief(values: list[Any]) -> object:
     return values
 
 
-def read_manifest(path: Folder) -> ZooManifest:
-    """Read and check the manifest of a generated zoo; it keeps the bytes of its file.
+def read_manifest(path: Folder, *, data_root: Path | None = None) -> ZooManifest:
+    """Read and check the manifest of a generated zoo; it keeps the bytes of its file, unless data or code said more.
+
+    Args:
+        path: of the file.
+        data_root: where data is looked for that has to be read first; see `load_image_data`.
 
     Raises:
         ZooError: the file is missing or wrong; the message names the place.
@@ -281,20 +286,25 @@ def read_manifest(path: Folder) -> ZooManifest:
     75
     """
     content = schema.read_bytes(path)
-    manifest = schema.parse_toml(content, ZooManifest, where=str(path))
-    manifest.__dict__["content"] = content
+    context = None if data_root is None else {"data_root": data_root}
+    manifest = schema.parse_toml(content, ZooManifest, where=str(path), context=context)
+    written = tomllib.loads(content.decode("utf-8-sig"))
+    if all(getattr(manifest, name).model_fields_set <= set(written[name]) for name in ("data", "architecture")):
+        manifest.__dict__["content"] = content
     return manifest
 
 
-def as_manifest(manifest: ZooManifest | str | Folder) -> ZooManifest:
+def as_manifest(manifest: ZooManifest | str | Folder, *, data_root: Path | None = None) -> ZooManifest:
     """Return a manifest that is given as itself, as a path or URL, or as the name of a shipped one.
+
+    Data that has to be read first is looked for in `data_root`.
 
     Raises:
         ZooError: there is none of that name, or the file is missing or wrong.
     """
     if isinstance(manifest, ZooManifest):
         return manifest
-    return read_manifest(find_manifest(manifest) if isinstance(manifest, str) else manifest)
+    return read_manifest(find_manifest(manifest) if isinstance(manifest, str) else manifest, data_root=data_root)
 
 
 def shipped_manifests() -> dict[str, Path]:
