@@ -112,11 +112,11 @@ def run(
     number, _, parts = part.partition("/")
     if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
         raise ZooError(f"--part {part!r}: expected i/n with i from 1 to n, such as 3/16")
-    path = find_manifest(manifest)
-    name = read_manifest(path).name
+    whole = read_manifest(find_manifest(manifest), data_root=data_root)
+    name = whole.name
     folder = out or Path("zoos") / name
     summary = train(
-        path,
+        whole,
         folder,
         workers=workers,
         device=device,

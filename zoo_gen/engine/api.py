@@ -5,22 +5,26 @@ from functools import cached_property
 from html import escape
 from pathlib import Path
 
+from zoo_gen.architecture.own_module import Factory
 from zoo_gen.engine import driver
 from zoo_gen.engine.cost import Cost, OnDevice, Time
 from zoo_gen.engine.cost import estimate as estimated_time
 from zoo_gen.engine.cost import on_device as needs_on_device
 from zoo_gen.engine.cost import plan as counted_cost
+from zoo_gen.engine.given import ArraysLike, ManifestLike, completed
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.machine.devices import check_device
 from zoo_gen.machine.progress import duration
-from zoo_gen.manifest import ZooManifest, as_manifest, read_manifest, shipped_manifests
+from zoo_gen.manifest import ZooManifest, read_manifest, shipped_manifests
 from zoo_gen.zoo import Zoo, open_zoo
 
 
 def run(
-    manifest: ZooManifest | str | Folder,
+    manifest: ManifestLike,
     out: str | Folder | None = None,
     *,
+    data: ArraysLike | None = None,
+    module: Factory | None = None,
     device: str = "cpu",
     workers: int | None = None,
     progress: bool = True,
@@ -32,7 +36,12 @@ def run(
     """Train what a zoo still lacks, and open it. The same call after an interruption resumes.
 
     Args:
-        manifest: a ZooManifest, the path or URL of a TOML file, or the name of a zoo that ships (see `list_zoos`).
+        manifest: a ZooManifest, plain dictionaries, the path or URL of a TOML file, or the name of a zoo that ships
+            (see `list_zoos`).
+        data: arrays in place of the manifest's data: (x_train, y_train, x_test, y_test), or (x, y) where the manifest
+            says `data = {"test_share": 0.2}`; numpy arrays or torch tensors. They are kept below the data root.
+        module: in place of the manifest's architecture, a class or function that returns a torch.nn.Module; the
+            manifest's `architecture = {"arguments": {...}}` are its arguments.
         out: the folder of the zoo, or its URL; zoos/NAME if not given.
         device: "cpu", "cuda" for all GPUs of the machine, "cuda:N" or "cuda:N,M"; bytes do not depend on their number.
         workers: processes, a core each; all cores if not given. The zoo's bytes do not depend on it.
@@ -61,18 +70,20 @@ def run(
     >>> zoo.weights.shape
     (10, 3, 109)
     """
-    manifest = as_manifest(manifest)
+    root = None if data_root is None else Path(data_root)
+    manifest = completed(manifest, data=data, module=module, data_root=root)
     folder = Path("zoos") / manifest.name if out is None else locate(out)
     driver.run(
         manifest,
         folder,
         workers=workers,
         device=device,
-        data_root=None if data_root is None else Path(data_root),
+        data_root=root,
         repair=repair,
         part=part,
         scheduler=scheduler,
         progress=progress,
+        module=module if module is not None and module.__module__ == "__main__" else None,
     )
     return open_zoo(folder)
 
@@ -148,7 +159,7 @@ class Plan:
         return f"<strong>{escape(self.manifest.name)}</strong><table>{rows}</table>"
 
 
-def plan(manifest: ZooManifest | str | Folder, *, device: str = "cpu", workers: int | None = None) -> Plan:
+def plan(manifest: ManifestLike, *, device: str = "cpu", workers: int | None = None) -> Plan:
     """Return what a zoo will cost. Nothing is written, and no data is needed. Arguments as `run`.
 
     Raises:
@@ -159,7 +170,7 @@ def plan(manifest: ZooManifest | str | Folder, *, device: str = "cpu", workers: 
     1000
     """
     check_device(device)
-    return Plan(as_manifest(manifest), device, workers)
+    return Plan(completed(manifest, data=None, module=None, data_root=None), device, workers)
 
 
 def list_zoos() -> dict[str, ZooManifest]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zoo_gen.architecture.own_module import Factory, give
 from zoo_gen.engine.blocks import blocks, of_part
 from zoo_gen.engine.settings import check_device, choose_forms, training_settings
 from zoo_gen.errors import ZooError
@@ -60,6 +61,7 @@ def run(
     part: tuple[int, int] = (1, 1),
     scheduler: str | None = None,
     progress: bool = True,
+    module: Factory | None = None,
 ) -> Summary:
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
@@ -75,6 +77,7 @@ def run(
         scheduler: the address of a Dask cluster's scheduler, whose workers are used instead of processes here; they
             must see `folder` and `data_root` under the same paths. "cuda" is then the first GPU that a worker sees.
         progress: whether a bar shows how many models are complete.
+        module: the class of the manifest's module, where workers cannot import it, as of a script.
 
     Raises:
         ZooError: a device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
@@ -83,7 +86,7 @@ def run(
     began = time.monotonic()
     folder = folder.absolute()  # the workers of a cluster stand elsewhere
     data_root = data_root.absolute() if data_root else None
-    manifest = as_manifest(manifest)
+    manifest = as_manifest(manifest, data_root=data_root)
     _check_room(folder, manifest)
     if scheduler is not None and "," in device:
         raise ZooError(f"device {device!r}: a cluster's worker has one; expected cuda, with CUDA_VISIBLE_DEVICES there")
@@ -124,7 +127,15 @@ def run(
     ):
         # joblib warns when an interruption meets us between two results; who interrupted knows.
         warnings.filterwarnings("ignore", ".*still being processed by the workers")
-        task = partial(train_shards, folder, data_root=data_root, run=uuid.uuid4().hex, told=told)
+        task = partial(
+            train_shards,
+            folder,
+            data_root=data_root,
+            run=uuid.uuid4().hex,
+            told=told,
+            module=module,
+            reuse=tuple(reuse),
+        )
         if client is None and device != "cpu":
             results = train_on_devices(task, tasks, lost, devices=devices)
         else:
@@ -196,6 +207,8 @@ def train_shards(
     data_root: Path | None = None,
     run: str = "",
     told: str | None = None,
+    module: Factory | None = None,
+    reuse: tuple[Folder, ...] = (),
 ) -> dict[int, int]:
     """Train shards of the zoo in `folder` together and write those that are not complete.
 
@@ -206,6 +219,8 @@ def train_shards(
         data_root: where image data is looked for.
         run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
         told: the folder in which the run looks for how far its tasks are.
+        module: the class of the manifest's module, where this process cannot import it.
+        reuse: folders of zoos whose models are copied where they are the same.
 
     Returns:
         For each of the shards, which are complete now, in their order: how many of its models diverged.
@@ -213,6 +228,8 @@ def train_shards(
     from zoo_gen.population.cpu.convolutions import check
     from zoo_gen.population.train import single_threaded, train
 
+    if module is not None:
+        give(module, trusted=True)
     check_device(device)  # a cluster's worker may stand where there is none
     manifest, store = _opened(folder, run) if run else _open(folder)
     forms, extent = store.attributes.get("forms", {}), store.extent

@@ -4,8 +4,6 @@ Everything random about a model follows from its own row, so one with the same r
 same bytes in every zoo. More epochs are another matter: the state of its optimiser was not kept, so it is trained again.
 """
 
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,17 +11,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest
+from zoo_gen.manifest.difference import Difference, differences
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 from zoo_gen.store import Store
 
-_logger = logging.getLogger(__name__)
-# Keys of a manifest that change no byte of a model; epochs and checkpoints are compared model by model.
-_CHANGE_NOTHING = ("name", "description", "axes", "split", "storage")
+# Keys that change no byte of a model, or are compared model by model.
+_OF_THE_ZOO = ("name", "description", "axes", "split", "storage")
+_OF_A_MODEL = ("checkpoints.epochs", "training.epochs", *(f"training.{name}" for name in HYPERPARAMETERS))
+_MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -39,72 +38,109 @@ class Donor:
         positions: dict[tuple[object, ...], int] = {}
         for shard in self.store.complete_shards():
             rows = self.manifest.rows(self.store.extent.models(shard))
-            positions |= dict(zip(_keys(self.manifest, rows), rows["model_id"].to_pylist(), strict=True))
+            positions |= dict(zip(_keys(rows), rows["model_id"].to_pylist(), strict=True))
         return positions
 
 
 @dataclass(frozen=True)
 class Copies:
-    """What of a new zoo's models other zoos hold: for each, which zoo and model; None where it has to be trained."""
+    """For each model of a new zoo the zoo and the model that it is copied from; None where it has to be trained."""
 
-    donors: tuple[Donor, ...]
-    sources: tuple[tuple[int, int] | None, ...]  # (position of the donor, its model_id), a model of the new zoo each
+    sources: tuple[tuple[Donor, int] | None, ...]
 
     @property
     def count(self) -> int:
         """How many models are copied."""
         return sum(source is not None for source in self.sources)
 
-    def arrays(self, manifest: ZooManifest, models: Sequence[int]) -> dict[str, np.ndarray]:
-        """Return the arrays of models that are copied, name -> float32 (model, checkpoint, ...).
+    def missing(self, models: np.ndarray) -> np.ndarray:
+        """Return which of some models have to be trained, bool (model,)."""
+        return np.array([self.sources[model] is None for model in models.tolist()], dtype=bool)
+
+    def arrays(self, epochs: Sequence[int], models: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the arrays of models that are copied at some epochs, name -> float32 (model, checkpoint, ...).
 
         Raises:
-            ZooError: an array of another zoo cannot be read.
+            ZooError: an array of the other zoo cannot be read.
         """
-        sources = [source for source in (self.sources[model] for model in models) if source is not None]
         parts: dict[str, list[np.ndarray]] = {}
-        for number, model in sources:
-            donor = self.donors[number]
-            epochs = list(donor.store.attributes["checkpoint_epochs"])
-            columns = [epochs.index(epoch) for epoch in manifest.checkpoint_epochs]
+        for source in (self.sources[model] for model in models.tolist()):
+            assert source is not None  # the caller asks for models that are not missing
+            donor, model = source
+            positions = np.searchsorted(donor.store.attributes["checkpoint_epochs"], epochs)
             for name in donor.store.extent.arrays():
-                parts.setdefault(name, []).append(np.asarray(donor.store.array(name)[model])[columns])
+                try:
+                    parts.setdefault(name, []).append(np.asarray(donor.store.array(name)[model])[positions])
+                except (ValueError, RuntimeError, OSError) as error:
+                    raise ZooError(
+                        f"{donor.store.folder}: model {model} cannot be copied ({error}); repair that zoo first"
+                    ) from None
         return {name: np.stack(values) for name, values in parts.items()}
 
 
-def find_copies(
-    folders: Sequence[Folder], manifest: ZooManifest, *, attributes: Mapping[str, Any], torch: str, device: str
-) -> Copies:
+def find_copies(folders: Sequence[Folder], manifest: ZooManifest, attributes: Mapping[str, Any]) -> Copies:
     """Look for the models of a manifest in other zoos.
 
     Args:
         folders: of the zoos.
         manifest: of the new zoo.
-        attributes: what the new zoo says of itself: the digest of its images, forms of convolutions.
-        torch: the version of torch that trains now.
-        device: the kind of device that trains now: "cpu" or "cuda".
+        attributes: what the new zoo says of itself: device, versions, the digest of its images, forms of convolutions.
 
     Raises:
         ZooError: a folder holds no zoo that was trained here, or nothing in it could be used; the line names the first
             keys that differ.
     """
-    donors = []
-    for folder in folders:
-        store = Store.open(folder)
-        if not isinstance(store.manifest, ZooManifest):
-            raise ZooError(f"{folder}: was converted, not trained here; expected a zoo of zoo-gen run")
-        _check(store, store.manifest, manifest, attributes=attributes, torch=torch, device=device)
-        donors.append(Donor(store, store.manifest))
-    sources: list[tuple[int, int] | None] = [None] * manifest.n_models
+    donors = [_donor(folder, manifest, attributes) for folder in folders]
     rows = manifest.rows(slice(0, manifest.n_models))
-    keys = _keys(manifest, rows)
-    for number, donor in enumerate(donors):
-        if not set(manifest.checkpoint_epochs) <= set(donor.store.attributes["checkpoint_epochs"]):
+    keys, constant = _keys(rows), [schedule == "constant" for schedule in rows["schedule"].to_pylist()]
+    sources: list[tuple[Donor, int] | None] = [None] * manifest.n_models
+    for donor in donors:
+        if not set(manifest.checkpoint_epochs) <= set(donor.manifest.checkpoint_epochs):
             continue
-        same_length = donor.manifest.training.epochs == manifest.training.epochs
-        for model, (key, schedule) in enumerate(zip(keys, rows["schedule"].to_pylist(), strict=True)):
-            # What a schedule does depends on the number of epochs; constant ones pass through shorter trainings.
-            usable = same_length or (schedule == "constant" and manifest.training.epochs < donor.manifest.training.epochs)
-            if sources[model] is None and usable and key in donor.positions:
-                sources[model] = number, donor.positions[key]
-    return Copies(tuple(donors), tuple(sources))
+        longer = donor.manifest.training.epochs - manifest.training.epochs
+        for model, key in enumerate(keys):
+            # A schedule counts on the last epoch. At a constant rate, longer trainings begin as shorter ones.
+            if sources[model] is None and (longer == 0 or (longer > 0 and constant[model])):
+                position = donor.positions.get(key)
+                sources[model] = None if position is None else (donor, position)
+    return Copies(tuple(sources))
+
+
+def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:
+    """Return the differences of two manifests that change every model, so that none can be copied."""
+    return [
+        difference
+        for difference in differences(old, new)
+        if difference.key.partition(".")[0] not in _OF_THE_ZOO and difference.key not in _OF_A_MODEL
+    ]
+
+
+def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any]) -> Donor:
+    """Open a zoo to copy from.
+
+    Raises:
+        ZooError: it was not trained here, or its models have other bytes than the same ones trained now.
+    """
+    store = Store.open(folder)
+    if not isinstance(store.manifest, ZooManifest):
+        raise ZooError(f"{folder}: was converted, not trained here; expected a zoo of zoo-gen run to copy models from")
+    found = binding_differences(store.manifest, manifest)
+    versions = ("torch", "numpy")
+    for key, old, new in (
+        ("device", store.attributes.get("device"), attributes["device"]),
+        ("data_sha256", store.attributes["data_sha256"], attributes["data_sha256"]),
+        ("forms", store.attributes.get("forms", {}), attributes.get("forms", {})),
+        *((name, store.attributes["versions"].get(name), attributes["versions"].get(name)) for name in versions),
+    ):
+        found += [Difference(key, old, new)] * (old != new)
+    if found:
+        more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+        shown = "; ".join(map(str, found[:_MOST_SHOWN]))
+        raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown}{more}")
+    return Donor(store, store.manifest)
+
+
+def _keys(rows: pa.Table) -> list[tuple[object, ...]]:
+    """Return all that determines each model beside what its zoo shares: its hyper-parameters, a tuple a model."""
+    columns = [rows[name].to_pylist() for name in rows.column_names if name not in ("model_id", "split")]
+    return list(zip(*columns, strict=True))

@@ -94,6 +94,10 @@ def _warn_once(message: str) -> None:
 
 def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:
     """Return why our kernels cannot train a zoo on a GPU, None if they can."""
+    if manifest.network.own is not None:
+        return f"{manifest.name}: our kernels know layers; a module of one's own is stacked by torch.func"
+    if not manifest.data.read_by_kernels:
+        return f"{manifest.name}: our kernels read bytes of classes, and waves; this data is numbers"
     first = next(layer for layer in manifest.layers if not isinstance(layer, Flatten))
     if not isinstance(first, Convolution | Linear):
         return f"{manifest.name}: our kernels read images by a convolution or a linear layer, not by {first.name}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from zoo_gen.architecture import registry
-from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.network import BUFFERS, Network
 from zoo_gen.architecture.registry import Architecture
 from zoo_gen.image_data import Data
 from zoo_gen.machine import devices
@@ -216,6 +216,8 @@ class _OnItsWay:
 def _state(population: Population, parts: Sequence[str]) -> dict[str, Tensor]:
     """Return weights and metrics of all models now, name -> (model, ...)."""
     state = {"weights": population.weights}
+    if (buffers := population.buffers) is not None:
+        state[BUFFERS] = buffers
     for part in parts:
         for name, values in population.evaluate(part).items():
             if name != "class_f1" or part == "test":
