@@ -1,5 +1,6 @@
 """run, plan and list_zoos: how zoos are made from Python; the command line calls the same functions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -32,6 +33,8 @@ def run(
     repair: bool = False,
     part: tuple[int, int] = (1, 1),
     scheduler: str | None = None,
+    reuse: Sequence[str | Folder] = (),
+    grow: bool = False,
 ) -> Zoo:
     """Train what a zoo still lacks, and open it. The same call after an interruption resumes.
 
@@ -50,6 +53,9 @@ def run(
         repair: look for damaged files first, and make them again.
         part: (i, n) trains the i-th of n parts of the zoo, from 1, as array jobs do.
         scheduler: the address of a Dask scheduler, whose workers train instead of processes here.
+        reuse: folders or URLs of zoos; models that they hold and this zoo asks for too are copied, and not trained.
+        grow: where `out` holds the zoo of another manifest (fewer seeds, say), replace it and reuse its models. It is
+            removed when the new one is complete.
 
     Raises:
         ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or a worker
@@ -83,6 +89,8 @@ def run(
         part=part,
         scheduler=scheduler,
         progress=progress,
+        reuse=[locate(other) for other in reuse],
+        grow=grow,
         module=module if module is not None and module.__module__ == "__main__" else None,
     )
     return open_zoo(folder)

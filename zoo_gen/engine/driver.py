@@ -11,16 +11,20 @@ import tempfile
 import time
 import uuid
 import warnings
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo_gen.architecture.own_module import Factory, give
 from zoo_gen.engine.blocks import blocks, of_part
+from zoo_gen.engine.growth import set_aside, tidy_up
+from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_device, choose_forms, training_settings
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic, location
@@ -62,6 +66,8 @@ def run(
     scheduler: str | None = None,
     progress: bool = True,
     module: Factory | None = None,
+    reuse: Sequence[Folder] = (),
+    grow: bool = False,
 ) -> Summary:
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
@@ -78,6 +84,9 @@ def run(
             must see `folder` and `data_root` under the same paths. "cuda" is then the first GPU that a worker sees.
         progress: whether a bar shows how many models are complete.
         module: the class of the manifest's module, where workers cannot import it, as of a script.
+        reuse: folders of zoos; models that they hold and this one asks for too are copied, and not trained.
+        grow: where the folder holds the zoo of another manifest, set it aside, reuse its models, and remove it once
+            this zoo is complete.
 
     Raises:
         ZooError: a device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
@@ -101,6 +110,11 @@ def run(
     if repair:
         _remove_damage(folder, [beginning(forms=forms), beginning(forms=_recorded_forms(folder))])
     empty = beginning(forms=forms)
+    reuse = [other.absolute() for other in reuse]
+    if grow:
+        reuse += set_aside(folder, empty)
+    if reuse:
+        _logger.info(find_copies(reuse, manifest, empty.attributes).sentence())
     store = Store.create(folder, empty)
     extent = store.extent
     if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
@@ -148,19 +162,26 @@ def run(
                 diverged += sum(diverged_of.values())
                 watch.complete(models, min(diverged_of))
     if lost:
-        numbers = ", ".join(str(shard) for block in lost for shard in block)
-        reason = (
-            f"the worker of shard {numbers} died three times, the last time with no other at work, as happens without "
-            "enough memory; expected smaller shards or more memory"
-            if client is not None or device == "cpu"
-            else f"no GPU could train shard {numbers}, as said above"
-        )
-        raise ZooError(f"{folder}: {reason}; all other shards are complete, the same command tries again")
+        raise ZooError(_why_lost(folder, lost, by_processes=scheduler is not None or device == "cpu"))
     if pending or not card.is_written(folder):
         card.write(store)
     if card.is_written(folder):
         atomic.tidy(folder)
+        if grow:
+            tidy_up(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+
+
+def _why_lost(folder: Folder, blocks: list[list[int]], *, by_processes: bool) -> str:
+    """Return the line about shards that nobody could train, though all others are complete."""
+    numbers = ", ".join(str(shard) for block in blocks for shard in block)
+    reason = (
+        f"the worker of shard {numbers} died three times, the last time with no other at work, as happens without "
+        "enough memory; expected smaller shards or more memory"
+        if by_processes
+        else f"no GPU could train shard {numbers}, as said above"
+    )
+    return f"{folder}: {reason}; all other shards are complete, the same command tries again"
 
 
 def _remove_damage(folder: Folder, beginnings: list[EmptyZoo]) -> None:
@@ -238,26 +259,26 @@ def train_shards(
         check(forms)
     settings = training_settings(manifest, device=device, forms=forms)
     report = reporter(Path(told), min(shards)) if told else None
+
+    def train_rows(rows: pa.Table) -> dict[str, np.ndarray]:
+        data = load_image_data(manifest.data, data_root=data_root)
+        epochs = manifest.checkpoint_epochs
+        return train(manifest.architecture, data, rows, settings, checkpoint_epochs=epochs, report=report).arrays
+
     diverged = {shard: _count_diverged(store, shard) for shard in shards if shard not in missing}
     # Where torch's operations compute on a GPU, last bits may depend on what is trained together: a shard at a time.
     for together in [missing] if settings.kernels and missing else [[shard] for shard in missing]:
+        rows = pa.concat_tables(manifest.rows(extent.models(shard)) for shard in together)
         with single_threaded():
-            trained = train(
-                manifest.architecture,
-                load_image_data(manifest.data, data_root=data_root),
-                pa.concat_tables(manifest.rows(extent.models(shard)) for shard in together),
-                settings,
-                checkpoint_epochs=manifest.checkpoint_epochs,
-                report=report,
-            )
+            arrays = _copies(folder, reuse, run).complete(rows, train_rows) if reuse else train_rows(rows)
         start = 0
         for shard in together:
-            rows = slice(start, start + extent.count(shard))
-            start = rows.stop
-            diverged[shard] = int(trained.diverged[rows].sum())
+            models = slice(start, start + extent.count(shard))
+            start = models.stop
+            values = {name: array[models] for name, array in arrays.items()}
+            diverged[shard] = int(np.isnan(values["weights"][:, -1]).any(axis=1).sum())  # NaN stays once it came
             if not store.is_complete(shard):
-                arrays = {name: values[rows] for name, values in trained.arrays.items()}
-                store.write_shard(shard, arrays, device=_kind(device))
+                store.write_shard(shard, values, device=_kind(device))
     return {shard: diverged[shard] for shard in shards}
 
 
@@ -270,6 +291,13 @@ def _open(folder: Folder) -> tuple[ZooManifest, Store]:
 def _opened(folder: Folder, run: str) -> tuple[ZooManifest, Store]:
     """Return the zoo that a run trains; another run on the same folder may find another zoo there."""
     return _open(folder)
+
+
+@lru_cache(maxsize=1)
+def _copies(folder: Folder, reuse: tuple[Folder, ...], run: str) -> Copies:
+    """Return what other zoos hold of the zoo that a run trains; a process looks once for all tasks of a run."""
+    manifest, store = _opened(folder, run)
+    return find_copies(reuse, manifest, store.attributes)
 
 
 def _count_diverged(store: Store, shard: int) -> int:

@@ -1,10 +1,10 @@
 """Models that other zoos already hold, and that a new manifest asks for again: they are copied, and not trained.
 
-Everything random about a model follows from its own row, so one with the same row, images, network and training has the
-same bytes in every zoo. More epochs are another matter: the state of its optimiser was not kept, so it is trained again.
+Everything random about a model follows from its own row, so one with the same row, images, network and training has
+the same bytes in every zoo. More epochs train a model again: the state of its optimiser was not kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,27 +47,49 @@ class Copies:
     """For each model of a new zoo the zoo and the model that it is copied from; None where it has to be trained."""
 
     sources: tuple[tuple[Donor, int] | None, ...]
+    epochs: tuple[int, ...]  # the checkpoints of the new zoo
 
     @property
     def count(self) -> int:
         """How many models are copied."""
         return sum(source is not None for source in self.sources)
 
-    def missing(self, models: np.ndarray) -> np.ndarray:
-        """Return which of some models have to be trained, bool (model,)."""
-        return np.array([self.sources[model] is None for model in models.tolist()], dtype=bool)
+    def sentence(self) -> str:
+        """Return how many models are copied as a sentence for a person."""
+        return f"{self.count:,} of {len(self.sources):,} models are copied, {len(self.sources) - self.count:,} trained"
 
-    def arrays(self, epochs: Sequence[int], models: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the arrays of models that are copied at some epochs, name -> float32 (model, checkpoint, ...).
+    def complete(
+        self, rows: pa.Table, train: Callable[[pa.Table], Mapping[str, np.ndarray]]
+    ) -> Mapping[str, np.ndarray]:
+        """Return the arrays of models, those that other zoos hold copied, the others trained.
+
+        Args:
+            rows: of the models in the new zoo's table.
+            train: takes rows and returns their arrays, name -> float32 (model, checkpoint, ...).
 
         Raises:
-            ZooError: an array of the other zoo cannot be read.
+            ZooError: an array of another zoo cannot be read.
         """
+        models = rows["model_id"].to_numpy()
+        copied = np.array([self.sources[model] is not None for model in models.tolist()], dtype=bool)
+        if not copied.any():
+            return train(rows)
+        arrays = self._arrays(models[copied])
+        if copied.all():
+            return arrays
+        complete: dict[str, np.ndarray] = {}
+        for name, values in train(rows.filter(pa.array(~copied))).items():
+            complete[name] = np.empty((len(models), *values.shape[1:]), values.dtype)
+            complete[name][copied], complete[name][~copied] = arrays[name], values
+        return complete
+
+    def _arrays(self, models: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the arrays of models that are copied, name -> float32 (model, checkpoint, ...)."""
         parts: dict[str, list[np.ndarray]] = {}
         for source in (self.sources[model] for model in models.tolist()):
             assert source is not None  # the caller asks for models that are not missing
             donor, model = source
-            positions = np.searchsorted(donor.store.attributes["checkpoint_epochs"], epochs)
+            positions = np.searchsorted(donor.manifest.checkpoint_epochs, self.epochs)
             for name in donor.store.extent.arrays():
                 try:
                     parts.setdefault(name, []).append(np.asarray(donor.store.array(name)[model])[positions])
@@ -78,13 +100,16 @@ class Copies:
         return {name: np.stack(values) for name, values in parts.items()}
 
 
-def find_copies(folders: Sequence[Folder], manifest: ZooManifest, attributes: Mapping[str, Any]) -> Copies:
+def find_copies(
+    folders: Sequence[Folder], manifest: ZooManifest, attributes: Mapping[str, Any] | None = None
+) -> Copies:
     """Look for the models of a manifest in other zoos.
 
     Args:
         folders: of the zoos.
         manifest: of the new zoo.
-        attributes: what the new zoo says of itself: device, versions, the digest of its images, forms of convolutions.
+        attributes: what the new zoo says of itself: device, versions, the digest of its images, forms of convolutions;
+            None where that is not known yet, as in a plan.
 
     Raises:
         ZooError: a folder holds no zoo that was trained here, or nothing in it could be used; the line names the first
@@ -103,7 +128,7 @@ def find_copies(folders: Sequence[Folder], manifest: ZooManifest, attributes: Ma
             if sources[model] is None and (longer == 0 or (longer > 0 and constant[model])):
                 position = donor.positions.get(key)
                 sources[model] = None if position is None else (donor, position)
-    return Copies(tuple(sources))
+    return Copies(tuple(sources), manifest.checkpoint_epochs)
 
 
 def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:
@@ -115,7 +140,7 @@ def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:
     ]
 
 
-def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any]) -> Donor:
+def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] | None) -> Donor:
     """Open a zoo to copy from.
 
     Raises:
@@ -125,14 +150,13 @@ def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any])
     if not isinstance(store.manifest, ZooManifest):
         raise ZooError(f"{folder}: was converted, not trained here; expected a zoo of zoo-gen run to copy models from")
     found = binding_differences(store.manifest, manifest)
-    versions = ("torch", "numpy")
-    for key, old, new in (
-        ("device", store.attributes.get("device"), attributes["device"]),
-        ("data_sha256", store.attributes["data_sha256"], attributes["data_sha256"]),
-        ("forms", store.attributes.get("forms", {}), attributes.get("forms", {})),
-        *((name, store.attributes["versions"].get(name), attributes["versions"].get(name)) for name in versions),
-    ):
-        found += [Difference(key, old, new)] * (old != new)
+    if attributes is not None:
+        old, new = ({**a, **a["versions"]} for a in (store.attributes, attributes))
+        found += [
+            Difference(key, old.get(key), new.get(key))
+            for key in ("device", "data_sha256", "forms", "torch", "numpy")
+            if (old.get(key) or None) != (new.get(key) or None)
+        ]
     if found:
         more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
         shown = "; ".join(map(str, found[:_MOST_SHOWN]))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel
+from zoo_gen.manifest.protocol import Manifest
 
 _LONGEST = 40  # characters of a value that a line shows
 
@@ -20,7 +20,7 @@ class Difference:
         return f"{self.key}: {_short(self.first)}, not {_short(self.second)}"
 
 
-def differences(first: BaseModel, second: BaseModel) -> list[Difference]:
+def differences(first: Manifest, second: Manifest) -> list[Difference]:
     """Return the keys whose values differ, in the order of the file.
 
     >>> from zoo_gen.manifest import find_manifest, read_manifest
