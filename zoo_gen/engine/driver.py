@@ -110,11 +110,9 @@ def run(
     if repair:
         _remove_damage(folder, [beginning(forms=forms), beginning(forms=_recorded_forms(folder))])
     empty = beginning(forms=forms)
-    reuse = [other.absolute() for other in reuse]
-    if grow:
-        reuse += set_aside(folder, empty)
+    reuse = [*(other.absolute() for other in reuse), *(set_aside(folder, empty) if grow else ())]
     if reuse:
-        _logger.info(find_copies(reuse, manifest, empty.attributes).sentence())
+        _logger.warning("%s: %s", manifest.name, find_copies(reuse, manifest, empty.attributes).sentence())
     store = Store.create(folder, empty)
     extent = store.extent
     if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
