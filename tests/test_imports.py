@@ -22,10 +22,10 @@ MAKES_ZOOS = {"zoo_bench/protocol/zoos.py", "zoo_bench/evaluation/mock.py"}  # t
 OWNERS = {
     "cuda": {"zoo_gen/population/gpu/resident/compiling.py"},
     "fsspec": {"zoo_gen/files/location.py"},
-    "joblib": {"zoo_gen/machine/workers.py"},
+    "joblib": {"zoo_gen/machine/workers.py", "zoo_gen/machine/device_workers.py"},
     "llvmlite": {"zoo_gen/machine/vector_code.py"},
     "distributed": {"zoo_gen/machine/workers.py"},
-    "tqdm": {"zoo_gen/machine/progress.py", "zoo_bench/evaluation/run.py"},  # the second only names the type
+    "tqdm": {"zoo_gen/machine/progress.py"},
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
     "datasets": {"zoo_gen/image_data/huggingface.py"},
     "PIL": {"zoo_gen/image_data/steps.py"},

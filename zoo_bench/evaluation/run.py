@@ -12,12 +12,11 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Literal
-
-from tqdm import tqdm
 
 from zoo_bench.encoders.training.runtime import Runtime, is_first_process, process_count
 from zoo_bench.evaluation import pending
@@ -35,7 +34,7 @@ from zoo_bench.results import Failure, Result, is_outdated, read_result, records
 from zoo_bench.scores import metrics
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
-from zoo_gen.machine.progress import progress_bar
+from zoo_gen.machine.progress import Bar, progress_bar
 from zoo_gen.zoo import Zoo
 
 Rerun = Literal["always", "never", "only-missing"]
@@ -157,7 +156,7 @@ def _evaluate_all(
     settings: Sequence[Setting],
     stored: Mapping[Setting, Result],
     cells: Sequence[Cell],
-    bar: tqdm,
+    bar: Bar,
     *,
     workers: int,
     scheduler: str | None = None,
@@ -178,6 +177,7 @@ def _evaluate_all(
                 bar.update()
             yield setting
         return
+    from zoo_gen.machine.device_workers import train_on_devices
     from zoo_gen.machine.workers import cluster, train_all
 
     queue = [(setting, number) for setting, numbers in missing.items() for number in numbers]
@@ -186,20 +186,30 @@ def _evaluate_all(
     unfinished = {setting: len(numbers) for setting, numbers in missing.items()}
     lost: list[list[int]] = []
     task = partial(_evaluate_numbers, queue)
-    with (
-        warnings.catch_warnings(),
-        cluster(scheduler) as client,
-        closing(train_all(task, [[at] for at in range(len(queue))], lost, processes=workers, client=client)) as done,
-    ):
+    numbers_of_cells = [[at] for at in range(len(queue))]
+    devices = ("cpu",) if scheduler else _devices(settings)
+    with warnings.catch_warnings(), cluster(scheduler) as client:
+        if devices == ("cpu",):
+            outcomes = train_all(task, numbers_of_cells, lost, processes=workers, client=client)
+        else:
+            places = [devices[worker % len(devices)] for worker in range(workers)]
+            outcomes = train_on_devices(task, numbers_of_cells, lost, devices=places)
         # A worker that has grown is replaced by joblib, with a warning that nobody can act on.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")
         warnings.filterwarnings("ignore", ".*still being processed by the workers")
-        yield from _complete(unfinished, bar, (queue[at][0] for (at,) in done))
+        with closing(outcomes) as done:
+            yield from _complete(unfinished, bar, (queue[at][0] for (at,) in done))
     for (at,) in lost:
         setting, number = queue[at]
         error = f"encoder {setting.candidate.name!r}: its worker died each time, as happens without enough memory"
         pending.write(setting, cells[number], Outcome(CellRecord(error=error)))
     yield from _complete(unfinished, bar, (queue[at][0] for (at,) in lost))
+
+
+def _devices(settings: Sequence[Setting]) -> tuple[str, ...]:
+    """Return the devices that cells share out, which are asked for only if an encoder trains a network."""
+    neural = [setting for setting in settings if hasattr(setting.candidate.fresh(), "runtime")]
+    return (neural[0].runtime or Runtime()).devices() if neural else ("cpu",)
 
 
 def _size(cell: Cell) -> int:
@@ -213,7 +223,7 @@ def _is_pending(setting: Setting, cell: Cell) -> bool:
     return outcome is not None and not (outcome.record.failures or outcome.record.error)
 
 
-def _complete(unfinished: dict[Setting, int], bar: tqdm, done: Iterable[Setting]) -> Iterator[Setting]:
+def _complete(unfinished: dict[Setting, int], bar: Bar, done: Iterable[Setting]) -> Iterator[Setting]:
     """Count cells off as they are done, and yield each setting that waits for none, in order, once."""
     for setting in chain([None], done):
         if setting is not None:
@@ -225,10 +235,20 @@ def _complete(unfinished: dict[Setting, int], bar: tqdm, done: Iterable[Setting]
             yield first
 
 
-def _evaluate_numbers(queue: Sequence[tuple[Setting, int]], positions: list[int]) -> list[int]:
-    """Evaluate cells of the queue in a worker process, which opens the zoos itself: no array travels."""
+def _evaluate_numbers(
+    queue: Sequence[tuple[Setting, int]], positions: list[int], *, device: str | None = None
+) -> list[int]:
+    """Evaluate cells of the queue in a worker process, which opens the zoos itself: no array travels.
+
+    Args:
+        queue: of all cells.
+        positions: in the queue.
+        device: the worker's own, if several share devices out.
+    """
     for position in positions:
         setting, number = queue[position]
+        if device is not None:
+            setting = replace(setting, runtime=replace(setting.runtime or Runtime(), device=device))
         if str(setting.code) not in sys.path:  # the workers of a cluster were started elsewhere
             sys.path.append(str(setting.code))
         _evaluate(setting, _cells(setting.benchmark, setting.zoos)[number])

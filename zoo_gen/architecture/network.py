@@ -1,4 +1,4 @@
-"""Network: the layers of one network and the shape of what it reads; its layout and its plain module follow."""
+"""Network: what a model computes, by layers or by a module of the user's own, and the shape of what it reads."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from zoo_gen.architecture.layers import Convolution, Function, Layer, Shape, output_shape, parameter_layout
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.own_module import OwnModule
 
 if TYPE_CHECKING:
     import torch
+
+BUFFERS = "buffers"  # the array of a zoo that holds the running statistics of its models
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,20 @@ class Network:
 
     layers: tuple[Layer, ...]
     input_shape: Shape  # (channel, height, width), or (feature,)
+    own: OwnModule | None = None  # takes the place of layers, of which there are none then
 
     @cached_property
     def layout(self) -> ParameterLayout:
         """Where each parameter lies in the flat weight vector: layer after layer, weight before bias."""
+        if self.own is not None:
+            return self.own.layout
         return parameter_layout(self.layers, self.input_shape)
 
     @property
     def n_outputs(self) -> int:
         """The number of outputs."""
+        if self.own is not None:
+            return self.own.n_outputs
         shape = self.input_shape
         for layer in self.layers:
             shape = output_shape(layer, shape)
@@ -40,9 +48,11 @@ class Network:
     @property
     def has_convolution(self) -> bool:
         """Whether a layer is a convolution."""
+        if self.own is not None:
+            return self.own.has_convolution
         return any(isinstance(layer, Convolution) for layer in self.layers)
 
-    def module(self, *, activation: Function | None, dropout: float = 0.0) -> "torch.nn.Sequential":
+    def module(self, *, activation: Function | None, dropout: float = 0.0) -> "torch.nn.Module":
         """Return a plain torch module of inputs (image, *input_shape) to outputs (image, output).
 
         Its `state_dict` has the names of the layout. The initial weights are torch's own defaults.
@@ -51,6 +61,8 @@ class Network:
             activation: the function of the layers that name none.
             dropout: the rate of every dropout layer.
         """
+        if self.own is not None:
+            return self.own.build()
         from zoo_gen.architecture import modules
 
         return modules.build_module(self.layers, activation=activation, dropout=dropout)

@@ -6,13 +6,15 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Strict
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, Strict, model_validator
 
 from zoo_gen.architecture import layers as L
+from zoo_gen.architecture import own_module
 from zoo_gen.architecture.layers import Layer, Shape
 from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.own_module import OwnModule
 from zoo_gen.files.schema import Schema
 
 Size = Annotated[int, Strict(), Field(gt=0)]
@@ -128,8 +130,46 @@ class Layers(Schema):
     layers: tuple[LayerSpec, ...] = Field(min_length=1)
 
 
+NamedShape = tuple[str, tuple[Annotated[int, Strict(), Field(ge=0)], ...]]
+
+
+class Module(Schema):
+    """A torch.nn.Module of the user's own, trained through torch.func: slower than layers, and any that it can stack.
+
+    Args:
+        module: "package.module:Class", of a class or a function that returns one; the working folder is searched too.
+        arguments: of the class.
+        parameters: their names and shapes; looked up.
+        buffers: the running statistics of batch normalisation; looked up.
+        source_sha256: of its source; looked up.
+    """
+
+    name: Literal["module"]
+    module: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    parameters: tuple[NamedShape, ...] = Field(min_length=1)
+    buffers: tuple[NamedShape, ...] = ()
+    source_sha256: str
+    _is_new: bool = PrivateAttr(default=False)  # whether it was looked up now, and not by who made the manifest
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _look_up(cls, document: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        is_new = isinstance(document, dict) and "parameters" not in document
+        reference, arguments = (document.get("module"), document.get("arguments", {})) if is_new else (None, {})
+        if isinstance(reference, str) and ":" in reference and isinstance(arguments, dict):
+            document = own_module.look_up(reference, arguments) | document
+        found = handler(document)
+        found._is_new = is_new
+        return found
+
+    def own(self, n_outputs: int) -> OwnModule:
+        """Return the module for so many outputs."""
+        return OwnModule(self.module, self.arguments, self.parameters, self.buffers, self.source_sha256, n_outputs)
+
+
 Architecture = Annotated[
-    MLP | CNNSmall | CNNLarge | SmallCNNGap | CNN3FC2 | Siren | Layers, Field(discriminator="name")
+    MLP | CNNSmall | CNNLarge | SmallCNNGap | CNN3FC2 | Siren | Layers | Module, Field(discriminator="name")
 ]
 
 
@@ -168,6 +208,13 @@ def network(architecture: Architecture, input_shape: Shape, n_outputs: int) -> N
     Raises:
         ValueError: as `layers`.
     """
+    if isinstance(architecture, Module):
+        own = architecture.own(n_outputs)
+        if architecture._is_new:
+            from zoo_gen.architecture import stacking
+
+            stacking.check(own, input_shape)
+        return Network((), input_shape, own)
     return Network(layers(architecture, input_shape, n_outputs), input_shape)
 
 

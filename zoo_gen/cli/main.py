@@ -11,7 +11,10 @@ from zoo_gen.files.location import Folder
 MANIFEST = click.argument("manifest")
 _ROOM = 24  # what `list` has for the names of what varies, with lines of 110 characters
 WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes, one a core.  [default: all cores]")
-DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda (all GPUs), cuda:N or cuda:N,M.")
+REUSE = click.option(
+    "--reuse", type=FOLDER, multiple=True, help="A zoo whose models are copied where they are the same; repeatable."
+)
 DATA_ROOT = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
@@ -69,14 +72,24 @@ def _briefly(names: list[str]) -> str:
 @MANIFEST
 @WORKERS
 @DEVICE
-def plan(manifest: str, workers: int | None, device: str) -> None:
+@REUSE
+def plan(manifest: str, workers: int | None, device: str, reuse: tuple[Folder, ...]) -> None:
     """Say what a zoo costs, from counting and timed steps. Writes nothing and needs no data."""
     from zoo_gen.engine import api
+    from zoo_gen.engine.reuse import find_copies
+    from zoo_gen.manifest import as_manifest, read_any
+    from zoo_gen.manifest.difference import differences
+    from zoo_gen.store.create import MANIFEST as FILE
 
+    for other in reuse:
+        for difference in differences(read_any(other / FILE), as_manifest(manifest)):
+            click.echo(f"{other!s}: {difference}")
+    if reuse:
+        click.echo(find_copies(reuse, as_manifest(manifest)).sentence())
     planned = api.plan(manifest, workers=workers, device=device)
-    for title, text in planned.counts().items():
-        click.echo(f"{title:12} {text}")
-    click.echo(f"{'seconds':12} {planned.duration()}")  # which takes some seconds to find out
+    for lines in (planned.counts, planned.durations):  # the second takes some seconds
+        for title, text in lines().items():
+            click.echo(f"{title:12} {text}")
 
 
 @main.command(cls=Resumable)
@@ -86,6 +99,8 @@ def plan(manifest: str, workers: int | None, device: str) -> None:
 @DEVICE
 @DATA_ROOT
 @click.option("--repair", is_flag=True, help="First look for damaged files, and make exactly those again.")
+@REUSE
+@click.option("--grow", is_flag=True, help="Replace the zoo of another manifest in this folder, reusing its models.")
 @click.option("--part", default="1/1", help="i/n: only the i-th of n parts of the shards, for array jobs.")
 @click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
 @click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
@@ -96,6 +111,8 @@ def run(
     device: str,
     data_root: Path | None,
     repair: bool,
+    reuse: tuple[Folder, ...],
+    grow: bool,
     part: str,
     engine: str,
     scheduler: str | None,
@@ -112,16 +129,18 @@ def run(
     number, _, parts = part.partition("/")
     if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
         raise ZooError(f"--part {part!r}: expected i/n with i from 1 to n, such as 3/16")
-    path = find_manifest(manifest)
-    name = read_manifest(path).name
+    whole = read_manifest(find_manifest(manifest), data_root=data_root)
+    name = whole.name
     folder = out or Path("zoos") / name
     summary = train(
-        path,
+        whole,
         folder,
         workers=workers,
         device=device,
         data_root=data_root,
         repair=repair,
+        reuse=reuse,
+        grow=grow,
         part=(int(number), int(parts)),
         scheduler=scheduler,
     )
@@ -135,6 +154,35 @@ def run(
         f"{name}: trained {summary.trained_models:,} models in {summary.seconds:.1f} s ({rate:.1f} models/s{lost}); "
         f"{state} in {folder}"
     )
+
+
+@main.command()
+@click.argument("first")
+@click.argument("second")
+def diff(first: str, second: str) -> None:
+    """Say which keys of two manifests or zoos differ, and whether models of one can be reused in the other.
+
+    FIRST and SECOND are folders of zoos, paths of TOML files, or names of zoos that come with the package.
+    """
+    from zoo_gen.engine.reuse import binding_differences
+    from zoo_gen.files.location import locate
+    from zoo_gen.manifest import ZooManifest, as_manifest, read_any
+    from zoo_gen.manifest.difference import differences
+    from zoo_gen.store.create import MANIFEST as FILE
+
+    one, other = (
+        read_any(locate(given) / FILE) if (locate(given) / FILE).exists() else as_manifest(given)
+        for given in (first, second)
+    )
+    for difference in differences(one, other):
+        click.echo(str(difference))
+    if isinstance(one, ZooManifest) and isinstance(other, ZooManifest):
+        binding = [difference.key for difference in binding_differences(one, other)]
+        click.echo(
+            f"no model of one is one of the other: {', '.join(binding)}"
+            if binding
+            else "models with the same hyper-parameters are the same: zoo-gen run --reuse or --grow copies them"
+        )
 
 
 @main.command()

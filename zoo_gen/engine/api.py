@@ -1,25 +1,31 @@
 """run, plan and list_zoos: how zoos are made from Python; the command line calls the same functions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
 
+from zoo_gen.architecture.own_module import Factory
 from zoo_gen.engine import driver
 from zoo_gen.engine.cost import Cost, OnDevice, Time
 from zoo_gen.engine.cost import estimate as estimated_time
 from zoo_gen.engine.cost import on_device as needs_on_device
 from zoo_gen.engine.cost import plan as counted_cost
+from zoo_gen.engine.given import ArraysLike, ManifestLike, completed
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.machine.devices import check_device
-from zoo_gen.manifest import ZooManifest, as_manifest, read_manifest, shipped_manifests
+from zoo_gen.machine.progress import duration
+from zoo_gen.manifest import ZooManifest, read_manifest, shipped_manifests
 from zoo_gen.zoo import Zoo, open_zoo
 
 
 def run(
-    manifest: ZooManifest | str | Folder,
+    manifest: ManifestLike,
     out: str | Folder | None = None,
     *,
+    data: ArraysLike | None = None,
+    module: Factory | None = None,
     device: str = "cpu",
     workers: int | None = None,
     progress: bool = True,
@@ -27,19 +33,29 @@ def run(
     repair: bool = False,
     part: tuple[int, int] = (1, 1),
     scheduler: str | None = None,
+    reuse: Sequence[str | Folder] = (),
+    grow: bool = False,
 ) -> Zoo:
     """Train what a zoo still lacks, and open it. The same call after an interruption resumes.
 
     Args:
-        manifest: a ZooManifest, the path or URL of a TOML file, or the name of a zoo that ships (see `list_zoos`).
+        manifest: a ZooManifest, plain dictionaries, the path or URL of a TOML file, or the name of a zoo that ships
+            (see `list_zoos`).
+        data: arrays in place of the manifest's data: (x_train, y_train, x_test, y_test), or (x, y) where the manifest
+            says `data = {"test_share": 0.2}`; numpy arrays or torch tensors. They are kept below the data root.
+        module: in place of the manifest's architecture, a class or function that returns a torch.nn.Module; the
+            manifest's `architecture = {"arguments": {...}}` are its arguments.
         out: the folder of the zoo, or its URL; zoos/NAME if not given.
-        device: "cpu", "cuda" or "cuda:N".
+        device: "cpu", "cuda" for all GPUs of the machine, "cuda:N" or "cuda:N,M"; bytes do not depend on their number.
         workers: processes, a core each; all cores if not given. The zoo's bytes do not depend on it.
         progress: whether a bar shows how many models are complete.
         data_root: where image data is looked for; see `load_image_data`.
         repair: look for damaged files first, and make them again.
         part: (i, n) trains the i-th of n parts of the zoo, from 1, as array jobs do.
         scheduler: the address of a Dask scheduler, whose workers train instead of processes here.
+        reuse: folders or URLs of zoos; models that they hold and this zoo asks for too are copied, and not trained.
+        grow: where `out` holds the zoo of another manifest (fewer seeds, say), replace it and reuse its models. It is
+            removed when the new one is complete.
 
     Raises:
         ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or a worker
@@ -60,18 +76,22 @@ def run(
     >>> zoo.weights.shape
     (10, 3, 109)
     """
-    manifest = as_manifest(manifest)
+    root = None if data_root is None else Path(data_root)
+    manifest = completed(manifest, data=data, module=module, data_root=root)
     folder = Path("zoos") / manifest.name if out is None else locate(out)
     driver.run(
         manifest,
         folder,
         workers=workers,
         device=device,
-        data_root=None if data_root is None else Path(data_root),
+        data_root=root,
         repair=repair,
         part=part,
         scheduler=scheduler,
         progress=progress,
+        reuse=[locate(other) for other in reuse],
+        grow=grow,
+        module=module if module is not None and module.__module__ == "__main__" else None,
     )
     return open_zoo(folder)
 
@@ -120,18 +140,26 @@ class Plan:
             )
         return lines
 
-    def duration(self) -> str:
-        """Return how long it takes as a line for a person."""
-        workers = self.time.workers
-        where = self.device if self.device != "cpu" else f"{workers} worker{'s' if workers > 1 else ''}"
-        return f"{self.time.seconds:,.0f} with {where}"
+    def durations(self) -> dict[str, str]:
+        """Return how long it takes, and what an interruption costs, as lines for a person, title -> text."""
+        time, workers = self.time, self.time.workers
+        if self.device == "cpu":
+            where = f"{workers} worker{'s' if workers > 1 else ''}"
+        else:
+            where = self.device if workers == 1 else f"{workers} GPUs"
+        each = "worker" if self.device == "cpu" else "GPU"
+        return {
+            "seconds": f"{time.seconds:,.0f} with {where} ({duration(time.seconds)})",
+            "at risk": f"an interruption loses up to {duration(time.at_risk)} of a {each}, "
+            f"which writes {time.models_at_risk:,} models at a time",
+        }
 
     def __str__(self) -> str:
-        lines = {**self.counts(), "seconds": self.duration()}
+        lines = {**self.counts(), **self.durations()}
         return "\n".join(f"{title:12} {text}" for title, text in lines.items())
 
     def _repr_html_(self) -> str:
-        lines = {**self.counts(), "seconds": self.duration()}
+        lines = {**self.counts(), **self.durations()}
         rows = "".join(
             f'<tr><th style="text-align:left">{escape(title)}</th><td style="text-align:left">{escape(text)}</td></tr>'
             for title, text in lines.items()
@@ -139,7 +167,7 @@ class Plan:
         return f"<strong>{escape(self.manifest.name)}</strong><table>{rows}</table>"
 
 
-def plan(manifest: ZooManifest | str | Folder, *, device: str = "cpu", workers: int | None = None) -> Plan:
+def plan(manifest: ManifestLike, *, device: str = "cpu", workers: int | None = None) -> Plan:
     """Return what a zoo will cost. Nothing is written, and no data is needed. Arguments as `run`.
 
     Raises:
@@ -150,7 +178,7 @@ def plan(manifest: ZooManifest | str | Folder, *, device: str = "cpu", workers: 
     1000
     """
     check_device(device)
-    return Plan(as_manifest(manifest), device, workers)
+    return Plan(completed(manifest, data=None, module=None, data_root=None), device, workers)
 
 
 def list_zoos() -> dict[str, ZooManifest]:

@@ -3,22 +3,22 @@
 Steps are timed on random images of the right shape, so that a plan needs no data.
 """
 
-import time
-from collections import Counter
+import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
 
 from zoo_gen import store
-from zoo_gen.engine.settings import choose_forms, models_on_device, training_settings
-from zoo_gen.machine import devices
-from zoo_gen.machine.memory import freed_memory_kept
+from zoo_gen.engine import timing
+from zoo_gen.engine.blocks import blocks
+from zoo_gen.engine.settings import models_on_device
+from zoo_gen.machine.devices import resolve
 from zoo_gen.machine.workers import count_processes
 from zoo_gen.manifest import ZooManifest, grid
 
-if TYPE_CHECKING:
-    from zoo_gen.population.population import Population
-
-_TIMED_IMAGES = 2048
+_WRITTEN = 1.5e8  # bytes that a core compresses and writes in a second
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ class Cost:
 class Time:
     """How long a zoo takes."""
 
-    workers: int
+    workers: int  # processes, or GPUs
     seconds: float
+    at_risk: float  # seconds of work that a process loses at most when it is interrupted: of what it trains together
+    models_at_risk: int  # that are trained together
 
 
 @dataclass(frozen=True)
@@ -55,56 +57,81 @@ class OnDevice:
 def plan(manifest: ZooManifest) -> Cost:
     """Return the cost of a zoo by counting."""
     extent = store.Extent.of(manifest)
-    steps = sum(count * _steps(manifest, *kind) for kind, count in _kinds(manifest).items())
+    batch_sizes, n_train = _kinds(manifest, grid.table_of_models(manifest))
     return Cost(
         models=extent.n_models,
         shards=extent.n_shards,
         models_per_shard=extent.models_per_shard,
         checkpoints=extent.n_checkpoints,
         parameters=extent.n_parameters,
-        steps=manifest.training.epochs * steps,
+        steps=manifest.training.epochs * int(_steps(manifest, batch_sizes, n_train).sum()),
         bytes=extent.n_models * extent.bytes_per_model,
         files=_count_files(extent),
     )
 
 
 def estimate(manifest: ZooManifest, *, workers: int | None = None, device: str = "cpu") -> Time:
-    """Return how long a zoo takes, from timed steps and evaluations of each kind of population."""
-    extent = store.Extent.of(manifest)
-    processes = count_processes(workers, extent.n_shards, device=device)
-    seconds = sum(count * _time_model(manifest, *kind, device=device) for kind, count in _kinds(manifest).items())
-    rounds = -(-extent.n_shards // processes)
-    return Time(processes, seconds / extent.n_shards * rounds)
+    """Return how long a zoo takes, from timed steps and evaluations of some of its populations.
+
+    Raises:
+        ZooError: a device is not there, or not one model fits.
+    """
+    extent, devices = store.Extent.of(manifest), resolve(device)
+    tasks = blocks(manifest, extent, range(extent.n_shards), devices=devices)
+    processes = min(len(devices), len(tasks)) if device != "cpu" else count_processes(workers, len(tasks))
+    models = grid.table_of_models(manifest)
+    rows = [np.concatenate([np.arange(extent.n_models)[extent.models(shard)] for shard in task]) for task in tasks]
+    speed = timing.measure(manifest, models, rows, device=devices[0])
+    each = _seconds_of_models(manifest, models, speed) + extent.bytes_per_model / _WRITTEN
+    seconds = [float(each[some].sum()) for some in rows]
+    longest = int(np.argmax(seconds))
+    return Time(processes, speed.start + _makespan(seconds, processes), seconds[longest], len(rows[longest]))
+
+
+def _seconds_of_models(manifest: ZooManifest, models: pa.Table, speed: timing.Speed) -> np.ndarray:
+    """Return the seconds that training takes of each model, its share of what is trained together."""
+    batch_sizes, n_train = _kinds(manifest, models)
+    measured = manifest.checkpoints.train_images
+    n_evaluated = n_train if measured == "all" else np.minimum(n_train, measured)
+    images = len(manifest.checkpoint_epochs) * (n_evaluated + manifest.data.n_validation + manifest.data.n_test)
+    steps = manifest.training.epochs * _steps(manifest, batch_sizes, n_train)
+    return speed.beginning + steps * speed.step(batch_sizes) + images * speed.evaluation
+
+
+def _makespan(seconds: Sequence[float], processes: int) -> float:
+    """Return when the last of some tasks is done, if each process takes the next one as soon as it is free."""
+    free = [0.0] * processes
+    for one in seconds:
+        heapq.heappush(free, heapq.heappop(free) + one)
+    return max(free)
 
 
 def on_device(manifest: ZooManifest, *, device: str) -> OnDevice:
-    """Return how many models a GPU trains at once, and what they take.
+    """Return how many models each GPU trains at once, and what they take.
 
     Raises:
         ZooError: not one fits.
     """
     from zoo_gen.population.gpu import memory
 
-    at_once, each = models_on_device(manifest, device=device)
-    models = min(at_once, store.Extent.of(manifest).n_models)
-    return OnDevice(models, models * each, memory.room(device).total)
+    extent, devices = store.Extent.of(manifest), resolve(device)
+    _, each = models_on_device(manifest, device=devices[0])
+    tasks = blocks(manifest, extent, range(extent.n_shards), devices=devices)
+    models = max(sum(map(extent.count, task)) for task in tasks)
+    return OnDevice(models, models * each, memory.total(devices[0]))
 
 
-def _kinds(manifest: ZooManifest) -> Counter[tuple[int, int]]:
-    """Return how many models have each (batch size, number of training images)."""
-    models = grid.table_of_models(manifest).to_pydict()
-    n_train = manifest.data.n_train
-    fractions = models.get("train_fraction", [1.0] * len(models["seed"]))
-    return Counter(
-        (batch, max(1, round(fraction * n_train)))
-        for batch, fraction in zip(models["batch_size"], fractions, strict=True)
-    )
+def _kinds(manifest: ZooManifest, models: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Return the batch size of each model, and the number of its training images."""
+    fractions = models["train_fraction"].to_numpy() if "train_fraction" in models.column_names else 1.0
+    n_train = np.maximum(1, np.rint(fractions * manifest.data.n_train)).astype(np.int64)
+    return models["batch_size"].to_numpy().astype(np.int64), np.broadcast_to(n_train, len(models))
 
 
-def _steps(manifest: ZooManifest, batch_size: int, n_train: int) -> int:
-    """Return the steps of one epoch of one model."""
-    whole, rest = divmod(n_train, batch_size)
-    return whole + (rest > 0 and not manifest.training.drop_last)
+def _steps(manifest: ZooManifest, batch_sizes: np.ndarray, n_train: np.ndarray) -> np.ndarray:
+    """Return the steps of one epoch of each model."""
+    whole, rest = np.divmod(n_train, batch_sizes)
+    return whole + ((rest > 0) & (not manifest.training.drop_last))
 
 
 def _count_files(extent: store.Extent) -> int:
@@ -112,45 +139,3 @@ def _count_files(extent: store.Extent) -> int:
     arrays = len(extent.arrays())
     # Beside the shards: README.md, manifest.toml, SHA256SUMS, the group's zarr.json, one an array, and the epochs.
     return extent.n_shards * (arrays + 1) + 4 + arrays + 2
-
-
-def _time_model(manifest: ZooManifest, batch_size: int, n_train: int, *, device: str) -> float:
-    """Return the seconds that a model of one kind takes in a population of its like, its share of them."""
-    from zoo_gen.population.train import populations, single_threaded
-
-    table = grid.table_of_models(manifest).slice(0, store.Extent.of(manifest).models_per_shard)
-    columns = {"batch_size": batch_size, "train_fraction": 1.0}
-    for name, value in columns.items():
-        if name in table.column_names:
-            position = table.column_names.index(name)
-            table = table.set_column(position, name, [[value] * len(table)])
-    data = manifest.data.stand_in(n_images=max(batch_size, _TIMED_IMAGES))
-    settings = training_settings(manifest, device=device, forms=choose_forms(manifest, device=device))
-    with single_threaded(), freed_memory_kept(), devices.current(device):
-        _, population = next(populations(manifest.architecture, data, table, settings))
-        n_models = len(population)
-        step, evaluation = _time_steps(population), _time_evaluation(population) / population.task.n_train
-    measured = manifest.checkpoints.train_images
-    n_evaluated = min(n_train, n_train if measured == "all" else measured)
-    images = len(manifest.checkpoint_epochs) * (n_evaluated + manifest.data.n_validation + manifest.data.n_test)
-    steps = manifest.training.epochs * _steps(manifest, batch_size, n_train)
-    return (steps * step + images * evaluation) / n_models
-
-
-def _time_steps(population: "Population") -> float:
-    """Return the seconds of one step, its share of the data order included."""
-    population.train_epoch(1)  # the first one also allocates, and compiles what a GPU runs
-    began = time.perf_counter()
-    for epoch in range(2, 1000):
-        population.train_epoch(epoch)
-        float(population.running()["running_loss"].sum())  # a GPU is ready only when its numbers can be read
-        if time.perf_counter() - began > 1.0:
-            break
-    return (time.perf_counter() - began) / ((epoch - 1) * population.steps_per_epoch)
-
-
-def _time_evaluation(population: "Population") -> float:
-    """Return the seconds of one evaluation of the training images."""
-    began = time.perf_counter()
-    float(population.evaluate("train")["loss"].sum())
-    return time.perf_counter() - began

@@ -7,23 +7,32 @@ only what is missing.
 import json
 import logging
 import shutil
+import tempfile
 import time
 import uuid
 import warnings
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen.engine.settings import check_device, choose_forms, models_on_device, training_settings
+from zoo_gen.architecture.own_module import Factory, give
+from zoo_gen.engine.blocks import blocks, of_part
+from zoo_gen.engine.growth import set_aside, tidy_up
+from zoo_gen.engine.reuse import Copies, find_copies
+from zoo_gen.engine.settings import check_device, choose_forms, training_settings
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.image_data import load_image_data
-from zoo_gen.machine.progress import progress_bar
+from zoo_gen.machine.device_workers import train_on_devices
+from zoo_gen.machine.devices import resolve
+from zoo_gen.machine.progress import Watch, progress_bar, reporter
 from zoo_gen.machine.workers import cluster, count_processes, train_all
 from zoo_gen.manifest import ZooManifest, as_manifest, read_manifest
 from zoo_gen.store import EmptyZoo, Extent, Store, checksums, untrained
@@ -56,6 +65,9 @@ def run(
     part: tuple[int, int] = (1, 1),
     scheduler: str | None = None,
     progress: bool = True,
+    module: Factory | None = None,
+    reuse: Sequence[Folder] = (),
+    grow: bool = False,
 ) -> Summary:
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
@@ -64,48 +76,53 @@ def run(
         folder: where the zoo is, or will be; at a URL, workers need the same access to it.
         workers: processes, each on one core; all cores if not given. The zoo's bytes do not depend on it. A GPU is
             used by one process whatever is said here.
-        device: "cpu", "cuda" or "cuda:N".
+        device: "cpu", "cuda" for all GPUs, "cuda:N" or "cuda:N,M"; bytes do not depend on how many there are.
         data_root: where image data is looked for; see `load_image_data`.
         repair: look for damaged files first, and make them again.
         part: (i, n) trains the i-th of n parts of the shards, from 1; which shards those are depends on n alone.
         scheduler: the address of a Dask cluster's scheduler, whose workers are used instead of processes here; they
-            must see `folder` and `data_root` under the same paths.
+            must see `folder` and `data_root` under the same paths. "cuda" is then the first GPU that a worker sees.
         progress: whether a bar shows how many models are complete.
+        module: the class of the manifest's module, where workers cannot import it, as of a script.
+        reuse: folders of zoos; models that they hold and this one asks for too are copied, and not trained.
+        grow: where the folder holds the zoo of another manifest, set it aside, reuse its models, and remove it once
+            this zoo is complete.
 
     Raises:
-        ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
+        ZooError: a device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
             of a shard died each time; all other shards are complete then.
     """
     began = time.monotonic()
     folder = folder.absolute()  # the workers of a cluster stand elsewhere
     data_root = data_root.absolute() if data_root else None
-    manifest = as_manifest(manifest)
+    manifest = as_manifest(manifest, data_root=data_root)
     _check_room(folder, manifest)
-    if scheduler is None:
-        check_device(device)
+    if scheduler is not None and "," in device:
+        raise ZooError(f"device {device!r}: a cluster's worker has one; expected cuda, with CUDA_VISIBLE_DEVICES there")
+    devices = (device,) if scheduler is not None else resolve(device)
     beginning = partial(
         untrained,
         manifest,
         data_sha256=load_image_data(manifest.data, data_root=data_root).sha256(),
-        device=device.split(":", maxsplit=1)[0],
+        device=_kind(devices[0]),
     )
-    forms = choose_forms(manifest, device=device)
+    forms = choose_forms(manifest, device=devices[0])
     if repair:
         _remove_damage(folder, [beginning(forms=forms), beginning(forms=_recorded_forms(folder))])
     empty = beginning(forms=forms)
+    reuse = [*(other.absolute() for other in reuse), *(set_aside(folder, empty) if grow else ())]
+    if reuse:
+        _logger.warning("%s: %s", manifest.name, find_copies(reuse, manifest, empty.attributes).sentence())
     store = Store.create(folder, empty)
     extent = store.extent
     if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
         raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
     complete = set(store.complete_shards()).intersection(range(extent.n_shards))
-    blocks = _blocks(manifest, extent, part, device=device)
-    ours = [shard for shards in blocks for shard in shards]
+    ours = of_part(extent, part)
     pending = [shard for shard in ours if shard not in complete]
-    blocks = [shards for shards in blocks if not complete.issuperset(shards)]
+    tasks = blocks(manifest, extent, pending, devices=devices, here=scheduler is None)
     lost: list[list[int]] = []
     trained = diverged = 0
-    task = partial(train_shards, folder, device=device, data_root=data_root, run=uuid.uuid4().hex)
-    processes = count_processes(workers, len(pending), device=device)
     bar = progress_bar(
         label=manifest.name,
         unit="model",
@@ -116,27 +133,53 @@ def run(
     with (
         warnings.catch_warnings(),
         cluster(scheduler) as client,
-        closing(train_all(task, blocks, lost, processes=processes, client=client)) as results,
+        tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as told,
         bar,
+        Watch(bar, Path(told) if told else None) as watch,
     ):
         # joblib warns when an interruption meets us between two results; who interrupted knows.
         warnings.filterwarnings("ignore", ".*still being processed by the workers")
-        for diverged_of in results:
-            for shard in [shard for shard in diverged_of if shard not in complete]:
-                trained += extent.count(shard)
-                diverged += diverged_of[shard]
-                bar.update(extent.count(shard))
-    if lost:
-        raise ZooError(
-            f"{folder}: the worker of shard {', '.join(str(shard) for block in lost for shard in block)} died three "
-            "times, the last time with no other at work, as happens without enough memory; expected smaller shards or "
-            "more memory; all other shards are complete, the same command tries again"
+        task = partial(
+            train_shards,
+            folder,
+            data_root=data_root,
+            run=uuid.uuid4().hex,
+            told=told,
+            module=module,
+            reuse=tuple(reuse),
         )
+        if client is None and device != "cpu":
+            results = train_on_devices(task, tasks, lost, devices=devices)
+        else:
+            processes = count_processes(workers, len(pending))
+            results = train_all(partial(task, device=device), tasks, lost, processes=processes, client=client)
+        with closing(results):
+            for diverged_of in results:
+                models = sum(map(extent.count, diverged_of))
+                trained += models
+                diverged += sum(diverged_of.values())
+                watch.complete(models, min(diverged_of))
+    if lost:
+        raise ZooError(_why_lost(folder, lost, by_processes=scheduler is not None or device == "cpu"))
     if pending or not card.is_written(folder):
         card.write(store)
     if card.is_written(folder):
         atomic.tidy(folder)
+        if grow:
+            tidy_up(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+
+
+def _why_lost(folder: Folder, blocks: list[list[int]], *, by_processes: bool) -> str:
+    """Return the line about shards that nobody could train, though all others are complete."""
+    numbers = ", ".join(str(shard) for block in blocks for shard in block)
+    reason = (
+        f"the worker of shard {numbers} died three times, the last time with no other at work, as happens without "
+        "enough memory; expected smaller shards or more memory"
+        if by_processes
+        else f"no GPU could train shard {numbers}, as said above"
+    )
+    return f"{folder}: {reason}; all other shards are complete, the same command tries again"
 
 
 def _remove_damage(folder: Folder, beginnings: list[EmptyZoo]) -> None:
@@ -170,22 +213,21 @@ def _recorded_forms(folder: Folder) -> dict[str, str]:
     return forms if isinstance(forms, dict) else {}
 
 
-def _blocks(manifest: ZooManifest, extent: Extent, part: tuple[int, int], *, device: str) -> list[list[int]]:
-    """Return the shards of one part of a zoo, in blocks that are trained together.
-
-    A GPU is full only with many models; on a CPU a shard at a time loses least to an interruption. Which shards are
-    trained together never depends on what is complete, because on a GPU the last bits may depend on it.
-    """
-    at_once = 1
-    if device != "cpu":
-        at_once = max(1, models_on_device(manifest, device=device)[0] // extent.models_per_shard)
-    blocks = [list(range(extent.n_shards))[start : start + at_once] for start in range(0, extent.n_shards, at_once)]
-    number, parts = part
-    return blocks[number - 1 :: parts]
+def _kind(device: str) -> str:
+    """Return the kind of a device, without its number."""
+    return device.partition(":")[0]
 
 
 def train_shards(
-    folder: Folder, shards: list[int], *, device: str = "cpu", data_root: Path | None = None, run: str = ""
+    folder: Folder,
+    shards: list[int],
+    *,
+    device: str = "cpu",
+    data_root: Path | None = None,
+    run: str = "",
+    told: str | None = None,
+    module: Factory | None = None,
+    reuse: tuple[Folder, ...] = (),
 ) -> dict[int, int]:
     """Train shards of the zoo in `folder` together and write those that are not complete.
 
@@ -195,6 +237,9 @@ def train_shards(
         device: "cpu", "cuda" or "cuda:N".
         data_root: where image data is looked for.
         run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
+        told: the folder in which the run looks for how far its tasks are.
+        module: the class of the manifest's module, where this process cannot import it.
+        reuse: folders of zoos whose models are copied where they are the same.
 
     Returns:
         For each of the shards, which are complete now, in their order: how many of its models diverged.
@@ -202,31 +247,37 @@ def train_shards(
     from zoo_gen.population.cpu.convolutions import check
     from zoo_gen.population.train import single_threaded, train
 
+    if module is not None:
+        give(module, trusted=True)
     check_device(device)  # a cluster's worker may stand where there is none
     manifest, store = _opened(folder, run) if run else _open(folder)
-    forms, slices = store.attributes.get("forms", {}), [store.extent.models(shard) for shard in shards]
-    if all(store.is_complete(shard) for shard in shards):  # by another run, or by a worker that could not answer
-        return {shard: _count_diverged(store, shard) for shard in shards}
+    forms, extent = store.attributes.get("forms", {}), store.extent
+    missing = [shard for shard in shards if not store.is_complete(shard)]  # another run may have made some
     if device == "cpu":
         check(forms)
-    with single_threaded():
-        trained = train(
-            manifest.architecture,
-            load_image_data(manifest.data, data_root=data_root),
-            pa.concat_tables(manifest.rows(models) for models in slices),
-            training_settings(manifest, device=device, forms=forms),
-            checkpoint_epochs=manifest.checkpoint_epochs,
-        )
-    diverged: dict[int, int] = {}
-    start = 0
-    for shard in shards:
-        rows = slice(start, start + store.extent.count(shard))
-        start = rows.stop
-        diverged[shard] = int(trained.diverged[rows].sum())
-        if not store.is_complete(shard):
-            arrays = {name: values[rows] for name, values in trained.arrays.items()}
-            store.write_shard(shard, arrays, device=device.split(":", maxsplit=1)[0])
-    return diverged
+    settings = training_settings(manifest, device=device, forms=forms)
+    report = reporter(Path(told), min(shards)) if told else None
+
+    def train_rows(rows: pa.Table) -> dict[str, np.ndarray]:
+        data = load_image_data(manifest.data, data_root=data_root)
+        epochs = manifest.checkpoint_epochs
+        return train(manifest.architecture, data, rows, settings, checkpoint_epochs=epochs, report=report).arrays
+
+    diverged = {shard: _count_diverged(store, shard) for shard in shards if shard not in missing}
+    # Where torch's operations compute on a GPU, last bits may depend on what is trained together: a shard at a time.
+    for together in [missing] if settings.kernels and missing else [[shard] for shard in missing]:
+        rows = pa.concat_tables(manifest.rows(extent.models(shard)) for shard in together)
+        with single_threaded():
+            arrays = _copies(folder, reuse, run).complete(rows, train_rows) if reuse else train_rows(rows)
+        start = 0
+        for shard in together:
+            models = slice(start, start + extent.count(shard))
+            start = models.stop
+            values = {name: array[models] for name, array in arrays.items()}
+            diverged[shard] = int(np.isnan(values["weights"][:, -1]).any(axis=1).sum())  # NaN stays once it came
+            if not store.is_complete(shard):
+                store.write_shard(shard, values, device=_kind(device))
+    return {shard: diverged[shard] for shard in shards}
 
 
 def _open(folder: Folder) -> tuple[ZooManifest, Store]:
@@ -238,6 +289,13 @@ def _open(folder: Folder) -> tuple[ZooManifest, Store]:
 def _opened(folder: Folder, run: str) -> tuple[ZooManifest, Store]:
     """Return the zoo that a run trains; another run on the same folder may find another zoo there."""
     return _open(folder)
+
+
+@lru_cache(maxsize=1)
+def _copies(folder: Folder, reuse: tuple[Folder, ...], run: str) -> Copies:
+    """Return what other zoos hold of the zoo that a run trains; a process looks once for all tasks of a run."""
+    manifest, store = _opened(folder, run)
+    return find_copies(reuse, manifest, store.attributes)
 
 
 def _count_diverged(store: Store, shard: int) -> int:

@@ -30,15 +30,13 @@ def models_on_device(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
         ZooError: not one fits.
     """
     from zoo_gen.population.gpu import memory
+    from zoo_gen.population.train import bytes_on_device
 
     batch_size = max(map(int, manifest.values("batch_size")))
-    each = memory.bytes_per_model(
-        manifest.network,
-        batch_size=batch_size,
-        n_train=manifest.data.n_train,
-        precision=training_settings(manifest, device=device).kernels,
-    )
-    return memory.models_that_fit(memory.room(device).total, each, batch_size=batch_size, device=device), each
+    settings = training_settings(manifest, device=device)
+    each = bytes_on_device(manifest.network, settings, batch_size=batch_size, n_train=manifest.data.n_train)
+    fitting = memory.models_that_fit(memory.total(device), each, device=device)
+    return min(fitting, memory.enough(batch_size)), each
 
 
 def choose_forms(manifest: ZooManifest, *, device: str) -> dict[str, str]:
@@ -96,6 +94,10 @@ def _warn_once(message: str) -> None:
 
 def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:
     """Return why our kernels cannot train a zoo on a GPU, None if they can."""
+    if manifest.network.own is not None:
+        return f"{manifest.name}: our kernels know layers; a module of one's own is stacked by torch.func"
+    if not manifest.data.read_by_kernels:
+        return f"{manifest.name}: our kernels read bytes of classes, and waves; this data is numbers"
     first = next(layer for layer in manifest.layers if not isinstance(layer, Flatten))
     if not isinstance(first, Convolution | Linear):
         return f"{manifest.name}: our kernels read images by a convolution or a linear layer, not by {first.name}"

@@ -57,8 +57,12 @@ def read_bytes(path: Folder) -> bytes:
         raise ZooError(f"{path}: cannot be read ({error.strerror}); expected a TOML manifest") from None
 
 
-def parse_toml(content: str | bytes, schema: type[AnySchema], *, where: str) -> AnySchema:
+def parse_toml(
+    content: str | bytes, schema: type[AnySchema], *, where: str, context: Mapping[str, Any] | None = None
+) -> AnySchema:
     """Parse TOML, or the bytes of a TOML file, into `schema`; `where` names it in error messages.
+
+    What `context` holds, the checks of the schema may ask for.
 
     Raises:
         ZooError: the content is not TOML, or does not fit the schema.
@@ -79,7 +83,7 @@ def checked(document: Any, schema: type[AnySchema], *, where: str) -> AnySchema:
         ZooError: it does not fit the schema.
     """
     try:
-        return schema.model_validate(document)
+        return schema.model_validate(document, context=context)
     except pydantic.ValidationError as error:
         raise ZooError(f"{where}: {one_line(error, document, schema)}") from None
     except ZooError as error:  # of a schema that says itself what is wrong

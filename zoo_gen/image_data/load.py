@@ -5,14 +5,25 @@ The last two data sets stay in memory, since a worker asks for the same one agai
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import Field
 
-from zoo_gen.files.location import cache_folder
-from zoo_gen.image_data import digits, huggingface, idx, sine, synthetic, tetris, torchvision
+from zoo_gen.image_data import (
+    array_files,
+    digits,
+    folder,
+    huggingface,
+    idx,
+    sine,
+    synthetic,
+    table,
+    tetris,
+    torchvision,
+)
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.curves import Curves
+from zoo_gen.image_data.places import default_data_root
 
 Source = (
     tetris.Tetris
@@ -21,12 +32,13 @@ Source = (
     | idx.Idx
     | torchvision.Torchvision
     | huggingface.HuggingFace
+    | folder.Folder
+    | array_files.Arrays
+    | table.Table
     | sine.Sine
 )
 DataSource = Annotated[Source, Field(discriminator="source")]
 Data = ImageData | Curves
-# Hyper-parameters that models have only where their data source says so.
-HYPERPARAMETERS_OF_DATA = frozenset(name for each in get_args(Source) for name in each.hyperparameters)
 
 
 def load_image_data(source: Source, *, data_root: Path | None = None) -> Data:
@@ -48,11 +60,6 @@ def load_image_data(source: Source, *, data_root: Path | None = None) -> Data:
     return _load(source, (data_root or default_data_root()).expanduser().absolute())
 
 
-def default_data_root() -> Path:
-    """Return ZOO_DATA_ROOT, or zoo_gen/data in the user's cache folder."""
-    return cache_folder("data", variable="ZOO_DATA_ROOT")
-
-
 @lru_cache(maxsize=2)
 def _load(source: Source, root: Path) -> Data:
     match source:
@@ -68,5 +75,11 @@ def _load(source: Source, root: Path) -> Data:
             return torchvision.load(source, root)
         case huggingface.HuggingFace():
             return huggingface.load(source, root)
+        case folder.Folder():
+            return folder.load(source, root)
+        case array_files.Arrays():
+            return array_files.load(source, root)
+        case table.Table():
+            return table.load(source, root)
         case sine.Sine():
             return sine.load(source)

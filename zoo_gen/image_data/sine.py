@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo_gen.files.schema import Count
 from zoo_gen.image_data.curves import Curves
-from zoo_gen.image_data.source import CurveSource
+from zoo_gen.image_data.source import OF_WAVES, CurveSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ class Sine(CurveSource):
 
     source: Literal["sine"]
     points: Count = 2000
-    hyperparameters: ClassVar[tuple[str, ...]] = ("amplitude", "frequency")
+    hyperparameters: ClassVar[tuple[str, ...]] = OF_WAVES
 
     @property
     def n_train(self) -> int:

@@ -12,6 +12,24 @@ from zoo_gen.files.schema import Schema
 from zoo_gen.image_data.arrays import ImageData
 
 Metrics = tuple[tuple[str, int], ...]  # (name, numbers a checkpoint) of every metric that a zoo stores
+# Hyper-parameters that models have only where their data source says so.
+OF_IMAGES = ("train_fraction", "label_noise")
+OF_WAVES = ("amplitude", "frequency")
+HYPERPARAMETERS_OF_DATA = frozenset((*OF_IMAGES, *OF_WAVES))
+
+
+def metrics_of_classes(n_classes: int, *, validation: bool) -> Metrics:
+    """Return the metrics of classifiers: loss and accuracy of every part, and F1 of each class on the test images."""
+    parts = ("train", "validation", "test") if validation else ("train", "test")
+    each = [(f"{part}_{kind}", 1) for part in (*parts, "running") for kind in ("loss", "accuracy")]
+    return (*each, ("test_class_f1", n_classes))
+
+
+def metrics_of_numbers(*, validation: bool) -> Metrics:
+    """Return the metrics of models that predict a number: loss, MSE, MAE and R2 of every part."""
+    parts = ("train", "validation", "test") if validation else ("train", "test")
+    each = [(f"{part}_{kind}", 1) for part in parts for kind in ("loss", "mse", "mae", "r2")]
+    return (*each, ("running_loss", 1))
 
 
 class _Images(Protocol):
@@ -31,7 +49,8 @@ class ImageSource(Schema):
     """Images with labels; the task is classification."""
 
     task: ClassVar[str] = "classification"
-    hyperparameters: ClassVar[tuple[str, ...]] = ("train_fraction", "label_noise")
+    hyperparameters: ClassVar[tuple[str, ...]] = OF_IMAGES
+    read_by_kernels: ClassVar[bool] = True  # whether our kernels for GPUs read such data
 
     @property
     def n_outputs(self: _Images) -> int:
@@ -41,9 +60,7 @@ class ImageSource(Schema):
     @property
     def metrics(self: _Images) -> Metrics:
         """Loss and accuracy of every part, and F1 of each class on the test images."""
-        parts = ("train", "validation", "test") if self.n_validation else ("train", "test")
-        each = [(f"{part}_{kind}", 1) for part in (*parts, "running") for kind in ("loss", "accuracy")]
-        return (*each, ("test_class_f1", self.n_classes))
+        return metrics_of_classes(self.n_classes, validation=self.n_validation > 0)
 
     def stand_in(self: _Images, *, n_images: int) -> ImageData:
         """Return random images and labels of the right shape, made without the data."""
@@ -58,6 +75,7 @@ class CurveSource(Schema):
     """Points of a curve that differs from model to model; the task is regression of curves."""
 
     task: ClassVar[str] = "regression of curves"
+    read_by_kernels: ClassVar[bool] = True
     metrics: ClassVar[Metrics] = (("train_loss", 1), ("test_loss", 1), ("running_loss", 1))
     input_shape: ClassVar[tuple[int]] = (1,)
     n_outputs: ClassVar[int] = 1  # the height of the curve

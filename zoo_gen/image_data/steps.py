@@ -7,7 +7,7 @@ What comes out (shape, sizes) follows from the description alone, so a manifest 
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 import pydantic
@@ -111,21 +111,12 @@ class Steps(ImageSource):
     @property
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
         """The scale and the offset (channel,) that make an input of a pixel."""
-        channels = 1 if self.grey else self.stored.channels
-        if isinstance(self.normalize, MeanDeviation):
-            mean, deviation = np.array(self.normalize.mean), np.array(self.normalize.deviation)
-            return 1 / (255 * deviation), -mean / deviation
-        low = -1.0 if self.normalize == "symmetric" else 0.0
-        return np.full(channels, (1 - low) / 255), np.full(channels, low)
+        return affine(self.normalize, 1 if self.grey else self.stored.channels)
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         self._size()
-        channels = 1 if self.grey else self.stored.channels
-        if isinstance(self.normalize, MeanDeviation):
-            lengths = [len(self.normalize.mean), len(self.normalize.deviation)]
-            if lengths != [channels, channels]:
-                raise ValueError(f"normalize: mean and deviation have {lengths} numbers; expected {channels} of each")
+        check_normalize(self.normalize, 1 if self.grey else self.stored.channels)
         available, wanted = self.stored.n_train, (self.train_size or 1) + self.validation_size
         if available is not None and wanted > available:
             train = "" if self.train_size is None else f"train_size {self.train_size} and "
@@ -180,6 +171,72 @@ def apply(source: Steps, images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images)
 
 
+class Sizes(Protocol):
+    """How many images of each part a source says that it takes."""
+
+    @property
+    def seed(self) -> int:
+        """Of the choice."""
+
+    @property
+    def n_train(self) -> int:
+        """The number of training images."""
+
+    @property
+    def n_validation(self) -> int:
+        """The number of validation images, cut from the training images."""
+
+    @property
+    def n_test(self) -> int:
+        """The number of test images."""
+
+
+def chosen(source: Sizes, *, n_train: int, n_test: int, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the numbers of the images for training and validation, and of those for tests.
+
+    Args:
+        source: how many it takes, and the seed of the choice.
+        n_train: images that there are for training and validation.
+        n_test: images that there are for tests.
+        where: names the source's place in errors.
+
+    Raises:
+        ZooError: there are fewer images than wanted.
+    """
+    for part, expected, held in (
+        ("training", source.n_train + source.n_validation, n_train),
+        ("test", source.n_test, n_test),
+    ):
+        if expected > held:
+            raise ZooError(f"{where}: holds {held} {part} images; expected {expected} or more, as [data] says")
+    everything = source.n_validation == 0 and source.n_train == n_train
+    order = np.arange(n_train) if everything else np.random.RandomState(source.seed).permutation(n_train)
+    cut = source.n_validation
+    of_test = np.arange(n_test) if source.n_test == n_test else np.random.RandomState(source.seed).permutation(n_test)
+    return order[cut : cut + source.n_train], order[:cut], of_test[: source.n_test]
+
+
+def affine(normalize: Normalization, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scale and the offset (channel,) that make an input of a pixel."""
+    if isinstance(normalize, MeanDeviation):
+        mean, deviation = np.array(normalize.mean), np.array(normalize.deviation)
+        return 1 / (255 * deviation), -mean / deviation
+    low = -1.0 if normalize == "symmetric" else 0.0
+    return np.full(channels, (1 - low) / 255), np.full(channels, low)
+
+
+def check_normalize(normalize: Normalization, channels: int) -> None:
+    """Refuse means and deviations that are not one a channel.
+
+    Raises:
+        ValueError: there are more or fewer.
+    """
+    if isinstance(normalize, MeanDeviation):
+        lengths = [len(normalize.mean), len(normalize.deviation)]
+        if lengths != [channels, channels]:
+            raise ValueError(f"normalize: mean and deviation have {lengths} numbers; expected {channels} of each")
+
+
 def assemble(
     source: Steps,
     *,
@@ -204,19 +261,10 @@ def assemble(
     Raises:
         ZooError: there are fewer images than wanted, or a label lies outside the classes.
     """
-    for part, expected, held in (
-        ("training", source.n_train + source.n_validation, n_train),
-        ("test", source.n_test, n_test),
-    ):
-        if expected > held:
-            raise ZooError(f"{where}: holds {held} {part} images; expected {expected} or more, as [data] says")
-    everything = source.n_validation == 0 and source.n_train == n_train
-    order = np.arange(n_train) if everything else np.random.RandomState(source.seed).permutation(n_train)
-    cut = source.n_validation
-    train_images, train_labels = train(order[cut : cut + source.n_train])
-    validation_images, validation_labels = train(order[:cut])
-    order = np.arange(n_test) if source.n_test == n_test else np.random.RandomState(source.seed).permutation(n_test)
-    test_images, test_labels = test(order[: source.n_test])
+    chosen_train, chosen_validation, chosen_test = chosen(source, n_train=n_train, n_test=n_test, where=where)
+    train_images, train_labels = train(chosen_train)
+    validation_images, validation_labels = train(chosen_validation)
+    test_images, test_labels = test(chosen_test)
     for labels in (train_labels, validation_labels, test_labels):
         if len(labels) and not (labels.min() >= 0 and labels.max() < n_classes):
             span = f"{labels.min()} to {labels.max()}"

@@ -18,17 +18,56 @@ def check_device(device: str) -> None:
     """Refuse a device that this machine does not have.
 
     Raises:
-        ZooError: it is not "cpu", "cuda" or "cuda:N", or there is no such GPU.
+        ZooError: it is not "cpu", "cuda", "cuda:N" or "cuda:N,M", or there is no such GPU.
+    """
+    if device != "cpu":
+        _numbers(device)
+
+
+def resolve(device: str) -> tuple[str, ...]:
+    """Return the devices that a name stands for: "cpu", or each GPU as "cuda:N"; "cuda" stands for all GPUs.
+
+    Raises:
+        ZooError: there is no such device, or its GPUs are of several kinds, on which the last bits differ.
     """
     if device == "cpu":
-        return
-    if not re.fullmatch(r"cuda(:\d+)?", device):
-        raise ZooError(f"device {device!r}: expected cpu, cuda or cuda:N")
+        return ("cpu",)
+    import torch
+
+    numbers = _numbers(device)
+    of_kind: dict[str, list[int]] = {}
+    for number in numbers:
+        of_kind.setdefault(torch.cuda.get_device_name(number), []).append(number)
+    if len(of_kind) > 1:
+        kinds = " and ".join(f"{name} ({', '.join(map(str, alike))})" for name, alike in of_kind.items())
+        most = max(of_kind.values(), key=len)
+        raise ZooError(
+            f"device {device!r}: GPUs of several kinds, {kinds}, on which the last bits of a zoo differ; expected "
+            f"those of one kind, such as --device cuda:{','.join(map(str, most))}"
+        )
+    return tuple(f"cuda:{number}" for number in numbers)
+
+
+def _numbers(device: str) -> list[int]:
+    """Return the numbers of the GPUs that a name stands for, rising.
+
+    Raises:
+        ZooError: the name is none, or there is no such GPU.
+    """
+    if not re.fullmatch(r"cuda(:\d+(,\d+)*)?", device):
+        raise ZooError(f"device {device!r}: expected cpu, cuda (all GPUs), cuda:N or cuda:N,M")
     import torch
 
     count = torch.cuda.device_count()
-    if int(device.partition(":")[2] or 0) >= count:
-        raise ZooError(f"device {device!r}: torch {torch.__version__} sees {count} CUDA devices; expected --device cpu")
+    _, _, listed = device.partition(":")
+    numbers = sorted({int(number) for number in listed.split(",")}) if listed else list(range(max(count, 1)))
+    if numbers[-1] >= count:
+        there = f"; there are cuda:0 to cuda:{count - 1}" if count > 1 else ""
+        raise ZooError(
+            f"device {device!r}: torch {torch.__version__} sees {count} CUDA devices{there}; expected one that is "
+            "there, or --device cpu"
+        )
+    return numbers
 
 
 def current(device: str) -> AbstractContextManager[object]:

@@ -2,7 +2,7 @@
 
 A task is a function with paths in it and a list of shard numbers, nothing larger. A worker that dies takes no run with
 it: what it was at is tried again, in the end alone, so that only a shard that has nobody beside it to blame is given
-up. This is the one file that imports joblib and distributed.
+up. GPUs have another way, `device_workers`; joblib and distributed are imported by these two files alone.
 """
 
 import ctypes
@@ -32,9 +32,9 @@ _TRACKER = "multiprocessing.resource_tracker"
 _logger = logging.getLogger(__name__)
 
 
-def count_processes(workers: int | None, n_shards: int, *, device: str = "cpu") -> int:
-    """Return how many processes share so many shards: the workers asked for, or all cores; one on a GPU."""
-    return 1 if device.startswith("cuda") else max(1, min(workers or joblib.cpu_count(), n_shards))
+def count_processes(workers: int | None, n_shards: int) -> int:
+    """Return how many processes share so many shards: the workers asked for, or all cores."""
+    return max(1, min(workers or joblib.cpu_count(), n_shards))
 
 
 @contextmanager
@@ -138,8 +138,8 @@ def _parallel(
     if client:
         backend = joblib.parallel_config("dask", client=client)
     elif processes > 1:
-        backend = joblib.parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),))
-    with _ended_by_this_process_alone(), backend:
+        backend = joblib.parallel_config("loky", initializer=end_with, initargs=(os.getpid(),))
+    with ended_by_this_process_alone(), backend:
         return joblib.Parallel(
             n_jobs=-1 if client else processes,
             return_as="generator_unordered",
@@ -148,7 +148,7 @@ def _parallel(
         )(tasks)
 
 
-def _end_with(driver: int) -> None:
+def end_with(driver: int) -> None:
     """End a worker process with its driver, from its start.
 
     After a SIGKILL nobody else would end the workers; those that wait for a task would wait for minutes. Linux does it
@@ -167,7 +167,7 @@ def _end_with(driver: int) -> None:
 
 
 @contextmanager
-def _ended_by_this_process_alone() -> Iterator[None]:
+def ended_by_this_process_alone() -> Iterator[None]:
     """Let processes that are started inside inherit what makes an interruption quiet.
 
     Ctrl-C and the end of a terminal reach the workers too, where they would print a traceback each: workers ignore

@@ -22,6 +22,7 @@ Initialization = Literal[
     "he_normal",
     "siren",
     "siren_dwsnets",
+    "module",
 ]
 Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "one_cycle"]

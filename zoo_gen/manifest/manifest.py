@@ -3,6 +3,7 @@
 A hyper-parameter stands either in [training], equal for all models, or in [axes], where it varies; never in both.
 """
 
+import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
@@ -16,7 +17,7 @@ from pydantic import Field, model_validator
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.layers import Activate, Dropout, Layer
 from zoo_gen.architecture.layout import ParameterLayout
-from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.network import BUFFERS, Network
 from zoo_gen.architecture.registry import Architecture
 from zoo_gen.errors import ZooError
 from zoo_gen.files import schema
@@ -73,6 +74,7 @@ class ZooManifest(Schema):
         except ValueError as error:
             raise ValueError(f"architecture.{error}") from None
         self._only_what_is_used(sequence)
+        self._initialization_fits()
         for name in self.hyperparameters:
             if name != "momentum" and not self.values(name):  # of momentum, the table of models knows a default
                 raise ValueError(f"training.{name}: is missing; expected here or as an axis")
@@ -101,6 +103,16 @@ class ZooManifest(Schema):
                 raise ValueError(f"{self._place(name)}: is used by no part of this zoo; expected it to be left out")
         if not has_dropout and any(self.values("dropout")):
             raise ValueError(f"{self._place('dropout')}: {self.architecture.name} has no dropout layer; expected 0")
+
+    def _initialization_fits(self) -> None:
+        """Refuse schemes that draw weights of two axes or more and biases, where a module has something else."""
+        others = [scheme for scheme in self.values("initialization") if scheme != "module"]
+        for parameter in self.layout.parameters if self.network.own is not None and others else ():
+            if parameter.role != "bias" and not (parameter.role == "weight" and len(parameter.shape) > 1):
+                raise ValueError(
+                    f"{self._place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
+                    f"{list(parameter.shape)}; expected 'module', which is what the module itself draws"
+                )
 
     def _place(self, name: str) -> str:
         """Return where a hyper-parameter stands in the file."""
@@ -137,8 +149,9 @@ class ZooManifest(Schema):
 
     @property
     def metric_widths(self) -> tuple[tuple[str, int], ...]:
-        """What is measured at every checkpoint: name and numbers a checkpoint, 1 or one a class."""
-        return self.data.metrics
+        """What is kept beside weights at every checkpoint: name and numbers a checkpoint, 1 or one a class."""
+        own = self.network.own
+        return (*self.data.metrics, *([(BUFFERS, own.buffer_layout.size)] if own is not None and own.buffers else []))
 
     @property
     def models_per_shard(self) -> int | None:
@@ -258,8 +271,12 @@ def _brief(values: list[Any]) -> object:
     return values
 
 
-def read_manifest(path: Folder) -> ZooManifest:
-    """Read and check the manifest of a generated zoo; it keeps the bytes of its file.
+def read_manifest(path: Folder, *, data_root: Path | None = None) -> ZooManifest:
+    """Read and check the manifest of a generated zoo; it keeps the bytes of its file, unless data or code said more.
+
+    Args:
+        path: of the file.
+        data_root: where data is looked for that has to be read first; see `load_image_data`.
 
     Raises:
         ZooError: the file is missing or wrong; the message names the place.
@@ -269,20 +286,25 @@ def read_manifest(path: Folder) -> ZooManifest:
     75
     """
     content = schema.read_bytes(path)
-    manifest = schema.parse_toml(content, ZooManifest, where=str(path))
-    manifest.__dict__["content"] = content
+    context = None if data_root is None else {"data_root": data_root}
+    manifest = schema.parse_toml(content, ZooManifest, where=str(path), context=context)
+    written = tomllib.loads(content.decode("utf-8-sig"))
+    if all(getattr(manifest, name).model_fields_set <= set(written[name]) for name in ("data", "architecture")):
+        manifest.__dict__["content"] = content
     return manifest
 
 
-def as_manifest(manifest: ZooManifest | str | Folder) -> ZooManifest:
+def as_manifest(manifest: ZooManifest | str | Folder, *, data_root: Path | None = None) -> ZooManifest:
     """Return a manifest that is given as itself, as a path or URL, or as the name of a shipped one.
+
+    Data that has to be read first is looked for in `data_root`.
 
     Raises:
         ZooError: there is none of that name, or the file is missing or wrong.
     """
     if isinstance(manifest, ZooManifest):
         return manifest
-    return read_manifest(find_manifest(manifest) if isinstance(manifest, str) else manifest)
+    return read_manifest(find_manifest(manifest) if isinstance(manifest, str) else manifest, data_root=data_root)
 
 
 def shipped_manifests() -> dict[str, Path]:

@@ -34,6 +34,7 @@ class Named(Protocol):
 class Manifest(Protocol):
     """What every zoo says of itself; see `ZooManifest` and `ConvertedManifest` for what each answer means."""
 
+    def model_dump(self, *, mode: str) -> dict[str, object]: ...
     @property
     def name(self) -> str: ...
     @property

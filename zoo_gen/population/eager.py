@@ -4,11 +4,14 @@ Without forms, only torch's own operations are used; that is the reference for e
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.own_module import OwnModule
+from zoo_gen.architecture.stacking import Stacked
 from zoo_gen.population.columns import Members, runs
 from zoo_gen.population.cpu import lanes
 from zoo_gen.population.cpu.convolutions import LANES
@@ -46,6 +49,11 @@ class Eager:
             p.name: weights[:, p.start : p.stop].view(-1, *p.shape).detach().requires_grad_()
             for p in network.layout.parameters
         }
+        self._stacked, self.buffers = None, None
+        self._buffers: dict[str, Tensor] = {}
+        if network.own is not None:
+            self._stacked = Stacked(network.own, dtype=weights.dtype, device=weights.device)
+            self._buffers, self.buffers = _initial_buffers(network.own, len(weights), like=weights)
         self._seeds = members.seeds
         self._activations, self._schedules = runs(members.activations), runs(members.schedules)
         self._learning_rate = members.learning_rate.unsqueeze(1).clone()
@@ -120,10 +128,14 @@ class Eager:
         Beside it the loss of each image (model, image), and whether it was classified rightly.
         """
         inputs, targets = self._task.batch(images)
-        dropout = self._dropout(number, piece, of=of)
-        outputs = forward(
-            self._network.layers, self._parameters, self._activations, inputs, forms=self._forms, dropout=dropout
-        )
+        if self._stacked is not None:
+            drop = partial(_dropped, step=number)
+            outputs = self._stacked.train(self._parameters, self._buffers, inputs, self._seeds, drop)
+        else:
+            dropout = self._dropout(number, piece, of=of)
+            outputs = forward(
+                self._network.layers, self._parameters, self._activations, inputs, forms=self._forms, dropout=dropout
+            )
         losses = self._task.losses(outputs, targets)
         # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
         gradients = torch.autograd.grad(losses.sum() / of, list(self._parameters.values()))
@@ -139,6 +151,9 @@ class Eager:
             activations = [(name, slice(0, 1)) for name, rows in activations if rows.start <= models.start < rows.stop]
 
         def outputs_of(inputs: Tensor) -> Tensor:
+            if self._stacked is not None:
+                buffers = {name: values[models] for name, values in self._buffers.items()}
+                return self._stacked.evaluate(parameters, buffers, inputs)
             shared = inputs.unsqueeze(1).expand(len(inputs), count, *inputs.shape[1:])
             return forward(self._network.layers, parameters, activations, shared)
 
@@ -175,3 +190,20 @@ class Eager:
             return hidden * (mask * (1 / (1 - rates)).view(-1, *[1] * (hidden.dim() - 1)))
 
         return dropout
+
+
+def _initial_buffers(own: OwnModule, n_models: int, *, like: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Return the running statistics of untrained models, name -> (model, *shape), as views of all of them together."""
+    if not own.buffers:
+        return {}, None
+    values = dict(own.build().named_buffers())
+    flat = torch.cat([values[name].flatten() for name, _ in own.buffers]).to(like).repeat(n_models, 1)
+    rows = own.buffer_layout.parameters
+    return {p.name: flat[:, p.start : p.stop].view(-1, *p.shape) for p in rows}, flat
+
+
+def _dropped(values: Tensor, rate: float, seed: Tensor, start: int, *, step: int) -> Tensor:
+    """Return the values (image, ...) of one model after dropout in a step, counted on from `start`."""
+    rates = torch.full((1,), rate, dtype=torch.float64, device=seed.device)
+    kept = kept_by_dropout(seed.view(1), rates, step, values.numel(), start=start)
+    return values * (kept.view(values.shape) * (1 / (1 - rate)))

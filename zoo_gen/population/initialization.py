@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
 from zoo_gen.architecture.modules import SINE_FREQUENCY
+from zoo_gen.architecture.network import Network
 from zoo_gen.manifest.hyperparameters import Initialization
 from zoo_gen.population.random import Purpose, uniforms
 
@@ -26,6 +27,7 @@ def initial_weights(
     deviations: Tensor,
     scales: Tensor,
     biases: Tensor,
+    network: Network | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Return the weights (model, parameter) before training, on the CPU.
@@ -35,7 +37,8 @@ def initial_weights(
     own deviation, `kaiming_*` for ReLU by fan-in, `xavier_*` with gain 1, `orthogonal`; those of Keras, both cut
     normals, `glorot_normal` and `he_normal`; `siren` (Sitzmann et al., NeurIPS 2020, section 3.2); and `siren_dwsnets`,
     what the public code of DWSNets (Navon et al., ICML 2023) does: SIREN's bound of hidden layers in the first one
-    too, and in the last one torch's own U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and bias.
+    too, and in the last one torch's own U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and bias. `module` is what the
+    constructor of the plain module draws after `torch.manual_seed(seed)`, biases too.
 
     Args:
         layout: of the weights.
@@ -44,6 +47,7 @@ def initial_weights(
         deviations: of `normal` and `truncated_normal`, (model,).
         scales: what the drawn weights are multiplied by, (model,).
         biases: what every bias begins at, (model,).
+        network: of the models, whose module the scheme `module` makes.
         dtype: of the result.
     """
     draws = uniforms(seeds, Purpose.WEIGHTS, 0, layout.size)
@@ -52,6 +56,11 @@ def initial_weights(
     fans_in = {p.layer: math.prod(p.shape[1:]) for p in layout.parameters if p.role == "weight"}
     for scheme in sorted(set(schemes)):
         rows = torch.tensor([position for position, own in enumerate(schemes) if own == scheme])
+        if scheme == "module":
+            assert network is not None  # which everybody gives who lets models name that scheme
+            weights[rows] = torch.stack([_of_module(network, int(seed)) for seed in seeds[rows]])
+            weights[rows] *= torch.where(torch.from_numpy(layout.is_kernel), scales[rows], 1.0)
+            continue
         for parameter in layout.parameters:
             columns = slice(parameter.start, parameter.stop)
             first, last = (parameter.layer == layout.layers[end] for end in (0, -1))
@@ -92,6 +101,17 @@ def _drawn(scheme: Initialization, uniform: Tensor, parameter: Parameter, *, fir
     if scheme.endswith("normal"):
         return torch.special.ndtri(uniform) * deviation
     return (2.0 * uniform - 1.0) * (math.sqrt(3.0) * deviation)
+
+
+def _of_module(network: Network, seed: int) -> Tensor:
+    """Return what the constructor of the plain module draws (parameter,)."""
+    if network.own is not None:
+        module = network.own.build(seed=seed)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            module = network.module(activation="relu")  # a function, which draws nothing
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()]).double()
 
 
 def _torch_linear(uniform: Tensor, fan_in: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Loss, accuracy and per-class F1 of every model of a population, in evaluation mode."""
+"""Loss, accuracy and per-class F1, or MSE, MAE and R2, of every model of a population, in evaluation mode."""
 
 from collections.abc import Callable, Iterable
 
@@ -75,6 +75,33 @@ def regression(outputs: Outputs) -> dict[str, Tensor]:
         n_points += values.shape[2]
     assert isinstance(loss, Tensor)
     return {"loss": loss / n_points}
+
+
+def errors(outputs: Outputs, *, variance: Tensor) -> dict[str, Tensor]:
+    """Measure models with one output against numbers.
+
+    Args:
+        outputs: of the models, with the numbers.
+        variance: of the numbers, the mean squared distance from their mean; above 0.
+
+    Returns:
+        loss, mse: (model,) mean squared error.
+        mae: (model,) mean absolute error.
+        r2: (model,) 1 - mse / variance.
+    """
+    squared: Tensor | float = 0.0
+    absolute: Tensor | float = 0.0
+    n_images = 0
+    for values, targets in outputs:
+        differences = values.squeeze(1) - targets
+        squared = squared + differences.square().sum(dim=1, dtype=torch.float64)
+        absolute = absolute + differences.abs().sum(dim=1, dtype=torch.float64)
+        n_images += values.shape[2]
+    assert isinstance(squared, Tensor)
+    assert isinstance(absolute, Tensor)
+    mse = squared / n_images
+    found = {"loss": mse, "mse": mse, "mae": absolute / n_images, "r2": 1 - mse / variance}
+    return {name: each.to(differences.dtype) for name, each in found.items()}
 
 
 def without_gradient(outputs_of: Callable[[slice], Tensor], targets: Tensor, n_images: int) -> Outputs:

@@ -85,6 +85,7 @@ class Population:
                 deviations=numbers(inner.table, "initialization_deviation", default=1.0, dtype=dtype),
                 scales=numbers(inner.table, "initialization_scale", default=1.0, dtype=dtype),
                 biases=numbers(inner.table, "initial_bias", dtype=dtype),
+                network=network,
                 dtype=dtype,
             )
         else:
@@ -121,6 +122,12 @@ class Population:
     def weights(self) -> Tensor:
         """A copy of the weights now (model, parameter), in the order of the table."""
         return self._arithmetic.weights[self._places]
+
+    @property
+    def buffers(self) -> Tensor | None:
+        """A copy of the running statistics now (model, buffer), in the order of the table; None without any."""
+        buffers = self._arithmetic.buffers if isinstance(self._arithmetic, Eager) else None
+        return None if buffers is None else buffers[self._places]
 
     def running(self) -> dict[str, Tensor]:
         """Return loss and accuracy (model,) over the last epoch as it went: in training mode, before each step.

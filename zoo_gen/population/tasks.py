@@ -1,4 +1,4 @@
-"""The tasks that a population learns, classification and regression of curves: inputs, targets, loss and metrics.
+"""The tasks that a population learns, classification, regression and regression of curves: inputs, targets, metrics.
 
 Images stay on the device as bytes and are gathered by index; only a batch is ever turned into numbers.
 """
@@ -60,6 +60,8 @@ def make_task(data: Data, models: pa.Table, *, n_train: int, n_evaluated: int, d
     if isinstance(data, Curves):
         hyperparameters = {name: numbers(name) for name in data.hyperparameters}
         return CurveFitting(data, hyperparameters, dtype=dtype, device=device)
+    if data.n_classes is None:
+        return Regression(data, n_train=n_train, n_evaluated=n_evaluated, dtype=dtype, device=device)
     return Classification(
         data,
         n_train=n_train,
@@ -69,6 +71,30 @@ def make_task(data: Data, models: pa.Table, *, n_train: int, n_evaluated: int, d
         dtype=dtype,
         device=device,
     )
+
+
+class Inputs:
+    """Images or rows of numbers as they are kept, made into what models read a batch at a time.
+
+    Args:
+        data: the images.
+        dtype: of inputs.
+        device: where they lie.
+    """
+
+    def __init__(self, data: ImageData, *, dtype: torch.dtype, device: str) -> None:
+        self._dtype = dtype
+        self.scale = torch.from_numpy(np.stack([data.scale, data.offset])).to(device, dtype)  # (2, channel)
+
+    def of(self, pixels: Tensor) -> Tensor:
+        """Return inputs (image, channel, ...) of what is kept, of the same shape."""
+        scale, offset = self.scale.view(2, -1, *[1] * (pixels.dim() - 2))
+        return pixels.to(self._dtype, copy=True).mul_(scale).add_(offset)
+
+    def batch(self, pixels: Tensor, images: Tensor) -> Tensor:
+        """Return inputs (image, model, channel, ...) of the images with these numbers (model, image)."""
+        n_models, n_images = images.shape
+        return self.of(pixels.index_select(0, images.T.reshape(-1))).unflatten(0, (n_images, n_models))
 
 
 class Classification:
@@ -98,9 +124,10 @@ class Classification:
         device: str,
     ) -> None:
         self.n_train = n_train
+        assert data.n_classes is not None
         self.n_classes: int | None = data.n_classes
-        self._dtype = dtype
-        self.scale = torch.from_numpy(np.stack([data.scale, data.offset])).to(device, dtype)
+        self._inputs = Inputs(data, dtype=dtype, device=device)
+        self.scale = self._inputs.scale
         train_labels = torch.from_numpy(data.train_labels[:n_train]).to(device).unsqueeze(0)  # (model or 1, image)
         if bool(label_noise.any()):
             train_labels = noisy_labels(seeds, label_noise, train_labels[0], n_classes=data.n_classes)
@@ -114,10 +141,8 @@ class Classification:
 
     def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs (image, model, channel, height, width) and labels (model, image) of training images."""
-        n_models, n_images = images.shape
         pixels, labels = self._parts["training"]
-        labels = labels.expand(n_models, -1).gather(1, images)
-        return self._inputs(pixels.index_select(0, images.T.reshape(-1))).unflatten(0, (n_images, n_models)), labels
+        return self._inputs.batch(pixels, images), labels.expand(len(images), -1).gather(1, images)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of every image (model, image)."""
@@ -133,17 +158,69 @@ class Classification:
         own = labels[models] if len(labels) > 1 else labels
 
         def outputs(piece: slice) -> Tensor:
-            return outputs_of(self._inputs(images[piece]))
+            return outputs_of(self._inputs.of(images[piece]))
 
         assert self.n_classes is not None
         return metrics.classification(metrics.without_gradient(outputs, own, len(images)), n_classes=self.n_classes)
 
-    def _inputs(self, images: Tensor) -> Tensor:
-        scale, offset = self.scale.unsqueeze(2).unsqueeze(3)
-        return images.to(self._dtype).mul_(scale).add_(offset)
-
     def examples(self, part: str) -> tuple[Tensor, Tensor]:
         """Return the bytes (image, channel, height, width) and labels (model or 1, image) of a part."""
+        return self._parts[part]
+
+
+class Regression:
+    """Images or rows, each with a number to predict: squared error, absolute error, R2.
+
+    Args:
+        data: the images.
+        n_train: how many of the training images, the first ones, the models see.
+        n_evaluated: on how many of those, the first ones, they are measured.
+        dtype: of inputs and targets.
+        device: where they lie.
+    """
+
+    names: tuple[str, ...] = ("loss", "mse", "mae", "r2")
+
+    def __init__(self, data: ImageData, *, n_train: int, n_evaluated: int, dtype: torch.dtype, device: str) -> None:
+        self.n_train = n_train
+        self.n_classes: int | None = None
+        self._inputs = Inputs(data, dtype=dtype, device=device)
+        self.scale = self._inputs.scale
+        counts = {"training": n_train, "train": n_evaluated}
+        self._parts: dict[str, tuple[Tensor, Tensor]] = {}
+        for part in ("training", *data.parts):
+            images, numbers = data.part("train" if part == "training" else part)  # type: ignore[arg-type]
+            count = counts.get(part, len(images))
+            self._parts[part] = (
+                torch.from_numpy(images[:count]).to(device),
+                torch.from_numpy(numbers[:count]).to(device, dtype).unsqueeze(0),  # (1, image)
+            )
+
+    def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs (image, model, *shape) and numbers (model, image) of training images (model, image)."""
+        pixels, numbers = self._parts["training"]
+        return self._inputs.batch(pixels, images), numbers.expand(len(images), -1).gather(1, images)
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the squared error of every image (model, image)."""
+        return metrics.squared_error(outputs, targets)
+
+    def right(self, outputs: Tensor, targets: Tensor) -> None:
+        """Return None: there are no classes."""
+
+    def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
+        """Return the metrics of some models on a part, each (model,)."""
+        images, numbers = self._parts[part]
+
+        def outputs(piece: slice) -> Tensor:
+            return outputs_of(self._inputs.of(images[piece]))
+
+        return metrics.errors(
+            metrics.without_gradient(outputs, numbers, len(images)), variance=numbers.double().var(correction=0)
+        )
+
+    def examples(self, part: str) -> tuple[Tensor, Tensor]:
+        """Return images (image, *shape) and numbers (1, image) of a part."""
         return self._parts[part]
 
 

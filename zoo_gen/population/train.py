@@ -1,6 +1,10 @@
-"""Training of one shard: models grouped into populations that share a computation, then weights and metrics."""
+"""Training of shards: models grouped into populations that share a computation, then weights and metrics.
 
-from collections.abc import Iterator, Sequence
+On a GPU the numbers of a checkpoint travel to the host while the next epoch trains.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,7 +14,7 @@ import torch
 from torch import Tensor
 
 from zoo_gen.architecture import registry
-from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.network import BUFFERS, Network
 from zoo_gen.architecture.registry import Architecture
 from zoo_gen.image_data import Data
 from zoo_gen.machine import devices
@@ -20,6 +24,8 @@ from zoo_gen.population.cpu import convolutions
 from zoo_gen.population.gpu import memory
 from zoo_gen.population.population import Population, TrainingSettings
 from zoo_gen.population.tasks import Task, make_task
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ def train(
     *,
     checkpoint_epochs: Sequence[int],
     weights: Tensor | None = None,
+    report: Callable[[float], None] | None = None,
 ) -> Trajectories:
     """Train all models of the table and return weights and metrics at the given epochs (0 is before training).
 
@@ -52,25 +59,39 @@ def train(
         settings: what is the same for all of them.
         checkpoint_epochs: the epochs to return, rising.
         weights: initial weights (model, parameter); drawn from the models' seeds if not given.
+        report: is told after every epoch how many models' worth of the work is done.
     """
     diverged = np.zeros(len(models), dtype=bool)
     arrays: dict[str, np.ndarray] = {}
+
+    def keep(rows: np.ndarray, lost: np.ndarray, state: _OnItsWay) -> None:
+        read = state.read()
+        lost |= ~(np.isfinite(read["weights"]).all(axis=1) & np.isfinite(read["train_loss"]))
+        for name, values in read.items():
+            shape = (len(models), len(checkpoint_epochs), *values.shape[1:])
+            array = arrays.setdefault(name, np.empty(shape, dtype=values.dtype))
+            array[rows, state.checkpoint] = values
+            array[rows[lost], state.checkpoint] = np.nan
+
     with devices.current(settings.device):
+        trained = 0
         for rows, population in populations(architecture, data, models, settings, weights=weights):
-            checkpoint = 0
             lost = np.zeros(len(rows), dtype=bool)
+            unread: _OnItsWay | None = None
             for epoch in range(settings.epochs + 1):
                 if epoch > 0:
                     population.train_epoch(epoch)
-                if epoch not in checkpoint_epochs:
-                    continue
-                state = _state(population, data.parts)
-                lost |= ~(np.isfinite(state["weights"]).all(axis=1) & np.isfinite(state["train_loss"]))
-                for name, values in state.items():
-                    values[lost] = np.nan
-                    shape = (len(models), len(checkpoint_epochs), *values.shape[1:])
-                    arrays.setdefault(name, np.empty(shape, dtype=values.dtype))[rows, checkpoint] = values
-                checkpoint += 1
+                    if report is not None:
+                        report(trained + len(rows) * epoch / settings.epochs)
+                if unread is not None:  # only now that the device has its next epoch
+                    keep(rows, lost, unread)
+                    unread = None
+                if epoch in checkpoint_epochs:
+                    state = _state(population, data.parts)
+                    unread = _OnItsWay(checkpoint_epochs.index(epoch), state)
+            if unread is not None:
+                keep(rows, lost, unread)
+            trained += len(rows)
             diverged[rows] = lost
     return Trajectories(arrays, diverged)
 
@@ -89,7 +110,7 @@ def populations(
     `train`.
     """
     network = registry.network(architecture, data.input_shape, data.n_outputs)
-    for rows, n_used in _groups(network, models, settings, n_train=data.n_train):
+    for rows, n_used in groups(network, models, settings, n_train=data.n_train):
         own = None if weights is None else weights[torch.from_numpy(rows)]
 
         def task_of(some: pa.Table, n_used: int = n_used) -> Task:
@@ -112,7 +133,7 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _groups(
+def groups(
     network: Network, models: pa.Table, settings: TrainingSettings, *, n_train: int
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Yield the rows (model,) of each population and the number of training images that its models see."""
@@ -125,30 +146,80 @@ def _groups(
         rows = [row for row in range(len(models)) if keys[row] == key]
         # Models of one kind then fall into one population where there are several.
         rows.sort(key=lambda row: tuple(str(columns[kind][row]) for kind in kinds))
-        size = models_at_once(network, settings, batch_size=key[0], n_train=key[1])
-        for start in range(0, len(rows), size):
-            yield np.array(rows[start : start + size]), key[1]
+        for some in _cut(rows, network, settings, batch_size=key[0], n_train=key[1]):
+            yield np.array(some), key[1]
 
 
-def models_at_once(network: Network, settings: TrainingSettings, *, batch_size: int, n_train: int) -> int:
-    """Return how many models a device trains at once: what a CPU's cache or a GPU's memory holds.
+def _cut(
+    rows: list[int], network: Network, settings: TrainingSettings, *, batch_size: int, n_train: int
+) -> Iterator[list[int]]:
+    """Cut models of one kind into what a device trains at once: what a CPU's cache or a GPU's memory holds.
 
     Raises:
-        ZooError: not one fits.
+        ZooError: a GPU has no memory for a single one.
     """
-    if not settings.device.startswith("cuda"):
-        return convolutions.models_at_once(settings.forms) if network.has_convolution else 1024
-    each = memory.bytes_per_model(network, batch_size=batch_size, n_train=n_train, precision=settings.kernels)
-    free = memory.room(settings.device).free
-    return memory.models_that_fit(free, each, batch_size=batch_size, device=settings.device)
+    if settings.device == "cpu":
+        size = convolutions.models_at_once(settings.forms) if network.has_convolution else 1024
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+        return
+    room = memory.room(settings.device)
+    each = bytes_on_device(network, settings, batch_size=batch_size, n_train=n_train)
+    fitting = memory.models_that_fit(room.free, each, device=settings.device)
+    parts = -(-len(rows) // fitting)
+    if parts > 1:
+        _logger.warning(
+            "%s: %.1f of %.1f GB are free; %d models are trained in %d turns",
+            *(settings.device, room.free / 1e9, room.total / 1e9, len(rows), parts),
+        )
+    yield from (rows[len(rows) * part // parts : len(rows) * (part + 1) // parts] for part in range(parts))
 
 
-def _state(population: Population, parts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return weights and metrics of all models now, on the host, name -> (model, ...)."""
+def bytes_on_device(network: Network, settings: TrainingSettings, *, batch_size: int, n_train: int) -> int:
+    """Return what a model takes of a GPU's memory while it is trained."""
+    resident = False
+    if settings.kernels is not None:
+        from zoo_gen.population.gpu.resident.choice import serves
+
+        resident = serves(network, batch_size=batch_size, precision=settings.kernels, device=settings.device)
+    return memory.bytes_per_model(
+        network, batch_size=batch_size, n_train=n_train, precision=settings.kernels, resident=resident
+    )
+
+
+class _OnItsWay:
+    """Numbers of all models, name -> (model, ...), on their way to the host; `read` waits for them."""
+
+    def __init__(self, checkpoint: int, state: dict[str, Tensor]) -> None:
+        self.checkpoint = checkpoint
+        self._state, self._arrived = state, None
+        if all(tensor.is_cuda for tensor in state.values()):
+            # On a stream of its own a copy runs beside the kernels of the next epoch, into memory that is not paged.
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._copies = {
+                    name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(
+                        tensor, non_blocking=True
+                    )
+                    for name, tensor in state.items()
+                }
+                self._arrived = stream.record_event()
+
+    def read(self) -> dict[str, np.ndarray]:
+        """Return the numbers."""
+        if self._arrived is None:
+            return {name: tensor.cpu().numpy() for name, tensor in self._state.items()}
+        self._arrived.synchronize()
+        return {name: tensor.numpy() for name, tensor in self._copies.items()}
+
+
+def _state(population: Population, parts: Sequence[str]) -> dict[str, Tensor]:
+    """Return weights and metrics of all models now, name -> (model, ...)."""
     state = {"weights": population.weights}
+    if (buffers := population.buffers) is not None:
+        state[BUFFERS] = buffers
     for part in parts:
         for name, values in population.evaluate(part).items():
             if name != "class_f1" or part == "test":
                 state[f"{part}_{name}"] = values
-    state |= population.running()
-    return {name: tensor.cpu().numpy() for name, tensor in state.items()}
+    return state | population.running()

@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
+from zoo_gen.architecture.network import BUFFERS
 from zoo_gen.files import location
 from zoo_gen.files.location import Folder
 from zoo_gen.store.extent import Extent
@@ -85,7 +86,8 @@ def make_arrays(
 def _dimensions(name: str, shape: tuple[int, ...], extent: Extent) -> tuple[str, ...]:
     if name == "weights" and extent.row_elements is not None:
         return ("shard", "element")
-    return ("model", "checkpoint", "parameter" if name == "weights" else "class")[: len(shape)]
+    last = {"weights": "parameter", BUFFERS: "buffer"}.get(name, "class")
+    return ("model", "checkpoint", last)[: len(shape)]
 
 
 def chunking(name: str, shape: tuple[int, ...], extent: Extent) -> tuple[tuple[int, ...], tuple[int, ...] | None]:

@@ -19,6 +19,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.manifest import Manifest, read_any
+from zoo_gen.manifest.difference import differences
 from zoo_gen.store import arrays, create, create_remote, shards
 from zoo_gen.store.create import MANIFEST, SCHEMA, EmptyZoo
 from zoo_gen.store.extent import Extent
@@ -26,6 +27,7 @@ from zoo_gen.store.shards import Arrays
 
 # The attributes that readers need.
 _NEEDED = ("manifest_digest", "layout", "checkpoint_epochs", "models_per_shard", "versions")
+_MOST_KEYS = 4  # of two manifests that differ, in an error
 _version = cache(version)  # which is looked up in files each time
 
 
@@ -66,10 +68,16 @@ class Store:
                 return cls(folder, empty.manifest, empty.attributes)
         manifest = read_any(folder / MANIFEST)
         if manifest.digest != empty.manifest.digest:
-            other = "manifest" if empty.manifest.origin is None else "archive, selection or version"
+            digests = f"digest {manifest.digest[:12]}, expected {empty.manifest.digest[:12]}"
+            if empty.manifest.origin is not None:
+                raise ZooError(
+                    f"{folder}: holds the zoo {manifest.name!r} of another archive, selection or version ({digests}); "
+                    "choose another folder"
+                )
+            keys = ", ".join([one.key for one in differences(manifest, empty.manifest)][:_MOST_KEYS])
             raise ZooError(
-                f"{folder}: holds the zoo {manifest.name!r} of another {other} (digest {manifest.digest[:12]}, "
-                f"expected {empty.manifest.digest[:12]}); choose another folder"
+                f"{folder}: holds the zoo {manifest.name!r} of another manifest ({digests}), which differs in {keys}; "
+                "choose another folder, or --grow to keep the models that both have"
             )
         return cls.open(folder, manifest=manifest)
 

@@ -19,7 +19,7 @@ _PARTS = ("train", "validation", "test")
 class Outcome:
     """What the models of a zoo that did not diverge reached after the last epoch."""
 
-    metric: str  # test_accuracy, or test_loss where there are no classes
+    metric: str  # test_accuracy, or where there are no classes test_r2 or test_loss
     values: np.ndarray  # (model,)
 
     def sentence(self, *, width: int = 40) -> str:
@@ -39,7 +39,7 @@ class Outcome:
 def final_metric(store: Store) -> str:
     """Return the name of the metric that says best what models reached."""
     metrics = [name for name, _ in store.extent.metrics]
-    return next((name for name in ("test_accuracy", "test_loss") if name in metrics), metrics[-1])
+    return next((name for name in ("test_accuracy", "test_r2", "test_loss") if name in metrics), metrics[-1])
 
 
 def outcome(store: Store, table: ModelTable) -> Outcome:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import zarr
 
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import BUFFERS
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files.location import Folder, locate, pinned
 from zoo_gen.manifest import Split, StoredSplit
@@ -217,7 +218,7 @@ class Zoo:
         The running ones are means over the epoch before a checkpoint as it was trained; the loss is cross-entropy, or
         the squared error where waves are fitted; zoos of waves have no accuracies.
         """
-        return tuple(name for name, _ in self.extent.metrics)
+        return tuple(name for name, _ in self.extent.metrics if name != BUFFERS)
 
     def metric(self, name: str) -> zarr.Array:
         """Return a metric, lazily: float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
@@ -303,6 +304,8 @@ class Zoo:
     def state_dict(self, model: int, epoch: int | None = None) -> "dict[str, torch.Tensor]":
         """Return the parameters of a model after an epoch (the last one kept, if none is given), name -> tensor.
 
+        Of a module with batch normalisation, the running statistics too.
+
         Raises:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
@@ -320,6 +323,10 @@ class Zoo:
             state = row["status"][0].as_py().replace("complete", "diverged")
             raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it {state}")
         parameters = self._arrays.layout_of(row).split(weights)
+        network = self.manifest.network
+        if network is not None and network.own is not None and network.own.buffers:
+            values = self._arrays.read(BUFFERS, row["model_id"].to_numpy(), np.array([checkpoint]))[0, 0]
+            parameters |= network.own.buffer_layout.split(values)
         return {name: torch.from_numpy(array.copy()) for name, array in parameters.items()}
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
@@ -333,7 +340,10 @@ class Zoo:
         row = self._table.rows(slice(model, model + 1)).to_pylist()[0]
         activation, dropout = row.get("activation"), row.get("dropout") or 0.0
         module = self._arrays.network_of(row).module(activation=activation, dropout=dropout)
-        module.load_state_dict(self.state_dict(model, epoch))
+        state = self.state_dict(model, epoch)
+        own = dict(module.named_parameters()) | dict(module.named_buffers())
+        for name, values in state.items():
+            own[name].data.copy_(values)
         return module.eval()
 
     def view(self, models: np.ndarray | Sequence[int], epochs: Sequence[int] | None = None) -> ZooView:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import files_of
-from zoo_gen.engine import cost
+from zoo_gen.engine import cost, timing
+from zoo_gen.engine.timing import Speed
 from zoo_gen.manifest import read_manifest
 from zoo_gen.population.population import Population
 from zoo_gen.zoo import open_zoo
@@ -20,40 +22,68 @@ def test_the_plan_counts_what_a_run_makes(tiny_zoo):
 
 
 def test_the_estimate_adds_up_steps_and_evaluations_of_all_shards(tiny_zoo, monkeypatch):
-    """With known seconds of a step and of an evaluation, by hand: 4 shards of 12, 12, 12 and 4 models, 2 at once."""
-    populations = []
-
-    def seconds_of_a_step(population):
-        populations.append(len(population))
-        return 0.01 * len(population)
-
-    monkeypatch.setattr(cost, "_time_steps", seconds_of_a_step)
-    monkeypatch.setattr(cost, "_time_evaluation", lambda population: 1e-4 * len(population) * population.task.n_train)
+    """With a known speed, by hand: 4 shards of 12, 12, 12 and 4 models; two workers, each with two shards."""
+    speed = Speed(np.array([32.0]), np.array([0.01 / 32]), evaluation=1e-4, beginning=0.5, start=7.0)
+    tasks = []
+    monkeypatch.setattr(timing, "measure", lambda manifest, models, rows, *, device: tasks.extend(rows) or speed)
     found = cost.estimate(read_manifest(tiny_zoo / "manifest.toml"), workers=2)
-    assert populations == [12]
+    assert [list(rows) for rows in tasks] == [[*range(12)], [*range(12, 24)], [*range(24, 36)], [*range(36, 40)]]
     # 4 epochs of 4 steps; 5 checkpoints measured on 100 training and 60 test images
-    each = 4 * 4 * 0.01 + 5 * (100 + 60) * 1e-4
-    assert (found.workers, found.seconds) == (2, pytest.approx(40 * each / 4 * 2))
+    each = 0.5 + 4 * 4 * 0.01 + 5 * (100 + 60) * 1e-4
+    assert (found.workers, found.models_at_risk) == (2, 12)
+    assert found.seconds == pytest.approx(7 + 24 * each, rel=1e-3)  # and what writing takes
+    assert found.at_risk == pytest.approx(12 * each, rel=1e-3)
+
+
+def test_a_step_of_a_batch_size_between_those_timed_is_in_proportion():
+    speed = Speed(np.array([10.0, 50.0]), np.array([3.0, 1.0]), evaluation=0, beginning=0, start=0)
+    assert list(speed.step(np.array([5, 10, 30, 50, 100]))) == [15, 30, 60, 50, 100]
 
 
 def test_steps_and_evaluations_are_timed_by_taking_them(tiny_zoo, monkeypatch):
-    """A clock that only the population moves: 3 seconds an epoch, 5 an evaluation."""
+    """A clock that only the populations move: 100 seconds for the first epoch, then 3 each, and 5 an evaluation."""
     now = 0.0
 
     def moved(method, seconds):
         def call(population, argument):
             nonlocal now
-            now += seconds
+            now += seconds(argument)
             return method(population, argument)
 
         return call
 
-    monkeypatch.setattr(Population, "train_epoch", moved(Population.train_epoch, 3.0))
-    monkeypatch.setattr(Population, "evaluate", moved(Population.evaluate, 5.0))
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: now)
-    found = cost.estimate(read_manifest(tiny_zoo / "manifest.toml"), workers=1)
-    step, image = 3.0 / (2048 / 32) / 12, 5.0 / 2048 / 12  # of one model of 12
-    assert found.seconds == pytest.approx(40 * (4 * 4 * step + 5 * (100 + 60) * image))
+    monkeypatch.setattr(timing, "BUDGET", 400.0)
+    monkeypatch.setattr(Population, "train_epoch", moved(Population.train_epoch, lambda e: 103.0 if e == 1 else 3.0))
+    monkeypatch.setattr(Population, "evaluate", moved(Population.evaluate, lambda _: 5.0))
+    monkeypatch.setattr(timing.time, "thread_time", lambda: now)
+    monkeypatch.setattr(timing, "_start", lambda device: 11.0)
+    manifest = read_manifest(tiny_zoo / "manifest.toml")
+    models = manifest.rows(slice(0, 40))
+    found = timing.measure(manifest, models, [np.arange(12), np.arange(28, 40)], device="cpu")
+    images = 512 * 12  # of an epoch that is timed
+    assert found.samples == pytest.approx(3 / images)
+    assert found.evaluation == pytest.approx(5 / images)
+    assert found.start == pytest.approx(11 + 100)
+
+
+def test_a_plan_takes_a_bounded_time_where_a_single_epoch_is_long(tiny_zoo, monkeypatch):
+    """An epoch and an evaluation of a population take an hour: one of each is taken, and stands for the others."""
+    now, taken = 0.0, []
+
+    def hour(population, argument):
+        nonlocal now
+        now += 3600
+        taken.append(argument)
+        return {"loss": torch.zeros(len(population))}
+
+    for name in ("train_epoch", "evaluate"):
+        monkeypatch.setattr(Population, name, hour)
+    monkeypatch.setattr(timing.time, "thread_time", lambda: now)
+    monkeypatch.setattr(timing, "_start", lambda device: 0.0)
+    manifest = read_manifest(tiny_zoo / "manifest.toml")
+    found = timing.measure(manifest, manifest.rows(slice(0, 40)), [np.arange(12)], device="cpu")
+    assert taken == [1, "train"]
+    assert found.samples == pytest.approx(3600 / (512 * 12))
 
 
 def test_models_that_see_fewer_images_or_larger_batches_take_fewer_steps(tiny_manifest):

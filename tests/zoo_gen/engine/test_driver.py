@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import waiting
 from tests.conftest import files_of
 from zoo_gen import engine, open_zoo
-from zoo_gen.engine import driver
+from zoo_gen.engine import blocks, driver
 from zoo_gen.errors import ZooError
 from zoo_gen.population.cpu import convolutions
 from zoo_gen.store import Store
@@ -292,3 +293,74 @@ def test_parts_that_run_at_once_give_the_bytes_of_one_run(tmp_path, tiny_zoo, ti
     runs = [subprocess.Popen([*command, "--part", f"{n}/2"], stderr=subprocess.PIPE, text=True) for n in (1, 2)]
     assert [(run.communicate(timeout=waiting.LIMIT)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
     assert files_of(folder) == files_of(tiny_zoo)
+
+
+def train_on_the_cpu(folder, shards, *, device, **options):
+    """Stands in for `engine.train_shards` where there are no GPUs: the same models, and a note of who trained them."""
+    (folder.parent / f"{folder.name} {device} {' '.join(map(str, shards))}").touch()
+    found = engine.train_shards(folder, shards, device="cpu", **options)
+    if device == "cuda:2" and not (folder.parent / "failed").exists():
+        (folder.parent / "failed").touch()
+        raise RuntimeError("CUDA error: the GPU has fallen off the bus")
+    return found
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """A machine with some GPUs, as it looks from outside."""
+
+    def pretend(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "a GPU")
+        monkeypatch.setattr(blocks, "models_on_device", lambda manifest, *, device: (24, 1000))
+        monkeypatch.setattr(driver, "train_shards", train_on_the_cpu)
+
+    return pretend
+
+
+def test_a_zoo_has_the_same_bytes_whatever_the_number_of_gpus(tmp_path, tiny_manifest, gpus, caplog):
+    """Four shards of 12 models, of which a GPU takes two at once; one of three GPUs fails at its first task."""
+    tasks = {
+        (1, "cuda"): ["cuda:0 0 1", "cuda:0 2 3"],
+        (2, "cuda"): ["cuda:0 0 1", "cuda:1 2 3"],
+        (2, "cuda:1"): ["cuda:1 0 1", "cuda:1 2 3"],
+        (3, "cuda:0,2"): ["cuda:0 0 1", "cuda:2 2 3"],
+        (4, "cuda"): ["cuda:0 0", "cuda:1 1", "cuda:2 2", "cuda:3 3"],
+    }
+    found = []
+    for number, ((count, device), expected) in enumerate(tasks.items()):
+        gpus(count)
+        summary = engine.run(tiny_manifest, tmp_path / f"zoo{number}", device=device)
+        assert (summary.trained_models, summary.trained_shards) == (40, 4)
+        done = sorted(path.name.partition(" ")[2] for path in tmp_path.glob(f"zoo{number} *"))
+        assert set(expected) <= set(done)
+        if device != "cuda:0,2":
+            assert done == expected
+        found.append(files_of(tmp_path / f"zoo{number}"))
+    assert all(files == found[0] for files in found)
+    assert "cuda:2: failed at shard 2 (RuntimeError: CUDA error: the GPU has fallen off the bus)" in caplog.text
+
+
+def test_parts_of_a_zoo_that_fits_one_gpu_share_it_evenly(tmp_path, tiny_zoo, tiny_manifest, gpus):
+    gpus(1)
+    trained = [
+        engine.run(tiny_manifest, tmp_path / "zoo", device="cuda", part=(n, 3)).trained_models for n in (1, 2, 3)
+    ]
+    assert trained == [16, 12, 12]
+    assert engine.run(tiny_manifest, tmp_path / "zoo", device="cuda").trained_models == 0
+
+
+@pytest.mark.parametrize(
+    ("shards", "at_once", "devices", "lengths"),
+    [
+        (16, 100, 1, [16]),
+        (16, 100, 4, [4, 4, 4, 4]),
+        (20, 3, 4, [2, 3, 2, 3, 2, 3, 2, 3]),
+        (3, 1, 8, [1, 1, 1]),
+        (0, 5, 2, []),
+    ],
+)
+def test_every_gpu_has_as_many_blocks_and_none_is_larger_than_fills_one(shards, at_once, devices, lengths):
+    found = blocks.cut(range(shards), at_once=at_once, devices=devices)
+    assert [shard for block in found for shard in block] == list(range(shards))
+    assert [len(block) for block in found] == lengths

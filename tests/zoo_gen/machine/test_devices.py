@@ -11,9 +11,11 @@ from zoo_gen.population.population import Population, TrainingSettings
 from zoo_gen.population.train import train
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "mps", "cpu:0", "CUDA"])
+@pytest.mark.parametrize(
+    "name", ["gpu", "cuda:", "cuda:x", "mps", "cpu:0", "CUDA", "cuda:0,", "cuda:0,,1", "cuda:0, 1"]
+)
 def test_a_name_of_no_device_is_refused(name):
-    with pytest.raises(ZooError, match="expected cpu, cuda or cuda:N"):
+    with pytest.raises(ZooError, match=r"expected cpu, cuda \(all GPUs\), cuda:N or cuda:N,M"):
         devices.check_device(name)
 
 
@@ -21,8 +23,38 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     devices.check_device("cuda")
     devices.check_device("cuda:1")
-    with pytest.raises(ZooError, match=r"'cuda:2'.* sees 2 CUDA devices"):
+    with pytest.raises(ZooError, match=r"'cuda:2'.* sees 2 CUDA devices; there are cuda:0 to cuda:1; expected"):
         devices.check_device("cuda:2")
+    with pytest.raises(ZooError, match=r"'cuda:0,5'.* sees 2 CUDA devices"):
+        devices.check_device("cuda:0,5")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ZooError, match="sees 0 CUDA devices; expected one that is there, or --device cpu"):
+        devices.resolve("cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cpu", ("cpu",)),
+        ("cuda", ("cuda:0", "cuda:1", "cuda:2")),
+        ("cuda:1", ("cuda:1",)),
+        ("cuda:2,0", ("cuda:0", "cuda:2")),
+        ("cuda:1,1", ("cuda:1",)),
+    ],
+)
+def test_a_name_stands_for_one_gpu_some_or_all(monkeypatch, name, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "a GPU")
+    assert devices.resolve(name) == expected
+
+
+def test_gpus_of_two_kinds_are_refused_together_and_taken_apart(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "an old one" if number == 1 else "a new one")
+    with pytest.raises(ZooError, match=r"a new one \(0, 2\) and an old one \(1\), .* such as --device cuda:0,2$"):
+        devices.resolve("cuda")
+    assert devices.resolve("cuda:0,2") == ("cuda:0", "cuda:2")
+    assert devices.resolve("cuda:1") == ("cuda:1",)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo_gen.machine.devices import check_device
+from zoo_gen.machine.devices import check_device, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,8 @@ class Runtime:
     """Where and how to compute.
 
     Attributes:
-        device: "auto" (a GPU if torch sees one), "cpu", "cuda" or "cuda:N".
+        device: "auto" (GPUs if torch sees any), "cpu", "cuda", "cuda:N" or "cuda:N,M". Of several, cells that are
+            evaluated at the same time have one each; a single cell has the first.
         checkpoints: the folder of unfinished trainings; None keeps none.
         checkpoint_seconds: at most so often is one written (at the end of an epoch).
         compile: whether a training on a GPU may spend a minute on torch.compile.
@@ -42,13 +43,26 @@ class Runtime:
         """
         import torch
 
-        name = self.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = self._named()
         if name == "cuda":
             name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         check_device(name)
-        return torch.device(name)
+        return torch.device(name.partition(",")[0])
+
+    def devices(self) -> tuple[str, ...]:
+        """Return all devices, each GPU as "cuda:N", for processes that share them out.
+
+        Raises:
+            ZooError: the name is none, torch does not see such a device, or the GPUs are of several kinds.
+        """
+        return resolve(self._named())
+
+    def _named(self) -> str:
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def process_count() -> int:

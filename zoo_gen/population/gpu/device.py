@@ -6,27 +6,22 @@ device. What is computed is what `eager.py` computes with torch's own operations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import triton
 from torch import Tensor
 
 from zoo_gen.architecture.layers import Shift
-from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.population.columns import Members
 from zoo_gen.population.gpu import kernels, plan
 from zoo_gen.population.gpu.stages import Arrays, Images
-from zoo_gen.population.optimizers import BETA1, BETA2
-from zoo_gen.population.random import data_order, dropout_keys
-from zoo_gen.population.schedules import factor
+from zoo_gen.population.gpu.updates import Orders, Updates
+from zoo_gen.population.random import dropout_keys
 from zoo_gen.population.tasks import Task
 
 EVALUATED_AT_ONCE = 128  # images, at least; no more memory is taken than training takes where batches are larger
 ROWS_A_SPLIT = 8192  # of a stem: more are cut into several sums
-SCHEDULES = ("constant", "one_cycle")
 _UPDATE_BLOCK = 1024
-_ORDERED_AT_ONCE = 2**26  # words that are sorted at once
 
 
 class Device:
@@ -45,7 +40,7 @@ class Device:
     ) -> None:
         device, n_models = weights.device, len(weights)
         self.weights = weights
-        self._task, self._sizes, self._n_epochs = task, list(steps), n_epochs
+        self._task, self._sizes = task, list(steps)
         layers, input_shape, layout = network.layers, network.input_shape, network.layout
         rows = max(steps) * input_shape[-1] ** 2 // 16 if len(input_shape) == 3 else 0
         splits = max(1, rows // ROWS_A_SPLIT)
@@ -63,13 +58,11 @@ class Device:
         scale = task.scale.float().cpu()
         self._stages = plan.build(network, arrays, capacity=self._capacity, scale=scale, splits=splits)
         self._shift = sum(layer.value for layer in layers if isinstance(layer, Shift))
-        self._set_up_optimizers(members, layout)
-        # Models of one seed read the images in one order, which is kept once.
-        self._seeds, row_of = members.seeds.unique(return_inverse=True)
-        self._order = torch.zeros((len(self._seeds), task.n_train), dtype=torch.int32, device=device)
+        self._updates = Updates(members, layout, weights, n_steps=len(steps), n_epochs=n_epochs)
+        self._orders = Orders(members.seeds, task.n_train)
         self._clock = torch.zeros(3, dtype=torch.int32, device=device)
         pixels, targets = task.examples("training")
-        self._training = Images(_padded(pixels), self._order, row_of.int(), self._clock)
+        self._training = Images(_padded(pixels), self._orders.images, self._orders.rows, self._clock)
         self._targets = _targets(targets)
         self._numbers = torch.arange(n_models, dtype=torch.int32, device=device)
         self._targets_of = self._numbers * (len(targets) > 1)
@@ -79,27 +72,11 @@ class Device:
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._compiled: set[int] = set()
 
-    def _set_up_optimizers(self, members: Members, layout: ParameterLayout) -> None:
-        device = self.weights.device
-        codes = [kernels.OPTIMIZERS[name] for name in members.optimizers]
-        self._optimizers = torch.tensor(codes, dtype=torch.int32, device=device)
-        self._rates = members.learning_rate.clone()
-        self._momenta, self._decays, self._l2 = members.momentum, members.weight_decay, members.l2
-        schedules = [SCHEDULES.index(name) for name in members.schedules]
-        self._schedules = torch.tensor(schedules, dtype=torch.int32, device=device)
-        self._has_schedule = any(schedules)
-        self._velocities, self._squares = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
-        self._table = torch.ones((4, len(self._sizes)), device=device)
-        self._is_kernel = torch.from_numpy(layout.is_kernel).to(device, torch.float32)
-
     def train_epoch(self, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Show every model all training images once; return mean loss and accuracy (model,) as it went."""
-        n_orders = max(1, _ORDERED_AT_ONCE // self._task.n_train)
-        for start in range(0, len(self._seeds), n_orders):
-            some = slice(start, start + n_orders)
-            self._order[some] = data_order(self._seeds[some], epoch, self._task.n_train)
         first = (epoch - 1) * len(self._sizes)
-        self._table.copy_(torch.from_numpy(self._factors(first)))
+        self._orders.begin(epoch)
+        self._updates.begin(first)
         self._clock.copy_(torch.tensor([0, first, 0], dtype=torch.int32))
         self._losses.zero_()
         self._counts.zero_()
@@ -113,7 +90,7 @@ class Device:
 
     def freeze(self, models: Tensor) -> None:
         """Let some models, bool (model,), keep their weights from now on."""
-        self._rates.mul_(~models)
+        self._updates.rates.mul_(~models)
 
     def evaluate(self, part: str) -> dict[str, Tensor]:
         """Measure every model in evaluation mode on a part of the data; name -> (model, ...)."""
@@ -160,10 +137,11 @@ class Device:
         for stage in reversed(self._stages):
             stage.backward(self._training, n_images)
         n_models, n_parameters = self.weights.shape
+        updates = self._updates
         kernels.update[(n_models, -(-n_parameters // _UPDATE_BLOCK))](
-            self.weights, self._arrays.gradient, self._velocities, self._squares, self._optimizers, self._rates,
-            self._momenta, self._decays, self._l2, self._schedules, self._table, self._clock,
-            n_models, n_parameters, len(self._sizes), self._is_kernel,
+            self.weights, self._arrays.gradient, updates.first, updates.second, updates.optimizers, updates.rates,
+            updates.momenta, updates.decays, updates.l2, updates.schedules, updates.factors, self._clock,
+            n_models, n_parameters, len(self._sizes), updates.is_kernel,
             SPLITS=len(self._arrays.gradient), BLOCK=_UPDATE_BLOCK,
         )  # fmt: skip
         kernels.tick[(1,)](self._clock, n_images)
@@ -193,17 +171,6 @@ class Device:
             *arguments, targets_of, targets.shape[1], out.slopes, losses, counts, n_images, out.capacity,
             CLASSES=self._task.n_classes, PITCH=out.tensor.shape[-1], TRAIN=training, BM=block, BN=self._n_counts,
         )  # fmt: skip
-
-    def _factors(self, first: int) -> np.ndarray:
-        """Return what `kernels.update` multiplies by in each step of an epoch, float32 (4, step)."""
-        n_steps = len(self._sizes)
-        table = np.ones((4, n_steps))
-        numbers = np.arange(first + 1, first + n_steps + 1, dtype=np.float64)
-        if self._has_schedule:
-            total = self._n_epochs * n_steps
-            table[1] = [factor("one_cycle", first + step, total) for step in range(n_steps)]
-        table[2], table[3] = 1 - BETA1**numbers, np.sqrt(1 - BETA2**numbers)
-        return table.astype(np.float32)
 
 
 def _padded(pixels: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ CODES = {None: 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "gelu": 5
 ROUNDED = 1024  # a bit of KINDS beside those of the codes: operands of products are rounded
 # Numbers that differ from step to step or population to population: kernels are compiled once for all of them.
 VARYING = ["n_images", "n_order", "n_labels", "n_models", "n_steps", "first_place", "second_place"]
-OPTIMIZERS = {"sgd": 0, "momentum": 0, "adam": 1, "adamw": 2, "rmsprop": 3}
 # Constants of the words that `random` draws; a kernel reads no globals of another kind.
 GOLDEN, FIRST_MIX, SECOND_MIX = map(constexpr, SPLITMIX)
 WORD_STEP, FIRST_WORD_MIX, SECOND_WORD_MIX = map(constexpr, (DROPOUT_STEP, *DROPOUT_MIX))

@@ -29,7 +29,7 @@ class Room:
     """The memory of a device."""
 
     total: int  # bytes
-    free: int  # bytes
+    free: int  # bytes, those that this process holds and does not use included
 
 
 def room(device: str) -> Room:
@@ -37,10 +37,19 @@ def room(device: str) -> Room:
     import torch
 
     free, total = torch.cuda.mem_get_info(device)
-    return Room(total, free)
+    return Room(total, free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
-def bytes_per_model(network: Network, *, batch_size: int, n_train: int, precision: str | None) -> int:
+def total(device: str) -> int:
+    """Return the bytes of a CUDA device, without taking any for a context of it."""
+    import torch
+
+    return torch.cuda.get_device_properties(device).total_memory
+
+
+def bytes_per_model(
+    network: Network, *, batch_size: int, n_train: int, precision: str | None, resident: bool = False
+) -> int:
     """Return what one more model takes on the device.
 
     Args:
@@ -48,12 +57,19 @@ def bytes_per_model(network: Network, *, batch_size: int, n_train: int, precisio
         batch_size: images a step.
         n_train: training images, whose order is kept.
         precision: of our own kernels; None where torch's operations are used.
+        resident: whether the model lives in one multiprocessor, so that no value between layers is in memory.
     """
     size = 2 if precision == "bfloat16" else 4
     images = max(batch_size, 128) if precision else batch_size
-    values, shape, flat = 0, network.input_shape, False
+    values = 0 if resident else _values(network, precision)
+    state = 6 * network.layout.size * 4  # weights, two moments, gradient, and a copy of two on their way to the host
+    return values * images * size + state + n_train * 4
+
+
+def _values(network: Network, precision: str | None) -> int:
+    """Return how many numbers an image takes between layers."""
+    values, shape = 0, network.input_shape
     for layer in network.layers:
-        flat = flat or isinstance(layer, Flatten)
         if isinstance(layer, Linear):
             shape = (layer.outputs,)
         elif not isinstance(layer, Flatten | Shift):
@@ -64,26 +80,29 @@ def bytes_per_model(network: Network, *, batch_size: int, n_train: int, precisio
             values += 2 * math.prod(shape) + 4 * patches
         elif not isinstance(layer, Activate | Dropout | Flatten | Shift):
             values += 2 * math.prod(shape[1:]) * -(-shape[0] // 8) * 8
-    state = 6 * network.layout.size * 4  # weights, two moments, gradient, and a copy of two on their way to the host
-    return values * images * size + state + n_train * 4
+    return values
 
 
-def models_that_fit(free: int, each: int, *, batch_size: int, device: str) -> int:
-    """Return how many models are trained at once: as many as fit, up to where more are no faster.
+def enough(batch_size: int) -> int:
+    """Return how many models of a batch size fill a GPU, so that more at once are no faster."""
+    return max(LEAST, min(MOST, FULL // batch_size))
+
+
+def models_that_fit(free: int, each: int, *, device: str) -> int:
+    """Return how many models fit.
 
     Args:
         free: bytes of the device.
         each: bytes that a model takes.
-        batch_size: images a model and step.
         device: its name, for the message.
 
     Raises:
         ZooError: not one fits.
     """
-    found = int(free * _SHARE) // each
-    if found < 1:
+    models = int(free * _SHARE) // each
+    if models < 1:
         raise ZooError(
             f"device {device!r}: one model needs {each / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; expected a smaller "
             "batch_size, or a GPU with more memory"
         )
-    return min(found, max(LEAST, min(MOST, FULL // batch_size)))
+    return models

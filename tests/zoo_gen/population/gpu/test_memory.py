@@ -1,9 +1,13 @@
 import pytest
 
+from tests.zoo_gen.population.test_train import models
 from zoo_gen import find_manifest, read_manifest
 from zoo_gen.architecture.layers import Convolution
 from zoo_gen.errors import ZooError
 from zoo_gen.population.gpu import memory
+from zoo_gen.population.gpu.resident import choice
+from zoo_gen.population.population import TrainingSettings
+from zoo_gen.population.train import groups
 
 GAP = read_manifest(find_manifest("small_cnn_zoo_fashion"))
 
@@ -24,15 +28,32 @@ def test_patches_count_where_torch_multiplies_them():
     assert bytes_of(None, batch_size=256) > 2 * bytes_of("float32", batch_size=256)
 
 
+def test_a_model_in_one_multiprocessor_has_no_values_between_layers_in_memory():
+    taken = memory.bytes_per_model(GAP.network, batch_size=512, n_train=1000, precision="bfloat16", resident=True)
+    assert taken == 6 * 4970 * 4 + 1000 * 4
+
+
 @pytest.mark.parametrize(("batch_size", "expected"), [(1, 8192), (32, 8192), (128, 2048), (4096, 1024)])
 def test_no_more_models_than_fill_the_device(batch_size, expected):
-    assert memory.models_that_fit(10**12, 10**5, batch_size=batch_size, device="cuda") == expected
+    assert memory.enough(batch_size) == expected
 
 
 def test_as_many_as_fit():
-    assert memory.models_that_fit(10**9, 10**7, batch_size=128, device="cuda") == 60
+    assert memory.models_that_fit(10**9, 10**7, device="cuda") == 60
 
 
 def test_a_model_too_large_for_the_device_is_refused():
     with pytest.raises(ZooError, match=r"device 'cuda': one model needs 20.0 GB, 10.0 GB are free; expected a smaller"):
-        memory.models_that_fit(10 * 10**9, 20 * 10**9, batch_size=10, device="cuda")
+        memory.models_that_fit(10 * 10**9, 20 * 10**9, device="cuda")
+
+
+def test_memory_that_others_took_means_fewer_models_at_once_and_a_line(monkeypatch, caplog):
+    """Ten models, and room for four: three turns whose sizes differ by one at most."""
+    each = bytes_of("bfloat16", batch_size=16)
+    monkeypatch.setattr(memory, "room", lambda device: memory.Room(total=10**12, free=round(4.5 * each / 0.6)))
+    settings = TrainingSettings(epochs=1, device="cuda:1", kernels="bfloat16")
+    monkeypatch.setattr(choice.compiling, "hindrance", lambda device: "no NVRTC here")
+    table = models(seed=list(range(10)), batch_size=[16])
+    found = list(groups(GAP.network, table, settings, n_train=1000))
+    assert [list(rows) for rows, _ in found] == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
+    assert "cuda:1: 0.0 of 1000.0 GB are free; 10 models are trained in 3 turns" in caplog.text

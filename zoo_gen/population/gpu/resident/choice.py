@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo_gen.architecture.layers import Convolution, Layer, Linear
 from zoo_gen.architecture.network import Network
 from zoo_gen.population.columns import Members
-from zoo_gen.population.gpu.resident import compiling
+from zoo_gen.population.gpu.resident import compiling, program, stages, step_code
 from zoo_gen.population.gpu.resident.resident import Resident, compiled
 from zoo_gen.population.gpu.resident.stages import UnservedError
 from zoo_gen.population.tasks import Task
@@ -18,6 +18,29 @@ from zoo_gen.population.tasks import Task
 MOST_OF_LINEAR = 512  # products of an image, where there is no convolution: what was measured to be faster
 
 _logger = logging.getLogger(__name__)
+
+
+def serves(network: Network, *, batch_size: int, precision: str | None, device: str) -> bool:
+    """Return whether models of a network and batch size are trained in one multiprocessor each, as `resident` says."""
+    if precision is None or not device.startswith("cuda") or compiling.hindrance(device) is not None:
+        return False
+    return _unserved(network, batch_size, precision) is None
+
+
+@cache
+def _unserved(network: Network, batch_size: int, precision: str) -> str | None:
+    """Return what stands in the way, None if nothing does."""
+    try:
+        _check_measured(network.layers)
+        written = program.plan(
+            stages.read(network), precision=precision, batch_size=batch_size, training=True, kinds=frozenset(),
+            n_classes=network.n_outputs,
+        )  # fmt: skip
+        step_code.source(written)  # asks for its tables
+        program.check_size(written)
+    except UnservedError as unserved:
+        return str(unserved)
+    return None
 
 
 def resident(

@@ -3,24 +3,19 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.population.columns import Members
 from zoo_gen.population.gpu.resident import compiling, program, stages, step_code
 from zoo_gen.population.gpu.resident.compiling import Kernel
 from zoo_gen.population.gpu.resident.program import CODES, Program
-from zoo_gen.population.optimizers import BETA1, BETA2
-from zoo_gen.population.random import data_order, dropout_keys
-from zoo_gen.population.schedules import factor
+from zoo_gen.population.gpu.updates import Orders, Updates, codes
+from zoo_gen.population.random import dropout_keys
 from zoo_gen.population.tasks import Task
 
-SCHEDULES = ("constant", "one_cycle")
 Compile = Callable[[Program, str], Kernel]
-_ORDERED_AT_ONCE = 2**26  # words that are sorted at once
 _IMAGES_OF_A_PART = 2048  # of an evaluation; how they are cut depends on nothing else
 
 
@@ -47,7 +42,7 @@ class Resident:
     ) -> None:
         self._network = stages.read(network)
         self.weights = weights
-        self._task, self._sizes, self._n_epochs = task, list(steps), n_epochs
+        self._task, self._sizes = task, list(steps)
         kinds = frozenset(members.activations)
         written = partial(
             program.plan,
@@ -58,46 +53,29 @@ class Resident:
             n_classes=task.n_classes or 0,
         )
         self._train, self._judge = written(training=True), written(training=False)
-        codes = [step_code.source(each) for each in (self._train, self._judge)]
+        sources = [step_code.source(each) for each in (self._train, self._judge)]
         program.check_size(self._train)
-        self._train_kernel, self._judge_kernel = map(compiled, (self._train, self._judge), codes)
-        self._set_up(members, network.layout)
+        self._train_kernel, self._judge_kernel = map(compiled, (self._train, self._judge), sources)
+        self._updates = Updates(members, network.layout, weights, n_steps=len(steps), n_epochs=n_epochs)
+        self._orders = Orders(members.seeds, task.n_train)
+        self._set_up(members)
 
-    def _set_up(self, members: Members, layout: ParameterLayout) -> None:
-        task, device, n_models = self._task, self.weights.device, len(self.weights)
-
-        def codes(numbers: Sequence[int]) -> Tensor:
-            return torch.tensor(numbers, dtype=torch.int32, device=device)
-
-        self._optimizers = codes([step_code.OPTIMIZERS[name] for name in members.optimizers])
-        schedules = [SCHEDULES.index(name) for name in members.schedules]
-        self._has_schedule = any(schedules)
-        self._schedules, self._activations = codes(schedules), codes([CODES[name] for name in members.activations])
-        self._rates = members.learning_rate.clone()
-        self._numbers = [members.momentum, members.weight_decay, members.l2]
+    def _set_up(self, members: Members) -> None:
+        device, n_models = self.weights.device, len(self.weights)
+        self._activations = codes([CODES[name] for name in members.activations], device)
         self._dropout, self._keys = members.dropout, dropout_keys(members.seeds)
-        self._first, self._second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
-        self._factors = torch.ones((4, len(self._sizes)), device=device)
-        self._is_kernel = torch.from_numpy(layout.is_kernel).to(device, torch.float32)
-        self._scale = task.scale.float().contiguous()
-        # Models of one seed read the images in one order, which is kept once.
-        self._seeds, rows = members.seeds.unique(return_inverse=True)
-        self._rows = rows.int()
-        self._order = torch.zeros((len(self._seeds), task.n_train), dtype=torch.int32, device=device)
+        self._scale = self._task.scale.float().contiguous()
         self._models = torch.arange(n_models, dtype=torch.int32, device=device)
         self._places, self._tables = {}, {}
         for each in (self._train, self._judge):
             self._places[each.training] = torch.from_numpy(each.weight_places()).to(device)
-            self._tables[each.training] = codes(each.tables or [0])
+            self._tables[each.training] = codes(each.tables or [0], device)
 
     def train_epoch(self, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Show every model all training images once; return mean loss and accuracy (model,) as it went."""
-        n_orders = max(1, _ORDERED_AT_ONCE // self._task.n_train)
-        for start in range(0, len(self._seeds), n_orders):
-            some = slice(start, start + n_orders)
-            self._order[some] = data_order(self._seeds[some], epoch, self._task.n_train).int()
         first = (epoch - 1) * len(self._sizes)
-        self._factors.copy_(torch.from_numpy(self._factors_of(first)))
+        self._orders.begin(epoch)
+        self._updates.begin(first)
         seen = sum(self._sizes)
         losses, counts = self._launch(self._train, "training", n_images=seen, first_step=first)
         loss = (losses[0] / seen).to(self.weights.dtype)
@@ -107,7 +85,7 @@ class Resident:
 
     def freeze(self, models: Tensor) -> None:
         """Let some models, bool (model,), keep their weights from now on."""
-        self._rates.mul_(~models)
+        self._updates.rates.mul_(~models)
 
     def evaluate(self, part: str) -> dict[str, Tensor]:
         """Measure every model in evaluation mode on a part of the data; name -> (model, ...)."""
@@ -131,31 +109,33 @@ class Resident:
         parts = 1 if training else -(-n_images // _IMAGES_OF_A_PART)
         losses = torch.zeros((parts, n_models), dtype=torch.float64, device=device)
         counts = torch.zeros((parts, n_models, 3, max(1, running.n_classes)), dtype=torch.int32, device=device)
-        kernel = self._train_kernel if training else self._judge_kernel
+        kernel, updates = self._train_kernel if training else self._judge_kernel, self._updates
         arguments = (
             pixels.contiguous() if running.n_classes else pixels.float().contiguous(),
             targets.contiguous(),
-            self._order if training else None,
-            self._rows,
+            self._orders.images if training else None,
+            self._orders.rows,
             self._models * (len(targets) > 1),
             self.weights,
-            self._first,
-            self._second,
-            self._factors,
-            self._optimizers,
-            self._rates,
-            *self._numbers,
-            self._schedules,
+            updates.first,
+            updates.second,
+            updates.factors,
+            updates.optimizers,
+            updates.rates,
+            updates.momenta,
+            updates.decays,
+            updates.l2,
+            updates.schedules,
             self._activations,
             self._dropout,
             self._keys,
-            self._is_kernel,
+            updates.is_kernel,
             self._places[training],
             self._tables[training],
             self._scale,
             losses,
             counts,
-            self._order.shape[1],
+            self._orders.images.shape[1],
             targets.shape[1],
             n_images,
             first_step,
@@ -166,20 +146,6 @@ class Resident:
         )
         kernel.launch(n_models, parts, arguments)
         return losses, counts
-
-    def _factors_of(self, first: int) -> np.ndarray:
-        """Return what an optimiser multiplies by in each step of an epoch, float32 (4, step).
-
-        The factors of both schedules, then Adam's two bias corrections.
-        """
-        n_steps = len(self._sizes)
-        table = np.ones((4, n_steps))
-        numbers = np.arange(first + 1, first + n_steps + 1, dtype=np.float64)
-        if self._has_schedule:
-            total = self._n_epochs * n_steps
-            table[1] = [factor("one_cycle", first + step, total) for step in range(n_steps)]
-        table[2], table[3] = 1 - BETA1**numbers, np.sqrt(1 - BETA2**numbers)
-        return table.astype(np.float32)
 
 
 def compiled(own: Program, source: str) -> Kernel:

@@ -8,7 +8,6 @@ from zoo_gen.population.optimizers import BETA1, BETA2, EPSILON, SMOOTHING
 from zoo_gen.population.random import DROPOUT_MIX, DROPOUT_STEP, SPLITMIX
 
 PRECISIONS = {"bfloat16": 0, "tf32": 1, "float32": 2}
-OPTIMIZERS = {"sgd": 0, "momentum": 0, "adam": 1, "adamw": 2, "rmsprop": 3}
 ENTRY = "population"
 _AT_ONCE = 4  # parameters of a thread, whose numbers are asked for together
 # What the host passes, in order.

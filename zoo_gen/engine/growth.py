@@ -1,0 +1,51 @@
+"""Growing a zoo in its own folder: the old zoo is set aside, the new one takes its place and copies what it can.
+
+A kill at any moment loses nothing: the old zoo lies whole under its other name until the new one is complete, and the
+same command resumes.
+"""
+
+import shutil
+from pathlib import Path
+
+from zoo_gen.engine.reuse import find_copies
+from zoo_gen.errors import ZooError
+from zoo_gen.files import atomic
+from zoo_gen.files.location import Folder
+from zoo_gen.manifest import ZooManifest, read_any
+from zoo_gen.store import EmptyZoo
+from zoo_gen.store.create import MANIFEST
+
+
+def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
+    """Rename the zoo of another manifest in a folder, and return where it is now; nothing where there is none.
+
+    Args:
+        folder: of the zoo.
+        empty: the zoo that will be there.
+
+    Raises:
+        ZooError: the folder is at a URL, none of the old zoo's models can be copied, or one that was set aside before
+            is of use to neither.
+    """
+    if not isinstance(folder, Path):
+        raise ZooError(f"{folder}: a zoo at a URL cannot grow in place; expected another folder, with --reuse {folder}")
+    old = _old(folder)
+    assert isinstance(empty.manifest, ZooManifest)  # of a run
+    if (folder / MANIFEST).exists() and read_any(folder / MANIFEST).digest != empty.manifest.digest:
+        if old.exists():
+            raise ZooError(f"{old}: is there from a growth that did not end; run its manifest to the end, or remove it")
+        find_copies([folder], empty.manifest, empty.attributes)  # refuses what cannot grow, before anything moves
+        folder.rename(old)
+        atomic.flush(folder.parent)
+    return [old] if old.exists() else []
+
+
+def tidy_up(folder: Folder) -> None:
+    """Remove the old zoo of a folder whose new one is complete."""
+    if isinstance(folder, Path):
+        shutil.rmtree(_old(folder), ignore_errors=True)
+
+
+def _old(folder: Path) -> Path:
+    """Return where the old zoo of a folder lies while the new one is made."""
+    return folder.with_name(f".{folder.name}.old")

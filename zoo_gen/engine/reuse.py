@@ -1,0 +1,170 @@
+"""Models that other zoos already hold, and that a new manifest asks for again: they are copied, and not trained.
+
+Everything random about a model follows from its own row, so one with the same row, images, network and training has
+the same bytes in every zoo. More epochs train a model again: the state of its optimiser was not kept.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zoo_gen.errors import ZooError
+from zoo_gen.files.location import Folder
+from zoo_gen.manifest import ZooManifest
+from zoo_gen.manifest.difference import Difference, differences
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
+from zoo_gen.store import Store
+
+# Keys that change no byte of a model, or are compared model by model.
+_OF_THE_ZOO = ("name", "description", "axes", "split", "storage")
+_OF_A_MODEL = ("checkpoints.epochs", "training.epochs", *(f"training.{name}" for name in HYPERPARAMETERS))
+_MOST_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Donor:
+    """A zoo whose models may be copied."""
+
+    store: Store
+    manifest: ZooManifest
+
+    @cached_property
+    def positions(self) -> dict[tuple[object, ...], int]:
+        """The model_id of each complete model, by all that determines it."""
+        positions: dict[tuple[object, ...], int] = {}
+        for shard in self.store.complete_shards():
+            rows = self.manifest.rows(self.store.extent.models(shard))
+            positions |= dict(zip(_keys(rows), rows["model_id"].to_pylist(), strict=True))
+        return positions
+
+
+@dataclass(frozen=True)
+class Copies:
+    """For each model of a new zoo the zoo and the model that it is copied from; None where it has to be trained."""
+
+    sources: tuple[tuple[Donor, int] | None, ...]
+    epochs: tuple[int, ...]  # the checkpoints of the new zoo
+
+    @property
+    def count(self) -> int:
+        """How many models are copied."""
+        return sum(source is not None for source in self.sources)
+
+    def sentence(self) -> str:
+        """Return how many models are copied as a sentence for a person."""
+        return f"{self.count:,} of {len(self.sources):,} models are copied, {len(self.sources) - self.count:,} trained"
+
+    def complete(
+        self, rows: pa.Table, train: Callable[[pa.Table], Mapping[str, np.ndarray]]
+    ) -> Mapping[str, np.ndarray]:
+        """Return the arrays of models, those that other zoos hold copied, the others trained.
+
+        Args:
+            rows: of the models in the new zoo's table.
+            train: takes rows and returns their arrays, name -> float32 (model, checkpoint, ...).
+
+        Raises:
+            ZooError: an array of another zoo cannot be read.
+        """
+        models = rows["model_id"].to_numpy()
+        copied = np.array([self.sources[model] is not None for model in models.tolist()], dtype=bool)
+        if not copied.any():
+            return train(rows)
+        arrays = self._arrays(models[copied])
+        if copied.all():
+            return arrays
+        complete: dict[str, np.ndarray] = {}
+        for name, values in train(rows.filter(pa.array(~copied))).items():
+            complete[name] = np.empty((len(models), *values.shape[1:]), values.dtype)
+            complete[name][copied], complete[name][~copied] = arrays[name], values
+        return complete
+
+    def _arrays(self, models: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the arrays of models that are copied, name -> float32 (model, checkpoint, ...)."""
+        parts: dict[str, list[np.ndarray]] = {}
+        for source in (self.sources[model] for model in models.tolist()):
+            assert source is not None  # the caller asks for models that are not missing
+            donor, model = source
+            positions = np.searchsorted(donor.manifest.checkpoint_epochs, self.epochs)
+            for name in donor.store.extent.arrays():
+                try:
+                    parts.setdefault(name, []).append(np.asarray(donor.store.array(name)[model])[positions])
+                except (ValueError, RuntimeError, OSError) as error:
+                    raise ZooError(
+                        f"{donor.store.folder}: model {model} cannot be copied ({error}); repair that zoo first"
+                    ) from None
+        return {name: np.stack(values) for name, values in parts.items()}
+
+
+def find_copies(
+    folders: Sequence[Folder], manifest: ZooManifest, attributes: Mapping[str, Any] | None = None
+) -> Copies:
+    """Look for the models of a manifest in other zoos.
+
+    Args:
+        folders: of the zoos.
+        manifest: of the new zoo.
+        attributes: what the new zoo says of itself: device, versions, the digest of its images, forms of convolutions;
+            None where that is not known yet, as in a plan.
+
+    Raises:
+        ZooError: a folder holds no zoo that was trained here, or nothing in it could be used; the line names the first
+            keys that differ.
+    """
+    donors = [_donor(folder, manifest, attributes) for folder in folders]
+    rows = manifest.rows(slice(0, manifest.n_models))
+    keys, constant = _keys(rows), [schedule == "constant" for schedule in rows["schedule"].to_pylist()]
+    sources: list[tuple[Donor, int] | None] = [None] * manifest.n_models
+    for donor in donors:
+        if not set(manifest.checkpoint_epochs) <= set(donor.manifest.checkpoint_epochs):
+            continue
+        longer = donor.manifest.training.epochs - manifest.training.epochs
+        for model, key in enumerate(keys):
+            # A schedule counts on the last epoch. At a constant rate, longer trainings begin as shorter ones.
+            if sources[model] is None and (longer == 0 or (longer > 0 and constant[model])):
+                position = donor.positions.get(key)
+                sources[model] = None if position is None else (donor, position)
+    return Copies(tuple(sources), manifest.checkpoint_epochs)
+
+
+def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:
+    """Return the differences of two manifests that change every model, so that none can be copied."""
+    return [
+        difference
+        for difference in differences(old, new)
+        if difference.key.partition(".")[0] not in _OF_THE_ZOO and difference.key not in _OF_A_MODEL
+    ]
+
+
+def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] | None) -> Donor:
+    """Open a zoo to copy from.
+
+    Raises:
+        ZooError: it was not trained here, or its models have other bytes than the same ones trained now.
+    """
+    store = Store.open(folder)
+    if not isinstance(store.manifest, ZooManifest):
+        raise ZooError(f"{folder}: was converted, not trained here; expected a zoo of zoo-gen run to copy models from")
+    found = binding_differences(store.manifest, manifest)
+    if attributes is not None:
+        old, new = ({**a, **a["versions"]} for a in (store.attributes, attributes))
+        found += [
+            Difference(key, old.get(key), new.get(key))
+            for key in ("device", "data_sha256", "forms", "torch", "numpy")
+            if (old.get(key) or None) != (new.get(key) or None)
+        ]
+    if found:
+        more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+        shown = "; ".join(map(str, found[:_MOST_SHOWN]))
+        raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown}{more}")
+    return Donor(store, store.manifest)
+
+
+def _keys(rows: pa.Table) -> list[tuple[object, ...]]:
+    """Return all that determines each model beside what its zoo shares: its hyper-parameters, a tuple a model."""
+    columns = [rows[name].to_pylist() for name in rows.column_names if name not in ("model_id", "split")]
+    return list(zip(*columns, strict=True))

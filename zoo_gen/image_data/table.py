@@ -1,0 +1,253 @@
+"""Table: rows of a CSV or Parquet file of one's own, whose models predict one column from the others.
+
+Inputs are brought to mean 0 and deviation 1 by the training rows. Nothing is filled in: a missing value is refused.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pydantic
+from pydantic import ConfigDict, Field, Strict, model_validator
+
+from zoo_gen.errors import ZooError, one_line, unknown_name
+from zoo_gen.files.schema import Count, DataSeed, Schema
+from zoo_gen.image_data import examples
+from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.image_data.examples import Examples, Share, TaskName
+from zoo_gen.image_data.places import own_path, root_of
+
+
+class Table(Examples):
+    """A column `target` is predicted from the `features`, all other columns if not given.
+
+    Args:
+        path: of a CSV (with a head, separated by commas) or Parquet file: absolute, in the working folder, or below the
+            data root.
+        test_path: of another with the test rows; else `test_share` draws them.
+        target: the column to predict.
+        features: the columns that models read; looked up.
+        normalize: "standard" for inputs of mean 0 and deviation 1, "none" for them as they are.
+    """
+
+    source: Literal["table"]
+    path: str = Field(min_length=1)
+    test_path: str | None = None
+    target: str
+    features: tuple[str, ...] = Field(min_length=1)
+    normalize: Literal["standard", "none"] = "standard"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _look_up(cls, document: Any, info: pydantic.ValidationInfo) -> Any:
+        if not isinstance(document, dict) or {"task", "features", "train_size", "test_size"} <= set(document):
+            return document
+        try:
+            asked = _Asked(**document)
+        except (pydantic.ValidationError, TypeError):
+            return document  # whose check says what is wrong
+        return _look_up(asked, root_of(info)) | document
+
+    @property
+    def input_shape(self) -> tuple[int]:
+        """The shape of what a network reads: the number of features."""
+        return (len(self.features),)
+
+    @property
+    def read_by_kernels(self) -> bool:
+        """Whether our kernels for GPUs read such data."""
+        return False
+
+    def stand_in(self, *, n_images: int) -> ImageData:
+        """Return random rows of the right shape, made without the data."""
+        random = np.random.RandomState(0)
+        return examples.stand_in(self, random.standard_normal((n_images, *self.input_shape)).astype(np.float32))
+
+
+class _Asked(Schema):
+    """What decides which rows and columns are read."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    path: str
+    test_path: str | None = None
+    target: str
+    features: tuple[str, ...] | None = None
+    task: TaskName | None = None
+    test_share: Share | None = None
+    train_size: Count | None = None
+    validation_size: Annotated[int, Strict(), Field(ge=0)] = 0
+    test_size: Count | None = None
+    seed: DataSeed = 0
+
+
+def _look_up(asked: _Asked, root: Path) -> dict[str, Any]:
+    """Return what the file says and the manifest does not."""
+    path = own_path(asked.path, root)
+    table = _read(path)
+    if asked.target not in table.column_names:
+        raise ZooError(f"{path}: {unknown_name('column', asked.target, table.column_names)}")
+    if (asked.test_path is None) == (asked.test_share is None):
+        raise ZooError(f"{path}: expected test_share = 0.2 or another share in [data], or test_path, and not both")
+    features = asked.features or tuple(name for name in table.column_names if name != asked.target)
+    labels = _labels(table, asked.target, path)
+    where = f"{path} column {asked.target!r}"
+    task = examples.task_of(labels, asked.task, whole_is=None, where=where)
+    n_train, n_test = len(table), 0
+    if asked.test_share is not None:
+        train, test = examples.split_off(len(table), asked.test_share, asked.seed)
+        n_train, n_test = len(train), len(test)
+    elif asked.test_path is not None:
+        n_test = len(_read(own_path(asked.test_path, root)))
+    facts: dict[str, Any] = examples.sizes(
+        n_train=n_train,
+        n_test=n_test,
+        train_size=asked.train_size,
+        validation_size=asked.validation_size,
+        test_size=asked.test_size,
+    )
+    if task == "classification":
+        facts["classes"] = examples.classes_of(labels, where=where)
+    return facts | {"task": task, "features": features}
+
+
+def load(source: Table, root: Path) -> ImageData:
+    """Return the rows.
+
+    Raises:
+        ZooError: a file is not there or cannot be read, lacks a column, or has a cell that is missing or no number; the
+            message names row and column.
+    """
+    path = own_path(source.path, root)
+    paths = [path] if source.test_path is None else [path, own_path(source.test_path, root)]
+    inputs = [_inputs(_read(each), source.features, each) for each in paths]
+    labels = [_targets(source, _read(each), each) for each in paths]
+    if source.test_share is not None:
+        train, test = examples.split_off(len(labels[0]), source.test_share, source.seed)
+        inputs, labels = [inputs[0][train], inputs[0][test]], [labels[0][train], labels[0][test]]
+    else:
+        order = examples.shuffled(len(labels[0]), source.seed)
+        inputs[0], labels[0] = inputs[0][order], labels[0][order]
+    data = examples.assemble(
+        source,
+        (inputs[0], inputs[1]),
+        (labels[0], labels[1]),
+        scale=np.ones(len(source.features)),
+        offset=np.zeros(len(source.features)),
+        where=str(path),
+    )
+    return _normalized(data, standard=source.normalize == "standard")
+
+
+def _normalized(data: ImageData, *, standard: bool) -> ImageData:
+    """Return the data with inputs as float32 (row, feature), of mean 0 and deviation 1 over the training rows."""
+    parts = [np.array(part) for part in (data.train_images, data.validation_images, data.test_images)]
+    if standard:
+        for column in range(parts[0].shape[1]):
+            mean, deviation = examples.mean_and_deviation(parts[0][:, column])
+            for part in parts:
+                part[:, column] = (part[:, column] - mean) / (deviation or 1.0)
+    train, validation, test = (part.astype(np.float32) for part in parts)
+    labels = data.train_labels, data.validation_labels, data.test_labels
+    return ImageData(train, labels[0], validation, labels[1], test, labels[2], data.n_classes, data.scale, data.offset)
+
+
+def _read(path: Path) -> pa.Table:
+    stat = path.stat()
+    return _read_once(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: Path, changed: int, size: int) -> pa.Table:
+    """Return all columns of a file as it was changed last."""
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            table = pq.read_table(path)
+        else:
+            # An empty field is missing, and so is what usual programs write for it; text is never a number by chance.
+            options = pa.csv.ConvertOptions(strings_can_be_null=True)
+            table = pa.csv.read_csv(path, convert_options=options)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ZooError(f"{path}: cannot be read as a CSV or Parquet file ({one_line(error)})") from None
+    if len(table) < 2:
+        raise ZooError(f"{path}: has {len(table)} rows; expected two or more")
+    return table
+
+
+def _column(table: pa.Table, name: str, path: Path) -> pa.Array:
+    """Return a column without missing values."""
+    if name not in table.column_names:
+        raise ZooError(f"{path}: {unknown_name('column', name, table.column_names)}")
+    column = table[name].combine_chunks()
+    if column.null_count:
+        row = pc.index(pc.is_null(column), True).as_py()
+        raise ZooError(f"{path}: {_row(path, row)}, column {name!r}: is missing; expected a value in every row")
+    return column
+
+
+def _inputs(table: pa.Table, features: tuple[str, ...], path: Path) -> np.ndarray:
+    """Return the features as float64 (row, feature)."""
+    values = np.empty((len(table), len(features)))
+    for number, name in enumerate(features):
+        column = _column(table, name, path)
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int8())
+        if not (
+            pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+        ):
+            row, cell = _first_text(column)
+            raise ZooError(
+                f"{path}: {_row(path, row)}, column {name!r}: is {cell!r}; expected a number, "
+                "or features = [...] without this column"
+            )
+        values[:, number] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    for row, number in np.argwhere(~np.isfinite(values)):
+        found = values[row, number]
+        raise ZooError(f"{path}: {_row(path, row)}, column {features[number]!r}: is {found}; expected a finite number")
+    return values
+
+
+def _first_text(column: pa.Array) -> tuple[int, object]:
+    """Return the row and the cell of the first value that is no number, or of the first of all."""
+    cells = column.to_pylist()
+    for row, cell in enumerate(cells):
+        try:
+            float(cell)
+        except (TypeError, ValueError):
+            return row, cell
+    return 0, cells[0]
+
+
+def _labels(table: pa.Table, name: str, path: Path) -> np.ndarray:
+    """Return the column to predict (row,): text, whole numbers or numbers."""
+    column = _column(table, name, path)
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.array(column.to_pylist(), dtype=str)
+    if pa.types.is_boolean(kind):
+        return np.array([str(cell).lower() for cell in column.to_pylist()])
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return column.to_numpy(zero_copy_only=False)
+    raise ZooError(f"{path}: column {name!r} holds {kind}; expected text or numbers")
+
+
+def _targets(source: Table, table: pa.Table, path: Path) -> np.ndarray:
+    labels = _labels(table, source.target, path)
+    if source.task == "regression" and labels.dtype.kind in "US":
+        row, cell = _first_text(pa.array(labels.tolist()))
+        raise ZooError(f"{path}: {_row(path, row)}, column {source.target!r}: is {cell!r}; expected a number")
+    return examples.targets(
+        labels, source.classes, place=lambda row: f"{path}: {_row(path, row)}, column {source.target!r}"
+    )
+
+
+def _row(path: Path, row: int) -> str:
+    """Return what a person calls a row: its line in a CSV, whose first one is the head, or its number from 0."""
+    return f"row {row}" if path.suffix.lower() in (".parquet", ".pq") else f"line {row + 2}"
