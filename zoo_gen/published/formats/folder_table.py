@@ -39,8 +39,8 @@ def find(archive: Archive, request: Request) -> Table:
     if request.table is not None:
         path = cell_paths.plain(request.table)
         names = [name for name in names if name == path or name.endswith(f"/{path}")]
-        others = set(archive.named(*_TABLES)).difference(names)
-        request.account.ignored |= dict.fromkeys(others, "another table was asked for")
+        unasked = set(archive.named(*_TABLES)).difference(names)
+        request.account.ignored |= dict.fromkeys(unasked, "another table was asked for")
         if len(names) != 1:
             raise ZooError(f"{archive.path}: holds {len(names)} tables {request.table!r}; expected one, a CSV")
     known = {_last(name) for name in weights}
