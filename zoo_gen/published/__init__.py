@@ -63,7 +63,8 @@ def convert(
             message names the member. Complete shards stay.
     """
     from zoo_gen.files import atomic
-    from zoo_gen.published.archives.archive import open_archive, scratch_beside
+    from zoo_gen.published.archives.archive import open_archive
+    from zoo_gen.published.archives.scratch import scratch_beside
     from zoo_gen.published.formats import images
     from zoo_gen.published.plan import plan
     from zoo_gen.published.reading import Request, selected
@@ -77,7 +78,7 @@ def convert(
     archive_name = source.resolve().name  # of "." too
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_beside(out))
-        archive = stack.enter_context(open_archive(source, scratch))
+        archive = stack.enter_context(open_archive(source, scratch, without=[out]))
         request = Request(scratch, stack, dict(splits or {}), data)
         reading = import_module(f"zoo_gen.published.formats.{format}").read(archive, request)
         chosen, numbers = selected(reading, epochs=epochs, models=models)

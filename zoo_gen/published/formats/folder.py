@@ -16,7 +16,7 @@ from zoo_gen.errors import ZooError, one_line
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.archives.names import natural_order
-from zoo_gen.published.archives.pickles import Reader
+from zoo_gen.published.archives.pickles import HARMLESS, HARMLESS_FAMILY, Reader
 from zoo_gen.published.formats import states, tables
 from zoo_gen.published.reading import Reading, Request
 from zoo_gen.published.splits import SplitTable
@@ -73,7 +73,7 @@ def read(archive: Archive, request: Request) -> Reading:
         for name in names
         if name not in measured
     }
-    reader = Reader(scratch=request.scratch, format="folder")
+    reader = Reader(HARMLESS, family=HARMLESS_FAMILY, scratch=request.scratch, format="folder")
 
     def tensors_of(member: str) -> dict[str, np.ndarray]:
         if member.endswith(".safetensors"):
@@ -178,7 +178,8 @@ def _safetensors(archive: Archive, name: str) -> dict[str, np.ndarray]:
         tensors = load(archive.read(name))
     except (SafetensorError, ValueError, KeyError) as error:
         raise ZooError(f"{where}: is no safetensors file ({one_line(error)})") from None
-    return states.tensors_of(dict(sorted(tensors.items(), key=lambda item: _order(item[0]))), where=where)
+    ordered = dict(sorted(tensors.items(), key=lambda pair: _order(pair[0])))
+    return states.tensors_of(ordered, where=where, remark=partial(archive.remark, name=name))
 
 
 def _order(key: str) -> tuple[list[Any], int, str]:
