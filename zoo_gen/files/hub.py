@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
 from zoo_gen.errors import ZooError
 from zoo_gen.files import reachable
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["dataset", "model"]
 
-_ADDRESS = re.compile(r"hf://(datasets/)?([\w.-]+/[\w.-]+?)(?:@([^@/]+))?/?")
+_ADDRESS = re.compile(r"hf://(datasets/)?([\w.-]+/[\w.-]+?)(?:@([^@]+?))?/?")
+_NO_REVISION = re.compile(r"[\s\\^~:?*\[\x00-\x1f\x7f]|//|\.\.|@\{|^/|/$")  # what Git's names do not have
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PINNED: set[tuple[str, str, str]] = set()  # kind, repository and commit of revisions that are known to exist
 
@@ -63,16 +65,20 @@ def is_address(text: object) -> bool:
 def parse(address: str, *, kind: Kind = "dataset") -> Address:
     """Return what hf://org/name or hf://org/name@revision names; of a data set, hf://datasets/... too.
 
+    A revision may have slashes (feature/x, refs/pr/1), written as they are or as %2F.
+
     Raises:
         ZooError: it is no such address.
     """
     match = _ADDRESS.fullmatch(address)
-    if not match or not _REPOSITORY.fullmatch(match[2]) or (match[1] and kind != "dataset"):
+    revision = unquote(match[3] or "main") if match else ""
+    is_one = match is not None and _REPOSITORY.fullmatch(match[2]) and not (match[1] and kind != "dataset")
+    if match is None or not is_one or _NO_REVISION.search(revision):
         what = "a zoo" if kind == "dataset" else "an encoder"
         raise ZooError(
             f"{address}: is no address of {what} on the Hub; expected hf://org/name or hf://org/name@revision"
         )
-    return Address(match[2], match[3] or "main", kind)
+    return Address(match[2], revision, kind)
 
 
 def check_repository(name: str) -> str:

@@ -1,8 +1,8 @@
 """Archives read in place: a folder, a .zip, a .tar, a compressed .tar, or one file, all by one small interface.
 
-What an archive is, its first bytes say and never its name. Everything in it is untrusted; `folders`, `zips` and `tars`
-say what refuses it. A compressed tar cannot be read from the middle: it is expanded into one plain tar beside the output,
-never into files.
+The first bytes of an archive say what it is, never its name. Everything in it is untrusted; `folders`, `zips` and
+`tars` say what refuses it. A compressed tar cannot be read from the middle: it is expanded into one plain tar beside the
+output, never into files.
 """
 
 import gzip
@@ -187,8 +187,8 @@ class Archive:
         member = self.members[name]
         if member.leads_to:
             raise ZooError(
-                f"{self.where(name)}: is a link to {shown(member.leads_to)}, which is not there; expected the file itself: "
-                "a copy that follows links (cp -rL, rsync -L), or a download with --local-dir"
+                f"{self.where(name)}: is a link to {shown(member.leads_to)}, which is not there; expected the file "
+                "itself: a copy that follows links (cp -rL, rsync -L), or a download with --local-dir"
             )
         return member
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from zoo_gen.errors import ZooError
 from zoo_gen.published.archives.members import Listing, Member, shown
 
+LED_OUT = "is read through a link that leads out of the folder"
 _MOST_LINKED = 100_000  # folders behind links, which may multiply each other
 
 
@@ -34,7 +35,10 @@ def list_folder(path: Path, *, without: Collection[Path] = ()) -> Listing:
             raw = _decoded(whole.relative_to(path))
             if entry.is_symlink() and not whole.exists():
                 listing.add(raw, Member(0, 0, at=str(whole.relative_to(path)), leads_to=str(whole.readlink())))
-            elif entry.is_file():
+                continue
+            if entry.is_symlink() and not whole.resolve().is_relative_to(root):
+                listing.remarks.append(f"{shown(raw)}: {LED_OUT}")
+            if entry.is_file():
                 listing.add(raw, Member(entry.stat().st_size, 0, at=str(whole.relative_to(path))))
             elif entry.is_dir():
                 identity = _identity(whole)

@@ -1,6 +1,6 @@
 """The members of an archive: where their bytes lie, by which names they go, and how they are read without unpacking.
 
-A name is kept as people write it: parts joined by "/", and accents composed (NFC), whatever the archive or the disk has.
+A name is kept as people write it: parts joined by "/", accents composed (NFC), whatever the archive or the disk has.
 """
 
 import io

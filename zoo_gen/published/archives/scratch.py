@@ -19,7 +19,7 @@ _BEGINNING = 60.0  # seconds in which a folder may not have its lock yet
 
 @contextmanager
 def scratch_beside(out: Path) -> Iterator[Path]:
-    """Make a folder beside `out` for what must be expanded, and remove it at the end, as earlier ones of dead processes.
+    """Make a folder beside `out` for what must be expanded, and remove it at the end; those of dead processes too.
 
     Folders above `out` that had to be made are removed too where nothing has come into them.
     """

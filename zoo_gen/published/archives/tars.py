@@ -1,7 +1,7 @@
 """The files of a tar, and what refuses it before anything of it is read.
 
-Python's reader takes a header that it cannot read for the end of the archive, so that what follows would be lost without
-a word: here a tar ends with the blocks of zeros that its standard asks for, and with nothing behind them.
+Python's reader takes a header that it cannot read for the end of the archive, so that what follows would be lost
+without a word: here a tar ends with the blocks of zeros that its standard asks for, and with nothing behind them.
 """
 
 import tarfile
@@ -14,7 +14,7 @@ _BLOCK = tarfile.BLOCKSIZE
 
 
 def begins(start: bytes) -> bool:
-    """Return whether a file's first bytes are the header of a tar's member, by their check sum; old tars have no mark."""
+    """Return whether a file's first bytes are a header of a tar, by its check sum, since old tars have no mark."""
     try:
         tarfile.TarInfo.frombuf(start[:_BLOCK], "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError, IndexError):

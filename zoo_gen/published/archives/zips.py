@@ -1,7 +1,7 @@
 """The files of a zip, and what refuses it before anything of it is read.
 
 Refused are names that lead out of it, devices, encryption, members that are there twice or share their bytes, and what
-is much smaller than what it says is inside. Names without the mark of UTF-8 are tried as UTF-8 first, as macOS writes them.
+is much smaller than what it says is inside. Names without the mark of UTF-8 are tried as UTF-8, as macOS writes them.
 """
 
 import stat

@@ -126,7 +126,7 @@ def tensors_of(
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether a value beside the tensors can hold no weights: a number, a text, or an object of another class."""
+    """Return whether a value beside the tensors can hold no weights: a number, a text, an object of another class."""
     if isinstance(value, StandIn):
         return not value.pickled_name.endswith(("._reconstruct", ".ndarray"))  # numpy's own arrays
     return value is None or isinstance(value, bool | int | float | str)

@@ -12,7 +12,7 @@ from zoo_gen.published.archives.pickles import StandIn, is_tensor
 
 Remark = Callable[[str], None]  # takes what became of something that is not kept
 
-# Under which keys checkpoints hold the weights: of plain torch, Lightning, timm, accelerate, DeepSpeed, and many tutorials.
+# The keys under which checkpoints of plain torch, Lightning, timm, accelerate, DeepSpeed and tutorials hold weights.
 STATE_KEYS = (
     "model_state_dict",
     "model_state",
