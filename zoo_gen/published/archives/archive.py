@@ -1,8 +1,8 @@
 """Archives read in place: a folder, a .zip, a .tar, a compressed .tar, or one file, all by one small interface.
 
 The first bytes of an archive say what it is, never its name. Everything in it is untrusted; `folders`, `zips` and
-`tars` say what refuses it. A compressed tar cannot be read from the middle: it is expanded into one plain tar beside the
-output, never into files.
+`tars` say what refuses it. A compressed tar cannot be read from the middle: it is expanded into one plain tar beside
+the output, never into files.
 """
 
 import gzip
@@ -27,7 +27,7 @@ import numpy as np
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.files import git_lfs
 from zoo_gen.published.archives import compressed, folders, tars, zips
-from zoo_gen.published.archives.members import Member, Rows, Window, shown
+from zoo_gen.published.archives.members import Listing, Member, Rows, Window, shown
 
 MOST_TEXT = 2 * 2**30  # of a member that is read whole
 _COPY = 4 * 2**20
@@ -239,10 +239,7 @@ def _open(path: Path, scratch: Path, without: Collection[Path]) -> Archive:
     if path.is_dir():
         listing = folders.list_folder(path, without=[*without, scratch])
         archive = Archive(path, "folder", listing.members, path)
-        for remark in listing.remarks:
-            name, _, text = remark.partition(": ")
-            archive.remark(text, name)
-        return archive
+        return _noted(archive, listing)
     git_lfs.check_file(path)
     with path.open("rb") as file:
         start = file.read(tarfile.BLOCKSIZE)
@@ -254,9 +251,11 @@ def _open(path: Path, scratch: Path, without: Collection[Path]) -> Archive:
     if kind is not None and (compressed.names_tar(path) or compressed.holds_tar(path, kind)):
         plain = scratch / "expanded.tar"
         compressed.expand(path, plain, kind)
-        return Archive(path, "tar", tars.list_tar(path, plain).members, plain)
+        listing = tars.list_tar(path, plain)
+        return _noted(Archive(path, "tar", listing.members, plain), listing)
     if tars.begins(start) or (path.suffix.lower() == ".tar" and not start.strip(b"\0") and start):
-        return Archive(path, "tar", tars.list_tar(path, path).members, path)
+        listing = tars.list_tar(path, path)
+        return _noted(Archive(path, "tar", listing.members, path), listing)
     foreign = next((kind for magic, kind in _FOREIGN.items() if start.startswith(magic)), None)
     if foreign or path.name.lower().endswith(_PACKED):
         found = f"is a {foreign}" if foreign else f"is none: it begins with {start[:8]!r}" if start else "is empty"
@@ -271,10 +270,17 @@ def _open_zip(path: Path) -> Archive | None:
         if zips.is_checkpoint(opened):
             opened.close()
             return None
-        return Archive(path, "zip", zips.list_zip(path, opened).members, path, opened=opened)
+        listing = zips.list_zip(path, opened)
+        return _noted(Archive(path, "zip", listing.members, path, opened=opened), listing)
     except BaseException:
         opened.close()
         raise
+
+
+def _noted(archive: Archive, listing: Listing) -> Archive:
+    for name, text in listing.remarks:
+        archive.remark(text, name)
+    return archive
 
 
 def _check_holds_files(archive: Archive) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from zoo_gen.errors import ZooError
-from zoo_gen.published.archives.members import Listing, Member, shown
+from zoo_gen.published.archives.members import LISTED_ITSELF, Listing, Member
 
-LED_OUT = "is read through a link that leads out of the folder"
+_LED_OUT = "is read through a link that leads out of the folder"
 _MOST_LINKED = 100_000  # folders behind links, which may multiply each other
 
 
@@ -37,7 +37,7 @@ def list_folder(path: Path, *, without: Collection[Path] = ()) -> Listing:
                 listing.add(raw, Member(0, 0, at=str(whole.relative_to(path)), leads_to=str(whole.readlink())))
                 continue
             if entry.is_symlink() and not whole.resolve().is_relative_to(root):
-                listing.remarks.append(f"{shown(raw)}: {LED_OUT}")
+                listing.remarks.append((raw, _LED_OUT))
             if entry.is_file():
                 listing.add(raw, Member(entry.stat().st_size, 0, at=str(whole.relative_to(path))))
             elif entry.is_dir():
@@ -47,14 +47,14 @@ def list_folder(path: Path, *, without: Collection[Path] = ()) -> Listing:
                 if entry.is_symlink():
                     linked += 1
                     if whole.resolve().is_relative_to(root):
-                        listing.remarks.append(f"{shown(raw)}: is a link to a folder that is read under its own name")
+                        listing.remarks.append((raw, LISTED_ITSELF))
                         continue
                 if linked > _MOST_LINKED:
                     raise ZooError(f"{path}: has more than {_MOST_LINKED:,} links to folders; expected a zoo")
                 if identity in left_out:
                     continue
                 if _is_zoo(whole):
-                    listing.remarks.append(f"{shown(raw)}: is a zoo of its own and was not read")
+                    listing.remarks.append((raw, "is a zoo of its own and was not read"))
                     continue
                 waiting.append((whole, above | {identity}))
     return listing.resolve()

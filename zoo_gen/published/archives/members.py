@@ -18,6 +18,7 @@ from zoo_gen.errors import ZooError
 MOST_EXPANSION = 100  # times that what is inside may exceed the archive; trained weights reach about 1.3, text 20
 FREE_BYTES = 64 * 2**20  # below which no expansion is dangerous
 MOST_MEMBERS = 20_000_000  # the largest published zoos have some ten million files
+LISTED_ITSELF = "is a link to a folder that is read under its own name"
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -38,7 +39,7 @@ class Listing:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.members: dict[str, Member] = {}
-        self.remarks: list[str] = []  # on what was not read
+        self.remarks: list[tuple[str, str]] = []  # name, and what became of it
         self._links: dict[str, tuple[str, str]] = {}  # name of a link -> what it says, and the name that this means
 
     def add(self, raw: str, member: Member) -> None:
@@ -80,7 +81,7 @@ class Listing:
             if meant in self.members:
                 self.members[name] = self.members[meant]
             elif meant in folders:
-                self.remarks.append(f"{shown(name)}: is a link to a folder that is read under its own name")
+                self.remarks.append((name, LISTED_ITSELF))
             else:
                 raise ZooError(
                     f"{self.path}: {shown(name)} is a link or a device, to {shown(target)}, which is no file of the "
