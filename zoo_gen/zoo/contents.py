@@ -70,10 +70,8 @@ def describe(strange: dict[str, int]) -> list[str]:
 
 
 def _is_chunk_folder(folder: str, known: set[str]) -> bool:
-    array, inner, _ = folder.partition("/c/")
-    return (
-        bool(inner) and f"{array}/c/" in known and _CHUNK.fullmatch(folder.removeprefix(f"{array}/")[:-1]) is not None
-    )
+    array, _, chunk = folder.rstrip("/").partition("/c/")
+    return f"{array}/c/" in known and _CHUNK.fullmatch(f"c/{chunk}") is not None
 
 
 def _slashes(name: str) -> list[int]:
