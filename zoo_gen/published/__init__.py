@@ -4,6 +4,7 @@
 shard by shard, so that memory does not grow with the archive and an interrupted conversion resumes.
 """
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 
 from zoo_gen.errors import ZooError, unknown_name
+
+_logger = logging.getLogger(__name__)
 
 FORMATS: dict[str, str] = {
     "small_cnn_zoo": "Small CNN Zoo (Unterthiner 2020): weights.npy, metrics.csv.gz, layout.csv",
@@ -75,7 +78,9 @@ def convert(
         raise ZooError(unknown_name("format", format, FORMATS))
     images.checked(data)
     source, out = Path(source), Path(out).absolute()
-    archive_name = source.resolve().name  # of "." too
+    archive_name = os.fsencode(source.resolve().name).decode(errors="replace")  # of "." too, and in any locale
+    if source.is_dir() and out.exists() and out.samefile(source):
+        raise ZooError(f"{out}: is the archive itself; expected another folder for the zoo")
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_beside(out))
         archive = stack.enter_context(open_archive(source, scratch, without=[out]))
@@ -98,6 +103,8 @@ def convert(
             facts={"format": format, "origin": origin},
         )
         store = write(planned, out, workers=min(4, os.cpu_count() or 1), progress=progress)
+        for line in archive.remarks():
+            _logger.warning("%s", line)
     if not card.is_written(out):
         atomic.tidy(out)
         card.write(store)

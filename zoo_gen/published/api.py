@@ -52,7 +52,7 @@ def convert(
     [0.5, 0.75]
     """
     archive = Path(archive)
-    folder = Path("zoos") / (name or archive.name.split(".")[0].lower()) if out is None else Path(out)
+    folder = Path("zoos") / (name or archive.resolve().name.split(".")[0].lower()) if out is None else Path(out)
     published.convert(
         archive,
         folder,
