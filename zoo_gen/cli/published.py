@@ -124,8 +124,11 @@ def pull(
 @click.option("--licence", help="By the Hub's name of it.  [default: cc-by-4.0, or its publisher's]")
 @click.option("--tag", help="Of this version.  [default: made from the zoo's revision]")
 @click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
+@click.option("--replace", is_flag=True, help="Replace another zoo that the repository holds, whole, in one commit.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
-def push(zoo: Folder, repository: str, licence: str | None, tag: str | None, private: bool, dry_run: bool) -> None:
+def push(
+    zoo: Folder, repository: str, licence: str | None, tag: str | None, private: bool, replace: bool, dry_run: bool
+) -> None:
     """Publish a complete zoo on the Hugging Face Hub, as REPOSITORY (org/name). Run it again after an interruption.
 
     The zoo gets the card and the picture that the Hub shows; a token comes from HF_TOKEN or `hf auth login`.
@@ -145,7 +148,7 @@ def push(zoo: Folder, repository: str, licence: str | None, tag: str | None, pri
         for title, line in lines.items():
             click.echo(f"{title:12} {line}")
         return
-    pushed = push.publish(ready, private=private)
+    pushed = push.publish(ready, private=private, replace=replace)
     state = "pushed" if pushed.changed else "was there already"
     click.echo(f"{zoo}: {state}; hf://{repository}@{pushed.tag} is {pushed.url} at {pushed.commit[:12]}")
 

@@ -77,7 +77,8 @@ def convert(
     from zoo_gen.published import foreign
     from zoo_gen.published.account import Account, Listing
     from zoo_gen.published.accuracies import UNITS
-    from zoo_gen.published.archives.archive import open_archive, scratch_beside
+    from zoo_gen.published.archives.archive import open_archive
+    from zoo_gen.published.archives.scratch import scratch_beside
     from zoo_gen.published.formats import images
     from zoo_gen.published.plan import plan
     from zoo_gen.published.reading import Request, selected, settled
@@ -94,10 +95,12 @@ def convert(
         raise ZooError(f"--table {table}: the format {format} knows its tables; expected it with --format folder alone")
     images.checked(data)
     source, out = Path(source), Path(out).absolute()
-    archive_name = source.resolve().name  # of "." too
+    archive_name = os.fsencode(source.resolve().name).decode(errors="replace")  # of "." too, and in any locale
+    if source.is_dir() and out.exists() and out.samefile(source):
+        raise ZooError(f"{out}: is the archive itself; expected another folder for the zoo")
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_beside(out))
-        archive = stack.enter_context(open_archive(source, scratch))
+        archive = stack.enter_context(open_archive(source, scratch, without=[out]))
         own, ignored, doubts = foreign.split_off(archive, with_copies=format != "folder")
         listing, account = Listing(own.members), Account(ignored=ignored, notes=dict.fromkeys(doubts))
         request = Request(
@@ -124,6 +127,8 @@ def convert(
         store = write(planned, out, workers=min(4, os.cpu_count() or 1), progress=progress)
         if not card.is_written(out):
             atomic.tidy(out)
+            for line in archive.remarks():
+                account.note(line)
             before = read_conversion(out)
             unused = f"the format {format} does not use it"
             report = account.report(own.members, opened, unused=unused, earlier=before.notes if before else ())

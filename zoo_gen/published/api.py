@@ -62,7 +62,7 @@ def convert(
     column       test_accuracy: metric
     """
     archive = Path(archive)
-    folder = Path("zoos") / (name or archive.name.split(".")[0].lower()) if out is None else Path(out)
+    folder = Path("zoos") / (name or archive.resolve().name.split(".")[0].lower()) if out is None else Path(out)
     published.convert(
         archive,
         folder,

@@ -193,7 +193,7 @@ def _splits(
 ) -> dict[str, SplitTable]:
     model_of_path = {name: model for (model, _), name in member_of.items()}
     split_tables = request.split_files(model_of_path)
-    inside = [archive.path / name for name in archive.named("cnn_park_splits.json") if archive.kind == "folder"]
+    inside = [archive.file_of(name) for name in archive.named("cnn_park_splits.json") if archive.kind == "folder"]
     if archive.kind != "folder":
         for name in archive.named("cnn_park_splits.json"):
             path = request.scratch / "cnn_park_splits.json"

@@ -16,7 +16,7 @@ from zoo_gen.published import splits
 from zoo_gen.published.account import Account
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.archives.names import natural_order
-from zoo_gen.published.archives.pickles import Reader
+from zoo_gen.published.archives.pickles import HARMLESS, HARMLESS_FAMILY, Reader
 from zoo_gen.published.formats import folder_columns, folder_table, states, tables
 from zoo_gen.published.formats.checkpoints import placed
 from zoo_gen.published.formats.tables import Sheet
@@ -66,7 +66,7 @@ def read(archive: Archive, request: Request) -> Reading:
     for name, values in columns.metrics.items():
         grid = metrics[name] = np.full(row_of.shape, np.nan, dtype=np.float32)
         grid[model_of_row, places.of_row] = values
-    reader = Reader(scratch=request.scratch, format="folder")
+    reader = Reader(HARMLESS, family=HARMLESS_FAMILY, scratch=request.scratch, format="folder")
 
     def tensors_of(member: str) -> dict[str, np.ndarray]:
         if member.endswith(".safetensors"):
@@ -175,7 +175,7 @@ def _safetensors(archive: Archive, name: str, *, account: Account) -> dict[str, 
     except (SafetensorError, ValueError, KeyError) as error:
         raise ZooError(f"{where}: {_unread_type(content) or f'is no safetensors file ({one_line(error)})'}") from None
     ordered = dict(sorted(tensors.items(), key=lambda item: _order(item[0])))
-    return states.tensors_of(ordered, where=where, account=account)
+    return states.tensors_of(ordered, where=where, remark=partial(archive.remark, name=name), account=account)
 
 
 def _unread_type(content: bytes) -> str:

@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,15 @@ from zoo_gen.errors import ZooError
 from zoo_gen.published.account import Account
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.archives.names import natural_order
-from zoo_gen.published.archives.pickles import Reader, is_tensor
+from zoo_gen.published.archives.pickles import Reader, StandIn, is_tensor
+from zoo_gen.published.formats import wrappers
 from zoo_gen.published.formats.dtypes import numbers_of
+from zoo_gen.published.formats.wrappers import Remark
 from zoo_gen.published.reading import Request, Source, Wiring, layout_of
 from zoo_gen.published.rounding import as_float32
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each tensor, in order
 
-_WRAPPERS = ("model_state_dict", "model_state", "state_dict", "model")
-_NO_PARAMETER = ("num_batches_tracked",)  # a counter
 _NUMBER = re.compile(r"\d+")
 _SMALL = 2**20  # bytes of a state up to which opening its file takes longer than reading it
 
@@ -112,38 +113,51 @@ def tensors_of(
     *,
     where: str,
     without: Sequence[str] = (),
-    wrappers: Sequence[str] = _WRAPPERS,
+    remark: Remark = lambda text: None,
     account: Account | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the tensors of a state_dict by their key, float32; wrappers and a prefix `module.` are taken off.
+    """Return the tensors of a state_dict by their key, float32; wrappers and the prefixes of wrappers are taken off.
 
     Args:
         tree: what was read.
         where: how messages name it.
         without: keys to leave out, such as labels that were put beside the weights.
-        wrappers: keys that may hold the state_dict.
+        remark: is told what else is left out: counters, and plain values beside the tensors.
         account: where tensors of other types are noted.
 
     Raises:
         ZooError: it is no state_dict, or float32 cannot stand for a tensor.
     """
-    for key in wrappers:
-        if isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping):
-            tree = tree[key]
-            break
-    if not isinstance(tree, Mapping):
-        raise ZooError(f"{where}: holds {type(tree).__name__}; expected a state_dict")
-    tensors = {}
+    tree = wrappers.unwrapped(tree, where=where, remark=remark)
+    tensors: dict[str, np.ndarray] = {}
     for key, value in tree.items():
-        name = str(key).removeprefix("module.")
-        if name in without or name.rpartition(".")[2] in _NO_PARAMETER:
+        name = str(key)
+        if name.rpartition(".")[2] in without:
             continue
         if not is_tensor(value):
-            raise ZooError(f"{where}: {name} is {type(value).__name__}; expected a tensor")
-        tensors[name] = _float32(value, name, where=where, account=account)
+            if not _is_plain(value):
+                what = value.pickled_name if isinstance(value, StandIn) else type(value).__name__
+                raise ZooError(f"{where}: {name} is {what}; expected a tensor")
+            remark(f"its {name}, {type(value).__name__} and no tensor, is left out")
+        elif not value.ndim and not value.is_floating_point() and not value.is_complex():
+            remark(f"its {name.rpartition('.')[2]}, a counter, is left out")
+        elif name in tensors:
+            raise ZooError(f"{where}: holds two tensors {name}; expected each name once")
+        else:
+            tensors[name] = _float32(value, name, where=where, account=account)
     if not tensors:
         raise ZooError(f"{where}: holds no tensor")
-    return tensors
+    names, prefix = wrappers.without_prefixes(list(tensors))
+    if prefix:
+        remark(f"the prefix {prefix} of its keys is taken off")
+    return dict(zip(names, tensors.values(), strict=True))
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value beside the tensors can hold no weights: a number, a text, an object of another class."""
+    if isinstance(value, StandIn):
+        return not value.pickled_name.endswith(("._reconstruct", ".ndarray"))  # numpy's own arrays
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _float32(value: Any, name: str, *, where: str, account: Account | None) -> np.ndarray:
@@ -159,7 +173,9 @@ def read_state(
     archive: Archive, reader: Reader, member: str, *, account: Account, without: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
     """Return the tensors of a member of an archive, float32; errors as `tensors_of`."""
-    return tensors_of(reader.member(archive, member), where=archive.where(member), without=without, account=account)
+    tree = reader.member(archive, member)
+    remark = partial(archive.remark, name=member)
+    return tensors_of(tree, where=archive.where(member), without=without, remark=remark, account=account)
 
 
 def shapes_of(tensors: Mapping[str, np.ndarray]) -> Shapes:
