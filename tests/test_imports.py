@@ -29,7 +29,7 @@ OWNERS = {
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
     "datasets": {"zoo_gen/image_data/huggingface.py"},
     "PIL": {"zoo_gen/image_data/steps.py"},
-    "huggingface_hub": {"zoo_gen/files/hub.py"},
+    "huggingface_hub": {"zoo_gen/files/hub.py", "zoo_gen/files/hub_push.py"},
     "matplotlib": {"zoo_gen/zoo/plots.py", "zoo_bench/plots.py"},
     "jinja2": {"zoo_bench/standings/page/render.py"},
     "h5py": {"zoo_gen/published/formats/neural_field_arena.py"},

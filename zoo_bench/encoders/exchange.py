@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo_bench.encoders.saving import DESCRIPTION, WEIGHTS
 from zoo_gen.errors import ZooError
-from zoo_gen.files import hub
+from zoo_gen.files import hub, hub_push
 
 
 def push_encoder(
@@ -22,7 +22,7 @@ def push_encoder(
     licence: str = "cc-by-4.0",
     fitted_to: str = "",
     private: bool = False,
-) -> hub.Pushed:
+) -> hub_push.Pushed:
     """Save a fitted encoder into a model repository of the Hub, which is made if it is not there.
 
     Args:
@@ -45,7 +45,7 @@ def push_encoder(
         (folder / "README.md").write_text(
             _card(folder, repository, name=name, tag=tag, licence=licence, fitted_to=fitted_to), encoding="utf-8"
         )
-        return hub.push_folder(
+        return hub_push.push_folder(
             folder,
             repository,
             kind="model",

@@ -93,7 +93,8 @@ class ParameterLayout:
         """
         if weights.shape[-1] != self.size:
             raise ZooError(f"weights of length {weights.shape[-1]} do not fit a layout of {self.size} parameters")
-        return {p.name: weights[..., p.start : p.stop].reshape(*weights.shape[:-1], *p.shape) for p in self.parameters}
+        leading = weights.shape[:-1]
+        return {p.name: weights[..., p.start : p.stop].reshape((*leading, *p.shape)) for p in self.parameters}
 
     def join(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
         """Lay one model's parameters (name -> array of its shape) into one flat vector (parameter,).

@@ -1,6 +1,7 @@
 """How the commands of both packages end: what the user can mend is one line and exit code 2."""
 
 import functools
+import io
 import logging
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -35,6 +37,11 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:  # the signature is click's own
         """Run the command line."""
         logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a locale may lack letters of a name: then they are escaped
+                stream.reconfigure(errors="backslashreplace")
+        if not _has_current_folder():  # where libraries fail in ways of their own
+            _end("the current folder is not there any more; expected the command in a folder that is (cd)", 2)
         try:
             with _interruptible():
                 return super().main(*args, **kwargs)
@@ -73,6 +80,13 @@ def _os_error(error: OSError) -> str:
 def _kept(ctx: click.Context | None) -> str:
     """Return what is true of an interrupted command."""
     return _KEPT if ctx is not None and ctx.meta.get(_RESUMES) else ""
+
+
+def _has_current_folder() -> bool:
+    try:
+        return bool(Path.cwd())
+    except OSError:
+        return False
 
 
 @contextmanager

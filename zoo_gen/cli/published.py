@@ -1,7 +1,7 @@
 """The commands of zoo-gen that exchange zoos with others: convert, export, pull and push."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -29,6 +29,11 @@ SPLITS = click.option(
 @MODELS
 @SPLITS
 @click.option("--data", help="The images the models were trained on, if the archive does not say, as fashion_mnist.")
+@click.option("--table", metavar="FILE", help="Of a folder: the CSV that names its files, where several do.")
+@click.option("--accuracies", type=click.Choice(["percent", "fraction"]), help="What they are, where some are above 1.")
+@click.option("--classes", type=int, help="Of a folder: the number of classes.")
+@click.option("--architecture", metavar="FILE", help="Of a folder: the network, a TOML file or the name of one.")
+@click.option("--licence", help="Under which the zoo may be passed on, by the Hub's name of it, as mit.")
 def convert(
     archive: Path,
     format_: str,
@@ -38,6 +43,11 @@ def convert(
     models: str | None,
     splits: tuple[str, ...],
     data: str | None,
+    table: str | None,
+    accuracies: Literal["percent", "fraction"] | None,
+    classes: int | None,
+    architecture: str | None,
+    licence: str | None,
 ) -> None:
     """Convert a published zoo that is on the disk: a folder, .zip, .tar, .tar.gz or .tar.xz. Runs nothing in it.
 
@@ -56,7 +66,14 @@ def convert(
         models=None if models is None else _numbers("--models", models),
         splits=_split_files(splits),
         data=data,
+        table=table,
+        accuracies=accuracies,
+        classes=classes,
+        architecture=architecture,
+        licence=licence,
     )
+    if zoo.conversion is not None:
+        click.echo(zoo.conversion)
     click.echo(_complete(zoo))
 
 
@@ -148,8 +165,11 @@ def pull(
 @click.option("--licence", help="By the Hub's name of it.  [default: cc-by-4.0, or its publisher's]")
 @click.option("--tag", help="Of this version.  [default: made from the zoo's revision]")
 @click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
+@click.option("--replace", is_flag=True, help="Replace another zoo that the repository holds, whole, in one commit.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
-def push(zoo: Folder, repository: str, licence: str | None, tag: str | None, private: bool, dry_run: bool) -> None:
+def push(
+    zoo: Folder, repository: str, licence: str | None, tag: str | None, private: bool, replace: bool, dry_run: bool
+) -> None:
     """Publish a complete zoo on the Hugging Face Hub, as REPOSITORY (org/name). Run it again after an interruption.
 
     The zoo gets the card and the picture that the Hub shows; a token comes from HF_TOKEN or `hf auth login`.
@@ -169,7 +189,7 @@ def push(zoo: Folder, repository: str, licence: str | None, tag: str | None, pri
         for title, line in lines.items():
             click.echo(f"{title:12} {line}")
         return
-    pushed = push.publish(ready, private=private)
+    pushed = push.publish(ready, private=private, replace=replace)
     state = "pushed" if pushed.changed else "was there already"
     click.echo(f"{zoo}: {state}; hf://{repository}@{pushed.tag} is {pushed.url} at {pushed.commit[:12]}")
 

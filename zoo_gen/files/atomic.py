@@ -4,12 +4,15 @@ A kill loses nothing that was written, a loss of power does: whatever another fi
 At a URL a file is whole and durable when its writing returns, and no temporary files exist.
 """
 
+import errno
 import os
 import secrets
 import shutil
 from pathlib import Path
 
 from zoo_gen.files.location import Folder, Remote
+
+_CANNOT_FLUSH = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EBADF}
 
 
 def replace(path: Folder, content: bytes) -> None:
@@ -40,7 +43,11 @@ def replace(path: Folder, content: bytes) -> None:
 
 
 def flush(path: Folder) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
+    """Wait until a file's content, or a folder's names, are on the disk, where the file system can say so.
+
+    Raises:
+        OSError: the disk fails or is full; it names the path.
+    """
     if isinstance(path, Remote):
         return
     try:
@@ -49,6 +56,11 @@ def flush(path: Folder) -> None:
         return
     try:
         os.fsync(file)
+    except OSError as error:
+        # CIFS, some of FUSE and others cannot flush a folder or a file: it is then as durable as they make it.
+        if error.errno not in _CANNOT_FLUSH:
+            error.filename = error.filename or str(path)
+            raise
     finally:
         os.close(file)
 

@@ -1,34 +1,33 @@
-"""Uploads to and downloads from the Hugging Face Hub; the one file that uses huggingface_hub.
+"""Addresses on the Hugging Face Hub, its client, and downloads from it; `hub_push` uploads.
 
-Folders travel in few commits and appear whole under their name; an upload or download that was interrupted resumes when
-it is repeated. Whatever the client raises comes out as a ZooError of one line.
+A download appears whole under its name, and one that was interrupted resumes when it is repeated. Whatever the client
+raises comes out as a ZooError of one line.
 """
 
-import glob
 import logging
 import os
 import re
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
 from zoo_gen.errors import ZooError
 from zoo_gen.files import reachable
 from zoo_gen.files.hub_errors import patiently, reason
-from zoo_gen.files.hub_limits import batches, check_limits, files_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 Kind = Literal["dataset", "model"]
 
-_ADDRESS = re.compile(r"hf://(datasets/)?([\w.-]+/[\w.-]+?)(?:@([^@/]+))?/?")
+_ADDRESS = re.compile(r"hf://(datasets/)?([\w.-]+/[\w.-]+?)(?:@([^@]+?))?/?")
+_NO_REVISION = re.compile(r"[\s\\^~:?*\[\x00-\x1f\x7f]|//|\.\.|@\{|^/|/$")  # what Git's names do not have
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PINNED: set[tuple[str, str, str]] = set()  # kind, repository and commit of revisions that are known to exist
 
@@ -45,16 +44,6 @@ class Address:
         return f"hf://{self.repository}" + ("" if self.revision == "main" else f"@{self.revision}")
 
 
-@dataclass(frozen=True)
-class Pushed:
-    """The result of a push."""
-
-    url: str
-    commit: str
-    tag: str
-    changed: bool  # whether anything was sent that was not there already
-
-
 def is_address(text: object) -> bool:
     """Return whether a text is meant as an address of the Hub, valid or not."""
     return str(text).startswith("hf://")
@@ -63,16 +52,20 @@ def is_address(text: object) -> bool:
 def parse(address: str, *, kind: Kind = "dataset") -> Address:
     """Return what hf://org/name or hf://org/name@revision names; of a data set, hf://datasets/... too.
 
+    A revision may have slashes (feature/x, refs/pr/1), written as they are or as %2F.
+
     Raises:
         ZooError: it is no such address.
     """
     match = _ADDRESS.fullmatch(address)
-    if not match or not _REPOSITORY.fullmatch(match[2]) or (match[1] and kind != "dataset"):
+    revision = unquote(match[3] or "main") if match else ""
+    is_one = match is not None and _REPOSITORY.fullmatch(match[2]) and not (match[1] and kind != "dataset")
+    if match is None or not is_one or _NO_REVISION.search(revision):
         what = "a zoo" if kind == "dataset" else "an encoder"
         raise ZooError(
             f"{address}: is no address of {what} on the Hub; expected hf://org/name or hf://org/name@revision"
         )
-    return Address(match[2], match[3] or "main", kind)
+    return Address(match[2], revision, kind)
 
 
 def check_repository(name: str) -> str:
@@ -89,63 +82,6 @@ def check_repository(name: str) -> str:
 def endpoint() -> str:
     """Return the address of the Hub: HF_ENDPOINT, or the public one."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-
-
-def push_folder(
-    folder: Path,
-    repository: str,
-    *,
-    kind: Kind = "dataset",
-    message: str = "",
-    tag: str = "",
-    private: bool = False,
-    last: Sequence[str] = (),
-    version_files: Sequence[str] = (),
-) -> Pushed:
-    """Upload a folder to a repository, which is created if missing, and tag the result.
-
-    The same call after an interruption sends what is still missing; where nothing is missing, it makes no commit.
-
-    Args:
-        folder: what is uploaded, without hidden files.
-        repository: org/name.
-        kind: of the repository, if it is created.
-        message: of the commits.
-        tag: the version's name; none if empty.
-        private: whether a repository that is created is private.
-        last: files (paths in the folder) that are sent after all others.
-        version_files: files that differ between any two versions. Where the tag has these, nothing is sent.
-
-    Raises:
-        ZooError: the Hub cannot be reached or refuses, limits do not allow it, or the tag is at another commit.
-    """
-    check_repository(repository)
-    files = files_of(folder)
-    check_limits(files, where=str(folder))
-    address = Address(repository, kind=kind)
-    with _client(address, "push") as api:
-        patiently(lambda: api.create_repo(repository, repo_type=kind, private=private or None, exist_ok=True))
-        prefix = "" if kind == "model" else f"{kind}s/"
-        url, refs = f"{endpoint()}/{prefix}{repository}", _refs(api, address)
-        if version_files and tag in refs and _holds(api, Address(repository, tag, kind), folder, files, version_files):
-            return Pushed(url, refs[tag], tag, changed=False)
-        for batch in batches(list(files), last=last):
-            patiently(
-                lambda batch=batch: api.upload_folder(  # type: ignore[misc]
-                    repo_id=repository,
-                    folder_path=folder,
-                    repo_type=kind,
-                    commit_message=message or f"Push {folder.name}",
-                    allow_patterns=[glob.escape(path) for path in batch],
-                )
-            )
-        after = _refs(api, address)
-        commit = after["main"]
-        if tag and after.get(tag, commit) != commit:
-            raise ZooError(f"{address}: has the tag {tag!r} at another commit, {after[tag][:8]}; expected a new tag")
-        if tag and tag not in after:
-            patiently(lambda: api.create_tag(repository, tag=tag, revision=commit, repo_type=kind, exist_ok=True))
-    return Pushed(url, commit, tag, changed=commit != refs.get("main"))
 
 
 def pull_folder(
@@ -176,8 +112,8 @@ def pull_folder(
         raise ZooError(f"{folder}: exists already; expected a new or empty folder")
     address = Address(repository, revision, kind)
     staged = folder.with_name(f".{folder.name}.pulling")
-    with _client(address, "pull") as api:
-        commit, files = _listing(api, address)
+    with client(address, "pull") as api:
+        commit, files = listing(api, address)
         (staged / ".cache").mkdir(parents=True, exist_ok=True)
         patiently(
             lambda: api.snapshot_download(
@@ -202,8 +138,8 @@ def commit_of(address: Address) -> str:
     Raises:
         ZooError: the Hub cannot be reached or refuses, or there is no such repository or revision.
     """
-    with _client(address, "read") as api:
-        refs = _refs(api, address)  # a short answer, where the one below names every file
+    with client(address, "read") as api:
+        refs = refs_of(api, address)  # a short answer, where the one below names every file
         if address.revision in refs:
             return refs[address.revision]
         info = patiently(lambda: api.repo_info(address.repository, repo_type=address.kind, revision=address.revision))
@@ -212,8 +148,8 @@ def commit_of(address: Address) -> str:
 
 def list_files(address: Address) -> dict[str, int]:
     """Return the files of a repository, path -> bytes. Errors as `commit_of`."""
-    with _client(address, "list") as api:
-        return _listing(api, address)[1]
+    with client(address, "list") as api:
+        return listing(api, address)[1]
 
 
 def pin(address: str) -> str:
@@ -251,7 +187,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _client(address: Address, doing: str) -> "Iterator[HfApi]":
+def client(address: Address, doing: str) -> "Iterator[HfApi]":
     """Yield the client, with its errors in one line and its progress bars only on a terminal."""
     try:
         import huggingface_hub
@@ -276,32 +212,13 @@ def _client(address: Address, doing: str) -> "Iterator[HfApi]":
             utils.enable_progress_bars()
 
 
-def _refs(api: "HfApi", address: Address) -> dict[str, str]:
+def refs_of(api: "HfApi", address: Address) -> dict[str, str]:
     """Return branches and tags, name -> commit."""
     refs = patiently(lambda: api.list_repo_refs(address.repository, repo_type=address.kind))
     return {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
 
 
-def _holds(
-    api: "HfApi", address: Address, folder: Path, files: Mapping[str, int], version_files: Sequence[str]
-) -> bool:
-    """Return whether a repository has all files of a folder by their sizes, and the version files by their content."""
-    _, sizes = _listing(api, address)
-    if any(sizes.get(path) != size for path, size in files.items()):
-        return False
-    with tempfile.TemporaryDirectory() as downloads:
-        for path in version_files:
-            downloaded = patiently(
-                lambda path=path: api.hf_hub_download(  # type: ignore[misc]
-                    address.repository, path, repo_type=address.kind, revision=address.revision, local_dir=downloads
-                )
-            )
-            if Path(downloaded).read_bytes() != (folder / path).read_bytes():
-                return False
-    return True
-
-
-def _listing(api: "HfApi", address: Address) -> tuple[str, dict[str, int]]:
+def listing(api: "HfApi", address: Address) -> tuple[str, dict[str, int]]:
     """Return the commit of a repository, and its files, path -> bytes."""
     from huggingface_hub import RepoFile
 

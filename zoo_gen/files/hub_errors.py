@@ -75,7 +75,14 @@ def reason(error: Exception, *, kind: str, revision: str, endpoint: str, writes:
         return "too many requests; repeat the command in a few minutes"
     if "OfflineModeIsEnabled" in names:
         return "the environment forbids the network (HF_HUB_OFFLINE); expected it unset"
-    deepest: BaseException = error
-    while deepest.__cause__ is not None:  # the client's own message says only which step failed
+    if status in (404, 405, 410, 413, 422):
+        return f"{one_line(_deepest(error))}; the Hub does not take this request, so that repeating it does not help"
+    return f"{one_line(_deepest(error))}; the same command resumes"
+
+
+def _deepest(error: BaseException) -> BaseException:
+    """Return the cause of all, since the client's own message says only which step failed."""
+    deepest = error
+    while deepest.__cause__ is not None:
         deepest = deepest.__cause__
-    return f"{one_line(deepest)}; the same command resumes"
+    return deepest

@@ -3,18 +3,24 @@
 The card and the picture are written into the zoo's own folder, so that what is pulled is byte for byte what was pushed.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.files import atomic, hub, hub_limits
+from zoo_gen.files import atomic, hub, hub_limits, hub_push
+from zoo_gen.files.hub_push import Change, Present, Pushed
 from zoo_gen.files.location import Folder, locate
+from zoo_gen.manifest import read_any
 from zoo_gen.store import checksums
+from zoo_gen.store.create import MANIFEST
 from zoo_gen.zoo import Zoo, card, open_zoo
+from zoo_gen.zoo.contents import PICTURE, Contents
 
-PICTURE = "histogram.png"
 # By the Hub's names: those that let a copy be passed on that was adapted, as a converted zoo is.
 LICENCES = (
     "apache-2.0",
@@ -31,6 +37,8 @@ LICENCES = (
     "pddl",
 )
 DEFAULT_LICENCE = "cc-by-4.0"
+_FOLDERS = ("models/", "weights.zarr/", "splits/")  # which are a zoo's alone
+_BEGUN = re.compile(r"models/part-\d+\.parquet|weights\.zarr/.+|splits/[^/]+\.parquet")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -53,7 +61,8 @@ class Release:
     def last(self) -> list[str]:
         """The files that are sent after all others, because they say that the others are there."""
         parts = [path for path in self.files if path.startswith("models/")]
-        return [*parts, *(name for name in (PICTURE, checksums.CARD, checksums.NAME) if name in self.files)]
+        closing = (PICTURE, MANIFEST, checksums.CARD, checksums.NAME)
+        return [*parts, *(name for name in closing if name in self.files)]
 
     @property
     def commits(self) -> int:
@@ -86,7 +95,8 @@ def prepare(zoo: Zoo | str | Folder, repository: str, *, licence: str | None = N
     name = tag or f"revision-{zoo.revision[:12]}"
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name == "main":
         raise ZooError(f"tag {name!r}: expected letters, digits, '.', '-' and '_', and not main")
-    files = hub_limits.files_of(folder)
+    contents = Contents(zoo.store)
+    files = {path: size for path, size in hub_limits.files_of(folder).items() if contents.own(path)}
     files.setdefault(PICTURE, 0)
     hub_limits.check_limits(files, where=str(folder))
     return Release(folder, repository, chosen, name, dict(sorted(files.items())))
@@ -99,7 +109,8 @@ def push(
     licence: str | None = None,
     tag: str | None = None,
     private: bool = False,
-) -> hub.Pushed:
+    replace: bool = False,
+) -> Pushed:
     """Check a zoo and publish it. Arguments and errors as `prepare` and `publish`.
 
     >>> import zoo_gen
@@ -107,14 +118,20 @@ def push(
     >>> pushed.tag, pushed.changed
     ('v1', True)
     """
-    return publish(prepare(zoo, repository, licence=licence, tag=tag), private=private)
+    return publish(prepare(zoo, repository, licence=licence, tag=tag), private=private, replace=replace)
 
 
-def publish(release: Release, *, private: bool = False) -> hub.Pushed:
+def publish(release: Release, *, private: bool = False, replace: bool = False) -> Pushed:
     """Finish the zoo's card and upload the zoo; the same call after an interruption resumes.
 
+    Args:
+        release: what is published.
+        private: whether a repository that is created is private.
+        replace: whether another zoo that the repository holds is replaced, whole and in one commit; its tags stay.
+
     Raises:
-        ZooError: the Hub cannot be reached or refuses, or matplotlib is not installed.
+        ZooError: the Hub cannot be reached or refuses, the repository holds another zoo, or matplotlib is not
+            installed.
     """
     from zoo_gen.zoo import plots
 
@@ -124,15 +141,52 @@ def publish(release: Release, *, private: bool = False) -> hub.Pushed:
     if content != (release.folder / checksums.CARD).read_bytes():
         atomic.replace(release.folder / checksums.CARD, content)
     checksums.write(release.folder, only=checksums.CARD)
-    return hub.push_folder(
+    files = {path: (release.folder / path).stat().st_size for path in release.files}
+    return hub_push.push_folder(
         release.folder,
         release.repository,
         message=f"Push {zoo.name} {release.tag}",
         tag=release.tag,
         private=private,
+        files=files,
         last=release.last,
+        change=partial(_change, zoo, files, replace=replace),
         version_files=(checksums.NAME,),  # which covers the card, which names the revision, which covers all models
     )
+
+
+def _change(zoo: Zoo, files: Mapping[str, int], present: Present, *, replace: bool) -> Change:
+    """Return what a push does to what the repository holds.
+
+    Raises:
+        ZooError: that is another zoo, which is not to be replaced.
+    """
+    if MANIFEST not in present.files:  # no zoo, or one whose first push was interrupted
+        begun = [path for path in present.files if path not in files and _BEGUN.fullmatch(path)]
+        return Change(removed=begun)
+    digest, name = _manifest_of(present)
+    if digest != zoo.digest and not replace:
+        raise ZooError(
+            f"{present.address}: holds the zoo {name!r} of another manifest (digest {digest[:12]}, expected "
+            f"{zoo.digest[:12]}); choose another repository, or replace it whole with --replace"
+        )
+    stale = [path for path in present.files if path not in files and not path.startswith(".")]
+    if digest == zoo.digest:  # what its owner has put beside it stays
+        stale = [path for path in stale if path.startswith(_FOLDERS)]
+    return Change(at_once=True, removed=stale)
+
+
+def _manifest_of(present: Present) -> tuple[str, str]:
+    """Return the digest and the name of the zoo that a repository holds."""
+    content = present.read(MANIFEST)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / MANIFEST
+        path.write_bytes(content)
+        try:
+            manifest = read_any(path)
+        except ZooError:  # of another version
+            return hashlib.sha256(content).hexdigest(), "?"
+    return manifest.digest, manifest.name
 
 
 def licence_of(zoo: Zoo, given: str | None = None) -> str:

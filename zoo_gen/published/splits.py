@@ -84,7 +84,7 @@ def numbers_of(path: Path) -> np.ndarray:
         ZooError: the file is missing, or a line is no whole number.
     """
     try:
-        return np.array([int(line) for line in path.read_text().split()], dtype=np.int64)
+        return np.array([int(line) for line in path.read_text(encoding="utf-8").split()], dtype=np.int64)
     except (OSError, ValueError) as error:
         raise ZooError(f"{path}: cannot be read as a whole number a line ({error})") from None
 
@@ -131,7 +131,7 @@ def of_paths(path: Path, model_of_path: dict[str, int]) -> SplitTable:
         ZooError: the file is none of these, names a path that the archive lacks, or puts one model into two parts.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         lists = {PARTS[name]: rows["path"] if isinstance(rows, dict) else rows for name, rows in content.items()}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ZooError(f"{path}: cannot be read as a split, parts with lists of paths ({error!r})") from None

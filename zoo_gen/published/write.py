@@ -14,19 +14,42 @@ from typing import Any
 import numpy as np
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files import location
+from zoo_gen.files.location import Folder
 from zoo_gen.published.plan import Plan
+from zoo_gen.published.rounding import as_float32
 from zoo_gen.store import EmptyZoo, Store
-from zoo_gen.store.create import described
+from zoo_gen.store.create import MANIFEST, described
 from zoo_gen.store.side_files import side_files
 
 
 def write(plan: Plan, folder: Path, *, workers: int, progress: Callable[[int, int], None] | None) -> Store:
     """Write the shards that a zoo still lacks, and return the complete zoo.
 
+    An interruption keeps what is complete; of an archive that is refused on the way nothing stays.
+
     Raises:
         ZooError: the folder holds something else, or a state is not what the archive's table says.
     """
+    existed, begun = folder.exists(), (folder / MANIFEST).exists()
     store = Store.create(folder, _empty(plan))
+    try:
+        _write_shards(plan, store, workers=workers, progress=progress)
+    except ZooError:
+        if not begun:
+            _remove(store.folder, itself=not existed)
+        raise
+    return store
+
+
+def _remove(folder: Folder, *, itself: bool) -> None:
+    """Remove the zoo of an archive that was refused; a folder that was there before stays, empty."""
+    location.remove(folder)
+    if not itself and isinstance(folder, Path):
+        folder.mkdir()
+
+
+def _write_shards(plan: Plan, store: Store, *, workers: int, progress: Callable[[int, int], None] | None) -> None:
     done = set(store.complete_shards())
     pending = [shard for shard in range(plan.extent.n_shards) if shard not in done]
     finished = plan.extent.n_models - sum(plan.extent.count(shard) for shard in pending)
@@ -53,7 +76,6 @@ def write(plan: Plan, folder: Path, *, workers: int, progress: Callable[[int, in
                         progress(finished, plan.extent.n_models)
         finally:
             stop.set()
-    return store
 
 
 def _empty(plan: Plan) -> EmptyZoo:
@@ -91,7 +113,7 @@ def _write_shard(plan: Plan, store: Store, shard: int, stop: threading.Event) ->
             )
         if vectors.dtype == np.float64 and reading.exact and not _is_exact(vectors):
             raise ZooError(f"{reading.name}: model {model} ({run}) has float64 weights that are no float32 numbers")
-        blocks.append(wiring.applied(vectors))
+        blocks.append(wiring.applied(as_float32(vectors, where=f"{reading.name}: model {model} ({run})")[0]))
     present = reading.kept[models.start : models.stop]
     max_abs = np.full(present.shape, np.nan, dtype=np.float32)
     for row, block in enumerate(blocks):

@@ -21,8 +21,9 @@ def part_name(shard: int) -> str:
 
 
 def shards_of(names: Sequence[str]) -> list[int]:
-    """Return the shards whose Parquet parts are among the names of files, in order."""
-    return sorted(int(match[1]) for name in names if (match := _PART.fullmatch(name)))
+    """Return the shards whose Parquet parts are among the names of files, in order; a copy by another name is none."""
+    matches = ((name, _PART.fullmatch(name)) for name in names)
+    return sorted(int(match[1]) for name, match in matches if match and part_name(int(match[1])) == name)
 
 
 def remedy(shard: int) -> str:

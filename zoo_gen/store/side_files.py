@@ -75,7 +75,7 @@ def read_architectures(folder: Folder) -> dict[str, Architecture]:
     """
     path = folder / ARCHITECTURES
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return {
             row["id"]: Architecture(
                 row["id"],

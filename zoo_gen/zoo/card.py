@@ -45,7 +45,7 @@ tags:
 - zarr
 configs:
 - config_name: models
-  data_files: models/*.parquet
+  data_files: {_parts(zoo)}
   default: true
 {_more_tables(zoo)}---
 
@@ -75,6 +75,12 @@ zoo.module(0)                     # model 0 as a torch module
 
 {zoo.manifest.origin_text}Made from `manifest.toml` (digest `{zoo.digest}`), revision `{zoo.revision}`.
 {sections}"""
+
+
+def _parts(zoo: Zoo) -> str:
+    """Return the pattern of the Parquet parts, which no second copy of one matches ("part-00000 (1).parquet")."""
+    digits = "[0-9]" * 5 if zoo.extent.n_shards <= 10**5 else "*"
+    return f"models/part-{digits}.parquet"
 
 
 def _more_tables(zoo: Zoo) -> str:

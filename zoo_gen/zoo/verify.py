@@ -21,7 +21,7 @@ from zoo_gen.manifest.split import split_sha256
 from zoo_gen.store import Store, checksums
 from zoo_gen.store.create import described
 from zoo_gen.store.shards import part_bytes, part_name, part_table, written_by
-from zoo_gen.zoo import Zoo, verify_converted
+from zoo_gen.zoo import Zoo, contents, verify_converted
 from zoo_gen.zoo.report import IMAGE_TOLERANCE, Report, cells
 
 LOSS_TOLERANCE = 1e-5  # of a loss computed again on another machine or device, relative to 1 + the loss
@@ -65,15 +65,16 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
     if checksums.CARD in checksums.read(folder):  # it was complete
         missing = sorted(set(range(extent.n_shards)).difference(complete))
         findings += [f"models/{part_name(shard)}: is not there any more" for shard in missing]
-    evaluated, notes = 0, list[str]()
+    evaluated, notes = 0, contents.describe(contents.Contents(store).strange())
     # A checkpoint is looked up in the whole table, which damaged parts may not give.
     if not damaged:
         if converted:
             findings += verify_converted.table(zoo)
         if sample and not (converted and findings):
             evaluate = verify_converted.evaluate if converted else _evaluate
-            evaluated, lines, notes = evaluate(zoo, sample=sample, seed=seed, data_root=data_root)
+            evaluated, lines, remarks = evaluate(zoo, sample=sample, seed=seed, data_root=data_root)
             findings += lines
+            notes += remarks
     models = sum(extent.count(shard) for shard in complete)
     return Report(models, evaluated, tuple(findings), tuple(damaged), tuple(notes))
 

@@ -14,7 +14,7 @@ from tests.conftest import files_of
 from tests.hub_server import Fault, digest
 from zoo_gen.errors import ZooError
 from zoo_gen.files import hub as our_hub
-from zoo_gen.files import hub_limits, reachable, retry
+from zoo_gen.files import hub_limits, hub_push, reachable, retry
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def commits(hub):
 def test_a_folder_comes_back_as_it_was_pushed(hub, folder, tmp_path, monkeypatch, lfs, xet):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", not xet)
     hub.lfs = lfs
-    pushed = our_hub.push_folder(folder, "org/folder", tag="v1", last=["README.md"])
+    pushed = hub_push.push_folder(folder, "org/folder", tag="v1", last=["README.md"])
     expected = {path: content for path, content in files_of(folder).items() if not path.startswith(".")}
     repository = hub.repositories["dataset", "org/folder"]
     assert {**repository.commits[-1][1]} == {**expected, ".gitattributes": repository.commits[0][1][".gitattributes"]}
@@ -57,7 +57,7 @@ def test_a_folder_comes_back_as_it_was_pushed(hub, folder, tmp_path, monkeypatch
 
 
 def test_files_go_by_the_hundred_and_the_card_last(hub, folder):
-    our_hub.push_folder(folder, "org/folder", last=["README.md"])
+    hub_push.push_folder(folder, "org/folder", last=["README.md"])
     assert len(commits(hub)) == 3
     history = [set(files) for _, files in hub.repositories["dataset", "org/folder"].commits]
     assert [len(new - old) for old, new in itertools.pairwise(history)] == [100, 31, 1]
@@ -67,21 +67,21 @@ def test_files_go_by_the_hundred_and_the_card_last(hub, folder):
 def test_a_push_that_was_cut_off_resumes(hub, folder):
     hub.faults.append(Fault("/commit/main", "POST", status=500, times=1))
     with pytest.raises(ZooError, match=r"^hf://org/folder: .*the same command resumes$"):
-        our_hub.push_folder(folder, "org/folder", tag="v1")
+        hub_push.push_folder(folder, "org/folder", tag="v1")
     assert len(uploads(hub)) == 1
-    our_hub.push_folder(folder, "org/folder", tag="v1")
+    hub_push.push_folder(folder, "org/folder", tag="v1")
     assert len(uploads(hub)) == 1  # the large file was there already
     assert len(commits(hub)) == 2
-    again = our_hub.push_folder(folder, "org/folder", tag="v1")
+    again = hub_push.push_folder(folder, "org/folder", tag="v1")
     assert not again.changed
     assert len(commits(hub)) == 2
 
 
 def test_a_tag_is_never_moved(hub, folder):
-    first = our_hub.push_folder(folder, "org/folder", tag="v1")
+    first = hub_push.push_folder(folder, "org/folder", tag="v1")
     (folder / "README.md").write_text("# Another\n")
     with pytest.raises(ZooError, match=rf"has the tag 'v1' at another commit, {first.commit[:8]}; expected a new tag"):
-        our_hub.push_folder(folder, "org/folder", tag="v1")
+        hub_push.push_folder(folder, "org/folder", tag="v1")
     assert hub.repositories["dataset", "org/folder"].tags == {"v1": first.commit}
 
 
@@ -132,7 +132,7 @@ def test_too_many_requests_are_waited_for(hub, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(retry, "sleep", waits.append)
     hub.faults.append(Fault("/api/repos/create", "POST", status=429, retry_after=1))
     hub.faults.append(Fault("/tag/", "POST", status=429, retry_after=1))
-    our_hub.push_folder(folder, "org/folder", tag="main-1")
+    hub_push.push_folder(folder, "org/folder", tag="main-1")
     hub.faults.append(Fault("large.safetensors", "HEAD", status=429, retry_after=1))
     our_hub.pull_folder("org/folder", tmp_path / "back")
     assert waits[:2] == [1, 1]
@@ -163,7 +163,7 @@ def test_what_is_not_there_is_named(hub, tmp_path, monkeypatch, repository, revi
 def test_writing_without_a_token_is_refused(hub, folder, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "")
     with pytest.raises(ZooError, match="the Hub accepts no upload without a valid token"):
-        our_hub.push_folder(folder, "org/folder")
+        hub_push.push_folder(folder, "org/folder")
     assert not hub.repositories
 
 
@@ -179,7 +179,7 @@ def test_a_name_that_lies_outside_is_refused(hub, tmp_path):
 )
 def test_a_repository_is_org_and_name(name, folder):
     with pytest.raises(ZooError, match="expected org/name"):
-        our_hub.push_folder(folder, name)
+        hub_push.push_folder(folder, name)
 
 
 @pytest.mark.parametrize(

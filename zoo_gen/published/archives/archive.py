@@ -1,37 +1,64 @@
 """Archives read in place: a folder, a .zip, a .tar, a compressed .tar, or one file, all by one small interface.
 
-Everything in an archive is untrusted; `members` says what refuses it. A compressed tar cannot be read from the middle:
-it is expanded into one plain tar beside the output, never into files.
+The first bytes of an archive say what it is, never its name. Everything in it is untrusted; `folders`, `zips` and
+`tars` say what refuses it. A compressed tar cannot be read from the middle: it is expanded into one plain tar beside
+the output, never into files.
 """
 
-import bz2
 import gzip
 import hashlib
+import io
 import lzma
 import os
 import shutil
 import tarfile
-import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
-from zoo_gen.errors import ZooError
-from zoo_gen.published.archives.members import Member, Rows, Window, check_size, of_folder, of_tar, of_zip
+from zoo_gen.errors import ZooError, one_line
+from zoo_gen.files import git_lfs
+from zoo_gen.published.archives import compressed, folders, tars, zips
+from zoo_gen.published.archives.members import Listing, Member, Rows, Window, shown
 
 MOST_TEXT = 2 * 2**30  # of a member that is read whole
 _COPY = 4 * 2**20
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile, ValueError)
-_OPENERS: dict[str, Callable[[Path], Any]] = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
-_COMPRESSED = {b"\x1f\x8b": "gz", b"\xfd7zXZ\x00": "xz", b"BZh": "bz2"}
+DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    gzip.BadGzipFile,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)
+# Files that are read as one, also where they are zips themselves.
+_ONE_FILE = (".pt", ".pth", ".ckpt", ".bin", ".npy", ".safetensors", ".hdf5", ".h5")
+_PACKED = (
+    ".zip",
+    ".tar",
+    ".tgz",
+    ".txz",
+    ".tbz2",
+    ".tzst",
+    ".tar.gz",
+    ".tar.xz",
+    ".tar.bz2",
+    ".tar.zst",
+    ".7z",
+    ".rar",
+)
+_FOREIGN = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "rar"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +69,9 @@ class Archive:
     kind: Literal["folder", "zip", "tar", "file"]
     members: dict[str, Member]
     holder: Path  # the file that members with an offset lie in
-    lock: threading.Lock  # of the one open zip, which threads share
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of the one open zip, which threads share
     opened: zipfile.ZipFile | None = None
+    _remarks: dict[str, dict[str, None]] = field(default_factory=dict)  # text -> the members that it is true of
 
     def named(self, *patterns: str) -> list[str]:
         """Return the names whose last parts match one of the patterns ("weights.npy", "weights/*.bin"), sorted."""
@@ -54,7 +82,7 @@ class Archive:
         """Return the bytes of a member.
 
         Raises:
-            ZooError: it is not there, is damaged, or is larger than `most`.
+            ZooError: it is not there, is damaged, is a pointer of Git LFS, or is larger than `most`.
         """
         member = self._member(name)
         if member.size > most:
@@ -62,10 +90,12 @@ class Archive:
         try:
             with self.open(name) as file:
                 content = file.read(member.size + 1)
-        except _DAMAGED as error:
-            raise ZooError(f"{self.where(name)}: is damaged ({error})") from None
+        except DAMAGED as error:
+            raise ZooError(f"{self.where(name)}: is damaged ({one_line(error)})") from None
         if len(content) != member.size:
             raise ZooError(f"{self.where(name)}: has other bytes than the {member.size:,} that the archive says")
+        if member.sum is not None and member.offset >= 0 and zlib.crc32(content) != member.sum:
+            raise ZooError(f"{self.where(name)}: is damaged (its check sum is not what the archive says)")
         return content
 
     @contextmanager
@@ -73,19 +103,19 @@ class Archive:
         """Open a member for reading from its beginning.
 
         Raises:
-            ZooError: it is not there.
+            ZooError: it is not there, or is a pointer of Git LFS.
         """
         member = self._member(name)
         if self.kind == "zip" and member.offset < 0:
             assert self.opened is not None
             with self.lock:  # zipfile seeks in one file for all
-                file = self.opened.open(name)
+                file = self.opened.open(member.at)
             with file:
-                yield file  # type: ignore[misc]
+                yield self._no_pointer(file, name)  # type: ignore[arg-type]
             return
-        with self._file(name).open("rb") as plain:
+        with self.file_of(name).open("rb") as plain:
             plain.seek(max(member.offset, 0))
-            yield Window(plain, member.size)  # type: ignore[misc]
+            yield self._no_pointer(Window(plain, member.size), name)  # type: ignore[arg-type]
 
     def rows(self, name: str, scratch: Path) -> "Rows | np.ndarray":
         """Return the array of a .npy member without reading it; one that is compressed is first expanded to `scratch`.
@@ -94,13 +124,15 @@ class Archive:
             ZooError: it is no .npy of numbers, or is cut off.
         """
         member = self._member(name)
-        holder, offset = self._file(name), max(member.offset, 0)
+        holder, offset = self.file_of(name), max(member.offset, 0)
         if self.kind == "zip" and member.offset < 0:
             holder, offset = scratch / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npy", 0
             if not holder.exists() or holder.stat().st_size != member.size:
                 self._expand(name, holder)
         try:
             with holder.open("rb") as file:
+                file.seek(offset)
+                git_lfs.check(file.read(min(member.size, git_lfs.MOST_BYTES)), where=self.where(name))
                 file.seek(offset)
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -121,12 +153,28 @@ class Archive:
         """Return the SHA-256 (hex) of the names and sizes of all members."""
         digest = hashlib.sha256()
         for name in sorted(self.members):
-            digest.update(f"{name}\0{self.members[name].size}\n".encode())
+            digest.update(f"{name}\0{self.members[name].size}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def where(self, name: str) -> str:
         """Return how a message names a member."""
-        return f"{self.path}/{name}" if self.kind != "file" else str(self.path)
+        return f"{self.path}/{shown(name)}" if self.kind != "file" else str(self.path)
+
+    def file_of(self, name: str) -> Path:
+        """Return the file on the disk that holds a member: its own in a folder, the archive otherwise."""
+        return self.path / self._member(name).at if self.kind == "folder" else self.holder
+
+    def remark(self, text: str, name: str) -> None:
+        """Note that something of a member was not kept, or became something else; the conversion says so at its end."""
+        with self.lock:
+            self._remarks.setdefault(text, {})[name] = None
+
+    def remarks(self) -> list[str]:
+        """Return what was noted, a line each: the first member that it is about, and of how many it is true."""
+        return [
+            f"{shown(next(iter(names)))}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {text}"
+            for text, names in self._remarks.items()
+        ]
 
     def close(self) -> None:
         """Close what is open."""
@@ -135,22 +183,41 @@ class Archive:
 
     def _member(self, name: str) -> Member:
         if name not in self.members:
-            raise ZooError(f"{self.path}: has no {name}")
-        return self.members[name]
+            raise ZooError(f"{self.path}: has no {shown(name)}")
+        member = self.members[name]
+        if member.leads_to:
+            raise ZooError(
+                f"{self.where(name)}: is a link to {shown(member.leads_to)}, which is not there; expected the file "
+                "itself: a copy that follows links (cp -rL, rsync -L), or a download with --local-dir"
+            )
+        return member
 
-    def _file(self, name: str) -> Path:
-        return self.path / name if self.kind == "folder" else self.holder
+    def _no_pointer(self, file: BinaryIO, name: str) -> BinaryIO:
+        """Return an open member; a small one is read, to be told from a pointer of Git LFS."""
+        if self._member(name).size > git_lfs.MOST_BYTES:
+            return file
+        content = file.read(git_lfs.MOST_BYTES + 1)
+        git_lfs.check(content, where=self.where(name))
+        return io.BytesIO(content)
 
     def _expand(self, name: str, target: Path) -> None:
         temporary = target.with_name(f".{target.name}.tmp")
-        with self.open(name) as file, temporary.open("wb") as out:
-            shutil.copyfileobj(file, out, _COPY)
+        try:
+            with self.open(name) as file, temporary.open("wb") as out:
+                shutil.copyfileobj(file, out, _COPY)
+        except DAMAGED as error:
+            raise ZooError(f"{self.where(name)}: is damaged ({one_line(error)})") from None
         temporary.replace(target)
 
 
 @contextmanager
-def open_archive(path: Path, scratch: Path) -> Iterator[Archive]:
-    """Open an archive; a compressed tar is expanded into one file in `scratch`, and which the caller removes.
+def open_archive(path: Path, scratch: Path, *, without: Collection[Path] = ()) -> Iterator[Archive]:
+    """Open an archive; a compressed tar is expanded into one file in `scratch`, which the caller removes.
+
+    Args:
+        path: the archive.
+        scratch: a folder.
+        without: folders inside a folder that are none of its files, such as the zoo that is made from it.
 
     Raises:
         ZooError: there is nothing, it is no archive, or it is not safe to read; the message says what was found.
@@ -158,72 +225,75 @@ def open_archive(path: Path, scratch: Path) -> Iterator[Archive]:
     if not path.exists():
         raise ZooError(f"{path}: no such file or folder; expected an archive")
     try:
-        archive = _open(path, scratch)
-    except _DAMAGED as error:
-        raise ZooError(f"{path}: is damaged or not the archive it seems to be ({error})") from None
+        archive = _open(path, scratch, without)
+    except DAMAGED as error:
+        raise ZooError(f"{path}: is damaged or not the archive it seems to be ({one_line(error)})") from None
     try:
+        _check_holds_files(archive)
         yield archive
     finally:
         archive.close()
 
 
-def _open(path: Path, scratch: Path) -> Archive:
+def _open(path: Path, scratch: Path, without: Collection[Path]) -> Archive:
     if path.is_dir():
-        return Archive(path, "folder", of_folder(path), path, threading.Lock())
+        listing = folders.list_folder(path, without=[*without, scratch])
+        archive = Archive(path, "folder", listing.members, path)
+        return _noted(archive, listing)
+    git_lfs.check_file(path)
     with path.open("rb") as file:
-        start = file.read(512)
-    is_torch = path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".npy", ".safetensors", ".hdf5", ".h5")
-    if zipfile.is_zipfile(path) and not is_torch:
-        opened = zipfile.ZipFile(path)
-        return Archive(path, "zip", of_zip(path, opened), path, threading.Lock(), opened)
-    kind = next((kind for magic, kind in _COMPRESSED.items() if start.startswith(magic)), None)
-    if kind is not None and (".tar" in path.name.lower() or _holds_tar(path, kind)):
+        start = file.read(tarfile.BLOCKSIZE)
+    alone = Archive(path, "file", {path.name: Member(path.stat().st_size, 0, at=path.name)}, path)
+    one_file = path.suffix.lower() in _ONE_FILE
+    if start.startswith(zips.BEGINNINGS) or (path.suffix.lower() == ".zip" and zipfile.is_zipfile(path)):
+        return alone if one_file and not zipfile.is_zipfile(path) else _open_zip(path) or alone
+    kind = compressed.kind_of(start)
+    if kind is not None and (compressed.names_tar(path) or compressed.holds_tar(path, kind)):
         plain = scratch / "expanded.tar"
-        _decompress(path, plain, kind)
-        return Archive(path, "tar", of_tar(path, plain), plain, threading.Lock())
-    if start[257:262] == b"ustar" or path.suffix.lower() == ".tar":
-        return Archive(path, "tar", of_tar(path, path), path, threading.Lock())
-    size = path.stat().st_size
-    return Archive(path, "file", {path.name: Member(size, 0)}, path, threading.Lock())
+        compressed.expand(path, plain, kind)
+        listing = tars.list_tar(path, plain)
+        return _noted(Archive(path, "tar", listing.members, plain), listing)
+    if tars.begins(start) or (path.suffix.lower() == ".tar" and not start.strip(b"\0") and start):
+        listing = tars.list_tar(path, path)
+        return _noted(Archive(path, "tar", listing.members, path), listing)
+    foreign = next((kind for magic, kind in _FOREIGN.items() if start.startswith(magic)), None)
+    if foreign or path.name.lower().endswith(_PACKED):
+        found = f"is a {foreign}" if foreign else f"is none: it begins with {start[:8]!r}" if start else "is empty"
+        raise ZooError(f"{path}: {found}; expected a folder, a .zip, a .tar, or a .tar.gz, .xz, .bz2, .zst or .lz4")
+    return alone
 
 
-def _holds_tar(path: Path, kind: str) -> bool:
-    """Return whether a compressed file begins as a tar does, whatever its name."""
-    with _OPENERS[kind](path) as file:
-        return file.read(512)[257:262] == b"ustar"
-
-
-def _decompress(path: Path, target: Path, kind: str) -> None:
-    """Expand a compressed file to `target`, if that has not been done, as far as the expansion stays credible."""
-    if target.exists():
-        return
-    whole = path.stat().st_size
-    temporary = target.with_name(f".{target.name}.tmp")
-    done = 0
+def _open_zip(path: Path) -> Archive | None:
+    """Return an opened zip; None where it is one checkpoint of torch."""
+    opened = zipfile.ZipFile(path)
     try:
-        with _OPENERS[kind](path) as file, temporary.open("wb") as out:
-            while block := file.read(_COPY):
-                done += len(block)
-                check_size(path, done, whole)
-                out.write(block)
-    except ZooError:
-        temporary.unlink()
+        if zips.is_checkpoint(opened):
+            opened.close()
+            return None
+        listing = zips.list_zip(path, opened)
+        return _noted(Archive(path, "zip", listing.members, path, opened=opened), listing)
+    except BaseException:
+        opened.close()
         raise
-    temporary.replace(target)
+
+
+def _noted(archive: Archive, listing: Listing) -> Archive:
+    for name, text in listing.remarks:
+        archive.remark(text, name)
+    return archive
+
+
+def _check_holds_files(archive: Archive) -> None:
+    """Refuse an archive that holds other archives and nothing else."""
+    files = [name for name in archive.members if not name.rpartition("/")[2].startswith(".")]
+    if files and archive.kind != "file" and all(name.lower().endswith(_PACKED) for name in files):
+        inner = ", ".join(map(shown, sorted(files)[:3])) + (", ..." if len(files) > 3 else "")
+        raise ZooError(f"{archive.path}: holds only archives ({inner}); expected one of them itself, taken out of it")
 
 
 def _matches(name: str, pattern: tuple[str, ...]) -> bool:
     parts = name.split("/")
     return len(parts) >= len(pattern) and all(map(fnmatchcase, parts[-len(pattern) :], pattern))
-
-
-@contextmanager
-def scratch_beside(out: Path) -> Iterator[Path]:
-    """Make a folder beside `out` for what must be expanded, and remove it at the end."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{out.name}.expanding."
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
 
 
 def only(archive: Archive, names: Iterable[str], what: str) -> str:

@@ -1,16 +1,14 @@
-"""The members of an archive, and what refuses an archive as a whole before anything of it is read.
+"""The members of an archive: where their bytes lie, by which names they go, and how they are read without unpacking.
 
-Refused are names that lead out of it, links and devices, members that are there twice or share their bytes, and
-archives that are much smaller than what they say is inside.
+A name is kept as people write it: parts joined by "/", accents composed (NFC), whatever the archive or the disk has.
 """
 
 import io
 import os
-import stat
-import tarfile
-import zipfile
+import re
+import unicodedata
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -20,6 +18,8 @@ from zoo_gen.errors import ZooError
 MOST_EXPANSION = 100  # times that what is inside may exceed the archive; trained weights reach about 1.3, text 20
 FREE_BYTES = 64 * 2**20  # below which no expansion is dangerous
 MOST_MEMBERS = 20_000_000  # the largest published zoos have some ten million files
+LISTED_ITSELF = "is a link to a folder that is read under its own name"
+_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,114 @@ class Member:
 
     size: int
     offset: int = -1  # in the file that holds it, where its bytes lie there as they are
+    at: str = ""  # what the archive or the disk calls it
+    sum: int | None = None  # CRC-32 of its bytes, where the archive says it
+    leads_to: str = ""  # of a link: the target, which is not there
+
+
+class Listing:
+    """The members of one archive as they are found: safe names, each once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.members: dict[str, Member] = {}
+        self.remarks: list[tuple[str, str]] = []  # name, and what became of it
+        self._links: dict[str, tuple[str, str]] = {}  # name of a link -> what it says, and the name that this means
+
+    def add(self, raw: str, member: Member) -> None:
+        """Add a file by the name that the archive has for it.
+
+        Raises:
+            ZooError: the name leads out of the archive or is there already, or there are too many.
+        """
+        name = plain_name(self.path, raw)
+        if name in self.members or name in self._links:
+            raise self.twice(raw, name)
+        if len(self.members) >= MOST_MEMBERS:
+            raise ZooError(f"{self.path}: has more than {MOST_MEMBERS:,} members; expected a zoo")
+        self.members[name] = member
+
+    def check(self, raw: str) -> None:
+        """Refuse the name of a folder that leads out of the archive; its own top ("./") does not."""
+        if raw.strip("./\\") or ".." in raw or raw.startswith(("/", "\\")):
+            plain_name(self.path, raw)
+
+    def add_link(self, raw: str, target: str, *, from_root: bool = False) -> None:
+        """Add a link to another member, which is looked up when all are known."""
+        name = plain_name(self.path, raw)
+        if name in self.members or name in self._links:
+            raise self.twice(raw, name)
+        folder = "" if from_root else name.rpartition("/")[0]
+        self._links[name] = target, os.path.normpath(f"{folder}/{target}" if folder else target)
+
+    def resolve(self) -> "Listing":
+        """Make links what they lead to, and return itself.
+
+        Raises:
+            ZooError: a link leads to what is no file of the archive.
+        """
+        folders = {name[:end] for name in self.members for end in _slashes(name)} if self._links else set()
+        for name, (target, meant) in self._links.items():
+            for _ in self._links:  # a link may lead to a link
+                meant = self._links.get(meant, ("", meant))[1]  # noqa: PLW2901
+            if meant in self.members:
+                self.members[name] = self.members[meant]
+            elif meant in folders:
+                self.remarks.append((name, LISTED_ITSELF))
+            else:
+                raise ZooError(
+                    f"{self.path}: {shown(name)} is a link or a device, to {shown(target)}, which is no file of the "
+                    "archive; expected plain files"
+                )
+        return self
+
+    def twice(self, raw: str, name: str) -> ZooError:
+        """Return what to say of a second file of one name."""
+        other = self.members[name].at if name in self.members else name
+        if other in ("", raw):
+            return ZooError(f"{self.path}: holds {shown(name)} twice; expected each file once")
+        return ZooError(f"{self.path}: holds {raw!a} and {other!a}, which are one name; expected each file once")
+
+
+def plain_name(path: Path, raw: str) -> str:
+    """Return the name of a member as people write it.
+
+    Raises:
+        ZooError: it would lead out of the archive `path`.
+    """
+    text = raw.replace("\\", "/")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if text.startswith("/") or ".." in parts or _DRIVE.match(text) or "\0" in text or not parts:
+        raise ZooError(f"{path}: holds {raw!r}, a name that leads out of the archive; expected relative names")
+    return unicodedata.normalize("NFC", "/".join(parts))
+
+
+def shown(name: str) -> str:
+    """Return a name for a message of one line: what cannot be printed is written as an escape.
+
+    >>> shown("a\\nb")
+    'a\\\\nb'
+    """
+    if name.isprintable():
+        return name
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
+
+
+def check_size(where: object, expanded: int, packed: int) -> None:
+    """Refuse what expands to more than weights do.
+
+    Raises:
+        ZooError: it is not safe to read.
+    """
+    if expanded > FREE_BYTES and expanded > MOST_EXPANSION * max(packed, 1):
+        raise ZooError(
+            f"{where}: unpacks to more than {MOST_EXPANSION} times its {packed:,} bytes; expected trained weights, "
+            "which hardly compress"
+        )
+
+
+def _slashes(name: str) -> list[int]:
+    return [position for position, character in enumerate(name) if character == "/"]
 
 
 class Rows:
@@ -82,123 +190,3 @@ class Window(io.RawIOBase):
         buffer[: len(content)] = content
         self._left -= len(content)
         return len(content)
-
-
-def of_folder(path: Path) -> dict[str, Member]:
-    """Return the files of a folder.
-
-    Raises:
-        ZooError: it is not safe to read.
-    """
-    members: dict[str, Member] = {}
-    root = path.resolve()
-    for folder, _, files in os.walk(path):
-        for file in files:
-            whole = Path(folder) / file
-            name = whole.relative_to(path).as_posix()
-            if whole.is_symlink() and not whole.resolve().is_relative_to(root):
-                raise ZooError(f"{path}: {name} is a link that leads out of the folder; expected plain files")
-            if whole.is_file():
-                members[name] = Member(whole.stat().st_size, 0)
-    return members
-
-
-def of_zip(path: Path, opened: zipfile.ZipFile) -> dict[str, Member]:
-    """Return the files of a zip.
-
-    Raises:
-        ZooError: it is not safe to read.
-    """
-    members: dict[str, Member] = {}
-    whole = path.stat().st_size
-    entries = opened.infolist()
-    _count(path, len(entries))
-    check_size(path, sum(entry.file_size for entry in entries), whole)
-    if sum(entry.compress_size for entry in entries) > whole:
-        raise ZooError(f"{path}: its members overlap; an archive that unpacks to more than it holds is refused")
-    for entry in entries:
-        if entry.is_dir():
-            _safe(path, entry.filename)
-            continue
-        _safe(path, entry.filename)
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG):
-            raise ZooError(f"{path}: {entry.filename} is a link or a device; expected plain files")
-        if entry.flag_bits & 1:
-            raise ZooError(f"{path}: {entry.filename} is encrypted; expected plain files")
-        if entry.filename in members:
-            raise ZooError(f"{path}: holds {entry.filename} twice")
-        check_size(f"{path}: {entry.filename}", entry.file_size, entry.compress_size)
-        offset = -1
-        if entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size:
-            offset = _stored_at(path, opened, entry)
-        members[entry.filename] = Member(entry.file_size, offset)
-    return members
-
-
-def _stored_at(path: Path, opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
-    """Return where the bytes of a stored member begin: after its local header, whose names may be longer."""
-    if entry.file_size < FREE_BYTES // 64:
-        return -1  # small ones are read through zipfile, which also checks their sum
-    file = opened.fp
-    assert file is not None
-    file.seek(entry.header_offset)
-    header = file.read(30)
-    if header[:4] != b"PK\x03\x04":
-        raise ZooError(f"{path}: {entry.filename} has no header where the archive says")
-    start = entry.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    if start + entry.file_size > path.stat().st_size:
-        raise ZooError(f"{path}: {entry.filename} is cut off")
-    return start
-
-
-def of_tar(path: Path, plain: Path) -> dict[str, Member]:
-    """Return the files of a plain tar `plain`, which messages call `path`.
-
-    Raises:
-        ZooError: it is not safe to read.
-    """
-    members: dict[str, Member] = {}
-    whole = plain.stat().st_size
-    with tarfile.open(plain, "r:") as opened:
-        for number, entry in enumerate(opened):
-            _count(path, number + 1)
-            name = entry.name.removeprefix("./")
-            if entry.isdir():
-                _safe(path, entry.name, folder=True)
-                continue
-            _safe(path, name)
-            if not entry.isreg() or entry.issparse():
-                raise ZooError(f"{path}: {entry.name} is a link or a device; expected plain files")
-            if name in members:
-                raise ZooError(f"{path}: holds {name} twice")
-            if entry.offset_data + entry.size > whole:
-                raise ZooError(f"{path}: {entry.name} is cut off")
-            members[name] = Member(entry.size, entry.offset_data)
-    return members
-
-
-def _safe(path: Path, name: str, *, folder: bool = False) -> None:
-    """Refuse a name that would lead out of the archive."""
-    parts = PurePosixPath(name).parts
-    leads_out = name.startswith(("/", "\\")) or ".." in parts or (len(name) > 1 and name[1] == ":")
-    if leads_out or "\\" in name or "\0" in name or (not parts and not folder):
-        raise ZooError(f"{path}: holds {name!r}, a name that leads out of the archive; expected relative names")
-
-
-def _count(path: Path, count: int) -> None:
-    if count > MOST_MEMBERS:
-        raise ZooError(f"{path}: has more than {MOST_MEMBERS:,} members; expected a zoo")
-
-
-def check_size(where: object, expanded: int, packed: int) -> None:
-    """Refuse what expands to more than weights do.
-
-    Raises:
-        ZooError: it is not safe to read.
-    """
-    if expanded > FREE_BYTES and expanded > MOST_EXPANSION * max(packed, 1):
-        raise ZooError(
-            f"{where}: unpacks to more than {MOST_EXPANSION} times its {packed:,} bytes; expected trained weights, "
-            "which hardly compress"
-        )

@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from zoo_gen.errors import ZooError, one_line
+from zoo_gen.files import git_lfs
 from zoo_gen.published.archives.archive import Archive
 
 _MAPPED = 64 * 2**20  # bytes from which a file is memory-mapped instead of read
@@ -63,15 +64,30 @@ class StandIn(list):
         return f"<stand-in for {self.pickled_name}>"
 
 
-def _empty_dict(*args: Any) -> dict[Any, Any]:
-    """Stand for collections.defaultdict, whose items torch's reader would not set."""
-    return {}
+class _EmptyDict:
+    """What stands for a class that is a dictionary, whose items torch's reader would not set: a plain one."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return an empty dictionary, whatever the class was made with."""
+        return {}
+
+
+# What training code puts beside weights, and what can hold none: numbers of numpy, options, paths, times.
+HARMLESS = ("collections.defaultdict", "collections.deque", "argparse.Namespace", "types.SimpleNamespace")
+HARMLESS_FAMILY = re.compile(
+    r"numpy\.(dtype|ndarray|bool_?|u?int\d+|float\d+)|numpy\.dtypes\.\w+|numpy\._?core\.multiarray\.(scalar|_reconstruct)"
+    r"|pathlib\.(_local\.)?\w+|datetime\.\w+|decimal\.Decimal|fractions\.Fraction|uuid\.UUID|typing\.\w+"
+    r"|builtins\.(frozenset|slice|range|int|float|str|bool|bytes|list|dict|tuple|object)"
+    r"|omegaconf\.[\w.]+|(pytorch_lightning|lightning|lightning_fabric)\.[\w.]*AttributeDict|easydict\.EasyDict"
+    r"|yacs\.config\.CfgNode|ml_collections\.[\w.]+|addict\.[\w.]+"
+)
+_DICTIONARIES = re.compile(r".*\.(defaultdict|AttributeDict|EasyDict|CfgNode|Dict)")
 
 
 def _stand_ins(names: Iterable[str]) -> dict[str, Any]:
     """Return what stands for each pickled name."""
     return {
-        name: _empty_dict if name == "collections.defaultdict" else type("StandIn", (StandIn,), {"pickled_name": name})
+        name: _EmptyDict if _DICTIONARIES.fullmatch(name) else type("StandIn", (StandIn,), {"pickled_name": name})
         for name in names
     }
 
@@ -104,7 +120,7 @@ class Reader:
         member, where = archive.members[name], archive.where(name)
         if member.size < _MAPPED:
             return self.content(archive.read(name), where=where)
-        path = archive.path / name if archive.kind == "folder" else archive.path
+        path = archive.file_of(name)
         if archive.kind not in ("folder", "file"):
             path = self.scratch / f"{abs(hash(name)):x}.pt"
             if not path.exists():
@@ -118,6 +134,7 @@ class Reader:
         Raises:
             ZooError: as `member`.
         """
+        git_lfs.check(content, where=where)
         return self._load(io.BytesIO(content), where)
 
     def _load(self, file: Path | io.BytesIO, where: str) -> Any:
@@ -151,7 +168,7 @@ class Reader:
         if unexpected:
             return ZooError(
                 f"{where}: refers to {', '.join(unexpected[:5])}, which no file of the format {self.format} should; it "
-                "was not read, and nothing in it was run"
+                "was not read, and nothing in it was run; expected weights alone: torch.save(model.state_dict(), FILE)"
             )
         refused = re.search(r"Unsupported operand (\d+)", str(error))
         opcode = next((each for each in pickletools.opcodes if refused and each.code == chr(int(refused[1]))), None)

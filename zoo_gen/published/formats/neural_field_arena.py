@@ -91,10 +91,9 @@ def read(archive: Archive, request: Request) -> Reading:
 
 def _path(archive: Archive, name: str, scratch: Path) -> Path:
     """Return where HDF5's library can open a member."""
-    if archive.kind == "folder":
-        return archive.path / name
-    if archive.kind == "file":
-        return archive.path
+    if archive.kind in ("folder", "file"):
+        with archive.open(name):  # a link that leads nowhere, or a pointer of Git LFS, is named
+            return archive.file_of(name)
     path = scratch / name.replace("/", "_")
     with archive.open(name) as file, path.open("wb") as out:
         while block := file.read(2**22):

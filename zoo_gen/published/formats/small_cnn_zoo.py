@@ -196,7 +196,7 @@ def _splits(
     split_tables = {}
     files: dict[str, Path] = dict(request.splits)
     for name in archive.named("*_split.csv") if archive.kind == "folder" else []:
-        files.setdefault("nfn", archive.path / name)
+        files.setdefault("nfn", archive.file_of(name))
     for name, path in files.items():
         split_tables[name] = splits.nfn(path, step, model)
         activations = hyperparameters["activation"].to_pylist() if "activation" in hyperparameters else []

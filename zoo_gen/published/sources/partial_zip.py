@@ -110,7 +110,7 @@ def _copy(
         names = needed(whole.namelist(), epochs=epochs, models=models)
         ranges = _ranges(whole, names)
     total = sum(each.stop - each.start for each in ranges)
-    same = note.exists() and note.read_text() == remote.version
+    same = note.exists() and note.read_text(encoding="utf-8") == remote.version
     have = part.stat().st_size if part.exists() and same and remote.version else 0
     atomic.replace(note, remote.version.encode())
     if total - have > shutil.disk_usage(part.parent).free:

@@ -74,7 +74,7 @@ def _compiled(source: str, architecture: str) -> bytes:
     """Return the machine code of a source for an architecture, for instance sm_90."""
     from cuda.bindings import nvrtc
 
-    text = files(__package__).joinpath("machine.cuh").read_text() + source
+    text = files(__package__).joinpath("machine.cuh").read_text(encoding="utf-8") + source
     program = _checked(nvrtc.nvrtcCreateProgram(text.encode(), b"resident.cu", 0, [], []))
     options = [f"--gpu-architecture={architecture}".encode(), b"--std=c++17"]
     error, *_ = nvrtc.nvrtcCompileProgram(program, len(options), options)

@@ -78,7 +78,7 @@ def source(program: Program) -> str:
     }
     defined = "".join(f"#define {name} {value}\n" for name, value in constants.items())
     arguments = ",\n    ".join(f"{kind.replace('*', '* __restrict__')} {name}" for kind, name in ARGUMENTS)
-    arithmetic = files(__package__).joinpath("arithmetic.cuh").read_text()
+    arithmetic = files(__package__).joinpath("arithmetic.cuh").read_text(encoding="utf-8")
     return f"""{defined}
 {arithmetic}
 extern "C" __global__ void __launch_bounds__(THREADS, {program.blocks}) {ENTRY}(
