@@ -73,11 +73,13 @@ def parse_toml(
         raise ZooError(f"{where}: is not text in UTF-8; expected a TOML manifest") from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits and endless nesting raise these
         raise ZooError(f"{where}: not valid TOML: {error}") from None
-    return checked(document, schema, where=where)
+    return checked(document, schema, where=where, context=context)
 
 
-def checked(document: Any, schema: type[AnySchema], *, where: str) -> AnySchema:
-    """Return plain data as `schema`; `where` names it in error messages.
+def checked(
+    document: Any, schema: type[AnySchema], *, where: str, context: Mapping[str, Any] | None = None
+) -> AnySchema:
+    """Return plain data as `schema`; `where` names it in error messages, `context` is what its checks may ask for.
 
     Raises:
         ZooError: it does not fit the schema.
