@@ -24,6 +24,7 @@ from zoo_bench.protocol.targets import Target, targets
 from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name, this_machine
 from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
+from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo
 
 
@@ -57,11 +58,12 @@ def evaluate_cell(
     if not fits:
         raise errors[0][1]
     scored_tests = [n for n in range(len(cell.tests)) if any(isinstance(fit.tests[n], Encoded) for fit in fits)]
-    failures = list(_failures(cell, fits, errors))
+    lacking = _lacking(benchmark, cell, besides={target for target, _ in errors})
+    failures = list(_failures(cell, fits, [*errors, *lacking]))
     if not scored_tests:
         raise next(test for test in fits[0].tests if isinstance(test, EncoderError))
     began = time.monotonic()
-    predicted = _predictions(benchmark, cell, fits, failed={target for target, _ in errors})
+    predicted = _predictions(benchmark, cell, fits, failed={target for target, _ in (*errors, *lacking)})
     probe_seconds = (time.monotonic() - began) / len(scored_tests)
     results, predictions, resamples = [], [], []
     for number in scored_tests:
@@ -117,10 +119,22 @@ def used(zoo: Zoo) -> ZooUsed:
     return ZooUsed(zoo=zoo.name, digest=zoo.digest, revision=zoo.revision, split_sha256=zoo.split_sha256)
 
 
-def _failures(cell: Cell, fits: Sequence[Fitted], errors: Sequence[tuple[str, EncoderError]]) -> Iterable[Failure]:
+def _lacking(benchmark: BenchmarkManifest, cell: Cell, *, besides: set[str]) -> list[tuple[str, ZooError]]:
+    """Return the targets that no probe can be fitted to, since the models of the source lack them, and why."""
+    lacking: list[tuple[str, ZooError]] = []
+    for target in targets(benchmark, cell.zoo):
+        if target.name not in besides:
+            try:
+                probes.Labels(target.of_rows(cell.train), target.of_rows(cell.validation)).check(target.name)
+            except ZooError as error:
+                lacking.append((target.name, ZooError(f"{cell.zoo.path}: {error}")))
+    return lacking
+
+
+def _failures(cell: Cell, fits: Sequence[Fitted], errors: Sequence[tuple[str, ZooError]]) -> Iterable[Failure]:
     """Yield what failed: a whole test, where no fit was scored on it, or the target of a fit."""
     for number, test in enumerate(cell.tests):
-        raised = list(errors)
+        raised: list[tuple[str, ZooError]] = list(errors)
         raised += [(fit.target or "", e) for fit in fits if isinstance(e := fit.tests[number], EncoderError)]
         if all(isinstance(fit.tests[number], EncoderError) for fit in fits):
             raised = [("", raised[-1][1])]
@@ -145,7 +159,7 @@ def _predictions(
         chosen = [target for target in every if target.name == fit.target]
         if fit is fits[0]:
             chosen += [target for target in every if target.name not in learned]
-        for number, target, prediction in _probed(cell, fit, chosen):
+        for number, target, prediction in _probed(cell, fit, chosen, kind=benchmark.probe):
             predictions[number].append(_prediction(cell, number, target, "probe", prediction))
     for fit in fits:
         for number, encoded in enumerate(fit.tests):
@@ -163,27 +177,24 @@ def _predictions(
     return predictions
 
 
-def _probed(cell: Cell, fit: Fitted, chosen: Sequence[Target]) -> Iterable[tuple[int, Target, probes.Prediction]]:
+def _probed(
+    cell: Cell, fit: Fitted, chosen: Sequence[Target], *, kind: probes.Kind
+) -> Iterable[tuple[int, Target, probes.Prediction]]:
     """Yield predictions of the tests of a fit, by probes that are fitted and chosen on the source alone."""
     tests = {number: test.embeddings for number, test in enumerate(fit.tests) if isinstance(test, Encoded)}
     if not tests or not chosen:
         return
-    features = probes.Features.standardized(fit.train, fit.validation, np.concatenate(list(tests.values())))
-    numbers = [target for target in chosen if target.is_number]
-    predicted: dict[Target, probes.Prediction] = {}
-    if numbers:
-        train, validation = (
-            np.column_stack([target.of_rows(views) for target in numbers]) for views in (cell.train, cell.validation)
-        )
-        predicted = dict(zip(numbers, probes.ridge(features, train, validation), strict=True))
+    predicted = probes.probe(
+        probes.Embeddings(fit.train, fit.validation, np.concatenate(list(tests.values()))),
+        {target.name: probes.Labels(target.of_rows(cell.train), target.of_rows(cell.validation)) for target in chosen},
+        kind=kind,
+    )
     for target in chosen:
-        if not target.is_number:
-            predicted[target] = probes.logistic(features, target.of_rows(cell.train), target.of_rows(cell.validation))
         start = 0
         for number, rows in tests.items():
-            values = predicted[target].values[start : start + len(rows)]
+            values = predicted[target.name].values[start : start + len(rows)]
             start += len(rows)
-            yield number, target, probes.Prediction(values, predicted[target].penalty)
+            yield number, target, probes.Prediction(values, predicted[target.name].penalty)
 
 
 def _prediction(cell: Cell, number: int, target: Target, by: By, prediction: probes.Prediction) -> TargetPrediction:

@@ -73,7 +73,7 @@ class Target:
 
 
 def target_values(view: Labelled, name: str) -> np.ndarray:
-    """Return a target at every checkpoint of a view (model, checkpoint): float64, NaN where it is missing; or str.
+    """Return a target at every checkpoint of a view (model, checkpoint): float64, NaN where it is missing; or str, empty there.
 
     Raises:
         ZooError: the zoo has neither a metric nor a hyper-parameter of that name.
@@ -93,7 +93,9 @@ def target_values(view: Labelled, name: str) -> np.ndarray:
         values = view.metric(name)
     else:
         values = np.broadcast_to(view.hyperparameter(name)[:, None], shape)
-    return values.astype(np.float64 if values.dtype.kind in "biuf" else str)
+    if values.dtype.kind in "biuf":
+        return values.astype(np.float64)
+    return np.where(values == None, "", values).astype(str)  # noqa: E711 elementwise: a name that is missing is empty
 
 
 def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:

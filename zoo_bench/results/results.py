@@ -31,7 +31,7 @@ class Score(Schema):
     value: float | None
     low: float | None
     high: float | None
-    penalty: float | None  # of the probe, chosen on the validation models; None where the encoder predicts itself
+    penalty: float | None  # of the probe, chosen on the validation models; None where nothing was chosen
     by: Literal["probe", "encoder"] = "probe"  # who predicted: a probe of the embeddings, or a supervised encoder
     ceiling: float | None = None  # of tau-b: what predictions without ties can reach, where the truth has ties
     left_out: int = 0  # test rows whose truth is missing

@@ -1,106 +1,115 @@
-"""Linear probes on frozen embeddings: ridge regression for numbers, logistic regression for names.
+"""Probes: simple predictors of each target from frozen embeddings, fitted and chosen on models of the source alone.
 
-Features are standardised with the mean and deviation of the training rows. The strength of the penalty is the one
-choice, and is made on the validation rows only.
+Two kinds exist. "standard" is what ranks unless a benchmark says otherwise: linear probes of features that a few
+exploded networks cannot ruin. "paper" is what Schürholt et al. (NeurIPS 2021) used, on raw features.
 """
 
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Literal
 
 import numpy as np
 
-# The grid of Schürholt et al. (NeurIPS 2021, public code): 1e3 down to 1e-5, as `alpha` of its ridge regression.
-RIDGE_PENALTIES = (1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-# Wide enough that neither edge is where the best ones pile up; from the strongest, each starts from the one before.
-LOGISTIC_PENALTIES = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2)
-_BLOCK = 16384  # rows that are widened to float64 at once
+from zoo_bench.scores import paper_probes, standard_probes
+from zoo_bench.scores.linear_features import Features
+from zoo_bench.scores.metrics import missing
+from zoo_gen.errors import ZooError
+
+Kind = Literal["standard", "paper"]
+_CLEARLY = 1e-2  # by which share the validation error of a later alternative must be lower
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of the three parts, each (row, dimension)."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One target of the source: numbers, NaN where missing, or names, empty where missing."""
+
+    train: np.ndarray  # (row,)
+    validation: np.ndarray  # (row,)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the target is a number and not a name."""
+        return self.train.dtype.kind != "U"
+
+    @property
+    def there(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which training rows and which validation rows have it, bool (row,) each."""
+        return ~missing(self.train), ~missing(self.validation)
+
+    def check(self, target: str) -> None:
+        """Refuse labels from which no probe can be fitted and chosen.
+
+        Raises:
+            ZooError: all models of a part lack the target.
+        """
+        for part, values in (("training", self.train), ("validation", self.validation)):
+            if missing(values).all():
+                raise ZooError(f"target {target!r}: no {part} model has it; expected at least one that does")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is predicted of the test rows, and the penalty of the probe that predicts it, if it is one."""
+    """What a probe predicts of the test rows, and the penalty that was chosen."""
 
-    values: np.ndarray  # (row,)
-    penalty: float | None
-
-
-@dataclass(frozen=True)
-class Features:
-    """Embeddings of the three parts, standardised by the first."""
-
-    train: np.ndarray  # float32 (row, feature)
-    validation: np.ndarray  # float32 (row, feature)
-    test: np.ndarray  # float32 (row, feature)
-
-    @classmethod
-    def standardized(cls, train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> "Features":
-        """Subtract the mean of the training rows and divide by their deviation (by 1 where it is 0)."""
-        mean = train.mean(axis=0, dtype=np.float64)
-        deviation = train.std(axis=0, dtype=np.float64)
-        deviation[deviation < 1e-12 * np.maximum(np.abs(mean), 1e-300)] = 1.0
-        return cls(*(((part - mean) / deviation).astype(np.float32) for part in (train, validation, test)))
+    values: np.ndarray  # (row,) float64 or str
+    penalty: float | None  # None where the probe has no choice of penalties
 
 
-def ridge(features: Features, train: np.ndarray, validation: np.ndarray) -> list[Prediction]:
-    """Predict several targets at once from one eigendecomposition of the Gram matrix.
+def probe(embeddings: Embeddings, labels: Mapping[str, Labels], *, kind: Kind) -> dict[str, Prediction]:
+    """Predict every target of the test rows.
+
+    Rows without a label take no part in fitting and choosing a probe.
 
     Args:
-        features: the embeddings.
-        train: targets of the training rows (row, target).
-        validation: targets of the validation rows (row, target).
+        embeddings: of the three parts.
+        labels: of the training and validation rows, by target.
+        kind: which probes.
 
-    Returns:
-        One prediction a target, with the penalty of the least squared error on the validation rows. The penalty is
-        added to the Gram matrix of the standardised features; the intercept is not penalised.
+    Raises:
+        ZooError: all training models or all validation models lack a target.
     """
-    mean = train.mean(axis=0)
-    gram, moment = _products(features.train, train - mean)
-    eigenvalues, eigenvectors = np.linalg.eigh(gram)
-    eigenvalues = np.maximum(eigenvalues, 0.0)
-    rotated = eigenvectors.T @ moment  # (feature, target)
-    best_error = np.full(train.shape[1], np.inf)
-    best_penalty = np.zeros(train.shape[1])
-    rotated_validation = features.validation @ eigenvectors
-    for penalty in RIDGE_PENALTIES:
-        predicted = rotated_validation @ (rotated / (eigenvalues + penalty)[:, None]) + mean
-        error = ((predicted - validation) ** 2).mean(axis=0)
-        better = error < best_error
-        best_error[better], best_penalty[better] = error[better], penalty
-    coefficients = eigenvectors @ (rotated / (eigenvalues[:, None] + best_penalty))
-    predicted = features.test @ coefficients + mean
-    return [Prediction(predicted[:, column], float(best_penalty[column])) for column in range(train.shape[1])]
+    for target, of_target in labels.items():
+        of_target.check(target)
+    of_kind = standard_probes if kind == "standard" else paper_probes
+    best: dict[str, tuple[float, Prediction]] = {}
+    for features in of_kind.alternatives(embeddings.train, embeddings.validation, embeddings.test):
+        for target, error, prediction in _predicted(of_kind, features, labels):
+            if target not in best or error < (1 - _CLEARLY) * best[target][0]:
+                best[target] = error, prediction
+    return {target: best[target][1] for target in labels}
 
 
-def logistic(features: Features, train: np.ndarray, validation: np.ndarray) -> Prediction:
-    """Predict one target of names; of the penalties the one with the best validation accuracy is taken.
-
-    Args:
-        features: the embeddings.
-        train: names of the training rows (row,).
-        validation: names of the validation rows (row,).
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    if len(np.unique(train)) == 1:  # all training models may share a value when configurations stay together
-        return Prediction(np.full(len(features.test), train[0]), LOGISTIC_PENALTIES[0])
-    # Truncated Newton steps: on thousands of correlated features they converge where L-BFGS still wanders. Each
-    # penalty starts from the solution of the stronger one before it.
-    model = LogisticRegression(solver="newton-cg", warm_start=True)
-    best: tuple[float, float, np.ndarray] | None = None
-    for penalty in LOGISTIC_PENALTIES:
-        model.set_params(C=1.0 / penalty).fit(features.train, train)
-        accuracy = float((model.predict(features.validation) == validation).mean())
-        if best is None or accuracy > best[0]:
-            best = accuracy, penalty, model.predict(features.test)
-    assert best is not None
-    return Prediction(best[2], best[1])
-
-
-def _products(rows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return X'X (feature, feature) and X'Y (feature, target) in float64, a block of rows at a time."""
-    gram = np.zeros((rows.shape[1], rows.shape[1]))
-    moment = np.zeros((rows.shape[1], targets.shape[1]))
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK].astype(np.float64)
-        gram += block.T @ block
-        moment += block.T @ targets[start : start + _BLOCK]
-    return gram, moment
+def _predicted(
+    of_kind: ModuleType, features: Features, labels: Mapping[str, Labels]
+) -> Iterator[tuple[str, float, Prediction]]:
+    """Yield every target with the error on the validation rows and what is predicted of the test rows."""
+    numbers: dict[tuple[bytes, bytes], list[str]] = defaultdict(list)  # by the rows that have labels
+    for target, of_target in labels.items():
+        train, validation = of_target.there
+        if of_target.is_number:
+            numbers[train.tobytes(), validation.tobytes()].append(target)
+            continue
+        some = features.of_rows(train, validation)
+        found = of_kind.classify(some, of_target.train[train], of_target.validation[validation])
+        yield target, found.error, Prediction(found.predicted, found.penalty)
+    for targets in numbers.values():  # those with labels at the same rows share all of the linear algebra
+        train, validation = labels[targets[0]].there
+        values = (
+            np.column_stack([labels[target].train[train] for target in targets]),
+            np.column_stack([labels[target].validation[validation] for target in targets]),
+        )
+        found = of_kind.regress(features.of_rows(train, validation), *values)
+        for column, target in enumerate(targets):
+            prediction = Prediction(found.predicted[:, column], float(found.penalties[column]))
+            yield target, float(found.errors[column]), prediction

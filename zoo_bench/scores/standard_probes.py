@@ -1,0 +1,126 @@
+"""The standard probes: ridge regression for numbers, logistic regression for names, on robustly scaled features.
+
+A few networks whose weights exploded would own every mean, deviation and squared error. So each feature is cut at some
+deviations from its median, and a predicted number at half a span beyond the training targets: bounds that come from
+training rows alone, and that touch nothing where no tail is heavy. docs/benchmarks.md has the measured alternatives.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from zoo_bench.scores.linear_features import Classification, Features, Regression, products
+
+MEAN_ALONE = 1e15  # so strong a penalty that nothing but the mean of the training rows is predicted
+# From that to least squares, by half decades: no best penalty lies beyond the ends.
+RIDGE_PENALTIES = (MEAN_ALONE, *(float(f"{10 ** (step / 2):.3g}") for step in range(20, -11, -1)))
+# Wide enough that neither edge is where the best ones pile up; from the strongest, each starts from the one before.
+LOGISTIC_PENALTIES = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2)
+CUTS = (10.0, 3.0)  # deviations from the median; the narrower is taken where it is clearly better
+_DEVIATION = 1.4826  # of a normal distribution, in medians of absolute deviations
+_TAIL = 3.29  # the same, in distances between the 5 % and 95 % quantiles
+BEYOND = 0.5  # spans of the training targets, on each side
+_BETTER = 1e-3  # by which share the error must be lower for a weaker penalty to be taken
+_COLUMNS = 256  # that are treated at once
+
+
+def alternatives(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Iterator[Features]:
+    """Yield embeddings (row, dimension), cut and standardised, once for each of CUTS."""
+    for cut in CUTS:
+        yield features(train, validation, test, cut=cut)
+
+
+def features(train: np.ndarray, validation: np.ndarray, test: np.ndarray, *, cut: float) -> Features:
+    """Return embeddings (row, dimension), cut and standardised by what the training rows say.
+
+    Args:
+        train: embeddings of the training rows.
+        validation: embeddings of the validation rows.
+        test: embeddings of the test rows.
+        cut: deviations from the median of each feature, beyond which it is cut.
+    """
+    parts = [np.empty(part.shape, np.float32) for part in (train, validation, test)]
+    for start in range(0, train.shape[1], _COLUMNS):
+        columns = slice(start, start + _COLUMNS)
+        some = train[:, columns].astype(np.float64)
+        median, scale = _middle(some)
+        low, high = median - cut * scale, median + cut * scale
+        within = np.clip(some, low, high)
+        mean, deviation = within.mean(axis=0), within.std(axis=0)
+        deviation[deviation < 1e-12 * np.maximum(np.abs(mean), 1e-300)] = 1.0  # it varies by rounding alone
+        for part, rows in zip(parts, (train, validation, test), strict=True):
+            part[:, columns] = (np.clip(rows[:, columns].astype(np.float64), low, high) - mean) / deviation
+    return Features(*parts)
+
+
+def _middle(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the median and the deviation of each feature, as the bulk of its rows has them (feature,).
+
+    The deviation follows from the median of absolute deviations; where most rows have one value, from more of the rows.
+    """
+    low, median, high = np.quantile(rows, [0.05, 0.5, 0.95], axis=0)
+    scale = _DEVIATION * np.median(np.abs(rows - median), axis=0)
+    scale = np.where(scale > 0, scale, (high - low) / _TAIL)
+    return median, np.where(scale > 0, scale, rows.std(axis=0))
+
+
+def regress(parts: Features, train: np.ndarray, validation: np.ndarray) -> Regression:
+    """Predict several numbers by ridge regression, all from one eigendecomposition of the Gram matrix.
+
+    Of the penalties, added to the Gram matrix of the features, the one with the least squared error on the validation
+    rows is taken, the stronger of nearly equal ones; the intercept is not penalised.
+
+    Args:
+        parts: what `features` returned.
+        train: targets of the training rows (row, target).
+        validation: targets of the validation rows (row, target).
+
+    """
+    centre, mean = parts.train.mean(axis=0, dtype=np.float64), train.mean(axis=0)
+    gram, moment = products(parts.train, train - mean)
+    gram -= len(train) * np.outer(centre, centre)
+    eigenvalues, eigenvectors = np.linalg.eigh(gram)
+    eigenvalues = np.maximum(eigenvalues, 0.0)
+    rotated = eigenvectors.T @ moment  # (feature, target)
+    span = np.ptp(train, axis=0)
+    low, high = train.min(axis=0) - BEYOND * span, train.max(axis=0) + BEYOND * span
+
+    def predicted(rows: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+        coefficients = eigenvectors @ (rotated / (eigenvalues[:, None] + penalties))
+        return np.clip(rows @ coefficients - centre @ coefficients + mean, low, high)
+
+    best_error = np.full(train.shape[1], np.inf)
+    best = np.zeros(train.shape[1])
+    for penalty in RIDGE_PENALTIES:
+        error = ((predicted(parts.validation, np.full(len(best), penalty)) - validation) ** 2).mean(axis=0)
+        better = error < (1 - _BETTER) * best_error
+        best_error[better], best[better] = error[better], penalty
+    return Regression(predicted(parts.test, best), best, best_error)
+
+
+def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Classification:
+    """Predict one target of names by logistic regression.
+
+    Of the penalties the one with the best accuracy on the validation rows is taken, the strongest of equal ones.
+
+    Args:
+        parts: what `features` returned.
+        train: names of the training rows (row,).
+        validation: names of the validation rows (row,).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if len(np.unique(train)) == 1:  # all training models may share a value when configurations stay together
+        error = float((validation != train[0]).mean())
+        return Classification(np.full(len(parts.test), train[0]), LOGISTIC_PENALTIES[0], error)
+    # Truncated Newton steps: on thousands of correlated features they converge where L-BFGS still wanders. Each
+    # penalty starts from the solution of the stronger one before it.
+    model = LogisticRegression(solver="newton-cg", warm_start=True)
+    best: Classification | None = None
+    for penalty in LOGISTIC_PENALTIES:
+        model.set_params(C=1.0 / penalty).fit(parts.train, train)
+        error = float((model.predict(parts.validation) != validation).mean())
+        if best is None or error < best.error:
+            best = Classification(model.predict(parts.test), penalty, error)
+    assert best is not None
+    return best
