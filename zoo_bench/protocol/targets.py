@@ -73,7 +73,7 @@ class Target:
 
 
 def target_values(view: Labelled, name: str) -> np.ndarray:
-    """Return a target at every checkpoint of a view (model, checkpoint): float64, NaN where missing; or str, then empty.
+    """Return a target at every checkpoint of a view (model, checkpoint): float64, NaN where missing; or str, then "".
 
     Raises:
         ZooError: the zoo has neither a metric nor a hyper-parameter of that name.
