@@ -148,12 +148,15 @@ def run(
     verbose: bool,
     computing: Computing,
 ) -> None:
-    """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file."""
-    from zoo_bench import read_benchmark
+    """Evaluate encoders. BENCHMARK is a name that `zoo-bench list` shows, or the path of a TOML file.
+
+    The folder or URL of a zoo is evaluated by the standard protocol: zoo-bench run zoos/mine.
+    """
     from zoo_bench.encoders import encoder_names
     from zoo_bench.encoders.training.runtime import Runtime
     from zoo_bench.evaluation.run import TRAININGS
     from zoo_bench.evaluation.run import run as run_benchmark
+    from zoo_bench.protocol.standard import benchmark_or_zoo
 
     _search_working_folder()
     chosen = encoders or ("default",)
@@ -169,9 +172,10 @@ def run(
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
-    manifests = [read_benchmark(benchmark) for benchmark in benchmarks]
-    if missing.zoos_from:
-        manifests = [manifest.with_zoos_from(missing.zoos_from) for manifest in manifests]
+    chosen_zoos = {}
+    for benchmark in benchmarks:
+        manifest, places = benchmark_or_zoo(benchmark, zoos)
+        chosen_zoos[manifest.with_zoos_from(missing.zoos_from or manifest.zoos_from)] = places
     runtime = Runtime(
         device=computing.device,
         checkpoints=computing.checkpoints or results / TRAININGS,
@@ -180,15 +184,16 @@ def run(
     )
     if runtime.device != "auto":
         runtime.torch_device()  # a device that is not there is an error now, not after the baselines
-    for manifest in manifests:
-        _get_missing(manifest, zoos, missing, workers=computing.workers)
+    for manifest, places in chosen_zoos.items():
+        if isinstance(places, Path):
+            _get_missing(manifest, places, missing, workers=computing.workers)
     errors = 0
-    for manifest in manifests:
+    for manifest, places in chosen_zoos.items():
         try:
             for result, is_new in run_benchmark(
                 manifest,
                 encoder_names(chosen, protocol=manifest.protocol),
-                zoos=zoos,
+                zoos=places,
                 results=results,
                 seeds=numbers,
                 rerun=rerun,
@@ -199,12 +204,12 @@ def run(
             ):
                 _print_result(result, is_new=is_new)
         except ZooError as error:
-            if len(manifests) == 1:
+            if len(chosen_zoos) == 1:
                 raise
             click.echo(f"{manifest.name}: {error}", err=True)
             errors += 1
     if errors:
-        raise ZooError(f"{errors} of {len(manifests)} benchmarks have encoders without a result, as said above")
+        raise ZooError(f"{errors} of {len(chosen_zoos)} benchmarks have encoders without a result, as said above")
 
 
 def _get_missing(benchmark: "BenchmarkManifest", zoos: Path, missing: MissingZoos, *, workers: int) -> None:

@@ -10,7 +10,8 @@ from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import run
 from zoo_bench.evaluation.candidate import AnyEncoder
 from zoo_bench.evaluation.candidates import candidates
-from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark
+from zoo_bench.protocol.manifest import BenchmarkManifest, ZoosFrom
+from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results
 from zoo_gen.zoo import Zoo
@@ -21,6 +22,7 @@ def evaluate(
     benchmark: str | Path | BenchmarkManifest,
     *,
     zoos: str | Path | Sequence[Zoo] = "zoos",
+    zoos_from: ZoosFrom | None = None,
     seeds: Sequence[int] = (0,),
     device: str | Runtime = "auto",
     results: str | Path | None = None,
@@ -38,8 +40,11 @@ def evaluate(
 
     Args:
         encoder: one, a list, or a dictionary of names and encoders.
-        benchmark: a name (see `list_benchmarks`), the path of a TOML file, or a BenchmarkManifest.
+        benchmark: a name (see `list_benchmarks`), the path of a TOML file, or a BenchmarkManifest; or the folder or URL
+            of a zoo, on which the standard protocol is evaluated.
         zoos: the folder that holds the zoos by name, or the opened zoos.
+        zoos_from: "published" takes the zoos as their papers published them, "regenerated" those that are trained
+            here; what the benchmark says, if not given.
         seeds: one result each, whole numbers from 0 to 2**32 - 1.
         device: where networks train: auto (a GPU if there is one), cpu, cuda; or a `Runtime`, which says more. Without
             a folder for them, unfinished trainings wait in that of results.
@@ -74,7 +79,9 @@ def evaluate(
     >>> results.to_pandas().query("ranks")[["target", "metric", "low", "value", "high"]].shape
     (4, 5)
     """
-    manifest = read_benchmark(benchmark)
+    manifest, places = benchmark_or_zoo(benchmark, zoos)
+    if zoos_from is not None:
+        manifest = manifest.with_zoos_from(zoos_from)
     with TemporaryDirectory(prefix="zoo-bench-") if results is None else nullcontext(results) as folder:
         runtime = device if isinstance(device, Runtime) else Runtime(device=device)
         if runtime.checkpoints is None and results is not None:
@@ -82,7 +89,7 @@ def evaluate(
         finished = run.run(
             manifest,
             candidates(encoder, protocol=manifest.protocol),
-            zoos=zoos,
+            zoos=places,
             results=Path(folder),
             seeds=seeds,
             rerun=rerun,

@@ -170,7 +170,7 @@ def test_a_strangers_encoder_is_evaluated(tmp_path, tiny_zoo, tiny_benchmark, st
         ("stranger:FailsToFit", r"fit: RuntimeError: no convergence \(stranger\.py, line 53\)"),
         ("stranger:WithoutSeed", "fit: TypeError: .*unexpected keyword argument 'seed'"),
         ("stranger:FailsToBeMade", r"cannot be made \(ValueError: no file of weights\); .* \(stranger\.py, line 61\)"),
-        ("stranger:ListOfSettings", r"config is \[1\]; expected a dictionary of plain data"),
+        ("stranger:ListOfSettings", r"cannot be used: config is \[1\]; expected a dictionary of plain data"),
         ("stranger:NumpySettings", "cannot be used: TypeError: Object of type float32 is not JSON"),
     ],
 )

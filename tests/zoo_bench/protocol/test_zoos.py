@@ -6,6 +6,7 @@ from zoo_bench.protocol.parts import models_of
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import Split, find_manifest, read_manifest, shipped_manifests
+from zoo_gen.published.sources.registry import by_population
 
 
 def benchmark(*names, **options):
@@ -13,7 +14,8 @@ def benchmark(*names, **options):
 
 
 def test_missing_zoos_are_made_once_by_the_manifests_that_ship(tmp_path, monkeypatch, tiny_manifest):
-    monkeypatch.setattr("zoo_gen.manifest.manifest.shipped_manifests", lambda: {"tiny": tiny_manifest})
+    for place in ("zoo_gen.manifest.manifest", "zoo_bench.protocol.zoos"):
+        monkeypatch.setattr(f"{place}.shipped_manifests", lambda: {"tiny": tiny_manifest})
     its = benchmark("tiny")
     with pytest.raises(
         ZooError, match=r"tiny: no such zoo; make it with: .* or with zoo-bench run --missing-zoos make"
@@ -30,20 +32,48 @@ def test_a_zoo_that_does_not_ship_cannot_be_made(tmp_path):
         zoos.make_missing_zoos(benchmark("nowhere"), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "owner", "address"),
-    [("small_cnn_zoo_mnist", None, "small_cnn_zoo/mnist"), ("anything", "my-lab", "hf://my-lab/anything")],
-)
-def test_missing_zoos_are_pulled_from_their_papers_or_from_the_hub(tmp_path, monkeypatch, name, owner, address):
+def test_missing_zoos_are_pulled_from_an_owner_on_the_hub(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("zoo_gen.published.pull.pull", lambda *given: asked.append(given))
-    assert zoos.pull_missing_zoos(benchmark(name), tmp_path, owner=owner) == [name]
-    assert asked == [(address, tmp_path / name)]
+    assert zoos.pull_missing_zoos(benchmark("anything"), tmp_path, owner="my-lab") == ["anything"]
+    assert asked == [("hf://my-lab/anything", tmp_path / "anything")]
 
 
-def test_a_zoo_that_nobody_published_is_named(tmp_path):
-    with pytest.raises(ZooError, match=r"unknown published zoo 'tiny'.*; expected --missing-zoos make, or --owner"):
-        zoos.pull_missing_zoos(benchmark("tiny"), tmp_path)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tiny", r"^tiny: is trained here and not published; expected --missing-zoos make$"),
+        ("small_cnn_zoo_svhn", r"^small_cnn_zoo_svhn: is trained here .* make, or --zoos-from published for what its"),
+    ],
+)
+def test_a_zoo_that_is_not_published_is_named(tmp_path, name, message):
+    with pytest.raises(ZooError, match=message):
+        zoos.pull_missing_zoos(benchmark(name), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "tinny",
+            r"tinny: no such zoo; unknown zoo 'tinny'; did you mean 'tiny'\? valid: .*; expected one that zoo-gen",
+        ),
+        (
+            "tetris_seed",
+            r"tetris_seed: no such zoo; make it with: zoo-gen run tetris_seed --out .*--zoos-from published",
+        ),
+        ("mini_mnist_cnn", r"--missing-zoos make$"),
+    ],
+)
+def test_a_zoo_that_is_not_there_is_one_line_with_a_remedy(tiny_zoo, name, message):
+    with pytest.raises(ZooError, match=message):
+        zoos.find_zoos(benchmark(name), tiny_zoo.parent)
+
+
+def test_a_folder_with_another_zoo_says_how_to_name_it(tiny_zoo, tmp_path):
+    (tmp_path / "other").symlink_to(tiny_zoo)
+    with pytest.raises(ZooError, match=r"other: holds the zoo 'tiny'; expected 'other', .* with --name other$"):
+        zoos.find_zoos(benchmark("other"), tmp_path)
 
 
 def test_a_zoo_that_is_there_is_not_pulled(tiny_zoo):
@@ -81,10 +111,21 @@ def test_a_result_under_a_split_of_its_own_is_validated_under_it(tmp_path, tiny_
     assert [problems for _, problems in validate(tmp_path, zoos=tiny_zoo.parent)] == [[]]
 
 
-def test_every_zoo_of_a_shipped_benchmark_ships():
+def test_every_zoo_of_a_shipped_benchmark_ships_or_was_published():
+    published = {f"{population}_published" for population in by_population()}
     for name, its in list_benchmarks().items():
         assert its.name == name
-        assert set(its.zoos) <= set(shipped_manifests())
+        assert set(its.zoos) <= (published if its.zoos_from == "published" else set(shipped_manifests()))
+
+
+def test_whose_predictions_rank_is_said_in_every_shipped_benchmark():
+    """As the papers report: a supervised method's own prediction, or the probe of a representation."""
+    own = ("cross_", "nfn_", "sne_", "data_efficiency", "unseen_epochs", "scalegmn_", "cnn_wild_park")
+    for name, its in list_benchmarks().items():
+        assert "reading" in its.model_fields_set
+        assert its.reading == ("own" if name.startswith(own) else "probe"), name
+        assert its.loss == ("bce" if name.startswith("nfn_") else its.loss)
+        assert "test_class_f1" not in its.targets or name == "tetris"
 
 
 @pytest.mark.parametrize(
@@ -93,6 +134,11 @@ def test_every_zoo_of_a_shipped_benchmark_ships():
         ("hyper_representations_2021", "standard", 12, "r2", "all"),
         ("sne_cross_dataset", "cross_dataset", 4, "kendall_tau", "last"),
         ("sne_cross_architecture", "cross_architecture", 6, "kendall_tau", "last"),
+        ("sne_cross_architecture_svhn", "cross_architecture", 6, "kendall_tau", "last"),
+        ("hyper_representations_2021_ood", "cross_dataset", 6, "r2", "all"),
+        ("model_zoos_2022", "standard", 24, "r2", "all"),
+        ("cnn_wild_park", "standard", 1, "kendall_tau", "all"),
+        ("nws_2020", "standard", 1, "r2", "last"),
         ("sne_inr", "standard", 1, "mse", "last"),
         ("nfn_final_checkpoint", "standard", 2, "kendall_tau", "last"),
     ],
@@ -111,7 +157,7 @@ def test_the_final_checkpoint_is_split_as_nfn_splits_it():
 def test_the_small_benchmarks_are_on_three_data_sets_and_three_architectures():
     benchmarks = {name: benchmark for name, benchmark in list_benchmarks().items() if name.endswith("_small")}
     of = {name: [read_manifest(find_manifest(zoo)) for zoo in its.zoos] for name, its in benchmarks.items()}
-    for name in ("standard_small", "cross_dataset_small"):
+    for name in ("standard_small", "cross_dataset_small", "ood_small"):
         assert [(its.data.source, its.data.input_shape) for its in of[name]] == [
             ("idx", (1, 28, 28)),
             ("torchvision", (1, 28, 28)),

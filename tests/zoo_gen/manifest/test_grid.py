@@ -84,7 +84,7 @@ def test_draws_of_one_axis_do_not_change_when_another_is_added():
     train=st.integers(0, 10),
     validation=st.integers(0, 10),
     split_seed=st.integers(0, 5),
-    group_by=st.sampled_from(["model", "configuration", "seed"]),
+    group_by=st.sampled_from(["model", "configuration", "seed", "initial_weights"]),
 )
 def test_splits_cover_all_models_in_their_shares_and_keep_groups_whole(
     seeds, rates, train, validation, split_seed, group_by
@@ -97,7 +97,7 @@ def test_splits_cover_all_models_in_their_shares_and_keep_groups_whole(
 
     parts_of_group = defaultdict(set)
     for row in table.to_pylist():
-        key = {"model": row["model_id"], "configuration": row["learning_rate"], "seed": row["seed"]}[group_by]
+        key = {"model": row["model_id"], "configuration": row["learning_rate"]}.get(group_by, row["seed"])
         parts_of_group[key].add(row["split"])
     assert all(len(parts) == 1 for parts in parts_of_group.values())
     parts = [next(iter(parts)) for parts in parts_of_group.values()]

@@ -1,0 +1,87 @@
+"""The standard protocol on a zoo of one's own: a benchmark that is made from the zoo, with all that it can be asked.
+
+Whoever has only a zoo's folder or URL gives it where a benchmark's name would stand.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks, read_benchmark
+from zoo_gen.errors import ZooError
+from zoo_gen.published.sources.registry import PUBLISHED
+from zoo_gen.zoo import Zoo, open_zoo
+
+_ACCURACIES = ("test_accuracy", "generalization_gap")
+_NO_TARGETS = {"max_abs"}  # what the weights say themselves, without learning
+
+
+def benchmark_or_zoo(
+    benchmark: str | Path | BenchmarkManifest, zoos: str | Path | Sequence[Zoo]
+) -> tuple[BenchmarkManifest, str | Path | Sequence[Zoo]]:
+    """Return a benchmark and where its zoos are; of the folder or the URL of a zoo, the standard one and the zoo.
+
+    Args:
+        benchmark: a name, the path of a TOML file, a BenchmarkManifest; or a folder or URL of a zoo.
+        zoos: the folder of zoos, or the opened zoos; of no account where a zoo is given in place of a benchmark.
+
+    Raises:
+        ZooError: there is no such benchmark and no such zoo, or the zoo has nothing that can be predicted.
+    """
+    if isinstance(benchmark, BenchmarkManifest) or not _is_zoo(str(benchmark)):
+        return read_benchmark(benchmark), zoos
+    zoo = open_zoo(benchmark)
+    return standard_benchmark(zoo), [zoo]
+
+
+def standard_benchmark(zoo: Zoo) -> BenchmarkManifest:
+    """Return the standard protocol on one zoo: every checkpoint, its own split, all targets that it has.
+
+    Targets are the epoch; test accuracy and the generalisation gap, or where there is no accuracy every metric; and the
+    hyper-parameters that vary, except names that each belong to one model.
+
+    Raises:
+        ZooError: nothing varies between the checkpoints or models of the zoo.
+
+    >>> import zoo_gen
+    >>> from zoo_bench.protocol.standard import standard_benchmark
+    >>> standard_benchmark(zoo_gen.open_zoo("zoos/tiny")).targets
+    ('epoch', 'test_accuracy', 'generalization_gap', 'optimizer', 'activation', 'learning_rate')
+    """
+    metrics = [name for name in zoo.metrics if name not in _NO_TARGETS and zoo.array(name).ndim == 2]
+    measured = [name for name in _ACCURACIES if name in metrics]
+    if {"train_accuracy", "test_accuracy"} <= set(metrics):
+        measured = list(_ACCURACIES)
+    chosen = ["epoch"] * (len(zoo.epochs) > 1)
+    chosen += measured or [name for name in metrics if _varies(np.asarray(zoo.metric(name)[:]))]
+    chosen += [name for name in zoo.varying if name != "seed" and _can_be_learned(zoo.models[name])]
+    if not chosen:
+        raise ZooError(f"{zoo.path}: has nothing to predict; expected metrics or hyper-parameters that vary")
+    name = zoo.name if zoo.name not in list_benchmarks() else f"{zoo.name}_zoo"
+    return BenchmarkManifest(
+        name=name,
+        description=f"The standard protocol on {zoo.name}: every checkpoint, the zoo's own split, all its targets.",
+        protocol="standard",
+        zoos=(zoo.name,),
+        zoos_from="published" if zoo.name.endswith(PUBLISHED) else "regenerated",
+        targets=tuple(chosen),
+    )
+
+
+def _is_zoo(text: str) -> bool:
+    """Say whether a text names a zoo and no benchmark, which comes first where both are there."""
+    if text.endswith(".toml") or text.removesuffix(PUBLISHED) in list_benchmarks():
+        return False
+    return "://" in text or Path(text).is_dir()
+
+
+def _varies(values: np.ndarray) -> bool:
+    return len(np.unique(values[np.isfinite(values)])) > 1
+
+
+def _can_be_learned(column: pa.ChunkedArray) -> bool:
+    """Say whether a hyper-parameter has two values or more, and, if they are names, models that share them."""
+    count = len(column.unique())
+    return count > 1 and (not pa.types.is_string(column.type) or count <= len(column) // 2)
