@@ -7,7 +7,7 @@ import pytest
 from zoo_bench.evaluation import run as engine
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.results import read_result, result_path
-from zoo_bench.standings import boards, page
+from zoo_bench.standings import boards, grids, page
 from zoo_bench.standings import text as leaderboard
 from zoo_gen import engine as zoo_engine
 from zoo_gen.errors import ZooError
@@ -217,7 +217,7 @@ def test_an_encoder_is_given_models_of_its_source_alone_to_learn_and_to_select(
 def test_a_grid_has_diagonal_rest_average_and_spread(tmp_path, three_zoos):
     its = benchmark("cross_dataset", "tiny", "other")
     ((result, _),) = run(its, ["weight_statistics"], three_zoos, tmp_path)
-    found = {grid.target: grid for grid in boards.grids(boards.boards(boards.load(tmp_path)))}
+    found = {grid.target: grid for grid in grids.grids(boards.boards(boards.load(tmp_path)))}
     values = {
         (cell.source.zoo, cell.test.zoo): score.value
         for cell in result.cells
