@@ -63,6 +63,13 @@ class BenchmarkManifest(Schema):
             raise ValueError(f"{twice[0]!r} is listed twice; expected each once")
         return names
 
+    @field_validator("split", mode="before")
+    @classmethod
+    def _of_one_kind(cls, split: Any) -> Any:
+        if not isinstance(split, dict):
+            return split
+        return schema.checked(split, StoredSplit if "table" in split else Split, where="split")
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         published = [name for name in self.zoos if name.endswith(PUBLISHED)]
@@ -108,7 +115,7 @@ class BenchmarkManifest(Schema):
 
         >>> import zoo_bench
         >>> benchmark = zoo_bench.read_benchmark("nfn_final_checkpoint").with_zoos_from("published")
-        >>> benchmark.name, benchmark.zoos[0], benchmark.split.table
+        >>> benchmark.name, benchmark.zoos[0], benchmark.split.table[0]
         ('nfn_final_checkpoint_published', 'small_cnn_zoo_cifar10_published', 'nfn')
         """
         if origin == self.zoos_from:

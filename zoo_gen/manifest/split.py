@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, Strict, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from zoo_gen.files.schema import Schema
 from zoo_gen.manifest.hyperparameters import Seed
@@ -40,12 +40,13 @@ class Split(Schema):
 class StoredSplit(Schema):
     """A split table that came with a published zoo, by its name; of several names, the first that the zoo has."""
 
-    table: str | tuple[str, ...] = Field(min_length=1)
+    table: Annotated[tuple[str, ...], BeforeValidator(lambda name: (name,) if isinstance(name, str) else name)] = Field(
+        min_length=1
+    )
 
     def name_among(self, tables: Collection[str]) -> str:
         """Return the name of the table, among those that a zoo has; the first one asked for if it has none of them."""
-        names = (self.table,) if isinstance(self.table, str) else self.table
-        return next((name for name in names if name in tables), names[0])
+        return next((name for name in self.table if name in tables), self.table[0])
 
 
 def parts(split: Split, hyperparameters: dict[str, np.ndarray], n_models: int) -> pa.Array:
