@@ -48,6 +48,15 @@ class Computing:
     cpu_bfloat16: bool
 
 
+@dataclass(frozen=True)
+class LeaderboardFiles:
+    """The files that a leaderboard is also written to."""
+
+    html: Path | None
+    markdown: Path | None
+    parquet: Path | None
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zoo-gen")
 def main() -> None:
@@ -345,29 +354,59 @@ def encode(
 
 
 @main.command()
-@RESULTS
+@click.option(
+    "--results",
+    "folders",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    default=[Path("results")],
+    show_default=True,
+    help="Folder of results; repeatable.",
+)
+@click.option("--benchmark", "benchmarks", multiple=True, help="Only these benchmarks; repeatable.")
+@click.option("--encoder", "encoders", multiple=True, help="Only these encoders; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print standings, scores and failures as JSON.")
 @click.option(
     "--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write the leaderboard as one HTML page."
 )
 @click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write it as Markdown.")
 @click.option("--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Also write every score as a table.")
-def leaderboard(results: Path, html: Path | None, markdown: Path | None, parquet: Path | None) -> None:
-    """Print the leaderboard of all results."""
+@gathered(files=LeaderboardFiles)
+def leaderboard(
+    folders: tuple[Path, ...],
+    benchmarks: tuple[str, ...],
+    encoders: tuple[str, ...],
+    as_json: bool,
+    files: LeaderboardFiles,
+) -> None:
+    """Print the leaderboard of all results, or of some benchmarks and encoders compared by themselves.
+
+    Results that cannot be read are named and left out, and the command fails at the end.
+    """
     import zoo_bench
+    from zoo_bench.standings.boards import load_readable
     from zoo_gen.files import atomic
 
-    board = zoo_bench.leaderboard(results)
-    click.echo(str(board))
-    for path in filter(None, (html, markdown, parquet)):
+    loaded, problems = load_readable(*folders)
+    if not loaded:
+        raise problems[0]
+    board = zoo_bench.leaderboard(zoo_bench.Results(tuple(loaded)).only(benchmarks=benchmarks, encoders=encoders))
+    click.echo(board.json() if as_json else str(board))
+    written = [path for path in (files.html, files.markdown, files.parquet) if path]
+    for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)
-    if html:
-        atomic.replace(html, board.html().encode())
-    if markdown:
-        atomic.replace(markdown, board.markdown().encode())
-    if parquet:
-        board.write_parquet(parquet)
-    for path in filter(None, (html, markdown, parquet)):
-        click.echo(f"\nwritten: {path}")
+    if files.html:
+        atomic.replace(files.html, board.html().encode())
+    if files.markdown:
+        atomic.replace(files.markdown, board.markdown().encode())
+    if files.parquet:
+        board.write_parquet(files.parquet)
+    for path in written:
+        click.echo(f"\nwritten: {path}", err=as_json)
+    for problem in problems[:-1]:
+        click.echo(f"error: {problem}", err=True)
+    if problems:
+        raise problems[-1]
 
 
 @main.command()
@@ -387,18 +426,22 @@ def export(encoder: str, results: Path, out: Path, owner: str, source_url: str |
 @main.command()
 @RESULTS
 @ZOOS
-def validate(results: Path, zoos: Path) -> None:
-    """Check all results: digests, splits, and every score computed again from the stored predictions.
+@click.option(
+    "--rerun", metavar="ENCODER", help="Also fit this encoder again, on a cell of each of its results drawn at random."
+)
+def validate(results: Path, zoos: Path, rerun: str | None) -> None:
+    """Check all results: digests, completeness, and every score computed again from the stored predictions.
 
-    Zoos that are not there are not needed; true values are compared with those that are.
+    Zoos that are not there are not needed; rows and true values are compared with those that are.
     """
     import zoo_bench
 
+    sys.path.append(str(Path.cwd()))  # where a user's encoder often lies
     wrong = 0
-    for path, problems in zoo_bench.validate(results, zoos=zoos):
+    for path, problems in zoo_bench.validate(results, zoos=zoos, rerun=rerun):
         click.echo(f"{path}: {'right' if not problems else 'WRONG'}")
         for problem in problems:
             click.echo(f"  {problem}", err=True)
         wrong += bool(problems)
     if wrong:
-        raise ZooError(f"{wrong} results are wrong; delete them and run zoo-bench run again")
+        raise ZooError(f"{wrong} results are wrong or not whole, as said above; run zoo-bench run again")

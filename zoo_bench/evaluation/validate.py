@@ -1,18 +1,25 @@
-"""Validation of results: digests, splits, and every score computed again from the stored predictions.
+"""Validation of results: digests, completeness, and every score computed again from the stored predictions.
 
-Nothing is trained and no encoder is made. A result is compared with its own files, with the other results of its
-benchmark, with the shipped manifest, and with the zoos that are there.
+A result is compared with its own files, with the manifest of its benchmark, with the other results of that benchmark,
+and with the zoos that are there. Predictions that were made up cannot be told from honest ones by any of this, so one
+encoder's results can also be checked by fitting it again.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from zoo_bench.evaluation import scoring
-from zoo_bench.protocol.manifest import list_benchmarks
+from zoo_bench.evaluation import completeness, scoring
+from zoo_bench.evaluation.candidate import AnyEncoder
+from zoo_bench.evaluation.candidates import candidate
+from zoo_bench.evaluation.rerun import differences
+from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks
+from zoo_bench.protocol.parts import rows_of, views_of
 from zoo_bench.protocol.protocols import rows_sha256
 from zoo_bench.protocol.targets import Target
+from zoo_bench.protocol.zoos import find_zoos
 from zoo_bench.results import CellResult, Result, Score, read_result, records, result_paths
 from zoo_bench.results.records import TargetPrediction
 from zoo_gen.errors import ZooError
@@ -21,40 +28,77 @@ from zoo_gen.zoo import Zoo, open_zoo
 TOLERANCE = 1e-9  # relative; other processors and versions of numpy add in another order
 
 
-def validate(folder: str | Path, *, zoos: str | Path | None = None) -> Iterator[tuple[Path, list[str]]]:
+def validate(
+    folder: str | Path, *, zoos: str | Path | None = None, rerun: AnyEncoder | None = None
+) -> Iterator[tuple[Path, list[str]]]:
     """Yield every result below a folder with what is wrong with it, an empty list if it is right.
 
     Args:
         folder: of results.
-        zoos: a folder of zoos by name; of those that are there, revision, split and true values are compared.
+        zoos: a folder of zoos by name; of those that are there, revision, split, rows and true values are compared.
+        rerun: an encoder whose results are checked by fitting it again on a cell of each, drawn anew every time.
 
     Raises:
-        ZooError: the folder holds no results.
+        ZooError: the folder holds no results, or none of the encoder that is to be fitted again.
 
     >>> import zoo_bench
     >>> for path, problems in zoo_bench.validate("results", zoos="zoos"):
     ...     print(path, problems)
     results/tiny_standard/pca/seed-0.json []
     results/tiny_standard/weight_statistics/seed-0.json []
+    >>> dict(zoo_bench.validate("results", zoos="zoos", rerun="pca"))[path]
+    []
     """
     paths = result_paths(Path(folder))
-    shipped = {name: benchmark.digest for name, benchmark in list_benchmarks().items()}
+    results = {path: _read(path) for path in paths}
+    whole = {path: result for path, result in results.items() if isinstance(result, Result)}
+    again = None if rerun is None else candidate(rerun)
+    if again and not any(result.encoder == again.name for result in whole.values()):
+        raise ZooError(f"{folder}: holds no results of {again.name!r}, which is to be fitted again")
     seen: dict[tuple[str, str], tuple[str, str, Path]] = {}
-    for path in paths:
+    targets = _targets_of(list(whole.values()))
+    seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for result in whole.values():
+        seeds[result.benchmark, result.encoder].add(result.seed)
+    shipped = list_benchmarks()
+    for path, found in results.items():
+        if isinstance(found, str):
+            yield path, [found]
+            continue
+        result = found
         try:
-            result = read_result(path)
             problems = list(_of_content(result, path, shipped))
             if not problems:  # the others are not compared with a damaged result
                 problems += _of_others(result, path, seen)
+            if result.benchmark in shipped:
+                problems += completeness.of_seeds(seeds[result.benchmark, result.encoder])
             predictions = records.read_predictions(records.predictions_path(path))
             problems += _of_scores(result, path, predictions)
-            problems += _of_zoos(result, predictions, Path(zoos)) if zoos else []
+            problems += _of_benchmark(result, predictions, targets, None if zoos is None else Path(zoos))
+            if again and result.encoder == again.name:
+                problems += differences(result, again, zoos=zoos)
         except ZooError as error:
             problems = [str(error)]
         yield path, problems
 
 
-def _of_content(result: Result, path: Path, shipped: Mapping[str, str]) -> Iterator[str]:
+def _read(path: Path) -> Result | str:
+    try:
+        return read_result(path)
+    except ZooError as error:
+        return str(error)
+
+
+def _targets_of(results: Sequence[Result]) -> Mapping[tuple[str, str], set[str]]:
+    """Return the targets that any result has of each benchmark and cell, as probes predict them."""
+    targets: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for result in results:
+        for cell in result.cells:
+            targets[result.benchmark, cell.name] |= {score.target for score in cell.scores if score.by == "probe"}
+    return targets
+
+
+def _of_content(result: Result, path: Path, shipped: Mapping[str, BenchmarkManifest]) -> Iterator[str]:
     """Compare a result with its digests and with the shipped benchmark of its name."""
     if result.content_sha256 != result.sha256:
         yield (
@@ -68,7 +112,7 @@ def _of_content(result: Result, path: Path, shipped: Mapping[str, str]) -> Itera
         digest = records.file_sha256(file)
         if digest != expected:
             yield f"{what}_sha256: {file.name} has {digest[:12]}, the result says {expected[:12]}"
-    if shipped.get(result.benchmark, result.benchmark_digest) != result.benchmark_digest:
+    if result.benchmark in shipped and shipped[result.benchmark].digest != result.benchmark_digest:
         yield f"benchmark_digest: is not that of the shipped benchmark {result.benchmark!r}; run it again"
 
 
@@ -116,12 +160,34 @@ def _of_score(cell: CellResult, score: Score, expected: Score) -> Iterator[str]:
             yield f"{cell.name}: {score.target}, {score.metric}: {field} is {value}; the predictions give {right}"
 
 
-def _of_zoos(result: Result, predictions: Sequence[TargetPrediction], folder: Path) -> Iterator[str]:
+def _of_benchmark(
+    result: Result,
+    predictions: Sequence[TargetPrediction],
+    targets: Mapping[tuple[str, str], set[str]],
+    folder: Path | None,
+) -> Iterator[str]:
+    """Compare a result with the manifest of its benchmark, and with those of its zoos that are there."""
+    benchmark = completeness.manifest_of(result)
+    there = folder is not None and all((folder / name).is_dir() for name in benchmark.zoos)
+    zoos = find_zoos(benchmark, folder) if folder is not None and there else []
+    yield from completeness.of_fields(result, benchmark)
+    if zoos:
+        yield from completeness.with_zoos(result, benchmark, zoos)
+    else:
+        yield from completeness.without_zoos(result, benchmark)
+        yield from completeness.of_targets(result, targets)
+    if folder is not None:
+        yield from _of_zoos(result, benchmark, predictions, folder)
+
+
+def _of_zoos(
+    result: Result, benchmark: BenchmarkManifest, predictions: Sequence[TargetPrediction], folder: Path
+) -> Iterator[str]:
     """Compare with the zoos that are there: revision, split and the true values."""
     zoos = {cell.test.zoo: cell.test for cell in result.cells} | {cell.source.zoo: cell.source for cell in result.cells}
     opened: dict[str, Zoo] = {name: open_zoo(folder / name) for name in zoos if (folder / name).is_dir()}
-    if result.split is not None:
-        opened = {name: zoo.with_split(result.split) for name, zoo in opened.items()}
+    if benchmark.split is not None:
+        opened = {name: zoo.with_split(benchmark.split) for name, zoo in opened.items()}
     for name, zoo in opened.items():
         for what, digest, expected in (
             ("revision", zoos[name].revision, zoo.revision),
@@ -130,17 +196,22 @@ def _of_zoos(result: Result, predictions: Sequence[TargetPrediction], folder: Pa
             if digest != expected:
                 yield f"{what} of {name} is {digest[:12]}; {zoo.path} has {expected[:12]}"
     tests = {cell.name: cell.test.zoo for cell in result.cells}
-    for target in predictions:
-        test = opened.get(tests.get(target.cell, ""))
-        if test is not None:
-            # Of a zoo whose models keep other checkpoints, the rows are some of those of all models and epochs.
-            (models, rows), (epochs, columns) = (
-                np.unique(column, return_inverse=True) for column in (target.models, target.epochs)
-            )
-            values = Target(target.target, is_number=target.is_number).values(test.view(models, epochs.tolist()))
-            truth = values.reshape(len(models), len(epochs))[rows, columns]
-            if not np.array_equal(truth, target.truth, equal_nan=target.is_number):
-                yield f"{target.cell}: {target.target}: the true values are not those of {test.path}"
+    for prediction in predictions:
+        test = opened.get(tests.get(prediction.cell, ""))
+        if test is not None and not _has_truth(test, prediction):
+            yield f"{prediction.cell}: {prediction.target}: the true values are not those of {test.path}"
+
+
+def _has_truth(zoo: Zoo, prediction: TargetPrediction) -> bool:
+    """Return whether the true values of a prediction are those of a zoo, missing ones missing in both."""
+    known = np.isin(prediction.models, zoo.models["model_id"].to_numpy())
+    if not known.all():
+        return False
+    views = views_of(zoo, np.unique(prediction.models))
+    values = Target(prediction.target, is_number=prediction.is_number).of_rows(views)
+    rows = {row: place for place, row in enumerate(zip(*map(np.ndarray.tolist, rows_of(views)), strict=True))}
+    places = [rows.get(row, -1) for row in zip(prediction.models.tolist(), prediction.epochs.tolist(), strict=True)]
+    return -1 not in places and np.array_equal(values[places], prediction.truth, equal_nan=prediction.is_number)
 
 
 def _near(value: object, right: object) -> bool:

@@ -73,7 +73,9 @@ class Target:
 
 
 def target_values(view: Labelled, name: str) -> np.ndarray:
-    """Return a target at every checkpoint of a view (model, checkpoint): float64, NaN where missing; or str, then "".
+    """Return a target at every checkpoint of a view (model, checkpoint): float64, or str.
+
+    A number that is missing is NaN, a name that is missing is empty.
 
     Raises:
         ZooError: the zoo has neither a metric nor a hyper-parameter of that name.

@@ -101,13 +101,37 @@ class Board:
     rows: tuple[Row, ...]
 
 
-def load(folder: Path) -> list[Loaded]:
-    """Read all results below a folder with their resamples and predictions.
+def load(*folders: Path) -> list[Loaded]:
+    """Read all results below folders with their resamples and predictions.
 
     Raises:
-        ZooError: there is none, or one is damaged; the message names the file.
+        ZooError: a folder has none, one is damaged, or two folders hold different ones of one encoder and seed.
     """
-    return [load_result(path) for path in result_paths(folder)]
+    loaded, problems = load_readable(*folders)
+    if problems:
+        raise problems[0]
+    return loaded
+
+
+def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
+    """Read the results below folders that can be read, and say why the others cannot, an error each.
+
+    Raises:
+        ZooError: a folder has no results, or two folders hold different ones of one encoder and seed.
+    """
+    loaded: dict[tuple[str, str, int], Loaded] = {}
+    problems: list[ZooError] = []
+    for path in (path for folder in folders for path in result_paths(folder)):
+        try:
+            one = load_result(path)
+        except ZooError as error:
+            problems.append(error)
+            continue
+        key = one.result.benchmark, one.result.encoder, one.result.seed
+        if key in loaded and loaded[key].result.sha256 != one.result.sha256:
+            raise ZooError(f"{path}: is another result of {one.result.encoder}, seed {one.result.seed}; expected one")
+        loaded[key] = one
+    return list(loaded.values()), problems
 
 
 def load_result(path: Path) -> Loaded:

@@ -1,6 +1,6 @@
 """Results: what encoders reached on benchmarks, as a sequence that gives data frames, the best encoder and HTML."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from zoo_bench.results.records import prediction_table
 from zoo_bench.standings.boards import Board, Loaded, boards, failures, load
 from zoo_bench.standings.html_tables import html_tables
 from zoo_bench.standings.order import Standings, standings
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, unknown_name
 
 if TYPE_CHECKING:
     import pandas
@@ -54,6 +54,33 @@ class Results(Sequence[Result]):
 
     def _repr_html_(self) -> str:
         return html_tables(self.boards, self.standings, self.loaded)
+
+    def only(self, *, benchmarks: Collection[str] = (), encoders: Collection[str] = ()) -> "Results":
+        """Return the results of some benchmarks and encoders, so that these alone are compared; empty means all.
+
+        Raises:
+            ZooError: there are no results of one of them.
+
+        >>> import zoo_bench
+        >>> zoo_bench.load_results("results").only(encoders=["pca"])
+        <Results: 1 of 1 encoders on tiny_standard>
+        """
+        for kind, names in (("benchmark", benchmarks), ("encoder", encoders)):
+            known = sorted({getattr(result, kind) for result in self})
+            for name in names:
+                if name not in known:
+                    raise ZooError(f"{unknown_name(kind, name, known)}; expected one with results")
+        kept = tuple(
+            one
+            for one in self.loaded
+            if (not benchmarks or one.result.benchmark in benchmarks)
+            and (not encoders or one.result.encoder in encoders)
+        )
+        if not kept:
+            raise ZooError(
+                "no result is of these benchmarks and of these encoders; expected some that were run together"
+            )
+        return Results(kept)
 
     @cached_property
     def boards(self) -> list[Board]:
@@ -133,8 +160,8 @@ class Results(Sequence[Result]):
         return data_frame(pa.concat_tables(tables))
 
 
-def load_results(folder: str | Path) -> Results:
-    """Return all results below a folder, ordered by benchmark, encoder and seed.
+def load_results(*folders: str | Path) -> Results:
+    """Return all results below folders, ordered by benchmark, encoder and seed.
 
     Raises:
         ZooError: there is none, or one is damaged; the message names the file.
@@ -143,7 +170,7 @@ def load_results(folder: str | Path) -> Results:
     >>> zoo_bench.load_results("results")
     <Results: 2 of 2 encoders on tiny_standard>
     """
-    return Results(tuple(load(Path(folder))))
+    return Results(tuple(load(*map(Path, folders))))
 
 
 def data_frame(rows: "pa.Table | Iterable[dict[str, Any]]") -> "pandas.DataFrame":

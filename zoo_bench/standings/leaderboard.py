@@ -1,5 +1,7 @@
 """The leaderboard as an object: text, Markdown, HTML, a data frame, and the files for a repository of the Hub."""
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +35,21 @@ class Leaderboard:
     def html(self) -> str:
         """Return the whole page, which needs no other file."""
         return page.html(self.results.boards, self.results.loaded)
+
+    def json(self) -> str:
+        """Return standings, scores and failures as JSON; numbers that are undefined are null."""
+        order = self.results.standings
+        content = {
+            "benchmarks": order.benchmarks,
+            "compared_on": order.common,
+            "standings": [dataclasses.asdict(row) for row in order.rows],
+            "scores": text.score_table(self.results.boards).to_pylist(),
+            "failures": [
+                {"benchmark": result.benchmark, "encoder": result.encoder, "seed": result.seed, **failure.model_dump()}
+                for result, failure in self.results.failures
+            ],
+        }
+        return json.dumps(content, indent=2, allow_nan=False)
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return every score as a row: means and intervals over seeds, rank, difference from the best, costs."""

@@ -11,6 +11,7 @@ from zoo_bench.standings.pooled import CellScore
 from zoo_gen.cli.command import table
 
 READINGS = {"probe": "by probes", "encoder": "by encoders", "own": ""}  # said beside a target
+_NOTHING = 1e-12  # what rounding alone makes, as of R2 where the mean is predicted
 METRIC_NAMES = {
     "r2": "R²",
     "kendall_tau": "τ-b",
@@ -201,4 +202,5 @@ def digits(value: float, figures: int = 3) -> str:
     >>> [digits(value) for value in (0.98765, 0.9, -0.00312, 0.0, 123.4, 123456.0)]
     ['0.988', '0.900', '-0.00312', '0.00', '123', '1.23e+05']
     """
-    return f"{value + 0.0:#.{figures}g}".rstrip(".")
+    rounded = 0.0 if abs(value) < _NOTHING else value
+    return f"{rounded:#.{figures}g}".rstrip(".")

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,9 +9,19 @@ import pytest
 from click.testing import CliRunner
 
 from zoo_bench.cli import main
+from zoo_bench.evaluation import completeness
+from zoo_bench.evaluation.scoring import score_cell
 from zoo_bench.evaluation.validate import validate
-from zoo_bench.results import Result
-from zoo_bench.results.records import predictions_path, resamples_path
+from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.results import Result, read_result, write_result
+from zoo_bench.results.records import (
+    predictions_path,
+    read_predictions,
+    resamples_path,
+    write_predictions,
+    write_resamples,
+)
+from zoo_gen.errors import ZooError
 
 
 @pytest.fixture
@@ -109,3 +120,95 @@ def test_the_command_fails_on_a_wrong_result(results):
     assert found.exit_code == 2
     assert "pca/seed-0.json: WRONG" in found.output
     assert "error: 1 results are wrong" in found.output
+
+
+def rewrite(results, encoder="pca", **changes):
+    """Give the result of an encoder another manifest, signed anew."""
+    path = path_of(results, encoder)
+    content = json.loads(path.read_text())
+    manifest = content["manifest"] | changes
+    digest = BenchmarkManifest.model_validate(manifest).digest
+    content |= {"manifest": manifest, "benchmark_digest": digest, "sha256": ""}
+    path.write_text(Result.model_validate(content).signed().model_dump_json(indent=2))
+
+
+def test_a_missing_zoo_is_caught(results):
+    rewrite(results, zoos=["tiny", "other"])
+    assert problems(results)["pca"] == ["other: has 0 of 1 cells; expected every cell of tiny_standard"]
+
+
+def test_a_missing_target_is_caught_with_the_zoo_and_without(results, tiny_zoo):
+    path = path_of(results)
+    kept = [its for its in read_predictions(predictions_path(path)) if its.target != "optimizer"]
+    digest = write_predictions(kept, predictions_path(path))
+
+    def change(content):
+        (cell,) = content["cells"]
+        cell["scores"] = [score for score in cell["scores"] if score["target"] != "optimizer"]
+        content["predictions_sha256"] = digest
+
+    spoil(path, change, sign=True)
+    alone = "tiny: optimizer: is missing; other results of tiny_standard have it"
+    assert problems(results)["pca"] == [alone]
+    with_zoo = "tiny: optimizer: is missing; expected every target of tiny_standard"
+    assert problems(results, zoos=tiny_zoo.parent)["pca"] == [with_zoo]
+
+
+def test_a_target_that_the_manifest_names_is_missed_even_if_no_result_has_it(results):
+    rewrite(results, targets=["epoch", "test_loss"])
+    assert problems(results)["pca"] == ["tiny: test_loss: is missing; expected every target of tiny_standard"]
+
+
+def test_a_manifest_that_is_not_the_benchmarks_is_caught(results):
+    spoil(path_of(results), lambda content: content["manifest"].update(checkpoints="last"), sign=True)
+    (line,) = problems(results)["pca"]
+    assert line.startswith("manifest: has the digest ")
+
+
+def test_another_metric_than_the_manifests_may_not_rank(results):
+    spoil(path_of(results), lambda content: content.update(reading="own"), sign=True)
+    assert "reading: is 'own'; the benchmark's manifest says 'probe'" in problems(results)["pca"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "missing"),
+    [({0}, "1, 2"), ({5}, "0, 1, 2, 3, 4"), ({0, 1, 2, 4}, "3"), ({0, 1, 2}, ""), ({0, 1, 2, 3}, "")],
+)
+def test_the_rules_ask_for_three_seeds_none_left_out(seeds, missing):
+    lines = list(completeness.of_seeds(seeds))
+    assert len(lines) == bool(missing)
+    assert not missing or f"and not {missing}; " in lines[0]
+
+
+def test_predictions_that_are_the_truth_are_caught_by_fitting_again(results, tiny_zoo):
+    path = path_of(results)
+    made_up = [replace(its, predicted=its.truth) for its in read_predictions(predictions_path(path))]
+    content = read_result(path)
+    (cell,) = content.cells
+    scored = score_cell(made_up, rank_by="r2", chance=cell.chance, reading="probe")
+    digests = {
+        "predictions_sha256": write_predictions(made_up, predictions_path(path)),
+        "resamples_sha256": write_resamples([its.resampled for its in scored], resamples_path(path)),
+    }
+    cell = cell.model_copy(update={"scores": tuple(its.score for its in scored)})
+    write_result(content.model_copy(update={"cells": (cell,), **digests}).signed(), path)
+    assert problems(results, zoos=tiny_zoo.parent)["pca"] == []  # nothing in the files tells
+    found = problems(results, zoos=tiny_zoo.parent, rerun="pca")
+    assert any(line.startswith("tiny: epoch, r2 by the probe: is 1.0; fitting again gives 0.") for line in found["pca"])
+    assert problems(results, zoos=tiny_zoo.parent, rerun="weights")["weights"] == []
+
+
+def test_an_encoder_to_fit_again_needs_results_and_zoos(results):
+    with pytest.raises(ZooError, match="holds no results of 'mlp'"):
+        list(validate(results, rerun="mlp"))
+    assert problems(results, rerun="pca")["pca"] == [
+        "an encoder can be fitted again only where the zoos are; expected their folder"
+    ]
+
+
+def test_a_result_of_an_earlier_schema_is_one_line_that_says_to_run_again(results):
+    path = path_of(results)
+    path.write_text(path.read_text().replace('"schema_version": 4', '"schema_version": 3'))
+    (line,) = problems(results)["pca"]
+    assert "is of schema 3, whose scores other probes and ranks made; expected 4" in line
+    assert line.endswith("run it again")

@@ -137,7 +137,7 @@ def test_wide_embeddings_of_nothing_predict_the_mean():
     """The upper end of the grid binds nowhere: two thousand features of noise are given up."""
     random = np.random.RandomState(0)
     sizes = {"train": 300, "validation": 60, "test": 60}
-    noise = {name: random.standard_normal((size, 2000)) for name, size in sizes.items()}
+    noise = {name: random.standard_normal((size, 800)) for name, size in sizes.items()}
     its = Labels(random.standard_normal(300), random.standard_normal(60))
     found = predicted(noise, its)
     assert found.penalty > 1e3

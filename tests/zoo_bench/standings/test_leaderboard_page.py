@@ -81,6 +81,20 @@ found.uncaptioned = tables.filter((table) => !table.caption?.textContent.trim())
 found.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
 const before = getComputedStyle(document.body).backgroundColor;
 press(by("theme"));
+found.csv = download();
+type("encoder", "pca");
+type("metric", "mae");
+found.hash = location.hash;
+type("encoder", "");
+type("metric", "");
+location.hash = "#encoder=weights";
+restore();
+filter();
+found.restored = rows();
+type("encoder", "");
+found.cleared = location.hash;
+found.hints = visible(".more").length;
+found.wideTables = document.querySelectorAll(".scroll.wide").length;
 found.themed = getComputedStyle(document.body).backgroundColor !== before;
 found.requests = performance.getEntriesByType("resource").length;
 found.errors = errors;
@@ -170,6 +184,23 @@ def test_a_cell_of_a_heat_map_opens_its_score(found):
 def test_costs_are_drawn(found, tiny_loaded):
     assert found["costs"] == len({its.result.encoder for its in tiny_loaded})
     assert found["memory"] == found["costs"]  # those that take no memory too
+
+
+def test_the_address_keeps_the_filters_and_gives_them_back(found):
+    assert found["hash"] == "#metric=mae&encoder=pca"
+    assert {name for name in found["restored"] if "weights" not in name} == set()
+    assert found["restored"]
+    assert found["cleared"] == ""
+
+
+def test_every_score_of_the_page_can_be_downloaded(found, loaded):
+    every = [cell for board in boards.boards(loaded) for row in board.rows for cell in row.cells]
+    assert found["csv"] == sum(cell.value is not None for cell in every)
+
+
+def test_a_table_that_goes_on_says_so(found):
+    assert found["wideTables"] > 0
+    assert found["hints"] > 0
 
 
 def test_everything_has_a_name_and_a_narrow_window_does_not_scroll_sideways(found):

@@ -11,8 +11,9 @@ from itertools import takewhile
 
 import numpy as np
 
+from zoo_bench.results import Result
 from zoo_bench.results.records import TargetPrediction
-from zoo_bench.scores.metrics import LOWER_IS_BETTER
+from zoo_bench.scores.metrics import LOWER_IS_BETTER, missing
 from zoo_bench.standings.boards import Board, Loaded, failures, shown
 from zoo_bench.standings.grids import Grid, grids
 from zoo_bench.standings.order import PROTOCOLS, Standings, protocols
@@ -54,6 +55,7 @@ class Failed:
 
     encoder: str
     benchmark: str
+    target: str  # where only this target failed; empty: the whole cells
     cells: tuple[str, ...]
     message: str
 
@@ -88,10 +90,30 @@ def parts(tables: Sequence[Board], loaded: Sequence[Loaded]) -> list[Part]:
 
 def failed(loaded: Sequence[Loaded]) -> list[Failed]:
     """Return the failures, one entry for each encoder, benchmark and reason."""
-    grouped: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    grouped: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
     for result, failure in failures(loaded):
-        grouped[result.encoder, result.benchmark, failure.message].append(failure.name)
-    return [Failed(e, b, tuple(dict.fromkeys(cells)), message) for (e, b, message), cells in grouped.items()]
+        grouped[result.encoder, result.benchmark, failure.target, failure.message].append(failure.name)
+    return [Failed(e, b, t, tuple(dict.fromkeys(cells)), message) for (e, b, t, message), cells in grouped.items()]
+
+
+def links(loaded: Sequence[Loaded]) -> dict[str, list[tuple[str, str]]]:
+    """Return what each encoder's settings say of its code and its paper: kind and address, of the web alone."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in loaded:
+        for kind in ("code", "paper"):
+            address = one.result.encoder_config.get(kind)
+            if isinstance(address, str) and address.startswith(("https://", "http://")):
+                found[one.result.encoder][kind] = address
+    return {one.result.encoder: list(found[one.result.encoder].items()) for one in loaded}
+
+
+def machines(result: Result) -> list[str]:
+    """Return the machines that computed a result, each in a few words."""
+    texts = [
+        f"{machine.gpu or machine.processor}, {machine.cores} cores, {machine.platform}"
+        for machine in (cell.machine for cell in result.cells)
+    ]
+    return list(dict.fromkeys(texts))
 
 
 def drawn(boards: Sequence[Board], order: Standings, loaded: Sequence[Loaded]) -> dict[str, object]:
@@ -100,20 +122,21 @@ def drawn(boards: Sequence[Board], order: Standings, loaded: Sequence[Loaded]) -
     Keys of `truth` and `named` are BOARD/TARGET/BY, of `predicted` and `taken` these and the number of the encoder.
     """
     first = {(one.result.benchmark, one.result.encoder): one for one in reversed(loaded)}
-    data: dict[str, dict[str, object]] = {"truth": {}, "epochs": {}, "predicted": {}, "named": {}, "taken": {}}
+    data: dict[str, dict[str, object]] = {
+        "truth": {},
+        "epochs": {},
+        "rows": {},
+        "predicted": {},
+        "named": {},
+        "taken": {},
+    }
     for number, board in enumerate(boards):
-        targets = {(row.target, row.by) for row in shown(board)}
-        for column, encoder in enumerate(board.encoders):
-            for prediction in first[board.benchmark, encoder].predictions:
-                if prediction.cell == board.cell and (prediction.target, prediction.by) in targets:
-                    key = f"{number}/{prediction.target}/{prediction.by}"
-                    if prediction.is_number:
-                        rows = np.random.RandomState(0).permutation(len(prediction.truth))[:POINTS]
-                        data["truth"][key] = _rounded(prediction.truth[rows])
-                        data["epochs"][str(number)] = prediction.epochs[rows].tolist()
-                        data["predicted"][f"{key}/{column}"] = _rounded(prediction.predicted[rows])
-                    else:
-                        data["named"][key], data["taken"][f"{key}/{column}"] = _confusions(prediction)
+        for row in shown(board):
+            for column, (encoder, cell) in enumerate(zip(board.encoders, row.cells, strict=True)):
+                by = ("probe" if cell.by == "probe" else "encoder") if row.by == "own" else row.by
+                for prediction in first[board.benchmark, encoder].predictions:
+                    if (prediction.cell, prediction.target, prediction.by) == (board.cell, row.target, by):
+                        _draw(data, prediction, key=f"{number}/{row.target}/{row.by}", board=number, column=column)
     costs = [
         {
             "benchmark": name,
@@ -128,6 +151,21 @@ def drawn(boards: Sequence[Board], order: Standings, loaded: Sequence[Loaded]) -
         if row.ranks[position] is not None and row.costs is not None
     ]
     return {**data, "costs": costs}
+
+
+def _draw(
+    data: dict[str, dict[str, object]], prediction: TargetPrediction, *, key: str, board: int, column: int
+) -> None:
+    """Add what is drawn of one prediction: points of its rows, or how often each name was taken for each."""
+    there = np.flatnonzero(~missing(prediction.truth))
+    if prediction.is_number:
+        rows = there[np.random.RandomState(0).permutation(len(there))[:POINTS]]
+        data["truth"][key] = _rounded(prediction.truth[rows])
+        data["epochs"][key] = prediction.epochs[rows].tolist()
+        data["rows"][key] = len(there)
+        data["predicted"][f"{key}/{column}"] = _rounded(prediction.predicted[rows])
+    else:
+        data["named"][key], data["taken"][f"{key}/{column}"] = _confusions(prediction)
 
 
 def extent(board: Board, number: int) -> tuple[float, float]:

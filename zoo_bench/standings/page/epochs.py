@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo_bench.results.records import TargetPrediction
+from zoo_bench.scores.metrics import missing
 
 TARGET = "test_accuracy"
 
@@ -40,7 +41,7 @@ def by_epoch(predictions: Sequence[TargetPrediction]) -> list[AtEpoch]:
 def _tau(prediction: TargetPrediction, epoch: int) -> float:
     from scipy.stats import kendalltau
 
-    rows = prediction.epochs == epoch
+    rows = (prediction.epochs == epoch) & ~missing(prediction.truth)
     truth, predicted = prediction.truth[rows], prediction.predicted[rows]
     if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(predicted) == 0:
         return float("nan")

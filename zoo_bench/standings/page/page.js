@@ -31,7 +31,22 @@ function filter() {
   }
   const encoders = all("#standings tbody tr").filter((row) => !row.hidden).length;
   by("count").textContent = `${encoders} encoder${encoders === 1 ? "" : "s"}`;
+  keep();
   drawCost();
+}
+
+// The filters stand in the page's address, so that a link leads to what is seen.
+const FILTERS = ["benchmark", "metric", "encoder", "target"];
+
+function keep() {
+  const set = FILTERS.filter((id) => by(id).value.trim()).map((id) => [id, by(id).value.trim()]);
+  const hash = new URLSearchParams(set).toString();
+  history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
+}
+
+function restore() {
+  const kept = new URLSearchParams(location.hash.slice(1));
+  for (const id of FILTERS) if (kept.has(id)) by(id).value = kept.get(id);
 }
 
 function sort(head) {
@@ -73,21 +88,24 @@ function drawCost() {
   const kind = document.querySelector("[name=cost]:checked").value;
   const benchmark = by("benchmark").value || data.costs[0].benchmark;
   const words = by("encoder").value.trim().toLowerCase();
+  const width = Math.max(340, Math.min(1240, svg.parentElement.clientWidth - 40));  // drawn at the size of its text
+  svg.setAttribute("viewBox", `0 0 ${width} 340`);
+  const end = width - 150;
   const points = data.costs.filter((its) => its.benchmark === benchmark && its[kind] !== null && its.encoder.toLowerCase().includes(words));
   svg.replaceChildren();
   draw(svg, "text", { x: 0, y: 12 }, `mean rank on ${benchmark}`);
-  if (!points.length) return void draw(svg, "text", { x: 60, y: 60 }, "no encoder says this cost");
+  if (!points.length) return void draw(svg, "text", { x: 60, y: 60 }, words ? "no encoder of that name" : "no encoder says this cost");
   const logs = points.map((its) => Math.log10(Math.max(its[kind], LEAST[kind])));
   const [left, right] = [Math.floor(Math.min(...logs)), Math.max(Math.ceil(Math.max(...logs)), Math.floor(Math.min(...logs)) + 1)];
   const worst = Math.ceil(Math.max(2, ...points.map((its) => its.rank)));
-  const x = (log) => 40 + 690 * (log - left) / (right - left);
+  const x = (log) => 40 + (end - 40) * (log - left) / (right - left);
   const y = (rank) => 30 + 265 * (rank - 1) / (worst - 1);
   for (let power = left; power <= right; power++) {
     draw(svg, "line", { class: "grid", x1: x(power), x2: x(power), y1: 24, y2: 302 });
     draw(svg, "text", { x: x(power), y: 320, "text-anchor": "middle" }, UNITS[kind](10 ** power));
   }
   for (const rank of ticks(1, worst)) {
-    draw(svg, "line", { class: "grid", x1: 40, x2: 730, y1: y(rank), y2: y(rank) });
+    draw(svg, "line", { class: "grid", x1: 40, x2: end, y1: y(rank), y2: y(rank) });
     draw(svg, "text", { x: 30, y: y(rank) + 4, "text-anchor": "end" }, String(rank));
   }
   const labels = points.map((its, number) => ({ at: [x(logs[number]), y(its.rank)], text: its.encoder, width: 6.4 * its.encoder.length }));
@@ -95,18 +113,18 @@ function drawCost() {
   const placed = [];
   for (const label of labels) {
     const [across, up] = label.at;
-    const left = across + 9;
+    const left = across + 9 + label.width > width ? across - 9 - label.width : across + 9;
     const clear = (top) => placed.every((its) => Math.abs(its.top - top) > 13 || its.left > left + label.width || its.left + its.width < left)
       && labels.every((its) => its === label || Math.abs(its.at[1] - top) > 9 || its.at[0] < left - 4 || its.at[0] > left + label.width);
     const top = [0, 13, -13, 26, -26, 39, -39, 52].map((shift) => up + shift).find(clear) ?? up;
     placed.push({ left, top, width: label.width });
-    if (Math.abs(top - up) > 1) draw(svg, "line", { class: "leader", x1: across, y1: up, x2: left - 1, y2: top });
+    if (Math.abs(top - up) > 1) draw(svg, "line", { class: "leader", x1: across, y1: up, x2: left < across ? left + label.width + 1 : left - 1, y2: top });
     draw(svg, "text", { class: "name", x: left, y: top + 4 }, label.text);
   }
   for (const label of labels) draw(svg, "circle", { cx: label.at[0], cy: label.at[1], r: 5 });
 }
 
-function drawScatter(svg, truth, predicted, epochs) {
+function drawScatter(svg, truth, predicted, epochs, rows) {
   svg.setAttribute("viewBox", "0 0 600 400");
   const [low, high] = [Math.min(...truth, ...predicted), Math.max(...truth, ...predicted)];
   const span = high - low || 1;
@@ -122,7 +140,7 @@ function drawScatter(svg, truth, predicted, epochs) {
   draw(svg, "text", { x: 10, y: 14 }, "predicted");
   draw(svg, "line", { class: "diagonal", x1: x(low), y1: y(low), x2: x(high), y2: y(high) });
   const kinds = [...new Set(epochs)].sort((one, other) => one - other);
-  const colour = (epoch) => `hsl(${210 - 185 * kinds.indexOf(epoch) / Math.max(1, kinds.length - 1)} 60% 52%)`;
+  const colour = (epoch) => `color-mix(in oklab, var(--hot) ${20 + 80 * kinds.indexOf(epoch) / Math.max(1, kinds.length - 1)}%, var(--early))`;
   truth.forEach((value, place) => draw(svg, "circle", { cx: x(value), cy: y(predicted[place]), r: 3.5,
     style: kinds.length > 1 ? `fill: ${colour(epochs[place])}` : "" }));
   if (kinds.length > 1) {
@@ -133,7 +151,8 @@ function drawScatter(svg, truth, predicted, epochs) {
       draw(svg, "text", { x: 528, y: 54 + 18 * place }, String(epoch));
     });
   }
-  svg.setAttribute("aria-label", `${truth.length} test rows, predicted against true, from ${low} to ${high}`);
+  if (rows > truth.length) draw(svg, "text", { x: 60, y: 388 }, `${truth.length} of ${rows.toLocaleString("en")} test rows, drawn at random`);
+  svg.setAttribute("aria-label", `${truth.length} of ${rows} test rows, predicted against true, from ${low} to ${high}`);
 }
 
 function drawTaken(svg, names, counts) {
@@ -168,7 +187,7 @@ function open(button) {
     ["95 % interval", td.querySelector(".interval").textContent],
     ...(head.querySelector(".ceiling") ? [["best without ties", head.querySelector(".ceiling").textContent.replace("ties allow ", "")]] : []),
     ["rank", td.querySelector(".rank").textContent.replace("rank ", "")],
-    ["predicted by", source === "probe" ? "a linear probe of the embeddings" : "the encoder itself"],
+    ["predicted by", source === "probe" || td.querySelector(".by") ? "a probe of the embeddings" : "the encoder itself"],
   ];
   by("cell-facts").replaceChildren(...facts.flatMap(([name, text]) => {
     const [term, value] = [document.createElement("dt"), document.createElement("dd")];
@@ -180,7 +199,7 @@ function open(button) {
   svg.replaceChildren();
   const known = own in data.predicted || own in data.taken;
   svg.toggleAttribute("hidden", !known);
-  if (own in data.predicted) drawScatter(svg, data.truth[key], data.predicted[own], data.epochs[board]);
+  if (own in data.predicted) drawScatter(svg, data.truth[key], data.predicted[own], data.epochs[key], data.rows[key]);
   if (own in data.taken) drawTaken(svg, data.named[key], data.taken[own]);
   by("cell").showModal();
 }
@@ -196,14 +215,43 @@ function openHeat(button) {
   open(row.cells[column].querySelector("button"));
 }
 
+// Every score as a line of CSV, read from the tables.
+function download() {
+  const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
+  const lines = ["benchmark,cell,encoder,target,metric,by,ranks,value,low,high,rank"];
+  for (const board of all(".board")) {
+    const heads = [...board.querySelector("table").tHead.rows[0].cells];
+    for (const row of board.querySelector("table").tBodies[0].rows)
+      [...row.cells].forEach((cell, column) => {
+        if (heads[column].dataset.target === undefined || cell.dataset.value === undefined) return;
+        const named = [board.closest(".benchmark").dataset.benchmark, board.querySelector("h3").textContent, row.dataset.encoder];
+        const { target, metric, by: source, ranks } = heads[column].dataset;
+        const { value, low, high, rank } = cell.dataset;
+        lines.push([...[...named, target, metric, source].map(quoted), ranks, value, low, high, rank].join(","));
+      });
+  }
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "text/csv" }));
+  link.download = "leaderboard.csv";
+  link.click();
+  URL.revokeObjectURL(link.href);
+  return lines.length - 1;
+}
+
+// Say below a table that it goes on, where it does.
+function measure() {
+  for (const scroll of all(".scroll")) scroll.classList.toggle("wide", scroll.scrollWidth > scroll.clientWidth + 4);
+}
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  if (button.closest("th")) sort(button.closest("th"));
+  if (button.id === "download") download();
+  else if (button.closest("th")) sort(button.closest("th"));
   else if (button.dataset.key) open(button);
   else if (button.dataset.open) openHeat(button);
 });
-for (const id of ["benchmark", "metric", "encoder", "target"]) by(id).addEventListener("input", filter);
+for (const id of FILTERS) by(id).addEventListener("input", filter);
 for (const choice of all("[name=cost]")) choice.addEventListener("input", drawCost);
 by("numbers").addEventListener("input", () => document.body.classList.toggle("numbers", by("numbers").checked));
 by("theme").addEventListener("click", () => {
@@ -211,4 +259,10 @@ by("theme").addEventListener("click", () => {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
 });
+for (const scroll of all(".scroll"))
+  if (scroll.querySelector("table")) scroll.insertAdjacentHTML("afterend", '<p class="more">The table goes on to the right: scroll it sideways.</p>');
+addEventListener("resize", () => { measure(); drawCost(); });
+addEventListener("hashchange", () => { restore(); filter(); });
+restore();
 filter();
+measure();

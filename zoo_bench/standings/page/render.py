@@ -1,6 +1,9 @@
 """The page rendered from boards: the Jinja template with its style and script."""
 
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 from zoo_bench.scores.metrics import LOWER_IS_BETTER
@@ -8,7 +11,7 @@ from zoo_bench.standings.boards import Board, Loaded, shown
 from zoo_bench.standings.order import standings
 from zoo_bench.standings.page import content
 from zoo_bench.standings.page.curves import curve_paths
-from zoo_bench.standings.text import METRIC_NAMES, comparison, digits, label, remarks
+from zoo_bench.standings.text import METRIC_NAMES, comparison, digits, label, remarks, seeds_text
 
 NOTHING = "\N{EN DASH}"
 
@@ -37,6 +40,12 @@ def html(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         benchmarks=order.benchmarks,
         order=order,
         comparison=comparison(order),
+        today=datetime.now(tz=UTC).strftime("%-d %B %Y"),
+        package=metadata.version("zoo-gen"),
+        links=content.links(loaded),
+        machines=content.machines,
+        seeds_text=seeds_text,
+        others=[len(board.encoders) > 1 for board in boards],
         n_cells=[sum(board.benchmark == name for board in boards) for name in order.benchmarks],
         most_rank=max((rank for row in order.rows for rank in row.ranks if rank is not None), default=1.0),
         parts=content.parts(boards, loaded),
@@ -88,7 +97,7 @@ def in_seconds(value: float) -> str:
 
 
 def _breakable(name: str) -> str:
-    """Let a long name break after its underscores."""
+    """Let a long name break after its underscores, dots and colons, and nowhere else."""
     from markupsafe import Markup, escape
 
-    return Markup(str(escape(name)).replace("_", "_<wbr>"))
+    return Markup(re.sub(r"([_.:])", r"\1<wbr>", str(escape(name))))
