@@ -20,6 +20,8 @@ from zoo_gen.errors import ZooError
 # interruption.
 FULL = 2**18
 LEAST, MOST = 1024, 8192
+# Where a model has a multiprocessor for itself, the last ones leave most others empty: with few models, for long.
+LEAST_RESIDENT = 4096
 # Of the free memory: the rest is for the images, the sorting of their order and what torch keeps.
 _SHARE = 0.6
 
@@ -83,9 +85,9 @@ def _values(network: Network, precision: str | None) -> int:
     return values
 
 
-def enough(batch_size: int) -> int:
+def enough(batch_size: int, *, resident: bool = False) -> int:
     """Return how many models of a batch size fill a GPU, so that more at once are no faster."""
-    return max(LEAST, min(MOST, FULL // batch_size))
+    return max(LEAST_RESIDENT if resident else LEAST, min(MOST, FULL // batch_size))
 
 
 def models_that_fit(free: int, each: int, *, device: str) -> int:

@@ -36,6 +36,7 @@ def test_a_model_in_one_multiprocessor_has_no_values_between_layers_in_memory():
 @pytest.mark.parametrize(("batch_size", "expected"), [(1, 8192), (32, 8192), (128, 2048), (4096, 1024)])
 def test_no_more_models_than_fill_the_device(batch_size, expected):
     assert memory.enough(batch_size) == expected
+    assert memory.enough(batch_size, resident=True) == max(expected, 4096)
 
 
 def test_as_many_as_fit():
