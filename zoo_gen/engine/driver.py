@@ -11,10 +11,12 @@ import tempfile
 import time
 import uuid
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +37,10 @@ from zoo_gen.store.create import MANIFEST
 from zoo_gen.store.shards import shards_of
 from zoo_gen.zoo import card
 
+if TYPE_CHECKING:
+    from zoo_gen.population.train import Trajectories
+
+_WRITERS = 4  # of the shards that a GPU trained together
 _logger = logging.getLogger(__name__)
 
 
@@ -233,14 +239,17 @@ def train_shards(
                 checkpoint_epochs=manifest.checkpoint_epochs,
                 report=report,
             )
-        start = 0
-        for shard in together:
-            rows = slice(start, start + extent.count(shard))
-            start = rows.stop
-            diverged[shard] = int(trained.diverged[rows].sum())
+
+        def write(shard: int, trained: "Trajectories" = trained, together: list[int] = together) -> int:
+            before = sum(map(extent.count, together[: together.index(shard)]))
+            rows = slice(before, before + extent.count(shard))
             if not store.is_complete(shard):
                 arrays = {name: values[rows] for name, values in trained.arrays.items()}
                 store.write_shard(shard, arrays, device=_kind(device))
+            return int(trained.diverged[rows].sum())
+
+        with ThreadPoolExecutor(_WRITERS) as writers:  # compression leaves Python to others
+            diverged |= zip(together, writers.map(write, together), strict=True)
     return {shard: diverged[shard] for shard in shards}
 
 

@@ -22,8 +22,10 @@ FULL = 2**18
 LEAST, MOST = 1024, 8192
 # Where a model has a multiprocessor for itself, the last ones leave most others empty: with few models, for long.
 LEAST_RESIDENT = 4096
-# Of the free memory: the rest is for the images, the sorting of their order and what torch keeps.
+# Of the free memory, without what the images and the sorting of their order take of it, which is at most half of this
+# share: the rest is what torch keeps beside.
 _SHARE = 0.6
+_BESIDE = 8e8  # bytes
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def models_that_fit(free: int, each: int, *, device: str) -> int:
     Raises:
         ZooError: not one fits.
     """
-    models = int(free * _SHARE) // each
+    models = int(_SHARE * free - min(_BESIDE, _SHARE * free / 2)) // each
     if models < 1:
         raise ZooError(
             f"device {device!r}: one model needs {each / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; expected a smaller "
