@@ -12,6 +12,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -37,9 +38,10 @@ from zoo_gen.machine.workers import cluster, count_processes, train_all
 from zoo_gen.manifest import ZooManifest, as_manifest, read_manifest
 from zoo_gen.store import EmptyZoo, Extent, Store, checksums, untrained
 from zoo_gen.store.create import MANIFEST
-from zoo_gen.store.shards import shards_of
+from zoo_gen.store.shards import Arrays, shards_of
 from zoo_gen.zoo import card
 
+_WRITERS = 4  # of the shards that a GPU trained together
 _logger = logging.getLogger(__name__)
 
 
@@ -258,7 +260,7 @@ def train_shards(
     settings = training_settings(manifest, device=device, forms=forms)
     report = reporter(Path(told), min(shards)) if told else None
 
-    def train_rows(rows: pa.Table) -> dict[str, np.ndarray]:
+    def train_rows(rows: pa.Table) -> Arrays:
         data = load_image_data(manifest.data, data_root=data_root)
         epochs = manifest.checkpoint_epochs
         return train(manifest.architecture, data, rows, settings, checkpoint_epochs=epochs, report=report).arrays
@@ -269,14 +271,16 @@ def train_shards(
         rows = pa.concat_tables(manifest.rows(extent.models(shard)) for shard in together)
         with single_threaded():
             arrays = _copies(folder, reuse, run).complete(rows, train_rows) if reuse else train_rows(rows)
-        start = 0
-        for shard in together:
-            models = slice(start, start + extent.count(shard))
-            start = models.stop
-            values = {name: array[models] for name, array in arrays.items()}
-            diverged[shard] = int(np.isnan(values["weights"][:, -1]).any(axis=1).sum())  # NaN stays once it came
+
+        def write(shard: int, arrays: Arrays = arrays, together: list[int] = together) -> int:
+            before = sum(map(extent.count, together[: together.index(shard)]))
+            values = {name: array[before : before + extent.count(shard)] for name, array in arrays.items()}
             if not store.is_complete(shard):
                 store.write_shard(shard, values, device=_kind(device))
+            return int(np.isnan(values["weights"][:, -1]).any(axis=1).sum())  # NaN stays once it came
+
+        with ThreadPoolExecutor(_WRITERS) as writers:  # compression leaves Python to others
+            diverged |= zip(together, writers.map(write, together), strict=True)
     return {shard: diverged[shard] for shard in shards}
 
 

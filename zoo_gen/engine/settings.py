@@ -30,13 +30,14 @@ def models_on_device(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
         ZooError: not one fits.
     """
     from zoo_gen.population.gpu import memory
-    from zoo_gen.population.train import bytes_on_device
+    from zoo_gen.population.train import bytes_on_device, is_resident
 
     batch_size = max(map(int, manifest.values("batch_size")))
     settings = training_settings(manifest, device=device)
     each = bytes_on_device(manifest.network, settings, batch_size=batch_size, n_train=manifest.data.n_train)
     fitting = memory.models_that_fit(memory.total(device), each, device=device)
-    return min(fitting, memory.enough(batch_size)), each
+    resident = is_resident(manifest.network, settings, batch_size=batch_size)
+    return min(fitting, memory.enough(batch_size, resident=resident)), each
 
 
 def choose_forms(manifest: ZooManifest, *, device: str) -> dict[str, str]:

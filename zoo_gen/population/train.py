@@ -176,14 +176,22 @@ def _cut(
 
 def bytes_on_device(network: Network, settings: TrainingSettings, *, batch_size: int, n_train: int) -> int:
     """Return what a model takes of a GPU's memory while it is trained."""
-    resident = False
-    if settings.kernels is not None:
-        from zoo_gen.population.gpu.resident.choice import serves
-
-        resident = serves(network, batch_size=batch_size, precision=settings.kernels, device=settings.device)
     return memory.bytes_per_model(
-        network, batch_size=batch_size, n_train=n_train, precision=settings.kernels, resident=resident
+        network,
+        batch_size=batch_size,
+        n_train=n_train,
+        precision=settings.kernels,
+        resident=is_resident(network, settings, batch_size=batch_size),
     )
+
+
+def is_resident(network: Network, settings: TrainingSettings, *, batch_size: int) -> bool:
+    """Return whether each model lives in one multiprocessor of a GPU while it is trained."""
+    if settings.kernels is None:
+        return False
+    from zoo_gen.population.gpu.resident.choice import serves
+
+    return serves(network, batch_size=batch_size, precision=settings.kernels, device=settings.device)
 
 
 class _OnItsWay:

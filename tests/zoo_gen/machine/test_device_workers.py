@@ -89,11 +89,8 @@ def test_a_shard_that_ends_each_process_is_given_up_and_the_rest_is_trained(tmp_
 
 
 def test_one_device_is_used_by_this_process_whose_failure_is_one_line(tmp_path):
-    done = []
-    with pytest.raises(
-        ZooError, match=r"device 'cuda:1': failed at shard 3 .*illegal memory.*same command tries again"
-    ):
-        for answer in train_on_devices(partial(fail_once, folder=tmp_path), BLOCKS, [], devices=["cuda:1"]):
-            done.append(answer)
-    assert done == BLOCKS[:3]
+    trained = train_on_devices(partial(fail_once, folder=tmp_path), BLOCKS, [], devices=["cuda:1"])
+    assert [next(trained) for _ in range(3)] == BLOCKS[:3]
+    with pytest.raises(ZooError, match=r"'cuda:1': failed at shard 3 .*illegal memory.*same command tries again"):
+        next(trained)
     assert {process for _, _, _, process in events(tmp_path)} == {os.getpid()}

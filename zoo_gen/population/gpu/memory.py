@@ -20,8 +20,12 @@ from zoo_gen.errors import ZooError
 # interruption.
 FULL = 2**18
 LEAST, MOST = 1024, 8192
-# Of the free memory: the rest is for the images, the sorting of their order and what torch keeps.
+# Where a model has a multiprocessor for itself, the last ones leave most others empty: with few models, for long.
+LEAST_RESIDENT = 4096
+# Of the free memory, without what the images and the sorting of their order take of it, which is at most half of this
+# share: the rest is what torch keeps beside.
 _SHARE = 0.6
+_BESIDE = 8e8  # bytes
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,9 @@ def _values(network: Network, precision: str | None) -> int:
     return values
 
 
-def enough(batch_size: int) -> int:
+def enough(batch_size: int, *, resident: bool = False) -> int:
     """Return how many models of a batch size fill a GPU, so that more at once are no faster."""
-    return max(LEAST, min(MOST, FULL // batch_size))
+    return max(LEAST_RESIDENT if resident else LEAST, min(MOST, FULL // batch_size))
 
 
 def models_that_fit(free: int, each: int, *, device: str) -> int:
@@ -99,7 +103,7 @@ def models_that_fit(free: int, each: int, *, device: str) -> int:
     Raises:
         ZooError: not one fits.
     """
-    models = int(free * _SHARE) // each
+    models = int(_SHARE * free - min(_BESIDE, _SHARE * free / 2)) // each
     if models < 1:
         raise ZooError(
             f"device {device!r}: one model needs {each / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; expected a smaller "

@@ -14,7 +14,7 @@ from zoo_gen.population.schedules import factor
 
 OPTIMIZERS = {"sgd": 0, "momentum": 0, "adam": 1, "adamw": 2, "rmsprop": 3}  # what stands for them in kernels
 SCHEDULES = ("constant", "one_cycle")
-_ORDERED_AT_ONCE = 2**26  # words that are sorted at once
+_ORDERED_AT_ONCE = 2**24  # words that are sorted at once, for which torch takes some 40 bytes each
 
 
 class Updates:

@@ -36,10 +36,12 @@ def test_a_model_in_one_multiprocessor_has_no_values_between_layers_in_memory():
 @pytest.mark.parametrize(("batch_size", "expected"), [(1, 8192), (32, 8192), (128, 2048), (4096, 1024)])
 def test_no_more_models_than_fill_the_device(batch_size, expected):
     assert memory.enough(batch_size) == expected
+    assert memory.enough(batch_size, resident=True) == max(expected, 4096)
 
 
 def test_as_many_as_fit():
-    assert memory.models_that_fit(10**9, 10**7, device="cuda") == 60
+    assert memory.models_that_fit(10**9, 10**7, device="cuda") == 30  # half of six tenths, where there is little
+    assert memory.models_that_fit(10**11, 10**7, device="cuda") == 5920
 
 
 def test_a_model_too_large_for_the_device_is_refused():
@@ -50,7 +52,7 @@ def test_a_model_too_large_for_the_device_is_refused():
 def test_memory_that_others_took_means_fewer_models_at_once_and_a_line(monkeypatch, caplog):
     """Ten models, and room for four: three turns whose sizes differ by one at most."""
     each = bytes_of("bfloat16", batch_size=16)
-    monkeypatch.setattr(memory, "room", lambda device: memory.Room(total=10**12, free=round(4.5 * each / 0.6)))
+    monkeypatch.setattr(memory, "room", lambda device: memory.Room(total=10**12, free=round(4.5 * each / 0.3)))
     settings = TrainingSettings(epochs=1, device="cuda:1", kernels="bfloat16")
     monkeypatch.setattr(choice.compiling, "hindrance", lambda device: "no NVRTC here")
     table = models(seed=list(range(10)), batch_size=[16])

@@ -15,7 +15,7 @@ from zoo_gen.population.gpu.resident.resident import Resident, compiled
 from zoo_gen.population.gpu.resident.stages import UnservedError
 from zoo_gen.population.tasks import Task
 
-MOST_OF_LINEAR = 512  # products of an image, where there is no convolution: what was measured to be faster
+MOST_OF_LINEAR = 15_000  # products of an image, where there is no convolution: what was measured to be faster
 
 _logger = logging.getLogger(__name__)
 
