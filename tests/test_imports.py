@@ -28,7 +28,7 @@ OWNERS = {
     "tqdm": {"zoo_gen/machine/progress.py"},
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
     "datasets": {"zoo_gen/image_data/huggingface.py"},
-    "PIL": {"zoo_gen/image_data/steps.py"},
+    "PIL": {"zoo_gen/image_data/steps.py", "zoo_gen/image_data/pictures.py"},
     "huggingface_hub": {"zoo_gen/files/hub.py", "zoo_gen/files/hub_push.py"},
     "matplotlib": {"zoo_gen/zoo/plots.py", "zoo_bench/plots.py"},
     "jinja2": {"zoo_bench/standings/page/render.py"},

@@ -143,6 +143,10 @@ def check(own: OwnModule, input_shape: tuple[int, ...]) -> None:
             each = images.unsqueeze(1).expand(-1, 2, *input_shape)
             outputs = stacked.train(parameters, buffers, each, torch.tensor([0, 1]), lambda values, *_: values)
             gradients = torch.autograd.grad(outputs.sum(), list(parameters.values()), allow_unused=True)
+            for name, values in buffers.items():
+                changed = torch.stack([dict(module.named_buffers())[name] for module in modules])
+                if not torch.allclose(values, changed, rtol=_TOLERANCE, atol=_TOLERANCE):
+                    raise ZooError(f"{where}: buffer {name} of stacked models is another than of each alone")
             for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is None:
                     raise ZooError(f"{where}: parameter {name} has no part in its outputs; expected it to be left out")

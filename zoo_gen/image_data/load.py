@@ -57,7 +57,7 @@ def load_image_data(source: Source, *, data_root: Path | None = None) -> Data:
     >>> images.shape[1:]  # channel, height, width
     torch.Size([1, 4, 4])
     """
-    return _load(source, (data_root or default_data_root()).expanduser().absolute())
+    return _load(source, Path(data_root or default_data_root()).expanduser().absolute())
 
 
 @lru_cache(maxsize=2)

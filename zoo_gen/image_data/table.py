@@ -96,6 +96,8 @@ def _look_up(asked: _Asked, root: Path) -> dict[str, Any]:
         raise ZooError(f"{path}: expected test_share = 0.2 or another share in [data], or test_path, and not both")
     features = asked.features or tuple(name for name in table.column_names if name != asked.target)
     labels = _labels(table, asked.target, path)
+    if labels.dtype.kind == "U" and asked.task != "classification":
+        _check_text(labels, asked, path)
     where = f"{path} column {asked.target!r}"
     task = examples.task_of(labels, asked.task, whole_is=None, where=where)
     n_train, n_test = len(table), 0
@@ -215,12 +217,7 @@ def _inputs(table: pa.Table, features: tuple[str, ...], path: Path) -> np.ndarra
 def _first_text(column: pa.Array) -> tuple[int, object]:
     """Return the row and the cell of the first value that is no number, or of the first of all."""
     cells = column.to_pylist()
-    for row, cell in enumerate(cells):
-        try:
-            float(cell)
-        except (TypeError, ValueError):
-            return row, cell
-    return 0, cells[0]
+    return next(((row, cell) for row, cell in enumerate(cells) if not _is_number(cell)), (0, cells[0]))
 
 
 def _labels(table: pa.Table, name: str, path: Path) -> np.ndarray:
@@ -238,9 +235,27 @@ def _labels(table: pa.Table, name: str, path: Path) -> np.ndarray:
     raise ZooError(f"{path}: column {name!r} holds {kind}; expected text or numbers")
 
 
+def _check_text(labels: np.ndarray, asked: _Asked, path: Path) -> None:
+    """Refuse a column to predict (row,) that holds text among numbers, or text where numbers are to be predicted."""
+    row, cell = _first_text(pa.array(labels.tolist()))
+    if asked.task == "regression" or any(_is_number(label) for label in labels):
+        raise ZooError(
+            f"{path}: {_row(path, row)}, column {asked.target!r}: is {cell!r}; expected a number, or task = "
+            '"classification", for which every text is a class'
+        )
+
+
+def _is_number(cell: object) -> bool:
+    try:
+        float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _targets(source: Table, table: pa.Table, path: Path) -> np.ndarray:
     labels = _labels(table, source.target, path)
-    if source.task == "regression" and labels.dtype.kind in "US":
+    if source.task == "regression" and labels.dtype.kind in "US":  # of a test_path
         row, cell = _first_text(pa.array(labels.tolist()))
         raise ZooError(f"{path}: {_row(path, row)}, column {source.target!r}: is {cell!r}; expected a number")
     return examples.targets(

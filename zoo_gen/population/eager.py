@@ -49,11 +49,11 @@ class Eager:
             p.name: weights[:, p.start : p.stop].view(-1, *p.shape).detach().requires_grad_()
             for p in network.layout.parameters
         }
-        self._stacked, self.buffers = None, None
-        self._buffers: dict[str, Tensor] = {}
+        self._stacked = None
+        self._buffers: dict[str, Tensor] = {}  # running statistics, name -> (model, *shape)
         if network.own is not None:
             self._stacked = Stacked(network.own, dtype=weights.dtype, device=weights.device)
-            self._buffers, self.buffers = _initial_buffers(network.own, len(weights), like=weights)
+            self._buffers = _initial_buffers(network.own, len(weights), like=weights)
         self._seeds = members.seeds
         self._activations, self._schedules = runs(members.activations), runs(members.schedules)
         self._learning_rate = members.learning_rate.unsqueeze(1).clone()
@@ -66,6 +66,13 @@ class Eager:
         self._l2_gradient = 2 * l2 if bool(l2.any()) else None  # (model, parameter): of l2 * the sum of squared kernels
         self._dropout_rates = members.dropout
         self._has_dropout = bool(self._dropout_rates.any())
+
+    @property
+    def buffers(self) -> Tensor | None:
+        """The running statistics now (model, buffer), in the order of the network; None where there are none."""
+        if not self._buffers:
+            return None
+        return torch.cat([values.flatten(1) for values in self._buffers.values()], dim=1)
 
     def train_epoch(self, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Show every model all training images once; return mean loss and accuracy (model,) as it went."""
@@ -192,18 +199,19 @@ class Eager:
         return dropout
 
 
-def _initial_buffers(own: OwnModule, n_models: int, *, like: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-    """Return the running statistics of untrained models, name -> (model, *shape), as views of all of them together."""
+def _initial_buffers(own: OwnModule, n_models: int, *, like: Tensor) -> dict[str, Tensor]:
+    """Return the running statistics of untrained models, name -> (model, *shape).
+
+    Each lies on its own: of a view into all of them, vmap would change a copy.
+    """
     if not own.buffers:
-        return {}, None
+        return {}
     values = dict(own.build().named_buffers())
-    flat = torch.cat([values[name].flatten() for name, _ in own.buffers]).to(like).repeat(n_models, 1)
-    rows = own.buffer_layout.parameters
-    return {p.name: flat[:, p.start : p.stop].view(-1, *p.shape) for p in rows}, flat
+    return {name: values[name].to(like).repeat(n_models, *[1] * len(shape)) for name, shape in own.buffers}
 
 
 def _dropped(values: Tensor, rate: float, seed: Tensor, start: int, *, step: int) -> Tensor:
     """Return the values (image, ...) of one model after dropout in a step, counted on from `start`."""
     rates = torch.full((1,), rate, dtype=torch.float64, device=seed.device)
     kept = kept_by_dropout(seed.view(1), rates, step, values.numel(), start=start)
-    return values * (kept.view(values.shape) * (1 / (1 - rate)))
+    return values * (kept.view(values.shape).to(values.dtype) * (1 / (1 - rate)))
