@@ -1,7 +1,7 @@
 """The commands of zoo-gen that exchange zoos with others: convert, pull and push."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -28,6 +28,8 @@ SPLITS = click.option(
 @MODELS
 @SPLITS
 @click.option("--data", help="The images the models were trained on, if the archive does not say, as fashion_mnist.")
+@click.option("--table", metavar="FILE", help="Of a folder: the CSV that names its files, where several do.")
+@click.option("--accuracies", type=click.Choice(["percent", "fraction"]), help="What they are, where some are above 1.")
 def convert(
     archive: Path,
     format_: str,
@@ -37,6 +39,8 @@ def convert(
     models: str | None,
     splits: tuple[str, ...],
     data: str | None,
+    table: str | None,
+    accuracies: Literal["percent", "fraction"] | None,
 ) -> None:
     """Convert a published zoo that is on the disk: a folder, .zip, .tar, .tar.gz or .tar.xz. Runs nothing in it.
 
@@ -55,7 +59,11 @@ def convert(
         models=None if models is None else _numbers("--models", models),
         splits=_split_files(splits),
         data=data,
+        table=table,
+        accuracies=accuracies,
     )
+    if zoo.conversion is not None:
+        click.echo(zoo.conversion)
     click.echo(_complete(zoo))
 
 

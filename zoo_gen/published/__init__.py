@@ -4,17 +4,19 @@
 shard by shard, so that memory does not grow with the archive and an interrupted conversion resumes.
 """
 
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo_gen.errors import ZooError, unknown_name
 
-_logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from zoo_gen.published.accuracies import Unit
 
 FORMATS: dict[str, str] = {
     "small_cnn_zoo": "Small CNN Zoo (Unterthiner 2020): weights.npy, metrics.csv.gz, layout.csv",
@@ -39,6 +41,8 @@ def convert(
     models: Sequence[int] | range | None = None,
     splits: Mapping[str, Path] | None = None,
     data: str | None = None,
+    table: str | None = None,
+    accuracies: "Unit | None" = None,
     provenance: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -57,25 +61,38 @@ def convert(
         models: convert only these models, by their number in the whole zoo (the column `source_model` keeps it).
         splits: split files that the paper published, name of the split -> file; each becomes a named split table.
         data: the image data the models were trained on, as "fashion_mnist", where the archive does not say it.
+        table: of the format "folder", which CSV names the files, where several do.
+        accuracies: "percent" if they are to be divided by 100, "fraction" if not; needed where one is above 1.
         provenance: where the archive came from, kept as it is in the zoo's manifest and card: any of paper, url,
             revision, sha256, licence, citation.
         progress: called with (models done, models in all) after each shard.
+
+    The zoo's conversion.json says what was read and left out, and what each column was taken as: see `Zoo.conversion`.
 
     Raises:
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
             message names the member. Complete shards stay.
     """
     from zoo_gen.files import atomic
+    from zoo_gen.published import foreign
+    from zoo_gen.published.account import Account, Listing
+    from zoo_gen.published.accuracies import UNITS
     from zoo_gen.published.archives.archive import open_archive
     from zoo_gen.published.archives.scratch import scratch_beside
     from zoo_gen.published.formats import images
     from zoo_gen.published.plan import plan
-    from zoo_gen.published.reading import Request, selected
+    from zoo_gen.published.reading import Request, selected, settled
     from zoo_gen.published.write import write
+    from zoo_gen.store import checksums
+    from zoo_gen.store.conversion import CONVERSION, read_conversion
     from zoo_gen.zoo import card
 
     if format not in FORMATS:
         raise ZooError(unknown_name("format", format, FORMATS))
+    if accuracies not in (None, *UNITS):
+        raise ZooError(unknown_name("unit of accuracies", accuracies, UNITS))
+    if table is not None and format != "folder":
+        raise ZooError(f"--table {table}: the format {format} knows its tables; expected it with --format folder alone")
     images.checked(data)
     source, out = Path(source), Path(out).absolute()
     archive_name = os.fsencode(source.resolve().name).decode(errors="replace")  # of "." too, and in any locale
@@ -84,9 +101,14 @@ def convert(
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_beside(out))
         archive = stack.enter_context(open_archive(source, scratch, without=[out]))
-        request = Request(scratch, stack, dict(splits or {}), data)
-        reading = import_module(f"zoo_gen.published.formats.{format}").read(archive, request)
-        chosen, numbers = selected(reading, epochs=epochs, models=models)
+        own, ignored, doubts = foreign.split_off(archive, with_copies=format != "folder")
+        listing, account = Listing(own.members), Account(ignored=ignored, notes=dict.fromkeys(doubts))
+        request = Request(
+            scratch, stack, dict(splits or {}), data=data, table=table, accuracies=accuracies, account=account
+        )
+        reading = import_module(f"zoo_gen.published.formats.{format}").read(replace(own, members=listing), request)
+        opened = set(listing.opened)
+        chosen, numbers = selected(settled(reading, request), epochs=epochs, models=models)
         origin = {
             "archive": archive_name,
             "members": len(archive.members),
@@ -103,11 +125,16 @@ def convert(
             facts={"format": format, "origin": origin},
         )
         store = write(planned, out, workers=min(4, os.cpu_count() or 1), progress=progress)
-        for line in archive.remarks():
-            _logger.warning("%s", line)
-    if not card.is_written(out):
-        atomic.tidy(out)
-        card.write(store)
+        if not card.is_written(out):
+            atomic.tidy(out)
+            before = read_conversion(out)
+            for line in archive.remarks():
+                account.note(line)
+            unused = f"the format {format} does not use it"
+            report = account.report(own.members, opened, unused=unused, earlier=before.notes if before else ())
+            atomic.replace(out / CONVERSION, report.model_dump_json(indent=1).encode())
+            checksums.write(out, only=CONVERSION)
+            card.write(store)
     return out
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from zoo_gen import published
 from zoo_gen.files import hub
@@ -21,11 +22,14 @@ def convert(
     models: Sequence[int] | None = None,
     splits: Mapping[str, str | Path] | None = None,
     data: str | None = None,
+    table: str | None = None,
+    accuracies: Literal["percent", "fraction"] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Zoo:
     """Convert a published zoo that is on the disk, and open it. Nothing in the archive is executed.
 
-    The same call after an interruption resumes.
+    The same call after an interruption resumes. `zoo.conversion` is the report: which files were read and which not,
+    what each column was taken as, and what became of what could not be kept as it was.
 
     Args:
         archive: a folder, .zip, .tar, .tar.gz or .tar.xz.
@@ -36,6 +40,8 @@ def convert(
         models: only these models, by number.
         splits: split files of the paper, name of the split -> file.
         data: the images that the models were trained on, as "fashion_mnist", if the archive does not say.
+        table: of the format "folder", which CSV names the files, where several do.
+        accuracies: "percent" if they are to be divided by 100, "fraction" if not; needed where one is above 1.
         provenance: where the archive came from, any of paper, url, revision, sha256, licence, citation.
 
     Raises:
@@ -50,6 +56,10 @@ def convert(
     >>> zoo = zoo_gen.convert(folder, format="folder")
     >>> zoo.models["test_accuracy"].to_pylist()
     [0.5, 0.75]
+    >>> print(zoo.conversion)
+    read         first.pt, models.csv, second.pt
+    column       file: file
+    column       test_accuracy: metric
     """
     archive = Path(archive)
     folder = Path("zoos") / (name or archive.resolve().name.split(".")[0].lower()) if out is None else Path(out)
@@ -62,6 +72,8 @@ def convert(
         models=models,
         splits={split: Path(file) for split, file in (splits or {}).items()},
         data=data,
+        table=table,
+        accuracies=accuracies,
         provenance=provenance,
     )
     return open_zoo(folder)

@@ -17,8 +17,11 @@ import pyarrow as pa
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
-from zoo_gen.published import splits
+from zoo_gen.published import accuracies, columns, splits
+from zoo_gen.published.account import Account
+from zoo_gen.published.accuracies import Unit
 from zoo_gen.published.splits import SplitTable
+from zoo_gen.store.conversion import Kind
 
 Opened = TypeVar("Opened")
 
@@ -31,6 +34,9 @@ class Request:
     stack: ExitStack  # what closes with the conversion
     splits: Mapping[str, Path] = field(default_factory=dict)
     data: str | None = None
+    table: str | None = None  # which of several tables names the files
+    accuracies: Unit | None = None
+    account: Account = field(default_factory=Account)
 
     def enter(self, context: AbstractContextManager[Opened]) -> Opened:
         """Open something that is closed when the conversion ends."""
@@ -157,6 +163,50 @@ class Reading:
     def n_models(self) -> int:
         """The number of models."""
         return len(self.models)
+
+
+def settled(reading: Reading, request: Request) -> Reading:
+    """Return a reading whose accuracies are fractions and whose columns have names of their own, and note both.
+
+    Raises:
+        ZooError: an accuracy is above 1, and the caller did not say what accuracies are.
+    """
+    account = request.account
+    metrics = dict(reading.metrics)
+    is_listed = bool(account.columns)  # then the format has looked at each of its columns
+    for name, values in metrics.items():
+        what = ""
+        if accuracies.is_accuracy(name) and not is_listed:
+
+            def where(position: int, *, name: str = name) -> str:
+                model, checkpoint = divmod(position, len(reading.epochs))
+                run = reading.models["run"][model].as_py()
+                return f"{reading.name}: {name} of {run} at {reading.epoch_means} {reading.epochs[checkpoint]}"
+
+            metrics[name], what = accuracies.as_fractions(values, request.accuracies, where=where)
+        if not is_listed:
+            account.column(name, "metric", name, what)
+    if not is_listed:
+        for name in reading.models.column_names:
+            kind: Kind = "run" if name == "run" else "seed" if name == "seed" else "hyper-parameter"
+            account.column(name, kind, name)
+    titles = [name for name in reading.models.column_names if name != "run"]
+    metric_names = columns.distinct({name: name for name in metrics})
+    names = columns.distinct({name: name for name in titles}, taken=metric_names.values())
+    renamed = {old: new for pairs in (names, metric_names) for old, new in pairs.items() if old != new}
+    account.columns[:] = [
+        each.model_copy(update={"stored": renamed.get(each.stored, each.stored)}) for each in account.columns
+    ]
+    lacking = [name for name, values in metrics.items() if np.isnan(values[reading.kept]).any()]
+    for name in lacking:
+        count = int(np.isnan(metrics[name][reading.kept]).sum())
+        account.note(f"{name} is not measured, and so NaN, in {count:,} of {int(reading.kept.sum()):,} states")
+    return replace(
+        reading,
+        models=reading.models.rename_columns(["run", *(names[name] for name in titles)]),
+        metrics={metric_names[name]: values for name, values in metrics.items()},
+        varying=tuple(names[name] for name in reading.varying),
+    )
 
 
 def selected(

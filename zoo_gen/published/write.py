@@ -17,6 +17,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.files import location
 from zoo_gen.files.location import Folder
 from zoo_gen.published.plan import Plan
+from zoo_gen.published.rounding import as_float32
 from zoo_gen.store import EmptyZoo, Store
 from zoo_gen.store.create import MANIFEST, described
 from zoo_gen.store.side_files import side_files
@@ -112,7 +113,7 @@ def _write_shard(plan: Plan, store: Store, shard: int, stop: threading.Event) ->
             )
         if vectors.dtype == np.float64 and reading.exact and not _is_exact(vectors):
             raise ZooError(f"{reading.name}: model {model} ({run}) has float64 weights that are no float32 numbers")
-        blocks.append(wiring.applied(vectors))
+        blocks.append(wiring.applied(as_float32(vectors, where=f"{reading.name}: model {model} ({run})")[0]))
     present = reading.kept[models.start : models.stop]
     max_abs = np.full(present.shape, np.nan, dtype=np.float32)
     for row, block in enumerate(blocks):

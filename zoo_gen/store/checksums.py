@@ -15,7 +15,7 @@ from zoo_gen.files.location import Folder
 
 NAME, CARD = "SHA256SUMS", "README.md"
 _LISTED = re.compile(
-    rf"manifest\.toml|architectures\.json|states\.parquet|{re.escape(CARD)}|splits/[^/]+\.parquet"
+    rf"manifest\.toml|architectures\.json|conversion\.json|states\.parquet|{re.escape(CARD)}|splits/[^/]+\.parquet"
     r"|weights\.zarr/(.+/)?zarr\.json|weights\.zarr/(epoch|permutation)/c/[^/]+"
 )
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
@@ -24,7 +24,8 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 def files(folder: Folder) -> list[str]:
     """Return the files that are listed: manifest, metadata of the arrays, epochs, and the card once there is one.
 
-    A converted zoo also has its architectures, states and split tables, and the permutation that was applied.
+    A converted zoo also has its architectures, states and split tables, the permutation that was applied, and the
+    report of its conversion.
     """
     return sorted(name for name in location.files(folder) if _LISTED.fullmatch(name))
 

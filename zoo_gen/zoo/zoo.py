@@ -18,6 +18,7 @@ from zoo_gen.files.location import Folder, locate, pinned
 from zoo_gen.manifest import Split
 from zoo_gen.manifest.split import PARTS, split_sha256
 from zoo_gen.store import Store, side_files
+from zoo_gen.store.conversion import Conversion, read_conversion
 from zoo_gen.store.side_files import Architecture
 from zoo_gen.zoo import summary
 from zoo_gen.zoo.arrays import Arrays
@@ -258,6 +259,15 @@ class Zoo:
             ZooError: the zoo was not converted, or its publication has no such table.
         """
         return side_files.read_states(self.path)
+
+    @cached_property
+    def conversion(self) -> Conversion | None:
+        """The report of the conversion that made the zoo: files, columns and notes; None of a zoo that has none.
+
+        Raises:
+            ZooError: its file is damaged.
+        """
+        return read_conversion(self.path)
 
     def split(self, name: str, *, table: str | None = None) -> np.ndarray:
         """Return the model_ids of one part of the split: "train", "validation" or "test".

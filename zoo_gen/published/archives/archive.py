@@ -27,7 +27,7 @@ import numpy as np
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.files import git_lfs
 from zoo_gen.published.archives import compressed, folders, tars, zips
-from zoo_gen.published.archives.members import Listing, Member, Rows, Window, shown
+from zoo_gen.published.archives.members import Member, MemberList, Rows, Window, shown
 
 MOST_TEXT = 2 * 2**30  # of a member that is read whole
 _COPY = 4 * 2**20
@@ -277,7 +277,7 @@ def _open_zip(path: Path) -> Archive | None:
         raise
 
 
-def _noted(archive: Archive, listing: Listing) -> Archive:
+def _noted(archive: Archive, listing: MemberList) -> Archive:
     for name, text in listing.remarks:
         archive.remark(text, name)
     return archive

@@ -33,7 +33,7 @@ class Member:
     leads_to: str = ""  # of a link: the target, which is not there
 
 
-class Listing:
+class MemberList:
     """The members of one archive as they are found: safe names, each once."""
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +68,7 @@ class Listing:
         folder = "" if from_root else name.rpartition("/")[0]
         self._links[name] = target, os.path.normpath(f"{folder}/{target}" if folder else target)
 
-    def resolve(self) -> "Listing":
+    def resolve(self) -> "MemberList":
         """Make links what they lead to, and return itself.
 
         Raises:

@@ -15,9 +15,11 @@ import pyarrow as pa
 from zoo_gen.architecture.layers import Activate, Convolution, GlobalPooling, Layer, Linear, Residual
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
+from zoo_gen.published.account import Account
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.archives.pickles import Reader, plain
 from zoo_gen.published.formats import networks, states, tables
+from zoo_gen.published.formats.checkpoints import placed
 from zoo_gen.published.reading import Reading, Request, Wiring
 from zoo_gen.published.splits import SplitTable
 
@@ -55,33 +57,38 @@ def read(archive: Archive, request: Request) -> Reading:
     runs = sorted({name.rsplit("/", 2)[0] for name in files})  # sorted paths, as the public code numbers them
     number = {run: position for position, run in enumerate(runs)}
     facts: list[dict[str, Any]] = []
-    stored = states.States(archive, request, partial(states.read_state, archive, reader))
+    stored = states.States(archive, request, partial(states.read_state, archive, reader, account=request.account))
     architectures = states.Architectures()
     wiring_of_model = np.full(len(runs), -1, dtype=np.int64)
     hyperparameters: list[dict[str, Any]] = [{} for _ in runs]
     member_of: dict[tuple[int, int], str] = {}
     for name in sorted(files):
         model = number[name.rsplit("/", 2)[0]]
-        fact, config, shapes = _look(archive, reader, stored, name)
+        fact, config, shapes = _look(archive, reader, stored, name, request.account)
         facts.append({"model": model, "epoch": fact["iteration"], "source.path": name, **fact["results"]})
         if (model, fact["iteration"]) in member_of:
             raise ZooError(
                 f"{archive.where(name)}: is iteration {fact['iteration']}, as {member_of[model, fact['iteration']]}"
             )
         member_of[model, fact["iteration"]] = name
-        key = (tuple(shape for _, shape in shapes), repr(config))
+        key = (states.signature(shapes), repr(config))
         number_of = architectures.number(key, partial(_wiring, shapes, config, where=archive.where(name)))
         if wiring_of_model[model] not in (-1, number_of):
             raise ZooError(f"{archive.where(name)}: has another architecture than the earlier states of its trial")
         wiring_of_model[model] = number_of
         hyperparameters[model] = {key: _short(value) for key, value in (config or {}).items()}
-    epochs = np.array(sorted({epoch for _, epoch in member_of}), dtype=np.int32)
-    column_of = {int(epoch): position for position, epoch in enumerate(epochs)}
-    kept = np.zeros((len(runs), len(epochs)), dtype=bool)
+    rows = np.array(list(member_of), dtype=np.int64)
+    places = placed(rows[:, 0], rows[:, 1], where=str(archive.path), means="iteration")
+    place_of = dict(zip(member_of, places.of_row.tolist(), strict=True))
+    member_at = {(model, place_of[model, epoch]): name for (model, epoch), name in member_of.items()}
+    if places.note:
+        request.account.note(places.note)
+    kept = np.zeros((len(runs), len(places.epochs)), dtype=bool)
     metrics = {name: np.full(kept.shape, np.nan, dtype=np.float32) for name in ("test_accuracy", "test_loss")}
     for fact in facts:
-        cell = fact["model"], column_of[fact["epoch"]]
+        cell = fact["model"], place_of[fact["model"], fact["epoch"]]
         kept[cell] = True
+        fact["source.iteration"], fact["epoch"] = fact["epoch"], int(places.epochs[cell[1]])
         for ours, theirs in (("test_accuracy", "source.test/acc"), ("test_loss", "source.test/loss")):
             if isinstance(fact.get(theirs), int | float):
                 metrics[ours][cell] = fact[theirs]
@@ -90,7 +97,7 @@ def read(archive: Archive, request: Request) -> Reading:
     by_column = tables.columns_of(facts)
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
-        members = [member_of[model, epoch] for epoch in epochs[checkpoints].tolist()]
+        members = [member_at[model, place] for place in checkpoints.tolist()]
         return stored.vectors(members, wirings[wiring_of_model[model]])
 
     return Reading(
@@ -98,7 +105,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wirings=tuple(wirings),
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **columns}),
-        epochs=epochs,
+        epochs=places.epochs,
         kept=kept,
         metrics={name: values for name, values in metrics.items() if np.isfinite(values).any()},
         read=weights_of,
@@ -107,7 +114,7 @@ def read(archive: Archive, request: Request) -> Reading:
         varying=tuple(name for name, column in columns.items() if len(column.unique()) > 1),
         classes=wirings[0].layout.parameters[-1].shape[0],
         data={"source": "torchvision", "dataset": "CIFAR10", **_NORMALIZED},
-        epoch_means="iteration",
+        epoch_means=places.means,
         architecture="wild_park_cnn",
         notes=("epochs are Ray's iterations; the metrics are those of last_result, on the test images",),
     )
@@ -117,14 +124,14 @@ _NORMALIZED = {"normalize": {"mean": [0.4914, 0.4822, 0.4465], "deviation": [0.2
 
 
 def _look(
-    archive: Archive, reader: Reader, stored: states.States, name: str
+    archive: Archive, reader: Reader, stored: states.States, name: str, account: Account
 ) -> tuple[dict[str, Any], dict[str, Any] | None, states.Shapes]:
     """Return iteration and results of a checkpoint, its architecture as plain data, and the shapes of its tensors."""
     where = archive.where(name)
     tree = reader.member(archive, name)
     if not isinstance(tree, Mapping):
         raise ZooError(f"{where}: holds {type(tree).__name__}; expected a table with model, config and last_result")
-    shapes = stored.shapes(name, states.tensors_of(tree, where=where))
+    shapes = stored.shapes(name, states.tensors_of(tree, where=where, account=account))
     config = plain(tree.get("config"))
     results = plain(tree.get("last_result")) or {}
     iteration = tree.get("iteration", tree.get("_iteration", results.get("training_iteration")))

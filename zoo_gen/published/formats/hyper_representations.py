@@ -22,7 +22,9 @@ from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive, only
 from zoo_gen.published.archives.pickles import Reader, StandIn, array_of, is_tensor, plain
 from zoo_gen.published.formats import images, networks, states, tables
+from zoo_gen.published.formats.dtypes import numbers_of
 from zoo_gen.published.reading import Reading, Request, Source, Wiring
+from zoo_gen.published.rounding import as_float32
 
 # What the authors' files refer to: their own classes, and what these hold besides tensors. All become stand-ins.
 _MODULES = {
@@ -208,7 +210,7 @@ def _run(path: Any) -> str:
 def _vector(fields: Mapping[str, Any], row: int, wiring: Wiring, *, where: str) -> np.ndarray:
     value = _weights(fields)[row]
     if is_tensor(value):
-        vector = array_of(value, where=where)
+        vector, _ = as_float32(numbers_of(value, where=where)[0], where=where)
         if vector.shape != (wiring.layout.size,):
             raise ZooError(f"{where}: has a vector of shape {vector.shape}; expected ({wiring.layout.size},)")
         return vector
@@ -223,7 +225,7 @@ def _wiring(archive: Archive, fields: Mapping[str, Any], *, is_google: bool, whe
     base = fields.get("checkpoint_base")
     if not is_tensor(first):
         return networks.model_zoo_wiring(states.shapes_of(states.tensors_of(first, where=where)))
-    size = len(array_of(first, where=where))
+    size = len(numbers_of(first, where=where)[0])
     if is_google or size == 4970:
         return _google(size, where=where), "small_cnn_gap"
     if isinstance(base, Mapping):

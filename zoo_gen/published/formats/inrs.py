@@ -59,16 +59,20 @@ def read(
     if not files:
         raise ZooError(f"{archive.path}: holds no networks in the layout of {format}")
     reader = Reader(scratch=request.scratch, format=format)
-    stored = states.States(archive, request, partial(states.read_state, archive, reader, without=BESIDE))
+    stored = states.States(
+        archive, request, partial(states.read_state, archive, reader, without=BESIDE, account=request.account)
+    )
     architectures = states.Architectures()
     wiring_of_model = np.zeros(len(files), dtype=np.int64)
     rows: list[dict[str, Any]] = []
     for model, file in enumerate(files):
         where = archive.where(file.member)
         tree = reader.member(archive, file.member)
-        shapes = stored.shapes(file.member, states.tensors_of(tree, where=where, without=BESIDE))
+        shapes = stored.shapes(
+            file.member, states.tensors_of(tree, where=where, without=BESIDE, account=request.account)
+        )
         layers = networks.siren(shapes, shift=shift) or (None, None)
-        key = tuple(shape for _, shape in shapes)
+        key = states.signature(shapes)
         wiring_of_model[model] = architectures.number(key, partial(states.wiring_of, shapes, *layers))
         rows.append({**file.facts, **_beside(tree, where=where)})
     wirings = architectures.wirings

@@ -15,9 +15,11 @@ import pyarrow as pa
 
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
+from zoo_gen.published.account import Account
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.archives.pickles import Reader
 from zoo_gen.published.formats import hyper_representations, images, networks, states, tables
+from zoo_gen.published.formats.checkpoints import placed
 from zoo_gen.published.reading import Reading, Request, Wiring
 
 FORMAT = "model_zoos"
@@ -33,6 +35,7 @@ _OURS = {
     "training::batchsize": "batch_size",
     "seed": "seed",
 }
+_MOST_STARTS = 50  # of objects in a line whose beginning is no result
 _NOISE = ("config", "timestamp", "date", "time_", "hostname", "node_ip", "pid", "experiment_", "trial_", "done")
 _RUNNING = (
     "train_loss and train_accuracy are running means over the training epoch with dropout, as published; only those of "
@@ -61,32 +64,38 @@ def read(archive: Archive, request: Request) -> Reading:
     # A run that crashed before its first checkpoint keeps its row.
     without = {name.rpartition("/")[0] for name in archive.named("params.json")} - set(state_of)
     runs = sorted([*state_of, *(run for run in without if run)])
-    epochs = np.array(sorted({epoch for states_of_run in state_of.values() for epoch in states_of_run}), dtype=np.int32)
-    column_of = {int(epoch): position for position, epoch in enumerate(epochs)}
-    kept = np.zeros((len(runs), len(epochs)), dtype=bool)
+    rows = np.array([(model, epoch) for model, run in enumerate(runs) for epoch in state_of.get(run, {})])
+    places = placed(rows[:, 0], rows[:, 1], where=str(archive.path))
+    place_of = {(int(model), int(epoch)): int(at) for (model, epoch), at in zip(rows, places.of_row, strict=True)}
+    if places.note:
+        request.account.note(places.note)
+    kept = np.zeros((len(runs), len(places.epochs)), dtype=bool)
+    kept[rows[:, 0], places.of_row] = True
+    member_of = {(model, place_of[model, epoch]): state_of[runs[model]][epoch] for model, epoch in place_of}
+    request.account.used.update(member_of.values())
     metrics: dict[str, np.ndarray] = {}
     configurations: list[dict[str, Any]] = []
     lines_of_states: list[dict[str, Any]] = []
     for model, run in enumerate(runs):
-        for epoch in state_of.get(run, {}):
-            kept[model, column_of[epoch]] = True
-        parameters, lines = _run(archive, run)
+        parameters, lines = _run(archive, run, request.account)
         configurations.append(parameters)
         for epoch, line in sorted(lines.items()):
-            lines_of_states.append({"model": model, "epoch": epoch, **_published(line)})
+            place = place_of.get((model, epoch))
+            stands_at = epoch if places.means == "epoch" else None if place is None else int(places.epochs[place])
+            lines_of_states.append({"model": model, "epoch": stands_at, **_published(line)})
             for name, ours in tables.METRICS.items():
                 value = line.get(name)
-                if epoch in column_of and isinstance(value, int | float) and value != tables.SENTINEL:
+                if place is not None and isinstance(value, int | float) and value != tables.SENTINEL:
                     values = metrics.setdefault(ours, np.full(kept.shape, np.nan, dtype=np.float32))
-                    values[model, column_of[epoch]] = value
+                    values[model, place] = value
     dataset = images.dataset_of(request.data or _dataset(configurations) or archive.path.name)
-    stored = states.States(archive, request, partial(states.read_state, archive, reader))
+    stored = states.States(archive, request, partial(states.read_state, archive, reader, account=request.account))
     wirings, wiring_of_model, name = _wirings(stored, runs, state_of)
     hyperparameters = tables.columns_of(list(map(_hyperparameters, configurations)))
     network = wirings[0].network
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
-        members = [state_of[runs[model]][epoch] for epoch in epochs[checkpoints].tolist()]
+        members = [member_of[model, place] for place in checkpoints.tolist()]
         return stored.vectors(members, wirings[wiring_of_model[model]])
 
     run_wise = splits.run_wise(
@@ -97,7 +106,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wirings=tuple(wirings),
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
-        epochs=epochs,
+        epochs=places.epochs,
         kept=kept,
         metrics=metrics,
         read=weights_of,
@@ -110,10 +119,11 @@ def read(archive: Archive, request: Request) -> Reading:
         else images.model_zoos(dataset, size=network.input_shape[-1]),
         architecture=name,
         notes=(_RUNNING,),
+        epoch_means=places.means,
     )
 
 
-def _run(archive: Archive, run: str) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+def _run(archive: Archive, run: str, account: Account) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
     """Return the configuration of a run, and its result lines by the iteration that each names."""
     prefix = f"{run}/" if run else ""
     parameters: dict[str, Any] = {}
@@ -121,19 +131,57 @@ def _run(archive: Archive, run: str) -> tuple[dict[str, Any], dict[int, dict[str
         if prefix + name in archive.members:
             parameters = _json(archive, prefix + name)
             break
+    name = prefix + "result.json"
+    if name in archive.members:
+        return parameters, _results(archive.read(name), where=archive.where(name), account=account)
+    if prefix + "progress.csv" in archive.members:  # which Ray writes beside it
+        sheet = tables.read_sheet(archive, prefix + "progress.csv")
+        tables.needed(sheet.values, ("training_iteration",), where=sheet.where)
+        iterations = tables.whole(sheet.values, "training_iteration", where=sheet.where)
+        for note in sheet.notes:
+            account.note(note)
+        return parameters, dict(zip(iterations.tolist(), sheet.values.to_pylist(), strict=True))
+    account.note(f"{archive.where(run)}: has no result.json, so that none of its states has metrics")
+    return parameters, {}
+
+
+def _results(content: bytes, *, where: str, account: Account) -> dict[int, dict[str, Any]]:
+    """Return the lines of a log by their iteration; one that was cut off when its run was killed is left out.
+
+    A run that was resumed says the same iteration again, and the last is what was kept; its first line then stands
+    behind the one that was cut off.
+
+    Raises:
+        ZooError: a line is no result.
+    """
     results: dict[int, dict[str, Any]] = {}
-    if prefix + "result.json" in archive.members:
-        where = archive.where(prefix + "result.json")
-        for number, text in enumerate(archive.read(prefix + "result.json").decode(errors="replace").splitlines()):
-            if not text.strip():
-                continue
-            try:
-                line = json.loads(text)
-                iteration = int(line["training_iteration"])
-            except (ValueError, KeyError, TypeError, RecursionError):
-                raise ZooError(f"{where}: line {number + 1} is no result with a training_iteration") from None
-            results[iteration] = line  # a run that was resumed says the same iteration again; the last is what was kept
-    return parameters, results
+    lines = content.decode(errors="replace").splitlines(keepends=True)
+    for number, text in enumerate(lines, start=1):
+        if not text.strip("\0 \t\r\n"):  # a full disk or a power cut leaves zeros
+            continue
+        line = _result(text)
+        is_cut = line is None and number == len(lines) and not text.endswith("\n") and text.lstrip().startswith("{")
+        if line is None and not is_cut:
+            starts = [match.start() for match in re.finditer(r'\{"', text)][1:_MOST_STARTS]
+            line = next((result for start in starts if (result := _result(text[start:])) is not None), None)
+            if line is None:
+                raise ZooError(f"{where}: line {number} is no result with a training_iteration")
+            is_cut = True
+        if is_cut:
+            account.note(f"{where}: line {number} begins with a result that was cut off; that was left out")
+        if line is not None:
+            results[int(line["training_iteration"])] = line
+    return results
+
+
+def _result(text: str) -> dict[str, Any] | None:
+    """Return the result that a line is, or None."""
+    try:
+        line = json.loads(text.strip("\0 \t\r\n"))
+        int(line["training_iteration"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    return line if isinstance(line, dict) else None
 
 
 def _json(archive: Archive, name: str) -> dict[str, Any]:
@@ -156,7 +204,7 @@ def _states(rows: list[dict[str, Any]]) -> pa.Table | None:
     if not rows:
         return None
     columns = tables.columns_of(rows)
-    columns["epoch"] = columns["epoch"].cast(pa.int32())
+    columns["epoch"] = columns["epoch"].cast(pa.int32())  # null where a line is of no state that was kept
     return pa.table(columns)
 
 
@@ -209,7 +257,7 @@ def _wirings(
     for model, run in enumerate(runs):
         if run in state_of:
             shapes = stored.shapes(state_of[run][min(state_of[run])])
-            key = tuple(shape for _, shape in shapes)
+            key = states.signature(shapes)
             wiring_of_model[model] = architectures.number(key, partial(build, shapes))
     most = int(np.bincount(wiring_of_model[wiring_of_model >= 0]).argmax())
     wiring_of_model[wiring_of_model < 0] = most  # runs without any state

@@ -4,13 +4,14 @@ import gzip
 import io
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from zoo_gen.errors import ZooError
 from zoo_gen.published.archives.archive import MOST_TEXT, Archive
+from zoo_gen.published.formats import cells, dialect
 
 # What the training code of the ModelZoos and their forerunners calls its metrics, and writes where it measured nothing.
 METRICS = {
@@ -22,15 +23,33 @@ METRICS = {
     "test_acc": "test_accuracy",
 }
 SENTINEL = -999
+_MOST_EXACT = 2**53  # whole numbers up to which float64 holds every one
 
 
-def read_csv(archive: Archive, name: str) -> pa.Table:
-    """Return a CSV member as a table; whether it is gzipped is seen from its bytes, never from its name.
+@dataclass(frozen=True)
+class Sheet:
+    """A CSV of an archive: its cells as text and with types, and how they were read."""
 
-    A first column without a name is the index that pandas writes, and is left out.
+    where: str
+    texts: pa.Table  # trimmed, null where empty
+    values: pa.Table  # with types; see `cells.typed`
+    how: Mapping[str, str]  # column -> what was done to its cells, or why they stayed text
+    decimal: str  # the sign before decimals; see `cells.decimal_sign`
+    notes: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its columns."""
+        return list(self.texts.column_names)
+
+
+def read_sheet(archive: Archive, name: str) -> Sheet:
+    """Return a CSV member; whether it is gzipped is seen from its bytes, never from its name.
+
+    Columns without a name that only number the rows, as pandas and R write them, are left out.
 
     Raises:
-        ZooError: it is not there or no CSV.
+        ZooError: it is not there, no CSV, or two of its columns have one name.
     """
     content = archive.read(name)
     if content[:2] == b"\x1f\x8b":
@@ -41,13 +60,34 @@ def read_csv(archive: Archive, name: str) -> pa.Table:
             raise ZooError(f"{archive.where(name)}: is damaged ({error})") from None
         if len(content) > MOST_TEXT:
             raise ZooError(f"{archive.where(name)}: unpacks to more than {MOST_TEXT:,} bytes; expected a table")
-    options = pa_csv.ConvertOptions(strings_can_be_null=True, null_values=["", "NA", "NULL", "null", "None"])
-    try:
-        table = pa_csv.read_csv(io.BytesIO(content), convert_options=options)
-    except pa.ArrowException as error:
-        raise ZooError(f"{archive.where(name)}: cannot be read as CSV ({error})") from None
-    unnamed = [column for column in table.column_names if column == "" or column.startswith("Unnamed:")]
-    return table.drop_columns(unnamed[:1]) if unnamed else table
+    where = archive.where(name)
+    parsed = dialect.parse(content, where=where)
+    decimal = cells.decimal_sign(parsed.columns)
+    texts: dict[str, pa.ChunkedArray] = {}
+    values: dict[str, pa.ChunkedArray] = {}
+    how: dict[str, str] = {}
+    notes = list(parsed.notes)
+    for position, (title, column) in enumerate(zip(parsed.names, parsed.columns, strict=True)):
+        typed = cells.typed(column, decimal=decimal)
+        if (title == "" or title.startswith("Unnamed:")) and pa.types.is_integer(typed.values.type) and not texts:
+            notes.append(f"{where}: its column {position + 1} has no name and numbers the rows; it was left out")
+            continue
+        label = title or f"column_{position + 1}"
+        if label in texts:
+            raise ZooError(f"{where}: has two columns {label!r}; expected names that differ")
+        texts[label], values[label] = column, typed.values
+        if typed.how:
+            how[label] = typed.how
+    return Sheet(where, pa.table(texts), pa.table(values), how, decimal, tuple(notes))
+
+
+def read_csv(archive: Archive, name: str) -> pa.Table:
+    """Return a CSV member as a table with types; see `read_sheet`.
+
+    Raises:
+        ZooError: as `read_sheet`.
+    """
+    return read_sheet(archive, name).values
 
 
 def needed(table: pa.Table, names: tuple[str, ...], *, where: str) -> None:
@@ -68,10 +108,16 @@ def numbers(table: pa.Table, name: str, *, where: str) -> np.ndarray:
     Raises:
         ZooError: it holds something else than numbers.
     """
-    try:
-        return table[name].cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
-    except pa.ArrowException:
-        raise ZooError(f"{where}: column {name} holds {table[name].type}; expected numbers") from None
+    column = table[name]
+    if not pa.types.is_boolean(column.type):
+        try:
+            return column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+        except pa.ArrowException:
+            pass
+    for row, cell in enumerate(column.to_pylist()):
+        if cell is not None and not (isinstance(cell, str) and cells.number(cell, decimal=".")):
+            raise ZooError(f"{where}: line {row + 2} has {name} {cell!r}; expected a number")
+    raise ZooError(f"{where}: column {name} holds {column.type}; expected numbers")
 
 
 def whole(table: pa.Table, name: str, *, where: str) -> np.ndarray:
@@ -81,8 +127,10 @@ def whole(table: pa.Table, name: str, *, where: str) -> np.ndarray:
         ZooError: it holds something else than whole numbers.
     """
     values = numbers(table, name, where=where)
-    if not (np.isfinite(values) & (values == np.floor(values))).all():
-        raise ZooError(f"{where}: column {name} holds something else than whole numbers")
+    wrong = np.flatnonzero(~(np.isfinite(values) & (values == np.floor(values))))
+    if len(wrong):
+        cell = table[name][int(wrong[0])].as_py()
+        raise ZooError(f"{where}: line {wrong[0] + 2} has {name} {cell!r}; expected a whole number")
     return values.astype(np.int64)
 
 
@@ -100,7 +148,8 @@ def columns_of(rows: Sequence[Mapping[str, object]]) -> dict[str, pa.Array]:
     for name in names:
         values = [row.get(name) for row in rows]
         kinds = {type(value) for value in values if value is not None}
-        if kinds <= {int, float} and kinds != {int}:
+        is_exact = all(type(value) is not int or abs(value) <= _MOST_EXACT for value in values)
+        if kinds <= {int, float} and kinds != {int} and is_exact:
             values = [None if value is None else float(value) for value in values]  # type: ignore[arg-type]
         elif len(kinds) > 1 or not kinds <= {int, bool, str}:
             values = [None if value is None else str(value) for value in values]
