@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files import git_lfs, location
 from zoo_gen.files.location import Folder, locate, pinned
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest.split import split_sha256
@@ -46,6 +47,8 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
     40 models hashed, 20 checkpoints evaluated: sound
     """
     folder = pinned(zoo.path if isinstance(zoo, Zoo) else locate(zoo))
+    if pointers := tuple(_pointers(folder)):
+        return Report(0, 0, pointers)
     wrong = checksums.findings(folder)
     findings = [f"{name}: {what}" for name, what in wrong]
     if (folder / checksums.NAME).is_file() and any(name != checksums.CARD for name, _ in wrong):
@@ -77,6 +80,13 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
             notes += remarks
     models = sum(extent.count(shard) for shard in complete)
     return Report(models, evaluated, tuple(findings), tuple(damaged), tuple(notes))
+
+
+def _pointers(folder: Folder) -> Iterator[str]:
+    """Name the files in whose place pointers of Git LFS lie."""
+    for name, size in location.files(folder).items() if isinstance(folder, Path) else ():
+        if size <= git_lfs.MOST_BYTES and git_lfs.is_pointer((folder / name).read_bytes()):
+            yield f"{name}: is a Git LFS pointer; expected the file itself (git lfs install; git lfs pull)"
 
 
 def _attributes(zoo: Zoo) -> Iterator[str]:

@@ -74,7 +74,7 @@ class MemberList:
         Raises:
             ZooError: a link leads to what is no file of the archive.
         """
-        folders = {name[:end] for name in self.members for end in _slashes(name)} if self._links else set()
+        folders = {name[:end] for name in (*self.members, *self._links) for end in _slashes(name)}
         for name, (target, meant) in self._links.items():
             for _ in self._links:  # a link may lead to a link
                 meant = self._links.get(meant, ("", meant))[1]  # noqa: PLW2901
