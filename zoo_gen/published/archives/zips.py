@@ -39,6 +39,8 @@ def list_zip(path: Path, opened: zipfile.ZipFile) -> MemberList:
         if name.endswith(("/", "\\")) and not entry.file_size:
             listing.check(name)
             continue
+        if not 0 <= entry.header_offset < whole:
+            raise ZooError(f"{path}: {shown(name)} does not lie in the archive; expected an undamaged one")
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
             raise ZooError(f"{path}: {shown(name)} is a link or a device; expected plain files")
