@@ -102,8 +102,9 @@ class Store:
         return array
 
     def complete_shards(self) -> list[int]:
-        """Return the numbers of the shards whose Parquet part is there, in order."""
-        return shards.shards_of(location.names(self.folder / "models"))
+        """Return the numbers of the shards whose Parquet part is there, in order; parts of shards it has not are none."""
+        complete = shards.shards_of(location.names(self.folder / "models"))
+        return [shard for shard in complete if shard < self.extent.n_shards]
 
     def part_path(self, shard: int) -> Folder:
         """Return where the Parquet part of a shard is."""

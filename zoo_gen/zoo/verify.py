@@ -49,11 +49,15 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
     folder = pinned(zoo.path if isinstance(zoo, Zoo) else locate(zoo))
     if pointers := tuple(_pointers(folder)):
         return Report(0, 0, pointers)
-    wrong = checksums.findings(folder)
+    listed = checksums.read(folder)
+    wrong = [(name, what) for name, what in checksums.findings(folder) if name in (*listed, checksums.NAME)]
     findings = [f"{name}: {what}" for name, what in wrong]
     if (folder / checksums.NAME).is_file() and any(name != checksums.CARD for name, _ in wrong):
         return Report(0, 0, tuple(findings))  # arrays are not read by metadata that may say anything
     store = Store.open(folder)
+    own = contents.Contents(store)
+    unlisted = [name for name in checksums.files(folder) if name not in listed and own.own(name)]
+    findings += [f"{name}: is not listed in {checksums.NAME}" for name in unlisted]
     zoo, extent, complete = Zoo(store), store.extent, store.complete_shards()
     findings += _attributes(zoo)
     converted = store.manifest.origin is not None
@@ -65,10 +69,10 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
         findings += lines
         if lines:
             damaged.append(shard)
-    if checksums.CARD in checksums.read(folder):  # it was complete
+    if checksums.CARD in listed:  # it was complete
         missing = sorted(set(range(extent.n_shards)).difference(complete))
         findings += [f"models/{part_name(shard)}: is not there any more" for shard in missing]
-    evaluated, notes = 0, contents.describe(contents.Contents(store).strange())
+    evaluated, notes = 0, contents.describe(own.strange())
     # A checkpoint is looked up in the whole table, which damaged parts may not give.
     if not damaged:
         if converted:
