@@ -102,7 +102,7 @@ class Store:
         return array
 
     def complete_shards(self) -> list[int]:
-        """Return the numbers of the shards whose Parquet part is there, in order; parts of shards it has not are none."""
+        """Return the numbers of the shards whose Parquet part is there, in order; a part beyond the last is none."""
         complete = shards.shards_of(location.names(self.folder / "models"))
         return [shard for shard in complete if shard < self.extent.n_shards]
 
