@@ -30,6 +30,9 @@ SPLITS = click.option(
 @click.option("--data", help="The images the models were trained on, if the archive does not say, as fashion_mnist.")
 @click.option("--table", metavar="FILE", help="Of a folder: the CSV that names its files, where several do.")
 @click.option("--accuracies", type=click.Choice(["percent", "fraction"]), help="What they are, where some are above 1.")
+@click.option("--classes", type=int, help="Of a folder: the number of classes.")
+@click.option("--architecture", metavar="FILE", help="Of a folder: the network, a TOML file or the name of one.")
+@click.option("--licence", help="Under which the zoo may be passed on, by the Hub's name of it, as mit.")
 def convert(
     archive: Path,
     format_: str,
@@ -41,6 +44,9 @@ def convert(
     data: str | None,
     table: str | None,
     accuracies: Literal["percent", "fraction"] | None,
+    classes: int | None,
+    architecture: str | None,
+    licence: str | None,
 ) -> None:
     """Convert a published zoo that is on the disk: a folder, .zip, .tar, .tar.gz or .tar.xz. Runs nothing in it.
 
@@ -61,6 +67,9 @@ def convert(
         data=data,
         table=table,
         accuracies=accuracies,
+        classes=classes,
+        architecture=architecture,
+        licence=licence,
     )
     if zoo.conversion is not None:
         click.echo(zoo.conversion)

@@ -43,6 +43,7 @@ class Origin(Schema):
     members: Count
     listing_sha256: str  # of the names and sizes of all its members
     table_sha256: str  # of the table of models as it was read
+    metrics_sha256: str | None = None  # of what was measured; older zoos do not have it
     models: str = "all"
     epochs: str = "all"
     provenance: dict[str, str] = Field(default_factory=dict)

@@ -6,17 +6,20 @@ shard by shard, so that memory does not grow with the archive and an interrupted
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo_gen.errors import ZooError, unknown_name
 
 if TYPE_CHECKING:
+    from zoo_gen.manifest import ConvertedManifest
+    from zoo_gen.published.account import Account
     from zoo_gen.published.accuracies import Unit
+    from zoo_gen.store import Store
 
 FORMATS: dict[str, str] = {
     "small_cnn_zoo": "Small CNN Zoo (Unterthiner 2020): weights.npy, metrics.csv.gz, layout.csv",
@@ -43,12 +46,15 @@ def convert(
     data: str | None = None,
     table: str | None = None,
     accuracies: "Unit | None" = None,
+    classes: int | None = None,
+    architecture: str | Path | Mapping[str, Any] | None = None,
+    licence: str | None = None,
     provenance: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Convert a published zoo on disk into a zoo of our own store, which `open_zoo` reads; return its folder.
 
-    The archive is read where it lies: a folder, a .zip, a .tar, or a .tar.gz/.xz/.bz2 (which is expanded into one file
+    The archive is read where it lies: a folder, a .zip, a .tar, or a compressed tar (which is expanded into one file
     beside `out` for the time of the conversion, never into its members). Nothing in it is executed. The same call
     after an interruption resumes; on a complete zoo it does nothing.
 
@@ -60,9 +66,14 @@ def convert(
         epochs: convert only these checkpoints; by default all.
         models: convert only these models, by their number in the whole zoo (the column `source_model` keeps it).
         splits: split files that the paper published, name of the split -> file; each becomes a named split table.
-        data: the image data the models were trained on, as "fashion_mnist", where the archive does not say it.
+        data: the image data the models were trained on, as "fashion_mnist", where the archive does not say it; of the
+            format "folder" also a TOML file with [data] as in a manifest.
         table: of the format "folder", which CSV names the files, where several do.
         accuracies: "percent" if they are to be divided by 100, "fraction" if not; needed where one is above 1.
+        classes: of the format "folder", the number of classes.
+        architecture: of the format "folder", the network of all models: the name of an architecture, a TOML file with
+            [architecture] as in a manifest and `input_shape`, `activation`, `names`, or the same as plain data.
+        licence: under which the zoo may be passed on, by the Hub's name of it; part of the provenance.
         provenance: where the archive came from, kept as it is in the zoo's manifest and card: any of paper, url,
             revision, sha256, licence, citation.
         progress: called with (models done, models in all) after each shard.
@@ -71,29 +82,20 @@ def convert(
 
     Raises:
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
-            message names the member. Complete shards stay.
+            message names the member, and nothing of it stays.
     """
-    from zoo_gen.files import atomic
     from zoo_gen.published import foreign
     from zoo_gen.published.account import Account, Listing
-    from zoo_gen.published.accuracies import UNITS
     from zoo_gen.published.archives.archive import open_archive
     from zoo_gen.published.archives.scratch import scratch_beside
-    from zoo_gen.published.formats import images
     from zoo_gen.published.plan import plan
     from zoo_gen.published.reading import Request, selected, settled
     from zoo_gen.published.write import write
-    from zoo_gen.store import checksums
-    from zoo_gen.store.conversion import CONVERSION, read_conversion
     from zoo_gen.zoo import card
 
-    if format not in FORMATS:
-        raise ZooError(unknown_name("format", format, FORMATS))
-    if accuracies not in (None, *UNITS):
-        raise ZooError(unknown_name("unit of accuracies", accuracies, UNITS))
-    if table is not None and format != "folder":
-        raise ZooError(f"--table {table}: the format {format} knows its tables; expected it with --format folder alone")
-    images.checked(data)
+    _check_options(format, table=table, accuracies=accuracies, classes=classes, architecture=architecture, data=data)
+    if licence is not None:
+        provenance = _licensed(licence, provenance or {})
     source, out = Path(source), Path(out).absolute()
     archive_name = os.fsencode(source.resolve().name).decode(errors="replace")  # of "." too, and in any locale
     if source.is_dir() and out.exists() and out.samefile(source):
@@ -104,7 +106,15 @@ def convert(
         own, ignored, doubts = foreign.split_off(archive, with_copies=format != "folder")
         listing, account = Listing(own.members), Account(ignored=ignored, notes=dict.fromkeys(doubts))
         request = Request(
-            scratch, stack, dict(splits or {}), data=data, table=table, accuracies=accuracies, account=account
+            scratch,
+            stack,
+            dict(splits or {}),
+            data=data,
+            table=table,
+            accuracies=accuracies,
+            classes=classes,
+            architecture=architecture,
+            account=account,
         )
         reading = import_module(f"zoo_gen.published.formats.{format}").read(replace(own, members=listing), request)
         opened = set(listing.opened)
@@ -125,17 +135,83 @@ def convert(
             facts={"format": format, "origin": origin},
         )
         store = write(planned, out, workers=min(4, os.cpu_count() or 1), progress=progress)
+        if provenance and store.manifest.origin is not None and store.manifest.origin.provenance != dict(provenance):
+            store = _with_provenance(store, planned.manifest)
         if not card.is_written(out):
-            atomic.tidy(out)
-            before = read_conversion(out)
             for line in archive.remarks():
                 account.note(line)
-            unused = f"the format {format} does not use it"
-            report = account.report(own.members, opened, unused=unused, earlier=before.notes if before else ())
-            atomic.replace(out / CONVERSION, report.model_dump_json(indent=1).encode())
-            checksums.write(out, only=CONVERSION)
-            card.write(store)
+            _finish(store, account, own.members, opened, unused=f"the format {format} does not use it")
     return out
+
+
+_SAY_THEIR_IMAGES = ("cnn_wild_park",)
+
+
+def _check_options(
+    format: str, *, table: str | None, accuracies: str | None, classes: int | None, architecture: Any, data: str | None
+) -> None:
+    """Refuse what a format does not use, and names that nobody knows.
+
+    Raises:
+        ZooError: an option is of another format, or unknown.
+    """
+    from zoo_gen.published.accuracies import UNITS
+    from zoo_gen.published.formats import images
+
+    if format not in FORMATS:
+        raise ZooError(unknown_name("format", format, FORMATS))
+    if accuracies not in (None, *UNITS):
+        raise ZooError(unknown_name("unit of accuracies", accuracies, UNITS))
+    for option, value in (("--table", table), ("--classes", classes), ("--architecture", architecture)):
+        if value is not None and format != "folder":
+            raise ZooError(f"{option} {value}: the format {format} says it itself; expected it with --format folder")
+    if classes is not None and classes < 1:
+        raise ZooError(f"--classes {classes}: expected at least 1")
+    if data is not None and format in _SAY_THEIR_IMAGES:
+        raise ZooError(f"--data {data}: the models of the format {format} all read the same images; expected no --data")
+    if not (format == "folder" and data is not None and data.endswith(".toml")):
+        images.checked(data)
+
+
+def _licensed(licence: str, provenance: Mapping[str, str]) -> dict[str, str]:
+    """Return provenance with a licence that the caller gives."""
+    from zoo_gen.published.push import LICENCES
+
+    if licence not in LICENCES:
+        raise ZooError(f"--licence: {unknown_name('licence', licence, LICENCES)}")
+    if provenance.get("licence", licence) != licence:
+        raise ZooError(f"--licence {licence}: the publisher chose {provenance['licence']}; expected that or nothing")
+    return {**provenance, "licence": licence}
+
+
+def _finish(store: "Store", account: "Account", members: Iterable[str], opened: set[str], *, unused: str) -> None:
+    """Write the report of a conversion, then the card, which says that the zoo is complete."""
+    from zoo_gen.files import atomic
+    from zoo_gen.store import checksums
+    from zoo_gen.store.conversion import CONVERSION, read_conversion
+    from zoo_gen.zoo import card
+
+    folder = Path(str(store.folder))
+    atomic.tidy(folder)
+    before = read_conversion(folder)
+    report = account.report(members, opened, unused=unused, earlier=before.notes if before else ())
+    atomic.replace(folder / CONVERSION, report.model_dump_json(indent=1).encode())
+    checksums.write(folder, only=CONVERSION)
+    card.write(store)
+
+
+def _with_provenance(store: "Store", manifest: "ConvertedManifest") -> "Store":
+    """Return a zoo whose manifest says where it came from, which changes neither its digest nor its models."""
+    from zoo_gen.files import atomic
+    from zoo_gen.store import Store, checksums
+    from zoo_gen.store.create import MANIFEST
+
+    folder = Path(str(store.folder))
+    (folder / checksums.CARD).unlink(missing_ok=True)  # first, so that an interruption leaves a zoo to be finished
+    checksums.leave_out(folder, checksums.CARD)
+    atomic.replace(folder / MANIFEST, manifest.content)
+    checksums.write(folder, only=MANIFEST)
+    return Store.open(folder)
 
 
 def _name(text: str, *, given: bool) -> str:

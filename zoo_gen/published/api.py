@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from zoo_gen import published
 from zoo_gen.files import hub
@@ -24,6 +24,9 @@ def convert(
     data: str | None = None,
     table: str | None = None,
     accuracies: Literal["percent", "fraction"] | None = None,
+    classes: int | None = None,
+    architecture: str | Path | Mapping[str, Any] | None = None,
+    licence: str | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Zoo:
     """Convert a published zoo that is on the disk, and open it. Nothing in the archive is executed.
@@ -32,7 +35,7 @@ def convert(
     what each column was taken as, and what became of what could not be kept as it was.
 
     Args:
-        archive: a folder, .zip, .tar, .tar.gz or .tar.xz.
+        archive: a folder, .zip, .tar, or a tar compressed by gzip, xz, bzip2, zstd or lz4.
         out: the folder of the zoo; zoos/NAME if not given.
         format: how the archive is laid out, a key of `zoo_gen.published.FORMATS`.
         name: of the zoo; the archive's if not given.
@@ -42,10 +45,14 @@ def convert(
         data: the images that the models were trained on, as "fashion_mnist", if the archive does not say.
         table: of the format "folder", which CSV names the files, where several do.
         accuracies: "percent" if they are to be divided by 100, "fraction" if not; needed where one is above 1.
+        classes: of the format "folder", the number of classes.
+        architecture: of the format "folder", the network of all models: a name, a TOML file, or plain data as in
+            {"architecture": {"name": "mlp", "widths": [3, 2]}, "input_shape": [3]}.
+        licence: under which the zoo may be passed on, by the Hub's name of it.
         provenance: where the archive came from, any of paper, url, revision, sha256, licence, citation.
 
     Raises:
-        ZooError: the archive is not what the format says, or is not safe to read; complete shards stay.
+        ZooError: the archive is not what the format says, or is not safe to read; nothing of it stays.
 
     >>> import pathlib, torch, zoo_gen
     >>> folder = pathlib.Path("checkpoints")
@@ -74,6 +81,9 @@ def convert(
         data=data,
         table=table,
         accuracies=accuracies,
+        classes=classes,
+        architecture=architecture,
+        licence=licence,
         provenance=provenance,
     )
     return open_zoo(folder)

@@ -35,4 +35,6 @@ def distinct(wanted: Mapping[str, str], *, taken: Iterable[str] = ()) -> dict[st
 
 def as_name(published: str) -> str:
     """Return a published name as one that an array, and so a folder, may have."""
+    if re.fullmatch(r"[\w:+-][\w.:+-]*", published):
+        return published
     return re.sub(r"[^\w.:+-]+", "_", published).strip("_.") or "column"

@@ -4,6 +4,7 @@ Its manifest, its table of models and how it is cut into shards depend on nothin
 same archive and selection are the same zoo, by whose digest an interrupted conversion resumes.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,7 +86,11 @@ def plan(reading: Reading, source_model: np.ndarray, *, name: str, description: 
                 for split, rows in splits.items()
             },
             "notes": reading.notes,
-            "origin": {**facts["origin"], "table_sha256": table_sha256(table)},
+            "origin": {
+                **facts["origin"],
+                "table_sha256": table_sha256(table),
+                "metrics_sha256": _metrics_sha256(reading.metrics),
+            },
         }
     )
     longest = int(max(row.sum() for row in _shards(counts * of_model, per_shard)))
@@ -116,6 +121,15 @@ def _table(
         columns["n_parameters"] = pa.array(of_model)
         columns["weights_start"] = pa.array(starts.astype(np.int64))
     return pa.table(columns)
+
+
+def _metrics_sha256(metrics: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 (hex) of what was measured: an archive whose numbers were changed makes another zoo."""
+    digest = hashlib.sha256()
+    for name, values in metrics.items():
+        digest.update(f"{name}\0{values.shape}".encode())
+        digest.update(np.ascontiguousarray(values, dtype="<f4").data)
+    return digest.hexdigest()
 
 
 def _shards(counts: np.ndarray, per_shard: int) -> list[np.ndarray]:

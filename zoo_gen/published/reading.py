@@ -36,6 +36,8 @@ class Request:
     data: str | None = None
     table: str | None = None  # which of several tables names the files
     accuracies: Unit | None = None
+    classes: int | None = None
+    architecture: str | Path | Mapping[str, Any] | None = None  # of models of one's own; see `own_network`
     account: Account = field(default_factory=Account)
 
     def enter(self, context: AbstractContextManager[Opened]) -> Opened:
@@ -56,6 +58,11 @@ class Source:
     shape: tuple[int, ...]
     axes: tuple[int, ...]
     parameter: str  # the name in our layout
+
+    @property
+    def size(self) -> int:
+        """The number of its elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
 
 
 @dataclass(frozen=True)

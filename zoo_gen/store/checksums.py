@@ -46,6 +46,11 @@ def write(folder: Folder, *, only: str | None = None) -> None:
     atomic.replace(folder / NAME, _text(digests))
 
 
+def leave_out(folder: Folder, name: str) -> None:
+    """Take a file from the list that is to be written again."""
+    atomic.replace(folder / NAME, _text({path: digest for path, digest in read(folder).items() if path != name}))
+
+
 def findings(folder: Folder) -> list[tuple[str, str]]:
     """Return the files that are not as they were written: (file, what is wrong)."""
     path, listed = folder / NAME, read(folder)

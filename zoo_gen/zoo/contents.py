@@ -33,7 +33,7 @@ class Contents:
         self._files = {MANIFEST, checksums.NAME, checksums.CARD, PICTURE, "weights.zarr/zarr.json"}
         if manifest.origin is not None:
             self._arrays |= set() if manifest.ragged else {"permutation"}
-            self._files |= {ARCHITECTURES, CONVERSION, STATES, *map(split_path, manifest.splits)}
+            self._files |= {ARCHITECTURES, STATES, CONVERSION, *map(split_path, manifest.splits)}
         self._files |= {f"weights.zarr/{name}/zarr.json" for name in self._arrays}
         self._parts = {f"models/{part_name(shard)}" for shard in range(extent.n_shards)}
 

@@ -1,48 +1,44 @@
-"""A small folder of one's own, which tests pack, link, rename and damage."""
+"""A folder of one's own, as people have them: small state_dicts and a table beside them."""
 
-import tarfile
-import zipfile
+from itertools import pairwise
 
 import torch
+from torch import nn
 
 from tests.zoo_gen.published import ray
-
-TABLE = "file,run,test_accuracy\nc0.pt,a,0.5\nc1.pt,b,0.75\n"
+from zoo_gen import open_zoo
+from zoo_gen.published import convert
 
 
 def state(seed):
-    torch.manual_seed(seed)
-    return torch.nn.Linear(3, 2).state_dict()
+    """Return the state_dict of a layer of three inputs and two outputs, another one for each seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return {"fc.weight": torch.randn(2, 3, generator=generator), "fc.bias": torch.randn(2, generator=generator)}
 
 
-def files(top="zoo/", **more):
-    """Two state_dicts and their table, name -> bytes."""
-    made = {f"{top}c{seed}.pt": ray.saved(state(seed)) for seed in (0, 1)}
-    return made | {f"{top}models.csv": TABLE.encode(), **more}
-
-
-def is_right(zoo):
-    """Assert that a zoo is the one of `files`, number by number."""
-    assert [round(value, 4) for value in zoo.models["test_accuracy"].to_pylist()] == [0.5, 0.75]
-    for seed in (0, 1):
-        stored = zoo.state_dict(seed)
-        assert set(stored) == {"weight", "bias"}
-        assert all(torch.equal(stored[name], tensor) for name, tensor in state(seed).items())
-
-
-def zipped(path, contents, *, compression=zipfile.ZIP_DEFLATED, **options):
-    with zipfile.ZipFile(path, "w", compression, **options) as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
+def folder(path, table, *, n_files=3, name="models.csv", files=None, states=None):
+    """Write `n_files` states c0.pt, c1.pt, ..., a table (text or bytes) and further files, name -> bytes."""
+    path.mkdir(parents=True)
+    contents = {f"c{number}.pt": ray.saved(state(number)) for number in range(n_files)}
+    contents |= {key: ray.saved(value) for key, value in (states or {}).items()}
+    contents |= {name: table.encode() if isinstance(table, str) else table}
+    for key, content in (contents | (files or {})).items():
+        (path / key).parent.mkdir(parents=True, exist_ok=True)
+        (path / key).write_bytes(content)
     return path
 
 
-def tarred(path, contents, *, mode="w", format=tarfile.DEFAULT_FORMAT):
-    import io
+def zoo_of(path, **options):
+    """Convert a folder and return the zoo."""
+    return open_zoo(convert(path, path.with_name(f"{path.name}_zoo"), format="folder", **options))
 
-    with tarfile.open(path, mode, format=format) as archive:
-        for name, content in contents.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return path
+
+def kinds(zoo):
+    """Return what each column was taken as, and its name in the zoo."""
+    return {column.name: (column.kind, column.stored) for column in zoo.conversion.columns}
+
+
+def mlp(*widths):
+    """Return a network of linear layers with ReLU between them."""
+    layers = [layer for inputs, outputs in pairwise(widths) for layer in (nn.Linear(inputs, outputs), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *layers[:-1])

@@ -21,12 +21,12 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.zoo_gen.published import own, ray
+from tests.zoo_gen.published import packed, ray
 from zoo_gen import ZooError, convert
 from zoo_gen.files import atomic
 
-FILES = own.files("")
-STATES = [{name: tensor.numpy() for name, tensor in own.state(seed).items()} for seed in (0, 1)]
+FILES = packed.files("")
+STATES = [{name: tensor.numpy() for name, tensor in packed.state(seed).items()} for seed in (0, 1)]
 _COUNTER = itertools.count()
 
 
@@ -103,8 +103,8 @@ def changed(draw, content):
 def _archives():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tar = own.tarred(folder / "a", FILES).read_bytes()
-        stored = own.zipped(folder / "b", FILES, compression=zipfile.ZIP_STORED).read_bytes()
+        tar = packed.tarred(folder / "a", FILES).read_bytes()
+        stored = packed.zipped(folder / "b", FILES, compression=zipfile.ZIP_STORED).read_bytes()
         return {"z.tar": tar, "z.tar.gz": gzip.compress(tar, mtime=0), "z.zip": stored}
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests import waiting
-from tests.zoo_gen.published import own, ray
+from tests.zoo_gen.published import packed, ray
 from zoo_gen import ZooError, convert, open_zoo
 from zoo_gen.files import atomic
 from zoo_gen.published.archives import scratch
@@ -43,13 +43,15 @@ LOCALES = {
 
 @pytest.mark.parametrize("locale", LOCALES)
 def test_names_and_texts_are_utf_8_in_any_locale(tmp_path, locale):
-    contents = {name.replace("c", "č", 1): content for name, content in own.files("").items() if "models" not in name}
+    contents = {
+        name.replace("c", "č", 1): content for name, content in packed.files("").items() if "models" not in name
+    }
     table = "file,run,test_accuracy,note\nč0.pt,ä,0.5,日本\nč1.pt,ß,0.75,ü\n"
     ray.folder(tmp_path / "zoö", {**contents, "models.csv": table.encode()})
     made = command("convert", "zoö", "--format", "folder", "--out", "öut", cwd=tmp_path, **LOCALES[locale])
     assert (made.returncode, made.stderr) == (0, b""), made
     zoo = open_zoo(tmp_path / "öut")
-    own.is_right(zoo)
+    packed.is_right(zoo)
     assert zoo.models["run"].to_pylist() == ["ä", "ß"]
     for told in (("info", "öut"), ("verify", "öut")):
         assert command(*told, cwd=tmp_path, **LOCALES[locale]).returncode == 0
@@ -66,7 +68,7 @@ def test_what_is_made_has_the_rights_that_the_umask_gives_and_the_group_of_its_f
     shared.mkdir()
     os.chown(shared, -1, group)
     shared.chmod(0o2775)
-    archive = own.tarred(tmp_path / "zoo.tar.gz", own.files(), mode="w:gz")
+    archive = packed.tarred(tmp_path / "zoo.tar.gz", packed.files(), mode="w:gz")
     before = os.umask(umask)
     try:
         zoo = convert(archive, shared / "zoos" / "zoo", format="folder")
@@ -93,7 +95,7 @@ def test_a_file_system_that_cannot_flush_keeps_a_zoo_as_well_as_it_can(tmp_path,
         plain(file)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    own.is_right(convert(ray.folder(tmp_path / "in", own.files("")), tmp_path / "out", format="folder"))
+    packed.is_right(convert(ray.folder(tmp_path / "in", packed.files("")), tmp_path / "out", format="folder"))
     assert flushed
 
 
@@ -109,7 +111,7 @@ def test_a_disk_that_fails_is_named(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_named_where_an_archive_is_expanded(tmp_path, monkeypatch):
-    archive = own.tarred(tmp_path / "zoo.tar.gz", own.files(), mode="w:gz")
+    archive = packed.tarred(tmp_path / "zoo.tar.gz", packed.files(), mode="w:gz")
     if not Path("/dev/full").exists():
         pytest.skip("this system has no full disk to play with")
     plain = Path.open
@@ -155,7 +157,7 @@ def test_what_a_killed_expansion_left_goes_with_the_next_one_and_a_living_one_st
 
 def test_folders_that_a_refused_conversion_made_go_and_others_stay(tmp_path):
     (tmp_path / "zoos").mkdir()
-    archive = own.tarred(tmp_path / "z.tar", {"nothing.txt": b""})
+    archive = packed.tarred(tmp_path / "z.tar", {"nothing.txt": b""})
     for out in (tmp_path / "zoos" / "a" / "b" / "out", tmp_path / "zoos" / "out"):
         with pytest.raises(ZooError):
             convert(archive, out, format="folder")
@@ -169,7 +171,7 @@ def test_of_an_archive_that_is_refused_on_the_way_no_shard_stays(tmp_path, exist
     for run in range(12):
         for epoch in (1, 2):
             odd = (run, epoch) == (11, 2)
-            contents[f"{run}_{epoch}.pt"] = ray.saved({"weight": torch.ones(4)} if odd else own.state(run))
+            contents[f"{run}_{epoch}.pt"] = ray.saved({"weight": torch.ones(4)} if odd else packed.state(run))
             rows.append(f"{run}_{epoch}.pt,r{run},{epoch}")
     contents["models.csv"] = "\n".join(rows).encode()
     folder, out = ray.folder(tmp_path / "in", contents), tmp_path / "out"
@@ -184,7 +186,7 @@ def test_of_an_archive_that_is_refused_on_the_way_no_shard_stays(tmp_path, exist
 def test_an_interrupted_conversion_keeps_its_shards(tmp_path, monkeypatch):
     from zoo_gen.store import Store
 
-    contents = {f"{run}.pt": ray.saved(own.state(run)) for run in range(12)}
+    contents = {f"{run}.pt": ray.saved(packed.state(run)) for run in range(12)}
     contents["models.csv"] = ("file\n" + "".join(f"{run}.pt\n" for run in range(12))).encode()
     folder, plain = ray.folder(tmp_path / "in", contents), Store.write_shard
 
@@ -223,7 +225,7 @@ def test_a_read_only_archive_of_many_small_files_is_read_once(tmp_path):
     with tarfile.open(tmp_path / "many.tar", "w") as archive:
         for number in range(count):
             archive.addfile(tarfile.TarInfo(f"logs/{number}.txt"))
-        for name, content in own.files().items():
+        for name, content in packed.files().items():
             import io
 
             entry = tarfile.TarInfo(name)
@@ -231,5 +233,5 @@ def test_a_read_only_archive_of_many_small_files_is_read_once(tmp_path):
             archive.addfile(entry, io.BytesIO(content))
     (tmp_path / "many.tar").chmod(0o444)
     zoo = convert(tmp_path / "many.tar", tmp_path / "out", format="folder")
-    own.is_right(zoo)
+    packed.is_right(zoo)
     assert zoo.manifest.origin.members == count + 3

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.conftest import files_of
-from tests.zoo_gen.published import own, ray
+from tests.zoo_gen.published import packed, ray
 from zoo_gen import ZooError, convert, open_zoo
 from zoo_gen.published.push import prepare
 from zoo_gen.zoo.contents import Contents
@@ -49,7 +49,7 @@ def zoo(tiny_zoo, tmp_path):
 
 def test_a_zoo_has_nothing_strange(tiny_zoo, tmp_path):
     assert Contents(open_zoo(tiny_zoo).store).strange() == {}
-    converted = convert(ray.folder(tmp_path / "in", own.files("")), tmp_path / "out", format="folder")
+    converted = convert(ray.folder(tmp_path / "in", packed.files("")), tmp_path / "out", format="folder")
     assert Contents(converted.store).strange() == {}
     assert all(Contents(converted.store).own(name) for name in files_of(converted.path))
 

@@ -90,17 +90,17 @@ class _Index:
 
     def __init__(self, path_of: dict[str, str]) -> None:
         self._maps: list[dict[str, str | None]] = []
-        for key in (str, _stem, str.casefold):
+        for key in (str, _stem, str.casefold, lambda path: _stem(path).casefold()):
             index: dict[str, str | None] = {}
             for name, path in path_of.items():
                 index[key(path)] = None if key(path) in index else name
             self._maps.append(index)
 
     def get(self, path: str) -> str | None:
-        whole, stems, folded = self._maps
+        whole, stems, folded, folded_stems = self._maps
         if path in whole:
             return whole[path]
-        return stems.get(path) or folded.get(path.casefold())
+        return stems.get(path) or folded.get(path.casefold()) or folded_stems.get(path.casefold())
 
 
 def plain(path: str) -> str:

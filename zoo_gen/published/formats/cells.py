@@ -29,7 +29,7 @@ _MISSING_TEXT = [
 ]  # also where the rest are no numbers
 _WRAPPED = re.compile(
     r"(?:(?:torch|np|numpy|tf|jnp|jax)\.)?(?:tensor|array|scalar|u?int\d*|float\d*|bfloat16)"
-    r"\(\s*\[*\s*(?P<inner>[^\s\[\],()]+)\s*\]*\s*(?:,[^()]*(?:\([^()]*\)[^()]*)*)?\)",
+    r"\(\s*\[*\s*(?P<inner>[^\s\[\],()]+)\s*\]*\s*(?:,\s*\w+\s*=[^()]*(?:\([^()]*\)[^()]*)*)?\)",
     re.IGNORECASE,
 )
 _GROUPED = re.compile(r"[+-]?\d{1,3}([\u0020\u00a0\u202f\u2009'\u2019]\d{3})+(\.\d+)?")

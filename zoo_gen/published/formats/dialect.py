@@ -62,7 +62,7 @@ def parse(content: bytes, *, where: str) -> TextTable:
         each = wrong[0]
         raise ZooError(f"{where}: line {each.line} has {each.count} columns; expected {len(names)}, as in the header")
     if cut:
-        notes.append(f"{where}: line {cut} is cut off; it was left out")
+        notes.append(f"line {cut} is cut off; it was left out")
     names, columns = _without_empty(names, columns, where=where)
     return TextTable(tuple(names), tuple(columns), delimiter, tuple(notes))
 
@@ -87,7 +87,7 @@ def _decoded(content: bytes, where: str) -> tuple[str, list[str]]:
         if encoding != "utf-8":
             raise ZooError(f"{where}: is no text in {encoding.upper()} ({error.reason})") from None
     try:
-        return content.decode("cp1252"), [f"{where}: is not in UTF-8; it was read as Windows-1252"]
+        return content.decode("cp1252"), ["is not in UTF-8; it was read as Windows-1252"]
     except UnicodeDecodeError:
         raise ZooError(f"{where}: is neither in UTF-8 nor in Windows-1252; expected a CSV in UTF-8") from None
 

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError, one_line
+from zoo_gen.image_data import DataSource
 from zoo_gen.published import splits
 from zoo_gen.published.account import Account
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.archives.names import natural_order
 from zoo_gen.published.archives.pickles import HARMLESS, HARMLESS_FAMILY, Reader
-from zoo_gen.published.formats import folder_columns, folder_table, states, tables
+from zoo_gen.published.formats import folder_columns, folder_table, own_network, states, tables
 from zoo_gen.published.formats.checkpoints import placed
 from zoo_gen.published.formats.tables import Sheet
 from zoo_gen.published.reading import Reading, Request
@@ -73,13 +75,21 @@ def read(archive: Archive, request: Request) -> Reading:
             return _safetensors(archive, member, account=account)
         return states.read_state(archive, reader, member, account=account)
 
+    data = own_network.data_of(request.data)
+    own = None if request.architecture is None else own_network.described(request.architecture)
+    network = None if own is None else own_network.network_of(own, data, request.classes)
+    classes = _classes(request, data, network)
+    if own is not None and own.activation is not None and "activation" not in columns.hyperparameters:
+        columns.hyperparameters["activation"] = pa.array([own.activation] * len(runs))
     stored = states.States(archive, request, tensors_of, renumbered=False)
     architectures = states.Architectures()
     wiring_of_model = np.zeros(len(runs), dtype=np.int64)
     for model, row in enumerate(tables.first_of_groups(model_of_row, len(runs))):
         shapes = stored.shapes(members[row])
-        # Equal shapes do not tell what is computed.
-        wiring_of_model[model] = architectures.number(frozenset(shapes), partial(states.wiring_of, shapes, None, None))
+        build = partial(states.wiring_of, shapes, None, None)  # equal shapes do not tell what is computed
+        if own is not None and network is not None:
+            build = partial(own_network.wiring_of, shapes, network, own.names, where=archive.where(members[row]))
+        wiring_of_model[model] = architectures.number(frozenset(shapes), build)
     wirings = architectures.wirings
 
     def weights_of(model: int, checkpoints: np.ndarray) -> np.ndarray:
@@ -103,8 +113,28 @@ def read(archive: Archive, request: Request) -> Reading:
         states=pa.table({"model": pa.array(model_of_row), "epoch": pa.array(places.epoch_of_row), **by_column}),
         splits=_splits(request, sheet, split_column, runs, model_of_row, members),
         varying=tuple(name for name, values in hyperparameters.items() if len(values.unique()) > 1),
+        classes=classes,
+        data=None if data is None else data.model_dump(mode="json", exclude_defaults=True),
         epoch_means=places.means,
+        architecture="" if own is None else own.architecture.name,
     )
+
+
+def _classes(request: Request, data: DataSource | None, network: Network | None) -> int | None:
+    """Return the number of classes, if the caller says it or what the models were trained on.
+
+    Raises:
+        ZooError: two of what was given disagree.
+    """
+    of_data = None if data is None or data.task != "classification" else data.n_outputs
+    given = {"--classes": request.classes, f"--data {request.data}": of_data}
+    given["--architecture"] = None if network is None else network.n_outputs
+    known = {option: count for option, count in given.items() if count is not None}
+    if len(set(known.values())) > 1:
+        raise ZooError(
+            f"{', '.join(f'{option} gives {count} classes' for option, count in known.items())}; expected one number"
+        )
+    return next(iter(known.values()), None)
 
 
 def _roles(sheet: Sheet, file_column: str) -> tuple[str | None, str | None, str | None]:

@@ -26,6 +26,7 @@ _MEASURED = {"accuracy": "accuracy", "acc": "accuracy", "loss": "loss"}
 _OTHERS = {"f1", "auc", "auroc", "nll", "mse", "mae", "rmse", "r2", "ppl", "perplexity", "error", "err", "iou", "top5"}
 _OTHERS |= {"gap", "kappa", "mcc", "bleu", "ece", "brier", "map", "psnr", "ssim", *_MEASURED}
 _UNITS = {"percent", "pct", "top1", "1", "top", "mean", "avg", "best", "final", "last"}  # words that say no more
+_PERCENT = re.compile(r"%|\bper ?cent\b|(\b|_)(percent|pct)(\b|_)", re.IGNORECASE)  # a name that says the unit
 _GAPS = ("generalization_gap", "generalisation_gap", "ggap")
 _OURS = {"lr": "learning_rate", "wd": "weight_decay", "nlin": "activation", "random_seed": "seed", "rng_seed": "seed"}
 _LABELS = ("label", "class", "target")
@@ -132,6 +133,13 @@ def _measured(sheet: Sheet, name: str, metric: str, *, how: str, unit: Unit | No
     what = ""
     if accuracies.is_accuracy(metric):
         given = "fraction" if "per cent" in how else unit
+        if given is None and _PERCENT.search(name):
+            if not (numbers > 1).any():
+                raise ZooError(
+                    f"{sheet.where}: column {name} says per cent and holds nothing above 1; expected --accuracies "
+                    "percent or --accuracies fraction, whichever it is"
+                )
+            given = "percent"
         numbers, what = accuracies.as_fractions(
             numbers, given, where=lambda row: f"{sheet.where}: line {row + 2}: {name}"
         )

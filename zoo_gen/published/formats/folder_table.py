@@ -39,6 +39,8 @@ def find(archive: Archive, request: Request) -> Table:
     if request.table is not None:
         path = cell_paths.plain(request.table)
         names = [name for name in names if name == path or name.endswith(f"/{path}")]
+        unasked = set(archive.named(*_TABLES)).difference(names)
+        request.account.ignored |= dict.fromkeys(unasked, "another table was asked for")
         if len(names) != 1:
             raise ZooError(f"{archive.path}: holds {len(names)} tables {request.table!r}; expected one, a CSV")
     known = {_last(name) for name in weights}
@@ -122,8 +124,8 @@ def _table(sheet: Sheet, columns: list[str], files: Files) -> Table:
     members = []
     for row, (member, cell) in enumerate(zip(named[column], sheet.texts[column].to_pylist(), strict=True)):
         if member is None:
-            what = f"names {cell}, which is not there" if cell else f"names no file in column {column}"
-            raise ZooError(f"{sheet.where}: line {row + 2} {what} or is not certain; expected a file of the folder")
+            what = f"names {cell}, which is not there or could be several" if cell else f"names nothing in {column}"
+            raise ZooError(f"{sheet.where}: line {row + 2} {what}; expected a file of the folder")
         if line_of.setdefault(member, row + 2) != row + 2:
             raise ZooError(
                 f"{sheet.where}: lines {line_of[member]} and {row + 2} both name {member}; expected a file a row"

@@ -8,6 +8,7 @@ _SIZES = {"MNIST": 28, "FashionMNIST": 28, "CIFAR10": 32, "SVHN": 32, "USPS": 16
 _NAMES = {
     "mnist": "MNIST",
     "fashion_mnist": "FashionMNIST",
+    "fashionmnist": "FashionMNIST",
     "fashion": "FashionMNIST",
     "fmnist": "FashionMNIST",
     "f_mnist": "FashionMNIST",
@@ -38,7 +39,7 @@ def checked(text: str | None) -> None:
     Raises:
         ZooError: it names none.
     """
-    if text is not None and dataset_of(text) is None:
+    if text is not None and text.lower().replace("-", "_").replace(" ", "_") not in _NAMES:
         raise ZooError(unknown_name("image data", text, _NAMES))
 
 

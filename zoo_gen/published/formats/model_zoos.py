@@ -133,7 +133,7 @@ def _run(archive: Archive, run: str, account: Account) -> tuple[dict[str, Any], 
             break
     name = prefix + "result.json"
     if name in archive.members:
-        return parameters, _results(archive.read(name), where=archive.where(name), account=account)
+        return parameters, _results(archive, name, account=account)
     if prefix + "progress.csv" in archive.members:  # which Ray writes beside it
         sheet = tables.read_sheet(archive, prefix + "progress.csv")
         tables.needed(sheet.values, ("training_iteration",), where=sheet.where)
@@ -141,11 +141,11 @@ def _run(archive: Archive, run: str, account: Account) -> tuple[dict[str, Any], 
         for note in sheet.notes:
             account.note(note)
         return parameters, dict(zip(iterations.tolist(), sheet.values.to_pylist(), strict=True))
-    account.note(f"{archive.where(run)}: has no result.json, so that none of its states has metrics")
+    account.note(f"{run or archive.path.name}: has no result.json, so that none of its states has metrics")
     return parameters, {}
 
 
-def _results(content: bytes, *, where: str, account: Account) -> dict[int, dict[str, Any]]:
+def _results(archive: Archive, name: str, *, account: Account) -> dict[int, dict[str, Any]]:
     """Return the lines of a log by their iteration; one that was cut off when its run was killed is left out.
 
     A run that was resumed says the same iteration again, and the last is what was kept; its first line then stands
@@ -155,7 +155,7 @@ def _results(content: bytes, *, where: str, account: Account) -> dict[int, dict[
         ZooError: a line is no result.
     """
     results: dict[int, dict[str, Any]] = {}
-    lines = content.decode(errors="replace").splitlines(keepends=True)
+    lines = archive.read(name).decode(errors="replace").splitlines(keepends=True)
     for number, text in enumerate(lines, start=1):
         if not text.strip("\0 \t\r\n"):  # a full disk or a power cut leaves zeros
             continue
@@ -165,10 +165,10 @@ def _results(content: bytes, *, where: str, account: Account) -> dict[int, dict[
             starts = [match.start() for match in re.finditer(r'\{"', text)][1:_MOST_STARTS]
             line = next((result for start in starts if (result := _result(text[start:])) is not None), None)
             if line is None:
-                raise ZooError(f"{where}: line {number} is no result with a training_iteration")
+                raise ZooError(f"{archive.where(name)}: line {number} is no result with a training_iteration")
             is_cut = True
         if is_cut:
-            account.note(f"{where}: line {number} begins with a result that was cut off; that was left out")
+            account.note(f"{name}: line {number} begins with a result that was cut off; that was left out")
         if line is not None:
             results[int(line["training_iteration"])] = line
     return results

@@ -175,7 +175,8 @@ def read_state(
     archive: Archive, reader: Reader, member: str, *, account: Account, without: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
     """Return the tensors of a member of an archive, float32; errors as `tensors_of`."""
-    tree, remark = reader.member(archive, member), partial(archive.remark, name=member)
+    tree = reader.member(archive, member)
+    remark = partial(archive.remark, name=member)
     return tensors_of(tree, where=archive.where(member), without=without, remark=remark, account=account)
 
 

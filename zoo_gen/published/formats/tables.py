@@ -66,11 +66,11 @@ def read_sheet(archive: Archive, name: str) -> Sheet:
     texts: dict[str, pa.ChunkedArray] = {}
     values: dict[str, pa.ChunkedArray] = {}
     how: dict[str, str] = {}
-    notes = list(parsed.notes)
+    notes = [f"{name}: {note}" for note in parsed.notes]
     for position, (title, column) in enumerate(zip(parsed.names, parsed.columns, strict=True)):
         typed = cells.typed(column, decimal=decimal)
         if (title == "" or title.startswith("Unnamed:")) and pa.types.is_integer(typed.values.type) and not texts:
-            notes.append(f"{where}: its column {position + 1} has no name and numbers the rows; it was left out")
+            notes.append(f"{name}: its column {position + 1} has no name and numbers the rows; it was left out")
             continue
         label = title or f"column_{position + 1}"
         if label in texts:

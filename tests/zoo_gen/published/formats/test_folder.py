@@ -43,7 +43,7 @@ def written(folder, kind, ending, *, epochs=(1, 5), runs=3, dtype=torch.float32,
                 "run": f"run{run}",
                 "epoch": epoch,
                 "lr": 0.1 * (run + 1),
-                "test_accuracy": run / 10 + epoch,
+                "test_accuracy": (run + epoch) / 10,
             }
             rows.append(row | {name: values[run % len(values)] for name, values in columns.items()})
     with (folder / "models.csv").open("w", newline="") as file:
@@ -65,7 +65,7 @@ def test_every_parameter_keeps_its_name_its_shape_and_its_numbers(tmp_path, kind
         assert set(stored) == set(expected)
         assert all(torch.equal(stored[key], expected[key]) for key in expected)
         network(kind).load_state_dict(stored)
-        assert zoo.test_accuracy[model, zoo.checkpoint(epoch)] == np.float32(int(run[-1]) / 10 + epoch)
+        assert zoo.test_accuracy[model, zoo.checkpoint(epoch)] == np.float32((int(run[-1]) + epoch) / 10)
     assert zoo.varying == ("learning_rate",)
     assert [zoo.split(part, table="published").tolist() for part in ("train", "validation", "test")] == [[0], [1], [2]]
     if kind == "deep":
