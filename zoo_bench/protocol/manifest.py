@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from zoo_bench.protocol.problem import Loss
 from zoo_gen.errors import unknown_name
 from zoo_gen.files import schema
 from zoo_gen.files.schema import Schema
@@ -32,6 +33,10 @@ class BenchmarkManifest(Schema):
     targets: tuple[str, ...] = Field(min_length=1)
     checkpoints: Literal["all", "last"] = "all"  # which of every model train, select and test
     rank_by: Literal["r2", "kendall_tau", "mse"] = "r2"  # which metric of a number counts for the rank
+    # Whose predictions rank: the probe's of every embedding, or the encoder's own where it predicts the target.
+    reading: Literal["probe", "own"] = "probe"
+    loss: Loss = "auto"  # of encoders that learn a target
+    probe: Literal["standard", "paper"] = "standard"  # "paper": as Schürholt et al. (NeurIPS 2021) trained theirs
     shares: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the training models, in data_efficiency
     split: Split | None = None  # of every zoo by model, in place of the zoo's own
     seen_epochs: float = Field(default=0.5, gt=0, lt=1)  # the share of the checkpoints, in unseen_epochs

@@ -32,6 +32,7 @@ class Score(Schema):
     penalty: float | None  # of the probe, chosen on the validation models; None where the encoder predicts itself
     by: Literal["probe", "encoder"] = "probe"  # who predicted: a probe of the embeddings, or a supervised encoder
     ceiling: float | None = None  # of tau-b: what predictions without ties can reach, where the truth has ties
+    left_out: int = 0  # test rows whose truth is missing
 
 
 class ZooUsed(Schema):
@@ -77,6 +78,7 @@ class Failure(Schema):
     source: str
     test: str
     condition: str = ""
+    target: str = ""  # where an encoder that learns one target failed to learn this one; empty: the whole test failed
     message: str
 
     @property
