@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from zoo_bench.encoders.training import runtime
+from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import run as engine
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.results import read_result, result_path
@@ -41,6 +43,16 @@ class Dies(Counting):
         if train[0].zoo.name == "other":
             import os, signal
             os.kill(os.getpid(), signal.SIGKILL)
+        return self
+
+class OnDevice(Counting):
+    runtime = None
+
+    def fit(self, train, validation, *, seed):
+        import os, time
+
+        Path(__file__).with_name(f"fit {self.runtime.device} {os.getpid()} {train[0].zoo.name}").touch()
+        time.sleep(0.2)
         return self
 
 class Watching(Counting):
@@ -122,6 +134,25 @@ def test_processes_give_the_same_as_one(tmp_path, three_zoos):
     ((two, _),) = run(its, ["pca"], three_zoos, tmp_path / "two", workers=2)
     assert scores(one) == scores(two)
     assert [cell.name for cell in one.cells] == ["tiny", "tiny → other", "other → tiny", "other"]
+
+
+def test_cells_that_are_evaluated_at_the_same_time_have_a_gpu_each(tmp_path, three_zoos, counting, monkeypatch):
+    """Two of four workers share a GPU where there are two; an encoder without a network asks for none."""
+    its = benchmark("standard", "tiny", "other", "third")
+    asked = []
+    monkeypatch.setattr(runtime, "resolve", lambda name: asked.append(name) or ("cuda:0", "cuda:1"))
+    options = {"runtime": Runtime(device="cuda")}
+    ((one, _),) = run(its, ["counting:OnDevice"], three_zoos, tmp_path / "one", workers=1, **options)
+    assert {path.name.split()[1] for path in tmp_path.glob("fit *")} == {"cuda"}
+    for path in tmp_path.glob("fit *"):
+        path.unlink()
+    ((two, _),) = run(its, ["counting:OnDevice"], three_zoos, tmp_path / "two", workers=4, **options)
+    assert scores(one) == scores(two)
+    fits = [path.name.split()[1:3] for path in tmp_path.glob("fit *")]
+    assert sorted(device for device, _ in fits) == ["cuda:0", "cuda:0", "cuda:1"]
+    assert len({process for _, process in fits}) == 3
+    run(its, ["pca"], three_zoos, tmp_path / "three", workers=2, **options)
+    assert asked == ["cuda"]
 
 
 def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, counting):

@@ -5,7 +5,9 @@ from scipy import stats
 
 from tests.benchmarks.plain import graphed_accuracies
 from tests.zoo_gen.population.test_train import NETWORKS, OPTIMIZERS, models, relative_difference, synthetic
+from zoo_gen.architecture.registry import Siren
 from zoo_gen.image_data import Idx, load_image_data
+from zoo_gen.image_data.sine import Sine
 from zoo_gen.population.gpu.resident import choice
 from zoo_gen.population.gpu.resident.resident import Resident
 from zoo_gen.population.population import TrainingSettings
@@ -61,6 +63,37 @@ def check_a_gpu(network, precision):
     steps = [arrays["weights"][:, 1] - start for arrays in (found, expected)]
     assert relative_difference(*steps) < of_step
     np.testing.assert_allclose(found["test_loss"], expected["test_loss"], rtol=of_loss)
+
+
+@pytest.mark.parametrize("way", ["resident", "layer by layer"])
+def test_a_gpu_fits_the_sirens_that_a_cpu_fits_in_float64(way, request):
+    """In float32 alone: the sine of thirty times a value makes of the roundings of bfloat16 a third of a step."""
+    if way == "layer by layer":
+        request.getfixturevalue("layer_by_layer")
+    data = load_image_data(Sine(source="sine", points=64))
+    table = models(
+        initialization=["siren"],
+        frequency=[0.7, 3.0, 9.5],
+        amplitude=[1.0, 2.0],
+        batch_size=[64],
+        optimizer=["adam", "momentum"],
+        momentum=[0.9],
+        learning_rate=[1e-3],
+        initial_bias=[0.0],
+        seed=list(range(8)),
+    ).drop_columns(["activation", "label_noise", "train_fraction"])
+    settings = {"epochs": 3, "device": "cuda", "kernels": "float32"}
+    at = {"checkpoint_epochs": [0, 3]}
+    found = train(Siren(name="siren"), data, table, TrainingSettings(**settings), **at).arrays
+    expected = train(Siren(name="siren"), data, table, TrainingSettings(epochs=3, dtype=torch.float64), **at).arrays
+    steps = [arrays["weights"][:, 1] - expected["weights"][:, 0] for arrays in (found, expected)]
+    of_step, of_loss = TOLERANCES["float32"]
+    assert relative_difference(*steps) < of_step
+    np.testing.assert_allclose(found["test_loss"], expected["test_loss"], rtol=10 * of_loss)
+    alone = train(Siren(name="siren"), data, table.slice(3, 1), TrainingSettings(**settings), **at).arrays
+    np.testing.assert_array_equal(alone["weights"][0], found["weights"][3])
+    ((_, population),) = populations(Siren(name="siren"), data, table, TrainingSettings(**settings))
+    assert isinstance(population._arithmetic, Resident) == (way == "resident")
 
 
 @pytest.mark.parametrize(
