@@ -13,7 +13,7 @@ class LayerNorms:
     config = {"power": 2}  # whatever changes what it does; part of its digest
 
     def fit(self, train, validation, *, seed):
-        """Learn the mean and the deviation of each norm; `train` and `validation` are lists of views with labels."""
+        """Learn the mean and the deviation of each norm; `train` and `validation` are lists of views, one a layout."""
         norms = np.concatenate([self._norms(view) for view in train])
         self.mean, self.deviation = norms.mean(axis=0), norms.std(axis=0) + 1e-12
         return self

@@ -125,6 +125,21 @@ class BenchmarkManifest(Schema):
         content = self.model_dump(exclude_defaults=True) | {"name": self.name + PUBLISHED, "zoos_from": "published"}
         return schema.checked(content, type(self), where=self.name)
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...] | None:
+        """The zoos that train and test in each cell, as far as the manifest alone says; None where layouts do."""
+        if not self.protocol.startswith("cross_"):
+            return tuple((name, name) for name in self.zoos)
+        across = self.protocol == "cross_architecture"
+        if across and not self.families:
+            return None
+        return tuple(
+            (source, test)
+            for source in self.sources or self.zoos
+            for test in self.zoos
+            if (not self.families or test in self.family_of(source)) != across
+        )
+
     def family_of(self, zoo: str) -> tuple[str, ...]:
         """Return the zoos that count as of one architecture with a zoo, itself too; none if there are no families."""
         return next((family for family in self.families if zoo in family), ())
@@ -166,6 +181,15 @@ def list_benchmarks() -> dict[str, BenchmarkManifest]:
     'standard'
     """
     return {name: read_benchmark(path) for name, path in _shipped().items()}
+
+
+def shipped_benchmark(name: str) -> BenchmarkManifest | None:
+    """Return the benchmark of that name that comes with the package, on published zoos too; None if there is none."""
+    base = name.removesuffix(PUBLISHED)
+    if name in _shipped():
+        return read_benchmark(name)
+    published = base in _shipped() and not set(read_benchmark(base).zoos).isdisjoint(by_population())
+    return read_benchmark(name) if published else None
 
 
 def _published(names: Any) -> Any:

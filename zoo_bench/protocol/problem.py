@@ -21,7 +21,7 @@ class Problem:
         checkpoints: which of every model train, select and test: all of them or the last.
         metric: what ranks predictions of the target.
         loss: binary cross-entropy with soft targets, squared error of the standardised target, or "auto": the first
-            where all training targets lie in 0 to 1.
+            where all training targets lie in 0 to 1 and spread by 0.05 (standard deviation) or more.
         targets: all targets of the benchmark on the source zoo.
     """
 

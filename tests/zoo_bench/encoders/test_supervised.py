@@ -270,14 +270,17 @@ def test_only_what_is_learned_from_has_its_units_negated(monkeypatch, signs):
     monkeypatch.setattr(SNENetwork, "forward", spy)
     train, validation = random_view(INR, models=16, checkpoints=1), random_view(INR, models=5, checkpoints=1, seed=1)
     sne(replace(TINY, nu=0.0, signs=signs), training=SHORT).fit([train], [validation], seed=0)
-    assert (len(seen[True]), len(seen[False])) == (3 * 2, 3)  # epochs x batches, and a validation an epoch
+    # Epochs x batches; and an epoch the training networks, on which the head settles, and those that validate.
+    assert (len(seen[True]), len(seen[False])) == (3 * 2, 3 * 2)
     given = torch.from_numpy(train.weights[:, 0])
     for batch in seen[True]:
         of = [int((given.abs() == row.abs()).all(dim=1).nonzero().item()) for row in batch]
         assert len(set(of)) == 8
         assert torch.equal(batch, given[of]) != signs
-    for batch in seen[False]:
-        assert torch.equal(batch, torch.from_numpy(validation.weights[:, 0]))
+    for batch, view in zip(seen[False], [train, validation] * 3, strict=True):
+        given = torch.from_numpy(view.weights[:, 0])
+        assert torch.equal(batch[: len(given)], given)
+        assert torch.equal(batch[len(given) :], given[-1:].expand(32 - len(given), -1))  # what fills up the block
 
 
 def test_signs_are_refused_where_no_unit_has_one():

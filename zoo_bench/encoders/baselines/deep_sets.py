@@ -5,12 +5,14 @@ own: SNE's paper gives none in print. `deep_sets_small` is a quarter as wide, fo
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from zoo_bench.encoders.training.loop import TrainingSettings
+from zoo_bench.encoders.training.networks import last_layer
 from zoo_bench.encoders.training.supervised import Facts, Plans, SupervisedEncoder
 from zoo_gen.architecture.layout import ParameterLayout
 
@@ -25,6 +27,8 @@ TRAINING = TrainingSettings(
     clip=10.0,
     graph=True,
 )
+# About a minute on two cores, whatever the zoo.
+SMALL_TRAINING = replace(TRAINING, epochs=20, steps=1000, most_numbers=60_000_000)
 
 
 class DeepSetsNetwork(nn.Module):
@@ -34,7 +38,7 @@ class DeepSetsNetwork(nn.Module):
         super().__init__()
         self.numbers = nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.means = nn.Sequential(nn.Linear(width, head_width), nn.ReLU(), nn.Linear(head_width, width), nn.ReLU())
-        self.last = nn.Linear(width, 1)
+        self.last = last_layer(width)
 
     def forward(self, plan: tuple[Tensor, int], numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map networks to embeddings (network, width) and logits (network,).
@@ -56,7 +60,7 @@ class DeepSetsNetwork(nn.Module):
 
 def small() -> SupervisedEncoder:
     """Return the encoder in its small size."""
-    return deep_sets(widths=WIDTHS["small"])
+    return deep_sets(widths=WIDTHS["small"], training=SMALL_TRAINING)
 
 
 def deep_sets(

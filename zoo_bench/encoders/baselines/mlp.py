@@ -9,12 +9,20 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from zoo_bench.encoders.training.loop import TrainingSettings
-from zoo_bench.encoders.training.networks import Networks, dense
+from zoo_bench.encoders.training.networks import Networks, dense, last_layer
 from zoo_bench.encoders.training.supervised import Facts, Rows, SupervisedEncoder
 
 WIDTHS = (400, 400, 400, 400)
 TRAINING = TrainingSettings(
-    epochs=300, batch_size=64, learning_rate=1e-3, optimizer="adam", patience=30, bfloat16=False, graph=True
+    epochs=60,
+    steps=3000,
+    most_numbers=640_000_000,
+    batch_size=64,
+    learning_rate=1e-3,
+    optimizer="adam",
+    patience=15,
+    bfloat16=False,
+    graph=True,
 )
 
 
@@ -30,7 +38,7 @@ class MLPNetwork(nn.Module):
             inputs = width
         self.numbers = numbers
         self.hidden = nn.Sequential(*layers)
-        self.last = nn.Linear(inputs, 1)
+        self.last = last_layer(inputs)
 
     def forward(self, plan: None, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""

@@ -24,6 +24,8 @@ class Configuration:
         head_output: the dimension in which views are contrasted.
         gamma: the share of the contrast in the loss, if both parts count.
         epochs: of training.
+        steps: of all epochs together, whatever the zoo; an epoch is an equal part of them. Without, it is one pass.
+        most_tokens: tokens that all those steps together read at most.
         parameters: of the networks that the paper used it for; 0 for any.
         batch_size: samples a step, each with two views.
         learning_rate: of Adam.
@@ -53,6 +55,8 @@ class Configuration:
     temperature: float = 0.1
     weight_decay: float = 1e-9
     schedule: Literal["plateau", "cosine"] = "plateau"
+    steps: int | None = None
+    most_tokens: int | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -89,8 +93,10 @@ SMALL = Configuration(
     head_width=50,
     head_output=20,
     gamma=0.5,
-    epochs=12,
-    batch_size=250,
+    epochs=10,
+    steps=2000,
+    most_tokens=2_500_000,  # about a minute on two cores
+    batch_size=128,
     learning_rate=1e-3,
     evaluate_every=2,
     dropout=0.0,

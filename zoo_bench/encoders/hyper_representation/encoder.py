@@ -150,6 +150,8 @@ class HyperRepresentation:
         )
         settings = TrainingSettings(
             epochs=configuration.epochs,
+            steps=configuration.steps,
+            most_numbers=configuration.most_tokens,
             batch_size=configuration.batch_size,
             learning_rate=configuration.learning_rate,
             optimizer="adam",
@@ -166,7 +168,7 @@ class HyperRepresentation:
             objective.loss,
             score=objective.score,
             n_samples=len(rows),
-            settings=settings,
+            settings=settings.of_samples(Tokens.of(layout).count),
             seed=seed,
             identity={**identity, "source": source_digest(type(self))},
             runtime=self.runtime,

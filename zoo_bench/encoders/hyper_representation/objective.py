@@ -18,6 +18,7 @@ from zoo_bench.encoders.training.steps import gather
 # Contrast and reconstruction (E_cD), contrast alone (E_c), reconstruction alone (ED), and a contrast that only pulls
 # the views of a sample together, with reconstruction (E_c+D).
 LossName = Literal["E_cD", "E_c", "ED", "E_c+D"]
+FEW = 1024  # rows that validate a training of a given number of steps
 
 
 class Objective:
@@ -73,6 +74,8 @@ class Objective:
         """Return minus the mean validation loss, over batches and views that are the same each time."""
         generator = torch.Generator(self.validation.device).manual_seed(self.seed)
         order = torch.randperm(len(self.validation), generator=generator, device=self.validation.device)
+        if self.configuration.steps is not None:  # few steps need no longer validation than this
+            order = order[:FEW]
         batches = list(order.split(min(self.configuration.batch_size, len(order))))
         # The contrast depends on how many rows there are, so a last batch that is smaller is left out.
         batch_losses = [self._loss(self.validation[b], generator) for b in batches if len(b) == len(batches[0])]

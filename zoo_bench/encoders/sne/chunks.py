@@ -54,7 +54,7 @@ def cut(
         layout: the parameters.
         settings: of the encoder.
         chunk: entries a chunk, or "row".
-        kernel: where elements are kernels, the largest one that is read.
+        kernel: where elements are kernels, the largest one that is read; 0 where those of convolutions are numbers.
 
     Raises:
         ZooError: a kernel is larger than `kernel`.
@@ -76,6 +76,17 @@ def cut(
     return tuple(layers)
 
 
+def element_count(layout: ParameterLayout, settings: Settings, *, chunk: int | str, kernel: int) -> int:
+    """Return how many elements a network is cut into, numbers and kernels."""
+    layers = cut(layout, settings, chunk=chunk, kernel=kernel)
+    return sum(
+        block.positions.shape[0] * block.positions.shape[1]
+        for layer in layers
+        for tensor in layer
+        for block in tensor.blocks
+    )
+
+
 def tensor_type(parameter: Parameter, layer: Sequence[Parameter]) -> int:
     """Return what kind of tensor a parameter is, given all parameters of its layer; a bias is of its weight's kind."""
     name = parameter.layer.rpartition(".")[2] if parameter.role in ("weight", "bias") else parameter.role
@@ -90,8 +101,8 @@ def tensor_type(parameter: Parameter, layer: Sequence[Parameter]) -> int:
 
 
 def kernel_size(layouts: Sequence[ParameterLayout]) -> int:
-    """Return the longest side of a kernel in some layouts; 1 where there is no convolution."""
-    return max((max(p.shape[2:]) for layout in layouts for p in layout.parameters if len(p.shape) == 4), default=1)
+    """Return the longest side of a kernel in some layouts; 0 where there is no convolution."""
+    return max((max(p.shape[2:]) for layout in layouts for p in layout.parameters if len(p.shape) == 4), default=0)
 
 
 def _blocks(
@@ -107,7 +118,7 @@ def _blocks(
     positions = parameter.start + np.arange(parameter.size).reshape(entries, numbers)
     codes = _codes(settings, outputs=outputs, inputs=inputs, numbers=numbers, ends=ends, is_matrix=len(shape) > 1)
     kind = 0
-    if settings.conv_tokens == "kernels" and len(shape) == 4:
+    if settings.conv_tokens == "kernels" and kernel and len(shape) == 4:
         kind = kernel * kernel
         positions = _centred(positions, shape[2:], kernel, name=parameter.name)
         codes = codes[:, :1].copy()

@@ -12,6 +12,7 @@ from torch import nn
 from zoo_bench.encoders.sne.attention import FirstSetAttention, Mask, Norm, Pooling, SetAttention
 from zoo_bench.encoders.sne.batches import ChunkBucket, Plan, SetBucket
 from zoo_bench.encoders.sne.settings import Settings
+from zoo_bench.encoders.training.networks import last_layer
 
 SET_ATTENTIONS = 2  # in each set function: phi 2, phi 3, that of separated layers, and phi 4
 HEAD_LAYERS = 2  # hidden layers between embedding and logit
@@ -81,7 +82,7 @@ class SNENetwork(nn.Module):
         for _ in range(HEAD_LAYERS):
             layers += [nn.Linear(inputs, settings.head_width), nn.ReLU()]
             inputs = settings.head_width
-        self.head = nn.Sequential(*layers, nn.Linear(inputs, 1))
+        self.head = nn.Sequential(*layers, last_layer(inputs))
 
     def forward(self, plan: Plan, weights: torch.Tensor, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode a batch.

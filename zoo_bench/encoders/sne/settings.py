@@ -26,6 +26,7 @@ class Settings:
     chunk: int | Literal["auto", "row"] = "auto"  # c: entries (kernels of a convolution), or one neuron's inputs
     pos: Positions = "none"  # codes of positions inside a tensor
     conv_tokens: Literal["scalars", "kernels"] = "scalars"  # an element of a convolution's chunk: a number or a kernel
+    kernel: int = 1  # kernels are padded to this side at least, so that larger ones than those of the zoo can be read
     type_code: Literal["sinusoid", "none"] = "sinusoid"
     level: Literal["absolute", "none"] = "absolute"
     hierarchy: bool = True  # without: all chunks of a network are one set

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo_gen.architecture.layout import ParameterLayout
 
@@ -33,10 +33,23 @@ class Networks:
         offsets = torch.from_numpy(np.cumsum(lengths) - lengths)
         return cls(known, layout_of.astype(np.int64), numbers.to(device), offsets.to(device))
 
+    @property
+    def numbers_each(self) -> float:
+        """The numbers of a network, on average."""
+        return len(self.numbers) / len(self.offsets)
+
     def part(self, chosen: np.ndarray) -> Self:
         """Return some of the networks, by their numbers, int64 (network,); the numbers of all stay where they are."""
         offsets = self.offsets[torch.from_numpy(chosen).to(self.offsets.device)]
         return replace(self, layout_of=self.layout_of[chosen], offsets=offsets)
+
+
+def last_layer(inputs: int) -> nn.Linear:
+    """Return the layer that gives the logit: zero at first, so that an untrained network predicts the mean."""
+    layer = nn.Linear(inputs, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def dense(numbers: Tensor, offsets: Tensor, length: int) -> Tensor:

@@ -16,6 +16,7 @@ from zoo_bench.protocol.problem import Metric, Problem
 from zoo_gen.errors import ZooError
 
 LOWEST_R2 = -1.0  # that a score counts beside tau, so that a few wild predictions do not hide the order
+NARROWEST_SPREAD = 0.05  # of shares that "auto" learns by cross-entropy; its gradients vanish where all are alike
 NARROWEST_SHARE = 1e-3  # means of shares closer to 0 or 1 than this are taken as this far from it
 
 
@@ -46,7 +47,8 @@ class Output:
                 f"{name}: loss 'bce' needs a target from 0 to 1, but {problem.target} reaches from {targets.min():g} "
                 f"to {targets.max():g}; expected loss 'mse' or 'auto'"
             )
-        if problem.loss == "bce" or (problem.loss == "auto" and shares):
+        wide = bool(targets.std() >= NARROWEST_SPREAD)
+        if problem.loss == "bce" or (problem.loss == "auto" and shares and wide):
             return cls("bce", float(targets.mean()))
         return cls("mse", float(targets.mean()), float(targets.std()))
 

@@ -32,6 +32,7 @@ from zoo_gen.errors import ZooError
 WARM_UP_SHARE = 0.1  # of all steps, where a zoo is too small for the warm-up that is asked for
 BLOCK = {"cpu": 32, "cuda": 512}  # networks that are encoded together
 SETTLING = 1024  # training networks at most whose embeddings a module settles on
+FEW = 128  # of them where steps are counted
 
 Rows = Callable[[Weighted], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
 Plans = Callable[[np.ndarray], Any]  # from the layout of each network of a batch, int64 (network,)
@@ -59,7 +60,8 @@ class SupervisedEncoder:
         source: the function that makes the encoder; its module, with what it imports, determines the encoder's digest.
         training: how; a warm-up longer than a tenth of all steps is cut to that.
         settings: of the network, as plain data.
-        facts: reads from the training networks what the module is built from beside settings, as plain data.
+        facts: reads from the training networks what the module is built from beside settings, as plain data; their
+            `elements`, if they name them, are what a bounded number of steps counts of a network, not its numbers.
         build: makes the module from these facts. The module maps (plan, numbers, offsets) to embeddings
             (network, dimension) and logits (network,).
         plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
@@ -168,11 +170,12 @@ class SupervisedEncoder:
             value = output.loss_of(logits, target_tensor[samples])
             return value if self._penalty is None else value + self._penalty(step, embeddings, logits)
 
-        settings = self._training(len(targets), numbers=len(networks.numbers) / len(targets), graph=one_layout)
-        settling = networks.part(_spread(len(targets), SETTLING))
-        # A training of few steps validates on no more networks than an epoch of it reads.
-        read = settings.batch_size * settings.epoch_steps(len(targets)) if settings.steps else len(targets)
-        selected = _spread(len(selecting_labels.values), max(read, SETTLING // 4) if settings.steps else None)
+        numbers = facts.get("elements", networks.numbers_each)
+        settings = self._training(len(targets), numbers=numbers, graph=one_layout)
+        # A training of few steps settles and validates on few networks, or these would take longer than its steps.
+        settling = networks.part(_spread(len(targets), FEW if settings.steps else SETTLING))
+        read = max(settings.batch_size * settings.epoch_steps(len(targets)), FEW) if settings.steps else None
+        selected = _spread(len(selecting_labels.values), read)
         scored, scored_targets = selecting.part(selected), selecting_labels.values[selected]
 
         def score() -> float:

@@ -1,0 +1,86 @@
+"""Predictions of every shipped supervised encoder are right in size, not only in order, on what it was fitted to."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.zoo_bench.encoders.layouts import INR, random_view
+from zoo_bench.encoders import ENCODERS, make_encoder
+from zoo_bench.encoders.sne.encoder import VARIANTS, sne
+from zoo_bench.encoders.sne.network import SNENetwork
+from zoo_bench.protocol.problem import Problem
+
+SUPERVISED = [name for name in ENCODERS if hasattr(make_encoder(name), "predict")]
+
+
+def r2(truth, predicted):
+    return 1 - ((predicted - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()
+
+
+def made(name, *, steps):
+    """Return a shipped encoder with fewer steps in smaller batches."""
+    encoder = make_encoder(name)
+    if hasattr(encoder, "training"):
+        encoder.training = replace(encoder.training, epochs=4, steps=steps, batch_size=8, most_numbers=None)
+    return encoder
+
+
+def test_all_that_predict_are_here():
+    assert {"statistics_boosting", "statistics_network", "mlp", "deep_sets", "sne", "sne_sine"} < set(SUPERVISED)
+
+
+@pytest.mark.parametrize("models", [16, 72])
+@pytest.mark.parametrize("name", SUPERVISED)
+def test_predictions_of_training_networks_are_better_than_their_mean(name, models):
+    train, validation = random_view(INR, models=models), random_view(INR, models=8, seed=1)
+    encoder = made(name, steps=40).fit([train], [validation], seed=0)
+    assert r2(train.targets["test_accuracy"].ravel(), encoder.predict(train)) > 0
+
+
+def test_a_norm_before_the_head_fits_the_state_that_is_kept():
+    """Its mean and variance are those of the embeddings that the kept state gives to the training networks."""
+    train, validation = random_view(INR, models=30), random_view(INR, models=8, seed=1)
+    settings, training = VARIANTS["small"]
+    encoder = sne(settings, training=replace(training, epochs=4, steps=60)).fit([train], [validation], seed=0)
+    norm = encoder._fitted.module.head[0]
+    embeddings = encoder.encode(train)
+    np.testing.assert_allclose(norm.running_mean, embeddings.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(norm.running_var, embeddings.var(axis=0, ddof=1), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["kendall_tau", "r2"])
+def test_targets_of_any_size_are_predicted_in_it(metric):
+    train, validation = random_view(INR, models=40), random_view(INR, models=12, seed=1)
+    for view in (train, validation):
+        view.targets["rate"] = 1e-4 * (1 + view.targets["test_accuracy"])
+    problem = Problem(target="rate", metric=metric)
+    for name in ("mlp", "statistics_network"):
+        encoder = made(name, steps=100).fit([train], [validation], problem=problem, seed=0)
+        assert r2(train.targets["rate"].ravel(), encoder.predict(train)) > 0
+
+
+def test_the_number_of_steps_does_not_follow_the_number_of_networks():
+    """A training of 30 steps takes 30 steps, be there 6 networks or 60; of long networks it takes fewer."""
+    for models in (6, 60):
+        steps = _steps(models, replace(VARIANTS["small"][1], epochs=3, steps=30, batch_size=8, most_numbers=None))
+        assert steps == 30
+    # 97 numbers a network and 8 networks a step.
+    assert _steps(60, replace(VARIANTS["small"][1], epochs=3, steps=30, batch_size=8, most_numbers=97 * 8 * 12)) == 12
+
+
+def _steps(models, training):
+    view = random_view(INR, models=models)
+    encoder = sne(replace(VARIANTS["small"][0], nu=0.0), training=training)
+    counted = 0
+    forward = SNENetwork.forward
+
+    def counting(self, *args):
+        nonlocal counted
+        counted += self.training
+        return forward(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SNENetwork, "forward", counting)
+        encoder.fit([view], [view], seed=0)
+    return counted
