@@ -145,7 +145,8 @@ def accuracy(values, names, predicted):
 
 
 def shown(scores):
-    return f"{scores.mean():.3f} ({scores.min():.2f})"
+    mean, lowest = (f"{score:.0e}" if score < -99 else f"{score:.3f}" for score in (scores.mean(), scores.min()))
+    return f"{mean} ({lowest})"
 
 
 if __name__ == "__main__":
