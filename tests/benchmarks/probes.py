@@ -107,7 +107,7 @@ def main(folders):
         truth = {part: np.column_stack([values[name][part] for name in numbers]) for part in parts}
         labels = {name: Labels(its["train"], its["validation"]) for name, its in values.items()}
         median = r2(truth["test"], np.median(truth["train"], axis=0))
-    XX
+        print(f"| {zoo.name}, the median of the training targets | {shown(median)} |{' |' * (len(head) - 2)}")
         for encoder_name in ENCODERS:
             encoder = make_encoder(encoder_name)
             encoder.fit(*([TrainingView.of(view) for view in parts[part]] for part in ("train", "validation")), seed=0)
