@@ -49,6 +49,10 @@ def computed(encoder, rows):
     return np.concatenate(parts, axis=1)
 
 
+def nine_rows():
+    return random_view(CNN, models=9, seed=5).weights[:, 0]
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_row_gives_the_same_in_any_order_and_company(name):
     encoder = fitted(name)
@@ -61,13 +65,12 @@ def test_a_row_gives_the_same_in_any_order_and_company(name):
 
 
 PROGRAM = """
-import hashlib, sys
+import hashlib
 import torch
-from tests.zoo_bench.encoders.layouts import CNN, random_view
-from tests.zoo_bench.encoders.test_rows import KINDS, computed, fitted
+from tests.zoo_bench.encoders.test_rows import KINDS, computed, fitted, nine_rows
 torch.set_num_threads(1)
 for name in KINDS:
-    print(name, hashlib.sha256(computed(fitted(name), random_view(CNN, models=9, seed=5).weights[:, 0])).hexdigest())
+    print(name, hashlib.sha256(computed(fitted(name), nine_rows()).tobytes()).hexdigest())
 """
 
 
@@ -78,7 +81,7 @@ def test_two_fits_of_a_seed_give_the_same_bits_in_one_process_and_in_fresh_ones(
     ]
     assert runs[0] == runs[1]
     assert len(runs[0].splitlines()) == len(KINDS)
-    rows = random_view(CNN, models=9, seed=5).weights[:, 0]
+    rows = nine_rows()
     for name in KINDS:
         np.testing.assert_array_equal(computed(fitted(name), rows), computed(fitted(name), rows))
 
