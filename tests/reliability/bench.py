@@ -89,6 +89,11 @@ def wait(process: subprocess.Popen[str]) -> int:
     return code
 
 
+def gave_up(zoo: Zoo) -> bool:
+    """Say whether the last run ended with the line about a shard whose worker died each time."""
+    return "died three times" in (zoo.manifest.parent / "said").read_text()
+
+
 def describe(pid: int) -> str:
     """Return what a process is, and where each of its threads waits: the call in the kernel, and that of its system."""
     command = ["ps", "-o", "pid,ppid,stat,etime,args", "-p", str(pid)]

@@ -15,7 +15,8 @@ TARGETS = ("group", "driver", "worker")
 def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Outcome]]:
     """Kill runs with two workers until `count` kills have met one; return the outcome of the zoo that each met.
 
-    A zoo is killed and resumed until it is complete, then compared, and the next is begun.
+    A zoo is killed and resumed until it is complete, then compared, and the next is begun. A run that gives up a shard
+    because three workers in a row were killed at it, as it promises, is resumed like one that was killed itself.
     """
     chance = random.Random(seed)
     met: dict[str, list[Outcome]] = {target: [] for target in TARGETS}
@@ -41,7 +42,8 @@ def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Out
                 code = bench.wait(process)
             except bench.Outlived as error:
                 code, outlived = process.wait(), str(error)
-            code = None if code < 0 else code
+            if code < 0 or bench.gave_up(zoo):
+                code = None
         found = bench.outcome(zoo, folder, lost=code != 0 or bool(outlived), said=outlived)
         for target in targets:
             met[target].append(found)
