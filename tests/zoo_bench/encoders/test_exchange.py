@@ -17,7 +17,7 @@ from zoo_bench.encoders.baselines.mlp import TRAINING, mlp
 from zoo_bench.encoders.baselines.statistics_network import statistics_network
 from zoo_gen.errors import ZooError
 
-SHORT = replace(TRAINING, epochs=2, batch_size=8)
+SHORT = replace(TRAINING, epochs=2, steps=20, batch_size=8)
 
 
 @pytest.fixture(scope="module")
