@@ -6,14 +6,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from zoo_bench.protocol.origins import PUBLISHED, ZoosFrom, any_published, published_names
 from zoo_bench.protocol.problem import Loss
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import schema
 from zoo_gen.files.schema import Schema
 from zoo_gen.manifest import Split, StoredSplit
-from zoo_gen.published.sources.registry import PUBLISHED, by_population, published_name
-
-ZoosFrom = Literal["regenerated", "published"]
 
 
 class BenchmarkManifest(Schema):
@@ -52,7 +50,7 @@ class BenchmarkManifest(Schema):
     def _names_of_published_zoos(cls, given: Any) -> Any:
         if not isinstance(given, dict) or given.get("zoos_from") != "published":
             return given
-        renamed = {key: _published(given[key]) for key in ("zoos", "sources", "families") if key in given}
+        renamed = {key: published_names(given[key]) for key in ("zoos", "sources", "families") if key in given}
         return given | renamed | ({"split": given["published_split"]} if given.get("published_split") else {})
 
     @field_validator("zoos", "sources", "targets")
@@ -188,16 +186,8 @@ def shipped_benchmark(name: str) -> BenchmarkManifest | None:
     base = name.removesuffix(PUBLISHED)
     if name in _shipped():
         return read_benchmark(name)
-    published = base in _shipped() and not set(read_benchmark(base).zoos).isdisjoint(by_population())
+    published = base in _shipped() and any_published(read_benchmark(base).zoos)
     return read_benchmark(name) if published else None
-
-
-def _published(names: Any) -> Any:
-    """Return names, or lists of them, as those of published zoos; a population that nobody published stays as it is."""
-    if isinstance(names, list | tuple):
-        known = by_population()
-        return tuple(published_name(name) if name in known else name for name in map(_published, names))
-    return names
 
 
 def _shipped() -> dict[str, Path]:

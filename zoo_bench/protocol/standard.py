@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark, shipped_benchmark
+from zoo_bench.protocol.origins import PUBLISHED
 from zoo_gen.errors import ZooError
-from zoo_gen.published.sources.registry import PUBLISHED
 from zoo_gen.zoo import Zoo, open_zoo
 
 _ACCURACIES = ("test_accuracy", "generalization_gap")
