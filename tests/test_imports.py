@@ -17,7 +17,8 @@ ZOO_GEN = ["errors", "files", "machine", "image_data", "architecture", "manifest
 ZOO_GEN += ["store", "population", "zoo", "engine", "published", "cli"]
 ZOO_BENCH = ["protocol", "scores", "results", "standings", "encoders", "evaluation", "embeddings", "plots", "cli"]
 SEEN_BY_BENCH = {"zoo", "manifest", "architecture", "machine", "files", "errors", "cli"}
-MAKES_ZOOS = {"zoo_bench/protocol/zoos.py", "zoo_bench/evaluation/mock.py"}  # these may also train and pull zoos
+# These may also train and pull zoos, or ask the registry of published ones.
+MAKES_ZOOS = {"zoo_bench/protocol/zoos.py", "zoo_bench/protocol/origins.py", "zoo_bench/evaluation/mock.py"}
 
 OWNERS = {
     "cuda": {"zoo_gen/population/gpu/resident/compiling.py"},

@@ -107,7 +107,7 @@ def main(folders):
         truth = {part: np.column_stack([values[name][part] for name in numbers]) for part in parts}
         labels = {name: Labels(its["train"], its["validation"]) for name, its in values.items()}
         median = r2(truth["test"], np.median(truth["train"], axis=0))
-        print(f"| {zoo.name}, the median of the training targets | {shown(median)} {'| ' * (len(head) - 1)}")
+        print(f"| {zoo.name}, the median of the training targets | {shown(median)} |{' |' * (len(head) - 2)}")
         for encoder_name in ENCODERS:
             encoder = make_encoder(encoder_name)
             encoder.fit(*([TrainingView.of(view) for view in parts[part]] for part in ("train", "validation")), seed=0)
@@ -145,7 +145,8 @@ def accuracy(values, names, predicted):
 
 
 def shown(scores):
-    return f"{scores.mean():.3f} ({scores.min():.2f})"
+    mean, lowest = scores.mean(), scores.min()
+    return f"{mean:.3f} ({lowest:.2f})" if lowest > -99 else f"{mean:.0e} ({lowest:.0e})"
 
 
 if __name__ == "__main__":

@@ -49,12 +49,15 @@ def test_run_then_leaderboard_then_nothing_to_do(benchmark, tiny_zoo, tmp_path):
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
+SHORT = "tests.zoo_bench.encoders.short:hyper_representation"
+
+
 def test_a_cpu_trains_in_bfloat16_where_it_is_told_to(benchmark, tiny_zoo, tmp_path):
     digests = []
     for number, options in enumerate(([], [], ["--cpu-bfloat16"])):
         results = tmp_path / str(number)
         common = ("--zoos", tiny_zoo.parent, "--device", "cpu", "--results", results)
-        found = invoke("run", benchmark, "--encoder", "hyper_representation_small", *common, *options)
+        found = invoke("run", benchmark, "--encoder", SHORT, *common, *options)
         assert found.exit_code == 0, found.output
         (path,) = results.glob("*/*/seed-0.json")
         digests.append(json.loads(path.read_text())["predictions_sha256"])

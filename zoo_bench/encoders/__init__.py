@@ -114,6 +114,8 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
         for size, maker in (("", "paper"), ("_short", "short"), ("_small", "small"))
         for loss, variant in (("", "E_cD"), ("_e_c", "E_c"), ("_ed", "ED"), ("_e_c_plus_d", "E_c+D"))
     },
+    "hyper_representation_normalized": Lazy(_HYPER_REPRESENTATION, "normalized", "paper"),
+    "hyper_representation_normalized_small": Lazy(_HYPER_REPRESENTATION, "normalized", "small"),
 }
 # Those that read networks of several architectures; the others cannot be tested on another than they were fitted to.
 MIX_ARCHITECTURES = frozenset(

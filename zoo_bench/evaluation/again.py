@@ -18,7 +18,7 @@ from zoo_gen.zoo import ZooView
 
 # Networks of float32 give a row other last digits at another place of a batch, because sums are added in another order:
 # some 1e-7 of what is added, which cancellation makes up to 1e-4 of an embedding's spread. GPUs multiply in TF32 or
-# bfloat16, whose unit is 4e-4 to 4e-3. A leak below these shares of the spread is below what a probe could use.
+# bfloat16, whose unit is 4e-4 to 4e-3. What somebody hides below these shares of the spread is not found.
 SHARE_OF_SPREAD, SHARE_OF_SPREAD_ON_GPU = 1e-3, 2e-2
 UNITS = 64  # of float32, relative to the largest value: where the spread is small beside the values themselves
 _SAMPLE = 2048  # rows that tell the spread

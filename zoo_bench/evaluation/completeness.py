@@ -5,7 +5,6 @@ cells, their rows and their targets are known exactly; without them, as far as t
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from itertools import product
 
 import pydantic
 
@@ -118,9 +117,5 @@ def of_targets(result: Result, known: Mapping[tuple[str, str], Set[str]]) -> Ite
 
 def _expected(benchmark: BenchmarkManifest) -> list[tuple[str, str, int]]:
     """Return sources and tests of the cells that a manifest alone determines, and how many conditions each has."""
-    if benchmark.protocol == "cross_dataset":
-        return [(source, test, 1) for source, test in product(benchmark.sources or benchmark.zoos, benchmark.zoos)]
-    if benchmark.protocol == "cross_architecture":
-        return []
     conditions = {"data_efficiency": len(benchmark.shares), "unseen_epochs": 2}.get(benchmark.protocol, 1)
-    return [(name, name, conditions) for name in benchmark.zoos]
+    return [(source, test, conditions) for source, test in benchmark.pairs or ()]

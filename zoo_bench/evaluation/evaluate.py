@@ -10,7 +10,8 @@ from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import run
 from zoo_bench.evaluation.candidate import AnyEncoder
 from zoo_bench.evaluation.candidates import candidates
-from zoo_bench.protocol.manifest import BenchmarkManifest, ZoosFrom
+from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.origins import ZoosFrom
 from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results

@@ -15,7 +15,7 @@ from zoo_bench.evaluation import completeness, scoring
 from zoo_bench.evaluation.candidate import AnyEncoder
 from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.rerun import differences
-from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks
+from zoo_bench.protocol.manifest import BenchmarkManifest, shipped_benchmark
 from zoo_bench.protocol.parts import rows_of, views_of
 from zoo_bench.protocol.protocols import rows_sha256
 from zoo_bench.protocol.targets import Target
@@ -60,7 +60,8 @@ def validate(
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for result in whole.values():
         seeds[result.benchmark, result.encoder].add(result.seed)
-    shipped = list_benchmarks()
+    named = {name: shipped_benchmark(name) for name, _ in seeds}
+    shipped = {name: benchmark for name, benchmark in named.items() if benchmark is not None}
     for path, found in results.items():
         if isinstance(found, str):
             yield path, [found]

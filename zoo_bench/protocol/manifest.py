@@ -6,14 +6,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from zoo_bench.protocol.origins import PUBLISHED, ZoosFrom, any_published, published_names
 from zoo_bench.protocol.problem import Loss
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import schema
 from zoo_gen.files.schema import Schema
 from zoo_gen.manifest import Split, StoredSplit
-from zoo_gen.published.sources.registry import PUBLISHED, by_population, published_name
-
-ZoosFrom = Literal["regenerated", "published"]
 
 
 class BenchmarkManifest(Schema):
@@ -52,7 +50,7 @@ class BenchmarkManifest(Schema):
     def _names_of_published_zoos(cls, given: Any) -> Any:
         if not isinstance(given, dict) or given.get("zoos_from") != "published":
             return given
-        renamed = {key: _published(given[key]) for key in ("zoos", "sources", "families") if key in given}
+        renamed = {key: published_names(given[key]) for key in ("zoos", "sources", "families") if key in given}
         return given | renamed | ({"split": given["published_split"]} if given.get("published_split") else {})
 
     @field_validator("zoos", "sources", "targets")
@@ -125,6 +123,21 @@ class BenchmarkManifest(Schema):
         content = self.model_dump(exclude_defaults=True) | {"name": self.name + PUBLISHED, "zoos_from": "published"}
         return schema.checked(content, type(self), where=self.name)
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...] | None:
+        """The zoos that train and test in each cell, as far as the manifest alone says; None where layouts do."""
+        if not self.protocol.startswith("cross_"):
+            return tuple((name, name) for name in self.zoos)
+        across = self.protocol == "cross_architecture"
+        if across and not self.families:
+            return None
+        return tuple(
+            (source, test)
+            for source in self.sources or self.zoos
+            for test in self.zoos
+            if (not self.families or test in self.family_of(source)) != across
+        )
+
     def family_of(self, zoo: str) -> tuple[str, ...]:
         """Return the zoos that count as of one architecture with a zoo, itself too; none if there are no families."""
         return next((family for family in self.families if zoo in family), ())
@@ -168,12 +181,13 @@ def list_benchmarks() -> dict[str, BenchmarkManifest]:
     return {name: read_benchmark(path) for name, path in _shipped().items()}
 
 
-def _published(names: Any) -> Any:
-    """Return names, or lists of them, as those of published zoos; a population that nobody published stays as it is."""
-    if isinstance(names, list | tuple):
-        known = by_population()
-        return tuple(published_name(name) if name in known else name for name in map(_published, names))
-    return names
+def shipped_benchmark(name: str) -> BenchmarkManifest | None:
+    """Return the benchmark of that name that comes with the package, on published zoos too; None if there is none."""
+    base = name.removesuffix(PUBLISHED)
+    if name in _shipped():
+        return read_benchmark(name)
+    published = base in _shipped() and any_published(read_benchmark(base).zoos)
+    return read_benchmark(name) if published else None
 
 
 def _shipped() -> dict[str, Path]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks, read_benchmark
+from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark, shipped_benchmark
+from zoo_bench.protocol.origins import PUBLISHED
 from zoo_gen.errors import ZooError
-from zoo_gen.published.sources.registry import PUBLISHED
 from zoo_gen.zoo import Zoo, open_zoo
 
 _ACCURACIES = ("test_accuracy", "generalization_gap")
@@ -59,7 +59,7 @@ def standard_benchmark(zoo: Zoo) -> BenchmarkManifest:
     chosen += [name for name in zoo.varying if name != "seed" and _can_be_learned(zoo.models[name])]
     if not chosen:
         raise ZooError(f"{zoo.path}: has nothing to predict; expected metrics or hyper-parameters that vary")
-    name = zoo.name if zoo.name not in list_benchmarks() else f"{zoo.name}_zoo"
+    name = zoo.name if shipped_benchmark(zoo.name) is None else f"{zoo.name}_zoo"
     return BenchmarkManifest(
         name=name,
         description=f"The standard protocol on {zoo.name}: every checkpoint, the zoo's own split, all its targets.",
@@ -72,7 +72,7 @@ def standard_benchmark(zoo: Zoo) -> BenchmarkManifest:
 
 def _is_zoo(text: str) -> bool:
     """Say whether a text names a zoo and no benchmark, which comes first where both are there."""
-    if text.endswith(".toml") or text.removesuffix(PUBLISHED) in list_benchmarks():
+    if text.endswith(".toml") or shipped_benchmark(text) is not None:
         return False
     return "://" in text or Path(text).is_dir()
 

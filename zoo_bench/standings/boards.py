@@ -209,12 +209,11 @@ def _kinds(reading: str, cells: Sequence[CellResult]) -> list[tuple[str, str, bo
     ranking = {(score.target, score.metric) for score in scores if score.ranks}
     predicted = {(score.target, score.metric) for score in scores if score.by == "encoder"}
     kinds: list[tuple[str, str, bool, By]] = []
-    for target, metric, by in dict.fromkeys((score.target, score.metric, score.by) for score in scores):
-        key = target, metric
+    for key in dict.fromkeys((score.target, score.metric) for score in scores):
         is_mixed = reading == "own" and key in ranking & predicted
-        if is_mixed and (*key, True, "own") not in kinds:
-            kinds.append((*key, True, "own"))
-        kinds.append((*key, key in ranking and by == "probe" and not is_mixed, by))
+        kinds += [(*key, True, "own")] if is_mixed else []
+        kinds.append((*key, key in ranking and not is_mixed, "probe"))
+        kinds += [(*key, False, "encoder")] if key in predicted else []
     return kinds
 
 

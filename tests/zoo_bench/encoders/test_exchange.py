@@ -12,11 +12,12 @@ from tests.conftest import files_of
 from tests.hub_server import Fault
 from tests.zoo_bench.encoders.layouts import CNN, random_view
 from zoo_bench.cli import main
-from zoo_bench.encoders import exchange, make_encoder
+from zoo_bench.encoders import ENCODERS, exchange, make_encoder
 from zoo_bench.encoders.baselines.mlp import TRAINING, mlp
+from zoo_bench.encoders.baselines.statistics_network import statistics_network
 from zoo_gen.errors import ZooError
 
-SHORT = replace(TRAINING, epochs=2, batch_size=8)
+SHORT = replace(TRAINING, epochs=2, steps=20, batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,8 @@ def test_an_encoder_that_cannot_be_saved_is_refused(hub):
     assert hub.log == []
 
 
-def test_encode_pushes_and_loads(hub, tiny_zoo, tmp_path):
+def test_encode_pushes_and_loads(hub, tiny_zoo, tmp_path, monkeypatch):
+    monkeypatch.setitem(ENCODERS, "statistics_network", lambda: statistics_network(training=SHORT))
     hub.add("org/tiny", files_of(tiny_zoo))
 
     def encode(*arguments):

@@ -2,11 +2,18 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tests.zoo_bench.evaluation import cheats
+from zoo_bench.cli import main
 from zoo_bench.evaluation import run as engine
+from zoo_bench.evaluation.again import changed, without_rounding
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_gen.errors import ZooError
 
@@ -99,3 +106,93 @@ def test_one_target_that_fails_leaves_the_others(tmp_path, tiny_zoo):
 def test_an_encoder_that_can_learn_no_target_says_so(tmp_path, tiny_zoo):
     with pytest.raises(ZooError, match="LearnsNothing': can learn none of the targets epoch"):
         evaluated(cheats.LearnsNothing, benchmark_of("epoch"), tiny_zoo, tmp_path)
+
+
+def test_rounding_is_judged_by_the_spread_of_each_dimension():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(500, 3)) * [1, 1e-3, 1e3]
+    assert changed(rows, rows * (1 + 1e-6), among=rows) is None
+    for dimension in range(3):
+        others = rows.copy()
+        others[7, dimension] += 0.01 * rows[:, dimension].std()
+        assert changed(rows, others, among=rows)[0] == 7
+        assert changed(rows, others, among=rows, gpu=True) is None
+    rows[0] = 1e12  # one huge value is no licence for the others
+    others = rows.copy()
+    others[7, 0] += 0.1
+    assert changed(rows, others, among=rows)[0] == 7
+
+
+def test_what_varies_by_less_than_rounding_is_constant():
+    train = np.ones((100, 3), np.float32)
+    train[:, 1] += np.linspace(0, 5e-6, 100, dtype=np.float32)
+    train[:, 2] += np.linspace(0, 1e-3, 100, dtype=np.float32)
+    found, test = without_rounding(train, [train[:5]])
+    assert np.ptp(found, axis=0).tolist() == pytest.approx([0, 0, 1e-3], rel=1e-3)
+    assert np.ptp(test[:, :2]) == 0
+
+
+SCRIPT = """
+import zoo_bench
+
+class Doubled:
+    config = {"factor": 2}
+
+    def fit(self, train, validation, *, seed):
+        self.map = lambda rows: rows * self.config["factor"]  # what the standard library's pickler cannot take
+        return self
+
+    def encode(self, view):
+        return self.map(view.weights[:, 0, :10])
+
+manifest = zoo_bench.BenchmarkManifest(name="its", protocol="standard", zoos=["tiny"], targets=["epoch"])
+results = zoo_bench.evaluate(Doubled(), manifest, zoos=ZOOS, progress=False)
+print(results.best, len(results.failures))
+"""
+
+
+def test_an_encoder_of_a_script_is_evaluated_though_nothing_guards_its_last_lines(tmp_path, tiny_zoo):
+    (tmp_path / "script.py").write_text(SCRIPT.replace("ZOOS", repr(str(tiny_zoo.parent))))
+    found = subprocess.run(
+        [sys.executable, tmp_path / "script.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert found.stdout == "Doubled 0\n", found.stderr
+
+
+FAILING = """
+import numpy as np
+
+class Fails:
+    config = {}
+
+    def fit(self, train, validation, *, seed):
+        return self
+
+    def encode(self, view):
+        return helper(view.weights)
+
+def helper(weights):
+    return np.linalg.inv(weights[0])
+"""
+
+
+@pytest.mark.parametrize("command", [["run", "--mock"], ["encode", "ZOO", "--out", "e.npz"]])
+def test_the_line_of_the_encoders_own_code_is_named_and_the_traceback_is_there_on_demand(
+    tmp_path, tiny_zoo, command, monkeypatch
+):
+    (tmp_path / "failing.py").write_text(FAILING)
+    monkeypatch.chdir(tmp_path)  # no other place names it
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    arguments = [str(tiny_zoo) if word == "ZOO" else word for word in command] + ["--encoder", "failing:Fails"]
+    found = CliRunner().invoke(main, arguments)
+    assert found.exit_code == 2
+    assert "encode: LinAlgError: Last 2 dimensions of the array must be square (failing.py, line 14)" in found.output
+    assert "Traceback" not in found.output
+    told = CliRunner().invoke(main, [*arguments, "-v"])
+    assert "Traceback (most recent call last)" in told.output
+    assert 'failing.py", line 11, in encode' in told.output
+    sys.modules.pop("failing", None)

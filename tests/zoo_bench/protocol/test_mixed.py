@@ -172,6 +172,7 @@ def test_families_say_what_counts_as_one_architecture(tmp_path, tiny_zoo, losses
     its = benchmark(protocol="cross_architecture", zoos=("a", "b", "c"), families=(("a", "b"), ("c",)))
     tested = {cell.zoo.name: [test.zoo.name for test in cell.tests] for cell in protocols.cells(its, zoos)}
     assert tested == {"a": ["c"], "b": ["c"], "c": ["a", "b"]}
+    assert its.pairs == (("a", "c"), ("b", "c"), ("c", "a"), ("c", "b"))
     tested = protocols.cells(its.model_copy(update={"sources": ("c",)}), zoos)
     assert [(cell.zoo.name, len(cell.tests)) for cell in tested] == [("c", 2)]
 
@@ -195,12 +196,19 @@ def test_sources_and_families_must_fit_the_zoos(options, message):
 
 def test_the_shipped_cross_architecture_benchmarks_have_the_papers_cells():
     """The paper trains on three zoos and tests on three, and the other way round; table 3 tests on three more."""
-    for name, count in (("sne_cross_architecture", 18), ("sne_cross_architecture_svhn", 9)):
-        its = zoo_bench.read_benchmark(name)
-        pairs = [
-            (source, test)
-            for source in its.sources or its.zoos
-            for test in its.zoos
-            if its.family_of(source) != its.family_of(test)
-        ]
-        assert len(pairs) == count
+    ours, unterthiner = ("sne_mnist", "sne_cifar10", "sne_svhn"), ("mnist", "cifar10", "svhn")
+    theirs = [f"small_cnn_zoo_{name}" for name in unterthiner]
+    forward = {(source, test) for source in ours for test in theirs}
+    pairs = zoo_bench.read_benchmark("sne_cross_architecture").pairs
+    assert len(pairs) == 18
+    assert set(pairs) == forward | {(test, source) for source, test in forward}
+    svhn = [f"modelzoos_svhn_{kind}" for kind in ("seed", "hyp_10_fixed", "hyp_10_random")]
+    pairs = zoo_bench.read_benchmark("sne_cross_architecture_svhn").pairs
+    assert sorted(pairs) == sorted((source, test) for source in ours for test in svhn)
+
+
+def test_out_of_distribution_means_within_one_architecture():
+    pairs = zoo_bench.read_benchmark("hyper_representations_2021_ood").pairs
+    assert len(pairs) == 4 * 4 + 2 * 2
+    assert ("hyperreps_mnist_seed", "hyperreps_fashion_seed") in pairs
+    assert ("hyperreps_mnist_seed", "small_cnn_zoo_mnist") not in pairs

@@ -20,6 +20,7 @@ from zoo_bench.encoders.hyper_representation.configurations import SMALL, Config
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.encoders.hyper_representation.objective import LossName, Objective
 from zoo_bench.encoders.hyper_representation.populations import paper_configuration
+from zoo_bench.encoders.hyper_representation.standardization import Standardization
 from zoo_bench.encoders.hyper_representation.tokens import Tokens
 from zoo_bench.encoders.rows import in_canonical_blocks
 from zoo_bench.encoders.saving import read_encoder, write_encoder
@@ -33,6 +34,7 @@ from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError, unknown_name
 
 KIND = "hyper_representation"
+MIDDLE, SPREAD = "standardization.middle", "standardization.spread"  # tensors of a saved encoder
 BLOCK = {"cpu": 64, "cuda": 2048}  # rows that are embedded together
 
 
@@ -51,6 +53,13 @@ def small(loss: LossName) -> "HyperRepresentation":
     return HyperRepresentation(loss=loss, configuration=SMALL)
 
 
+def normalized(size: Literal["paper", "small"]) -> "HyperRepresentation":
+    """Return the encoder E_cD of standardised weights on a cosine schedule, which later papers came to."""
+    return HyperRepresentation(
+        configuration=SMALL if size == "small" else None, schedule="cosine", standardize=True, warm_up_share=0.05
+    )
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What a training leaves."""
@@ -58,6 +67,7 @@ class Fitted:
     module: Autoencoder
     configuration: Configuration
     layout: ParameterLayout
+    standardization: Standardization | None = None
 
 
 class HyperRepresentation:
@@ -71,6 +81,9 @@ class HyperRepresentation:
         target: what is reconstructed: the view as it is given ("augmented", as in the public code, erased zeros
             included), or the same view without noise and erasing ("clean").
         keep: the state with the best validation loss, or the last one.
+        schedule: of the learning rate, instead of the configuration's.
+        standardize: whether weights are standardised tensor by tensor before they are augmented and reconstructed.
+        warm_up_share: of all steps, in which the learning rate rises.
 
     Attributes:
         runtime: where to compute.
@@ -86,6 +99,9 @@ class HyperRepresentation:
         augmentation: Augmentation | None = None,
         target: Literal["augmented", "clean"] = "augmented",
         keep: Literal["best", "last"] = "best",
+        schedule: Literal["plateau", "cosine"] | None = None,
+        standardize: bool = False,
+        warm_up_share: float = 0.0,
     ) -> None:
         if loss not in get_args(LossName):
             raise ZooError(unknown_name("loss", loss, get_args(LossName)))
@@ -95,6 +111,7 @@ class HyperRepresentation:
         self.augmentation = augmentation or Augmentation()
         self.target = target
         self.keep = keep
+        self.schedule, self.standardize, self.warm_up_share = schedule, standardize, warm_up_share
         self.runtime = Runtime()
         self.history: History | None = None
         self._fitted: Fitted | None = None
@@ -120,6 +137,9 @@ class HyperRepresentation:
             "augmentation": self.augmentation.config,
             "target": self.target,
             "keep": self.keep,
+            "schedule": self.schedule,
+            "standardize": self.standardize,
+            "warm_up_share": self.warm_up_share,
         }
 
     def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
@@ -132,16 +152,21 @@ class HyperRepresentation:
         check_one_layout(KIND, [*train, *validation])
         zoo, layout = train[0].zoo.name, train[0].layout
         configuration, reason = (self.configuration, "given") if self.configuration else paper_configuration(train[0])
-        configuration = replace(configuration, epochs=math.ceil(self.epochs_share * configuration.epochs))
+        configuration = replace(
+            configuration,
+            epochs=math.ceil(self.epochs_share * configuration.epochs),
+            schedule=self.schedule or configuration.schedule,
+        )
         device = self.runtime.torch_device()
         with seeded(seed, Purpose.INITIALIZATION):
             module = Autoencoder(Tokens.of(layout), configuration).to(device)
-        rows = _rows(train)
+        standardization = Standardization.of(_rows(train), layout) if self.standardize else None
+        rows = _rows(train, standardization)
         objective = Objective(
             module,
             self.loss,
             train=torch.from_numpy(rows).to(device),
-            validation=torch.from_numpy(_rows(validation)).to(device),
+            validation=torch.from_numpy(_rows(validation, standardization)).to(device),
             configuration=configuration,
             augmentation=self.augmentation,
             permutations=Permutations(layout, device),
@@ -160,7 +185,9 @@ class HyperRepresentation:
             evaluate_every=configuration.evaluate_every,
             keep=self.keep,
             graph=True,
-        )
+        ).of_samples(Tokens.of(layout).count)
+        steps = settings.epochs * settings.epoch_steps(len(rows))
+        settings = replace(settings, warm_up_steps=int(self.warm_up_share * steps))
         data = hashlib.sha256(rows.tobytes()).hexdigest()
         identity = {"encoder": self._settings, "configuration": configuration.config, "data": data}
         self.history = loop.train(
@@ -168,14 +195,14 @@ class HyperRepresentation:
             objective.loss,
             score=objective.score,
             n_samples=len(rows),
-            settings=settings.of_samples(Tokens.of(layout).count),
+            settings=settings,
             seed=seed,
             identity={**identity, "source": source_digest(type(self))},
             runtime=self.runtime,
             name=f"{KIND} {self.loss} on {zoo}",
             whole=objective.comparison,
         )
-        self._fitted = Fitted(module, configuration, layout)
+        self._fitted = Fitted(module, configuration, layout, standardization)
         self._configurations[zoo] = {**configuration.config, "chosen": reason}
         return self
 
@@ -198,7 +225,7 @@ class HyperRepresentation:
             with torch.no_grad():
                 return encoder(torch.from_numpy(rows).to(device)).cpu().numpy()
 
-        return in_canonical_blocks(_rows([view]), embed, size=BLOCK[device.type])
+        return in_canonical_blocks(_rows([view], fitted.standardization), embed, size=BLOCK[device.type])
 
     def save(self, folder: Path) -> None:
         """Write the fitted encoder (autoencoder and head) as safetensors and JSON.
@@ -214,8 +241,13 @@ class HyperRepresentation:
             "target": self.target,
             "keep": self.keep,
             "layout": fitted.layout.to_json(),
+            "standardize": self.standardize,
         }
-        write_encoder(folder, KIND, fitted.module.state_dict(), description)
+        tensors = dict(fitted.module.state_dict())
+        if fitted.standardization is not None:
+            arrays = {MIDDLE: fitted.standardization.middle, SPREAD: fitted.standardization.spread}
+            tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
+        write_encoder(folder, KIND, tensors, description)
 
     def load(self, folder: Path) -> Self:
         """Become the encoder that `save` wrote; it embeds exactly as before on the same device.
@@ -228,13 +260,17 @@ class HyperRepresentation:
             configuration = Configuration(**description["configuration"])
             layout = ParameterLayout.from_json(description["layout"])
             module = Autoencoder(Tokens.of(layout), configuration)
+            self.standardize = description["standardize"]
+            standardization = None
+            if self.standardize:
+                standardization = Standardization(tensors.pop(MIDDLE).numpy(), tensors.pop(SPREAD).numpy())
             module.load_state_dict(tensors)
             self.augmentation = Augmentation(**description["augmentation"])
             self.loss, self.target, self.keep = description["loss"], description["target"], description["keep"]
         except (KeyError, TypeError, RuntimeError) as error:
             raise ZooError(f"{folder}: does not fit a {KIND} ({error}); expected what save wrote") from None
         self.configuration, self.epochs_share = configuration, 1.0
-        self._fitted = Fitted(module.to(self.runtime.torch_device()).eval(), configuration, layout)
+        self._fitted = Fitted(module.to(self.runtime.torch_device()).eval(), configuration, layout, standardization)
         return self
 
     def _require_fitted(self) -> Fitted:
@@ -243,6 +279,7 @@ class HyperRepresentation:
         return self._fitted
 
 
-def _rows(views: Sequence[Weighted]) -> np.ndarray:
-    """Return the weights of all checkpoints as rows, float32 (model x checkpoint, parameter)."""
-    return np.concatenate([view.weights.reshape(-1, view.layout.size) for view in views])
+def _rows(views: Sequence[Weighted], standardization: Standardization | None = None) -> np.ndarray:
+    """Return the weights of all checkpoints as rows, float32 (model x checkpoint, parameter), standardised if asked."""
+    rows = np.concatenate([view.weights.reshape(-1, view.layout.size) for view in views])
+    return rows if standardization is None else standardization.apply(rows)

@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 Score = Callable[[], float]
 
 
+MOST_PASSES = 300  # over the samples, of a training whose steps are given
+
+
 class Purpose(IntEnum):
     """What random numbers are for; each purpose has streams of its own."""
 
@@ -50,7 +53,8 @@ class TrainingSettings:
     Attributes:
         epochs: at most so many.
         steps: of all epochs together, whatever the number of samples: an epoch is then an equal part of them, and
-            samples come in new orders until it is full. Without it, an epoch passes over all samples once.
+            samples come in new orders until it is full. No sample comes more than 300 times. Without it, an epoch
+            passes over all samples once.
         most_numbers: numbers that all those steps together read at most; of longer samples there are fewer steps.
         batch_size: samples a step, of all processes together. Samples that do not fill a last batch wait for the next
             epoch, whose order is another; if there are fewer samples than this, all are one batch.
@@ -99,10 +103,11 @@ class TrainingSettings:
 
     def epoch_steps(self, n_samples: int, n_processes: int = 1) -> int:
         """Return the steps of an epoch."""
-        if self.steps is not None:
-            return max(1, round(self.steps / self.epochs))
         local = min(self.batch_size, n_samples) // n_processes
-        return n_samples // (local * n_processes)
+        a_pass = n_samples // (local * n_processes)
+        if self.steps is None:
+            return a_pass
+        return max(1, round(min(self.steps, MOST_PASSES * a_pass) / self.epochs))
 
 
 def stream_seed(seed: int, purpose: Purpose, *numbers: int) -> int:

@@ -113,7 +113,7 @@ def test_the_same_seed_trains_the_same_encoder(monkeypatch):
     calls = []
     own = attention.attended
     monkeypatch.setattr(attention, "attended", lambda *given: calls.append(1) or own(*given))
-    tiny = replace(SMALL, width=32, feedforward=24, latent=8, epochs=2, batch_size=40, dropout=0.1)
+    tiny = replace(SMALL, steps=None, width=32, feedforward=24, latent=8, epochs=2, batch_size=40, dropout=0.1)
     views = [random_view(TETRIS, models=models, checkpoints=3, seed=seed) for seed, models in enumerate((40, 20, 20))]
 
     def encoded(seed):

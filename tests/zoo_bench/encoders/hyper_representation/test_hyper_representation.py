@@ -25,7 +25,9 @@ from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
 
 LOSSES = ["E_cD", "E_c", "ED", "E_c+D"]
-TINY = replace(SMALL, width=16, feedforward=24, latent=8, head_width=8, head_output=6, epochs=3, batch_size=40)
+TINY = replace(
+    SMALL, steps=None, width=16, feedforward=24, latent=8, head_width=8, head_output=6, epochs=3, batch_size=40
+)
 
 # Encoder, decoder and head of every experiment of the paper's public code.
 COUNTS = {

@@ -1,0 +1,73 @@
+"""zoo-bench leaderboard: which results are compared, JSON, and results that cannot be read."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from zoo_bench.cli import main
+from zoo_bench.results import this_machine
+from zoo_bench.results.machine import software
+
+
+@pytest.fixture
+def results(tmp_path, tiny_results):
+    """A copy of the results to move and spoil."""
+    shutil.copytree(tiny_results[0], tmp_path / "results")
+    return tmp_path / "results"
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, ["leaderboard", *map(str, arguments)])
+
+
+def test_results_of_two_folders_are_one_board(results, tmp_path):
+    (tmp_path / "other" / "tiny_standard").mkdir(parents=True)
+    (results / "tiny_standard" / "pca").rename(tmp_path / "other" / "tiny_standard" / "pca")
+    both = invoke("--results", results, "--results", tmp_path / "other", "--json")
+    assert both.exit_code == 0
+    content = json.loads(both.stdout)
+    encoders = {row["encoder"] for row in content["standings"]}
+    assert "pca" in encoders
+    assert len(encoders) > 1
+    assert content["compared_on"] == ["tiny_standard"]
+    assert {row["encoder"] for row in content["scores"]} == encoders
+
+
+def test_encoders_that_are_chosen_are_compared_by_themselves(results):
+    alone = json.loads(invoke("--results", results, "--encoder", "pca", "--json").stdout)
+    assert [(row["encoder"], row["rank"]) for row in alone["standings"]] == [("pca", 1.0)]
+    wrong = invoke("--results", results, "--encoder", "pac")
+    assert wrong.exit_code == 2
+    assert "error: unknown encoder 'pac'; did you mean 'pca'" in wrong.stderr
+    assert invoke("--results", results, "--benchmark", "other").exit_code == 2
+
+
+def test_a_result_that_cannot_be_read_is_one_line_and_the_others_are_shown(results):
+    path = results / "tiny_standard" / "pca" / "seed-0.json"
+    path.write_text(path.read_text()[:100])
+    found = invoke("--results", results)
+    assert found.exit_code == 2
+    assert "weight_statistics" in found.stdout
+    assert "pca" not in found.stdout
+    (line,) = found.stderr.splitlines()
+    assert str(path) in line
+
+
+def test_two_results_of_one_encoder_and_seed_are_refused(results, tmp_path):
+    shutil.copytree(results, tmp_path / "other")
+    assert invoke("--results", results, "--results", tmp_path / "other").exit_code == 0  # the same ones
+    path = tmp_path / "other" / "tiny_standard" / "pca" / "seed-0.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"sha256": "0" * 64}))
+    found = invoke("--results", results, "--results", tmp_path / "other")
+    assert found.exit_code == 2
+    assert "is another result of pca, seed 0" in found.stderr
+
+
+def test_results_name_python_torch_and_the_machine(tiny_loaded):
+    result = tiny_loaded[0].result
+    assert {"python", "torch", "numpy", "zoo-gen"} <= set(result.versions)
+    assert result.versions == software()
+    assert result.cells[0].machine.processor == this_machine().processor
