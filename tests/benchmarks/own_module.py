@@ -2,7 +2,7 @@
 
 Run it with: python -m tests.benchmarks.own_module [--models N] [--seconds S] [--device cuda]
 
-Both see batches of 32 of the same images with Adam, on one thread; on two cores both run twice, so the ratio is the same.
+Both see batches of 32 of the same images with Adam, on one thread: on two cores both run twice, at the same ratio.
 """
 
 import argparse
