@@ -52,6 +52,10 @@ def bytes_per_model(network: Network, *, batch_size: int, n_train: int, precisio
     size = 2 if precision == "bfloat16" else 4
     images = max(batch_size, 128) if precision else batch_size
     values, shape, flat = 0, network.input_shape, False
+    if network.own is not None:
+        from zoo_gen.architecture.stacking import count_values
+
+        values = 4 * count_values(network.own, network.input_shape)  # each with its gradient, and what vmap copies
     for layer in network.layers:
         flat = flat or isinstance(layer, Flatten)
         if isinstance(layer, Linear):
