@@ -25,7 +25,7 @@ def test_every_source_of_the_page_is_valid(text):
 
 def test_the_page_shows_every_source():
     shown = {parse_toml(text, Manifest, where="docs/image_data.md").data.source for text in TABLES}
-    assert shown == {"torchvision", "huggingface", "idx", "tetris", "digits", "synthetic", "sine"}
+    assert shown == {"torchvision", "huggingface", "idx", "folder", "tetris", "digits", "synthetic", "sine"}
 
 
 def test_the_python_of_the_page_prints_what_it_says(capsys):

@@ -1,7 +1,7 @@
 """Pictures of embeddings: their two principal components, coloured by metrics and hyper-parameters of the models.
 
-Colours carry one thing a panel: a sequential scale for numbers (logarithmic where they span two decades), a few
-distinct colours for names.
+Colours carry one thing a panel: a sequential scale for numbers (logarithmic for rates and decays, and where others than
+accuracies span two decades), a few distinct colours for names.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ COLUMNS = 3
 MOST_POINTS = 20000  # more than this hide one another; a random part of them is drawn
 NAMES_COLORMAP, NUMBERS_COLORMAP = "tab10", "viridis"
 MOST_NAMES = 10
+LOGARITHMIC = ("learning_rate", "weight_decay", "l2", "batch_size")  # which people choose by factors
 
 
 def principal_components(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +58,13 @@ def plot_embeddings(embeddings: Embeddings, zoo: str | Path | Zoo, path: str | P
     _draw(embeddings.embedding, colours(opened, embeddings), Path(path), title=title or opened.name)
 
 
+def _is_logarithmic(name: str, values: np.ndarray) -> bool:
+    """Return whether values (row,) of a metric or hyper-parameter are coloured by their logarithms."""
+    if values.min() <= 0 or values.min() == values.max() or name.endswith("accuracy"):
+        return False
+    return name in LOGARITHMIC or bool(values.max() >= 100 * values.min())
+
+
 def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Path, *, title: str) -> None:
     """Draw embeddings (row, dimension) with a panel for each colouring, name -> numbers or names (row,)."""
     try:
@@ -81,8 +89,7 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
         axes = figure.add_subplot(n_rows, n_columns, number)
         values = column[order]
         if np.issubdtype(values.dtype, np.number):
-            positive = values.min() > 0 and values.max() >= 100 * values.min()
-            norm = LogNorm() if positive else None
+            norm = LogNorm() if _is_logarithmic(name, values) else None
             drawn = axes.scatter(
                 points[:, 0], points[:, 1], c=values, cmap=NUMBERS_COLORMAP, norm=norm, s=size, linewidths=0, alpha=0.8
             )
@@ -92,7 +99,9 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
             for position, value in enumerate(names):
                 colour, (x, y) = colormaps[NAMES_COLORMAP](position), points[values == value].T
                 axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=str(value))
-            axes.legend(fontsize=8, markerscale=max(1.0, 5 / size**0.5), framealpha=0.7)
+            axes.legend(
+                fontsize=8, markerscale=max(1.0, 5 / size**0.5), frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
+            )
         axes.set_title(name, fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])

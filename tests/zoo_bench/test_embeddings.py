@@ -5,7 +5,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from zoo_bench.cli import main
-from zoo_bench.plots import principal_components
+from zoo_bench.plots import _is_logarithmic, principal_components
 from zoo_gen import open_zoo
 
 
@@ -96,3 +96,10 @@ def test_what_cannot_be_written_is_said_before_anything_is_fitted(tiny_zoo, tmp_
     assert found.exit_code == 2
     assert message in found.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rates_are_coloured_by_factors_and_accuracies_by_differences():
+    assert _is_logarithmic("learning_rate", np.array([1e-3, 1e-2]))
+    assert not _is_logarithmic("test_accuracy", np.array([0.005, 0.9]))
+    assert not _is_logarithmic("weight_decay", np.array([0.0, 1e-2]))
+    assert not _is_logarithmic("epoch", np.array([1, 50]))

@@ -120,7 +120,8 @@ def resolve(reference: str) -> Factory:
             found = getattr(found, part)
     # What a module raises while it is imported is its own affair.
     except Exception as error:
-        raise ZooError(f"{reference!r}: cannot be imported ({one_line(error)}); expected package.module:name") from None
+        expected = "a class in a file, not in a script" if module == "__main__" else "package.module:name"
+        raise ZooError(f"{reference!r}: cannot be imported ({one_line(error)}); expected {expected}") from None
     if not callable(found):
         raise ZooError(f"{reference!r}: is no class or function")
     return found

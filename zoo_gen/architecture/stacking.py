@@ -157,6 +157,23 @@ def check(own: OwnModule, input_shape: tuple[int, ...]) -> None:
             raise ZooError(f"{where}: its stacked models give other outputs than each alone; expected the same")
 
 
+def count_values(own: OwnModule, input_shape: tuple[int, ...]) -> int:
+    """Return how many numbers the parts of a module give for one image, which is what training keeps of it."""
+    counts: list[int] = []
+
+    def count(_: nn.Module, __: Any, outputs: Any) -> None:
+        if isinstance(outputs, Tensor):
+            counts.append(outputs.numel())
+
+    module = own.build().eval()
+    for part in module.modules():
+        if not list(part.children()):
+            part.register_forward_hook(count)
+    with torch.no_grad():
+        module(torch.zeros((1, *input_shape)))
+    return sum(counts)
+
+
 def _alone(module: nn.Module, images: Tensor, where: str) -> Tensor:
     """Return the outputs of a plain module, without dropout."""
     for part in module.modules():

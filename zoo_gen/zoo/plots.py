@@ -62,8 +62,7 @@ def write_histogram(zoo: Zoo, path: Path) -> None:
 
     reached = zoo.outcome()
     figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
-    bounds = (0.0, 1.0) if reached.metric == "test_accuracy" else None
-    axes.hist(reached.values, bins=50, range=bounds, color="tab:blue")
+    axes.hist(reached.values, bins=50, color="tab:blue")
     label = reached.metric.replace("_", " ")
     _finish(axes, title=f"{zoo.name}: {len(zoo.models):,} models", x=f"{label} after the last epoch", y="models")
     figure.savefig(path, dpi=110, metadata={"Software": None})

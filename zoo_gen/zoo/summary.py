@@ -28,12 +28,8 @@ class Outcome:
         if not len(self.values):
             return f"No model has a {name}: all diverged."
         lowest, median, highest = np.quantile(self.values, [0.0, 0.5, 1.0])
-        low, high = (0.0, 1.0) if self.metric == "test_accuracy" else (lowest, highest)
-        bars = histogram(self.values, low=low, high=high, width=width)
-        return (
-            f"{name} after the last epoch: {lowest:.3g} to {highest:.3g}, median {median:.3g}; "
-            f"from {low:.3g} to {high:.3g}: `{bars}`"
-        )
+        bars = histogram(self.values, low=lowest, high=highest, width=width)
+        return f"{name} after the last epoch: {lowest:.3g} to {highest:.3g}, median {median:.3g}: `{bars}`"
 
 
 def final_metric(store: Store) -> str:

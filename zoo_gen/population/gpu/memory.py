@@ -73,6 +73,10 @@ def bytes_per_model(
 def _values(network: Network, precision: str | None) -> int:
     """Return how many numbers an image takes between layers."""
     values, shape = 0, network.input_shape
+    if network.own is not None:
+        from zoo_gen.architecture.stacking import count_values
+
+        values = 4 * count_values(network.own, network.input_shape)  # each with its gradient, and what vmap copies
     for layer in network.layers:
         if isinstance(layer, Linear):
             shape = (layer.outputs,)
