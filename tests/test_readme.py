@@ -99,3 +99,7 @@ def test_every_room_of_the_tree_is_there():
 
 def test_the_readme_is_short():
     assert len(README.splitlines()) <= 130
+
+
+def test_the_page_on_reading_runs_from_top_to_bottom(folder):
+    run("".join(blocks((ROOT / "docs" / "reading.md").read_text(), "python")))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo_gen.published.api import convert, list_published_zoos, pull
     from zoo_gen.published.push import push
     from zoo_gen.zoo import Zoo, ZooView, open_zoo
+    from zoo_gen.zoo.export import export
     from zoo_gen.zoo.plots import write_plots
     from zoo_gen.zoo.report import Report
     from zoo_gen.zoo.verify import verify
@@ -29,6 +30,7 @@ __all__ = [
     "ZooManifest",
     "ZooView",
     "convert",
+    "export",
     "find_manifest",
     "list_published_zoos",
     "list_zoos",
@@ -53,6 +55,7 @@ _HOME = {
     "ZooManifest": "manifest",
     "ZooView": "zoo",
     "convert": "published.api",
+    "export": "zoo.export",
     "find_manifest": "manifest",
     "list_published_zoos": "published.api",
     "list_zoos": "engine.api",

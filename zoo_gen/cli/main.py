@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from zoo_gen.cli.command import Commands, table
-from zoo_gen.cli.published import FOLDER, convert, pull, push
+from zoo_gen.cli.published import FOLDER, convert, export, pull, push
 from zoo_gen.files.location import Folder
 
 MANIFEST = click.argument("manifest")
@@ -173,5 +173,5 @@ def verify(zoo: Folder, sample: int, seed: int, data_root: Path | None) -> None:
         raise SystemExit(1)
 
 
-for command in (convert, pull, push):
+for command in (convert, export, pull, push):
     main.add_command(command)

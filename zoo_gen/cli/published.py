@@ -1,4 +1,4 @@
-"""The commands of zoo-gen that exchange zoos with others: convert, pull and push."""
+"""The commands of zoo-gen that exchange zoos with others: convert, export, pull and push."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -48,7 +48,7 @@ def convert(
     architecture: str | None,
     licence: str | None,
 ) -> None:
-    """Convert a published zoo that is on the disk: a folder, .zip, .tar, .tar.gz or .tar.xz. Runs nothing in it.
+    """Convert a published zoo that is on the disk: a folder, zip or tar (also compressed). Runs nothing in it.
 
     \b
     FORMAT is one of
@@ -74,6 +74,34 @@ def convert(
     if zoo.conversion is not None:
         click.echo(zoo.conversion)
     click.echo(_complete(zoo))
+
+
+@click.command()
+@click.argument("zoo", type=FOLDER)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["pt", "safetensors", "onnx"]),
+    default="safetensors",
+    show_default=True,
+    help="pt and safetensors hold the state_dict, onnx the network.",
+)
+@MODELS
+@click.option("--epochs", help="These checkpoints, such as 0,20-60,86.  [default: the last]")
+def export(zoo: Folder, out: Path, format_: str, models: str | None, epochs: str | None) -> None:
+    """Write models as files, one a checkpoint, and models.csv with what is known of each."""
+    from zoo_gen.zoo import export as writing
+    from zoo_gen.zoo import open_zoo
+
+    paths = writing.export(
+        open_zoo(zoo),
+        out,
+        format=format_,
+        models=None if models is None else _numbers("--models", models),
+        epochs=None if epochs is None else _numbers("--epochs", epochs),
+    )
+    click.echo(f"{out}: {len(paths):,} files and {writing.TABLE}")
 
 
 @click.command()

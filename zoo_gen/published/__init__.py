@@ -54,7 +54,7 @@ def convert(
 ) -> Path:
     """Convert a published zoo on disk into a zoo of our own store, which `open_zoo` reads; return its folder.
 
-    The archive is read where it lies: a folder, a .zip, a .tar, or a .tar.gz/.xz/.bz2 (which is expanded into one file
+    The archive is read where it lies: a folder, a .zip, a .tar, or a compressed tar (which is expanded into one file
     beside `out` for the time of the conversion, never into its members). Nothing in it is executed. The same call
     after an interruption resumes; on a complete zoo it does nothing.
 
@@ -82,7 +82,7 @@ def convert(
 
     Raises:
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
-            message names the member. Complete shards stay.
+            message names the member, and nothing of it stays.
     """
     from zoo_gen.published import foreign
     from zoo_gen.published.account import Account, Listing

@@ -35,7 +35,7 @@ def convert(
     what each column was taken as, and what became of what could not be kept as it was.
 
     Args:
-        archive: a folder, .zip, .tar, .tar.gz or .tar.xz.
+        archive: a folder, .zip, .tar, or a tar compressed by gzip, xz, bzip2, zstd or lz4.
         out: the folder of the zoo; zoos/NAME if not given.
         format: how the archive is laid out, a key of `zoo_gen.published.FORMATS`.
         name: of the zoo; the archive's if not given.
@@ -52,7 +52,7 @@ def convert(
         provenance: where the archive came from, any of paper, url, revision, sha256, licence, citation.
 
     Raises:
-        ZooError: the archive is not what the format says, or is not safe to read; complete shards stay.
+        ZooError: the archive is not what the format says, or is not safe to read; nothing of it stays.
 
     >>> import pathlib, torch, zoo_gen
     >>> folder = pathlib.Path("checkpoints")

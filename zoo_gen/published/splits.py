@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files import git_lfs
 from zoo_gen.published.archives.names import by_longest_end, path_ends
 
 # What publications call the parts of a split.
@@ -83,6 +84,7 @@ def numbers_of(path: Path) -> np.ndarray:
     Raises:
         ZooError: the file is missing, or a line is no whole number.
     """
+    git_lfs.check_file(path)
     try:
         return np.array([int(line) for line in path.read_text(encoding="utf-8").split()], dtype=np.int64)
     except (OSError, ValueError) as error:
@@ -130,6 +132,7 @@ def of_paths(path: Path, model_of_path: dict[str, int]) -> SplitTable:
     Raises:
         ZooError: the file is none of these, names a path that the archive lacks, or puts one model into two parts.
     """
+    git_lfs.check_file(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         lists = {PARTS[name]: rows["path"] if isinstance(rows, dict) else rows for name, rows in content.items()}

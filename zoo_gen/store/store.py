@@ -16,7 +16,7 @@ import pyarrow as pa
 import zarr
 
 from zoo_gen.errors import ZooError
-from zoo_gen.files import atomic, location
+from zoo_gen.files import atomic, git_lfs, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.manifest import Manifest, read_any
 from zoo_gen.store import arrays, create, create_remote, shards
@@ -102,8 +102,9 @@ class Store:
         return array
 
     def complete_shards(self) -> list[int]:
-        """Return the numbers of the shards whose Parquet part is there, in order."""
-        return shards.shards_of(location.names(self.folder / "models"))
+        """Return the numbers of the shards whose Parquet part is there, in order; a part beyond the last is none."""
+        complete = shards.shards_of(location.names(self.folder / "models"))
+        return [shard for shard in complete if shard < self.extent.n_shards]
 
     def part_path(self, shard: int) -> Folder:
         """Return where the Parquet part of a shard is."""
@@ -186,6 +187,21 @@ class Store:
         return values
 
 
+def _check_no_pointers(folder: Path) -> None:
+    """Refuse a zoo that was cloned without Git LFS, by its metadata, its first part and its first chunk.
+
+    Raises:
+        ZooError: one of them is a pointer.
+    """
+    git_lfs.check_file(folder / MANIFEST)
+    git_lfs.check_file(folder / "weights.zarr" / "zarr.json")
+    git_lfs.check_file(folder / "models" / shards.part_name(0))
+    for path in (folder / "weights.zarr" / "weights" / "c" / "0").rglob("*"):
+        if path.is_file():
+            git_lfs.check_file(path)
+            break
+
+
 def _attributes(folder: Folder) -> dict[str, Any]:
     # At a URL a folder is there with its first file.
     expected = (MANIFEST, "weights.zarr/zarr.json", *(["models"] if isinstance(folder, Path) else []))
@@ -194,6 +210,8 @@ def _attributes(folder: Folder) -> dict[str, Any]:
         if not folder.is_dir():
             raise ZooError(f"{folder}: no such folder; expected a zoo")
         raise ZooError(f"{folder}: is not a zoo; it has no {missing[0]}")
+    if isinstance(folder, Path):
+        _check_no_pointers(folder)
     try:
         attributes = dict(arrays.open_group(folder).attrs)
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # as the file is damaged

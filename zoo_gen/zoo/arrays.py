@@ -53,6 +53,18 @@ class Arrays:
             values[positions] = slab[(rows - slab_rows.start)[:, None], (checkpoints - slab_columns.start)[None, :]]
         return values
 
+    def read_chunks(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray:
+        """Return values (model, checkpoint, ...) of few models, whose chunks alone are read; both in rising order.
+
+        Raises:
+            ZooError: the array is damaged.
+        """
+        array = self._store.array(name)
+        try:
+            return np.asarray(array.oindex[models, checkpoints])
+        except (ValueError, RuntimeError, OSError) as error:
+            raise ZooError(f"{self._store.folder}/weights.zarr/{name}: is damaged ({error})") from None
+
     def weights(self, models: pa.Table, checkpoints: np.ndarray) -> np.ndarray:
         """Return the weights (model, checkpoint, parameter) of models of one architecture.
 

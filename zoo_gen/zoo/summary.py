@@ -82,9 +82,20 @@ def varying_values(store: Store, table: ModelTable) -> dict[str, str]:
 
 def histogram(values: np.ndarray, *, low: float, high: float, width: int = 40) -> str:
     """Return a histogram of values (any,) between two bounds as one line of block characters."""
-    counts, _ = np.histogram(values, bins=width, range=(low, high))
+    counts, _ = _counts(values, bins=width, low=low, high=high)
     heights = np.ceil(counts / max(counts.max(), 1) * (len(_BLOCKS) - 1)).astype(int)
     return "".join(_BLOCKS[height] for height in heights)
+
+
+def _counts(values: np.ndarray, *, bins: int, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many values are in each bin, and the bins' edges, also where float32 cannot part tiny or huge ones."""
+    try:
+        return np.histogram(values, bins=bins, range=(low, high))
+    except ValueError:
+        low, high = float(low), float(high)
+        if high - low <= abs(high) * 1e-9:
+            low, high = low - abs(low) / 2, high + abs(high) / 2
+        return np.histogram(values.astype(np.float64), bins=bins, range=(low, high))
 
 
 def html(store: Store, table: ModelTable) -> str:
@@ -128,7 +139,7 @@ def _histogram(values: np.ndarray, *, title: str) -> str:
         return ""
     low, high = float(values.min()), float(values.max())
     margin = (high - low) * 0.02 or abs(low) * 0.02 or 0.01  # models that all reached the same fall into one bar
-    counts, edges = np.histogram(values, bins=_BINS, range=(low - margin, high + margin))
+    counts, edges = _counts(values, bins=_BINS, low=low - margin, high=high + margin)
     step = _WIDTH / _BINS
     bars = "".join(
         f'<rect x="{number * step + 0.5:.1f}" y="{_HEIGHT - height:.1f}" width="{step - 1:.1f}" height="{height:.1f}">'

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo_gen.errors import ZooError
-from zoo_gen.files import location
+from zoo_gen.files import git_lfs, location
 from zoo_gen.files.location import Remote
 from zoo_gen.manifest import Split
 from zoo_gen.manifest.split import parts
@@ -152,6 +152,7 @@ class ModelTable:
     def _part(self, shard: int, content: bytes, names: list[str] | None = None) -> pa.Table:
         """Read the Parquet part of a shard, or some columns beside its models; checked to hold its models."""
         path = self._store.part_path(shard)
+        git_lfs.check(content, where=path)
         columns = sorted({"model_id", *names}) if names is not None else None
         try:
             part = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(columns)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files import git_lfs, location
 from zoo_gen.files.location import Folder, locate, pinned
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest.split import split_sha256
@@ -46,11 +47,17 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
     40 models hashed, 20 checkpoints evaluated: sound
     """
     folder = pinned(zoo.path if isinstance(zoo, Zoo) else locate(zoo))
-    wrong = checksums.findings(folder)
+    if pointers := tuple(_pointers(folder)):
+        return Report(0, 0, pointers)
+    listed = checksums.read(folder)
+    wrong = [(name, what) for name, what in checksums.findings(folder) if name in (*listed, checksums.NAME)]
     findings = [f"{name}: {what}" for name, what in wrong]
     if (folder / checksums.NAME).is_file() and any(name != checksums.CARD for name, _ in wrong):
         return Report(0, 0, tuple(findings))  # arrays are not read by metadata that may say anything
     store = Store.open(folder)
+    own = contents.Contents(store)
+    unlisted = [name for name in checksums.files(folder) if name not in listed and own.own(name)]
+    findings += [f"{name}: is not listed in {checksums.NAME}" for name in unlisted]
     zoo, extent, complete = Zoo(store), store.extent, store.complete_shards()
     findings += _attributes(zoo)
     converted = store.manifest.origin is not None
@@ -62,10 +69,10 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
         findings += lines
         if lines:
             damaged.append(shard)
-    if checksums.CARD in checksums.read(folder):  # it was complete
+    if checksums.CARD in listed:  # it was complete
         missing = sorted(set(range(extent.n_shards)).difference(complete))
         findings += [f"models/{part_name(shard)}: is not there any more" for shard in missing]
-    evaluated, notes = 0, contents.describe(contents.Contents(store).strange())
+    evaluated, notes = 0, contents.describe(own.strange())
     # A checkpoint is looked up in the whole table, which damaged parts may not give.
     if not damaged:
         if converted:
@@ -77,6 +84,13 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
             notes += remarks
     models = sum(extent.count(shard) for shard in complete)
     return Report(models, evaluated, tuple(findings), tuple(damaged), tuple(notes))
+
+
+def _pointers(folder: Folder) -> Iterator[str]:
+    """Name the files in whose place pointers of Git LFS lie."""
+    for name, size in location.files(folder).items() if isinstance(folder, Path) else ():
+        if size <= git_lfs.MOST_BYTES and git_lfs.is_pointer((folder / name).read_bytes()):
+            yield f"{name}: is a Git LFS pointer; expected the file itself (git lfs install; git lfs pull)"
 
 
 def _attributes(zoo: Zoo) -> Iterator[str]:

@@ -20,12 +20,14 @@ from zoo_gen.manifest.split import PARTS, split_sha256
 from zoo_gen.store import Store, side_files
 from zoo_gen.store.conversion import Conversion, read_conversion
 from zoo_gen.store.side_files import Architecture
-from zoo_gen.zoo import summary
+from zoo_gen.zoo import dataset, summary
 from zoo_gen.zoo.arrays import Arrays
+from zoo_gen.zoo.frame import data_frame, long_table
 from zoo_gen.zoo.table import ModelTable
 from zoo_gen.zoo.view import ZooView
 
 if TYPE_CHECKING:
+    import pandas
     import torch
 
 
@@ -353,3 +355,52 @@ class Zoo:
         chosen = self.epochs.tolist() if epochs is None else epochs
         checkpoints = np.array([self.checkpoint(epoch) for epoch in chosen], dtype=np.int64)
         return ZooView(self, ids, rows, checkpoints, self._arrays)
+
+    def torch_dataset(
+        self,
+        split: str = "train",
+        *,
+        target: str | None = None,
+        epochs: Sequence[int] | None = None,
+        tensors: bool = False,
+        table: str | None = None,
+        memory: int = dataset.MEMORY,
+    ) -> dataset.WeightDataset:
+        """Return the checkpoints of one part of the split as a dataset for torch's DataLoader, read lazily.
+
+        A sample is (weights, target), or weights alone without a target: weights are a float32 tensor (parameter,) in
+        torch's order, a target a number, or a position among `classes` of the dataset where it is text. Its `models`
+        and `epochs` say what each sample is. Models that diverged are left out.
+
+        Args:
+            split: "train", "validation" or "test".
+            target: a metric, "generalization_gap", "epoch" or a column of the table of models.
+            epochs: which checkpoints of each model; all, if none are given.
+            tensors: whether weights are a tensor a parameter, name -> tensor.
+            table: a named split table, as for `split`.
+            memory: bytes of weights that may be read at once and stay; of more, each batch reads what it needs.
+
+        Raises:
+            ZooError: there is no such part, epoch or target.
+
+        >>> from zoo_gen import open_zoo
+        >>> samples = open_zoo("zoos/tiny").torch_dataset("train", target="test_accuracy", epochs=[4])
+        >>> weights, accuracy = samples[0]
+        >>> len(samples), weights.shape, accuracy.dtype
+        (24, torch.Size([100]), torch.float32)
+        """
+        view = self.view(self.split(split, table=table), epochs)
+        return dataset.WeightDataset(view, target=target, tensors=tensors, memory=memory)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the long form: a row a model and checkpoint, with hyper-parameters and the metrics of that epoch.
+
+        Raises:
+            ZooError: pandas is not installed.
+
+        >>> from zoo_gen import open_zoo
+        >>> frame = open_zoo("zoos/tiny").to_pandas()
+        >>> len(frame), {"learning_rate", "epoch", "test_accuracy"} <= set(frame)
+        (200, True)
+        """
+        return data_frame(long_table(self.view(self.models["model_id"].to_numpy())))

@@ -189,13 +189,30 @@ def test_a_repository_is_org_and_name(name, folder):
         ("hf://org/my.zoo-1@v1.0", our_hub.Address("org/my.zoo-1", "v1.0")),
         ("hf://datasets/org/zoo@0123abc/", our_hub.Address("org/zoo", "0123abc")),
         ("hf://datasets/zoo", our_hub.Address("datasets/zoo")),
+        ("hf://org/zoo@feature/x", our_hub.Address("org/zoo", "feature/x")),
+        ("hf://org/zoo@feature%2Fx/", our_hub.Address("org/zoo", "feature/x")),
+        ("hf://datasets/org/zoo@refs/pr/1", our_hub.Address("org/zoo", "refs/pr/1")),
     ],
 )
 def test_an_address_is_a_repository_and_a_revision(address, place):
     assert our_hub.parse(address) == place
 
 
-@pytest.mark.parametrize("address", ["hf://", "hf://zoo", "hf://org/zoo/folder", "hf://org/zoo@", "hf://../zoo"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hf://",
+        "hf://zoo",
+        "hf://org/zoo/folder",
+        "hf://org/zoo@",
+        "hf://../zoo",
+        "hf://org/zoo@a b",
+        "hf://org/zoo@a//b",
+        "hf://org/zoo@../main",
+        "hf://org/zoo@/main",
+        "hf://org/zoo@a%00",
+    ],
+)
 def test_another_address_is_refused(address):
     with pytest.raises(ZooError, match=re.escape(f"{address}: is no address of a zoo on the Hub")):
         our_hub.parse(address)

@@ -27,7 +27,7 @@ import numpy as np
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.files import git_lfs
 from zoo_gen.published.archives import compressed, folders, tars, zips
-from zoo_gen.published.archives.members import Listing, Member, Rows, Window, shown
+from zoo_gen.published.archives.members import Member, MemberList, Rows, Window, shown
 
 MOST_TEXT = 2 * 2**30  # of a member that is read whole
 _COPY = 4 * 2**20
@@ -245,7 +245,9 @@ def _open(path: Path, scratch: Path, without: Collection[Path]) -> Archive:
         start = file.read(tarfile.BLOCKSIZE)
     alone = Archive(path, "file", {path.name: Member(path.stat().st_size, 0, at=path.name)}, path)
     one_file = path.suffix.lower() in _ONE_FILE
-    if start.startswith(zips.BEGINNINGS) or (path.suffix.lower() == ".zip" and zipfile.is_zipfile(path)):
+    is_tar = tars.begins(start)  # of checkpoints it ends as a zip does
+    is_zip = path.suffix.lower() == ".zip" and not is_tar and zipfile.is_zipfile(path)  # behind something else
+    if start.startswith(zips.BEGINNINGS) or is_zip:
         return alone if one_file and not zipfile.is_zipfile(path) else _open_zip(path) or alone
     kind = compressed.kind_of(start)
     if kind is not None and (compressed.names_tar(path) or compressed.holds_tar(path, kind)):
@@ -253,7 +255,7 @@ def _open(path: Path, scratch: Path, without: Collection[Path]) -> Archive:
         compressed.expand(path, plain, kind)
         listing = tars.list_tar(path, plain)
         return _noted(Archive(path, "tar", listing.members, plain), listing)
-    if tars.begins(start) or (path.suffix.lower() == ".tar" and not start.strip(b"\0") and start):
+    if is_tar or (path.suffix.lower() == ".tar" and not start.strip(b"\0") and start):
         listing = tars.list_tar(path, path)
         return _noted(Archive(path, "tar", listing.members, path), listing)
     foreign = next((kind for magic, kind in _FOREIGN.items() if start.startswith(magic)), None)
@@ -277,7 +279,7 @@ def _open_zip(path: Path) -> Archive | None:
         raise
 
 
-def _noted(archive: Archive, listing: Listing) -> Archive:
+def _noted(archive: Archive, listing: MemberList) -> Archive:
     for name, text in listing.remarks:
         archive.remark(text, name)
     return archive

@@ -8,13 +8,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 from zoo_gen.errors import ZooError
-from zoo_gen.published.archives.members import LISTED_ITSELF, Listing, Member
+from zoo_gen.published.archives.members import LISTED_ITSELF, Member, MemberList
 
 _LED_OUT = "is read through a link that leads out of the folder"
 _MOST_LINKED = 100_000  # folders behind links, which may multiply each other
 
 
-def list_folder(path: Path, *, without: Collection[Path] = ()) -> Listing:
+def list_folder(path: Path, *, without: Collection[Path] = ()) -> MemberList:
     """Return the files of a folder.
 
     Args:
@@ -24,7 +24,7 @@ def list_folder(path: Path, *, without: Collection[Path] = ()) -> Listing:
     Raises:
         ZooError: a folder cannot be read, a link closes a circle, or two files have one name.
     """
-    listing = Listing(path)
+    listing = MemberList(path)
     left_out = {_identity(folder) for folder in without if folder.exists()}
     root, linked = path.resolve(), 0
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(path, frozenset({_identity(path)}))]

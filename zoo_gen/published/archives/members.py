@@ -19,6 +19,7 @@ MOST_EXPANSION = 100  # times that what is inside may exceed the archive; traine
 FREE_BYTES = 64 * 2**20  # below which no expansion is dangerous
 MOST_MEMBERS = 20_000_000  # the largest published zoos have some ten million files
 LISTED_ITSELF = "is a link to a folder that is read under its own name"
+_MOST_LINKS = 40  # that may lead to each other one after another, as Linux has it
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -33,7 +34,7 @@ class Member:
     leads_to: str = ""  # of a link: the target, which is not there
 
 
-class Listing:
+class MemberList:
     """The members of one archive as they are found: safe names, each once."""
 
     def __init__(self, path: Path) -> None:
@@ -66,18 +67,22 @@ class Listing:
         if name in self.members or name in self._links:
             raise self.twice(raw, name)
         folder = "" if from_root else name.rpartition("/")[0]
-        self._links[name] = target, os.path.normpath(f"{folder}/{target}" if folder else target)
+        text = unicodedata.normalize("NFC", target.replace("\\", "/"))
+        self._links[name] = target, os.path.normpath(f"{folder}/{text}" if folder else text)
 
-    def resolve(self) -> "Listing":
+    def resolve(self) -> "MemberList":
         """Make links what they lead to, and return itself.
 
         Raises:
             ZooError: a link leads to what is no file of the archive.
         """
-        folders = {name[:end] for name in self.members for end in _slashes(name)} if self._links else set()
-        for name, (target, meant) in self._links.items():
-            for _ in self._links:  # a link may lead to a link
-                meant = self._links.get(meant, ("", meant))[1]  # noqa: PLW2901
+        if not self._links:
+            return self
+        folders = {name[:end] for name in (*self.members, *self._links) for end in _slashes(name)}
+        for name, (target, first) in self._links.items():
+            meant, steps = first, 0
+            while meant in self._links and steps < _MOST_LINKS:  # a link may lead to a link
+                meant, steps = self._links[meant][1], steps + 1
             if meant in self.members:
                 self.members[name] = self.members[meant]
             elif meant in folders:

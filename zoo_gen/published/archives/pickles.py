@@ -144,7 +144,7 @@ class Reader:
             try:
                 is_zip = zipfile.is_zipfile(file)
                 if is_zip:
-                    _check_uncompressed(file, where)
+                    _check_records(file, where)
                 if isinstance(file, io.BytesIO):
                     file.seek(0)
                 allowed: list[Any] = [(stand_in, name) for name, stand_in in self._stand_ins.items()]
@@ -295,10 +295,27 @@ def _python3_name(module: str, name: str) -> str:
     return f"{module}.{name}"
 
 
-def _check_uncompressed(file: Path | io.BytesIO, where: str) -> None:
-    """Refuse a checkpoint whose records are compressed, which torch never writes and a bomb would need."""
+def _check_records(file: Path | io.BytesIO, where: str) -> None:
+    """Refuse a checkpoint whose records are compressed, as torch never writes and a bomb would need, or are damaged.
+
+    torch itself does not look at the check sums that it writes; where it was told to write none, they are 0.
+    """
     size = file.stat().st_size if isinstance(file, Path) else len(file.getbuffer())
     with zipfile.ZipFile(file) as opened:
         entries = opened.infolist()
-    if sum(entry.file_size for entry in entries) > size or any(entry.compress_type for entry in entries):
-        raise ZooError(f"{where}: its records unpack to more than the file holds; torch.save writes them as they are")
+        if sum(entry.file_size for entry in entries) > size or any(entry.compress_type for entry in entries):
+            raise ZooError(
+                f"{where}: its records unpack to more than the file holds; torch.save writes them as they are"
+            )
+        for entry in entries:
+            if entry.CRC:
+                _check_sum(opened, entry, where)
+
+
+def _check_sum(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> None:
+    try:
+        with opened.open(entry) as record:
+            while record.read(2**22):
+                pass
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ZooError(f"{where}: is damaged ({one_line(error)})") from None

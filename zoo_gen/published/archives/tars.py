@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 from zoo_gen.errors import ZooError
-from zoo_gen.published.archives.members import Listing, Member, shown
+from zoo_gen.published.archives.members import Member, MemberList, shown
 
 _BLOCK = tarfile.BLOCKSIZE
 
@@ -22,13 +22,13 @@ def begins(start: bytes) -> bool:
     return True
 
 
-def list_tar(path: Path, plain: Path) -> Listing:
+def list_tar(path: Path, plain: Path) -> MemberList:
     """Return the files of a plain tar `plain`, which messages call `path`.
 
     Raises:
         ZooError: it is not safe to read, or is cut off.
     """
-    listing = Listing(path)
+    listing = MemberList(path)
     whole = plain.stat().st_size
     end = 0
     with tarfile.open(plain, "r:", encoding="utf-8", errors="surrogateescape") as opened:

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from zoo_gen.errors import ZooError
-from zoo_gen.published.archives.members import FREE_BYTES, Listing, Member, check_size, shown
+from zoo_gen.published.archives.members import FREE_BYTES, Member, MemberList, check_size, shown
 
 BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _METHODS = {
@@ -22,13 +22,13 @@ _UTF8 = 0x800
 _MOST_LINK = 4096  # bytes of a link's target
 
 
-def list_zip(path: Path, opened: zipfile.ZipFile) -> Listing:
+def list_zip(path: Path, opened: zipfile.ZipFile) -> MemberList:
     """Return the files of a zip.
 
     Raises:
         ZooError: it is not safe to read.
     """
-    listing = Listing(path)
+    listing = MemberList(path)
     whole = path.stat().st_size
     entries = opened.infolist()
     check_size(path, sum(entry.file_size for entry in entries), whole)
@@ -39,6 +39,8 @@ def list_zip(path: Path, opened: zipfile.ZipFile) -> Listing:
         if name.endswith(("/", "\\")) and not entry.file_size:
             listing.check(name)
             continue
+        if not 0 <= entry.header_offset < whole:
+            raise ZooError(f"{path}: {shown(name)} does not lie in the archive; expected an undamaged one")
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
             raise ZooError(f"{path}: {shown(name)} is a link or a device; expected plain files")

@@ -147,6 +147,8 @@ def tensors_of(
             tensors[name] = _float32(value, name, where=where, account=account)
     if not tensors:
         raise ZooError(f"{where}: holds no tensor")
+    if not any(tensor.size for tensor in tensors.values()):
+        raise ZooError(f"{where}: holds tensors without a number; expected weights")
     names, prefix = wrappers.without_prefixes(list(tensors))
     if prefix:
         remark(f"the prefix {prefix} of its keys is taken off")

@@ -77,9 +77,8 @@ def unwrapped(tree: Any, *, where: str, keys: tuple[str, ...] = STATE_KEYS, rema
         if not chosen and len(likely) > 1:
             raise ZooError(f"{where}: holds several state_dicts ({', '.join(likely[:5])}); expected one alone")
         chosen = chosen or likely[0]
-        for key in likely if chosen in likely else inside:
-            if key != chosen:
-                remark(f"its {key} is left out; the weights are those of its {chosen}")
+        if others := [str(key) for key in tree if key != chosen]:
+            remark(f"only its {chosen} is read, and not its {', '.join(others[:8])}{', ...' * (len(others) > 8)}")
         tree = tree[chosen]
     raise ZooError(f"{where}: holds dictionaries in dictionaries; expected a state_dict")
 
