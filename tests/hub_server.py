@@ -55,11 +55,12 @@ class Repository:
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
+    unlisted: dict[str, str] = field(default_factory=dict)  # revisions that only who knows them finds, as refs/pr/1
     private: bool = False
 
     def files(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """Return the commit and the files of "main", a tag or a commit."""
-        revision = self.tags.get(revision, revision)
+        """Return the commit and the files of "main", a tag, an unlisted revision or a commit."""
+        revision = (self.tags | self.unlisted).get(revision, revision)
         return next((c for c in reversed(self.commits) if revision in ("main", c[0])), None)
 
 
@@ -225,7 +226,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply({"branches": branches, "tags": tags, "converts": []})
             return
         verb, _, place = rest.lstrip("/").partition("/")
-        revision, _, folder = place.partition("/")
+        known = (name for name in (*repository.tags, *repository.unlisted) if f"{place}/".startswith(f"{name}/"))
+        revision = next(known, place.partition("/")[0])  # names of revisions may have slashes
+        folder = place.removeprefix(revision).lstrip("/")
         found = repository.files(revision or "main")
         if found is None:
             self.missing("RevisionNotFound")

@@ -49,7 +49,7 @@ def convert(
     architecture: str | None,
     licence: str | None,
 ) -> None:
-    """Convert a published zoo that is on the disk: a folder, .zip, .tar, .tar.gz or .tar.xz. Runs nothing in it.
+    """Convert a published zoo that is on the disk: a folder, zip or tar (also compressed). Runs nothing in it.
 
     \b
     FORMAT is one of

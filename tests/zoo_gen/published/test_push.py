@@ -238,6 +238,21 @@ def test_a_zoo_of_the_hub_reads_as_the_one_on_disk(hub, tiny_zoo):
     assert "40 of 40 (4 of 4 shards)" in found.output, found.output
 
 
+@pytest.mark.parametrize("revision", ["feature/x", "refs/pr/1"])
+def test_a_revision_with_a_slash_is_opened_described_and_pulled(hub, tiny_zoo, tmp_path, revision):
+    commit = hub.add("org/tiny", files_of(tiny_zoo))
+    hub.add("org/tiny", {"README.md": b"main has moved on"})
+    repository = hub.repositories["dataset", "org/tiny"]
+    (repository.tags if revision == "feature/x" else repository.unlisted)[revision] = commit
+    for written in (revision, revision.replace("/", "%2F")):
+        assert open_zoo(f"hf://org/tiny@{written}").digest == open_zoo(tiny_zoo).digest
+        assert "40 of 40" in invoke("info", f"hf://org/tiny@{written}").stdout
+    pulled = pull(f"hf://org/tiny@{revision}", tmp_path / "back")
+    assert files_of(pulled.path) == files_of(tiny_zoo)
+    dry = invoke("pull", f"hf://org/tiny@{revision}", "--dry-run")
+    assert dry.exit_code == 0, dry.output
+
+
 def test_reading_goes_on_when_the_connection_breaks(hub, tiny_zoo):
     hub.add("org/tiny", files_of(tiny_zoo))
     remote = open_zoo("hf://org/tiny")

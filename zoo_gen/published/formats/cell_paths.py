@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from zoo_gen.published.archives.names import path_ends
 
 _URL = re.compile(r"file://(localhost)?(?=/)", re.IGNORECASE)
+WEIGHTS_OF_FOLDERS = ("model.safetensors", "pytorch_model.bin")
 _ABSOLUTE = re.compile(r"[A-Za-z]:(?=/)|~(?=/)|//?|[a-z0-9]+://")  # a drive, a home, a root or share, an object store
 
 
@@ -63,7 +64,11 @@ class Files:
             return cell
         path = plain(cell)
         beside = normpath(f"{self._folder}/{path}") if self._folder else path
-        return self._whole.get(beside) or self._whole.get(path)
+        return self._whole.get(beside) or self._whole.get(path) or self._inside(beside) or self._inside(path)
+
+    def _inside(self, folder: str) -> str | None:
+        """Return the weights in a folder that accelerate or a trainer saved, by the names that these give them."""
+        return next((name for leaf in WEIGHTS_OF_FOLDERS if (name := self._whole.get(f"{folder}/{leaf}"))), None)
 
     def _longer(self, cell: str, *, only_absolute: bool) -> tuple[str, str] | None:
         """Return the file whose path a cell ends with, and what the cell says before it."""

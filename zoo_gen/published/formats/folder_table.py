@@ -43,7 +43,9 @@ def find(archive: Archive, request: Request) -> Table:
         request.account.ignored |= dict.fromkeys(unasked, "another table was asked for")
         if len(names) != 1:
             raise ZooError(f"{archive.path}: holds {len(names)} tables {request.table!r}; expected one, a CSV")
+    folders = [name.rpartition("/") for name in weights]  # which cells may name, where accelerate saved the weights
     known = {_last(name) for name in weights}
+    known |= {_last(f"{folder}.pt") for folder, _, leaf in folders if leaf in cell_paths.WEIGHTS_OF_FOLDERS}
     candidates: dict[str, tuple[Sheet, list[str]]] = {}
     broken: dict[str, ZooError] = {}
     for name in names:

@@ -151,6 +151,12 @@ def test_a_folder_of_accelerate_is_read_by_the_files_that_its_table_names(tmp_pa
     packed.is_right(convert(ray.folder(tmp_path / "in", contents), tmp_path / "out", format="folder"))
 
 
+def test_a_cell_may_name_a_folder_of_accelerate(tmp_path):
+    contents = {"run0/model.safetensors": save(packed.state(0)), "run1/pytorch_model.bin": ray.saved(packed.state(1))}
+    contents["models.csv"] = b"path,test_accuracy\nrun0,0.5\nrun1/,0.75\n"
+    packed.is_right(convert(ray.folder(tmp_path / "in", contents), tmp_path / "out", format="folder"))
+
+
 def test_runs_under_all_wrappers_are_one_architecture(tmp_path):
     prefixes = ["", "module.", "_orig_mod.", "model.", "net.module.", "ema_model.module._orig_mod."]
     files = {f"c{i}.pt": ray.saved(with_prefix(prefix, seed=i)) for i, prefix in enumerate(prefixes)}
