@@ -153,7 +153,7 @@ def test_tensors_are_those_of_their_names_in_any_order(tmp_path, first):
         (lambda state: {"fc.weight": state["fc.weight"]}, r"c1\.pt: has no tensor fc\.bias; expected the 2 tensors"),
         (lambda state: state | {"gate": torch.ones(2)}, r"c1\.pt: has gate besides"),
         (
-            lambda state: {f"new_{name}": tensor for name, tensor in state.items()},
+            lambda state: {f"new_{name}": each for name, each in state.items()},
             r"has no tensor fc\.weight, fc\.bias",
         ),
         (lambda state: state | {"fc.bias": torch.ones(3)}, r"c1\.pt: fc\.bias has shape \(3,\); expected .* \(2,\)"),

@@ -1,4 +1,4 @@
-"""Checkpoints of one's own with their network, images, classes and licence: evaluated, computed, published."""
+"""Checkpoints of one's own with their network, images, classes and licence: computed, evaluated and published."""
 
 import gzip
 
