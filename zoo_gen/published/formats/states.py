@@ -159,6 +159,8 @@ def _is_plain(value: Any) -> bool:
     """Return whether a value beside the tensors can hold no weights: a number, a text, an object of another class."""
     if isinstance(value, StandIn):
         return not value.pickled_name.endswith(("._reconstruct", ".ndarray"))  # numpy's own arrays
+    if isinstance(value, Mapping):
+        return not wrappers.holds_state(value)
     return value is None or isinstance(value, bool | int | float | str)
 
 

@@ -73,6 +73,8 @@ def unwrapped(tree: Any, *, where: str, keys: tuple[str, ...] = STATE_KEYS, rema
         if not inside:
             return tree
         chosen = next((key for key in keys if key in inside), "")
+        if not chosen and any(is_tensor(value) and value.ndim for value in tree.values()):
+            return tree  # it is a state_dict, with a dictionary among its tensors that the caller judges
         likely = [key for key in inside if not _BESIDE.fullmatch(key)] or inside
         if not chosen and len(likely) > 1:
             raise ZooError(f"{where}: holds several state_dicts ({', '.join(likely[:5])}); expected one alone")

@@ -97,7 +97,8 @@ CHECKPOINTS = {
     "a name of its own": lambda: {"my_network": packed.state(0), "best": 0.4, **trained()},
     "a dictionary in a dictionary": lambda: {"checkpoint": {"model": packed.state(0), "epoch": 1}},
     "parameters": lambda: OrderedDict((k, torch.nn.Parameter(v)) for k, v in packed.state(0).items()),
-    "beside numbers": lambda: {**packed.state(0), "epoch": 3, "note": "text"},
+    "beside numbers": lambda: {**packed.state(0), "epoch": 3, "note": "text", "options": {"lr": 0.1}},
+    "beside a tensor": lambda: {"model": packed.state(0), "rng_state": torch.zeros(16, dtype=torch.uint8)},
     "numpy": lambda: {
         "state_dict": packed.state(0),
         "best": np.float64(0.9),
@@ -217,6 +218,7 @@ class Options:
         (lambda: [torch.ones(2)], "holds list; expected a state_dict"),
         (lambda: {"weight": np.ones(3)}, "weight is numpy.*; expected a tensor"),
         (lambda: {"weight": [1.0, 2.0]}, "weight is list; expected a tensor"),
+        (lambda: {**packed.state(0), "_extra_state": {"scale": torch.ones(1)}}, "_extra_state is dict; expected a t"),
         (lambda: {"epoch": 3}, "holds no tensor"),
         (lambda: {"weight": torch.ones(0, 3)}, "holds tensors without a number"),
     ],
