@@ -17,7 +17,7 @@ _ENDS = ("~", ".swp", ".swo", ".bak", ".orig", ".tmp", ".temp", ".part", ".crdow
 # How browsers, systems and clients of sync services call the copy of a file that is there already.
 _COPY = re.compile(
     r"(?P<before>.+?)(?: ?\(\d+\)| - (?:copy|kopie|copie|copia|cópia)(?: ?\(\d+\))?| copy(?: \d+)?"
-    r"| \([^()]*(?:conflict|konflikt|conflit)[^()]*\)|\.sync-conflict-[\w-]+|[ _-]conflict(?:ed)?[ _-][\w .-]+"
+    r"| \([^()]*(?:conflict|konflikt|conflit)[^()]*\)|\.sync-conflict-[\w-]+|[ _-]conflict(?:ed)?[ _-][\w -]+"
     r"| \[conflict[^\]]*\])(?P<after>(?:\.\w+)*)",
     re.IGNORECASE,
 )
