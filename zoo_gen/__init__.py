@@ -3,7 +3,9 @@
 The public names are imported on first use, so that commands start fast. Reading a zoo never imports torch.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,3 +81,14 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+class _Moved(ModuleType):
+    """A module under the name that scripts know it by, which has moved: what is asked of it, its new place answers."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(import_module("zoo_gen.zoo.verify"), name)
+
+
+# `from zoo_gen.verify import verify` was the way before `zoo_gen.verify` was a function.
+sys.modules["zoo_gen.verify"] = _Moved("zoo_gen.verify")
