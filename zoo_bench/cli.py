@@ -117,7 +117,10 @@ def list_() -> None:
     help="What to compute again.",
 )
 @click.option(
-    "--device", default="auto", show_default=True, help="Where networks train: auto (a GPU if there is one), cpu, cuda."
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Where networks train: auto (a GPU if there is one), cpu, cuda, or some GPUs: cuda:0,2.",
 )
 @click.option(
     "--checkpoints",

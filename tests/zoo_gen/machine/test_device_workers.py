@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import waiting
 from zoo_gen.errors import ZooError
 from zoo_gen.machine.device_workers import train_on_devices
 
@@ -25,6 +26,7 @@ def die_on_b(shards: list[int], *, device: str, folder: Path) -> list[int]:
     if device == "b":
         note(folder, device, shards, "died")
         os._exit(1)
+    waiting.until(lambda: len(list(folder.glob("b * died *"))) == 2)  # else a fast one leaves the other no work
     return record(shards, device=device, folder=folder)
 
 
