@@ -5,6 +5,7 @@ The public names are imported on first use, so that commands start fast. Reading
 
 import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -92,3 +93,4 @@ class _Moved(ModuleType):
 
 # `from zoo_gen.verify import verify` was the way before `zoo_gen.verify` was a function.
 sys.modules["zoo_gen.verify"] = _Moved("zoo_gen.verify")
+sys.modules["zoo_gen.verify"].__spec__ = ModuleSpec("zoo_gen.verify", None)

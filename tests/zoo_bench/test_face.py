@@ -196,7 +196,7 @@ def test_a_notebook_shows_every_ranking_score_with_its_interval(tiny_results):
     }
     for score in shown.itertuples():
         text = texts[score.target, score.encoder].replace("\N{MINUS SIGN}", "-")
-        assert text.split()[0] == f"{score.value:.3f}"
+        assert float(text.split()[0]) == pytest.approx(score.value, rel=5e-3)
         assert text.endswith(f"[{score.low:.2f}, {score.high:.2f}]")
     # Light and dark: nothing but the notebook's own colours, and greys that are seen on both.
     assert not any("#" in style or "white" in style.replace("white-space", "") for style in table.styles)
@@ -216,7 +216,7 @@ def test_an_encoder_that_fails_everywhere_is_one_line(working_folder, benchmark)
 def test_an_object_that_cannot_be_copied_is_one_line(working_folder, benchmark):
     encoder = Remembers()
     encoder.lines = (line for line in ())
-    with pytest.raises(ZooError, match="cannot be made or copied: TypeError: cannot pickle 'generator' object"):
+    with pytest.raises(ZooError, match="cannot be made: TypeError: cannot pickle 'generator' object"):
         zoo_bench.evaluate(encoder, benchmark, progress=False)
 
 

@@ -26,6 +26,7 @@ class Candidate:
     encoder: AnyEncoder
     digest: str = ""  # of its settings and source, once they were checked
     torch: bool = False  # whether it needs torch
+    neural: bool = False  # whether it trains on a device, which its attribute `runtime` names
 
     @classmethod
     def of(cls, encoder: AnyEncoder, *, name: str = "") -> Self:
@@ -66,7 +67,8 @@ def described(unchecked: Candidate) -> Candidate:
             digest = interactive_digest(unchecked.name, config, source)
         else:
             digest = encoder_digest(unchecked.name, encoder)
-    return replace(unchecked, digest=digest, torch=hasattr(encoder, "runtime") or "torch" in sys.modules)
+    neural = hasattr(encoder, "runtime")
+    return replace(unchecked, digest=digest, torch=neural or "torch" in sys.modules, neural=neural)
 
 
 def name_of(encoder: AnyEncoder) -> str:

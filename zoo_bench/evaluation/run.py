@@ -208,7 +208,7 @@ def _evaluate_all(
 
 def _devices(settings: Sequence[Setting]) -> tuple[str, ...]:
     """Return the devices that cells share out, which are asked for only if an encoder trains a network."""
-    neural = [setting for setting in settings if setting.candidate.torch]
+    neural = [setting for setting in settings if setting.candidate.neural]
     return (neural[0].runtime or Runtime()).devices() if neural else ("cpu",)
 
 

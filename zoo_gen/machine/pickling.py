@@ -4,11 +4,26 @@ cloudpickle, which joblib's workers use too, knows classes of notebooks, lambdas
 runs its code, so only a process that does so anyway reads one.
 """
 
+import io
 import pickle
+from collections import ChainMap
 from collections.abc import Sequence
+from types import CodeType
 from typing import Any
 
 import cloudpickle
+
+_reduce_code = cloudpickle.Pickler.dispatch_table[CodeType]
+
+
+def _reduce_with_file(code: CodeType) -> tuple[Any, ...]:
+    """Reduce code so that errors name the file it came from, which cloudpickle leaves out."""
+    make, arguments = _reduce_code(code)
+    return make, tuple(code.co_filename if value == "<dynamic-code>" else value for value in arguments)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+    dispatch_table = ChainMap({CodeType: _reduce_with_file}, cloudpickle.Pickler.dispatch_table)
 
 
 def pickled(value: object) -> list[bytes | memoryview]:
@@ -18,8 +33,9 @@ def pickled(value: object) -> list[bytes | memoryview]:
         Exception: whatever an object raises that cannot be pickled.
     """
     arrays: list[pickle.PickleBuffer] = []
-    content = cloudpickle.dumps(value, protocol=5, buffer_callback=arrays.append)
-    return [content, *(array.raw() for array in arrays)]
+    content = io.BytesIO()
+    _Pickler(content, protocol=5, buffer_callback=arrays.append).dump(value)
+    return [content.getvalue(), *(array.raw() for array in arrays)]
 
 
 def unpickled(parts: Sequence[bytes | memoryview]) -> Any:

@@ -21,7 +21,7 @@ def distinct(wanted: Mapping[str, str], *, taken: Iterable[str] = ()) -> dict[st
         taken: more names that are not to be had.
 
     >>> distinct({"val_acc": "validation_accuracy", "validation_accuracy": "validation_accuracy", "status": "status"})
-    {'validation_accuracy': 'validation_accuracy', 'val_acc': 'val_acc', 'status': 'source.status'}
+    {'validation_accuracy': 'validation_accuracy', 'status': 'source.status', 'val_acc': 'val_acc'}
     """
     used = {name.casefold() for name in (*OWN, *taken)}
     names: dict[str, str] = {}

@@ -39,7 +39,7 @@ def make(path, n_runs, *, sizes=((3, 2),), skip=lambda run, epoch: False, metric
                 if number in diverged:
                     layer.weight[0, 0] = torch.nan
             torch.save(layer.state_dict(), folder / f"{number}-{epoch}.pt")
-            value = float(layer.weight.detach().mean().nan_to_num())
+            value = float(layer.weight.detach().mean().nan_to_num().sigmoid())  # a share, as accuracies are
             truth[number, epoch] = torch.cat([t.reshape(-1) for t in layer.state_dict().values()]).numpy().copy(), value
             row = {"file": f"{number}-{epoch}.pt", "run": f"r{number:02d}", "epoch": epoch, metric: value}
             rows.append(row | {"learning_rate": (0.1, 0.01)[number % 2], "split": PARTS[number % len(PARTS)]})

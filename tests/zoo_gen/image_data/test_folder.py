@@ -211,7 +211,7 @@ def test_a_damaged_archive_is_one_line(photos, tmp_path):
     path = tmp_path / "photos.tar.xz"
     with tarfile.open(path, "w:xz") as tar:
         tar.add(photos, "photos")
-    path.write_bytes(path.read_bytes()[:-40])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ZooError, match=r"photos.tar.xz: "):
         load_image_data(source(path))
 

@@ -75,7 +75,7 @@ def test_a_zoo_of_a_paper_has_its_extent_and_axes(name):
 
 
 def test_every_shipped_zoo_is_of_a_paper_or_our_own_and_has_the_name_of_its_file():
-    sizes = "mini_", "medium_"
+    sizes = "mini_", "medium_", "small_cnn_zoo_4096_"
     own = {"tetris_seed", "tetris_hyp", "digits_hyp"} | {name for name in shipped_manifests() if name.startswith(sizes)}
     assert set(shipped_manifests()) == set(EXPECTED) | own
     for name, path in shipped_manifests().items():
