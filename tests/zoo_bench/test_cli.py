@@ -73,7 +73,7 @@ def test_a_cpu_trains_in_bfloat16_where_it_is_told_to(benchmark, tiny_zoo, tmp_p
         (["leaderboard", "--html", "."], "Invalid value for '--html': File '.' is a directory."),
         (
             ["run", "benchmark.toml", "--device", "gpu"],
-            "device 'gpu': expected cpu, cuda (all GPUs), cuda:N or cuda:N,M",
+            "device 'gpu': expected cpu, cuda (all GPUs), cuda:N",
         ),
         (["leaderboard"], "results: holds no results"),
         (["leaderboard", "--results", "elsewhere"], "elsewhere: holds no results"),

@@ -130,7 +130,8 @@ def _rounding(values: np.ndarray, checked: np.ndarray, *, share: float, unit: fl
     these have an allowance of their own.
     """
     sample = values[:: max(1, len(values) // _SAMPLE)]
-    low, high = np.percentile(sample, (1, 99), axis=0)
+    # Values that are there, and none in between: of few rows, one huge value would pull the middle along.
+    low, high = np.percentile(sample, 1, axis=0, method="higher"), np.percentile(sample, 99, axis=0, method="lower")
     spread = np.clip(sample, low, high).std(axis=0)
     beyond = np.abs(checked - np.clip(checked, low, high))
     largest = np.maximum(np.abs(low), np.abs(high))

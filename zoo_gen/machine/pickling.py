@@ -9,7 +9,7 @@ import pickle
 from collections import ChainMap
 from collections.abc import Sequence
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -22,8 +22,8 @@ def _reduce_with_file(code: CodeType) -> tuple[Any, ...]:
     return make, tuple(code.co_filename if value == "<dynamic-code>" else value for value in arguments)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
-    dispatch_table = ChainMap({CodeType: _reduce_with_file}, cloudpickle.Pickler.dispatch_table)
+class _Pickler(cloudpickle.Pickler):
+    dispatch_table: ClassVar = ChainMap({CodeType: _reduce_with_file}, cloudpickle.Pickler.dispatch_table)
 
 
 def pickled(value: object) -> list[bytes | memoryview]:

@@ -95,7 +95,7 @@ class Host:
     def describe(self, candidate: Candidate) -> Answer:
         """Return the digest of a candidate, and whether it needs torch."""
         checked = described(candidate)
-        return {"digest": checked.digest, "torch": checked.torch}, None
+        return {"digest": checked.digest, "torch": checked.torch, "neural": checked.neural}, None
 
     def learned(self, problems: Sequence[Problem]) -> Answer:
         """Return the targets of the problems that the encoder is fitted to; None stands for a fit without one."""
