@@ -285,3 +285,14 @@ def test_a_graph_takes_the_steps_of_launches_one_by_one():
         states.append([parameter.detach() for parameter in module.parameters()])
     for actual, expected in zip(*states, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gpu_of_a_training_is_the_current_one(monkeypatch):
+    """A graph that is captured on another GPU than that of its tensors trains nothing, and only a warning says so."""
+    current = []
+    monkeypatch.setattr("zoo_bench.encoders.training.runtime.check_device", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    assert Runtime(device="cuda:1").torch_device() == torch.device("cuda:1")
+    assert current == [torch.device("cuda:1")]
+    Runtime(device="cpu").torch_device()
+    assert len(current) == 1

@@ -36,7 +36,9 @@ class Runtime:
     cpu_bfloat16: bool = False
 
     def torch_device(self) -> "torch.device":
-        """Return the device; in a process started by torchrun, this process's own GPU.
+        """Return the device, a GPU as torch's current one; in a process started by torchrun, this process's own GPU.
+
+        Graphs are captured and Triton's kernels launched on the current GPU, wherever the tensors lie.
 
         Raises:
             ZooError: the name is none, or torch does not see that device.
@@ -47,7 +49,10 @@ class Runtime:
         if name == "cuda":
             name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         check_device(name)
-        return torch.device(name.partition(",")[0])
+        device = torch.device(name.partition(",")[0])
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        return device
 
     def devices(self) -> tuple[str, ...]:
         """Return all devices, each GPU as "cuda:N", for processes that share them out.

@@ -138,5 +138,7 @@ class Host:
         parts = [bytes(state[start:stop]) for start, stop in pairwise(bounds.tolist())]
         with named(self.name, "cannot be restored from its pickled state"):
             self._encoder = unpickled([parts[0], *(memoryview(bytearray(part)) for part in parts[1:])])
+            if isinstance(runtime := getattr(self._encoder, "runtime", None), Runtime):
+                runtime.torch_device()  # which becomes the current one here too
         threadpool_limits(limits=1, user_api="blas")
         return {}, None
