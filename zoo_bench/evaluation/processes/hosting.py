@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -27,6 +28,7 @@ from zoo_bench.evaluation.rows import returned
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView, WeightsView
 from zoo_bench.results import this_machine
+from zoo_gen.errors import ZooError
 from zoo_gen.machine.pickling import pickled, unpickled
 
 Answer = tuple[dict[str, Any], np.ndarray | None]
@@ -138,7 +140,8 @@ class Host:
         parts = [bytes(state[start:stop]) for start, stop in pairwise(bounds.tolist())]
         with named(self.name, "cannot be restored from its pickled state"):
             self._encoder = unpickled([parts[0], *(memoryview(bytearray(part)) for part in parts[1:])])
-            if isinstance(runtime := getattr(self._encoder, "runtime", None), Runtime):
+        if isinstance(runtime := getattr(self._encoder, "runtime", None), Runtime):
+            with suppress(ZooError):  # what is not there, `encode` names if it needs it
                 runtime.torch_device()  # which becomes the current one here too
         threadpool_limits(limits=1, user_api="blas")
         return {}, None
