@@ -39,5 +39,5 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
 def one_line(error: BaseException) -> str:
     """Return what another library's error says, on one line of at most 300 characters."""
     text = " ".join(str(error).split())
-    said = text if isinstance(error, ZooError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return said if len(said) <= 300 else f"{said[:297]}..."
+    line = text if isinstance(error, ZooError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return line if len(line) <= 300 else f"{line[:297]}..."

@@ -103,6 +103,13 @@ def test_a_wrong_benchmark_names_the_place(benchmark, written, instead, message)
     assert f"benchmark.toml: {message}" in found.stderr
 
 
+def test_an_unknown_target_is_named(benchmark, tiny_zoo):
+    benchmark.write_text(BENCHMARK.replace('"epoch"', '"epohc"'))
+    found = invoke("run", benchmark, "--zoos", tiny_zoo.parent)
+    assert found.exit_code == 2
+    assert "unknown target 'epohc'; did you mean 'epoch'?" in found.stderr
+
+
 def test_a_result_that_does_not_fit_the_schema_is_named(tmp_path, tiny_results):
     folder = tmp_path / "results"
     shutil.copytree(tiny_results[0], folder)

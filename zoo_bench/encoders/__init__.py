@@ -221,8 +221,8 @@ def _foreign_encoder(name: str) -> Encoder:
     try:
         encoder = getattr(importlib.import_module(module_name), class_name)()
     except (Exception, SystemExit) as error:  # a module may do anything when it is imported
-        said = f"cannot be made ({one_line(error)}); expected package.module:Class"
-        raise ZooError(f"encoder {name!r}: {said}") from error
+        reason = f"cannot be made ({one_line(error)}); expected package.module:Class"
+        raise ZooError(f"encoder {name!r}: {reason}") from error
     for method in ("fit", "encode", "config"):
         if not hasattr(encoder, method):
             raise ZooError(f"encoder {name!r}: has no {method!r}; expected fit, encode and config")

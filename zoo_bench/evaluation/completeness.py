@@ -60,7 +60,7 @@ def of_seeds(seeds: Set[int]) -> Iterator[str]:
 
 def with_zoos(result: Result, benchmark: BenchmarkManifest, zoos: Sequence[Zoo]) -> Iterator[str]:
     """Compare cells, their rows and their targets with those of the benchmark on its zoos."""
-    found = {cell.name: cell for cell in result.cells}
+    evaluated = {cell.name: cell for cell in result.cells}
     failed = {(failure.name, failure.target) for failure in result.failures}
     expected: set[str] = set()
     for cell in protocols.cells(benchmark, list(zoos)):
@@ -68,18 +68,18 @@ def with_zoos(result: Result, benchmark: BenchmarkManifest, zoos: Sequence[Zoo])
         for test in cell.tests:
             name = cell_name(cell.zoo.name, test.zoo.name, test.condition)
             expected.add(name)
-            if name not in found:
+            if name not in evaluated:
                 if (name, "") not in failed:
                     yield f"{name}: is missing; expected every cell of {benchmark.name}"
                 continue
-            if found[name].test_rows_sha256 != rows_sha256(*rows_of(test.views)):
+            if evaluated[name].test_rows_sha256 != rows_sha256(*rows_of(test.views)):
                 yield f"{name}: test_rows_sha256: is not that of the benchmark's test rows"
-            wanted = of_source & {target.name for target in targets(benchmark, test.zoo)}
-            scored = {score.target for score in found[name].scores if score.by == "probe"}
-            for target in sorted(wanted - scored):
+            expected_targets = of_source & {target.name for target in targets(benchmark, test.zoo)}
+            scored = {score.target for score in evaluated[name].scores if score.by == "probe"}
+            for target in sorted(expected_targets - scored):
                 if (name, target) not in failed:
                     yield f"{name}: {target}: is missing; expected every target of {benchmark.name}"
-    for name in sorted(set(found) - expected):
+    for name in sorted(set(evaluated) - expected):
         yield f"{name}: is no cell of {benchmark.name}"
 
 

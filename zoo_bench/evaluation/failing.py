@@ -45,9 +45,9 @@ def named(name: str, step: str, *, encoder: Any = None) -> Iterator[None]:
         place = _place(raised.__traceback__, encoder) if raised is not None else ""
         text = "".join(traceback.format_exception(error))
         encoder_named = f"encoder {name!r}: "
-        said = one_line(error)
-        said = said if said.startswith(encoder_named) else f"{encoder_named}{step}: {said}"
-        raise EncoderError(f"{said}{place}", traceback=text) from error
+        line = one_line(error)
+        line = line if line.startswith(encoder_named) else f"{encoder_named}{step}: {line}"
+        raise EncoderError(f"{line}{place}", traceback=text) from error
 
 
 def _place(trace: TracebackType | None, encoder: Any) -> str:

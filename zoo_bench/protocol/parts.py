@@ -31,10 +31,10 @@ def views_of(zoo: Zoo, models: np.ndarray, *, checkpoints: Literal["all", "last"
     rows = zoo.view(models).rows
     table = zoo.models.take(rows)
     every = list(range(len(zoo.epochs)))
-    kept = table["checkpoints"].to_pylist() if "checkpoints" in table.column_names else [every] * len(models)
+    present = table["checkpoints"].to_pylist() if "checkpoints" in table.column_names else [every] * len(models)
     architectures = table["architecture"].to_pylist() if zoo.manifest.ragged else [""] * len(models)
     members: dict[tuple[str, tuple[int, ...]], list[int]] = {}
-    for model, architecture, positions in zip(models.tolist(), architectures, kept, strict=True):
+    for model, architecture, positions in zip(models.tolist(), architectures, present, strict=True):
         chosen = tuple(positions if checkpoints == "all" else positions[-1:])
         members.setdefault((architecture, chosen), []).append(model)
     return tuple(zoo.view(group, zoo.epochs[list(positions)].tolist()) for (_, positions), group in members.items())

@@ -101,15 +101,15 @@ def _predicted(
             numbers[train.tobytes(), validation.tobytes()].append(target)
             continue
         some = features.of_rows(train, validation)
-        found = of_kind.classify(some, of_target.train[train], of_target.validation[validation])
-        yield target, found.error, Prediction(found.predicted, found.penalty)
+        classified = of_kind.classify(some, of_target.train[train], of_target.validation[validation])
+        yield target, classified.error, Prediction(classified.predicted, classified.penalty)
     for targets in numbers.values():  # those with labels at the same rows share all of the linear algebra
         train, validation = labels[targets[0]].there
         values = (
             np.column_stack([labels[target].train[train] for target in targets]),
             np.column_stack([labels[target].validation[validation] for target in targets]),
         )
-        found = of_kind.regress(features.of_rows(train, validation), *values)
+        regressed = of_kind.regress(features.of_rows(train, validation), *values)
         for column, target in enumerate(targets):
-            prediction = Prediction(found.predicted[:, column], float(found.penalties[column]))
-            yield target, float(found.errors[column]), prediction
+            prediction = Prediction(regressed.predicted[:, column], float(regressed.penalties[column]))
+            yield target, float(regressed.errors[column]), prediction

@@ -70,17 +70,17 @@ class Results(Sequence[Result]):
             for name in names:
                 if name not in known:
                     raise ZooError(f"{unknown_name(kind, name, known)}; expected one with results")
-        kept = tuple(
+        chosen = tuple(
             one
             for one in self.loaded
             if (not benchmarks or one.result.benchmark in benchmarks)
             and (not encoders or one.result.encoder in encoders)
         )
-        if not kept:
+        if not chosen:
             raise ZooError(
                 "no result is of these benchmarks and of these encoders; expected some that were run together"
             )
-        return Results(kept)
+        return Results(chosen)
 
     @cached_property
     def boards(self) -> list[Board]:

@@ -28,12 +28,12 @@ def html_tables(boards: Sequence[Board], order: Standings, loaded: Sequence[Load
                 rows += [_scores(board, row, encoders) for row in shown(board)]
         rows.append(_row("td", _CELL, ["mean rank", "", "", *(f"{rank:.2f}" for _, rank in ranked)]))
         seeds = seeds_text([row.seeds[position] for row in order.rows])
-        said = "".join(dict.fromkeys(remarks(board) for board in boards if board.benchmark == benchmark))
+        notes = "".join(dict.fromkeys(remarks(board) for board in boards if board.benchmark == benchmark))
         tables.append(
             f'<table style="border-collapse:collapse;color:inherit;font-variant-numeric:tabular-nums">'
             f'<caption style="text-align:left;color:inherit;padding:.5em 0"><b>{escape(benchmark)}</b> '
             f'<span style="opacity:.65">95 % intervals over models and seeds ({seeds}); bold: best, =: no difference '
-            f"from the best{escape(said)}</span></caption>{''.join(rows)}</table>"
+            f"from the best{escape(notes)}</span></caption>{''.join(rows)}</table>"
         )
     tables += [
         f'<p style="opacity:.65">failed: {escape(f"{result.benchmark}, {result.encoder}, {failure.name}")}: '

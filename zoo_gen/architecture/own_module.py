@@ -115,16 +115,16 @@ def resolve(reference: str) -> Factory:
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
-        found: Any = import_module(module)
+        factory: Any = import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
+            factory = getattr(factory, part)
     # What a module raises while it is imported is its own affair.
     except Exception as error:
         expected = "a class in a file, not in a script" if module == "__main__" else "package.module:name"
         raise ZooError(f"{reference!r}: cannot be imported ({one_line(error)}); expected {expected}") from None
-    if not callable(found):
+    if not callable(factory):
         raise ZooError(f"{reference!r}: is no class or function")
-    return found
+    return factory
 
 
 def look_up(reference: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,17 +149,17 @@ def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] 
     store = Store.open(folder)
     if not isinstance(store.manifest, ZooManifest):
         raise ZooError(f"{folder}: was converted, not trained here; expected a zoo of zoo-gen run to copy models from")
-    found = binding_differences(store.manifest, manifest)
+    binding = binding_differences(store.manifest, manifest)
     if attributes is not None:
         old, new = ({**a, **a["versions"]} for a in (store.attributes, attributes))
-        found += [
+        binding += [
             Difference(key, old.get(key), new.get(key))
             for key in ("device", "data_sha256", "forms", "torch", "numpy")
             if (old.get(key) or None) != (new.get(key) or None)
         ]
-    if found:
-        more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
-        shown = "; ".join(map(str, found[:_MOST_SHOWN]))
+    if binding:
+        more = f" and {len(binding) - _MOST_SHOWN} more" if len(binding) > _MOST_SHOWN else ""
+        shown = "; ".join(map(str, binding[:_MOST_SHOWN]))
         raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown}{more}")
     return Donor(store, store.manifest)
 

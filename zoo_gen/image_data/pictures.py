@@ -153,20 +153,20 @@ def contents(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
     Raises:
         ZooError: the archive is damaged, or a file cannot be read.
     """
-    wanted = set(names)
+    asked = set(names)
     try:
         if path.is_dir():
-            yield from ((name, (path / name).read_bytes()) for name in sorted(wanted))
+            yield from ((name, (path / name).read_bytes()) for name in sorted(asked))
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 for member_name in archive.namelist():
-                    if (name := "/".join(_parts(member_name))) in wanted:
+                    if (name := "/".join(_parts(member_name))) in asked:
                         yield name, archive.read(member_name)
         else:
             with tarfile.open(path) as tar:
                 for member in tar:
                     name = "/".join(_parts(member.name))
-                    if name in wanted and (file := tar.extractfile(member)) is not None:
+                    if name in asked and (file := tar.extractfile(member)) is not None:
                         yield name, file.read()
     except _UNREADABLE as error:
         raise ZooError(f"{path}: cannot be read ({one_line(error)})") from None

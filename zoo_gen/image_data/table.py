@@ -209,8 +209,8 @@ def _inputs(table: pa.Table, features: tuple[str, ...], path: Path) -> np.ndarra
             )
         values[:, number] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     for row, number in np.argwhere(~np.isfinite(values)):
-        found = values[row, number]
-        raise ZooError(f"{path}: {_row(path, row)}, column {features[number]!r}: is {found}; expected a finite number")
+        value = values[row, number]
+        raise ZooError(f"{path}: {_row(path, row)}, column {features[number]!r}: is {value}; expected a finite number")
     return values
 
 

@@ -49,9 +49,9 @@ class WeightDataset:
         table = table.filter(pc.not_equal(table["status"], "diverged"))
         names = table.column_names
         present = table["checkpoints"].to_pylist() if "checkpoints" in names else [view.checkpoints] * len(table)
-        kept = [np.intersect1d(view.checkpoints, one) for one in present]
-        self._rows = np.repeat(np.arange(len(table)), [len(one) for one in kept])  # of the table, a sample each
-        self._checkpoints = np.concatenate([np.zeros(0, np.int64), *kept])
+        positions = [np.intersect1d(view.checkpoints, one) for one in present]
+        self._rows = np.repeat(np.arange(len(table)), [len(one) for one in positions])  # of the table, a sample each
+        self._checkpoints = np.concatenate([np.zeros(0, np.int64), *positions])
         self._table = table
         self.models = table["model_id"].to_numpy()[self._rows]
         self.epochs = view.zoo.epochs[self._checkpoints].astype(np.int64)

@@ -116,14 +116,14 @@ def _end_children(fork: int) -> None:
 
 def _children() -> list[int]:
     """Return the processes whose parent is this one."""
-    found = []
+    children = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             # The second field is the name in brackets, which may hold anything; the parent is the fourth.
             parent = path.read_text(errors="replace").rpartition(")")[2].split()[1]
             if int(parent) == os.getpid():
-                found.append(int(path.parent.name))
-    return found
+                children.append(int(path.parent.name))
+    return children
 
 
 def _import(modules: tuple[str, ...]) -> None:
