@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from tests.zoo_gen.image_data import published
 from zoo_gen import engine, open_zoo
-from zoo_gen.architecture.registry import Architecture, LayerSpec, network
+from zoo_gen.architecture.registry import Architecture, network
+from zoo_gen.architecture.specs import LayerSpec
 from zoo_gen.cli.main import main
 from zoo_gen.engine import cost
 from zoo_gen.files.schema import parse_toml

@@ -150,8 +150,8 @@ class ZooManifest(Schema):
     @property
     def metric_widths(self) -> tuple[tuple[str, int], ...]:
         """What is kept beside weights at every checkpoint: name and numbers a checkpoint, 1 or one a class."""
-        own = self.network.own
-        return (*self.data.metrics, *([(BUFFERS, own.buffer_layout.size)] if own is not None and own.buffers else []))
+        n_buffers = self.network.buffer_layout.size
+        return (*self.data.metrics, *([(BUFFERS, n_buffers)] if n_buffers else []))
 
     @property
     def models_per_shard(self) -> int | None:

@@ -334,9 +334,9 @@ class Zoo:
             raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it {state}")
         parameters = self._arrays.layout_of(row).split(weights)
         network = self.manifest.network
-        if network is not None and network.own is not None and network.own.buffers:
+        if network is not None and network.buffer_layout.size:
             values = self._arrays.read(BUFFERS, row["model_id"].to_numpy(), np.array([checkpoint]))[0, 0]
-            parameters |= network.own.buffer_layout.split(values)
+            parameters |= network.buffer_layout.split(values)
         return {name: torch.from_numpy(array.copy()) for name, array in parameters.items()}
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
