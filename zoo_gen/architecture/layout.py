@@ -145,7 +145,8 @@ class ParameterLayout:
             ZooError: a layer has no hidden units to reorder, or an order is not a permutation of them.
         """
         symmetries = {symmetry.layer: symmetry for symmetry in self.symmetries}
-        index = self.split(np.arange(self.size))
+        index = np.arange(self.size)
+        parts = self.split(index)  # views into it
         for layer, order in orders.items():
             if layer not in symmetries:
                 raise ZooError(unknown_name("layer with hidden units", layer, symmetries))
@@ -153,9 +154,9 @@ class ParameterLayout:
             if sorted(np.asarray(order).tolist()) != list(range(symmetry.size)):
                 raise ZooError(f"order of {layer}: {list(order)} is not a permutation of its {symmetry.size} units")
             for move in symmetry.moves:
-                part = index[move.parameter][slice(*(move.rows or (None,)))]
+                part = parts[move.parameter][slice(*(move.rows or (None,)))]
                 part[:] = np.take(part, move.places(np.asarray(order), part.shape[move.axis]), axis=move.axis)
-        return self.join(index)
+        return index
 
     def to_json(self) -> dict[str, Any]:
         """Return the layout as plain data for a store's attributes."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, Strict
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, Strict, model_serializer
 
 from zoo_gen.architecture import layers as L
 from zoo_gen.architecture.layers import INPUT, Layer, Shape
@@ -36,6 +36,11 @@ Lengths = Annotated[int | tuple[int, int], _lengths(1)]
 Padding = Annotated[int | tuple[int, int], _lengths(0)]
 
 
+def _without(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """Leave out a key that nobody set, so that what older versions wrote of a layer stays as it is."""
+    return {name: value for name, value in values.items() if name != key or value is not None}
+
+
 class ConvolutionSpec(Schema):
     """A convolution with `channels` kernels; `padding` "same" keeps the size of the image.
 
@@ -48,7 +53,11 @@ class ConvolutionSpec(Schema):
     stride: Lengths = 1
     padding: Padding | Literal["same"] = 0
     bias: Flag = True
-    groups: Size = 1
+    groups: Size | None = None  # 1
+
+    @model_serializer(mode="wrap")
+    def _as_older_versions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), "groups")
 
 
 class PoolingSpec(Schema):
@@ -57,7 +66,11 @@ class PoolingSpec(Schema):
     type: Literal["max_pooling", "average_pooling"]
     size: Lengths
     stride: Lengths | None = None
-    padding: Padding = 0
+    padding: Padding | None = None  # 0
+
+    @model_serializer(mode="wrap")
+    def _as_older_versions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(handler(self), "padding")
 
 
 class LinearSpec(Schema):
@@ -247,15 +260,15 @@ def _layer(spec: Any, shape: Shape, name: str) -> Layer:
                 )
             padding = kernel[0] // 2, kernel[1] // 2
         else:
-            padding = _pair(spec.padding)
+            padding = _pair(spec.padding or 0)
         sizes = {
             f"{key}_width": _width(pair) for key, pair in (("kernel", kernel), ("stride", stride), ("padding", padding))
         }
         return L.Convolution(
-            name, shape[0], spec.channels, kernel[0], stride[0], padding[0], spec.bias, groups=spec.groups, **sizes
+            name, shape[0], spec.channels, kernel[0], stride[0], padding[0], spec.bias, groups=spec.groups or 1, **sizes
         )
     if isinstance(spec, PoolingSpec):
-        size, stride, padding = _pair(spec.size), _pair(spec.stride or spec.size), _pair(spec.padding)
+        size, stride, padding = _pair(spec.size), _pair(spec.stride or spec.size), _pair(spec.padding or 0)
         sizes = {
             f"{key}_width": _width(pair) for key, pair in (("size", size), ("stride", stride), ("padding", padding))
         }
