@@ -268,7 +268,7 @@ def _activate(hidden: Tensor, runs: Sequence[Run] | Sequence[tuple]) -> Tensor:
 
 def _drop(hidden: Tensor, dropout: DropoutOf) -> Tensor:
     # Values of an image are numbered channel by channel of a pixel, as they lie on a GPU and in lanes.
-    if hidden.dim() == 6:
+    if hidden.dim() in (4, 6):
         return dropout(hidden)
     if hidden.dim() == 5:
         return dropout(hidden.permute(1, 0, 3, 4, 2)).permute(1, 0, 4, 2, 3)

@@ -57,7 +57,7 @@ def _batch_norm(
     if hidden.dim() == 3:
         values = values.unsqueeze(0)
     normalized = functional.batch_norm(
-        values, mean, variance, weight, bias, training=training, momentum=layer.momentum, eps=layer.epsilon
+        values.contiguous(), mean, variance, weight, bias, training=training, momentum=layer.momentum, eps=layer.epsilon
     )
     return normalized.view(hidden.shape)
 

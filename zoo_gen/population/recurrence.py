@@ -36,11 +36,16 @@ def recur(layer: Recurrent, hidden: Tensor, parameters: Mapping[str, Tensor]) ->
         else:
             given_gates, given_new = given.split([2 * layer.outputs, layer.outputs], dim=2)
             recalled_gates, recalled_new = recalled.split([2 * layer.outputs, layer.outputs], dim=2)
-            reset, update = torch.sigmoid(given_gates + recalled_gates).chunk(2, dim=2)
+            reset, update = _sigmoid(given_gates + recalled_gates).chunk(2, dim=2)
             new = torch.tanh(given_new + reset * recalled_new)
             state = new + update * (state - new)
         states.append(state)
     return torch.stack(states, dim=2) if layer.sequence else state.transpose(1, 2)
+
+
+def _sigmoid(values: Tensor) -> Tensor:
+    """Return 1 / (1 + exp(-x)); torch's own rounds otherwise at the end of a tensor, wherever a model lies in it."""
+    return (torch.tanh(values / 2) + 1) / 2
 
 
 def _product(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -10,7 +10,6 @@ from tests import plain_loop
 from tests.grammar_networks import NETWORKS, architecture
 from tests.plain_loop import ACTIVATIONS, train_alone, vector
 from tests.zoo_gen.population.test_train import dropout_masks, forms_of, models, relative_difference
-from zoo_gen.architecture.layers import Convolution
 from zoo_gen.architecture.registry import Layers, network
 from zoo_gen.image_data import ImageData
 from zoo_gen.population.population import TrainingSettings
@@ -99,9 +98,6 @@ def test_models_of_a_mixed_population_equal_plain_torch_loops(name):
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_models_equal_plain_torch_loops_where_convolutions_are_lanes(name, form):
     pytest.importorskip("llvmlite")
-    sequence = network(Layers.model_validate(architecture(name)), NETWORKS[name][2], 10).layers
-    if not all(layer.is_plain for layer in sequence if isinstance(layer, Convolution)):
-        pytest.skip("no lanes for such a convolution")
     check(name, form=form)
 
 
