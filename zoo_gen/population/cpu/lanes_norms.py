@@ -43,7 +43,7 @@ def _normalized(hidden: Tensor, axes: tuple[int, ...], epsilon: float) -> tuple[
 
 
 class _Normalize(torch.autograd.Function):
-    """With a gradient of its own, which reads the values three times; torch's reads and writes them three times more."""
+    """With a gradient of its own, which reads and writes less than torch's would."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, axes: tuple[int, ...], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
