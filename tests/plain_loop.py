@@ -155,7 +155,7 @@ def train_alone(
     for batch in batches:
         update.zero_grad()
         loss = loss_of(model(inputs[batch]), targets[batch])
-        kernels = [values for name, values in model.named_parameters() if name.endswith("weight")]
+        kernels = [values for name, values in model.named_parameters() if "weight" in name.rpartition(".")[2]]
         loss = loss + settings.get("l2", 0.0) * sum(kernel.square().sum() for kernel in kernels)
         loss.backward()
         update.step()

@@ -14,6 +14,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.machine.devices import check_device, lacks_for_gpu_kernels
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.population.cpu import convolutions
+from zoo_gen.population.gpu.served import unserved
 
 if TYPE_CHECKING:
     from zoo_gen.population.population import TrainingSettings
@@ -102,4 +103,7 @@ def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:
     first = next(layer for layer in manifest.layers if not isinstance(layer, Flatten))
     if not isinstance(first, Convolution | Linear):
         return f"{manifest.name}: our kernels read images by a convolution or a linear layer, not by {first.name}"
+    layer = unserved(manifest.layers, manifest.data.input_shape)
+    if layer is not None:
+        return f"{manifest.name}: our kernels do not know {layer.name}"
     return lacks_for_gpu_kernels(device)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from zoo_gen.architecture.network import Network
-from zoo_gen.architecture.own_module import OwnModule
 from zoo_gen.architecture.stacking import Stacked
 from zoo_gen.population.columns import Members, runs
 from zoo_gen.population.cpu import lanes
@@ -50,10 +49,11 @@ class Eager:
             for p in network.layout.parameters
         }
         self._stacked = None
-        self._buffers: dict[str, Tensor] = {}  # running statistics, name -> (model, *shape)
         if network.own is not None:
             self._stacked = Stacked(network.own, dtype=weights.dtype, device=weights.device)
-            self._buffers = _initial_buffers(network.own, len(weights), like=weights)
+        # Running statistics, name -> (model, *shape). Each lies on its own: of a view into all of them, vmap would
+        # change a copy.
+        self._buffers = _initial_buffers(network, len(weights), like=weights)
         self._seeds = members.seeds
         self._activations, self._schedules = runs(members.activations), runs(members.schedules)
         self._learning_rate = members.learning_rate.unsqueeze(1).clone()
@@ -125,8 +125,8 @@ class Eager:
         return losses, right
 
     def _pieces(self, count: int) -> list[slice]:
-        """Cut a step's images into what is computed at once."""
-        most = _IMAGES_IN_LANES if LANES in self._forms.values() else count
+        """Cut a step's images into what is computed at once; batch normalisation needs all of them."""
+        most = _IMAGES_IN_LANES if LANES in self._forms.values() and not self._buffers else count
         return [slice(start, min(start + most, count)) for start in range(0, count, most)]
 
     def _backward(self, images: Tensor, number: int, piece: slice, *, of: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -141,7 +141,11 @@ class Eager:
         else:
             dropout = self._dropout(number, piece, of=of)
             outputs = forward(
-                self._network.layers, self._parameters, self._activations, inputs, forms=self._forms, dropout=dropout
+                *(self._network.layers, self._parameters, self._activations, inputs),
+                forms=self._forms,
+                dropout=dropout,
+                buffers=self._buffers,
+                training=True,
             )
         losses = self._task.losses(outputs, targets)
         # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
@@ -151,7 +155,9 @@ class Eager:
             return gradient, losses.detach(), self._task.right(outputs, targets)
 
     def _outputs_of(self, models: slice, *, alone: bool) -> Callable[[Tensor], Tensor]:
-        parameters = {name: values[models] for name, values in self._parameters.items()}
+        parameters, buffers = (
+            {name: values[models] for name, values in each.items()} for each in (self._parameters, self._buffers)
+        )
         count = models.stop - models.start
         activations = self._activations
         if count == 1:
@@ -159,10 +165,9 @@ class Eager:
 
         def outputs_of(inputs: Tensor) -> Tensor:
             if self._stacked is not None:
-                buffers = {name: values[models] for name, values in self._buffers.items()}
                 return self._stacked.evaluate(parameters, buffers, inputs)
             shared = inputs.unsqueeze(1).expand(len(inputs), count, *inputs.shape[1:])
-            return forward(self._network.layers, parameters, activations, shared)
+            return forward(self._network.layers, parameters, activations, shared, buffers=buffers)
 
         def outputs(inputs: Tensor) -> Tensor:
             if not alone:
@@ -199,15 +204,16 @@ class Eager:
         return dropout
 
 
-def _initial_buffers(own: OwnModule, n_models: int, *, like: Tensor) -> dict[str, Tensor]:
-    """Return the running statistics of untrained models, name -> (model, *shape).
-
-    Each lies on its own: of a view into all of them, vmap would change a copy.
-    """
-    if not own.buffers:
-        return {}
-    values = dict(own.build().named_buffers())
-    return {name: values[name].to(like).repeat(n_models, *[1] * len(shape)) for name, shape in own.buffers}
+def _initial_buffers(network: Network, n_models: int, *, like: Tensor) -> dict[str, Tensor]:
+    """Return the running statistics of untrained models, name -> (model, *shape)."""
+    if network.own is not None and network.own.buffers:
+        values = dict(network.own.build().named_buffers())
+    else:
+        values = {b.name: torch.full(b.shape, float(b.role == "running_var")) for b in network.buffer_layout.parameters}
+    return {
+        buffer.name: values[buffer.name].to(like).repeat(n_models, *[1] * len(buffer.shape))
+        for buffer in network.buffer_layout.parameters
+    }
 
 
 def _dropped(values: Tensor, rate: float, seed: Tensor, start: int, *, step: int) -> Tensor:
