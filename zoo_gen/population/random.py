@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     DATA_ORDER = 2
     DROPOUT = 3
     LABEL_NOISE = 4
+    AUGMENTATION = 5
 
 
 def _signed(word: int) -> int:
