@@ -58,7 +58,7 @@ def test_the_loss_optimiser_and_schedule_of_the_page_train_a_zoo(folder, monkeyp
         f"my_training:{name}" for name in ("focal", "Lion", "polynomial")
     }
     accuracies = zoo.metric("test_accuracy")[:]
-    assert (accuracies[:, -1] > accuracies[:, 0] + 0.1).all()
+    assert (accuracies[:, -1] > accuracies[:, 0] + 0.3).all()
     assert zoo_gen.verify(zoo).sound
 
 
