@@ -27,6 +27,7 @@ from zoo_gen.image_data import HYPERPARAMETERS_OF_DATA, DataSource
 from zoo_gen.manifest import grid, own_functions
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.converted import Origin, SplitFacts
+from zoo_gen.manifest.fitting import check_training
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OF_SCHEDULES, OPTIONAL, OWN, Value, is_own
 from zoo_gen.manifest.split import Split
 from zoo_gen.manifest.toml import toml, toml_value
@@ -75,7 +76,7 @@ class ZooManifest(Schema):
             raise ValueError(f"architecture.{error}") from None
         self._only_what_is_used(sequence)
         self._initialization_fits()
-        self._training_fits()
+        check_training(self)
         for name in self.hyperparameters:
             if name != "momentum" and not self.values(name):  # of momentum, the table of models knows a default
                 raise ValueError(f"training.{name}: is missing; expected here or as an axis")
@@ -106,9 +107,9 @@ class ZooManifest(Schema):
         has_dropout = any(isinstance(layer, Dropout) for layer in sequence)
         for name in [*self.training.model_fields_set, *self.axes.names]:
             if name in HYPERPARAMETERS and name not in (*self.hyperparameters, *OPTIONAL):
-                raise ValueError(f"{self._place(name)}: is used by no part of this zoo; expected it to be left out")
+                raise ValueError(f"{self.place(name)}: is used by no part of this zoo; expected it to be left out")
         if not has_dropout and any(self.values("dropout")):
-            raise ValueError(f"{self._place('dropout')}: {self.architecture.name} has no dropout layer; expected 0")
+            raise ValueError(f"{self.place('dropout')}: {self.architecture.name} has no dropout layer; expected 0")
 
     def _initialization_fits(self) -> None:
         """Refuse schemes that draw weights of two axes or more and biases, where a module has something else."""
@@ -116,40 +117,16 @@ class ZooManifest(Schema):
         for parameter in self.layout.parameters if self.network.own is not None and others else ():
             if parameter.role != "bias" and not (parameter.role == "weight" and len(parameter.shape) > 1):
                 raise ValueError(
-                    f"{self._place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
+                    f"{self.place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
                     f"{list(parameter.shape)}; expected 'module', which is what the module itself draws"
                 )
-
-    def _training_fits(self) -> None:
-        """Refuse what this data or this number of epochs leaves no room for."""
-        if any(self.values("label_smoothing")):
-            if self.data.task != "classification":
-                raise ValueError(f"{self._place('label_smoothing')}: the data has no classes; expected 0")
-            if all(map(is_own, self.values("loss"))):
-                raise ValueError(
-                    f"{self._place('label_smoothing')}: is of the standard loss, not of one's own; expected 0"
-                )
-        shape = self.data.input_shape
-        for name in ("crop_padding", "flip"):
-            if any(self.values(name)) and len(shape) != 3:
-                raise ValueError(f"{self._place(name)}: the data has no images of rows and columns; expected 0")
-        if (padding := max(map(int, self.values("crop_padding")))) > min(shape[1:], default=0):
-            raise ValueError(f"{self._place('crop_padding')}: {padding} exceeds the {min(shape[1:])} pixels of a side")
-        if (warm_up := max(map(float, self.values("warm_up_epochs")))) >= self.training.epochs:
-            raise ValueError(
-                f"{self._place('warm_up_epochs')}: {warm_up:g} leaves none of {self.training.epochs} epochs after it"
-            )
-        for reference in set(self.training.source_sha256).difference(self.own_functions):
-            raise ValueError(
-                f"training.source_sha256: {reference!r} is used by no part of this zoo; expected no digest"
-            )
 
     @property
     def own_functions(self) -> dict[str, str]:
         """The functions and classes of the user's own that train models: reference -> what it is, such as loss."""
         return {str(value): name for name in OWN for value in self.values(name) if is_own(value)}
 
-    def _place(self, name: str) -> str:
+    def place(self, name: str) -> str:
         """Return where a hyper-parameter stands in the file."""
         if name not in self.axes.names:
             return f"training.{name}"

@@ -7,7 +7,7 @@ its epoch is cut into steps.
 import torch
 from torch import Tensor
 
-from zoo_gen.population.random import Purpose, random_bits
+from zoo_gen.population.random import Purpose, stream_keys, words_at
 
 _BITS = 20  # of a word, for each of three draws
 
@@ -22,26 +22,24 @@ class Augmentation:
         seeds: int64 (model,).
         padding: int64 (model,) pixels.
         flip: (model,) probabilities.
-        n_train: training images of a model.
     """
 
-    def __init__(self, seeds: Tensor, *, padding: Tensor, flip: Tensor, n_train: int) -> None:
-        self._seeds, self._n_train = seeds, n_train
+    def __init__(self, seeds: Tensor, *, padding: Tensor, flip: Tensor) -> None:
+        self._seeds = self._keys = seeds
         self._places = (2 * padding + 1).unsqueeze(1)
         self._padding = padding.unsqueeze(1)
         self._threshold = (flip.double() * 2**_BITS + 0.5).floor().long().unsqueeze(1)
-        self._words = torch.zeros((len(seeds), 0), dtype=torch.int64, device=seeds.device)
 
     def begin(self, epoch: int) -> None:
-        """Draw the words of an epoch, counted from 1."""
-        self._words = random_bits(self._seeds, Purpose.AUGMENTATION, epoch, self._n_train)
+        """Let an epoch, counted from 1, draw its own."""
+        self._keys = stream_keys(self._seeds, Purpose.AUGMENTATION, epoch)
 
     def draws(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what is drawn for training images (model, image), each of their shape.
 
         Beside how many pixels down and to the right of the image's own corner its crop begins, whether it is mirrored.
         """
-        words = self._words.gather(1, images)
+        words = words_at(self._keys, images)
         down, right, mirror = ((words >> shift) & (2**_BITS - 1) for shift in (0, _BITS, 2 * _BITS))
         down, right = ((draw * self._places >> _BITS) - self._padding for draw in (down, right))
         return down, right, mirror < self._threshold

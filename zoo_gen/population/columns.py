@@ -4,7 +4,7 @@ Models that share an optimiser, an activation or a schedule lie next to each oth
 slice; `places` leads back to the order of the table of models.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -13,10 +13,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
+from zoo_gen.architecture.own_module import Factory
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, is_own
 from zoo_gen.population.schedules import Schedule
 
-Factory = Callable[..., Any]  # a function or class of the user's own
 # What neighbours should have in common, the costliest difference first.
 KINDS = ("optimizer", "activation", "schedule", "loss")
 STANDARD_LOSS = "standard"
@@ -91,7 +91,7 @@ def _schedules(models: pa.Table, functions: Mapping[str, Factory]) -> list[Sched
                 decay_every=every if name == "step" else None,
                 milestones=epochs,
                 decay_factor=factor if name in ("step", "milestones") else 1.0,
-                own=functions.get(name),
+                own=functions[name] if is_own(name) else None,
             )
         )
     return schedules

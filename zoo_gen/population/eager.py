@@ -12,6 +12,7 @@ from torch import Tensor
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.own_module import OwnModule
 from zoo_gen.architecture.stacking import Stacked
+from zoo_gen.manifest.hyperparameters import is_own
 from zoo_gen.population.augmentation import Augmentation
 from zoo_gen.population.columns import Members, numeric, runs
 from zoo_gen.population.cpu import lanes
@@ -68,8 +69,8 @@ class Eager:
         self._clip_norm = members.clip_norm.unsqueeze(1) if bool(members.clip_norm.any()) else None
         self._augmentation = None
         if bool(members.crop_padding.any()) or bool(members.flip.any()):
-            padding, flip = members.crop_padding.long(), members.flip
-            self._augmentation = Augmentation(self._seeds, padding=padding, flip=flip, n_train=task.n_train)
+            padding = members.crop_padding.long()
+            self._augmentation = Augmentation(self._seeds, padding=padding, flip=members.flip)
         l2 = members.l2.unsqueeze(1) * torch.from_numpy(network.layout.is_kernel).to(weights.device)
         self._l2_gradient = 2 * l2 if bool(l2.any()) else None  # (model, parameter): of l2 * the sum of squared kernels
         self._dropout_rates = members.dropout
@@ -195,7 +196,7 @@ class Eager:
     def _optimizer(self, name: str, members: Members, rows: slice) -> Optimizer:
         """Return the optimiser of neighbouring models."""
         weights = self.weights[rows]
-        if name in members.functions:
+        if is_own(name):
             table = members.table.slice(rows.start, rows.stop - rows.start)
             return OwnOptimizer(
                 name,

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from zoo_gen.population.columns import Factory, runs
+from zoo_gen.architecture.own_module import Factory
+from zoo_gen.population.columns import STANDARD_LOSS, runs
 from zoo_gen.population.own_functions import OwnLoss
 from zoo_gen.population.tasks import Task
 
@@ -15,7 +16,7 @@ class Losses:
 
     Args:
         task: of the models.
-        names: of their losses (model,): "standard" is the task's, others are references to the user's own.
+        names: of their losses (model,): STANDARD_LOSS is the task's, others are references to the user's own.
         smoothing: of labels (model,), for the task's loss.
         functions: the user's own, by reference.
     """
@@ -26,7 +27,7 @@ class Losses:
         self._task = task
         self._smoothing = smoothing.unsqueeze(1) if bool(smoothing.any()) else None  # (model, 1)
         self._runs = [
-            (OwnLoss(name, functions[name]) if name in functions else None, rows) for name, rows in runs(names)
+            (None if name == STANDARD_LOSS else OwnLoss(name, functions[name]), rows) for name, rows in runs(names)
         ]
 
     @property

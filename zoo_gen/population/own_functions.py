@@ -4,7 +4,7 @@ Everything is tried out on random numbers before anything is trained: what is st
 alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.func import vmap
 
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.own_module import Factory
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.population.schedules import own_factor
 
-Factory = Callable[..., Any]
 Tree = Any  # tensors in dictionaries, lists and tuples
 # What vmap cannot stack it refuses in many ways.
 _REFUSALS = (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError, AttributeError, KeyError)
