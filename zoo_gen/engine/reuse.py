@@ -16,12 +16,15 @@ from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.manifest.difference import Difference, differences
-from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OF_SCHEDULES
+from zoo_gen.manifest.training import Training
 from zoo_gen.store import Store
 
 # Keys that change no byte of a model, or are compared model by model.
 _OF_THE_ZOO = ("name", "description", "axes", "split", "storage")
 _OF_A_MODEL = ("checkpoints.epochs", "training.epochs", *(f"training.{name}" for name in HYPERPARAMETERS))
+_SOURCES = "training.source_sha256."  # of functions of the user's own, each of which only some models may use
+_WITHOUT_END = ("constant", "step", "milestones")  # schedules that do not depend on the last epoch
 _MOST_SHOWN = 3
 
 
@@ -117,15 +120,15 @@ def find_copies(
     """
     donors = [_donor(folder, manifest, attributes) for folder in folders]
     rows = manifest.rows(slice(0, manifest.n_models))
-    keys, constant = _keys(rows), [schedule == "constant" for schedule in rows["schedule"].to_pylist()]
+    keys, endless = _keys(rows), [schedule in _WITHOUT_END for schedule in rows["schedule"].to_pylist()]
     sources: list[tuple[Donor, int] | None] = [None] * manifest.n_models
     for donor in donors:
         if not set(manifest.checkpoint_epochs) <= set(donor.manifest.checkpoint_epochs):
             continue
         longer = donor.manifest.training.epochs - manifest.training.epochs
         for model, key in enumerate(keys):
-            # A schedule counts on the last epoch. At a constant rate, longer trainings begin as shorter ones.
-            if sources[model] is None and (longer == 0 or (longer > 0 and constant[model])):
+            # Most schedules count on the last epoch. With the others, longer trainings begin as shorter ones.
+            if sources[model] is None and (longer == 0 or (longer > 0 and endless[model])):
                 position = donor.positions.get(key)
                 sources[model] = None if position is None else (donor, position)
     return Copies(tuple(sources), manifest.checkpoint_epochs)
@@ -136,7 +139,9 @@ def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:
     return [
         difference
         for difference in differences(old, new)
-        if difference.key.partition(".")[0] not in _OF_THE_ZOO and difference.key not in _OF_A_MODEL
+        if difference.key.partition(".")[0] not in _OF_THE_ZOO
+        and difference.key not in _OF_A_MODEL
+        and not (difference.key.startswith(_SOURCES) and None in (difference.first, difference.second))
     ]
 
 
@@ -165,6 +170,17 @@ def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] 
 
 
 def _keys(rows: pa.Table) -> list[tuple[object, ...]]:
-    """Return all that determines each model beside what its zoo shares: its hyper-parameters, a tuple a model."""
-    columns = [rows[name].to_pylist() for name in rows.column_names if name not in ("model_id", "split")]
+    """Return all that determines each model beside what its zoo shares: its hyper-parameters, a tuple a model.
+
+    A table has no column where no model of its zoo uses a hyper-parameter, or all have the default.
+    """
+    schedules = rows["schedule"].to_pylist()
+    columns = []
+    for name in HYPERPARAMETERS:
+        users = OF_SCHEDULES.get(name)
+        default = None if users else Training.model_fields[name].default
+        values = rows[name].to_pylist() if name in rows.column_names else [default] * len(rows)
+        if users:
+            values = [value if schedule in users else None for value, schedule in zip(values, schedules, strict=True)]
+        columns.append(values)
     return list(zip(*columns, strict=True))
