@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo_gen.architecture.layout import ParameterLayout
     from zoo_gen.engine.api import Plan, list_zoos, plan, run
+    from zoo_gen.engine.merge import merge, split
     from zoo_gen.errors import ZooError
     from zoo_gen.image_data import ImageData, load_image_data
     from zoo_gen.manifest import ZooManifest, find_manifest, read_manifest
@@ -38,12 +39,14 @@ __all__ = [
     "list_published_zoos",
     "list_zoos",
     "load_image_data",
+    "merge",
     "open_zoo",
     "plan",
     "pull",
     "push",
     "read_manifest",
     "run",
+    "split",
     "verify",
     "write_plots",
 ]
@@ -63,12 +66,14 @@ _HOME = {
     "list_published_zoos": "published.api",
     "list_zoos": "engine.api",
     "load_image_data": "image_data",
+    "merge": "engine.merge",
     "open_zoo": "zoo",
     "plan": "engine.api",
     "pull": "published.api",
     "push": "published.push",
     "read_manifest": "manifest",
     "run": "engine.api",
+    "split": "engine.merge",
     "verify": "zoo.verify",
     "write_plots": "zoo.plots",
 }

@@ -1,4 +1,4 @@
-"""zoo-gen: list, plan, run and look at zoos; bring those of others, and publish one's own."""
+"""zoo-gen: list, plan, run, merge, split and look at zoos; bring those of others, and publish one's own."""
 
 from pathlib import Path
 
@@ -154,6 +154,43 @@ def run(
         f"{name}: trained {summary.trained_models:,} models in {summary.seconds:.1f} s ({rate:.1f} models/s{lost}); "
         f"{state} in {folder}"
     )
+
+
+@main.command(cls=Resumable)
+@click.argument("zoos", nargs=-1, required=True, type=FOLDER)
+@click.option("-o", "--out", required=True, type=FOLDER, help="The folder of the new zoo, or its URL.")
+@click.option("--name", help="Of the new zoo.  [default: that of its folder]")
+def merge(zoos: tuple[Folder, ...], out: Folder, name: str | None) -> None:
+    """Write the models of several zoos as one zoo. Nothing is trained.
+
+    Where the grids of the zoos are parts of one grid, it has the bytes of the zoo of that grid made at once.
+    """
+    from zoo_gen.engine import merge as merging
+
+    zoo = merging.merge(zoos, out, name=name)
+    click.echo(f"{zoo.name}: {zoo.extent.n_models:,} models of {len(zoos)} zoos in {out}")
+
+
+@main.command(cls=Resumable)
+@click.argument("zoo", type=FOLDER)
+@click.option("-o", "--out", required=True, type=FOLDER, help="The folder of the new zoo, or its URL.")
+@click.option("--rest", type=FOLDER, help="The folder of a zoo of all other models.")
+@click.option("--where", multiple=True, metavar="KEY=VALUE,...", help="Models with these values; repeatable.")
+@click.option("--share", type=float, help="A share of the models instead, such as 0.5.")
+@click.option("--seed", default=0, show_default=True, help="Of the draw of a share.")
+def split(
+    zoo: Folder, out: Folder, rest: Folder | None, where: tuple[str, ...], share: float | None, seed: int
+) -> None:
+    """Write some models of a zoo as a zoo of their own. Nothing is trained."""
+    from zoo_gen.engine import merge as merging
+    from zoo_gen.store import Store
+
+    whole = Store.open(zoo).extent.n_models
+    conditions = merging.parsed_where(where) if where else None
+    part = merging.split(zoo, out, where=conditions, share=share, seed=seed, rest=rest)
+    click.echo(f"{part.name}: {part.extent.n_models:,} of {whole:,} models in {out}")
+    if rest is not None:
+        click.echo(f"{rest.name}: {whole - part.extent.n_models:,} of {whole:,} models in {rest}")
 
 
 @main.command()

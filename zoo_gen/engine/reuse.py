@@ -17,6 +17,7 @@ from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.manifest.difference import Difference, differences
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
+from zoo_gen.manifest.rows import Key, keys_of
 from zoo_gen.store import Store
 
 # Keys that change no byte of a model, or are compared model by model.
@@ -33,12 +34,12 @@ class Donor:
     manifest: ZooManifest
 
     @cached_property
-    def positions(self) -> dict[tuple[object, ...], int]:
+    def positions(self) -> dict[Key, int]:
         """The model_id of each complete model, by all that determines it."""
-        positions: dict[tuple[object, ...], int] = {}
+        positions: dict[Key, int] = {}
         for shard in self.store.complete_shards():
             rows = self.manifest.rows(self.store.extent.models(shard))
-            positions |= dict(zip(_keys(rows), rows["model_id"].to_pylist(), strict=True))
+            positions |= dict(zip(keys_of(rows), rows["model_id"].to_pylist(), strict=True))
         return positions
 
 
@@ -117,7 +118,7 @@ def find_copies(
     """
     donors = [_donor(folder, manifest, attributes) for folder in folders]
     rows = manifest.rows(slice(0, manifest.n_models))
-    keys, constant = _keys(rows), [schedule == "constant" for schedule in rows["schedule"].to_pylist()]
+    keys, constant = keys_of(rows), [schedule == "constant" for schedule in rows["schedule"].to_pylist()]
     sources: list[tuple[Donor, int] | None] = [None] * manifest.n_models
     for donor in donors:
         if not set(manifest.checkpoint_epochs) <= set(donor.manifest.checkpoint_epochs):
@@ -162,9 +163,3 @@ def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] 
         shown = "; ".join(map(str, binding[:_MOST_SHOWN]))
         raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown}{more}")
     return Donor(store, store.manifest)
-
-
-def _keys(rows: pa.Table) -> list[tuple[object, ...]]:
-    """Return all that determines each model beside what its zoo shares: its hyper-parameters, a tuple a model."""
-    columns = [rows[name].to_pylist() for name in rows.column_names if name not in ("model_id", "split")]
-    return list(zip(*columns, strict=True))
