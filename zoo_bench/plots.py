@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo_bench.embeddings import Embeddings, colours
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.zoo import AnyZoo, open_any
 
 FORMATS = (".png", ".pdf", ".svg")
 COLUMNS = 3
@@ -36,7 +36,7 @@ def principal_components(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return rows @ vectors[:, [-1, -2]], values[[-1, -2]] / total
 
 
-def plot_embeddings(embeddings: Embeddings, zoo: str | Path | Zoo, path: str | Path, *, title: str = "") -> None:
+def plot_embeddings(embeddings: Embeddings, zoo: str | Path | AnyZoo, path: str | Path, *, title: str = "") -> None:
     """Write a picture of embeddings: a panel each for test accuracy, epoch and every hyper-parameter that varies.
 
     Args:
@@ -54,7 +54,7 @@ def plot_embeddings(embeddings: Embeddings, zoo: str | Path | Zoo, path: str | P
     """
     if Path(path).suffix not in FORMATS:
         raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")
-    opened = zoo if isinstance(zoo, Zoo) else open_zoo(zoo)
+    opened = open_any(zoo)
     _draw(embeddings.embedding, colours(opened, embeddings), Path(path), title=title or opened.name)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo_gen.manifest import ZooManifest, find_manifest, read_manifest
     from zoo_gen.published.api import convert, list_published_zoos, pull
     from zoo_gen.published.push import push
-    from zoo_gen.zoo import Zoo, ZooView, open_zoo
+    from zoo_gen.zoo import JointZoo, Zoo, ZooView, open_zoo, open_zoos
     from zoo_gen.zoo.export import export
     from zoo_gen.zoo.plots import write_plots
     from zoo_gen.zoo.report import Report
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ImageData",
+    "JointZoo",
     "ParameterLayout",
     "Plan",
     "Report",
@@ -41,6 +42,7 @@ __all__ = [
     "load_image_data",
     "merge",
     "open_zoo",
+    "open_zoos",
     "plan",
     "pull",
     "push",
@@ -53,6 +55,7 @@ __all__ = [
 
 _HOME = {
     "ImageData": "image_data",
+    "JointZoo": "zoo",
     "ParameterLayout": "architecture.layout",
     "Plan": "engine.api",
     "Report": "zoo.report",
@@ -68,6 +71,7 @@ _HOME = {
     "load_image_data": "image_data",
     "merge": "engine.merge",
     "open_zoo": "zoo",
+    "open_zoos": "zoo",
     "plan": "engine.api",
     "pull": "published.api",
     "push": "published.push",

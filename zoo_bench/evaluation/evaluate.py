@@ -15,14 +15,14 @@ from zoo_bench.protocol.origins import ZoosFrom
 from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results
-from zoo_gen.zoo import Zoo
+from zoo_gen.zoo import AnyZoo
 
 
 def evaluate(
     encoder: AnyEncoder | Sequence[AnyEncoder] | Mapping[str, AnyEncoder],
     benchmark: str | Path | BenchmarkManifest,
     *,
-    zoos: str | Path | Sequence[Zoo] = "zoos",
+    zoos: str | Path | Sequence[AnyZoo] = "zoos",
     zoos_from: ZoosFrom | None = None,
     seeds: Sequence[int] = (0,),
     device: str | Runtime = "auto",

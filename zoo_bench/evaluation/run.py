@@ -35,7 +35,7 @@ from zoo_bench.scores import metrics
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.machine.progress import Bar, progress_bar
-from zoo_gen.zoo import Zoo
+from zoo_gen.zoo import AnyZoo
 
 Rerun = Literal["always", "never", "only-missing"]
 CELLS = ".cells"  # the folder of cells that no result holds yet
@@ -46,7 +46,7 @@ def run(
     benchmark: BenchmarkManifest,
     encoders: Sequence[str | Candidate],
     *,
-    zoos: str | Path | Sequence[Zoo],
+    zoos: str | Path | Sequence[AnyZoo],
     results: Path,
     seeds: Sequence[int],
     rerun: Rerun = "only-missing",

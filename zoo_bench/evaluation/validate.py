@@ -19,11 +19,11 @@ from zoo_bench.protocol.manifest import BenchmarkManifest, shipped_benchmark
 from zoo_bench.protocol.parts import rows_of, views_of
 from zoo_bench.protocol.protocols import rows_sha256
 from zoo_bench.protocol.targets import Target
-from zoo_bench.protocol.zoos import find_zoos
+from zoo_bench.protocol.zoos import find_zoo, find_zoos, is_there
 from zoo_bench.results import CellResult, Result, Score, read_result, records, result_paths
 from zoo_bench.results.records import TargetPrediction
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.zoo import AnyZoo
 
 TOLERANCE = 1e-9  # relative; other processors and versions of numpy add in another order
 
@@ -169,7 +169,7 @@ def _of_benchmark(
 ) -> Iterator[str]:
     """Compare a result with the manifest of its benchmark, and with those of its zoos that are there."""
     benchmark = completeness.manifest_of(result)
-    there = folder is not None and all((folder / name).is_dir() for name in benchmark.zoos)
+    there = folder is not None and all(is_there(folder, name) for name in benchmark.zoos)
     zoos = find_zoos(benchmark, folder) if folder is not None and there else []
     yield from completeness.of_fields(result, benchmark)
     if zoos:
@@ -186,7 +186,7 @@ def _of_zoos(
 ) -> Iterator[str]:
     """Compare with the zoos that are there: revision, split and the true values."""
     zoos = {cell.test.zoo: cell.test for cell in result.cells} | {cell.source.zoo: cell.source for cell in result.cells}
-    opened: dict[str, Zoo] = {name: open_zoo(folder / name) for name in zoos if (folder / name).is_dir()}
+    opened: dict[str, AnyZoo] = {name: find_zoo(folder, name) for name in zoos if is_there(folder, name)}
     if benchmark.split is not None:
         opened = {name: zoo.with_split(benchmark.split) for name, zoo in opened.items()}
     for name, zoo in opened.items():
@@ -203,7 +203,7 @@ def _of_zoos(
             yield f"{prediction.cell}: {prediction.target}: the true values are not those of {test.path}"
 
 
-def _has_truth(zoo: Zoo, prediction: TargetPrediction) -> bool:
+def _has_truth(zoo: AnyZoo, prediction: TargetPrediction) -> bool:
     """Return whether the true values of a prediction are those of a zoo, missing ones missing in both."""
     known = np.isin(prediction.models, zoo.models["model_id"].to_numpy())
     if not known.all():

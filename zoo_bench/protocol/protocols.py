@@ -13,7 +13,7 @@ import numpy as np
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.parts import checkpoints_of, models_of, usable_models, views_of
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, ZooView
+from zoo_gen.zoo import AnyZoo, ZooView
 
 PARTS = ("train", "validation", "test")
 _SUBSET_SEED = 0  # of the models that a share keeps
@@ -23,7 +23,7 @@ _SUBSET_SEED = 0  # of the models that a share keeps
 class Test:
     """The test part of a zoo, under a condition such as "unseen epochs" (empty where there is none)."""
 
-    zoo: Zoo
+    zoo: AnyZoo
     views: tuple[ZooView, ...]  # one an architecture and set of checkpoints, as `views_of` returns them
     condition: str = ""
 
@@ -32,7 +32,7 @@ class Test:
 class Cell:
     """One training of an encoder, and its tests. Parts are views, one an architecture and set of checkpoints."""
 
-    zoo: Zoo
+    zoo: AnyZoo
     train: tuple[ZooView, ...]
     validation: tuple[ZooView, ...]
     tests: tuple[Test, ...]
@@ -44,7 +44,7 @@ class Cell:
         return f"{self.zoo.name}, {len(models_of(self.train))} models, {len(checkpoints_of(self.train))} checkpoints"
 
 
-def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
+def cells(benchmark: BenchmarkManifest, zoos: list[AnyZoo]) -> list[Cell]:
     """Return the cells of a benchmark, in the order of its zoos.
 
     Raises:
@@ -84,16 +84,13 @@ def _crossed(benchmark: BenchmarkManifest, source: Cell, standard: list[Cell]) -
     return replace(source, tests=tuple(tests))
 
 
-def _same_layouts(source: Zoo, test: Zoo) -> bool:
+def _same_layouts(source: AnyZoo, test: AnyZoo) -> bool:
     """Say whether the models of two zoos have the same architectures."""
-    layouts, others = (
-        [each.layout for each in zoo.architectures.values()] if zoo.manifest.ragged else [zoo.layout]
-        for zoo in (source, test)
-    )
+    layouts, others = source.layouts, test.layouts
     return all(layout in others for layout in layouts) and all(layout in layouts for layout in others)
 
 
-def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> Cell:
+def standard_cell(zoo: AnyZoo, *, checkpoints: Literal["all", "last"] = "all") -> Cell:
     """Return the standard protocol on one zoo, with all checkpoints of each model or only the last.
 
     Raises:

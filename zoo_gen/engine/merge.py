@@ -206,7 +206,7 @@ def _write(stores: Sequence[Store], rows: pa.Table, out: str | Folder, *, name: 
             arrays = copies.complete(manifest.rows(extent.models(shard)), _train_nothing)
             store.write_shard(shard, arrays, device=attributes["device"], torch=versions["torch"])
     card.write(store)
-    return open_zoo(folder)
+    return open_zoo(out)
 
 
 def _train_nothing(rows: pa.Table) -> Arrays:

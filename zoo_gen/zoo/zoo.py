@@ -16,6 +16,7 @@ from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import BUFFERS
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files.location import Folder, locate, pinned
+from zoo_gen.image_data import DataSource
 from zoo_gen.manifest import Split, StoredSplit
 from zoo_gen.manifest.split import PARTS, split_sha256
 from zoo_gen.store import Store, side_files
@@ -128,6 +129,21 @@ class Zoo:
     def varying(self) -> tuple[str, ...]:
         """The hyper-parameters that vary."""
         return self.manifest.varying
+
+    @property
+    def ragged(self) -> bool:
+        """Whether models differ in architecture; the column `architecture` then names that of each."""
+        return self.manifest.ragged
+
+    @property
+    def layouts(self) -> tuple[ParameterLayout, ...]:
+        """The layouts of its architectures."""
+        return tuple(each.layout for each in self.architectures.values()) if self.ragged else (self.layout,)
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """What its models were trained on, as far as it is known."""
+        return () if self.manifest.data is None else (self.manifest.data,)
 
     @property
     def n_classes(self) -> int:
