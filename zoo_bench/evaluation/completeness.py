@@ -63,7 +63,7 @@ def with_zoos(result: Result, benchmark: BenchmarkManifest, zoos: Sequence[AnyZo
     evaluated = {cell.name: cell for cell in result.cells}
     failed = {(failure.name, failure.target) for failure in result.failures}
     expected: set[str] = set()
-    for cell in protocols.cells(benchmark, list(zoos)):
+    for cell in protocols.cells(benchmark, list(zoos), on=result.on):
         of_source = {target.name for target in targets(benchmark, cell.zoo)}
         for test in cell.tests:
             name = cell_name(cell.zoo.name, test.zoo.name, test.condition)

@@ -16,6 +16,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.zoo import AnyZoo, ZooView
 
 PARTS = ("train", "validation", "test")
+On = Literal["test", "validation"]  # the part of the split whose models are scored
 _SUBSET_SEED = 0  # of the models that a share keeps
 
 
@@ -44,13 +45,13 @@ class Cell:
         return f"{self.zoo.name}, {len(models_of(self.train))} models, {len(checkpoints_of(self.train))} checkpoints"
 
 
-def cells(benchmark: BenchmarkManifest, zoos: list[AnyZoo]) -> list[Cell]:
-    """Return the cells of a benchmark, in the order of its zoos.
+def cells(benchmark: BenchmarkManifest, zoos: list[AnyZoo], *, on: On = "test") -> list[Cell]:
+    """Return the cells of a benchmark, in the order of its zoos, with tests on the test models or those that select.
 
     Raises:
         ZooError: a zoo is not complete, a part of its split is empty, or the zoos do not suit the protocol.
     """
-    standard = [standard_cell(zoo, checkpoints=benchmark.checkpoints) for zoo in zoos]
+    standard = [standard_cell(zoo, checkpoints=benchmark.checkpoints, on=on) for zoo in zoos]
     names = [zoo.name for zoo in zoos]
     if benchmark.protocol == "standard":
         return standard
@@ -90,8 +91,10 @@ def _same_layouts(source: AnyZoo, test: AnyZoo) -> bool:
     return all(layout in others for layout in layouts) and all(layout in layouts for layout in others)
 
 
-def standard_cell(zoo: AnyZoo, *, checkpoints: Literal["all", "last"] = "all") -> Cell:
+def standard_cell(zoo: AnyZoo, *, checkpoints: Literal["all", "last"] = "all", on: On = "test") -> Cell:
     """Return the standard protocol on one zoo, with all checkpoints of each model or only the last.
+
+    With `on` "validation", the models that select are also those that are scored, and no test model is looked at.
 
     Raises:
         ZooError: the zoo is not complete, or a part of its split is empty.
@@ -105,7 +108,8 @@ def standard_cell(zoo: AnyZoo, *, checkpoints: Literal["all", "last"] = "all") -
             raise ZooError(f"{zoo.path}: the {name} part of its split is empty; expected models in all of {PARTS}")
     check_disjoint(parts)
     train, validation, test = (views_of(zoo, models, checkpoints=checkpoints) for models in parts.values())
-    return Cell(zoo, train, validation, (Test(zoo, test),), excluded_models=len(zoo.models) - len(usable))
+    tested = validation if on == "validation" else test
+    return Cell(zoo, train, validation, (Test(zoo, tested),), excluded_models=len(zoo.models) - len(usable))
 
 
 def check_disjoint(parts: dict[str, np.ndarray]) -> None:

@@ -2,7 +2,9 @@
 
 import functools
 import io
+import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -20,6 +22,9 @@ from zoo_gen.errors import ZooError
 PATIENCE = 15.0  # seconds that an interrupted command may take to end by itself
 _RESUMES = "zoo_gen.resumes"  # what a context's notes say of the command that runs in it
 _KEPT = "; what is complete is kept, the same command resumes"
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
 
 
 class Resumable(click.Command):
@@ -144,6 +149,26 @@ def gathered(**schemas: type[Any]) -> Callable[[Callable[..., None]], Callable[.
         return wrapper
 
     return decorator
+
+
+def as_text(content: object) -> str:
+    """Return plain data as JSON; numbers that are undefined are null.
+
+    >>> print(as_text({"loss": float("nan")}))
+    {
+      "loss": null
+    }
+    """
+    return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(content: object) -> object:
+    """Return plain data with None for numbers that are not finite, which JSON does not have."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def table(rows: list[dict[str, object]]) -> str:

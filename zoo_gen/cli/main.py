@@ -1,12 +1,16 @@
 """zoo-gen: list, plan, run, merge, split and look at zoos; bring those of others, and publish one's own."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from zoo_gen.cli.command import Commands, Resumable, table
+from zoo_gen.cli.command import JSON, Commands, Resumable, as_text, table
 from zoo_gen.cli.published import FOLDER, convert, export, pull, push
 from zoo_gen.files.location import Folder
+
+if TYPE_CHECKING:
+    from zoo_gen.zoo import Zoo
 
 MANIFEST = click.argument("manifest")
 _ROOM = 24  # what `list` has for the names of what varies, with lines of 110 characters
@@ -33,12 +37,13 @@ def main() -> None:
 
 @main.command("list")
 @click.option("--published", is_flag=True, help="List the zoos that others published, which `zoo-gen pull` brings.")
-def list_(published: bool) -> None:
+@JSON
+def list_(published: bool, as_json: bool) -> None:
     """List the zoos that come with the package."""
     if published:
         from zoo_gen.published.sources import registry
 
-        click.echo(table(registry.rows()))
+        click.echo(as_text(registry.rows()) if as_json else table(registry.rows()))
         return
     from zoo_gen.engine.api import list_zoos
     from zoo_gen.store import Extent
@@ -53,10 +58,10 @@ def list_(published: bool) -> None:
                 "checkpoints": extent.n_checkpoints,
                 "parameters": extent.n_parameters,
                 "data": getattr(manifest.data, "dataset", manifest.data.source),
-                "varies": _briefly(manifest.axes.names),
+                "varies": manifest.axes.names if as_json else _briefly(manifest.axes.names),
             }
         )
-    click.echo(table(rows))
+    click.echo(as_text(rows) if as_json else table(rows))
 
 
 def _briefly(names: list[str]) -> str:
@@ -225,20 +230,30 @@ def diff(first: str, second: str) -> None:
 @main.command()
 @click.argument("zoo", type=FOLDER)
 @click.option("--plots", type=click.Path(path_type=Path), help="Also write pictures of the zoo into this folder.")
-def info(zoo: Folder, plots: Path | None) -> None:
+@JSON
+def info(zoo: Folder, plots: Path | None, as_json: bool) -> None:
     """Say what is in a zoo."""
     from zoo_gen.zoo import open_zoo
 
     opened = open_zoo(zoo)
+    if as_json:
+        click.echo(as_text(opened.described()))
+        if plots:
+            _draw(opened, plots, err=True)
+        return
     click.echo(f"{opened.name}: {opened.manifest.description}")
     for title, text in opened.facts().items():
         click.echo(f"  {title:15} {text}")
     click.echo(f"  {opened.outcome().sentence(width=60)}")
     if plots:
-        from zoo_gen.zoo import plots as pictures
+        _draw(opened, plots)
 
-        for path in pictures.write_plots(opened, plots):
-            click.echo(f"  written: {path}")
+
+def _draw(zoo: "Zoo", folder: Path, *, err: bool = False) -> None:
+    from zoo_gen.zoo import plots
+
+    for path in plots.write_plots(zoo, folder):
+        click.echo(f"  written: {path}", err=err)
 
 
 @main.command()

@@ -5,7 +5,7 @@ Reading needs numpy, zarr and pyarrow; torch is imported only where a tensor or 
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -84,6 +84,10 @@ class Zoo:
     def facts(self) -> dict[str, str]:
         """Return what to know of the zoo first, title -> text: sizes, data, digests, splits, what varies."""
         return summary.facts(self.store, self._table)
+
+    def described(self) -> dict[str, Any]:
+        """Return what `facts` says as plain data, for other programs: `zoo-gen info --json`."""
+        return summary.described(self.store, self._table)
 
     def varying_values(self) -> dict[str, str]:
         """Return the hyper-parameters that vary, name -> their values in short."""
