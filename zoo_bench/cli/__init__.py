@@ -8,7 +8,7 @@ from zoo_bench.cli.standings import export, leaderboard, validate
 from zoo_gen.cli.command import JSON, Commands, as_text, table
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, extra="bench", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zoo-gen")
 def main() -> None:
     """Evaluate encoders of neural-network weights on zoos, and rank them."""

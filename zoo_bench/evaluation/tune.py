@@ -30,7 +30,13 @@ Search = Literal["random", "grid"]
 
 @dataclass(frozen=True)
 class Tuned:
-    """A tuning, and the results on validation models of all trials that did not fail."""
+    """A tuning, and the results on validation models of all trials that did not fail.
+
+    >>> import zoo_bench
+    >>> tuned = zoo_bench.tune("pca", "zoos/tiny", trials=2, ranges={"dimension": "2,5"}, progress=False)
+    >>> tuned.best in [trial.encoder for trial in tuned.tuning.trials]
+    True
+    """
 
     tuning: Tuning
     results: Results
@@ -83,7 +89,7 @@ def tune(
     ... )
     >>> tuned = zoo_bench.tune("pca", benchmark, trials=3, ranges={"dimension": "2,5,10"}, progress=False)
     >>> [trial.encoder for trial in tuned.tuning.trials]
-    ['pca', 'pca[dimension=2]', 'pca[dimension=10]']
+    ['pca', 'pca[dimension=2]', 'pca[dimension=5]']
     >>> result = zoo_bench.evaluate(tuned.best, benchmark, results="results", progress=False)[0]  # on test models
     >>> result.tunings[0] == tuned.tuning
     True

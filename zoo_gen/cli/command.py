@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, missing_package
 
 PATIENCE = 15.0  # seconds that an interrupted command may take to end by itself
 _RESUMES = "zoo_gen.resumes"  # what a context's notes say of the command that runs in it
@@ -37,7 +37,15 @@ def keeps_nothing() -> None:
 
 
 class Commands(click.Group):
-    """A group of commands that turns errors for people into one line on stderr instead of a traceback."""
+    """A group of commands that turns errors for people into one line on stderr instead of a traceback.
+
+    Args:
+        extra: what is named first to somebody who lacks a package.
+    """
+
+    def __init__(self, *args: Any, extra: str = "generate", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._extra = extra
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # the signature is click's own
         """Run the command line."""
@@ -52,6 +60,11 @@ class Commands(click.Group):
                 return super().main(*args, **kwargs)
         except ZooError as error:
             _end(str(error), 2)
+        except ModuleNotFoundError as error:
+            line = missing_package(error, extra=self._extra)
+            if line is None:
+                raise
+            _end(line, 2)
         except MemoryError as error:
             _end(f"not enough memory ({str(error) or 'no room for another array'}); expected a smaller size", 2)
         except OSError as error:

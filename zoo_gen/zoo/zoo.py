@@ -14,7 +14,7 @@ import zarr
 
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import BUFFERS
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, needing, unknown_name
 from zoo_gen.files.location import Folder, locate, pinned
 from zoo_gen.image_data import DataSource
 from zoo_gen.manifest import Split, StoredSplit
@@ -340,7 +340,8 @@ class Zoo:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
         checkpoint = None if epoch is None else self.checkpoint(epoch)
-        return module.state_dict(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
+        with needing("tensors", extra="generate"):
+            return module.state_dict(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
         """Return a model after an epoch (the last one kept, if none is given) as a torch module in evaluation mode.
@@ -351,7 +352,8 @@ class Zoo:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
         checkpoint = None if epoch is None else self.checkpoint(epoch)
-        return module.module(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
+        with needing("modules", extra="generate"):
+            return module.module(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
 
     def _row(self, model: int) -> pa.Table:
         return self._table.rows(slice(model, model + 1))
