@@ -93,12 +93,14 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
             drawn = axes.scatter(
                 points[:, 0], points[:, 1], c=values, cmap=NUMBERS_COLORMAP, norm=norm, s=size, linewidths=0, alpha=0.8
             )
-            figure.colorbar(drawn, ax=axes, pad=0.01)
+            bar = figure.colorbar(drawn, ax=axes, pad=0.01)
+            if norm is None and np.issubdtype(values.dtype, np.integer):
+                bar.ax.yaxis.get_major_locator().set_params(integer=True)
         else:
             names = np.unique(values)[:MOST_NAMES]
             for position, value in enumerate(names):
                 colour, (x, y) = colormaps[NAMES_COLORMAP](position), points[values == value].T
-                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=str(value))
+                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=f"{value} (n = {len(x):,})")
             axes.legend(
                 fontsize=8, markerscale=max(1.0, 5 / size**0.5), frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
             )
