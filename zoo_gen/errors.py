@@ -1,8 +1,11 @@
-"""The one exception that reaches a person, and the words for a name that does not exist."""
+"""The one exception that reaches a person, and the words for an unknown name and for a package that is missing."""
 
+import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib import metadata
 
 
 class ZooError(Exception):
@@ -41,3 +44,44 @@ def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     line = text if isinstance(error, ZooError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
     return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+# What packages are imported as, where that is not their own name.
+_PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "distributed": "dask"}
+
+
+def missing_package(error: ModuleNotFoundError, *, extra: str) -> str | None:
+    """Return the line about a package of one of our extras that is not installed; None of any other module.
+
+    Args:
+        error: of the import.
+        extra: which of several extras with that package is named.
+    """
+    module = (error.name or "").partition(".")[0]
+    package = _PACKAGES.get(module, module).replace("_", "-").lower()
+    pattern = re.compile(r"([\w-]+).*extra == ['\"]([\w-]+)['\"]")
+    matches = [match for text in metadata.requires("zoo-gen") or () if (match := pattern.match(text))]
+    extras = [match[2] for match in matches if match[1].replace("_", "-").lower() == package]
+    if not extras:
+        return None
+    return f"{package} is not installed; expected: pip install 'zoo-gen[{extra if extra in extras else extras[0]}]'"
+
+
+@contextmanager
+def needing(what: str, *, extra: str) -> Iterator[None]:
+    """Turn an import inside that finds no package into a line that names the extra.
+
+    Args:
+        what: begins the line: what needs the package.
+        extra: as for `missing_package`.
+
+    Raises:
+        ZooError: a package of our extras is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        line = missing_package(error, extra=extra)
+        if line is None:
+            raise
+        raise ZooError(f"{what}: {line}") from None

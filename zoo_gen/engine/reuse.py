@@ -16,8 +16,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.manifest.difference import Difference, differences
-from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OF_SCHEDULES
-from zoo_gen.manifest.training import Training
+from zoo_gen.manifest.rows import Key, keys_of
 from zoo_gen.store import Store
 
 # Keys that change no byte of a model, or are compared model by model.
@@ -36,12 +35,12 @@ class Donor:
     manifest: ZooManifest
 
     @cached_property
-    def positions(self) -> dict[tuple[object, ...], int]:
+    def positions(self) -> dict[Key, int]:
         """The model_id of each complete model, by all that determines it."""
-        positions: dict[tuple[object, ...], int] = {}
+        positions: dict[Key, int] = {}
         for shard in self.store.complete_shards():
             rows = self.manifest.rows(self.store.extent.models(shard))
-            positions |= dict(zip(_keys(rows), rows["model_id"].to_pylist(), strict=True))
+            positions |= dict(zip(keys_of(rows), rows["model_id"].to_pylist(), strict=True))
         return positions
 
 
@@ -120,7 +119,7 @@ def find_copies(
     """
     donors = [_donor(folder, manifest, attributes) for folder in folders]
     rows = manifest.rows(slice(0, manifest.n_models))
-    keys, endless = _keys(rows), [schedule in _WITHOUT_END for schedule in rows["schedule"].to_pylist()]
+    keys, endless = keys_of(rows), [schedule in _WITHOUT_END for schedule in rows["schedule"].to_pylist()]
     sources: list[tuple[Donor, int] | None] = [None] * manifest.n_models
     for donor in donors:
         if not set(manifest.checkpoint_epochs) <= set(donor.manifest.checkpoint_epochs):
@@ -167,20 +166,3 @@ def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] 
         shown = "; ".join(map(str, binding[:_MOST_SHOWN]))
         raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown}{more}")
     return Donor(store, store.manifest)
-
-
-def _keys(rows: pa.Table) -> list[tuple[object, ...]]:
-    """Return all that determines each model beside what its zoo shares: its hyper-parameters, a tuple a model.
-
-    A table has no column where no model of its zoo uses a hyper-parameter, or all have the default.
-    """
-    schedules = rows["schedule"].to_pylist()
-    columns = []
-    for name in HYPERPARAMETERS:
-        users = OF_SCHEDULES.get(name)
-        default = None if users else Training.model_fields[name].default
-        values = rows[name].to_pylist() if name in rows.column_names else [default] * len(rows)
-        if users:
-            values = [value if schedule in users else None for value, schedule in zip(values, schedules, strict=True)]
-        columns.append(values)
-    return list(zip(*columns, strict=True))

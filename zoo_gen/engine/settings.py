@@ -15,7 +15,6 @@ from zoo_gen.errors import ZooError
 from zoo_gen.machine.devices import check_device, lacks_for_gpu_kernels
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.population.cpu import convolutions
-from zoo_gen.population.gpu.served import unserved
 
 if TYPE_CHECKING:
     from zoo_gen.population.population import TrainingSettings

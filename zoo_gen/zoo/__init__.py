@@ -1,5 +1,8 @@
-"""Zoos as they are read: arrays and tables, their card, pictures and verification."""
+"""Zoos as they are read: arrays and tables, several as one, their card, pictures and verification."""
 
+from zoo_gen.zoo.joint import JOIN, JointZoo, open_any, open_zoos
 from zoo_gen.zoo.zoo import Zoo, ZooView, open_zoo
 
-__all__ = ["Zoo", "ZooView", "open_zoo"]
+AnyZoo = Zoo | JointZoo
+
+__all__ = ["JOIN", "AnyZoo", "JointZoo", "Zoo", "ZooView", "open_any", "open_zoo", "open_zoos"]

@@ -1,5 +1,7 @@
 """ZooView: some models and checkpoints of a zoo, whose arrays are read on first use."""
 
+# ruff: noqa: D102, as `Arrays` says what each answer of a `Readable` means
+
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -9,7 +11,6 @@ import pyarrow as pa
 
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.zoo.arrays import Arrays
 
 
 class Viewed(Protocol):
@@ -34,6 +35,17 @@ class Viewed(Protocol):
         """Return a metric, or say that there is none of that name."""
 
 
+class Readable(Protocol):
+    """The arrays of a zoo, or of several; see `Arrays`, which says what each answer means."""
+
+    @property
+    def layout(self) -> ParameterLayout | None: ...
+    def layout_of(self, models: pa.Table) -> ParameterLayout: ...
+    def weights(self, models: pa.Table, checkpoints: np.ndarray) -> np.ndarray: ...
+    def read(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray: ...
+    def read_chunks(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class ZooView:
     """Some models and checkpoints of a zoo. Arrays are read on first use and keep the order of `models`."""
@@ -42,7 +54,7 @@ class ZooView:
     models: np.ndarray  # int64 (model,) model_ids
     rows: np.ndarray  # int64 (model,) their rows in the table
     checkpoints: np.ndarray  # int64 (checkpoint,) positions among the zoo's checkpoints
-    arrays: Arrays = field(repr=False)
+    arrays: Readable = field(repr=False)
 
     @property
     def epochs(self) -> np.ndarray:

@@ -5,7 +5,7 @@ Reading needs numpy, zarr and pyarrow; torch is imported only where a tensor or 
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,9 @@ import zarr
 
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import BUFFERS
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, needing, unknown_name
 from zoo_gen.files.location import Folder, locate, pinned
+from zoo_gen.image_data import DataSource
 from zoo_gen.manifest import Split, StoredSplit
 from zoo_gen.manifest.split import PARTS, split_sha256
 from zoo_gen.store import Store, side_files
@@ -84,6 +85,10 @@ class Zoo:
         """Return what to know of the zoo first, title -> text: sizes, data, digests, splits, what varies."""
         return summary.facts(self.store, self._table)
 
+    def described(self) -> dict[str, Any]:
+        """Return what `facts` says as plain data, for other programs: `zoo-gen info --json`."""
+        return summary.described(self.store, self._table)
+
     def varying_values(self) -> dict[str, str]:
         """Return the hyper-parameters that vary, name -> their values in short."""
         return summary.varying_values(self.store, self._table)
@@ -128,6 +133,21 @@ class Zoo:
     def varying(self) -> tuple[str, ...]:
         """The hyper-parameters that vary."""
         return self.manifest.varying
+
+    @property
+    def ragged(self) -> bool:
+        """Whether models differ in architecture; the column `architecture` then names that of each."""
+        return self.manifest.ragged
+
+    @property
+    def layouts(self) -> tuple[ParameterLayout, ...]:
+        """The layouts of its architectures."""
+        return tuple(each.layout for each in self.architectures.values()) if self.ragged else (self.layout,)
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """What its models were trained on, as far as it is known."""
+        return () if self.manifest.data is None else (self.manifest.data,)
 
     @property
     def n_classes(self) -> int:
@@ -320,7 +340,8 @@ class Zoo:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
         checkpoint = None if epoch is None else self.checkpoint(epoch)
-        return module.state_dict(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
+        with needing("tensors", extra="generate"):
+            return module.state_dict(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
         """Return a model after an epoch (the last one kept, if none is given) as a torch module in evaluation mode.
@@ -331,7 +352,8 @@ class Zoo:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
         checkpoint = None if epoch is None else self.checkpoint(epoch)
-        return module.module(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
+        with needing("modules", extra="generate"):
+            return module.module(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
 
     def _row(self, model: int) -> pa.Table:
         return self._table.rows(slice(model, model + 1))

@@ -6,8 +6,9 @@ Characteristic Prediction" (NeurIPS 2021). docs/encoders/hyper_representation.md
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -38,30 +39,31 @@ MIDDLE, SPREAD = "standardization.middle", "standardization.spread"  # tensors o
 BLOCK = {"cpu": 64, "cuda": 2048}  # rows that are embedded together
 
 
-def paper(loss: LossName) -> "HyperRepresentation":
-    """Return the encoder that takes the paper's configuration for each zoo."""
-    return HyperRepresentation(loss=loss)
+def paper(loss: LossName) -> "Callable[[], HyperRepresentation]":
+    """Return what makes the encoder that takes the paper's configuration for each zoo."""
+    return partial(HyperRepresentation, loss=loss)
 
 
-def short(loss: LossName) -> "HyperRepresentation":
-    """Return the encoder of the paper's configurations with a tenth of their epochs."""
-    return HyperRepresentation(loss=loss, epochs_share=0.1)
+def short(loss: LossName) -> "Callable[[], HyperRepresentation]":
+    """Return what makes the encoder of the paper's configurations with a tenth of their epochs."""
+    return partial(HyperRepresentation, loss=loss, epochs_share=0.1)
 
 
-def small(loss: LossName) -> "HyperRepresentation":
-    """Return the encoder of the small configuration, for CPUs."""
-    return HyperRepresentation(loss=loss, configuration=SMALL)
+def small(loss: LossName) -> "Callable[[], HyperRepresentation]":
+    """Return what makes the encoder of the small configuration, for CPUs."""
+    return partial(HyperRepresentation, loss=loss, configuration=SMALL)
 
 
-def normalized(size: Literal["paper", "small"]) -> "HyperRepresentation":
-    """Return the encoder E_cD of standardised weights, trained by what later papers came to.
+def normalized(size: Literal["paper", "small"]) -> "Callable[[], HyperRepresentation]":
+    """Return what makes the encoder E_cD of standardised weights, trained by what later papers came to.
 
     The sizes are the paper's for each zoo, or the small one's. The documentation shows what led to these settings.
     """
     settings = {"schedule": "cosine", "dropout": 0.0, "gamma": 0.05}
     if size == "paper":
         settings |= {"learning_rate": 5e-4, "steps": 3000}
-    return HyperRepresentation(
+    return partial(
+        HyperRepresentation,
         configuration=SMALL if size == "small" else None,
         settings=settings,
         augmentation=Augmentation(noise=0.05),
