@@ -22,6 +22,7 @@ from zoo_bench.evaluation.rows import (
     encode_views,
     predict_views,
 )
+from zoo_bench.protocol.computing import ACTIVATION
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.protocols import Cell, Test
@@ -78,13 +79,14 @@ def fit_all(
 def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runtime: Runtime | None) -> Fitted:
     """Fit an encoder in one process, encode all rows there, and some of them again in another."""
     name, views = candidate.name, (cell.train, cell.validation)
-    train, validation = ([TrainingView.of(view) for view in part] for part in views)
+    hide = ACTIVATION in problem.targets
+    train, validation = ([TrainingView.of(view, hide_activation=hide) for view in part] for part in views)
     fitting: Fitting = (train, validation, problem, seed)
     with EncoderProcess(candidate, torch=candidate.torch) as process:
         process.make(runtime)
         facts, _ = process.ask("fit", *fitting)
         state = process.ask("state")
-        rows = [encode_views(process, part) for part in views]
+        rows = [encode_views(process, part, hide_activation=hide) for part in views]
         check_dimensions(name, rows)
         if np.ptp(rows[0], axis=0).max() == 0 and len(rows[0]) > 1:
             raise EncoderError(f"encoder {name!r}: encode returned one embedding for all {len(rows[0])} training rows")
@@ -114,12 +116,13 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
 def _test(process: EncoderProcess, problem: Problem, test: Test, *, dimension: int) -> Encoded | EncoderError:
     """Encode and predict a test's rows."""
     process.costs.clear()
+    hide = ACTIVATION in problem.targets
     try:
-        embeddings = encode_views(process, test.views)
+        embeddings = encode_views(process, test.views, hide_activation=hide)
         check_dimensions(process.name, [np.empty((0, dimension)), embeddings])
         predicted = None
         if problem.target is not None:
-            predicted = predict_views(process, test.views, is_number=problem.is_number)
+            predicted = predict_views(process, test.views, is_number=problem.is_number, hide_activation=hide)
         return Encoded(embeddings, predicted, Cost.of(process.costs))
     except EncoderError as error:
         return error
@@ -144,7 +147,7 @@ def _checked(
     name, start = process.name, 0
     try:
         for view in cell.tests[number].views:
-            company = Company.of(view, cell.train)
+            company = Company.of(view, cell.train, hide_activation=ACTIVATION in problem.targets)
             count = len(view.models) * len(view.checkpoints)
             part = slice(start, start + count)
             again = checked_embeddings(name, process.encode(company.view), count)

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo.arrays import Arrays
+from zoo_gen.zoo.forward import ForwardPass
 
 
 class Viewed(Protocol):
@@ -67,6 +69,32 @@ class ZooView:
         """
         return _read_only(self.arrays.weights(self._models, self.checkpoints))
 
+    @cached_property
+    def forward_pass(self) -> ForwardPass:
+        """What the models compute, one after the other.
+
+        Raises:
+            ZooError: the models differ in architecture, or how they compute is not known.
+        """
+        table = self._models
+        functions = table["activation"].to_pylist() if "activation" in table.column_names else [None] * len(table)
+        if not functions:
+            raise ZooError(f"{self.zoo.name}: a view of no models computes nothing; expected some")
+        _ = self.layout  # of models of one architecture
+        for function in dict.fromkeys(functions):
+            network = self.arrays.network_of({**self._architecture, "activation": function})
+        return ForwardPass.of(network, functions)
+
+    @property
+    def network(self) -> Network | None:
+        """The architecture of the models; None where its layers are not known, or there are no models.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        _ = self.layout
+        return self.arrays.architecture_of(self._architecture) if len(self.models) else None
+
     def metric(self, name: str) -> np.ndarray:
         """Return a metric, float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
 
@@ -89,6 +117,12 @@ class ZooView:
         if name not in self.zoo.models.column_names:
             raise ZooError(unknown_name("column", name, self.zoo.models.column_names))
         return self.zoo.models[name].to_numpy(zero_copy_only=False)[self.rows]
+
+    @property
+    def _architecture(self) -> dict[str, str]:
+        """What the table says of the architecture of the first model."""
+        names = [name for name in ("architecture",) if name in self._models.column_names]
+        return {name: self._models[name][0].as_py() for name in names}
 
     @property
     def _models(self) -> pa.Table:
