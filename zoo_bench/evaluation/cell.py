@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation import scoring
 from zoo_bench.evaluation.candidate import Candidate
 from zoo_bench.evaluation.costs import Cost
 from zoo_bench.evaluation.failing import EncoderError
@@ -21,7 +20,7 @@ from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.parts import checkpoints_of, models_of, rows_of
 from zoo_bench.protocol.protocols import Cell, rows_sha256
 from zoo_bench.protocol.targets import Target, targets
-from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name, this_machine
+from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name, scoring, this_machine
 from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
 from zoo_gen.errors import ZooError
@@ -208,5 +207,10 @@ def _prediction(cell: Cell, number: int, target: Target, by: By, prediction: pro
         models=models,
         epochs=epochs,
         truth=target.of_rows(test.views),
-        predicted=prediction.values.astype(np.float64 if target.is_number else str),
+        predicted=_stored(prediction.values, is_number=target.is_number),
     )
+
+
+def _stored(values: np.ndarray, *, is_number: bool) -> np.ndarray:
+    """Return predictions as they are scored and stored: numbers in float32's digits, which is half of the file."""
+    return values.astype(np.float32).astype(np.float64) if is_number else values.astype(str)

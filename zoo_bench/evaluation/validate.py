@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo_bench.evaluation import completeness, scoring
+from zoo_bench.evaluation import completeness
 from zoo_bench.evaluation.candidate import AnyEncoder
 from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.rerun import differences
@@ -20,7 +20,7 @@ from zoo_bench.protocol.parts import rows_of, views_of
 from zoo_bench.protocol.protocols import rows_sha256
 from zoo_bench.protocol.targets import Target
 from zoo_bench.protocol.zoos import find_zoos
-from zoo_bench.results import CellResult, Result, Score, read_result, records, result_paths
+from zoo_bench.results import CellResult, Result, Score, read_result, records, result_paths, scoring
 from zoo_bench.results.records import TargetPrediction
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, open_zoo
@@ -106,10 +106,10 @@ def _of_content(result: Result, path: Path, shipped: Mapping[str, BenchmarkManif
             f"sha256: the content has {result.content_sha256[:12]}, the result says {result.sha256[:12]}; "
             "something was changed"
         )
-    for what, file, expected in (
-        ("predictions", records.predictions_path(path), result.predictions_sha256),
-        ("resamples", records.resamples_path(path), result.resamples_sha256),
-    ):
+    files = [("predictions", records.predictions_path(path), result.predictions_sha256)]
+    if records.resamples_path(path).exists():  # results that are shipped come without
+        files.append(("resamples", records.resamples_path(path), result.resamples_sha256))
+    for what, file, expected in files:
         digest = records.file_sha256(file)
         if digest != expected:
             yield f"{what}_sha256: {file.name} has {digest[:12]}, the result says {expected[:12]}"
@@ -135,7 +135,8 @@ def _of_others(result: Result, path: Path, seen: dict[tuple[str, str], tuple[str
 
 def _of_scores(result: Result, path: Path, predictions: Sequence[TargetPrediction]) -> Iterator[str]:
     """Compute every score and every resample again from the predictions."""
-    stored = {row.key: row.values for row in records.read_resamples(records.resamples_path(path))}
+    resamples = records.resamples_path(path)
+    stored = {row.key: row.values for row in records.read_resamples(resamples)} if resamples.exists() else None
     for cell in result.cells:
         of_cell = [prediction for prediction in predictions if prediction.cell == cell.name]
         if not of_cell:
@@ -148,8 +149,9 @@ def _of_scores(result: Result, path: Path, predictions: Sequence[TargetPredictio
             yield f"{cell.name}: has {len(cell.scores)} scores; the predictions give {len(scored)}"
         for again, score in zip(scored, cell.scores, strict=False):
             yield from _of_score(cell, score, again.score)
-            values = stored.get(again.resampled.key, np.zeros(0))
-            if values.shape != again.resampled.values.shape or not _near(values, again.resampled.values):
+            right = again.resampled.values
+            values = right if stored is None else stored.get(again.resampled.key, np.zeros(0))
+            if values.shape != right.shape or not _near(values, right):
                 yield f"{cell.name}: {score.target}, {score.metric}: its resamples are not those of the predictions"
 
 

@@ -4,8 +4,10 @@ A board has a column for every encoder with a result of its benchmark. One that 
 several even, has no score there and comes last.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +22,7 @@ from zoo_bench.results.records import (
     read_resamples,
     resamples_path,
 )
+from zoo_bench.results.scoring import score_result
 from zoo_bench.scores import metrics
 from zoo_bench.standings.pooled import Absent, CellScore, Pooled, compared
 from zoo_gen.errors import ZooError
@@ -121,11 +124,12 @@ def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
     """
     loaded: dict[tuple[str, str, int], Loaded] = {}
     problems: list[ZooError] = []
-    for path in (path for folder in folders for path in result_paths(folder)):
-        try:
-            one = load_result(path)
-        except ZooError as error:
-            problems.append(error)
+    paths = [path for folder in folders for path in result_paths(folder)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # to draw resamples takes a second a result
+        results = list(pool.map(_read, paths))
+    for path, one in zip(paths, results, strict=True):
+        if isinstance(one, ZooError):
+            problems.append(one)
             continue
         key = one.result.benchmark, one.result.encoder, one.result.seed
         if key in loaded and loaded[key].result.sha256 != one.result.sha256:
@@ -134,17 +138,27 @@ def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
     return list(loaded.values()), problems
 
 
+def _read(path: Path) -> Loaded | ZooError:
+    try:
+        return load_result(path)
+    except ZooError as error:
+        return error
+
+
 def load_result(path: Path) -> Loaded:
     """Read one result with its resamples and predictions.
+
+    Results that are shipped come without resamples, which are four fifths of their bytes; these are drawn again then.
 
     Raises:
         ZooError: it is damaged; the message names the file.
     """
-    return Loaded(
-        read_result(path),
-        {resampled.key: resampled.values for resampled in read_resamples(resamples_path(path))},
-        read_predictions(predictions_path(path)),
-    )
+    result, predictions = read_result(path), read_predictions(predictions_path(path))
+    if resamples_path(path).exists():
+        resamples = read_resamples(resamples_path(path))
+    else:
+        resamples = [scored.resampled for scored in score_result(result, predictions)]
+    return Loaded(result, {resampled.key: resampled.values for resampled in resamples}, predictions)
 
 
 def boards(loaded: Sequence[Loaded]) -> list[Board]:

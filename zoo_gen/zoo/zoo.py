@@ -21,7 +21,7 @@ from zoo_gen.manifest.split import PARTS, split_sha256
 from zoo_gen.store import Store, side_files
 from zoo_gen.store.conversion import Conversion, read_conversion
 from zoo_gen.store.side_files import Architecture
-from zoo_gen.zoo import dataset, summary
+from zoo_gen.zoo import dataset, module, summary
 from zoo_gen.zoo.arrays import Arrays
 from zoo_gen.zoo.frame import data_frame, long_table
 from zoo_gen.zoo.table import ModelTable
@@ -122,7 +122,7 @@ class Zoo:
 
     def layout_of(self, model: int) -> ParameterLayout:
         """Return where each parameter of a model lies in its weights."""
-        return self._arrays.layout_of(self._table.rows(slice(model, model + 1)))
+        return self._arrays.layout_of(self._row(model))
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -319,25 +319,8 @@ class Zoo:
         Raises:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
-        import torch
-
-        row = self._table.rows(slice(model, model + 1))
-        if epoch is not None:
-            checkpoint = self.checkpoint(epoch)
-        elif "checkpoints" in row.column_names:
-            checkpoint = row["checkpoints"][0].as_py()[-1]
-        else:
-            checkpoint = len(self.epochs) - 1
-        weights = self._arrays.weights(row, np.array([checkpoint]))[0, 0]
-        if np.isnan(weights).any():
-            state = row["status"][0].as_py().replace("complete", "diverged")
-            raise ZooError(f"{self.name}: model {model} has no weights at epoch {self.epochs[checkpoint]}; it {state}")
-        parameters = self._arrays.layout_of(row).split(weights)
-        network = self.manifest.network
-        if network is not None and network.own is not None and network.own.buffers:
-            values = self._arrays.read(BUFFERS, row["model_id"].to_numpy(), np.array([checkpoint]))[0, 0]
-            parameters |= network.own.buffer_layout.split(values)
-        return {name: torch.from_numpy(array.copy()) for name, array in parameters.items()}
+        checkpoint = None if epoch is None else self.checkpoint(epoch)
+        return module.state_dict(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
         """Return a model after an epoch (the last one kept, if none is given) as a torch module in evaluation mode.
@@ -347,14 +330,11 @@ class Zoo:
         Raises:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
-        row = self._table.rows(slice(model, model + 1)).to_pylist()[0]
-        activation, dropout = row.get("activation"), row.get("dropout") or 0.0
-        module = self._arrays.network_of(row).module(activation=activation, dropout=dropout)
-        state = self.state_dict(model, epoch)
-        own = dict(module.named_parameters()) | dict(module.named_buffers())
-        for name, values in state.items():
-            own[name].data.copy_(values)
-        return module.eval()
+        checkpoint = None if epoch is None else self.checkpoint(epoch)
+        return module.module(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
+
+    def _row(self, model: int) -> pa.Table:
+        return self._table.rows(slice(model, model + 1))
 
     def view(self, models: np.ndarray | Sequence[int], epochs: Sequence[int] | None = None) -> ZooView:
         """Return some models (all their checkpoints, or those of the given epochs) as one object with arrays.

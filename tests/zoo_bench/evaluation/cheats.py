@@ -9,7 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from sklearn.ensemble import HistGradientBoostingRegressor
 from torch import nn
+
+from zoo_bench.encoders.baselines.tensor_statistics import PER_TENSOR, view_statistics
 
 MEMORY = []  # survives nothing
 SECRET = "ZOO_BENCH_TEST_FOLDER"  # the variable that names a folder where tests look for what was left behind
@@ -253,6 +256,34 @@ class FailsOnEpochs(Learns):
         if problem.target == "epoch":
             raise ValueError("no epochs, please")
         return super().fit(train, validation, problem=problem, seed=seed)
+
+
+class Forest(Honest):
+    """Boosted trees on the statistics of the training networks."""
+
+    selection = False
+
+    def fit(self, train, validation, *, problem, seed):
+        views = [*train, *(validation if self.selection else ())]
+        rows = np.concatenate([self.encode(view) for view in views])
+        labels = np.concatenate([view.target(problem.target).reshape(-1) for view in views])
+        self.trees = HistGradientBoostingRegressor(random_state=seed, min_samples_leaf=3).fit(rows, labels)
+        return self
+
+    def can_learn(self, problem):
+        return problem.is_number
+
+    def encode(self, view):
+        return view_statistics(view).reshape(-1, PER_TENSOR * len(view.layout.parameters))
+
+    def predict(self, view):
+        return self.trees.predict(self.encode(view))
+
+
+class LearnsSelection(Forest):
+    """Learns from the labels of the validation networks too."""
+
+    selection = True
 
 
 CHEATS = (

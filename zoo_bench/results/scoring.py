@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from zoo_bench.results import Score
 from zoo_bench.results.records import By, Resampled, TargetPrediction
+from zoo_bench.results.results import Result, Score
 from zoo_bench.scores import metrics
 from zoo_bench.scores.metrics import Estimate
 
@@ -65,6 +65,15 @@ def score_cell(
         if len(classes[by]) == len(all_classes):  # a mean over fewer is another target
             mean = metrics.mean_of(several)
             scored.append(_of_classes(classes[by], metric, mean, ranks=by == ranks and metric == rank_by))
+    return scored
+
+
+def score_result(result: Result, predictions: Sequence[TargetPrediction]) -> list[Scored]:
+    """Score the predictions of all cells of a result again."""
+    scored: list[Scored] = []
+    for cell in result.cells:
+        of_cell = [prediction for prediction in predictions if prediction.cell == cell.name]
+        scored += score_cell(of_cell, rank_by=result.rank_by, chance=cell.chance, reading=result.reading)
     return scored
 
 
