@@ -27,7 +27,7 @@ from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.protocols import Cell, Test
 from zoo_bench.protocol.targets import problems
-from zoo_bench.protocol.views import TrainingView
+from zoo_bench.protocol.views import HiddenRows, TrainingView
 
 Fitting = tuple[list[TrainingView], list[TrainingView], Problem, int]  # what `fit` is given
 
@@ -39,6 +39,7 @@ class Encoded:
     embeddings: np.ndarray  # (row, dimension)
     predicted: np.ndarray | None  # (row,), of an encoder that was fitted to a target
     cost: Cost
+    encode_seconds: float  # of the cost, what encoding took
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Fitted:
     encode: Cost  # of the models it was fitted to
     gpu: str  # that it was computed on; empty for none
     parameters: int | None
+    operations: int | None  # to encode a network
     config: dict[str, object]
 
 
@@ -91,6 +93,7 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
         if np.ptp(rows[0], axis=0).max() == 0 and len(rows[0]) > 1:
             raise EncoderError(f"encoder {name!r}: encode returned one embedding for all {len(rows[0])} training rows")
         encode = Cost.of(process.costs)
+        operations = process.operations(HiddenRows.of(cell.train[0], hide_activation=hide).view)
         tests = [_test(process, problem, test, dimension=rows[0].shape[1]) for test in cell.tests]
     if any(isinstance(test, Encoded) for test in tests):
         with EncoderProcess(candidate, torch=candidate.torch) as process:
@@ -109,6 +112,7 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
         encode=encode,
         gpu=facts["gpu"],
         parameters=facts["parameters"],
+        operations=operations,
         config=facts["config"],
     )
 
@@ -120,10 +124,11 @@ def _test(process: EncoderProcess, problem: Problem, test: Test, *, dimension: i
     try:
         embeddings = encode_views(process, test.views, hide_activation=hide)
         check_dimensions(process.name, [np.empty((0, dimension)), embeddings])
+        seconds = Cost.of(process.costs).seconds
         predicted = None
         if problem.target is not None:
             predicted = predict_views(process, test.views, is_number=problem.is_number, hide_activation=hide)
-        return Encoded(embeddings, predicted, Cost.of(process.costs))
+        return Encoded(embeddings, predicted, Cost.of(process.costs), seconds)
     except EncoderError as error:
         return error
 

@@ -89,12 +89,13 @@ class Computing:
 
     def symmetries(self, layout: ParameterLayout, count: int) -> SymmetryGroup:
         """Return the symmetries of so many rows; orders of hidden units alone where the rows cannot be run."""
-        layers = () if self.network is None else self.network.layers
         if self._forward is None:
             none = np.zeros(count, np.int64)
-            return SymmetryGroup.of(layout, layers, functions=(), function_of=none, reason=self.reason)
+            return SymmetryGroup.of(layout, (), functions=(), function_of=none, reason=self.reason)
         forward = self._forward
-        return SymmetryGroup.of(layout, layers, functions=forward.functions, function_of=forward.function_of)
+        return SymmetryGroup.of(
+            layout, forward.network.layers, functions=forward.functions, function_of=forward.function_of
+        )
 
     def run(self, weights: np.ndarray, inputs: "Tensor", rows: np.ndarray | slice | None) -> "Tensor":
         """Return the outputs (row, input, output) of rows of weights (row, parameter).

@@ -147,10 +147,10 @@ class SymmetryGroup:
         for units in self.units if scales is not None or flips else ():
             of_units = np.ones((self.count, units.symmetry.size))
             for row, draw in enumerate(draws):
-                size = units.symmetry.size
-                if scales is not None and self._allows(row, units, HOMOGENEOUS) and units.can_scale:
+                size, own = units.symmetry.size, self._functions[self._function_of[row]]
+                if scales is not None and self._allows(own, units, HOMOGENEOUS) and units.can_scale:
                     of_units[row] *= draw.uniform(*scales, size=size)
-                if flips and self._allows(row, units, ODD) and units.can_flip:
+                if flips and self._allows(own, units, ODD) and units.can_flip:
                     of_units[row] *= draw.choice((-1.0, 1.0), size=size)
             for name in units.scaled:
                 parts[name] *= _along(of_units, parts[name].ndim, 1)
@@ -162,17 +162,17 @@ class SymmetryGroup:
 
         With HOMOGENEOUS it says which networks factors change, with ODD which ones signs change.
         """
+        odd = functions is ODD
         able = [
-            [
-                self._allows(row, units, functions) and (units.can_flip if functions is ODD else units.can_scale)
+            any(
+                self._allows(own, units, functions) and (units.can_flip if odd else units.can_scale)
                 for units in self.units
-            ]
-            for row in range(self.count)
+            )
+            for own in self._functions
         ]
-        return np.array([any(each) for each in able], dtype=bool)
+        return np.array(able, dtype=bool)[self._function_of] if able else np.zeros(self.count, dtype=bool)
 
-    def _allows(self, row: int, units: HiddenUnits, functions: frozenset[Function]) -> bool:
-        own = self._functions[self._function_of[row]] if self._functions else None
+    def _allows(self, own: Function | None, units: HiddenUnits, functions: frozenset[Function]) -> bool:
         return all((function or own) in functions for function in units.functions)
 
     def _index(self, draw: np.random.Generator, sizes: dict[str, int]) -> np.ndarray:

@@ -1,6 +1,9 @@
-"""ZooView: some models and checkpoints of a zoo, whose arrays are read on first use."""
+"""ZooView: some models and checkpoints of a zoo, whose arrays are read on first use.
 
-from dataclasses import dataclass, field
+It may show, in place of the models' weights, others that compute the same function.
+"""
+
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -11,6 +14,7 @@ from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo.arrays import Arrays
+from zoo_gen.zoo.equivalent import Equivalent
 from zoo_gen.zoo.forward import ForwardPass
 
 
@@ -45,6 +49,7 @@ class ZooView:
     rows: np.ndarray  # int64 (model,) their rows in the table
     checkpoints: np.ndarray  # int64 (checkpoint,) positions among the zoo's checkpoints
     arrays: Arrays = field(repr=False)
+    equivalent: Equivalent | None = None  # what is shown in place of the models' own weights
 
     @property
     def epochs(self) -> np.ndarray:
@@ -58,7 +63,10 @@ class ZooView:
         Raises:
             ZooError: the models differ in architecture.
         """
-        return self.arrays.layout_of(self._models)
+        stored = self.arrays.layout_of(self._models)
+        if self.equivalent is None or not self.equivalent.splits:
+            return stored
+        return self.forward_pass.network.layout
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -67,20 +75,30 @@ class ZooView:
         Raises:
             ZooError: the models differ in architecture.
         """
-        return _read_only(self.arrays.weights(self._models, self.checkpoints))
+        stored = self.arrays.weights(self._models, self.checkpoints)
+        if self.equivalent is None:
+            return _read_only(stored)
+        layout = self.arrays.layout_of(self._models)
+        forward = self._own_forward_pass if self._is_known else None
+        return _read_only(self.equivalent.weights(stored, self.models, layout=layout, forward=forward))
 
-    @cached_property
+    @property
     def forward_pass(self) -> ForwardPass:
         """What the models compute, one after the other.
 
         Raises:
             ZooError: the models differ in architecture, or how they compute is not known.
         """
+        own = self._own_forward_pass
+        return own if self.equivalent is None else replace(own, network=self.equivalent.network(own.network))
+
+    @cached_property
+    def _own_forward_pass(self) -> ForwardPass:
         table = self._models
         functions = table["activation"].to_pylist() if "activation" in table.column_names else [None] * len(table)
         if not functions:
             raise ZooError(f"{self.zoo.name}: a view of no models computes nothing; expected some")
-        _ = self.layout  # of models of one architecture
+        self.arrays.layout_of(table)  # of models of one architecture
         for function in dict.fromkeys(functions):
             network = self.arrays.network_of({**self._architecture, "activation": function})
         return ForwardPass.of(network, functions)
@@ -92,8 +110,17 @@ class ZooView:
         Raises:
             ZooError: the models differ in architecture.
         """
-        _ = self.layout
-        return self.arrays.architecture_of(self._architecture) if len(self.models) else None
+        self.arrays.layout_of(self._models)
+        own = self.arrays.architecture_of(self._architecture) if len(self.models) else None
+        return own if own is None or self.equivalent is None else self.equivalent.network(own)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the models can be run."""
+        try:
+            return bool(self._own_forward_pass)
+        except ZooError:
+            return False
 
     def metric(self, name: str) -> np.ndarray:
         """Return a metric, float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.

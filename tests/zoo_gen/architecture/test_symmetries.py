@@ -103,7 +103,8 @@ def test_a_draw_follows_from_seed_and_key_alone():
     assert (together.factor[0] != together.factor[1]).any()
     other = group_of(net, ["relu"]).draw(seed=4, scales=(1, 10), keys=[9])
     assert (other.factor != alone.factor).any()
-    assert (1 <= together.factor[:, :96]).all() and (together.factor[:, :96] <= 10).all()
+    factors = together.factor[:, :96]  # of the first layer, which nothing divides
+    assert 1 <= factors.min() < factors.max() <= 10
 
 
 def test_factors_are_refused_where_functions_are_not_told():
