@@ -3,7 +3,7 @@
 A fit has a process of its own, and a second, fresh one encodes some rows again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,13 +22,16 @@ from zoo_bench.evaluation.rows import (
     encode_views,
     predict_views,
 )
-from zoo_bench.protocol.computing import ACTIVATION
+from zoo_bench.protocol.computing import ACTIVATION, Computing
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.protocols import Cell, Test
 from zoo_bench.protocol.targets import problems
 from zoo_bench.protocol.views import HiddenRows, TrainingView
+from zoo_gen.errors import ZooError
+from zoo_gen.zoo import ZooView
 
+NEEDS = {"forward": "forward_pass", "graphs": "structure"}  # of a view, and what of its computing gives it
 Fitting = tuple[list[TrainingView], list[TrainingView], Problem, int]  # what `fit` is given
 
 
@@ -69,13 +72,45 @@ def fit_all(
     asked = problems(benchmark, cell.zoo)
     with EncoderProcess(candidate, torch=candidate.torch) as process:
         process.make(runtime)
-        learned = process.ask("learned", asked)[0]["targets"]
+        facts = process.ask("learned", asked)[0]
+    learned = facts["targets"]
+    check_needs(candidate.name, facts["needs"], cell, hide_activation=ACTIVATION in asked[0].targets)
     for target in learned:
         problem = next((each for each in asked if each.target == target), replace(asked[0], target=None))
         try:
             yield target, _fit(candidate, problem, cell, seed=seed, runtime=runtime)
         except EncoderError as error:
             yield target, error
+
+
+def check_needs(name: str, needs: Sequence[str], cell: Cell, *, hide_activation: bool) -> None:
+    """Refuse a cell whose zoos cannot give what an encoder needs of its views, before anything is trained.
+
+    Raises:
+        EncoderError: a view that it is fitted on cannot, or no test can; or nobody knows what it needs.
+    """
+    unknown = [need for need in needs if need not in NEEDS]
+    if unknown:
+        raise EncoderError(f"encoder {name!r}: needs {unknown[0]!r}; expected one of {', '.join(NEEDS)}")
+
+    def check(view: ZooView) -> None:
+        for need in needs:
+            getattr(Computing.of(view, hide_activation=hide_activation), NEEDS[need])
+
+    reasons = []
+    try:
+        for view in (*cell.train, *cell.validation):
+            check(view)
+        for test in cell.tests:
+            try:
+                for view in test.views:
+                    check(view)
+                return
+            except ZooError as error:
+                reasons.append(error)
+        raise reasons[0]
+    except ZooError as error:
+        raise EncoderError(f"encoder {name!r}: {error}") from None
 
 
 def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runtime: Runtime | None) -> Fitted:

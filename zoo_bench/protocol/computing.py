@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo_gen.architecture.graphs import Graphs
+from zoo_gen.architecture.graphs import Graphs, GraphStructure, graph_structure
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.symmetries import SymmetryGroup
@@ -77,15 +77,15 @@ class Computing:
         return self._forward
 
     @property
-    def known_network(self) -> Network:
-        """The architecture.
+    def structure(self) -> GraphStructure:
+        """The nodes and edges of the architecture as a graph.
 
         Raises:
-            ZooError: its layers are not known.
+            ZooError: its layers are not known, or have no form as a graph.
         """
         if self.network is None:
             raise ZooError(f"graphs: {self.reason}; expected an encoder of weights or tensors()")
-        return self.network
+        return graph_structure(self.network)
 
     def symmetries(self, layout: ParameterLayout, count: int) -> SymmetryGroup:
         """Return the symmetries of so many rows; orders of hidden units alone where the rows cannot be run."""
@@ -115,4 +115,4 @@ class Computing:
         Raises:
             ZooError: the layers are not known, or have no form as a graph.
         """
-        return Graphs.of(self.known_network, weights)
+        return Graphs(self.structure, *self.structure.features(weights))

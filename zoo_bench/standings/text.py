@@ -8,10 +8,12 @@ from zoo_bench.standings.boards import Board, Loaded, Row, failures, shown
 from zoo_bench.standings.grids import Grid, grids
 from zoo_bench.standings.order import Standings, standings
 from zoo_bench.standings.pooled import CellScore
+from zoo_bench.standings.robustness import Drop, drops
 from zoo_gen.cli.command import table
 
 READINGS = {"probe": "by probes", "encoder": "by encoders", "own": ""}  # said beside a target
 FLOOR_NAMES = {"recipe": "by hyper-parameters alone", "mean": "by the mean"}
+DROPS = "robustness: what scores lose on networks that compute the same function"
 _NOTHING = 1e-12  # what rounding alone makes, as of R2 where the mean is predicted
 METRIC_NAMES = {
     "r2": "R²",
@@ -44,6 +46,9 @@ def text(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
             f"{about.test_models} test; 95 % intervals over models and seeds; * best, = no difference from the best"
             f"{remarks(board)}\n\n{table(rows)}"
         )
+    lost = [_drop_row(drop) for drop in drops(loaded)]
+    if lost:
+        blocks.append(f"{DROPS}\n\n{table(lost)}")
     crossed = grids(boards)
     if crossed:
         blocks.append(
@@ -64,6 +69,9 @@ def markdown(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
             lines.append(_line(label(board, row), METRIC_NAMES[row.metric], *cells))
         lines += [_line("mean rank", "", *(f"{rank:.2f}" for rank in board.mean_ranks)), ""]
         lines += [f"{sentence[0].upper()}{sentence[1:]}.\n" for sentence in _sentences(board)]
+    lost = [_drop_row(drop) for drop in drops(loaded)]
+    if lost:
+        lines += ["## Robustness", "", f"{DROPS[0].upper()}{DROPS[1:]}.", "", *_markdown_table(lost), ""]
     crossed = [_grid_row(grid) for grid in grids(boards)]
     if crossed:
         lines += ["## Cross-zoo means", "", *_markdown_table(crossed), ""]
@@ -202,6 +210,20 @@ def _grid_row(grid: Grid) -> dict[str, object]:
         "off-diagonal": number(grid.off_diagonal),
         "average": number(grid.average),
         "spread": number(grid.spread),
+    }
+
+
+def _drop_row(drop: Drop) -> dict[str, object]:
+    return {
+        "benchmark": drop.benchmark,
+        "zoo": drop.zoo,
+        "target": drop.target,
+        "metric": METRIC_NAMES[drop.metric],
+        "change": drop.condition,
+        "encoder": drop.encoder,
+        "as trained": digits(drop.before),
+        "changed": digits(drop.after),
+        "drop": f"{drop.drop:.3f} [{drop.low:.3f}, {drop.high:.3f}]",
     }
 
 

@@ -355,6 +355,7 @@ class Zoo:
         target: str | None = None,
         epochs: Sequence[int] | None = None,
         tensors: bool = False,
+        graphs: bool = False,
         table: str | None = None,
         memory: int = dataset.MEMORY,
     ) -> dataset.WeightDataset:
@@ -369,6 +370,7 @@ class Zoo:
             target: a metric, "generalization_gap", "epoch" or a column of the table of models.
             epochs: which checkpoints of each model; all, if none are given.
             tensors: whether weights are a tensor a parameter, name -> tensor.
+            graphs: whether weights are a graph: "nodes" and "edges" with their features, and "edge_index".
             table: a named split table, as for `split`.
             memory: bytes of weights that may be read at once and stay; of more, each batch reads what it needs.
 
@@ -382,7 +384,7 @@ class Zoo:
         (24, torch.Size([100]), torch.float32)
         """
         view = self.view(self.split(split, table=table), epochs)
-        return dataset.WeightDataset(view, target=target, tensors=tensors, memory=memory)
+        return dataset.WeightDataset(view, target=target, tensors=tensors, graphs=graphs, memory=memory)
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return the long form: a row a model and checkpoint, with hyper-parameters and the metrics of that epoch.

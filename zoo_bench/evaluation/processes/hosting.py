@@ -105,7 +105,8 @@ class Host:
         """Return the targets of the problems that the encoder is fitted to; None stands for a fit without one."""
         with named(self.name, "can_learn", encoder=self._encoder):
             targets = [problem.target for problem in learned_problems(self.name, self._encoder, problems)]
-            return {"targets": targets, "predicts": hasattr(self._encoder, "predict")}, None
+            needs = list(getattr(self._encoder, "needs", ()))
+            return {"targets": targets, "predicts": hasattr(self._encoder, "predict"), "needs": needs}, None
 
     def fit(
         self, train: Sequence[TrainingView], validation: Sequence[TrainingView], problem: Problem, seed: int
