@@ -94,6 +94,7 @@ class Lazy:
 
 _HYPER_REPRESENTATION = "zoo_bench.encoders.hyper_representation.encoder"
 _SNE = "zoo_bench.encoders.sne.encoder"
+_NFN = "zoo_bench.encoders.nfn.encoder"
 _PROBING = "zoo_bench.encoders.probing.encoder"
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
@@ -108,6 +109,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "mlp": Lazy("zoo_bench.encoders.baselines.mlp", "mlp"),
     "deep_sets": Lazy("zoo_bench.encoders.baselines.deep_sets", "deep_sets"),
     "deep_sets_small": Lazy("zoo_bench.encoders.baselines.deep_sets", "small"),
+    **{f"nfn_{name}": Lazy(_NFN, "variant", name) for name in ("np", "hnp", "np_small", "hnp_small")},
     "probing": Lazy(_PROBING, "probing"),
     "probing_small": Lazy(_PROBING, "small"),
     "sne": Lazy(_SNE, "variant", "paper"),
@@ -142,6 +144,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "statistics_network",
         "mlp",
         "deep_sets_small",
+        "nfn_np_small",
+        "nfn_hnp_small",
         "probing_small",
         "sne_small",
         "hyper_representation_small",
