@@ -72,6 +72,13 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
 
     Raises:
         ZooError: the path ends in anything else, no result is of that protocol, or matplotlib is not installed.
+
+    >>> import zoo_bench
+    >>> benchmark = zoo_bench.BenchmarkManifest(
+    ...     name="robust", protocol="robustness", zoos=["tiny"], targets=["test_accuracy"], checkpoints="last"
+    ... )
+    >>> results = zoo_bench.evaluate("weight_statistics", benchmark, results="robust")
+    >>> zoo_bench.plot_robustness("robust", "robustness.png")
     """
     if Path(path).suffix not in FORMATS:
         raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")

@@ -115,27 +115,31 @@ class ForwardPass:
             )
         if own and len(inputs) != len(weights):
             raise ZooError(f"forward: got inputs of {len(inputs)} networks; expected {len(weights)}, or one for all")
+        if not len(weights):
+            return inputs.new_zeros(0, inputs.shape[int(own)], self.network.n_outputs)
         # Networks of one function stand together, so that a function is computed once.
         order = np.argsort(self.function_of, kind="stable")
         blocks = list(self._blocks(self.function_of[order], weights.device.type))
         with_gradient, plain = torch.is_grad_enabled(), _plain.get()
+        # A copy a block, so that gradients are added in this order, whichever thread is done first.
+        copies = inputs.unsqueeze(0).expand(len(blocks), *inputs.shape).unbind(0)
 
-        def compute(block: tuple[Function | None, slice]) -> "Tensor":
+        def compute(block: tuple[Function | None, slice], images: "Tensor") -> "Tensor":
             function, places = block
             rows = torch.from_numpy(order[places]).to(weights.device)
             token = _plain.set(plain)
             with torch.set_grad_enabled(with_gradient):
                 some = weights.index_select(0, rows)
-                outputs = self._run_alike(function, some, inputs.index_select(0, rows) if own else inputs)
+                outputs = self._run_alike(function, some, images.index_select(0, rows) if own else images)
             _plain.reset(token)
             return outputs
 
         threads = torch.get_num_threads() if weights.device.type == "cpu" and not plain else 1
         if threads > 1 and len(blocks) > 1:
             with ThreadPoolExecutor(threads) as pool:
-                outputs = list(pool.map(compute, blocks))
+                outputs = list(pool.map(compute, blocks, copies))
         else:
-            outputs = [compute(block) for block in blocks]
+            outputs = [compute(*pair) for pair in zip(blocks, copies, strict=True)]
         back = torch.from_numpy(np.argsort(order, kind="stable")).to(weights.device)
         return torch.cat(outputs).index_select(0, back)
 

@@ -63,6 +63,20 @@ def test_probing_does_not_change_with_factors_and_signs_and_nfn_does(fitted, vie
         assert change < 1e-4 if name == "probing" else change > 1e-2, name
 
 
+def test_probing_in_several_threads_is_fitted_alike_each_time(views):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        embeddings = []
+        for _ in range(2):
+            encoder = probing(probes=8, training=SHORT)
+            encoder.runtime = Runtime(device="cpu")
+            embeddings.append(encoder.fit([views[0]], [views[1]], problem=Problem(), seed=0).encode(views[2]))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*embeddings)
+
+
 @pytest.mark.parametrize("name", PEERS)
 def test_a_saved_peer_encodes_as_before(fitted, views, tmp_path, name):
     fitted[name].save(tmp_path / name)
