@@ -1,7 +1,7 @@
 """What variants of the hyper-representation reach on the networks that select, so that no test label chooses one.
 
     zoo-gen run small_cnn_zoo_4096_fashion --device cuda
-    python -m tests.benchmarks.hyper_representation_variants zoos/small_cnn_zoo_4096_fashion --device cuda [--variant NAME]
+    python -m tests.benchmarks.hyper_representation_variants zoos/small_cnn_zoo_4096_fashion [--variant NAME]
 
 A line a variant: R2 of the standard probes on the validation models, and the seconds of the fit.
 """

@@ -1,7 +1,7 @@
 """The wheel in fresh environments: the base, each extra alone, and all of them; every command works or names an extra.
 
-Slow: each environment is made by pip from the registry that it is set up with. To have a smaller torch than the default,
-set PIP_CONSTRAINT to a file that pins it.
+Slow: each environment is made by pip from the registry that it is set up with. To have a smaller torch than the
+default, set PIP_CONSTRAINT to a file that pins it.
 """
 
 import json

@@ -16,6 +16,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.manifest.difference import Difference, differences
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 from zoo_gen.manifest.rows import Key, keys_of
 from zoo_gen.store import Store
 

@@ -126,14 +126,14 @@ def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:
         return f"{manifest.name}: our kernels know layers; a module of one's own is stacked by torch.func"
     if not manifest.data.read_by_kernels:
         return f"{manifest.name}: our kernels read bytes of classes, and waves; this data is numbers"
-    from zoo_gen.population.gpu.updates import unserved
+    from zoo_gen.population.gpu import served, updates
 
-    if (name := unserved(manifest.values)) is not None:
+    if (name := updates.unserved(manifest.values)) is not None:
         return f"{manifest.name}: our kernels do not know this {name}"
     first = next(layer for layer in manifest.layers if not isinstance(layer, Flatten))
     if not isinstance(first, Convolution | Linear):
         return f"{manifest.name}: our kernels read images by a convolution or a linear layer, not by {first.name}"
-    layer = unserved(manifest.layers, manifest.data.input_shape)
+    layer = served.unserved(manifest.layers, manifest.data.input_shape)
     if layer is not None:
         return f"{manifest.name}: our kernels do not know {layer.name}"
     return lacks_for_gpu_kernels(device)

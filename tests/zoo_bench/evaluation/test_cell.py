@@ -193,7 +193,7 @@ def test_what_a_supervised_encoder_predicts_is_scored_beside_the_probes(tmp_path
     assert own["kendall_tau"].value == pytest.approx(kendalltau(truth, predicted).statistic)
     assert {score.target for score in own.values()} == {"test_accuracy"}
     assert not any(score.ranks for score in own.values())
-    assert {score.by for score in result.cells[0].scores} == {"probe", "encoder"}
+    assert {score.by for score in result.cells[0].scores} == {"probe", "encoder", "recipe", "mean"}
 
 
 def test_a_target_that_the_benchmark_does_not_ask_for_is_not_scored(tmp_path, tiny_zoo, tiny_benchmark, stranger):
