@@ -22,7 +22,6 @@ _SUBSET_SEED = 0  # of the models that a share keeps
 
 
 @dataclass(frozen=True)
-@dataclass(frozen=True)
 class Cell:
     """One training of an encoder, and its tests. Parts are views, one an architecture and set of checkpoints."""
 
