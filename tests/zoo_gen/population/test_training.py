@@ -173,7 +173,7 @@ def test_a_warm_up_comes_before_a_cycle():
     np.testing.assert_allclose(before, np.arange(1, 11) / 10 / 25)
 
 
-@pytest.mark.parametrize(("network", "form"), [("mlp", None), ("layers", "lanes"), ("small_cnn_gap", None)])
+@pytest.mark.parametrize(("network", "form"), [("mlp", None), ("cnn_small", "lanes"), ("layers", "lanes")])
 def test_a_model_has_the_same_bytes_alone_and_in_company(network, form):
     if form:
         pytest.importorskip("llvmlite")
