@@ -72,6 +72,7 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.colors import LogNorm
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         raise ZooError("pictures need matplotlib; expected: pip install 'zoo-gen[plots]'") from None
 
@@ -95,7 +96,7 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
             )
             bar = figure.colorbar(drawn, ax=axes, pad=0.01)
             if norm is None and np.issubdtype(values.dtype, np.integer):
-                bar.ax.yaxis.get_major_locator().set_params(integer=True)
+                bar.ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         else:
             names = np.unique(values)[:MOST_NAMES]
             for position, value in enumerate(names):

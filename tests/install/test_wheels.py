@@ -1,6 +1,6 @@
-"""The wheel in fresh environments: the base, each extra alone, and all of them; every command works or names an extra.
+"""The wheel in fresh environments, of the base, each extra alone and all: every command works or names an extra.
 
-Slow: each environment is made by pip from the registry that it is set up with. To have a smaller torch than the default,
+Slow: pip makes each environment from the registry that it is set up with. To have a smaller torch than the default,
 set PIP_CONSTRAINT to a file that pins it.
 """
 
