@@ -30,7 +30,7 @@ ADVICE = re.compile(r"pip install 'zoo-gen\[(\w+)\]'")
 OUT_OF_REACH = {"pull", "push", "info s3://", "run --engine dask"}
 # Reading needs the base alone.
 IN_THE_BASE = {
-    *("list", "list --published", "info", "info --json", "diff", "plan", "split", "merge", "bench list"),
+    *("list", "list --published", "info", "info --json", "diff", "split", "merge", "bench list"),
 }
 
 

@@ -33,12 +33,12 @@ OFFLINE = {
 # What each extra is for: works with it alone.
 PURPOSE = {
     "": IN_THE_BASE,
-    "generate": {"run", "run, two workers", "verify", "export --format pt"},
+    "generate": {"plan", "run", "run, two workers", "verify", "export --format pt"},
     "bench": {"bench run", "bench run pca", "tune", "encode", "leaderboard", "validate", "bench export"},
     "convert": {"convert"},
     "plots": {"info --plots"},
     "onnx": {"export --format onnx"},
-    "cluster": {"run --engine dask"},
+    "cluster": IN_THE_BASE,
     "remote": {"info s3://"},
     "hub": {"pull", "push"},
     "zarrs": IN_THE_BASE,
