@@ -143,6 +143,7 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
     figure = _figure(n_rows, n_columns, width=4.4, height=3.9)
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator
 
     points, shares = principal_components(embeddings)
     # In random order, so that no value lies on top because its rows come last.
@@ -160,7 +161,7 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
             )
             bar = figure.colorbar(drawn, ax=axes, pad=0.01)
             if norm is None and np.issubdtype(values.dtype, np.integer):
-                bar.ax.yaxis.get_major_locator().set_params(integer=True)
+                bar.ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         else:
             names = np.unique(values)[:MOST_NAMES]
             for position, value in enumerate(names):

@@ -1,11 +1,9 @@
 """The one exception that reaches a person, and the words for an unknown name and for a package that is missing."""
 
-import re
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from importlib import metadata
 
 
 class ZooError(Exception):
@@ -46,8 +44,33 @@ def one_line(error: BaseException) -> str:
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 
-# What packages are imported as, where that is not their own name.
-_PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "distributed": "dask"}
+# The extras that bring what we import beside the base; a test holds them against pyproject.toml.
+EXTRAS = {
+    "PIL": ("generate",),
+    "cloudpickle": ("bench",),
+    "dask": ("cluster",),
+    "datasets": ("generate",),
+    "distributed": ("cluster",),
+    "filelock": ("convert",),
+    "fsspec": ("remote", "hub"),
+    "h5py": ("convert",),
+    "huggingface_hub": ("hub",),
+    "jinja2": ("bench",),
+    "joblib": ("generate", "bench"),
+    "llvmlite": ("generate",),
+    "matplotlib": ("plots", "hub"),
+    "onnx": ("onnx",),
+    "onnxscript": ("onnx",),
+    "pandas": ("bench",),
+    "s3fs": ("remote",),
+    "safetensors": ("bench", "convert"),
+    "scipy": ("generate", "bench"),
+    "sklearn": ("generate", "bench"),
+    "threadpoolctl": ("bench",),
+    "torch": ("generate", "bench", "convert", "onnx"),
+    "torchvision": ("generate",),
+    "zarrs": ("zarrs",),
+}
 
 
 def missing_package(error: ModuleNotFoundError, *, extra: str) -> str | None:
@@ -58,13 +81,10 @@ def missing_package(error: ModuleNotFoundError, *, extra: str) -> str | None:
         extra: which of several extras with that package is named.
     """
     module = (error.name or "").partition(".")[0]
-    package = _PACKAGES.get(module, module).replace("_", "-").lower()
-    pattern = re.compile(r"([\w-]+).*extra == ['\"]([\w-]+)['\"]")
-    matches = [match for text in metadata.requires("zoo-gen") or () if (match := pattern.match(text))]
-    extras = [match[2] for match in matches if match[1].replace("_", "-").lower() == package]
-    if not extras:
+    extras = EXTRAS.get(module)
+    if extras is None:
         return None
-    return f"{package} is not installed; expected: pip install 'zoo-gen[{extra if extra in extras else extras[0]}]'"
+    return f"{module} is not installed; expected: pip install 'zoo-gen[{extra if extra in extras else extras[0]}]'"
 
 
 @contextmanager

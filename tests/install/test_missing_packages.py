@@ -10,37 +10,51 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.install import commands
+from zoo_gen.errors import EXTRAS
 
 HOOK = """
 import os, sys
-class Hidden:
-    names = frozenset(os.environ["HIDDEN_PACKAGES"].split(","))
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+        self.names = frozenset(os.environ["HIDDEN_PACKAGES"].split(","))
+
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in self.names:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Hidden())
+        return None if name.partition(".")[0] in self.names else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 """
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+OPTIONAL = PROJECT["optional-dependencies"]
 ADVICE = re.compile(r"pip install 'zoo-gen\[(\w+)\]'")
 # What a machine without network, token or cluster answers, whatever is installed.
 OUT_OF_REACH = {"pull", "push", "info s3://", "run --engine dask"}
 # Reading needs the base alone.
 IN_THE_BASE = {
-    *("list", "list --published", "info", "info --json", "diff", "plan", "split", "merge", "bench list"),
+    *("list", "list --published", "info", "info --json", "diff", "split", "merge", "bench list"),
 }
 
 
 def requirements(name: str, extras: frozenset[str], seen: set[str]) -> set[str]:
     """Return the names of all packages that one needs with some extras, itself included, as far as they are here."""
     name = re.sub(r"[-_.]+", "-", name).lower()
-    try:
-        needed = importlib.metadata.requires(name) or []
-    except importlib.metadata.PackageNotFoundError:
-        return seen
+    if name == "zoo-gen":
+        needed = [*PROJECT["dependencies"], *(each for extra in extras for each in OPTIONAL.get(extra, ()))]
+    else:
+        try:
+            needed = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            return seen
     seen.add(name)
     for text in needed:
         match = re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?", text)
@@ -60,7 +74,8 @@ def hidden(*extras: str) -> set[str]:
         for module, owners in packages.items()
         if not visible & {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners}
     }
-    return modules - {"zoo_gen", "zoo_bench", "sitecustomize"}
+    # zarr finds zarrs by its metadata, which stay.
+    return modules - {"zoo_gen", "zoo_bench", "sitecustomize", "zarrs"}
 
 
 def answers(zoo, out, extras, only=()):
@@ -121,3 +136,13 @@ def test_what_reads_works_with_the_base_alone_and_every_advice_ends_in_a_command
             return
         waiting = again
     pytest.fail(f"still not enough: {waiting}")
+
+
+def test_the_extras_that_messages_name_are_those_of_the_project():
+    names = {"PIL": "pillow", "sklearn": "scikit-learn", "distributed": "dask"}
+    said = {names.get(module, module): set(extras) for module, extras in EXTRAS.items()}
+    brought: dict[str, set[str]] = {}
+    for extra, needed in OPTIONAL.items():
+        for text in needed if extra not in ("all", "dev") else ():
+            brought.setdefault(re.match(r"[\w.-]+", text)[0], set()).add(extra)
+    assert said == brought

@@ -1,7 +1,7 @@
-"""The wheel in fresh environments: the base, each extra alone, and all of them; every command works or names an extra.
+"""The wheel in fresh environments, of the base, each extra alone and all: every command works or names an extra.
 
-Slow: each environment is made by pip from the registry that it is set up with. To have a smaller torch than the
-default, set PIP_CONSTRAINT to a file that pins it.
+Slow: pip makes each environment from the registry that it is set up with. To have a smaller torch than the default,
+set PIP_CONSTRAINT to a file that pins it.
 """
 
 import json
@@ -33,12 +33,12 @@ OFFLINE = {
 # What each extra is for: works with it alone.
 PURPOSE = {
     "": IN_THE_BASE,
-    "generate": {"run", "run, two workers", "verify", "export --format pt"},
+    "generate": {"plan", "run", "run, two workers", "verify", "export --format pt"},
     "bench": {"bench run", "bench run pca", "tune", "encode", "leaderboard", "validate", "bench export"},
     "convert": {"convert"},
     "plots": {"info --plots"},
     "onnx": {"export --format onnx"},
-    "cluster": {"run --engine dask"},
+    "cluster": IN_THE_BASE,
     "remote": {"info s3://"},
     "hub": {"pull", "push"},
     "zarrs": IN_THE_BASE,

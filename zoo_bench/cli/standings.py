@@ -72,7 +72,7 @@ def leaderboard(
         click.echo(f"\nwritten: {path}", err=as_json)
     aside = sum(len(validation_paths(folder)) for folder in folders)
     if aside:
-        click.echo(f"\non no leaderboard: {aside} results on validation models", err=True)
+        click.echo(f"\non no leaderboard: {aside} result{'s' * (aside > 1)} on validation models", err=True)
     for problem in problems[:-1]:
         click.echo(f"error: {problem}", err=True)
     if problems:

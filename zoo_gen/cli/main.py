@@ -241,7 +241,7 @@ def info(zoo: Folder, plots: Path | None, as_json: bool) -> None:
         if plots:
             _draw(opened, plots, err=True)
         return
-    click.echo(f"{opened.name}: {opened.manifest.description}")
+    click.echo(f"{opened.name}: {opened.manifest.description}".removesuffix(": "))
     for title, text in opened.facts().items():
         click.echo(f"  {title:15} {text}")
     click.echo(f"  {opened.outcome().sentence(width=60)}")

@@ -56,7 +56,7 @@ class ZooManifest(Schema):
         ZooError: a value is wrong or missing; the line names its place.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
+    name: str = Field(pattern=schema.NAME, max_length=100)
     description: str = ""
     data: DataSource
     architecture: Architecture

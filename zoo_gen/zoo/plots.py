@@ -82,8 +82,7 @@ def _prepare() -> None:
 
 def _over_epochs(zoo: Zoo, values: np.ndarray, label: str, path: Path) -> Path:
     """Draw median and bands of values (model, checkpoint) over the epochs."""
-    from matplotlib import pyplot
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     measured = np.isfinite(values).any(axis=0)  # of a published zoo, some epochs may have no metrics
@@ -95,7 +94,7 @@ def _over_epochs(zoo: Zoo, values: np.ndarray, label: str, path: Path) -> Path:
     counted = int(np.isfinite(values).any(axis=1).sum())
     axes.plot(epochs, np.nanmedian(values, axis=0), color="tab:blue", label=f"median (n = {counted:,} models)")
     _finish(axes, title=f"{zoo.name}: {len(values):,} models", x="epoch", y=label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

@@ -63,7 +63,7 @@ def test_results_on_validation_models_stand_apart_and_are_on_no_board(tiny_zoo, 
     assert (test.on, "on" in json.loads((path.parent / "seed-0.json").read_text())) == ("test", True)
     assert [(result.encoder, result.on) for result in zoo_bench.load_results(tmp_path)] == [("pca", "test")]
     shown = CliRunner().invoke(main, ["leaderboard", "--results", str(tmp_path)])
-    assert "on no leaderboard: 1 results on validation models" in shown.output
+    assert "on no leaderboard: 1 result on validation models" in shown.output
     assert dict(zoo_bench.validate(tmp_path, zoos=tiny_zoo.parent, rerun="pca")) == {
         path: [],
         path.with_name("seed-0.json"): [],

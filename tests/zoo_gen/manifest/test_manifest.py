@@ -48,7 +48,12 @@ def parse(text: str) -> ZooManifest:
         ('["relu", "tanh"]', '["relu", "tahn"]', "axes.product", "activation[1]: input should be 'tanh', 'relu'"),
         ("[axes.product]", "[axes.produkt]", "axes", "unknown key 'produkt'; did you mean 'product'?"),
         ("train = 0.6", "train = 0.7", "split", "must add up to 1, got 1.1"),
-        ('name = "tiny"', 'name = "../tiny"', "name", "should match pattern"),
+        (
+            'name = "tiny"',
+            'name = "../tiny"',
+            "name",
+            "expected lower-case letters, digits, _ and -, with a letter or digit first",
+        ),
         ("models_per_shard = 12", "models_per_shard = 0", "storage.models_per_shard", "greater than 0"),
         ("[data]", "[data", "", "not valid TOML"),
         ("epochs = 4", "epochs = 4\nlabel_smoothing = 1.0", "training.label_smoothing", "less than 1, got 1.0"),
