@@ -151,7 +151,7 @@ def run(
         try:
             for result, is_new in run_benchmark(
                 manifest,
-                encoder_names(chosen, protocol=manifest.protocol),
+                encoder_names(chosen, protocol=manifest.protocol, targets=manifest.targets),
                 zoos=places,
                 results=results,
                 seeds=numbers,

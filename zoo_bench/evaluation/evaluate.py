@@ -89,7 +89,7 @@ def evaluate(
             runtime = replace(runtime, checkpoints=Path(results) / run.TRAININGS)
         finished = run.run(
             manifest,
-            candidates(encoder, protocol=manifest.protocol),
+            candidates(encoder, protocol=manifest.protocol, targets=manifest.targets),
             zoos=places,
             results=Path(folder),
             seeds=seeds,
