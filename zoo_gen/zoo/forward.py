@@ -170,13 +170,27 @@ def _stacked(
     from zoo_gen.population.cpu.convolutions import LANES
     from zoo_gen.population.forward import forward
 
-    count = len(next(iter(parameters.values())))
+    count, layers = len(next(iter(parameters.values()))), network.layers
     each = inputs.dim() == 2 + len(network.input_shape)
     shared = inputs.transpose(0, 1) if each else inputs.unsqueeze(1).expand(len(inputs), count, *inputs.shape[1:])
     compiled = inputs.device.type == "cpu" and not _plain.get() and can_compile()
-    forms = {layer.name: LANES for layer in network.layers if isinstance(layer, Convolution)} if compiled else {}
+    forms = {layer.name: LANES for layer in layers if isinstance(layer, Convolution)} if compiled else {}
+    if isinstance(layers[0], Convolution) and not each and not compiled:
+        # What all networks read is convolved once, with the kernels of all as channels.
+        shared = _convolved(layers[0], inputs, parameters, count)
+        layers = layers[1:]
     runs: Any = [(function, slice(0, count))]
-    return forward(network.layers, parameters, runs, shared, forms=forms).transpose(1, 2)
+    return forward(layers, parameters, runs, shared, forms=forms).transpose(1, 2)
+
+
+def _convolved(layer: Convolution, inputs: "Tensor", parameters: Mapping[str, "Tensor"], count: int) -> "Tensor":
+    """Return a convolution of shared inputs by all networks (input, network, channel, height, width)."""
+    from torch.nn import functional
+
+    weight = parameters[f"{layer.name}.weight"].flatten(0, 1)
+    bias = parameters[f"{layer.name}.bias"].flatten() if layer.bias else None
+    outputs = functional.conv2d(inputs, weight, bias, stride=layer.stride, padding=layer.padding)
+    return outputs.unflatten(1, (count, layer.outputs))
 
 
 def _by_torch_func(
