@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zoo_bench.evaluation.mock import Finding, mock
     from zoo_bench.evaluation.tune import Tuned, tune
     from zoo_bench.evaluation.validate import validate
-    from zoo_bench.plots import plot_embeddings
+    from zoo_bench.plots import plot_embeddings, plot_robustness
     from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks, read_benchmark
     from zoo_bench.protocol.zoos import make_missing_zoos, pull_missing_zoos
     from zoo_bench.results import Result
@@ -43,6 +43,7 @@ __all__ = [
     "make_missing_zoos",
     "mock",
     "plot_embeddings",
+    "plot_robustness",
     "pull_missing_zoos",
     "read_benchmark",
     "tune",
@@ -70,6 +71,7 @@ _HOME = {
     "make_missing_zoos": "protocol.zoos",
     "mock": "evaluation.mock",
     "plot_embeddings": "plots",
+    "plot_robustness": "plots",
     "pull_missing_zoos": "protocol.zoos",
     "read_benchmark": "protocol.manifest",
     "tune": "evaluation.tune",

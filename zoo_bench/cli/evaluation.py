@@ -169,7 +169,10 @@ def run(
         try:
             for result, is_new in run_benchmark(
                 manifest,
-                [with_settings(name, given) for name in encoder_names(chosen, protocol=manifest.protocol)],
+                [
+                    with_settings(name, given)
+                    for name in encoder_names(chosen, protocol=manifest.protocol, targets=manifest.targets)
+                ],
                 zoos=places,
                 results=results,
                 seeds=numbers,

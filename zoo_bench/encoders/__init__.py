@@ -50,6 +50,9 @@ class Encoder(Protocol):
     `problem`, and its method `can_learn(problem)`, if it has one, says whether it can learn that target. If its `fit`
     takes no `problem`, it learns the one target that `config["target"]` names.
 
+    One that asks more of its views than weights names it in `needs`, such as ("forward",) or ("graphs",): where a zoo
+    cannot give it, that is said before anything is trained.
+
     One that trains a network has beside: `runtime`, which `make_encoder` sets; `save(folder)` and `load(folder)`,
     which write and read the fitted encoder. Each fit happens in a process of its own, to which the encoder is pickled.
     """
@@ -69,7 +72,8 @@ class Encoder(Protocol):
     def encode(self, view: WeightsView) -> np.ndarray:
         """Return one embedding a row of the weights (row, 1, parameter), float (row, dimension), in their order.
 
-        The view has `weights` and `layout` and nothing else: no label, no epoch, no model, no zoo.
+        The view has `weights` and `layout`, and shows them as tensors, graphs and networks that can be run (see
+        docs/views.md): no label, no epoch, no model, no zoo.
         """
 
 
@@ -99,6 +103,8 @@ class Lazy:
 
 _HYPER_REPRESENTATION = "zoo_bench.encoders.hyper_representation.encoder"
 _SNE = "zoo_bench.encoders.sne.encoder"
+_NFN = "zoo_bench.encoders.nfn.encoder"
+_PROBING = "zoo_bench.encoders.probing.encoder"
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "weights": Weights,
@@ -112,6 +118,9 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "mlp": Lazy("zoo_bench.encoders.baselines.mlp", "mlp"),
     "deep_sets": Lazy("zoo_bench.encoders.baselines.deep_sets", "deep_sets"),
     "deep_sets_small": Lazy("zoo_bench.encoders.baselines.deep_sets", "small"),
+    **{f"nfn_{name}": Lazy(_NFN, "variant", name) for name in ("np", "hnp", "np_small", "hnp_small")},
+    "probing": Lazy(_PROBING, "probing"),
+    "probing_small": Lazy(_PROBING, "small"),
     "sne": Lazy(_SNE, "variant", "paper"),
     "sne_boundary": Lazy(_SNE, "variant", "boundary"),
     "sne_kernels": Lazy(_SNE, "variant", "kernels"),
@@ -131,6 +140,8 @@ MIX_ARCHITECTURES = frozenset(
     {"last_layer_statistics", "pooled_layer_statistics", "deep_sets", "deep_sets_small"}
     | {name for name in ENCODERS if name.startswith("sne")}
 )
+# Those that run the networks, which no benchmark allows that asks for the activation function.
+RUN_NETWORKS = frozenset({"probing", "probing_small"})
 # Evaluated where none is named: those that train no network, so that the first look at a zoo takes seconds.
 DEFAULT_ENCODERS = ("weights", "weight_statistics", "weight_statistics_without_biases", "pca")
 # What `--encoder` takes beside names: those of every kind that a CPU fits to a small zoo in about a minute.
@@ -144,6 +155,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "statistics_network",
         "mlp",
         "deep_sets_small",
+        "nfn_np_small",
+        "nfn_hnp_small",
+        "probing_small",
         "sne_small",
         "hyper_representation_small",
     ),
@@ -151,14 +165,21 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def encoder_names(chosen: Sequence[str], *, protocol: str = "") -> list[str]:
-    """Return the names of encoders, each once, groups written out: of a group only those that suit the protocol.
+def encoder_names(chosen: Sequence[str], *, protocol: str = "", targets: Sequence[str] = ()) -> list[str]:
+    """Return the names of encoders, each once, groups written out: of a group only those that suit a benchmark.
+
+    Args:
+        chosen: names of encoders and groups.
+        protocol: of the benchmark; in cross_architecture, encoders of one architecture are left out.
+        targets: of the benchmark; where the activation function may be one, encoders that run networks are left out.
 
     >>> encoder_names(["default", "mlp", "pca"])
     ['weights', 'weight_statistics', 'weight_statistics_without_biases', 'pca', 'mlp']
     """
-    suits = {name: protocol != "cross_architecture" or name in MIX_ARCHITECTURES for name in ENCODERS}
-    names = (name for given in chosen for name in GROUPS.get(given, (given,)) if given not in GROUPS or suits[name])
+    suits = set(MIX_ARCHITECTURES if protocol == "cross_architecture" else ENCODERS)
+    if {"activation", "hyperparameters"} & set(targets):
+        suits -= RUN_NETWORKS
+    names = (name for given in chosen for name in GROUPS.get(given, (given,)) if given not in GROUPS or name in suits)
     return list(dict.fromkeys(names))
 
 

@@ -94,7 +94,7 @@ def evaluate(
             runtime = replace(runtime, checkpoints=Path(results) / run.TRAININGS)
         finished = run.run(
             manifest,
-            candidates(encoder, protocol=manifest.protocol),
+            candidates(encoder, protocol=manifest.protocol, targets=manifest.targets),
             zoos=places,
             results=Path(folder),
             seeds=seeds,

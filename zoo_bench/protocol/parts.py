@@ -4,11 +4,21 @@ A published model may keep only some of its zoo's checkpoints; it takes part wit
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from zoo_gen.zoo import AnyZoo, ZooView
+
+
+@dataclass(frozen=True)
+class Test:
+    """The test part of a zoo, under a condition such as "unseen epochs" (empty where there is none)."""
+
+    zoo: AnyZoo
+    views: tuple[ZooView, ...]  # one an architecture and set of checkpoints, as `views_of` returns them
+    condition: str = ""
 
 
 def usable_models(zoo: AnyZoo) -> np.ndarray:
@@ -38,6 +48,12 @@ def views_of(zoo: AnyZoo, models: np.ndarray, *, checkpoints: Literal["all", "la
         chosen = tuple(positions if checkpoints == "all" else positions[-1:])
         members.setdefault((architecture, chosen), []).append(model)
     return tuple(zoo.view(group, zoo.epochs[list(positions)].tolist()) for (_, positions), group in members.items())
+
+
+def among(view: ZooView, models: np.ndarray) -> ZooView:
+    """Return those models of a view that are among `models`."""
+    stay = np.isin(view.models, models)
+    return replace(view, models=view.models[stay], rows=view.rows[stay])
 
 
 def models_of(views: Sequence[ZooView]) -> np.ndarray:

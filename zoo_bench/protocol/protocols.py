@@ -10,23 +10,15 @@ from typing import Literal
 
 import numpy as np
 
+from zoo_bench.protocol.equivalents import equivalent_tests
 from zoo_bench.protocol.manifest import BenchmarkManifest
-from zoo_bench.protocol.parts import checkpoints_of, models_of, usable_models, views_of
+from zoo_bench.protocol.parts import Test, among, checkpoints_of, models_of, usable_models, views_of
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import AnyZoo, ZooView
 
 PARTS = ("train", "validation", "test")
 On = Literal["test", "validation"]  # the part of the split whose models are scored
 _SUBSET_SEED = 0  # of the models that a share keeps
-
-
-@dataclass(frozen=True)
-class Test:
-    """The test part of a zoo, under a condition such as "unseen epochs" (empty where there is none)."""
-
-    zoo: AnyZoo
-    views: tuple[ZooView, ...]  # one an architecture and set of checkpoints, as `views_of` returns them
-    condition: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +49,8 @@ def cells(benchmark: BenchmarkManifest, zoos: list[AnyZoo], *, on: On = "test") 
         return standard
     if benchmark.protocol == "data_efficiency":
         return [_with_share(cell, share) for cell in standard for share in benchmark.shares]
+    if benchmark.protocol == "robustness":
+        return [replace(cell, tests=equivalent_tests(cell.tests[0])) for cell in standard]
     if benchmark.protocol == "unseen_epochs":
         return [_with_seen_epochs(cell, benchmark.seen_epochs) for cell in standard]
     return [_crossed(benchmark, cell, standard) for cell in standard if cell.zoo.name in (benchmark.sources or names)]
@@ -134,7 +128,7 @@ def _with_share(cell: Cell, share: float) -> Cell:
     Were the selection part whole, its labels would outnumber those of a small share.
     """
     train, validation = (
-        tuple(part for view in views if len((part := _among(view, subset)).models))
+        tuple(part for view in views if len((part := among(view, subset)).models))
         for views, subset in ((views, _subset(models_of(views), share)) for views in (cell.train, cell.validation))
     )
     tests = tuple(Test(test.zoo, test.views, f"{100 * share:g} % of the training models") for test in cell.tests)
@@ -145,12 +139,6 @@ def _subset(models: np.ndarray, share: float) -> np.ndarray:
     """Return a share of models, at least one; smaller shares lie inside larger ones."""
     order = np.random.RandomState(_SUBSET_SEED).permutation(models)
     return np.sort(order[: max(1, round(share * len(models)))])
-
-
-def _among(view: ZooView, models: np.ndarray) -> ZooView:
-    """Return those models of a view that are among `models`."""
-    stay = np.isin(view.models, models)
-    return replace(view, models=view.models[stay], rows=view.rows[stay])
 
 
 def _with_seen_epochs(cell: Cell, share: float) -> Cell:

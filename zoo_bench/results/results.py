@@ -17,6 +17,7 @@ from zoo_gen.files.schema import Schema
 from zoo_gen.manifest import Split, StoredSplit
 
 _EXPECTED = "expected a result of zoo-bench run; delete it to have it computed again"
+_LATER_FIELDS = ("operations", "networks_per_second")  # of a cell; results that were made before have other digests
 _VERSION = 4  # 4: encoders learn the problem of their benchmark, probes treat heavy tails, ranks are means of ranks
 
 
@@ -33,7 +34,8 @@ class Score(Schema):
     low: float | None
     high: float | None
     penalty: float | None  # of the probe, chosen on the validation models; None where nothing was chosen
-    by: Literal["probe", "encoder"] = "probe"  # who predicted: a probe of the embeddings, or a supervised encoder
+    # Who predicted: a probe of the embeddings, a supervised encoder, or a floor, which is told no weight.
+    by: Literal["probe", "encoder", "recipe", "mean"] = "probe"
     ceiling: float | None = None  # of tau-b: what predictions without ties can reach, where the truth has ties
     left_out: int = 0  # test rows whose truth is missing
 
@@ -67,6 +69,8 @@ class CellResult(Schema):
     parameters: int | None = None  # that training the encoder set; None where it does not say
     memory_bytes: int | None = None  # at most, to fit and encode, over what the process held before
     gpu_memory_bytes: int | None = None
+    operations: int | None = None  # of matrix products and convolutions, to encode a network; None where none counts
+    networks_per_second: float | None = None  # encoded, of this test
     machine: Machine
     scores: tuple[Score, ...] = Field(min_length=1)
 
@@ -158,6 +162,10 @@ class Result(Schema):
         # Fields that came later are no part of the digest at their default, so that it holds for older results.
         later = {name for name in ("on", "tunings") if name not in self.model_dump(exclude_defaults=True)}
         content = self.model_dump(mode="json", exclude={"sha256", *later})
+        for cell in content["cells"]:
+            for field in _LATER_FIELDS:
+                if cell[field] is None:
+                    del cell[field]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

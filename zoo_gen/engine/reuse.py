@@ -23,6 +23,8 @@ from zoo_gen.store import Store
 # Keys that change no byte of a model, or are compared model by model.
 _OF_THE_ZOO = ("name", "description", "axes", "split", "storage")
 _OF_A_MODEL = ("checkpoints.epochs", "training.epochs", *(f"training.{name}" for name in HYPERPARAMETERS))
+_SOURCES = "training.source_sha256."  # of functions of the user's own, each of which only some models may use
+_WITHOUT_END = ("constant", "step", "milestones")  # schedules that do not depend on the last epoch
 _MOST_SHOWN = 3
 
 
@@ -118,15 +120,15 @@ def find_copies(
     """
     donors = [_donor(folder, manifest, attributes) for folder in folders]
     rows = manifest.rows(slice(0, manifest.n_models))
-    keys, constant = keys_of(rows), [schedule == "constant" for schedule in rows["schedule"].to_pylist()]
+    keys, endless = keys_of(rows), [schedule in _WITHOUT_END for schedule in rows["schedule"].to_pylist()]
     sources: list[tuple[Donor, int] | None] = [None] * manifest.n_models
     for donor in donors:
         if not set(manifest.checkpoint_epochs) <= set(donor.manifest.checkpoint_epochs):
             continue
         longer = donor.manifest.training.epochs - manifest.training.epochs
         for model, key in enumerate(keys):
-            # A schedule counts on the last epoch. At a constant rate, longer trainings begin as shorter ones.
-            if sources[model] is None and (longer == 0 or (longer > 0 and constant[model])):
+            # Most schedules count on the last epoch. With the others, longer trainings begin as shorter ones.
+            if sources[model] is None and (longer == 0 or (longer > 0 and endless[model])):
                 position = donor.positions.get(key)
                 sources[model] = None if position is None else (donor, position)
     return Copies(tuple(sources), manifest.checkpoint_epochs)
@@ -137,7 +139,9 @@ def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:
     return [
         difference
         for difference in differences(old, new)
-        if difference.key.partition(".")[0] not in _OF_THE_ZOO and difference.key not in _OF_A_MODEL
+        if difference.key.partition(".")[0] not in _OF_THE_ZOO
+        and difference.key not in _OF_A_MODEL
+        and not (difference.key.startswith(_SOURCES) and None in (difference.first, difference.second))
     ]
 
 

@@ -11,15 +11,27 @@ import pyarrow as pa
 
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest.axes import Axes
-from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Value
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OF_SCHEDULES, Value
 from zoo_gen.manifest.manifest import ZooManifest
+from zoo_gen.manifest.training import Training
 
 Key = tuple[object, ...]
 
 
 def keys_of(rows: pa.Table) -> list[Key]:
-    """Return all that determines each model beside what its zoo shares: its hyper-parameters, a tuple a model."""
-    columns = [rows[name].to_pylist() for name in rows.column_names if name not in ("model_id", "split")]
+    """Return all that determines each model beside what its zoo shares: its hyper-parameters, a tuple a model.
+
+    A table has no column where no model of its zoo uses a hyper-parameter, or all have the default.
+    """
+    schedules = rows["schedule"].to_pylist()
+    columns = []
+    for name in HYPERPARAMETERS:
+        users = OF_SCHEDULES.get(name)
+        default = None if users else Training.model_fields[name].default
+        values = rows[name].to_pylist() if name in rows.column_names else [default] * len(rows)
+        if users:
+            values = [value if schedule in users else None for value, schedule in zip(values, schedules, strict=True)]
+        columns.append(values)
     return list(zip(*columns, strict=True))
 
 

@@ -1,6 +1,6 @@
 """The arrays of several zoos read as one: each value comes from the zoo that has it, and what none has is NaN."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo.zoo import Zoo
 
@@ -59,6 +60,32 @@ class JointArrays:
         if len(names) != 1:
             raise ZooError(f"these models have {len(names)} architectures; expected a view of models of one")
         return self.layouts[int(names[0])]
+
+    def architecture_of(self, row: Mapping[str, Any]) -> Network | None:
+        """Return the network of a model, by its row of the table; None where its layers are not known."""
+        zoo, own = self._zoo_of(row)
+        return zoo.arrays.architecture_of(own)
+
+    def network_of(self, row: Mapping[str, Any]) -> Network:
+        """Return the same; see `Arrays.network_of`.
+
+        Raises:
+            ZooError: its layers, or the activation that they need, are not known.
+        """
+        zoo, own = self._zoo_of(row)
+        return zoo.arrays.network_of({**own, "activation": row.get("activation")})
+
+    def _zoo_of(self, row: Mapping[str, Any]) -> tuple[Zoo, dict[str, Any]]:
+        """Return a zoo that has models of the architecture of a row, and a row of its own table."""
+        layout = self.layouts[int(row.get("architecture", 0))]
+        for zoo in self._zoos:
+            if zoo.ragged:
+                names = [name for name, each in zoo.architectures.items() if each.layout == layout]
+                if names:
+                    return zoo, {"architecture": names[0]}
+            elif zoo.layout == layout:
+                return zoo, {}
+        raise AssertionError("every layout is of one of the zoos")
 
     def weights(self, models: pa.Table, checkpoints: np.ndarray) -> np.ndarray:
         """Return the weights (model, checkpoint, parameter) of models of one architecture; see `Arrays.weights`."""

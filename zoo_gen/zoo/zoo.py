@@ -76,7 +76,7 @@ class Zoo:
         self.extent = store.extent
         self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
         self._table = table or ModelTable(store)
-        self._arrays = Arrays(store, self._table)
+        self.arrays = Arrays(store, self._table)
 
     def _repr_html_(self) -> str:
         return summary.html(self.store, self._table)
@@ -109,12 +109,12 @@ class Zoo:
         Raises:
             ZooError: the models differ in architecture.
         """
-        if self._arrays.layout is None:
+        if self.arrays.layout is None:
             raise ZooError(
                 f"{self.path}: its models have {len(self.architectures)} architectures; expected "
                 "zoo.layout_of(model), or a view of models of one architecture"
             )
-        return self._arrays.layout
+        return self.arrays.layout
 
     @property
     def architectures(self) -> dict[str, Architecture]:
@@ -123,11 +123,11 @@ class Zoo:
         Raises:
             ZooError: their file is damaged.
         """
-        return self._arrays.architectures
+        return self.arrays.architectures
 
     def layout_of(self, model: int) -> ParameterLayout:
         """Return where each parameter of a model lies in its weights."""
-        return self._arrays.layout_of(self._row(model))
+        return self.arrays.layout_of(self._row(model))
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -341,7 +341,7 @@ class Zoo:
         """
         checkpoint = None if epoch is None else self.checkpoint(epoch)
         with needing("tensors", extra="generate"):
-            return module.state_dict(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
+            return module.state_dict(self.store, self.arrays, self._row(model), checkpoint=checkpoint)
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
         """Return a model after an epoch (the last one kept, if none is given) as a torch module in evaluation mode.
@@ -353,7 +353,7 @@ class Zoo:
         """
         checkpoint = None if epoch is None else self.checkpoint(epoch)
         with needing("modules", extra="generate"):
-            return module.module(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
+            return module.module(self.store, self.arrays, self._row(model), checkpoint=checkpoint)
 
     def _row(self, model: int) -> pa.Table:
         return self._table.rows(slice(model, model + 1))
@@ -368,7 +368,7 @@ class Zoo:
         rows = np.array([self._table.row(model) for model in ids.tolist()], dtype=np.int64)
         chosen = self.epochs.tolist() if epochs is None else epochs
         checkpoints = np.array([self.checkpoint(epoch) for epoch in chosen], dtype=np.int64)
-        return ZooView(self, ids, rows, checkpoints, self._arrays)
+        return ZooView(self, ids, rows, checkpoints, self.arrays)
 
     def torch_dataset(
         self,
@@ -377,6 +377,7 @@ class Zoo:
         target: str | None = None,
         epochs: Sequence[int] | None = None,
         tensors: bool = False,
+        graphs: bool = False,
         table: str | None = None,
         memory: int = dataset.MEMORY,
     ) -> dataset.WeightDataset:
@@ -391,6 +392,7 @@ class Zoo:
             target: a metric, "generalization_gap", "epoch" or a column of the table of models.
             epochs: which checkpoints of each model; all, if none are given.
             tensors: whether weights are a tensor a parameter, name -> tensor.
+            graphs: whether weights are a graph: "nodes" and "edges" with their features, and "edge_index".
             table: a named split table, as for `split`.
             memory: bytes of weights that may be read at once and stay; of more, each batch reads what it needs.
 
@@ -404,7 +406,7 @@ class Zoo:
         (24, torch.Size([100]), torch.float32)
         """
         view = self.view(self.split(split, table=table), epochs)
-        return dataset.WeightDataset(view, target=target, tensors=tensors, memory=memory)
+        return dataset.WeightDataset(view, target=target, tensors=tensors, graphs=graphs, memory=memory)
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return the long form: a row a model and checkpoint, with hyper-parameters and the metrics of that epoch.

@@ -11,7 +11,12 @@ from zoo_bench.encoders.sne.encoder import VARIANTS, sne
 from zoo_bench.encoders.sne.network import SNENetwork
 from zoo_bench.protocol.problem import Problem
 
-SUPERVISED = [name for name in ENCODERS if hasattr(make_encoder(name), "predict")]
+# The views here are of weights that no network computes with.
+SUPERVISED = [
+    name
+    for name, encoder in ((name, make_encoder(name)) for name in ENCODERS)
+    if hasattr(encoder, "predict") and not getattr(encoder, "needs", ())
+]
 
 
 def r2(truth, predicted):
