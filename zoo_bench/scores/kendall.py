@@ -1,9 +1,9 @@
 """Kendall's tau-b of many bootstrap resamples of models, exact.
 
 A model drawn w times counts w times, so a resample is a weight a model. Up to 2,000 models no row is copied: pairs of
-rows are summed once into tables of model by model (ranks are cut into buckets, a matrix product settles all pairs that
-differ in both buckets, and only the rest is compared), and a resample is a few products with the tables. Tables of more
-models would not fit into memory; there, scipy is asked once a resample.
+rows are summed once into tables of model by model, and a resample is a few products with the tables. Of many rows not
+all pairs are compared: ranks are cut into buckets, and a matrix product settles all pairs that differ in both buckets.
+Tables of more models would not fit into memory; there, scipy is asked once a resample.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse, stats
 
 MOST_MODELS = 2000  # of the tables: 3 x 32 MB
+MOST_ROWS = 2**14  # of which all pairs are compared
 _BUCKETS = 64  # of ranks, a side
 _PAIRS_AT_ONCE = 2**22  # that are compared together
 
@@ -50,7 +51,8 @@ def _tau(truth: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> float:
 def _from_tables(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Taus:
     """Return the same from tables (model, model) of the sums over the pairs of rows of two models."""
     first, second = (np.unique(values, return_inverse=True)[1].astype(np.int64) for values in (truth, predicted))
-    difference = _products_of_signs(first, second, members, n_models)
+    sums = _all_pairs if len(members) <= MOST_ROWS else _pairs_by_buckets
+    difference = sums(first, second, members, n_models)
     tied = [_tied(ranks, members, n_models) for ranks in (first, second)]
 
     def taus(draws: np.ndarray) -> np.ndarray:
@@ -72,8 +74,35 @@ def _tied(ranks: np.ndarray, members: np.ndarray, n_models: int) -> np.ndarray:
     return (counts @ counts.T).toarray()
 
 
-def _products_of_signs(first: np.ndarray, second: np.ndarray, members: np.ndarray, n_models: int) -> np.ndarray:
+def _all_pairs(first: np.ndarray, second: np.ndarray, members: np.ndarray, n_models: int) -> np.ndarray:
     """Return concordant less opposed ordered pairs of rows of two models, float64 (model, model), of dense ranks."""
+    order = np.argsort(members, kind="stable")
+    first, second = (ranks[order].astype(np.int32) for ranks in (first, second))
+    models, starts, counts = np.unique(members[order], return_index=True, return_counts=True)
+    bounds = np.append(starts, len(order))
+    sums = np.zeros((len(models), len(models)))
+    step = max(1, _PAIRS_AT_ONCE // len(order) // int(counts.max()))
+    for start in range(0, len(models), step):
+        part = slice(start, min(start + step, len(models)))
+        rows = slice(bounds[part.start], bounds[part.stop])
+        pairs = _signs(first[rows], first)
+        pairs *= _signs(second[rows], second)
+        sums[part] = _summed(_summed(pairs, bounds[part.start : part.stop + 1] - rows.start).T, bounds).T
+    table = np.zeros((n_models, n_models))
+    table[np.ix_(models, models)] = sums
+    return table
+
+
+def _summed(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Return the sums of the rows between neighbouring bounds, int32 (bound - 1, column)."""
+    lengths = np.diff(bounds)
+    if (lengths == lengths[0]).all():  # by far the fastest, and how zoos are
+        return values.reshape(len(lengths), lengths[0], -1).sum(axis=1, dtype=np.int32)
+    return np.add.reduceat(values, bounds[:-1], axis=0, dtype=np.int32)
+
+
+def _pairs_by_buckets(first: np.ndarray, second: np.ndarray, members: np.ndarray, n_models: int) -> np.ndarray:
+    """Return the same of many rows."""
     buckets = [_bucket(ranks) for ranks in (first, second)]
     counts = np.zeros((n_models, _BUCKETS, _BUCKETS))
     np.add.at(counts, (members, *buckets), 1.0)

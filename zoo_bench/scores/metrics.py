@@ -8,6 +8,7 @@ Rows whose truth is missing are left out, but their models are drawn all the sam
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,7 +21,7 @@ CHANCE_MARGIN = 1.5  # times 1 / classes: above it a network has learned somethi
 NO_NAME = ""  # the value of a target of names where it is missing
 _DRAWS_SEED = 20211
 _CANCELLED = 1e-6  # the share of a sum of squares below which a difference of two of them has lost digits
-_NUMBERS_AT_ONCE = 2**20
+_NUMBERS_AT_ONCE = 2**17
 
 # Takes how often each model is drawn, (resample, model), and returns the metric of each resample, (resample,).
 Weighted = Callable[[np.ndarray], np.ndarray]
@@ -80,10 +81,13 @@ def missing(values: np.ndarray) -> np.ndarray:
     return values == NO_NAME if values.dtype.kind == "U" else ~np.isfinite(values)
 
 
+@lru_cache(maxsize=4)
 def draws_of(n_models: int) -> np.ndarray:
-    """Return how often each model is drawn, float64 (RESAMPLES, model)."""
+    """Return how often each model is drawn, float64 (RESAMPLES, model), read-only."""
     random = np.random.RandomState(_DRAWS_SEED)
-    return random.multinomial(n_models, np.full(n_models, 1 / n_models), size=RESAMPLES).astype(np.float64)
+    draws = random.multinomial(n_models, np.full(n_models, 1 / n_models), size=RESAMPLES).astype(np.float64)
+    draws.flags.writeable = False
+    return draws
 
 
 def summary(value: float, resampled: np.ndarray) -> Estimate:
@@ -184,16 +188,20 @@ def spearman(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_mo
         return np.concatenate([some(draws[start : start + step]) for start in range(0, len(draws), step)])
 
     def some(draws: np.ndarray) -> np.ndarray:
-        weights = draws[:, members]
-        total = weights.sum(axis=1, keepdims=True)
+        draws = np.ascontiguousarray(draws.T)  # (model, resample), from which whole rows are taken
+        weights = draws[members]
+        half = weights.sum(axis=0) / 2
         centred = []
         for ranks, order, start in zip(sides, orders, starts, strict=True):
-            size = np.add.reduceat(weights[:, order], start, axis=1)  # of each group of equal values
-            middle = np.cumsum(size, axis=1) - size / 2 - total / 2  # the mean rank of the group, less that of all
-            centred.append(middle[:, ranks])
-        products = [np.einsum("ij,ij,ij->i", weights, a, b) for a in centred for b in centred]
+            size = np.add.reduceat(draws[members[order]], start, axis=0)  # of each group of equal values
+            middle = np.cumsum(size, axis=0) - size / 2 - half  # the mean rank of the group, less that of all
+            centred.append(middle[ranks])
+        first, second = centred
+        both, *alone = (
+            np.einsum("ij,ij,ij->j", weights, *pair) for pair in ((first, second), (first,) * 2, (second,) * 2)
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.clip(products[1] / np.sqrt(products[0] * products[3]), -1.0, 1.0)
+            return np.clip(both / np.sqrt(alone[0] * alone[1]), -1.0, 1.0)
 
     return weighted
 

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import zoo_bench
 from zoo_bench.cli import main
 from zoo_bench.evaluation import completeness
-from zoo_bench.evaluation.scoring import score_cell
 from zoo_bench.evaluation.validate import validate
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.results import Result, read_result, write_result
@@ -21,6 +21,7 @@ from zoo_bench.results.records import (
     write_predictions,
     write_resamples,
 )
+from zoo_bench.results.scoring import score_cell
 from zoo_gen.errors import ZooError
 
 
@@ -97,6 +98,17 @@ def test_changed_resamples_are_caught(results):
     pq.write_table(pa.Table.from_pylist(rows), path)
     lines = problems(results)["pca"]
     assert any("tiny: epoch, r2: its resamples are not those of the predictions" in line for line in lines)
+
+
+def test_without_resamples_results_are_validated_and_read_as_with_them(results):
+    with_them = zoo_bench.load_results(results)
+    for path in results.rglob("*.resamples.parquet"):
+        path.unlink()
+    assert not any(problems(results).values())
+    for one, other in zip(zoo_bench.load_results(results).loaded, with_them.loaded, strict=True):
+        assert one.resamples.keys() == other.resamples.keys()
+        for key, values in one.resamples.items():
+            np.testing.assert_array_equal(values, other.resamples[key])
 
 
 def test_mixed_splits_are_caught(results):

@@ -98,9 +98,20 @@ def tau_of_all_pairs(truth, predicted, weights):
     return balance / np.sqrt(untied[0] * untied[1]) if min(untied) > 0 else np.nan
 
 
-@pytest.mark.parametrize("n_models", [30, kendall.MOST_MODELS, kendall.MOST_MODELS + 1])
+@pytest.mark.parametrize(
+    ("most_models", "n_models"),
+    [
+        *((200, n_models) for n_models in (30, 200, 201)),
+        *(pytest.param(2000, n_models, marks=pytest.mark.slow) for n_models in (2000, 2001)),
+    ],
+)
 @pytest.mark.parametrize("levels", [1, 2, 30, 5000])
-def test_resampled_tau_is_that_of_all_pairs_below_and_above_the_bound(n_models, levels):
+@pytest.mark.parametrize("most_rows", [0, kendall.MOST_ROWS])
+def test_resampled_tau_is_that_of_all_pairs_below_and_above_the_bounds(
+    monkeypatch, most_models, n_models, levels, most_rows
+):
+    monkeypatch.setattr(kendall, "MOST_MODELS", most_models)
+    monkeypatch.setattr(kendall, "MOST_ROWS", most_rows)
     random = np.random.RandomState(levels)
     members = random.permutation(np.arange(max(n_models, 1200)) % n_models)
     truth = random.randint(0, levels, len(members))
@@ -120,12 +131,16 @@ def test_a_resample_without_rows_is_undefined_however_many_models_there_are():
         np.testing.assert_array_equal(taus(draws), [1.0, np.nan])
 
 
-def test_a_bucket_of_many_tied_rows_is_compared_in_parts(monkeypatch):
+@pytest.mark.parametrize("rows_a_model", [[9], [9, 5, 1]])
+@pytest.mark.parametrize("most_rows", [0, kendall.MOST_ROWS])
+def test_many_rows_are_compared_in_parts(monkeypatch, rows_a_model, most_rows):
+    monkeypatch.setattr(kendall, "MOST_ROWS", most_rows)
+    members = np.repeat(np.arange(900), np.resize(rows_a_model, 900))[:900]
     random = np.random.RandomState(0)
     truth = np.where(random.random_sample(900) < 0.7, 0.1, random.random_sample(900))
     predicted = random.permutation(np.where(random.random_sample(900) < 0.7, 0.1, random.random_sample(900)))
     monkeypatch.setattr(kendall, "_PAIRS_AT_ONCE", 500)
-    actual = estimate("kendall_tau", truth, predicted, np.arange(900) // 9)
+    actual = estimate("kendall_tau", truth, predicted, members)
     assert actual.value == pytest.approx(stats.kendalltau(truth, predicted).statistic, rel=1e-12)
 
 

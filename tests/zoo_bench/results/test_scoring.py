@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score
 
-from zoo_bench.evaluation.scoring import score_cell
 from zoo_bench.results.records import TargetPrediction
+from zoo_bench.results.scoring import score_cell
 
 
 def prediction(target, *, by="probe", noise=0.1, missing=0):

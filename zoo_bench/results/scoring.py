@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from zoo_bench.results import Score
 from zoo_bench.results.records import By, Resampled, TargetPrediction
+from zoo_bench.results.results import Result, Score
 from zoo_bench.scores import metrics
 from zoo_bench.scores.metrics import Estimate
 
@@ -20,6 +20,7 @@ CLASSES = "test_class_f1"
 NUMBERS = ("r2", "kendall_tau", "spearman", "mae", "mse")
 NAMES = ("accuracy", "macro_f1")
 ABOVE_CHANCE = "kendall_tau_above_chance"
+FLOORS: tuple[By, ...] = ("recipe", "mean")  # scored by what ranks alone
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def score_cell(
             classes[prediction.by].append(prediction)
         ranking = rank_by if prediction.is_number else NAMES[0]
         counts = not is_class and prediction.by == ("encoder" if prediction.target in own else "probe")
-        for metric, estimate in _estimates(prediction, chance=chance):
+        for metric, estimate in _estimates(prediction, rank_by=rank_by, chance=chance):
             scored.append(_of_target(prediction, metric, estimate, ranks=counts and metric == ranking))
             if is_class:
                 estimates[prediction.by, metric].append(estimate)
@@ -68,10 +69,22 @@ def score_cell(
     return scored
 
 
-def _estimates(prediction: TargetPrediction, *, chance: float | None) -> Iterator[tuple[str, Estimate]]:
+def score_result(result: Result, predictions: Sequence[TargetPrediction]) -> list[Scored]:
+    """Score the predictions of all cells of a result again."""
+    scored: list[Scored] = []
+    for cell in result.cells:
+        of_cell = [prediction for prediction in predictions if prediction.cell == cell.name]
+        scored += score_cell(of_cell, rank_by=result.rank_by, chance=cell.chance, reading=result.reading)
+    return scored
+
+
+def _estimates(prediction: TargetPrediction, *, rank_by: str, chance: float | None) -> Iterator[tuple[str, Estimate]]:
     rows = prediction.truth, prediction.predicted, prediction.models
     for metric in NUMBERS if prediction.is_number else NAMES:
-        yield metric, metrics.estimate(metric, *rows)
+        if prediction.by not in FLOORS or metric in (rank_by, NAMES[0]):
+            yield metric, metrics.estimate(metric, *rows)
+    if prediction.by in FLOORS:
+        return
     if prediction.target == "test_accuracy" and chance is not None:
         yield ABOVE_CHANCE, metrics.estimate("kendall_tau", *rows, above=metrics.CHANCE_MARGIN * chance)
 
