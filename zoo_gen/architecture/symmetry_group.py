@@ -191,13 +191,16 @@ def _between(symmetry: Symmetry, layers: Sequence[Layer]) -> HiddenUnits | None:
     names = [layer.name for layer in layers]
     if symmetry.layer not in names:
         return None
-    scaled: Layer = layers[names.index(symmetry.layer)]
+    first = names.index(symmetry.layer)
+    scaled: Layer = layers[first]
     functions: list[Function | None] = []
     can_scale = can_flip = True
-    for layer in layers[names.index(symmetry.layer) + 1 :]:
+    for place, layer in enumerate(layers[first + 1 :], start=first + 1):
         if isinstance(layer, Convolution | Linear):
             reads = [m for m in symmetry.moves if m.parameter == f"{layer.name}.weight" and m.axis == 1]
-            if len(reads) != 1 or not isinstance(scaled, Convolution | Linear | Normalization):
+            # Units of a residual stream lie in layers beyond this one, whose factors would have to be the same.
+            goes_on = not {m.parameter.rpartition(".")[0] for m in symmetry.moves} <= set(names[first : place + 1])
+            if goes_on or len(reads) != 1 or not isinstance(scaled, Convolution | Linear | Normalization):
                 return None
             own = [move.parameter for move in symmetry.moves if move.axis == 0]
             changed = tuple(name for name in (f"{scaled.name}.weight", f"{scaled.name}.bias") if name in own)

@@ -34,6 +34,13 @@ def test_a_gpu_that_cannot_run_the_kernels_trains_in_float32_or_not_at_all(tmp_p
         training_settings(read_manifest(path), device="cuda")
 
 
+def test_layers_that_our_kernels_do_not_know_are_trained_by_torch(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert training_settings(read_manifest(find_manifest("mini_digits_resnet")), device="cuda").kernels is None
+    assert "mini_digits_resnet: our kernels do not know batch_norm1; torch's own operations are used" in caplog.text
+
+
 def test_a_network_that_begins_with_pooling_is_trained_by_torch(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.errors import ZooError
 
 Kind = Literal["np", "hnp"]
 
@@ -45,11 +46,22 @@ class Axes:
 
 
 def axes_of(layout: ParameterLayout, kind: Kind) -> list[Axes]:
-    """Return the tensors of a layout with the neurons that move along them."""
+    """Return the tensors of a layout with the neurons that move along them.
+
+    Raises:
+        ZooError: neurons are a part of an axis, as with groups and gates, or several rows each.
+    """
+    shapes = {parameter.name: parameter.shape for parameter in layout.parameters}
     rows: dict[str, tuple[str, int]] = {}
     columns: dict[str, tuple[str, int]] = {}
     for symmetry in layout.symmetries:
         for move in symmetry.moves:
+            is_whole = move.rows is None and symmetry.size * move.block == shapes[move.parameter][move.axis]
+            if not is_whole or (move.axis == 0 and move.block > 1):
+                raise ZooError(
+                    f"nfn: units of {symmetry.layer} are a part of axis {move.axis} of {move.parameter}, or several "
+                    "rows each; expected layers without groups and gates"
+                )
             (rows if move.axis == 0 else columns)[move.parameter] = symmetry.layer, symmetry.size
     if kind == "np":
         first, last = layout.parameters[0], layout.layers[-1]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.zoo_gen.architecture.test_symmetries import NETWORKS, weights_of
+from tests import grammar_networks
+from tests.grammar_networks import architecture
+from tests.zoo_gen.architecture.test_symmetry_group import NETWORKS, weights_of
 from zoo_bench.encoders import make_encoder
 from zoo_bench.encoders.nfn.encoder import nfn
 from zoo_bench.encoders.nfn.layers import EquivariantLayer, axes_of
@@ -14,6 +16,8 @@ from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import HiddenRows, TrainingView, WeightsView
 from zoo_gen import open_zoo
+from zoo_gen.architecture.registry import Layers, network
+from zoo_gen.errors import ZooError
 
 SHORT = TrainingSettings(epochs=4, batch_size=16, learning_rate=3e-3, optimizer="adam", bfloat16=False)
 PEERS = {
@@ -90,6 +94,13 @@ def test_a_saved_peer_encodes_as_before(fitted, views, tmp_path, name):
 def test_every_peer_is_registered():
     for name in ("nfn_np", "nfn_hnp", "probing", "nfn_np_small", "nfn_hnp_small", "probing_small"):
         assert make_encoder(name).config["training"]["learning_rate"] == 1e-3
+
+
+@pytest.mark.parametrize("name", ["groups", "gru over a sequence", "depthwise"])
+def test_units_that_are_parts_of_an_axis_are_refused(name):
+    net = network(Layers.model_validate(architecture(name)), grammar_networks.NETWORKS[name][2], 10)
+    with pytest.raises(ZooError, match=r"nfn: units of \S+ are a part of axis"):
+        axes_of(net.layout, "hnp")
 
 
 @pytest.mark.parametrize("kind", ["np", "hnp"])
