@@ -124,7 +124,7 @@ def _type(annotation: Any) -> str:
     text = re.sub(r"(?:\w+\.)+(\w+)", r"\1", text)  # without the modules
     if text.startswith("Optional[") and text.endswith("]"):  # as older Pythons write it
         text = f"{text[len('Optional[') : -1]} | None"
-    return text if len(text) <= 110 else text[:107] + "..."
+    return text if len(text) <= 90 else text[:87] + "..."
 
 
 def _markdown(doc: str) -> str:
