@@ -1,6 +1,7 @@
 """What docs/manifests.md and docs/zoos.md say of manifests is held against the code and run as it stands there."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -11,7 +12,8 @@ from pydantic import TypeAdapter
 
 from tests.zoo_gen.image_data import published
 from zoo_gen import engine, open_zoo
-from zoo_gen.architecture.registry import Architecture, LayerSpec, network
+from zoo_gen.architecture.registry import Architecture, Layers, network
+from zoo_gen.architecture.specs import LayerSpec
 from zoo_gen.cli.main import main
 from zoo_gen.engine import cost
 from zoo_gen.files.schema import parse_toml
@@ -32,7 +34,7 @@ from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE, ZOOS = (DOCS / "manifests.md").read_text(), (DOCS / "zoos.md").read_text()
 TOML = re.findall(r"^```toml\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
-OWN, AXES = TOML
+OWN, AXES, RESIDUAL = TOML
 
 
 def section(title: str) -> str:
@@ -59,6 +61,7 @@ def tiny(text: str) -> str:
     return text
 
 
+@pytest.mark.usefixtures("quick_plans")
 def test_the_small_cnn_of_ones_own_runs_at_the_first_try(tmp_path, monkeypatch):
     published.write_idx(tmp_path / "data" / "fashion-mnist", sizes=(40, 20), gz=".gz")
     monkeypatch.setenv("ZOO_DATA_ROOT", str(tmp_path / "data"))
@@ -118,16 +121,23 @@ def test_the_reference_names_every_key_and_no_other(title, keys):
     assert sorted(key for row in rows(section(title)) for key in names(row[0])) == sorted(keys)
 
 
+def named_values(name: str) -> set[str]:
+    """Return the names that a hyper-parameter can have."""
+    schema = HYPERPARAMETERS[name].values.json_schema()
+    return {value for part in schema.get("anyOf", [schema]) for value in part.get("enum", [part.get("const")]) if value}
+
+
 def test_the_reference_has_the_defaults_and_values_of_the_hyper_parameters():
     for row in rows(section("Hyper-parameters")):
         (name,) = names(row[0])
         default = Training.model_fields[name].default
         if default is None:
-            assert row[2] == ("0.9 for `momentum`, else 0" if name == "momentum" else "required")
+            assert row[2] == ("0.9 for `momentum` and `nesterov`, else 0" if name == "momentum" else "required")
         else:
             assert row[2] == f"`{str(default) if type(default) is float else repr(default)}`".replace("'", '"')
-        if HYPERPARAMETERS[name].kind == "name":
-            assert set(names(row[1])) == set(HYPERPARAMETERS[name].values.json_schema()["enum"])
+        if HYPERPARAMETERS[name].kind == "name" and name != "milestones":
+            given = {"module:name"} if HYPERPARAMETERS[name].may_be_own else set()
+            assert set(names(row[1])) == given | named_values(name)
 
 
 ARCHITECTURES: TypeAdapter[Architecture] = TypeAdapter(Architecture)
@@ -164,6 +174,11 @@ def test_the_reference_names_every_architecture_and_every_type_of_layer():
     specs = get_args(get_args(LayerSpec)[0])
     types = {name for spec in specs for name in get_args(spec.model_fields["type"].annotation)}
     assert {name for row in rows(section("layers: the open grammar")) for name in names(row[0])} == types
+
+
+def test_the_residual_block_of_the_page_is_a_network():
+    block = Layers.model_validate({"name": "layers", **tomllib.loads(RESIDUAL)})
+    assert network(block, (1, 28, 28), 10).n_outputs == 10
 
 
 def test_the_table_of_zoos_names_exactly_the_shipped_ones_with_their_extent():

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zoo_bench.evaluation.candidates import list_encoders
     from zoo_bench.evaluation.evaluate import evaluate
     from zoo_bench.evaluation.mock import Finding, mock
+    from zoo_bench.evaluation.tune import Tuned, tune
     from zoo_bench.evaluation.validate import validate
     from zoo_bench.plots import plot_embeddings, plot_robustness
     from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks, read_benchmark
@@ -30,6 +31,7 @@ __all__ = [
     "Result",
     "Results",
     "Runtime",
+    "Tuned",
     "encode",
     "evaluate",
     "fit",
@@ -44,6 +46,7 @@ __all__ = [
     "plot_robustness",
     "pull_missing_zoos",
     "read_benchmark",
+    "tune",
     "validate",
 ]
 
@@ -56,6 +59,7 @@ _HOME = {
     "Result": "results",
     "Results": "standings.collection",
     "Runtime": "encoders.training.runtime",
+    "Tuned": "evaluation.tune",
     "encode": "embeddings",
     "evaluate": "evaluation.evaluate",
     "fit": "embeddings",
@@ -70,6 +74,7 @@ _HOME = {
     "plot_robustness": "plots",
     "pull_missing_zoos": "protocol.zoos",
     "read_benchmark": "protocol.manifest",
+    "tune": "evaluation.tune",
     "validate": "evaluation.validate",
 }
 

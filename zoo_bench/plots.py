@@ -16,7 +16,7 @@ from zoo_bench.standings.boards import load
 from zoo_bench.standings.robustness import Drop, drops
 from zoo_bench.standings.text import METRIC_NAMES
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.zoo import AnyZoo, open_any
 
 FORMATS = (".png", ".pdf", ".svg")
 COLUMNS = 3
@@ -41,7 +41,7 @@ def principal_components(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return rows @ vectors[:, [-1, -2]], values[[-1, -2]] / total
 
 
-def plot_embeddings(embeddings: Embeddings, zoo: str | Path | Zoo, path: str | Path, *, title: str = "") -> None:
+def plot_embeddings(embeddings: Embeddings, zoo: str | Path | AnyZoo, path: str | Path, *, title: str = "") -> None:
     """Write a picture of embeddings: a panel each for test accuracy, epoch and every hyper-parameter that varies.
 
     Args:
@@ -59,7 +59,7 @@ def plot_embeddings(embeddings: Embeddings, zoo: str | Path | Zoo, path: str | P
     """
     if Path(path).suffix not in FORMATS:
         raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")
-    opened = zoo if isinstance(zoo, Zoo) else open_zoo(zoo)
+    opened = open_any(zoo)
     _draw(embeddings.embedding, colours(opened, embeddings), Path(path), title=title or opened.name)
 
 
@@ -143,6 +143,7 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
     figure = _figure(n_rows, n_columns, width=4.4, height=3.9)
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator
 
     points, shares = principal_components(embeddings)
     # In random order, so that no value lies on top because its rows come last.
@@ -158,12 +159,14 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
             drawn = axes.scatter(
                 points[:, 0], points[:, 1], c=values, cmap=NUMBERS_COLORMAP, norm=norm, s=size, linewidths=0, alpha=0.8
             )
-            figure.colorbar(drawn, ax=axes, pad=0.01)
+            bar = figure.colorbar(drawn, ax=axes, pad=0.01)
+            if norm is None and np.issubdtype(values.dtype, np.integer):
+                bar.ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         else:
             names = np.unique(values)[:MOST_NAMES]
             for position, value in enumerate(names):
                 colour, (x, y) = colormaps[NAMES_COLORMAP](position), points[values == value].T
-                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=str(value))
+                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=f"{value} (n = {len(x):,})")
             axes.legend(
                 fontsize=8, markerscale=max(1.0, 5 / size**0.5), frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
             )

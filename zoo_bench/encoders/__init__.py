@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -18,6 +19,8 @@ from zoo_bench.encoders.baselines.layer_statistics import LastLayerStatistics, P
 from zoo_bench.encoders.baselines.statistics import PCA, Weights, WeightStatistics
 from zoo_bench.encoders.baselines.statistics_boosting import StatisticsBoosting
 from zoo_bench.encoders.digest import encoder_digest
+from zoo_bench.encoders.ranges import declared_ranges
+from zoo_bench.encoders.settings import Setting, configured, settings_of, split_name
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView, WeightsView
@@ -29,8 +32,10 @@ __all__ = [
     "GROUPS",
     "Encoder",
     "Lazy",
+    "declared_ranges_of",
     "encoder_digest",
     "encoder_names",
+    "encoder_settings",
     "fit_encoder",
     "learned_problems",
     "make_encoder",
@@ -78,18 +83,22 @@ class Lazy:
 
     Attributes:
         module: the module's full name.
-        maker: a function or class in it.
-        variant: what the maker is called with, if anything.
+        maker: a function or class in it that makes the encoder; with a variant, a function that returns one.
+        variant: what that function is called with, if anything.
     """
 
     module: str
     maker: str
     variant: str | None = None
 
+    def load(self) -> Callable[..., Encoder]:
+        """Return what makes the encoder, whose arguments are its settings."""
+        maker = getattr(importlib.import_module(self.module), self.maker)
+        return maker if self.variant is None else maker(self.variant)
+
     def __call__(self) -> Encoder:
         """Return a fresh encoder."""
-        maker = getattr(importlib.import_module(self.module), self.maker)
-        return maker() if self.variant is None else maker(self.variant)
+        return self.load()()
 
 
 _HYPER_REPRESENTATION = "zoo_bench.encoders.hyper_representation.encoder"
@@ -99,8 +108,8 @@ _PROBING = "zoo_bench.encoders.probing.encoder"
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "weights": Weights,
-    "weight_statistics": lambda: WeightStatistics(biases=True),
-    "weight_statistics_without_biases": lambda: WeightStatistics(biases=False),
+    "weight_statistics": partial(WeightStatistics, biases=True),
+    "weight_statistics_without_biases": partial(WeightStatistics, biases=False),
     "pca": PCA,
     "last_layer_statistics": LastLayerStatistics,
     "pooled_layer_statistics": PooledLayerStatistics,
@@ -177,19 +186,59 @@ def encoder_names(chosen: Sequence[str], *, protocol: str = "", targets: Sequenc
 def make_encoder(name: str, *, runtime: Runtime | None = None) -> Encoder:
     """Return a fresh encoder: one of ENCODERS by name, or `package.module:Class`, called without arguments.
 
-    An encoder with an attribute `runtime` gets the one given, if any.
+    Settings may stand in brackets behind the name. An encoder with an attribute `runtime` gets the one given, if any.
 
     Raises:
-        ZooError: there is no such encoder, or it lacks a method of the protocol.
+        ZooError: there is no such encoder, it lacks a method of the protocol, or a setting is not there or of another
+            type.
 
     >>> import zoo_bench
-    >>> zoo_bench.make_encoder("pca").config
-    {'dimension': 50}
+    >>> zoo_bench.make_encoder("pca[dimension=20]").config
+    {'dimension': 20}
     """
-    encoder = ENCODERS[name]() if name in ENCODERS else _foreign_encoder(name)
+    base, settings = split_name(name)
+    maker = configured(base, _maker(base), settings)
+    encoder = maker() if base in ENCODERS else _made(base, maker)
     if runtime is not None and hasattr(encoder, "runtime"):
         encoder.runtime = runtime
     return encoder
+
+
+def encoder_settings(name: str) -> dict[str, Setting]:
+    """Return the settings that an encoder takes, by name: one of ENCODERS, or `package.module:Class`.
+
+    Raises:
+        ZooError: there is no such encoder.
+
+    >>> encoder_settings("pca")["dimension"].default
+    50
+    """
+    return settings_of(_maker(split_name(name)[0]))
+
+
+def declared_ranges_of(base: str) -> dict[str, str]:
+    """Return the ranges of settings that a tuning searches if none are given, setting -> text."""
+    return declared_ranges(base, _maker(base))
+
+
+def _maker(base: str) -> Callable[..., Any]:
+    """Return what makes an encoder, whose arguments are its settings.
+
+    Raises:
+        ZooError: there is no such encoder.
+    """
+    if base in ENCODERS:
+        maker = ENCODERS[base]
+        return maker.load() if isinstance(maker, Lazy) else maker
+    if ":" not in base:
+        raise ZooError(unknown_name("encoder", base, ENCODERS) + ", or package.module:Class")
+    module_name, _, class_name = base.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except (Exception, SystemExit) as error:  # a module may do anything when it is imported
+        raise ZooError(
+            f"encoder {base!r}: cannot be made ({one_line(error)}); expected package.module:Class"
+        ) from error
 
 
 def learned_problems(name: str, encoder: Any, problems: Sequence[Problem]) -> list[Problem]:
@@ -235,15 +284,14 @@ def _takes_problem(encoder: Any) -> bool:
     return any(parameter.name == "problem" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def _foreign_encoder(name: str) -> Encoder:
-    if ":" not in name:
-        raise ZooError(unknown_name("encoder", name, ENCODERS) + ", or package.module:Class")
-    module_name, _, class_name = name.partition(":")
+def _made(name: str, maker: Callable[[], Any]) -> Encoder:
+    """Return somebody else's encoder, checked to have what the protocol asks for."""
     try:
-        encoder = getattr(importlib.import_module(module_name), class_name)()
-    except (Exception, SystemExit) as error:  # a module may do anything when it is imported
-        reason = f"cannot be made ({one_line(error)}); expected package.module:Class"
-        raise ZooError(f"encoder {name!r}: {reason}") from error
+        encoder = maker()
+    except (Exception, SystemExit) as error:  # its code may do anything
+        raise ZooError(
+            f"encoder {name!r}: cannot be made ({one_line(error)}); expected package.module:Class"
+        ) from error
     for method in ("fit", "encode", "config"):
         if not hasattr(encoder, method):
             raise ZooError(f"encoder {name!r}: has no {method!r}; expected fit, encode and config")

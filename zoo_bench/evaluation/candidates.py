@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from zoo_bench.encoders import ENCODERS, GROUPS, encoder_names, make_encoder
+from zoo_bench.encoders.settings import split_name
 from zoo_bench.evaluation.candidate import AnyEncoder, Candidate, described, name_of
-from zoo_bench.evaluation.processes.client import EncoderProcess
 from zoo_gen.errors import ZooError
 
 
@@ -23,8 +23,10 @@ def candidate(encoder: AnyEncoder, *, name: str = "") -> Candidate:
     Raises:
         ZooError: the encoder cannot be made, or its settings are no plain data.
     """
+    from zoo_bench.evaluation.processes.client import EncoderProcess  # which needs what `zoo-bench list` does not
+
     unchecked = Candidate.of(encoder, name=name)
-    if not isinstance(encoder, str) or encoder in ENCODERS:
+    if not isinstance(encoder, str) or split_name(encoder)[0] in ENCODERS:
         return described(unchecked)
     if ":" not in encoder:
         make_encoder(encoder)  # says which names there are

@@ -25,7 +25,7 @@ from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name, scoring, 
 from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo
+from zoo_gen.zoo import AnyZoo
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ def evaluate_cell(
     for number in scored_tests:
         began = time.monotonic()
         test = cell.tests[number]
-        classes = test.zoo.manifest.n_classes
-        chance = None if classes is None else 1 / classes
+        chance = _chance(test.zoo)
         there = {prediction.target for prediction in predicted[number]}
         predicted[number] += [prediction for prediction in beaten[number] if prediction.target in there]
         scored = scoring.score_cell(
@@ -128,9 +127,17 @@ def _speed(encoded: Sequence[Encoded]) -> float | None:
     return sum(len(each.embeddings) for each in encoded) / seconds if seconds > 0 else None
 
 
-def used(zoo: Zoo) -> ZooUsed:
+def used(zoo: AnyZoo) -> ZooUsed:
     """Return what a result says of a zoo."""
     return ZooUsed(zoo=zoo.name, digest=zoo.digest, revision=zoo.revision, split_sha256=zoo.split_sha256)
+
+
+def _chance(zoo: AnyZoo) -> float | None:
+    """Return the accuracy of guessing; None where the number of classes is not known, or not one."""
+    try:
+        return 1 / zoo.n_classes
+    except ZooError:
+        return None
 
 
 def _lacking(benchmark: BenchmarkManifest, cell: Cell, *, besides: set[str]) -> list[tuple[str, ZooError]]:

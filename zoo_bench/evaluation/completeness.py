@@ -16,7 +16,7 @@ from zoo_bench.protocol.targets import targets
 from zoo_bench.results import Result, cell_name
 from zoo_bench.results.scoring import FLOORS
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo
+from zoo_gen.zoo import AnyZoo
 
 SEEDS = 3  # that a row of a shared page has at least, from 0: rule 3 of docs/submissions.md
 _MOST_SEEDS = 100  # that are looked through for gaps
@@ -59,12 +59,12 @@ def of_seeds(seeds: Set[int]) -> Iterator[str]:
         )
 
 
-def with_zoos(result: Result, benchmark: BenchmarkManifest, zoos: Sequence[Zoo]) -> Iterator[str]:
+def with_zoos(result: Result, benchmark: BenchmarkManifest, zoos: Sequence[AnyZoo]) -> Iterator[str]:
     """Compare cells, their rows and their targets with those of the benchmark on its zoos."""
     evaluated = {cell.name: cell for cell in result.cells}
     failed = {(failure.name, failure.target) for failure in result.failures}
     expected: set[str] = set()
-    for cell in protocols.cells(benchmark, list(zoos)):
+    for cell in protocols.cells(benchmark, list(zoos), on=result.on):
         of_source = {target.name for target in targets(benchmark, cell.zoo)}
         for test in cell.tests:
             name = cell_name(cell.zoo.name, test.zoo.name, test.condition)

@@ -13,7 +13,7 @@ import numpy as np
 from zoo_gen.architecture.graphs import Graphs, GraphStructure, graph_structure
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
-from zoo_gen.architecture.symmetries import SymmetryGroup
+from zoo_gen.architecture.symmetry_group import SymmetryGroup
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import ForwardPass, ZooView
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from zoo_bench.protocol.parts import Test, among, models_of
-from zoo_gen.architecture.symmetries import HOMOGENEOUS, ODD
+from zoo_gen.architecture.symmetry_group import HOMOGENEOUS, ODD
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Equivalent, ZooView, symmetries_of
 

@@ -24,7 +24,7 @@ class BenchmarkManifest(Schema):
     '701f3919d605'
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)
+    name: str = Field(pattern=schema.DOTTED_NAME, max_length=100)
     description: str = ""
     protocol: Literal[
         "standard", "cross_dataset", "cross_architecture", "unseen_epochs", "data_efficiency", "robustness"

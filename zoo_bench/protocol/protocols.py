@@ -14,9 +14,10 @@ from zoo_bench.protocol.equivalents import equivalent_tests
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.parts import Test, among, checkpoints_of, models_of, usable_models, views_of
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, ZooView
+from zoo_gen.zoo import AnyZoo, ZooView
 
 PARTS = ("train", "validation", "test")
+On = Literal["test", "validation"]  # the part of the split whose models are scored
 _SUBSET_SEED = 0  # of the models that a share keeps
 
 
@@ -24,7 +25,7 @@ _SUBSET_SEED = 0  # of the models that a share keeps
 class Cell:
     """One training of an encoder, and its tests. Parts are views, one an architecture and set of checkpoints."""
 
-    zoo: Zoo
+    zoo: AnyZoo
     train: tuple[ZooView, ...]
     validation: tuple[ZooView, ...]
     tests: tuple[Test, ...]
@@ -36,13 +37,13 @@ class Cell:
         return f"{self.zoo.name}, {len(models_of(self.train))} models, {len(checkpoints_of(self.train))} checkpoints"
 
 
-def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
-    """Return the cells of a benchmark, in the order of its zoos.
+def cells(benchmark: BenchmarkManifest, zoos: list[AnyZoo], *, on: On = "test") -> list[Cell]:
+    """Return the cells of a benchmark, in the order of its zoos, with tests on the test models or those that select.
 
     Raises:
         ZooError: a zoo is not complete, a part of its split is empty, or the zoos do not suit the protocol.
     """
-    standard = [standard_cell(zoo, checkpoints=benchmark.checkpoints) for zoo in zoos]
+    standard = [standard_cell(zoo, checkpoints=benchmark.checkpoints, on=on) for zoo in zoos]
     names = [zoo.name for zoo in zoos]
     if benchmark.protocol == "standard":
         return standard
@@ -78,17 +79,16 @@ def _crossed(benchmark: BenchmarkManifest, source: Cell, standard: list[Cell]) -
     return replace(source, tests=tuple(tests))
 
 
-def _same_layouts(source: Zoo, test: Zoo) -> bool:
+def _same_layouts(source: AnyZoo, test: AnyZoo) -> bool:
     """Say whether the models of two zoos have the same architectures."""
-    layouts, others = (
-        [each.layout for each in zoo.architectures.values()] if zoo.manifest.ragged else [zoo.layout]
-        for zoo in (source, test)
-    )
+    layouts, others = source.layouts, test.layouts
     return all(layout in others for layout in layouts) and all(layout in layouts for layout in others)
 
 
-def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> Cell:
+def standard_cell(zoo: AnyZoo, *, checkpoints: Literal["all", "last"] = "all", on: On = "test") -> Cell:
     """Return the standard protocol on one zoo, with all checkpoints of each model or only the last.
+
+    With `on` "validation", the models that select are also those that are scored, and no test model is looked at.
 
     Raises:
         ZooError: the zoo is not complete, or a part of its split is empty.
@@ -102,7 +102,8 @@ def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> C
             raise ZooError(f"{zoo.path}: the {name} part of its split is empty; expected models in all of {PARTS}")
     check_disjoint(parts)
     train, validation, test = (views_of(zoo, models, checkpoints=checkpoints) for models in parts.values())
-    return Cell(zoo, train, validation, (Test(zoo, test),), excluded_models=len(zoo.models) - len(usable))
+    tested = validation if on == "validation" else test
+    return Cell(zoo, train, validation, (Test(zoo, tested),), excluded_models=len(zoo.models) - len(usable))
 
 
 def check_disjoint(parts: dict[str, np.ndarray]) -> None:

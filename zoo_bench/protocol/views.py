@@ -16,9 +16,9 @@ from zoo_bench.protocol.computing import Computing
 from zoo_bench.protocol.targets import target_values
 from zoo_gen.architecture.graphs import Graphs
 from zoo_gen.architecture.layout import ParameterLayout
-from zoo_gen.architecture.symmetries import SymmetryGroup
+from zoo_gen.architecture.symmetry_group import SymmetryGroup
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.zoo import Zoo, ZooView
+from zoo_gen.zoo import JointZoo, Zoo, ZooView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -259,5 +259,6 @@ def random_order(count: int) -> np.ndarray:
 
 def _data_words(view: ZooView) -> str:
     """Return the words by which a zoo's manifest names its images; none where a published zoo does not say."""
-    data = view.zoo.manifest.data if isinstance(view.zoo, Zoo) else None
-    return " ".join(value for value in data.model_dump().values() if isinstance(value, str)) if data else ""
+    sources = view.zoo.sources if isinstance(view.zoo, Zoo | JointZoo) else ()
+    words = [value for source in sources for value in source.model_dump().values() if isinstance(value, str)]
+    return " ".join(dict.fromkeys(words))

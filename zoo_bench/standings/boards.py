@@ -143,6 +143,9 @@ def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
         if isinstance(one, ZooError):
             problems.append(one)
             continue
+        if one.result.on != "test":
+            problems.append(ZooError(f"{path}: is a result on {one.result.on} models; expected one on test models"))
+            continue
         key = one.result.benchmark, one.result.encoder, one.result.seed
         if key in loaded and loaded[key].result.sha256 != one.result.sha256:
             raise ZooError(f"{path}: is another result of {one.result.encoder}, seed {one.result.seed}; expected one")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo_gen.architecture.layers import Convolution, Flatten, Linear, Normalization, Residual
+from zoo_gen.architecture.layers import Branch, Convolution, Flatten, Linear, Normalization, Residual
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 
@@ -129,6 +129,8 @@ def graph_structure(network: Network) -> GraphStructure:
             if current == 0 and len(network.input_shape) == 3:  # every pixel of an input is a unit of its own
                 pixels = int(np.prod(network.input_shape))
                 nodes[0], positions_first = _Nodes(0, np.full((pixels, len(NODE_FEATURES)), -1)), False
+        elif isinstance(layer, Branch) or (isinstance(layer, Convolution) and layer.groups > 1):
+            raise ZooError(f"graphs: layer {layer.name} has no form as a graph yet; expected tensors()")
         elif isinstance(layer, Convolution | Linear):
             edges.append(_weighted(places[f"{layer.name}.weight"], nodes, current, positions_first))
             index = np.full((layer.outputs, len(NODE_FEATURES)), -1)
@@ -140,10 +142,15 @@ def graph_structure(network: Network) -> GraphStructure:
             if current == 0 or nodes[current].count != layer.features:
                 raise ZooError(f"graphs: layer {layer.name} does not normalise units of a layer; expected tensors()")
             for feature, role in enumerate(("weight", "bias", "running_mean", "running_var"), start=1):
-                nodes[current].index[:, feature] = places[f"{layer.name}.{role}"]
+                if (
+                    f"{layer.name}.{role}" in places
+                ):  # running statistics may lie beside the weights, which views are of
+                    nodes[current].index[:, feature] = places[f"{layer.name}.{role}"]
         elif isinstance(layer, Residual):
+            if layer.source not in source_nodes:
+                raise ZooError(f"graphs: layer {layer.name} adds the network's inputs; expected tensors()")
             source, target = nodes[source_nodes[layer.source]], nodes[current]
-            channels = np.arange(min(layer.channels, source.count, target.count))
+            channels = np.arange(min(layer.channels or target.count, source.count, target.count))
             pairs = np.stack([source.start + channels, target.start + channels])
             edges.append((pairs, np.full((len(channels), 1), -1), current, True))
         elif any(name.startswith(f"{layer.name}.") for name in places):

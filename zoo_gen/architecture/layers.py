@@ -1,27 +1,32 @@
-"""The layers that networks are made of, and the shapes, parameters and symmetries of a sequence of them.
+"""The layers that networks are made of, and the shape of what each gives.
 
 One sequence drives the plain torch module, the layout of the stored vector and the stacked computation of a
 population, so the three cannot drift apart. Layers are counted by kind (convolution1, linear1, ...), so that a dropout
-layer more or less never renames a parameter.
+layer more or less never renames a parameter. A sequence may branch: some layers also read what an earlier one gave.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
-
-from zoo_gen.architecture.layout import Move, Parameter, ParameterLayout, Symmetry
 
 Activation = Literal["tanh", "relu", "leaky_relu", "sigmoid", "gelu", "silu"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 # sine is sin(30 x), with SIREN's frequency (Sitzmann et al., 2020); the others stand in published zoos only.
 Function = Activation | Literal["sine", "elu", "celu", "selu", "identity"]
-Shape = tuple[int, ...]  # of one hidden value: (channel, height, width) or (feature,)
+# Of one hidden value: an image (channel, height, width), a sequence (step, feature) or flat (feature,).
+Shape = tuple[int, ...]
+Pair = tuple[int, int]  # down, across
+INPUT = "input"  # what the network reads, where a layer names what it reads
+_LATER = {"later": True}  # of a field that older zoos do not have: left out of plain data while it has its default
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A 2D convolution with a square kernel: `weight` (outputs, inputs, kernel, kernel), `bias` (outputs,) or none."""
+    """A 2D convolution: `weight` (outputs, inputs / groups, kernel, kernel width), `bias` (outputs,) or none.
+
+    Widths that are not given are as the heights, which `kernel`, `stride` and `padding` are.
+    """
 
     name: str
     inputs: int
@@ -30,11 +35,35 @@ class Convolution:
     stride: int
     padding: int
     bias: bool
+    groups: int = field(default=1, metadata=_LATER)
+    kernel_width: int | None = field(default=None, metadata=_LATER)
+    stride_width: int | None = field(default=None, metadata=_LATER)
+    padding_width: int | None = field(default=None, metadata=_LATER)
+
+    @property
+    def kernels(self) -> Pair:
+        """Height and width of the kernel."""
+        return _pair(self.kernel, self.kernel_width)
+
+    @property
+    def strides(self) -> Pair:
+        """The steps down and across."""
+        return _pair(self.stride, self.stride_width)
+
+    @property
+    def paddings(self) -> Pair:
+        """The zeros above and below, and at both sides."""
+        return _pair(self.padding, self.padding_width)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has one group and is square in everything, which is what our own kernels compute."""
+        return self.groups == 1 and all(down == across for down, across in (self.kernels, self.strides, self.paddings))
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A fully connected layer: `weight` (outputs, inputs), `bias` (outputs,) or none."""
+    """A fully connected layer, at every step of a sequence: `weight` (outputs, inputs), `bias` (outputs,) or none."""
 
     name: str
     inputs: int
@@ -43,28 +72,85 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Recurrent:
+    """A recurrent layer over the steps of a sequence, with the parameters and equations of torch.nn.RNN or GRU.
+
+    `weight_ih_l0` (gates x outputs, inputs), `weight_hh_l0` (gates x outputs, outputs), and with biases `bias_ih_l0`
+    and `bias_hh_l0` (gates x outputs,). It gives its last state, or with `sequence` that of every step.
+    """
+
+    name: str
+    kind: Literal["rnn", "gru"]
+    inputs: int
+    outputs: int
+    bias: bool
+    sequence: bool
+    function: Literal["tanh", "relu"] = "tanh"  # of an RNN
+
+    @property
+    def gates(self) -> int:
+        """How many times each hidden unit stands in a parameter."""
+        return 3 if self.kind == "gru" else 1
+
+
+@dataclass(frozen=True)
 class Pooling:
-    """The maximum or mean of square windows."""
+    """The maximum or mean of windows; zeros that pad an image count in its means, as torch does.
+
+    Widths that are not given are as the heights, which `size`, `stride` and `padding` are.
+    """
 
     name: str
     kind: Literal["max", "average"]
     size: int
     stride: int
+    padding: int = field(default=0, metadata=_LATER)
+    size_width: int | None = field(default=None, metadata=_LATER)
+    stride_width: int | None = field(default=None, metadata=_LATER)
+    padding_width: int | None = field(default=None, metadata=_LATER)
+
+    @property
+    def sizes(self) -> Pair:
+        """Height and width of the windows."""
+        return _pair(self.size, self.size_width)
+
+    @property
+    def strides(self) -> Pair:
+        """The steps down and across."""
+        return _pair(self.stride, self.stride_width)
+
+    @property
+    def paddings(self) -> Pair:
+        """What is added above and below, and at both sides."""
+        return _pair(self.padding, self.padding_width)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its windows are square and nothing is padded, which is what our own kernels compute."""
+        return self.sizes[0] == self.sizes[1] and self.strides[0] == self.strides[1] and not any(self.paddings)
 
 
 @dataclass(frozen=True)
 class GlobalPooling:
-    """The mean of each channel over all positions: (channel, height, width) to (channel,)."""
+    """The mean or maximum of each channel over all positions, or of each feature over all steps of a sequence."""
 
     name: str
+    kind: Literal["average", "max"] = field(default="average", metadata=_LATER)
 
 
 @dataclass(frozen=True)
 class Flatten:
-    """Images to vectors, channel by channel, or position by position as TensorFlow does."""
+    """Images to vectors, channel by channel, or position by position as TensorFlow does; sequences step by step."""
 
     name: str
     channels_last: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images to sequences: a step a row, whose features are its pixels, channel by channel."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -92,85 +178,176 @@ class Shift:
 
 @dataclass(frozen=True)
 class Normalization:
-    """Batch normalisation: `weight`, `bias`, `running_mean`, `running_var`, each (features,). Published zoos only."""
+    """Batch normalisation: `weight`, `bias`, `running_mean`, `running_var`, each (features,).
+
+    In zoos trained here the running statistics lie in the array of `buffers`, in published ones among the weights.
+    """
 
     name: str
     features: int
     epsilon: float
+    momentum: float = field(default=0.1, metadata=_LATER)
+    affine: bool = field(default=True, metadata=_LATER)
+    buffers: bool = field(default=False, metadata=_LATER)
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Layer normalisation of a whole image or vector, or of each step of a sequence: `weight`, `bias` of `shape`."""
+
+    name: str
+    shape: Shape
+    epsilon: float
+    affine: bool
+
+
+@dataclass(frozen=True)
+class GroupNorm:
+    """Group normalisation: `weight`, `bias`, each (channels,). With a group a channel it is instance normalisation."""
+
+    name: str
+    groups: int
+    channels: int
+    epsilon: float
+    affine: bool
 
 
 @dataclass(frozen=True)
 class Residual:
-    """The first `channels` channels of an earlier output, added to the first of this one. Published zoos only."""
+    """An earlier output added to this one: all of it, or in some published zoos its first `channels` alone."""
 
     name: str
     source: str
-    channels: int
+    channels: int | None = None
 
 
-Layer = Convolution | Linear | Pooling | GlobalPooling | Flatten | Activate | Dropout | Shift | Normalization | Residual
-Parametric = Convolution | Linear | Normalization
+@dataclass(frozen=True)
+class Branch:
+    """An earlier output in place of this one: where a shortcut begins, after the block that it goes around."""
+
+    name: str
+    source: str
 
 
-def output_shape(layer: Layer, shape: Shape) -> Shape:
+Parametric = Convolution | Linear | Recurrent | Normalization | LayerNorm | GroupNorm
+Layer = Parametric | Pooling | GlobalPooling | Flatten | Rows | Activate | Dropout | Shift | Residual | Branch
+
+
+def output_shape(layer: Layer, shape: Shape, *, earlier: Mapping[str, Shape] | None = None) -> Shape:
     """Return the shape of one hidden value after a layer.
+
+    Args:
+        layer: the layer.
+        shape: of the value before it.
+        earlier: the shapes of earlier outputs by the names of their layers, for layers that read one.
 
     Raises:
         ValueError: the layer cannot follow a value of that shape; the message says what it needs.
     """
-    if isinstance(layer, Convolution | Pooling | GlobalPooling) and len(shape) != 3:
-        raise ValueError("needs an image (channel, height, width), but the values before it are flat")
-    if isinstance(layer, Linear) and len(shape) != 1:
+    if isinstance(layer, Convolution | Pooling | Rows) and len(shape) != 3:
+        raise ValueError("needs an image (channel, height, width), but the values before it are flat or a sequence")
+    if isinstance(layer, GlobalPooling) and len(shape) == 1:
+        raise ValueError("needs an image or a sequence, but the values before it are flat")
+    if isinstance(layer, Recurrent) and len(shape) != 2:
+        raise ValueError("needs a sequence (step, feature); expected a rows layer before it, or data of two axes")
+    if isinstance(layer, Linear) and len(shape) == 3:
         raise ValueError("needs flat values; expected a flatten or global_average_pooling layer before it")
-    if isinstance(layer, Convolution | Linear) and layer.inputs != shape[0]:
-        raise ValueError(f"reads {layer.inputs} inputs, but the values before it have {shape[0]}")
+    if isinstance(layer, Normalization | GroupNorm) and len(shape) == 2:
+        raise ValueError("needs an image or flat values, but the values before it are a sequence; expected layer_norm")
+    inputs = shape[0] if isinstance(layer, Convolution) else shape[-1]
+    if isinstance(layer, Convolution | Linear | Recurrent) and layer.inputs != inputs:
+        raise ValueError(f"reads {layer.inputs} inputs, but the values before it have {inputs}")
     if isinstance(layer, Convolution):
-        return (layer.outputs, *_windows(shape, layer.kernel, layer.stride, layer.padding))
+        if layer.inputs % layer.groups or layer.outputs % layer.groups:
+            raise ValueError(
+                f"cuts {layer.inputs} and {layer.outputs} channels into {layer.groups} groups; expected a divisor of "
+                "both"
+            )
+        return (layer.outputs, *_windows(shape, layer.kernels, layer.strides, layer.paddings))
+    if isinstance(layer, GroupNorm) and layer.channels % layer.groups:
+        raise ValueError(f"cuts {layer.channels} channels into {layer.groups} groups; expected a divisor of these")
     if isinstance(layer, Pooling):
-        return (shape[0], *_windows(shape, layer.size, layer.stride, 0))
+        if any(2 * padding > size for padding, size in zip(layer.paddings, layer.sizes, strict=True)):
+            raise ValueError(f"pads by {_times(layer.paddings)}; expected at most half of its {_times(layer.sizes)}")
+        return (shape[0], *_windows(shape, layer.sizes, layer.strides, layer.paddings))
     if isinstance(layer, Linear):
-        return (layer.outputs,)
+        return (*shape[:-1], layer.outputs)
+    if isinstance(layer, Recurrent):
+        return (shape[0], layer.outputs) if layer.sequence else (layer.outputs,)
     if isinstance(layer, GlobalPooling):
-        return shape[:1]
+        return shape[:1] if len(shape) == 3 else shape[1:]
     if isinstance(layer, Flatten):
         return (math.prod(shape),)
+    if isinstance(layer, Rows):
+        return (shape[1], shape[0] * shape[2])
+    if isinstance(layer, Branch):
+        assert earlier is not None  # which everybody gives who meets branches
+        return earlier[layer.source]
+    if isinstance(layer, Residual) and layer.channels is None and earlier is not None:
+        added = earlier[layer.source]
+        if added != shape:
+            raise ValueError(
+                f"adds {_times(added)} to {_times(shape)} values; expected equal shapes, or a shortcut that makes them "
+                "equal, such as a convolution with kernel 1"
+            )
     return shape
 
 
-def parameter_layout(layers: Sequence[Layer], input_shape: Shape) -> ParameterLayout:
-    """Return where each parameter lies in the flat weight vector, and which hidden units can be reordered."""
-    parameters: list[Parameter] = []
-    symmetries: list[Symmetry] = []
-    shape = input_shape
-    hidden: list[Parametric] = []  # the layer whose units are read next, and what normalises them
-    units: dict[str, str] = {}  # layer -> the layer whose units it gives
-    latest, positions = "", 1
+def shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
+    """Return the shape of one hidden value after each layer.
+
+    Raises:
+        ValueError: as `output_shape`.
+    """
+    earlier = {INPUT: input_shape}
+    found: list[Shape] = []
     for layer in layers:
-        if isinstance(layer, Flatten):
-            positions *= math.prod(shape[1:])
-            if layer.channels_last and positions > 1:
-                hidden = []  # a unit's inputs are not neighbours then
-        if isinstance(layer, Residual):
-            # Units of layers that are added to each other can only move together.
-            hidden, symmetries = [], [each for each in symmetries if each.layer != units[layer.source]]
-        if isinstance(layer, Convolution | Linear):
-            if hidden:
-                symmetries.append(_symmetry(hidden, positions, reader=layer))
-            hidden, latest, positions = [layer], layer.name, 1
-        elif isinstance(layer, Normalization) and hidden:
-            hidden.append(layer)
-        if isinstance(layer, Convolution | Linear | Normalization):
-            for role, parameter_shape in _parameter_shapes(layer):
-                start = parameters[-1].stop if parameters else 0
-                parameters.append(Parameter(layer.name, role, parameter_shape, start))
-        units[layer.name] = latest
-        shape = output_shape(layer, shape)
-    return ParameterLayout(tuple(parameters), tuple(symmetries))
+        found.append(output_shape(layer, found[-1] if found else input_shape, earlier=earlier))
+        earlier[layer.name] = found[-1]
+    return found
+
+
+def sources(layers: Sequence[Layer]) -> frozenset[str]:
+    """Return the names of the layers whose outputs are read again later."""
+    return frozenset(layer.source for layer in layers if isinstance(layer, Residual | Branch))
+
+
+def parameter_shapes(layer: Layer) -> list[tuple[str, Shape]]:
+    """Return role and shape of each parameter of a layer, in torch's order."""
+    if isinstance(layer, Normalization):
+        roles = [*(["weight", "bias"] if layer.affine else []), *([] if layer.buffers else _STATISTICS)]
+        return [(role, (layer.features,)) for role in roles]
+    if isinstance(layer, LayerNorm | GroupNorm):
+        shape = layer.shape if isinstance(layer, LayerNorm) else (layer.channels,)
+        return [("weight", shape), ("bias", shape)] if layer.affine else []
+    if isinstance(layer, Recurrent):
+        rows = layer.gates * layer.outputs
+        weights: list[tuple[str, Shape]] = [
+            ("weight_ih_l0", (rows, layer.inputs)),
+            ("weight_hh_l0", (rows, layer.outputs)),
+        ]
+        return [*weights, ("bias_ih_l0", (rows,)), ("bias_hh_l0", (rows,))] if layer.bias else weights
+    if not isinstance(layer, Convolution | Linear):
+        return []
+    weight: Shape = (layer.outputs, layer.inputs)
+    if isinstance(layer, Convolution):
+        weight = (layer.outputs, layer.inputs // layer.groups, *layer.kernels)
+    return [("weight", weight), ("bias", (layer.outputs,))] if layer.bias else [("weight", weight)]
+
+
+def buffer_shapes(layer: Layer) -> list[tuple[str, Shape]]:
+    """Return role and shape of the running statistics of a layer that are kept beside the weights."""
+    if isinstance(layer, Normalization) and layer.buffers:
+        return [(role, (layer.features,)) for role in _STATISTICS]
+    return []
+
+
+_STATISTICS = ("running_mean", "running_var")
 
 
 def layers_to_json(layers: Sequence[Layer]) -> list[dict[str, Any]]:
     """Return layers as plain data."""
-    return [{"layer": type(layer).__name__.lower(), **asdict(layer)} for layer in layers]
+    return [{"layer": type(layer).__name__.lower(), **_values(layer)} for layer in layers]
 
 
 def layers_from_json(content: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
@@ -180,27 +357,30 @@ def layers_from_json(content: Sequence[dict[str, Any]]) -> tuple[Layer, ...]:
         KeyError, TypeError: they describe none.
     """
     kinds = {kind.__name__.lower(): kind for kind in get_args(Layer)}
-    return tuple(kinds[row["layer"]](**{k: v for k, v in row.items() if k != "layer"}) for row in content)
+    rows = [{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()} for row in content]
+    return tuple(kinds[row["layer"]](**{k: v for k, v in row.items() if k != "layer"}) for row in rows)
 
 
-def _windows(shape: Shape, size: int, stride: int, padding: int) -> tuple[int, int]:
-    height, width = ((length + 2 * padding - size) // stride + 1 for length in shape[1:])
+def _values(layer: Layer) -> dict[str, Any]:
+    values = {each: getattr(layer, each.name) for each in fields(layer)}
+    return {
+        each.name: value for each, value in values.items() if not ("later" in each.metadata and value == each.default)
+    }
+
+
+def _pair(down: int, across: int | None) -> Pair:
+    return down, down if across is None else across
+
+
+def _windows(shape: Shape, sizes: Pair, strides: Pair, paddings: Pair) -> Pair:
+    height, width = (
+        (length + 2 * padding - size) // stride + 1
+        for length, size, stride, padding in zip(shape[1:], sizes, strides, paddings, strict=True)
+    )
     if height < 1 or width < 1:
-        raise ValueError(f"windows of {size} x {size} do not fit into images of {shape[1]} x {shape[2]}")
+        raise ValueError(f"windows of {_times(sizes)} do not fit into images of {_times(shape[1:])}")
     return height, width
 
 
-def _parameter_shapes(layer: Parametric) -> list[tuple[str, Shape]]:
-    if isinstance(layer, Normalization):
-        return [(role, (layer.features,)) for role in ("weight", "bias", "running_mean", "running_var")]
-    weight: Shape = (layer.outputs, layer.inputs)
-    if isinstance(layer, Convolution):
-        weight = (*weight, layer.kernel, layer.kernel)
-    return [("weight", weight), ("bias", (layer.outputs,))] if layer.bias else [("weight", weight)]
-
-
-def _symmetry(hidden: Sequence[Parametric], positions: int, *, reader: Convolution | Linear) -> Symmetry:
-    layer = hidden[0]
-    assert isinstance(layer, Convolution | Linear)  # only what follows one is appended
-    own = [Move(f"{each.name}.{role}", axis=0, block=1) for each in hidden for role, _ in _parameter_shapes(each)]
-    return Symmetry(layer.name, layer.outputs, (*own, Move(f"{reader.name}.weight", axis=1, block=positions)))
+def _times(lengths: Sequence[int]) -> str:
+    return " x ".join(map(str, lengths))

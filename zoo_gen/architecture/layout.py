@@ -7,7 +7,7 @@ made it.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ class Parameter:
     """One tensor of a model: the elements `start` to `stop` of the flat vector, in row-major order."""
 
     layer: str
-    role: str  # weight or bias; in published zoos also running_mean and what else a state may hold
+    role: str  # weight or bias, of a recurrent layer one of several; running_mean and what else a state may hold
     shape: tuple[int, ...]
     start: int
 
@@ -43,11 +43,37 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Move:
-    """What a reordering of hidden units does to one parameter: its axis is reordered in blocks of equal length."""
+    """What a reordering of hidden units does to one parameter: its axis is reordered in blocks of equal length.
+
+    The first block begins at `start`; what the blocks do not cover stays. Where `rows` are given, only that part of
+    axis 0 is reordered along the other axis.
+    """
 
     parameter: str
     axis: int
     block: int
+    start: int = 0
+    rows: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the move as plain data, as short as it was before it knew starts and rows."""
+        values = {"parameter": self.parameter, "axis": self.axis, "block": self.block}
+        if self.start:
+            values["start"] = self.start
+        return values if self.rows is None else values | {"rows": list(self.rows)}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Read a move from a store's attributes."""
+        rows = content.get("rows")
+        return cls(**content | {"rows": None if rows is None else tuple(rows)})
+
+    def places(self, order: np.ndarray, length: int) -> np.ndarray:
+        """Return which position of its axis, of this length, each position is taken from, for an order of the units."""
+        places = np.arange(length)
+        blocks = order[:, None] * self.block + np.arange(self.block)
+        places[self.start : self.start + blocks.size] = self.start + blocks.reshape(-1)
+        return places
 
 
 @dataclass(frozen=True)
@@ -55,7 +81,8 @@ class Symmetry:
     """Hidden units of one layer that can be reordered without changing what the network computes.
 
     Their own weights and biases move (axis 0), and so do the inputs of the next layer that read them (axis 1; in
-    blocks of several inputs a unit where an image was flattened).
+    blocks of several inputs a unit where an image was flattened). Units that are added to those of other layers move
+    with these, under the name of the first layer; of a part of a layer's units, the name says which, `layer[4:8]`.
     """
 
     layer: str
@@ -83,7 +110,7 @@ class ParameterLayout:
     @cached_property
     def is_kernel(self) -> np.ndarray:
         """Whether each element belongs to a weight and not to a bias, bool (parameter,)."""
-        return np.concatenate([np.full(parameter.size, parameter.role == "weight") for parameter in self.parameters])
+        return np.concatenate([np.full(p.size, p.role.startswith("weight")) for p in self.parameters])
 
     def split(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Cut flat weights (..., parameter) into one view a parameter, name -> (..., *shape).
@@ -118,7 +145,8 @@ class ParameterLayout:
             ZooError: a layer has no hidden units to reorder, or an order is not a permutation of them.
         """
         symmetries = {symmetry.layer: symmetry for symmetry in self.symmetries}
-        index = self.split(np.arange(self.size))
+        index = np.arange(self.size)
+        parts = self.split(index)  # views into it
         for layer, order in orders.items():
             if layer not in symmetries:
                 raise ZooError(unknown_name("layer with hidden units", layer, symmetries))
@@ -126,9 +154,9 @@ class ParameterLayout:
             if sorted(np.asarray(order).tolist()) != list(range(symmetry.size)):
                 raise ZooError(f"order of {layer}: {list(order)} is not a permutation of its {symmetry.size} units")
             for move in symmetry.moves:
-                places = np.asarray(order)[:, None] * move.block + np.arange(move.block)
-                index[move.parameter] = np.take(index[move.parameter], places.reshape(-1), axis=move.axis)
-        return self.join(index)
+                part = parts[move.parameter][slice(*(move.rows or (None,)))]
+                part[:] = np.take(part, move.places(np.asarray(order), part.shape[move.axis]), axis=move.axis)
+        return index
 
     def to_json(self) -> dict[str, Any]:
         """Return the layout as plain data for a store's attributes."""
@@ -136,7 +164,10 @@ class ParameterLayout:
             {"name": p.name, "layer": p.layer, "role": p.role, "shape": list(p.shape), "start": p.start, "stop": p.stop}
             for p in self.parameters
         ]
-        return {"parameters": rows, "symmetries": [asdict(symmetry) for symmetry in self.symmetries]}
+        symmetries = [
+            {"layer": s.layer, "size": s.size, "moves": [move.to_json() for move in s.moves]} for s in self.symmetries
+        ]
+        return {"parameters": rows, "symmetries": symmetries}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
@@ -153,6 +184,6 @@ class ParameterLayout:
                 raise ZooError(f"layout: {parameter.name} lies at {row['start']}-{row['stop']}; expected {position}")
             position = parameter.stop
         symmetries = tuple(
-            Symmetry(s["layer"], s["size"], tuple(Move(**move) for move in s["moves"])) for s in content["symmetries"]
+            Symmetry(s["layer"], s["size"], tuple(map(Move.from_json, s["moves"]))) for s in content["symmetries"]
         )
         return cls(parameters, symmetries)

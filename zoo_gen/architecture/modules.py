@@ -8,17 +8,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zoo_gen.architecture.layers import (
+    INPUT,
     Activate,
+    Branch,
     Convolution,
     Dropout,
     Flatten,
     Function,
     GlobalPooling,
+    GroupNorm,
     Layer,
+    LayerNorm,
     Linear,
     Normalization,
     Pooling,
+    Recurrent,
     Residual,
+    Rows,
+    Shape,
+    shapes,
+    sources,
 )
 
 SINE_FREQUENCY = 30.0
@@ -72,29 +81,89 @@ class FlattenPositions(nn.Module):
         return values.movedim(1, -1).flatten(1)
 
 
-class AddEarlier(nn.Module):
-    """The first channels of an earlier output, added to the first of this one."""
+class SequenceRows(nn.Module):
+    """Images to sequences of their rows: (image, channel, height, width) to (image, height, channel x width)."""
 
-    def __init__(self, source: str, channels: int) -> None:
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (image, step, feature)."""
+        return values.transpose(1, 2).flatten(2)
+
+
+class OverPositions(nn.Module):
+    """The mean or maximum over all positions of an image, or over all steps of a sequence."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (image, channel) of (image, channel, height, width), or (image, feature) of (image, step, feature)."""
+        if values.dim() == 3:
+            return values.mean(dim=1) if self.kind == "average" else values.amax(dim=1)
+        pool = functional.adaptive_avg_pool2d if self.kind == "average" else functional.adaptive_max_pool2d
+        return pool(values, 1).flatten(1)
+
+
+class RNN(nn.RNN):
+    """A recurrent layer that gives states alone: of every step, or the last one."""
+
+    every: bool
+
+    def forward(self, values: Tensor) -> Tensor:  # type: ignore[override]
+        """Return (image, step, feature) or (image, feature) of (image, step, feature)."""
+        states = super().forward(values)[0]
+        return states if self.every else states[:, -1]
+
+
+class GRU(nn.GRU):
+    """As `RNN`, with the gates of a GRU."""
+
+    every: bool
+
+    def forward(self, values: Tensor) -> Tensor:  # type: ignore[override]
+        """Return (image, step, feature) or (image, feature) of (image, step, feature)."""
+        states = super().forward(values)[0]
+        return states if self.every else states[:, -1]
+
+
+class AddEarlier(nn.Module):
+    """An earlier output added to this one: all of it, or its first channels to the first of this one."""
+
+    def __init__(self, source: str, channels: int | None) -> None:
         super().__init__()
         self.source, self.channels = source, channels
 
     def forward(self, values: Tensor, earlier: Tensor) -> Tensor:
-        """Return values (image, channel, height, width) with what is added."""
+        """Return values (image, channel, ...) with what is added."""
+        if self.channels is None:
+            return values + earlier
         summed = values[:, : self.channels] + earlier[:, : self.channels]
         return torch.cat([summed, values[:, self.channels :]], dim=1)
 
 
-class ResidualSequential(nn.Sequential):
+class Earlier(nn.Module):
+    """An earlier output in place of this one."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+
+    def forward(self, _: Tensor, earlier: Tensor) -> Tensor:
+        """Return the earlier output."""
+        return earlier
+
+
+class BranchedSequential(nn.Sequential):
     """Layers in order, some of which also read what an earlier one gave."""
 
     def forward(self, values: Tensor) -> Tensor:
         """Return what the last layer gives."""
-        sources = {module.source for module in self if isinstance(module, AddEarlier)}
-        given: dict[str, Tensor] = {}
+        readers = (AddEarlier, Earlier)
+        read = {module.source for module in self if isinstance(module, readers)}
+        given = {INPUT: values}
         for name, module in self.named_children():
-            values = module(values, given[module.source]) if isinstance(module, AddEarlier) else module(values)
-            if name in sources:
+            values = module(values, given[module.source]) if isinstance(module, readers) else module(values)
+            if name in read:
                 given[name] = values
         return values
 
@@ -114,42 +183,66 @@ _MODULES: dict[Function, Callable[[], nn.Module]] = {
 }
 
 
-def build_module(layers: Sequence[Layer], *, activation: Function | None, dropout: float = 0.0) -> nn.Sequential:
+def build_module(
+    layers: Sequence[Layer], input_shape: Shape, *, activation: Function | None, dropout: float = 0.0
+) -> nn.Sequential:
     """Return one model that maps inputs (image, channel, height, width) to outputs (image, class).
 
     Its `state_dict` has the names of the parameter layout. The initial weights are torch's own defaults.
 
     Args:
         layers: its layers in order.
+        input_shape: of what it reads.
         activation: the function of the layers that name none.
         dropout: the rate of every dropout layer.
     """
-    kind = ResidualSequential if any(isinstance(layer, Residual) for layer in layers) else nn.Sequential
-    flat = False  # whether what is normalised are vectors
-    modules: list[tuple[str, nn.Module]] = []
-    for layer in layers:
-        flat = flat or isinstance(layer, Flatten | GlobalPooling | Linear)
-        modules.append((layer.name, _module(layer, activation, dropout, flat=flat)))
+    kind = BranchedSequential if sources(layers) else nn.Sequential
+    modules = [
+        (layer.name, _module(layer, activation, dropout, flat=len(shape) == 1))
+        for layer, shape in zip(layers, shapes(layers, input_shape), strict=True)
+    ]
     return kind(OrderedDict(modules))
 
 
 def _module(layer: Layer, activation: Function | None, dropout: float, *, flat: bool) -> nn.Module:
     if isinstance(layer, Convolution):
         return nn.Conv2d(
-            layer.inputs, layer.outputs, layer.kernel, stride=layer.stride, padding=layer.padding, bias=layer.bias
+            *(layer.inputs, layer.outputs, layer.kernels),
+            stride=layer.strides,
+            padding=layer.paddings,
+            groups=layer.groups,
+            bias=layer.bias,
         )
     if isinstance(layer, Linear):
         return nn.Linear(layer.inputs, layer.outputs, bias=layer.bias)
+    if isinstance(layer, Recurrent):
+        sizes = layer.inputs, layer.outputs
+        recurrent: RNN | GRU
+        if layer.kind == "rnn":
+            recurrent = RNN(*sizes, nonlinearity=layer.function, bias=layer.bias, batch_first=True)
+        else:
+            recurrent = GRU(*sizes, bias=layer.bias, batch_first=True)
+        recurrent.every = layer.sequence
+        return recurrent
     if isinstance(layer, Pooling):
-        return (nn.MaxPool2d if layer.kind == "max" else nn.AvgPool2d)(layer.size, layer.stride)
+        return (nn.MaxPool2d if layer.kind == "max" else nn.AvgPool2d)(layer.sizes, layer.strides, layer.paddings)
     if isinstance(layer, GlobalPooling):
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return OverPositions(layer.kind)
     if isinstance(layer, Flatten):
         return FlattenPositions() if layer.channels_last else nn.Flatten()
+    if isinstance(layer, Rows):
+        return SequenceRows()
     if isinstance(layer, Normalization):
-        return (nn.BatchNorm1d if flat else nn.BatchNorm2d)(layer.features, eps=layer.epsilon)
+        batch_norm = nn.BatchNorm1d if flat else nn.BatchNorm2d
+        return batch_norm(layer.features, eps=layer.epsilon, momentum=layer.momentum, affine=layer.affine)
+    if isinstance(layer, LayerNorm):
+        return nn.LayerNorm(layer.shape, eps=layer.epsilon, elementwise_affine=layer.affine)
+    if isinstance(layer, GroupNorm):
+        return nn.GroupNorm(layer.groups, layer.channels, eps=layer.epsilon, affine=layer.affine)
     if isinstance(layer, Residual):
         return AddEarlier(layer.source, layer.channels)
+    if isinstance(layer, Branch):
+        return Earlier(layer.source)
     if isinstance(layer, Dropout):
         return nn.Dropout(dropout)
     if isinstance(layer, Activate):

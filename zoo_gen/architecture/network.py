@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from zoo_gen.architecture.layers import Convolution, Function, Layer, Shape, output_shape, parameter_layout
+from zoo_gen.architecture.layers import Convolution, Function, Layer, Shape, shapes
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.own_module import OwnModule
+from zoo_gen.architecture.symmetries import layouts
 
 if TYPE_CHECKING:
     import torch
@@ -33,17 +34,25 @@ class Network:
         """Where each parameter lies in the flat weight vector: layer after layer, weight before bias."""
         if self.own is not None:
             return self.own.layout
-        return parameter_layout(self.layers, self.input_shape)
+        return self._layouts[0]
+
+    @cached_property
+    def buffer_layout(self) -> ParameterLayout:
+        """Where each running statistic lies in the array of buffers; of size 0 where there are none."""
+        if self.own is not None:
+            return self.own.buffer_layout
+        return self._layouts[1]
+
+    @cached_property
+    def _layouts(self) -> tuple[ParameterLayout, ParameterLayout]:
+        return layouts(self.layers, self.input_shape)
 
     @property
     def n_outputs(self) -> int:
         """The number of outputs."""
         if self.own is not None:
             return self.own.n_outputs
-        shape = self.input_shape
-        for layer in self.layers:
-            shape = output_shape(layer, shape)
-        return shape[0]
+        return (shapes(self.layers, self.input_shape) or [self.input_shape])[-1][0]
 
     @property
     def has_convolution(self) -> bool:
@@ -65,4 +74,4 @@ class Network:
             return self.own.build()
         from zoo_gen.architecture import modules
 
-        return modules.build_module(self.layers, activation=activation, dropout=dropout)
+        return modules.build_module(self.layers, self.input_shape, activation=activation, dropout=dropout)

@@ -4,7 +4,6 @@
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -15,55 +14,18 @@ from zoo_gen.architecture import own_module
 from zoo_gen.architecture.layers import Layer, Shape
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.own_module import OwnModule
+from zoo_gen.architecture.specs import (
+    ActivationSpec,
+    ConvolutionSpec,
+    Flag,
+    LayerSpec,
+    LinearSpec,
+    PlainSpec,
+    PoolingSpec,
+    Sequencer,
+    Size,
+)
 from zoo_gen.files.schema import Schema
-
-Size = Annotated[int, Strict(), Field(gt=0)]
-Flag = Annotated[bool, Strict()]
-
-
-class ConvolutionSpec(Schema):
-    """A convolution with `channels` square kernels."""
-
-    type: Literal["convolution"] = "convolution"
-    channels: Size
-    kernel: Size
-    stride: Size = 1
-    padding: Annotated[int, Strict(), Field(ge=0)] = 0
-    bias: Flag = True
-
-
-class PoolingSpec(Schema):
-    """Pooling over windows of `size` x `size`, which touch unless `stride` says otherwise."""
-
-    type: Literal["max_pooling", "average_pooling"]
-    size: Size
-    stride: Size | None = None
-
-
-class LinearSpec(Schema):
-    """A fully connected layer of `units`; the last one has a unit a class."""
-
-    type: Literal["linear"] = "linear"
-    units: Size
-    bias: Flag = True
-
-
-class ActivationSpec(Schema):
-    """The model's activation, or always the `function` named here."""
-
-    type: Literal["activation"] = "activation"
-    function: L.Function | None = None
-
-
-class PlainSpec(Schema):
-    """A layer without settings. The rate of dropout is a hyper-parameter of the model."""
-
-    type: Literal["dropout", "flatten", "global_average_pooling"]
-
-
-LayerSpec = Annotated[
-    ConvolutionSpec | PoolingSpec | LinearSpec | ActivationSpec | PlainSpec, Field(discriminator="type")
-]
 
 
 class MLP(Schema):
@@ -181,17 +143,9 @@ def layers(architecture: Architecture, input_shape: Shape, n_outputs: int) -> tu
             begins with its place below `architecture`.
     """
     written = architecture.layers if isinstance(architecture, Layers) else _specs(architecture, input_shape, n_outputs)
-    shape = input_shape
-    counts: Counter[str] = Counter()
-    sequence: list[Layer] = []
-    for position, spec in enumerate(written):
-        try:
-            layer = _layer(spec, shape, counts)
-            shape = L.output_shape(layer, shape)
-        except ValueError as error:
-            place = f"layers[{position}]: " if isinstance(architecture, Layers) else ""
-            raise ValueError(f"{place}{spec.type} {error}") from None
-        sequence.append(layer)
+    sequencer = Sequencer(input_shape)
+    sequencer.add(written, key="layers" if isinstance(architecture, Layers) else None)
+    sequence, shape = sequencer.layers, sequencer.shape
     if shape != (n_outputs,) or not isinstance(written[-1], LinearSpec):
         last = "widths" if isinstance(architecture, MLP) else f"layers[{len(written) - 1}]"
         raise ValueError(
@@ -216,24 +170,6 @@ def network(architecture: Architecture, input_shape: Shape, n_outputs: int) -> N
             stacking.check(own, input_shape)
         return Network((), input_shape, own)
     return Network(layers(architecture, input_shape, n_outputs), input_shape)
-
-
-def _layer(spec: LayerSpec, shape: Shape, counts: Counter[str]) -> Layer:
-    """Return the layer that a spec describes after values of a shape, named by its kind and number."""
-    kind = spec.type.removeprefix("max_").removeprefix("average_")
-    counts[kind] += 1
-    name = f"{kind}{counts[kind]}"
-    if isinstance(spec, ConvolutionSpec):
-        return L.Convolution(name, shape[0], spec.channels, spec.kernel, spec.stride, spec.padding, spec.bias)
-    if isinstance(spec, LinearSpec):
-        return L.Linear(name, shape[0], spec.units, spec.bias)
-    if isinstance(spec, PoolingSpec):
-        return L.Pooling(name, "max" if spec.type == "max_pooling" else "average", spec.size, spec.stride or spec.size)
-    if isinstance(spec, ActivationSpec):
-        return L.Activate(name, spec.function)
-    if spec.type == "dropout":
-        return L.Dropout(name)
-    return L.Flatten(name) if spec.type == "flatten" else L.GlobalPooling(name)
 
 
 def _specs(architecture: Architecture, input_shape: Shape, n_outputs: int) -> Sequence[LayerSpec]:

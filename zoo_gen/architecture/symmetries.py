@@ -1,215 +1,210 @@
-"""The symmetries of a network: changes of its weights after which it computes the same function.
+"""The parameter layout of a sequence of layers, with the sets of hidden units that can be reordered.
 
-Hidden units can stand in another order; between positively homogeneous functions (ReLU) they can be multiplied by
-positive factors, and between odd ones (tanh, sine) by -1, if the layer that reads them is divided by the same. Orders
-follow from the layout alone; factors need the layers and, where a layer names no function, that of each network.
+Which units are one set is found by following each through the network: where it lies in which parameter. Units that are
+added to each other are one unit from then on, and so move together along a whole residual stream. Units can change
+places if they lie in the same parameters in the same way; inputs and outputs of the network never can.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from zoo_gen.architecture.layers import (
-    Activate,
+    INPUT,
+    Branch,
     Convolution,
-    Dropout,
     Flatten,
-    Function,
-    GlobalPooling,
+    GroupNorm,
     Layer,
+    LayerNorm,
     Linear,
     Normalization,
-    Pooling,
+    Recurrent,
+    Residual,
+    Rows,
+    Shape,
+    buffer_shapes,
+    parameter_shapes,
+    shapes,
 )
-from zoo_gen.architecture.layout import ParameterLayout, Symmetry
-from zoo_gen.errors import ZooError
-
-# f(c x) = c f(x) for every c > 0, and f(-x) = -f(x).
-HOMOGENEOUS = frozenset[Function]({"relu", "leaky_relu", "identity"})
-ODD = frozenset[Function]({"tanh", "sine", "identity"})
+from zoo_gen.architecture.layout import Move, Parameter, ParameterLayout, Symmetry
 
 
-@dataclass(frozen=True)
-class HiddenUnits:
-    """The units of one layer that can be reordered, and what stands between them and the layer that reads them."""
+def layouts(layers: Sequence[Layer], input_shape: Shape) -> tuple[ParameterLayout, ParameterLayout]:
+    """Return the layouts of the weights and of the buffers: where each tensor lies, and which units can be reordered.
 
-    symmetry: Symmetry
-    scaled: tuple[str, ...]  # the parameters that are multiplied along axis 0: of the last layer before the functions
-    reader: str  # the parameter that is divided along axis 1
-    block: int  # neighbouring inputs of the reader that belong to one unit
-    functions: tuple[Function | None, ...]  # None: that of the network
-    can_scale: bool  # whether all layers between commute with positive factors
-    can_flip: bool  # and with -1, as the maximum of a window does not
-
-
-@dataclass(frozen=True)
-class Member:
-    """One element of the symmetry group for each of some networks: weights are reordered, then multiplied."""
-
-    index: np.ndarray  # int64 (network, parameter)
-    factor: np.ndarray  # float32 (network, parameter)
-
-    def apply(self, weights: np.ndarray) -> np.ndarray:
-        """Return the changed weights, float32 (network, parameter); each number is rounded once at most."""
-        return np.take_along_axis(weights, self.index, axis=1) * self.factor
-
-    def inverse(self) -> "Member":
-        """Return the element that undoes this one."""
-        index = np.argsort(self.index, axis=1)
-        return Member(index, 1 / np.take_along_axis(self.factor, index, axis=1))
-
-
-@dataclass(frozen=True)
-class SymmetryGroup:
-    """The symmetries of some networks of one architecture.
-
-    Attributes:
-        layout: of their weights.
-        count: how many networks there are.
-        units: what is known of each set of hidden units; without layers, nothing but that they can be reordered.
-        reason: why factors cannot be drawn; empty where they can.
-
-    >>> from zoo_gen.architecture.registry import MLP, network
-    >>> mlp = network(MLP(name="mlp", widths=(3, 5, 2)), (3,), 2)
-    >>> group = SymmetryGroup.of(mlp.layout, mlp.layers, functions=("relu",), function_of=np.zeros(4, np.int64))
-    >>> weights = np.random.default_rng(0).normal(size=(4, mlp.layout.size)).astype(np.float32)
-    >>> member = group.draw(seed=1, scales=(1, 10))
-    >>> bool(np.allclose(member.inverse().apply(member.apply(weights)), weights))
-    True
+    An order of units is applied to both; each has the moves that concern it.
     """
-
-    layout: ParameterLayout
-    count: int
-    units: tuple[HiddenUnits, ...]
-    reason: str
-    _functions: tuple[Function | None, ...]  # that occur, where layers name none
-    _function_of: np.ndarray  # int64 (network,): which of them each network has
-
-    @classmethod
-    def of(
-        cls,
-        layout: ParameterLayout,
-        layers: Sequence[Layer],
-        *,
-        functions: Sequence[Function | None],
-        function_of: np.ndarray,
-        reason: str = "",
-    ) -> "SymmetryGroup":
-        """Return the group of networks of these layers.
-
-        Args:
-            layout: of their weights.
-            layers: in order; none where they are not known.
-            functions: the activation functions that occur where a layer names none.
-            function_of: which of them each network has, int64 (network,).
-            reason: why factors cannot be drawn, if they cannot.
-        """
-        units = () if reason else tuple(filter(None, (_between(each, layers) for each in layout.symmetries)))
-        return cls(layout, len(function_of), units, reason, tuple(functions), function_of)
-
-    def part(self, rows: np.ndarray | slice) -> "SymmetryGroup":
-        """Return the group of some of the networks."""
-        function_of = self._function_of[rows]
-        return replace(self, count=len(function_of), _function_of=function_of)
-
-    def draw(
-        self,
-        *,
-        seed: int,
-        orders: bool = True,
-        scales: tuple[float, float] | None = None,
-        flips: bool = False,
-        keys: Sequence[int] | np.ndarray | None = None,
-    ) -> Member:
-        """Draw an element for each network.
-
-        Args:
-            seed: of the draw.
-            orders: whether hidden units are reordered.
-            scales: from which to which number positive factors are drawn, uniformly, one a unit.
-            flips: whether half of the signs change.
-            keys: a number for each network, from which its draw follows besides `seed`; its place if not given.
-
-        Raises:
-            ZooError: factors are asked for, and how the networks compute is not known here.
-        """
-        if self.reason and (scales is not None or flips):
-            raise ZooError(f"symmetries: factors and signs cannot be drawn: {self.reason}; expected orders alone")
-        numbers = np.arange(self.count) if keys is None else np.asarray(keys)
-        draws = [np.random.default_rng([seed, int(number)]) for number in numbers]
-        index = np.broadcast_to(np.arange(self.layout.size), (self.count, self.layout.size))
-        if orders:
-            sizes = {symmetry.layer: symmetry.size for symmetry in self.layout.symmetries}
-            index = np.stack([self._index(draw, sizes) for draw in draws]) if draws else index
-        factor = np.ones((self.count, self.layout.size), np.float32)
-        parts = self.layout.split(factor)
-        for units in self.units if scales is not None or flips else ():
-            of_units = np.ones((self.count, units.symmetry.size))
-            for row, draw in enumerate(draws):
-                size, own = units.symmetry.size, self._functions[self._function_of[row]]
-                if scales is not None and self._allows(own, units, HOMOGENEOUS) and units.can_scale:
-                    of_units[row] *= draw.uniform(*scales, size=size)
-                if flips and self._allows(own, units, ODD) and units.can_flip:
-                    of_units[row] *= draw.choice((-1.0, 1.0), size=size)
-            for name in units.scaled:
-                parts[name] *= _along(of_units, parts[name].ndim, 1)
-            parts[units.reader] /= _along(np.repeat(of_units, units.block, axis=1), parts[units.reader].ndim, 2)
-        return Member(index, factor)
-
-    def rows_with(self, functions: frozenset[Function]) -> np.ndarray:
-        """Return whether some hidden units of each network lie before functions of a set alone, bool (network,).
-
-        With HOMOGENEOUS it says which networks factors change, with ODD which ones signs change.
-        """
-        odd = functions is ODD
-        able = [
-            any(
-                self._allows(own, units, functions) and (units.can_flip if odd else units.can_scale)
-                for units in self.units
-            )
-            for own in self._functions
-        ]
-        return np.array(able, dtype=bool)[self._function_of] if able else np.zeros(self.count, dtype=bool)
-
-    def _allows(self, own: Function | None, units: HiddenUnits, functions: frozenset[Function]) -> bool:
-        return all((function or own) in functions for function in units.functions)
-
-    def _index(self, draw: np.random.Generator, sizes: dict[str, int]) -> np.ndarray:
-        return self.layout.permutation({layer: draw.permutation(size) for layer, size in sizes.items()})
+    parameters, buffers = _laid_out(layers, parameter_shapes), _laid_out(layers, buffer_shapes)
+    names = {buffer.name for buffer in buffers}
+    of_weights: list[Symmetry] = []
+    of_buffers: list[Symmetry] = []
+    for each in _Walk(layers, input_shape).symmetries():
+        of_weights.append(replace(each, moves=tuple(move for move in each.moves if move.parameter not in names)))
+        of_buffers.append(replace(each, moves=tuple(move for move in each.moves if move.parameter in names)))
+    return ParameterLayout(parameters, tuple(of_weights)), ParameterLayout(buffers, tuple(of_buffers))
 
 
-def _along(values: np.ndarray, dimensions: int, axis: int) -> np.ndarray:
-    """Return values (network, number) shaped to lie along one axis of tensors (network, ...), float32."""
-    shape = [len(values), *[1] * (dimensions - 1)]
-    shape[axis] = values.shape[1]
-    return values.astype(np.float32).reshape(shape)
+def _laid_out(layers: Sequence[Layer], shapes_of: Callable[[Layer], list[tuple[str, Shape]]]) -> tuple[Parameter, ...]:
+    parameters: list[Parameter] = []
+    for layer in layers:
+        for role, shape in shapes_of(layer):
+            parameters.append(Parameter(layer.name, role, shape, parameters[-1].stop if parameters else 0))
+    return tuple(parameters)
 
 
-def _between(symmetry: Symmetry, layers: Sequence[Layer]) -> HiddenUnits | None:
-    """Return what stands between hidden units and the layer that reads them; None where a layer there is unknown."""
-    names = [layer.name for layer in layers]
-    if symmetry.layer not in names:
-        return None
-    scaled: Layer = layers[names.index(symmetry.layer)]
-    functions: list[Function | None] = []
-    can_scale = can_flip = True
-    for layer in layers[names.index(symmetry.layer) + 1 :]:
-        if isinstance(layer, Convolution | Linear):
-            reads = [m for m in symmetry.moves if m.parameter == f"{layer.name}.weight" and m.axis == 1]
-            if len(reads) != 1 or not isinstance(scaled, Convolution | Linear | Normalization):
-                return None
-            own = [move.parameter for move in symmetry.moves if move.axis == 0]
-            changed = tuple(name for name in (f"{scaled.name}.weight", f"{scaled.name}.bias") if name in own)
-            return HiddenUnits(
-                symmetry, changed, reads[0].parameter, reads[0].block, tuple(functions), can_scale, can_flip
-            )
-        if isinstance(layer, Normalization):
-            scaled, functions, can_scale, can_flip = layer, [], True, True  # it undoes whatever came before
-        elif isinstance(layer, Activate):
-            functions.append(layer.function)
-        elif isinstance(layer, Pooling):
-            can_flip = can_flip and layer.kind == "average"
-        elif not isinstance(layer, GlobalPooling | Flatten | Dropout):
-            can_scale = can_flip = False
-    return None
+@dataclass(frozen=True)
+class _Axis:
+    """The units along the channels or features of a value: a unit is `block` neighbours, in each of `copies`."""
+
+    units: np.ndarray  # int64 (unit,)
+    block: int = 1
+    copies: int = 1
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where neighbouring units lie in a parameter, the first as `move` says; without one, what they have in common."""
+
+    units: np.ndarray  # int64 (unit,)
+    move: Move | None
+
+
+class _Walk:
+    """What is known of the units of a network, layer after layer."""
+
+    def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
+        self._same = np.arange(0)  # unit -> the first of those that are one with it
+        self._fixed: list[np.ndarray] = []
+        self._places: list[_Place] = []
+        axis = _Axis(self._new(input_shape[-1] if len(input_shape) == 2 else input_shape[0]))
+        self._fixed.append(axis.units)
+        earlier, shape = {INPUT: axis}, input_shape
+        for layer, after in zip(layers, shapes(layers, input_shape), strict=True):
+            axis = earlier[layer.source] if isinstance(layer, Branch) else self._passed(layer, axis, shape, earlier)
+            earlier[layer.name], shape = axis, after
+        self._fixed.append(axis.units)
+
+    def symmetries(self) -> list[Symmetry]:
+        """Return the sets of units that can be reordered, in the order of the layers that make them."""
+        n_units = len(self._same)
+        lies = np.zeros((n_units, len(self._places)), dtype=bool)
+        for number, place in enumerate(self._places):
+            lies[self._same[place.units], number] = True
+        fixed = np.zeros(n_units, dtype=bool)
+        fixed[self._same[np.concatenate(self._fixed)]] = True
+        ways, way_of = np.unique(lies, axis=0, return_inverse=True)
+        found: list[tuple[int, int, Symmetry]] = []
+        for way in range(len(ways)):
+            units = np.flatnonzero((way_of.reshape(-1) == way) & ~fixed & (self._same == np.arange(n_units)))
+            numbers = np.flatnonzero(ways[way]).tolist()
+            if not len(units) or not len(numbers):
+                continue
+            moves, firsts = [], []
+            for number in numbers:
+                place = self._places[number]
+                (positions,) = np.nonzero(np.isin(self._same[place.units], units))
+                firsts.append(int(positions[0]))
+                assert (np.diff(positions) == 1).all()  # units that are alike are neighbours
+                if place.move is not None:
+                    moves.append(replace(place.move, start=place.move.start + firsts[-1] * place.move.block))
+            made = self._places[numbers[0]]
+            assert made.move is not None  # which makes the units
+            name, whole = made.move.parameter.rpartition(".")[0], len(units) == len(made.units)
+            if whole or len(units) > 1:
+                name = name if whole else f"{name}[{firsts[0]}:{firsts[0] + len(units)}]"
+                found.append((numbers[0], firsts[0], Symmetry(name, len(units), tuple(moves))))
+        return [symmetry for *_, symmetry in sorted(found, key=lambda each: each[:2])]
+
+    def _passed(self, layer: Layer, axis: _Axis, shape: Shape, earlier: dict[str, _Axis]) -> _Axis:
+        """Return the axis of what a layer gives for a value of a shape."""
+        if isinstance(layer, Convolution) and layer.groups > 1:
+            return self._grouped(layer, axis)
+        if isinstance(layer, Convolution | Linear | Recurrent):
+            return self._made(layer, axis)
+        if isinstance(layer, Normalization | LayerNorm | GroupNorm):
+            for role, _ in [*parameter_shapes(layer), *buffer_shapes(layer)]:
+                self._put(axis, f"{layer.name}.{role}", 0)
+            if isinstance(layer, GroupNorm):
+                self._cut(axis, layer.groups, layer.channels // layer.groups)
+        elif isinstance(layer, Rows):
+            return replace(axis, block=axis.block * shape[2])
+        elif isinstance(layer, Flatten) and len(shape) == 2:
+            return replace(axis, copies=axis.copies * shape[0])
+        elif isinstance(layer, Flatten):
+            positions = math.prod(shape[1:])
+            if layer.channels_last and positions > 1:
+                self._fixed.append(axis.units)  # a unit's values are not neighbours then
+            return replace(axis, block=axis.block * positions)
+        elif isinstance(layer, Residual):
+            other = earlier[layer.source]
+            are_alike = (len(axis.units), axis.block, axis.copies) == (len(other.units), other.block, other.copies)
+            if layer.channels is None and are_alike:
+                self._unite(axis.units, other.units)
+            else:
+                self._fixed += [axis.units, other.units]
+        return axis
+
+    def _made(self, layer: Convolution | Linear | Recurrent, axis: _Axis) -> _Axis:
+        """Return the units of a layer, which reads others."""
+        made = _Axis(self._new(layer.outputs), copies=layer.gates if isinstance(layer, Recurrent) else 1)
+        read: list[tuple[_Axis, str]] = []
+        for role, parameter_shape in parameter_shapes(layer):
+            self._put(made, f"{layer.name}.{role}", 0)
+            if len(parameter_shape) > 1:
+                read.append((replace(made, copies=1) if role == "weight_hh_l0" else axis, f"{layer.name}.{role}"))
+        for each, parameter in read:
+            self._put(each, parameter, 1)
+        return replace(made, copies=1)
+
+    def _grouped(self, layer: Convolution, axis: _Axis) -> _Axis:
+        """Return the units of a convolution with groups; those of a depthwise one are the units that it reads."""
+        inputs, outputs = layer.inputs // layer.groups, layer.outputs // layer.groups
+        parameters = [f"{layer.name}.{role}" for role, _ in parameter_shapes(layer)]
+        if inputs == 1:
+            axis = replace(axis, block=axis.block * outputs)
+            for parameter in parameters:
+                self._put(axis, parameter, 0)
+            return axis
+        made = _Axis(self._new(layer.outputs))
+        for parameter in parameters:
+            self._put(made, parameter, 0)
+        self._cut(made, layer.groups, outputs)
+        if inputs % axis.block:
+            self._fixed.append(axis.units)
+            return made
+        each = inputs // axis.block
+        for group in range(layer.groups):
+            rows = (group * outputs, (group + 1) * outputs)
+            part = replace(axis, units=axis.units[group * each : (group + 1) * each])
+            self._put(part, parameters[0], 1, rows=rows)
+        return made
+
+    def _put(self, axis: _Axis, parameter: str, number: int, *, rows: tuple[int, int] | None = None) -> None:
+        """Note that units lie along an axis of a parameter."""
+        length = len(axis.units) * axis.block
+        for copy in range(axis.copies):
+            move = Move(parameter, number, axis.block, copy * length, rows)
+            self._places.append(_Place(axis.units, move))
+
+    def _cut(self, axis: _Axis, groups: int, channels: int) -> None:
+        """Note that units are in groups of so many channels, which none can leave."""
+        each = channels // axis.block
+        if groups > 1 and channels % axis.block and axis.block % channels:
+            self._fixed.append(axis.units)
+        elif groups > 1 and each > 1:
+            starts = range(0, len(axis.units), each)
+            self._places += [_Place(axis.units[start : start + each], None) for start in starts]
+
+    def _new(self, count: int) -> np.ndarray:
+        first = len(self._same)
+        self._same = np.arange(first + count) if not first else np.append(self._same, np.arange(first, first + count))
+        return np.arange(first, first + count)
+
+    def _unite(self, units: np.ndarray, others: np.ndarray) -> None:
+        """Make each unit one with another, and with all that are one with it."""
+        for one, two in zip(units.tolist(), others.tolist(), strict=True):
+            first, second = sorted((int(self._same[one]), int(self._same[two])))
+            self._same[self._same == second] = first

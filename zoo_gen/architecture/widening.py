@@ -9,9 +9,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from zoo_gen.architecture.layers import Convolution, Flatten, Layer, Linear, Normalization, Residual
+from zoo_gen.architecture.layers import (
+    Activate,
+    Convolution,
+    Dropout,
+    Flatten,
+    GlobalPooling,
+    Layer,
+    Linear,
+    Normalization,
+    Pooling,
+    Shift,
+)
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
+
+_IN_SEQUENCE = (Activate, Convolution, Dropout, Flatten, GlobalPooling, Linear, Normalization, Pooling, Shift)
 
 
 def widened(network: Network) -> Network:
@@ -26,10 +39,14 @@ def widened(network: Network) -> Network:
     """
     parametric = [layer for layer in network.layers if isinstance(layer, Convolution | Linear)]
     read = {symmetry.layer for symmetry in network.layout.symmetries}
-    alone = [layer.name for layer in parametric[:-1]]
-    positions = any(isinstance(layer, Flatten) and layer.channels_last for layer in network.layers)
-    added = any(isinstance(layer, Residual) for layer in network.layers)
-    if not parametric or positions or added or any(name not in read for name in alone):
+    if (
+        not parametric
+        or network.buffer_layout.size
+        or not all(isinstance(layer, _IN_SEQUENCE) for layer in network.layers)
+        or any(isinstance(layer, Convolution) and layer.groups > 1 for layer in network.layers)
+        or any(isinstance(layer, Flatten) and layer.channels_last for layer in network.layers)
+        or any(layer.name not in read for layer in parametric[:-1])
+    ):
         raise ZooError("widening: hidden units are not read by the next layer alone; expected layers in one sequence")
     layers: list[Layer] = []
     for layer in network.layers:

@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 
 from zoo_gen.architecture.network import Network
-from zoo_gen.architecture.own_module import OwnModule
 from zoo_gen.architecture.stacking import Stacked
-from zoo_gen.population.columns import Members, runs
+from zoo_gen.manifest.hyperparameters import is_own
+from zoo_gen.population.augmentation import Augmentation
+from zoo_gen.population.columns import Members, numeric, runs
 from zoo_gen.population.cpu import lanes
 from zoo_gen.population.cpu.convolutions import LANES
 from zoo_gen.population.forward import forward
+from zoo_gen.population.losses import Losses
 from zoo_gen.population.metrics import pieces
-from zoo_gen.population.optimizers import make_optimizer
+from zoo_gen.population.optimizers import Optimizer, clipped, make_optimizer
+from zoo_gen.population.own_functions import OwnOptimizer
 from zoo_gen.population.random import data_order, kept_by_dropout
-from zoo_gen.population.schedules import factor
+from zoo_gen.population.schedules import distinct
 from zoo_gen.population.tasks import Task
 
 _IMAGES_IN_LANES = 64  # of a step at once, which bounds its memory; even, so that dropout's pairs stay together
@@ -43,25 +46,31 @@ class Eager:
         self.weights = weights
         self._forms = forms
         self._network, self._task = network, task
-        self._sizes, self._n_steps = steps, n_epochs * len(steps)
+        self._sizes, self._n_epochs = steps, n_epochs
         # Each parameter is a leaf of the gradient's graph and a view of the flat weights that the optimiser updates.
         self._parameters = {
             p.name: weights[:, p.start : p.stop].view(-1, *p.shape).detach().requires_grad_()
             for p in network.layout.parameters
         }
         self._stacked = None
-        self._buffers: dict[str, Tensor] = {}  # running statistics, name -> (model, *shape)
         if network.own is not None:
             self._stacked = Stacked(network.own, dtype=weights.dtype, device=weights.device)
-            self._buffers = _initial_buffers(network.own, len(weights), like=weights)
+        # Running statistics, name -> (model, *shape). Each lies on its own: of a view into all of them, vmap would
+        # change a copy.
+        self._buffers = _initial_buffers(network, len(weights), like=weights)
         self._seeds = members.seeds
-        self._activations, self._schedules = runs(members.activations), runs(members.schedules)
+        self._activations = runs(members.activations)
+        self._schedules, schedules = distinct(members.schedules)
+        self._schedule_of = torch.tensor(schedules, device=weights.device)
         self._learning_rate = members.learning_rate.unsqueeze(1).clone()
-        momentum, decay = members.momentum.unsqueeze(1), members.weight_decay.unsqueeze(1)
-        self._optimizers = [
-            (rows, make_optimizer(name, weights[rows], momentum=momentum[rows], weight_decay=decay[rows]))
-            for name, rows in runs(members.optimizers)
-        ]
+        self._optimizers = [(rows, self._optimizer(name, members, rows)) for name, rows in runs(members.optimizers)]
+        smoothing = members.label_smoothing
+        self._losses = Losses(task, members.losses, smoothing=smoothing, functions=members.functions)
+        self._clip_norm = members.clip_norm.unsqueeze(1) if bool(members.clip_norm.any()) else None
+        self._augmentation = None
+        if bool(members.crop_padding.any()) or bool(members.flip.any()):
+            padding = members.crop_padding.long()
+            self._augmentation = Augmentation(self._seeds, padding=padding, flip=members.flip)
         l2 = members.l2.unsqueeze(1) * torch.from_numpy(network.layout.is_kernel).to(weights.device)
         self._l2_gradient = 2 * l2 if bool(l2.any()) else None  # (model, parameter): of l2 * the sum of squared kernels
         self._dropout_rates = members.dropout
@@ -78,6 +87,8 @@ class Eager:
         """Show every model all training images once; return mean loss and accuracy (model,) as it went."""
         loss = torch.zeros_like(self._learning_rate[:, 0])
         right, has_classes = torch.zeros_like(loss), False
+        if self._augmentation is not None:
+            self._augmentation.begin(epoch)
         for number, images in enumerate(self._batches(epoch)):
             losses, correct = self._step(images, (epoch - 1) * len(self._sizes) + number)
             loss += losses.sum(dim=1)
@@ -119,14 +130,17 @@ class Eager:
         with torch.no_grad():
             if self._l2_gradient is not None:
                 gradient = torch.addcmul(gradient, self._l2_gradient, self.weights)
+            if self._clip_norm is not None:
+                gradient = clipped(gradient, self._clip_norm)
             rate = self._rate(number)
             for rows, optimizer in self._optimizers:
                 optimizer.step(self.weights[rows], gradient[rows], rate[rows])
         return losses, right
 
     def _pieces(self, count: int) -> list[slice]:
-        """Cut a step's images into what is computed at once."""
-        most = _IMAGES_IN_LANES if LANES in self._forms.values() else count
+        """Cut a step's images into what is computed at once; batch normalisation and own losses need all of them."""
+        whole = self._buffers or self._losses.has_own
+        most = _IMAGES_IN_LANES if LANES in self._forms.values() and not whole else count
         return [slice(start, min(start + most, count)) for start in range(0, count, most)]
 
     def _backward(self, images: Tensor, number: int, piece: slice, *, of: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -134,16 +148,20 @@ class Eager:
 
         Beside it the loss of each image (model, image), and whether it was classified rightly.
         """
-        inputs, targets = self._task.batch(images)
+        inputs, targets = self._task.batch(images, self._augmentation)
         if self._stacked is not None:
             drop = partial(_dropped, step=number)
             outputs = self._stacked.train(self._parameters, self._buffers, inputs, self._seeds, drop)
         else:
             dropout = self._dropout(number, piece, of=of)
             outputs = forward(
-                self._network.layers, self._parameters, self._activations, inputs, forms=self._forms, dropout=dropout
+                *(self._network.layers, self._parameters, self._activations, inputs),
+                forms=self._forms,
+                dropout=dropout,
+                buffers=self._buffers,
+                training=True,
             )
-        losses = self._task.losses(outputs, targets)
+        losses = self._losses.of(outputs, targets)
         # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
         gradients = torch.autograd.grad(losses.sum() / of, list(self._parameters.values()))
         gradient = torch.cat([part.flatten(1) for part in gradients], dim=1)
@@ -151,7 +169,9 @@ class Eager:
             return gradient, losses.detach(), self._task.right(outputs, targets)
 
     def _outputs_of(self, models: slice, *, alone: bool) -> Callable[[Tensor], Tensor]:
-        parameters = {name: values[models] for name, values in self._parameters.items()}
+        parameters, buffers = (
+            {name: values[models] for name, values in each.items()} for each in (self._parameters, self._buffers)
+        )
         count = models.stop - models.start
         activations = self._activations
         if count == 1:
@@ -159,10 +179,9 @@ class Eager:
 
         def outputs_of(inputs: Tensor) -> Tensor:
             if self._stacked is not None:
-                buffers = {name: values[models] for name, values in self._buffers.items()}
                 return self._stacked.evaluate(parameters, buffers, inputs)
             shared = inputs.unsqueeze(1).expand(len(inputs), count, *inputs.shape[1:])
-            return forward(self._network.layers, parameters, activations, shared)
+            return forward(self._network.layers, parameters, activations, shared, buffers=buffers)
 
         def outputs(inputs: Tensor) -> Tensor:
             if not alone:
@@ -173,10 +192,27 @@ class Eager:
 
     def _rate(self, number: int) -> Tensor:
         """Return the learning rates of a step (model, 1)."""
-        if len(self._schedules) == 1:
-            return self._learning_rate * factor(self._schedules[0][0], number, self._n_steps)
-        parts = [self._learning_rate[rows] * factor(name, number, self._n_steps) for name, rows in self._schedules]
-        return torch.cat(parts)
+        steps = {"steps_per_epoch": len(self._sizes), "n_epochs": self._n_epochs}
+        factors = [schedule.factor(number, **steps) for schedule in self._schedules]
+        if len(factors) == 1:
+            return self._learning_rate * factors[0]
+        each = torch.tensor(factors, dtype=self._learning_rate.dtype, device=self._learning_rate.device)
+        return self._learning_rate * each[self._schedule_of].unsqueeze(1)
+
+    def _optimizer(self, name: str, members: Members, rows: slice) -> Optimizer:
+        """Return the optimiser of neighbouring models."""
+        weights = self.weights[rows]
+        if is_own(name):
+            table = members.table.slice(rows.start, rows.stop - rows.start)
+            return OwnOptimizer(
+                name,
+                members.functions[name],
+                layout=self._network.layout,
+                weights=weights,
+                hyperparameters=numeric(table, dtype=weights.dtype, device=weights.device),
+            )
+        momentum, decay = members.momentum.unsqueeze(1), members.weight_decay.unsqueeze(1)
+        return make_optimizer(name, weights, momentum=momentum[rows], weight_decay=decay[rows])
 
     def _dropout(self, number: int, piece: slice, *, of: int) -> Callable[[Tensor], Tensor] | None:
         """Return what the dropout layers of a step do to a piece of its images, one call after the other."""
@@ -199,15 +235,16 @@ class Eager:
         return dropout
 
 
-def _initial_buffers(own: OwnModule, n_models: int, *, like: Tensor) -> dict[str, Tensor]:
-    """Return the running statistics of untrained models, name -> (model, *shape).
-
-    Each lies on its own: of a view into all of them, vmap would change a copy.
-    """
-    if not own.buffers:
-        return {}
-    values = dict(own.build().named_buffers())
-    return {name: values[name].to(like).repeat(n_models, *[1] * len(shape)) for name, shape in own.buffers}
+def _initial_buffers(network: Network, n_models: int, *, like: Tensor) -> dict[str, Tensor]:
+    """Return the running statistics of untrained models, name -> (model, *shape)."""
+    if network.own is not None and network.own.buffers:
+        values = dict(network.own.build().named_buffers())
+    else:
+        values = {b.name: torch.full(b.shape, float(b.role == "running_var")) for b in network.buffer_layout.parameters}
+    return {
+        buffer.name: values[buffer.name].to(like).repeat(n_models, *[1] * len(buffer.shape))
+        for buffer in network.buffer_layout.parameters
+    }
 
 
 def _dropped(values: Tensor, rate: float, seed: Tensor, start: int, *, step: int) -> Tensor:

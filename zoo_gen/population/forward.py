@@ -3,8 +3,9 @@
 Images lie as (image, model, channel, height, width): on a CPU a convolution of some models is then one grouped
 convolution, which for one model is the plain one; or as `lanes` says, where a convolution has that form. Flat values
 lie as (model, feature, image): the few features of a small network would make poor vectors, the images of a batch make
-good ones, and a linear layer is one batched matrix product. On a CPU the results of one model equal the plain module's
-bit for bit, for two images or more.
+good ones, and a linear layer is one batched matrix product. Sequences lie as (model, image, step, feature). On a CPU
+the results of one model equal the plain module's bit for bit, for two images or more; but for layers over sequences and
+scales of normalisation, whose last bit may differ.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,20 +16,31 @@ from torch import Tensor
 from torch.nn import functional
 
 from zoo_gen.architecture.layers import (
+    INPUT,
     Activate,
     Activation,
+    Branch,
     Convolution,
     Dropout,
     Flatten,
     GlobalPooling,
+    GroupNorm,
     Layer,
+    LayerNorm,
     Linear,
+    Normalization,
     Pooling,
+    Recurrent,
+    Residual,
+    Rows,
     Shift,
+    sources,
 )
 from zoo_gen.architecture.modules import FUNCTIONS
 from zoo_gen.population.cpu import lanes
 from zoo_gen.population.cpu.convolutions import LANES, MODELS_OF_A_GROUP
+from zoo_gen.population.normalization import normalize
+from zoo_gen.population.recurrence import linear_of_steps, recur
 
 Run = tuple[Activation | None, slice]  # neighbouring models that share an activation
 # dropout(hidden (model, image, ...), or as lanes) -> hidden of the same shape
@@ -43,6 +55,8 @@ def forward(
     *,
     forms: Mapping[str, str] = MappingProxyType({}),
     dropout: DropoutOf | None = None,
+    buffers: Mapping[str, Tensor] = MappingProxyType({}),
+    training: bool = False,
 ) -> Tensor:
     """Return the outputs (model, output, image) of every model for its own inputs.
 
@@ -50,61 +64,110 @@ def forward(
         layers: the layers of the architecture, in order.
         parameters: name -> stacked parameter (model, *shape).
         activations: runs of neighbouring models that cover all models in order.
-        inputs: (image, model, channel, height, width), the same as lanes, or (image, model, feature); inputs that all
-            models share may be expanded.
+        inputs: (image, model, channel, height, width), (image, model, step, feature) or (image, model, feature); inputs
+            that all models share may be expanded.
         forms: name of a convolution -> its form (`cpu.convolutions`), GROUPED if not given.
         dropout: what dropout layers do; nothing if not given.
+        buffers: running statistics, name -> (model, *shape), each contiguous.
+        training: whether batch normalisation uses the statistics of the batch, and changes the running ones in place.
     """
-    hidden = inputs.permute(1, 2, 0) if inputs.dim() == 3 else inputs
     n_models = activations[-1][1].stop
+    hidden = inputs
+    if inputs.dim() < 5:
+        hidden = inputs.permute(1, 2, 0) if inputs.dim() == 3 else inputs.transpose(0, 1)
+    read_again = sources(layers)
+    given = {INPUT: hidden}
     done = None  # pooling that its convolution has done
     for number, layer in enumerate(layers):
-        if hidden.dim() == 6 and _leaves_lanes(layer, forms):
+        was_in_lanes = hidden.dim() == 6
+        if was_in_lanes and _leaves_lanes(layer, forms):
             hidden = lanes.from_lanes(hidden, n_models)
         if isinstance(layer, Convolution):
             if forms.get(layer.name) == LANES:
-                done = pooling_of(layers, number)
+                done = None if layer.name in read_again or not layer.is_plain else pooling_of(layers, number)
                 hidden = _convolve_in_lanes(layer, done, hidden, parameters)
             else:
                 hidden = _convolve(layer, hidden, parameters)
         elif isinstance(layer, Linear):
-            weight = parameters[f"{layer.name}.weight"]  # (model, output, input)
-            if layer.bias:
-                hidden = torch.baddbmm(parameters[f"{layer.name}.bias"].unsqueeze(2), weight, hidden)
-            else:
-                hidden = torch.bmm(weight, hidden)
+            hidden = (linear_of_steps if hidden.dim() == 4 else _linear)(layer, hidden, parameters)
         elif isinstance(layer, Activate):
             hidden = _activate(hidden, [(layer.function, slice(0, n_models))] if layer.function else activations)
         elif isinstance(layer, Pooling):
             if layer is not done:
                 hidden = lanes.pool(layer, hidden) if hidden.dim() == 6 else _pool(layer, hidden)
         elif isinstance(layer, GlobalPooling):
-            hidden = lanes.means(hidden, n_models) if hidden.dim() == 6 else _means(hidden)
+            hidden = lanes.means(hidden, n_models) if hidden.dim() == 6 else _over_positions(layer, hidden)
         elif isinstance(layer, Flatten):
-            if hidden.dim() == 6:
-                hidden = lanes.flattened(hidden, n_models)
-            elif hidden.dim() == 5:
-                hidden = hidden.flatten(2).permute(1, 2, 0)
+            hidden = _flattened(hidden, n_models)
+        elif isinstance(layer, Rows):
+            hidden = hidden.permute(1, 0, 3, 2, 4).flatten(3)
+        elif isinstance(layer, Recurrent):
+            hidden = recur(layer, hidden, parameters)
         elif isinstance(layer, Dropout):
             if dropout:
                 hidden = _drop(hidden, dropout)
+        elif isinstance(layer, Normalization | LayerNorm | GroupNorm):
+            hidden = normalize(layer, hidden, parameters, buffers, training=training)
+        elif isinstance(layer, Branch):
+            hidden = given[layer.source]
+        elif isinstance(layer, Residual) and layer.channels is None:
+            hidden = _add(hidden, given[layer.source])
         elif isinstance(layer, Shift):
             hidden = hidden + layer.value
         else:
             raise TypeError(f"{layer.name}: is no layer of a generated zoo")
+        if was_in_lanes and hidden.dim() == 5 and _returns_to_lanes(layer):
+            hidden = lanes.to_lanes(hidden)
+        if layer.name in read_again:
+            given[layer.name] = hidden
     return hidden
 
 
 def pooling_of(layers: Sequence[Layer], number: int) -> Pooling | None:
     """Return the pooling right after a convolution, which our kernels do with it."""
     following = layers[number + 1] if number + 1 < len(layers) else None
-    return following if isinstance(following, Pooling) and following.size <= lanes.LARGEST_WINDOW else None
+    return following if isinstance(following, Pooling) and _pools_in_lanes(following) else None
+
+
+def _pools_in_lanes(layer: Pooling) -> bool:
+    return layer.is_plain and layer.size <= lanes.LARGEST_WINDOW
 
 
 def _leaves_lanes(layer: Layer, forms: Mapping[str, str]) -> bool:
     if isinstance(layer, Convolution):
         return forms.get(layer.name) != LANES
-    return isinstance(layer, Pooling) and layer.size > lanes.LARGEST_WINDOW
+    if isinstance(layer, GlobalPooling):
+        return layer.kind != "average"
+    if isinstance(layer, Pooling):
+        return not _pools_in_lanes(layer)
+    return isinstance(layer, Rows)
+
+
+def _returns_to_lanes(layer: Layer) -> bool:
+    return isinstance(layer, Pooling) and not layer.is_plain
+
+
+def _add(hidden: Tensor, earlier: Tensor) -> Tensor:
+    """Add an earlier output to this one, as lanes where one is."""
+    if hidden.dim() != earlier.dim():
+        hidden, earlier = (each if each.dim() == 6 else lanes.to_lanes(each) for each in (hidden, earlier))
+    return hidden + earlier
+
+
+def _flattened(hidden: Tensor, n_models: int) -> Tensor:
+    """Return (model, feature, image) of any form."""
+    if hidden.dim() == 6:
+        return lanes.flattened(hidden, n_models)
+    if hidden.dim() == 5:
+        return hidden.flatten(2).permute(1, 2, 0)
+    return hidden.flatten(2).transpose(1, 2) if hidden.dim() == 4 else hidden
+
+
+def _linear(layer: Linear, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+    weight = parameters[f"{layer.name}.weight"]  # (model, output, input)
+    if layer.bias:
+        return torch.baddbmm(parameters[f"{layer.name}.bias"].unsqueeze(2), weight, hidden)
+    return torch.bmm(weight, hidden)
 
 
 def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
@@ -124,9 +187,9 @@ def _convolve_grouped(layer: Convolution, hidden: Tensor, weight: Tensor, bias: 
         hidden.flatten(1, 2),
         weight.flatten(0, 1),
         None if bias is None else bias.flatten(),
-        stride=layer.stride,
-        padding=layer.padding,
-        groups=len(weight),
+        stride=layer.strides,
+        padding=layer.paddings,
+        groups=len(weight) * layer.groups,
     )
     return outputs.unflatten(1, (len(weight), layer.outputs))
 
@@ -134,46 +197,63 @@ def _convolve_grouped(layer: Convolution, hidden: Tensor, weight: Tensor, bias: 
 def _convolve_in_lanes(
     layer: Convolution, pooling: Pooling | None, hidden: Tensor, parameters: Mapping[str, Tensor]
 ) -> Tensor:
+    weight = parameters[f"{layer.name}.weight"]  # (model, output, input, kernel, kernel)
+    bias = parameters[f"{layer.name}.bias"] if layer.bias else None  # (model, output)
+    if not layer.is_plain:  # our kernels have no such convolution; torch's are those of one model after the other
+        hidden = lanes.from_lanes(hidden, len(weight)) if hidden.dim() == 6 else hidden
+        outputs = [
+            _convolve_grouped(layer, hidden[:, one].contiguous(), weight[one], None if bias is None else bias[one])
+            for one in (slice(model, model + 1) for model in range(len(weight)))
+        ]
+        return lanes.to_lanes(torch.cat(outputs, dim=1))
     hidden = hidden if hidden.dim() == 6 else lanes.to_lanes(hidden)
-    bias = parameters[f"{layer.name}.bias"] if layer.bias else None
-    return lanes.convolve(layer, pooling, hidden, parameters[f"{layer.name}.weight"], bias)
+    return lanes.convolve(layer, pooling, hidden, weight, bias)
 
 
 def _convolve_as_product(layer: Convolution, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve through a matrix product of patches a model: on a GPU grouped convolutions are several times slower."""
-    padded = functional.pad(hidden, (layer.padding,) * 4) if layer.padding else hidden
-    windows = padded.unfold(3, layer.kernel, layer.stride).unfold(4, layer.kernel, layer.stride)
-    # (image, model, channel, height, width, kernel, kernel) -> (model, channel x kernel x kernel, image x positions)
+    (down, across), (high, wide), (stride_down, stride_across) = layer.paddings, layer.kernels, layer.strides
+    padded = functional.pad(hidden, (across, across, down, down)) if down or across else hidden
+    windows = padded.unfold(3, high, stride_down).unfold(4, wide, stride_across)
+    # (image, model, channel, height, width, kernel, kernel) -> (group, channel x kernel x kernel, image x positions)
     patches = windows.permute(1, 2, 5, 6, 0, 3, 4)
     n_images, height, width = patches.shape[4:]
-    patches = patches.reshape(len(weight), -1, n_images * height * width)
-    outputs = torch.bmm(weight.flatten(2), patches)
+    n_groups = len(weight) * layer.groups
+    patches = patches.reshape(n_groups, -1, n_images * height * width)
+    outputs = torch.bmm(weight.view(n_groups, layer.outputs // layer.groups, -1), patches)
+    outputs = outputs.view(len(weight), layer.outputs, -1)
     if bias is not None:
         outputs = outputs + bias.unsqueeze(2)
     return outputs.view(len(weight), layer.outputs, n_images, height, width).permute(2, 0, 1, 3, 4)
 
 
 def _pool(layer: Pooling, hidden: Tensor) -> Tensor:
-    if layer.kind == "max" and not (hidden.is_cuda or torch.is_grad_enabled()):
+    if layer.kind == "max" and not (hidden.is_cuda or torch.is_grad_enabled() or any(layer.paddings)):
         # On a CPU far faster than max_pool2d, and exactly the same; it has another gradient where values are equal.
         return _maxima(layer, _maxima(layer, hidden, 3), 4)
     pool = functional.max_pool2d if layer.kind == "max" else functional.avg_pool2d
-    return pool(hidden.flatten(1, 2), layer.size, layer.stride).unflatten(1, hidden.shape[1:3])
+    pooled = pool(hidden.flatten(1, 2), layer.sizes, layer.strides, layer.paddings)
+    return pooled.unflatten(1, hidden.shape[1:3])
 
 
 def _maxima(layer: Pooling, hidden: Tensor, axis: int) -> Tensor:
     """Return the maximum of each window along one axis."""
-    reach = (hidden.shape[axis] - layer.size) // layer.stride * layer.stride + 1
-    parts = [hidden.narrow(axis, start, reach) for start in range(layer.size)]
-    every = (slice(None),) * axis + (slice(None, None, layer.stride),)
+    size, stride = layer.sizes[axis - 3], layer.strides[axis - 3]
+    reach = (hidden.shape[axis] - size) // stride * stride + 1
+    parts = [hidden.narrow(axis, start, reach) for start in range(size)]
+    every = (slice(None),) * axis + (slice(None, None, stride),)
     maximum = parts[0][every]
     for part in parts[1:]:
         maximum = torch.maximum(maximum, part[every])
     return maximum
 
 
-def _means(hidden: Tensor) -> Tensor:
-    return functional.adaptive_avg_pool2d(hidden.flatten(1, 2), 1).view(hidden.shape[:3]).permute(1, 2, 0)
+def _over_positions(layer: GlobalPooling, hidden: Tensor) -> Tensor:
+    """Return the mean or maximum over all positions or steps (model, channel, image)."""
+    if hidden.dim() == 4:
+        return (hidden.mean(dim=2) if layer.kind == "average" else hidden.amax(dim=2)).transpose(1, 2)
+    pool = functional.adaptive_avg_pool2d if layer.kind == "average" else functional.adaptive_max_pool2d
+    return pool(hidden.flatten(1, 2), 1).view(hidden.shape[:3]).permute(1, 2, 0)
 
 
 def _activate(hidden: Tensor, runs: Sequence[Run] | Sequence[tuple]) -> Tensor:
@@ -188,7 +268,7 @@ def _activate(hidden: Tensor, runs: Sequence[Run] | Sequence[tuple]) -> Tensor:
 
 def _drop(hidden: Tensor, dropout: DropoutOf) -> Tensor:
     # Values of an image are numbered channel by channel of a pixel, as they lie on a GPU and in lanes.
-    if hidden.dim() == 6:
+    if hidden.dim() in (4, 6):
         return dropout(hidden)
     if hidden.dim() == 5:
         return dropout(hidden.permute(1, 0, 3, 4, 2)).permute(1, 0, 4, 2, 3)

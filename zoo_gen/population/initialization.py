@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from zoo_gen.architecture.layers import GroupNorm, LayerNorm, Normalization
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
 from zoo_gen.architecture.modules import SINE_FREQUENCY
 from zoo_gen.architecture.network import Network
@@ -40,6 +41,8 @@ def initial_weights(
     too, and in the last one torch's own U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and bias. `module` is what the
     constructor of the plain module draws after `torch.manual_seed(seed)`, biases too.
 
+    Normalisation draws nothing: its scales begin at 1 and its shifts at 0, whatever the scheme, as in torch.
+
     Args:
         layout: of the weights.
         seeds: int64 (model,).
@@ -47,13 +50,14 @@ def initial_weights(
         deviations: of `normal` and `truncated_normal`, (model,).
         scales: what the drawn weights are multiplied by, (model,).
         biases: what every bias begins at, (model,).
-        network: of the models, whose module the scheme `module` makes.
+        network: of the models, whose module the scheme `module` makes; without it, no layer is a normalisation.
         dtype: of the result.
     """
     draws = uniforms(seeds, Purpose.WEIGHTS, 0, layout.size)
     weights = torch.empty_like(draws)
     deviations, scales, biases = (values.to(torch.float64).unsqueeze(1) for values in (deviations, scales, biases))
     fans_in = {p.layer: math.prod(p.shape[1:]) for p in layout.parameters if p.role == "weight"}
+    norms = {e.name for e in network.layers if isinstance(e, Normalization | LayerNorm | GroupNorm)} if network else ()
     for scheme in sorted(set(schemes)):
         rows = torch.tensor([position for position, own in enumerate(schemes) if own == scheme])
         if scheme == "module":
@@ -64,7 +68,10 @@ def initial_weights(
         for parameter in layout.parameters:
             columns = slice(parameter.start, parameter.stop)
             first, last = (parameter.layer == layout.layers[end] for end in (0, -1))
-            if parameter.role == "bias":
+            if parameter.layer in norms:
+                weights[rows, columns] = float(parameter.role == "weight")
+                continue
+            if parameter.role.startswith("bias"):
                 weights[rows, columns] = biases[rows].expand(-1, parameter.size)
                 if scheme == "siren_dwsnets" and last:
                     weights[rows, columns] += _torch_linear(draws[rows, columns], fans_in[parameter.layer])

@@ -9,7 +9,7 @@ import numpy as np
 
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
-from zoo_gen.architecture.symmetries import SymmetryGroup
+from zoo_gen.architecture.symmetry_group import SymmetryGroup
 from zoo_gen.architecture.widening import split_units, widened
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo.forward import ForwardPass

@@ -70,12 +70,13 @@ class ForwardPass:
         """Return that of networks with these activation functions, one each.
 
         Raises:
-            ZooError: a module keeps running statistics, which are no part of the weights.
+            ZooError: the networks keep running statistics, which are no part of the weights.
         """
-        if network.own is not None and network.own.buffers:
+        if network.buffer_layout.size:
+            what = f"module {network.own.reference!r}" if network.own else "batch normalisation"
             raise ZooError(
-                f"forward: module {network.own.reference!r} keeps running statistics, which are no part of a view's "
-                "weights; expected a module without, or layers"
+                f"forward: {what} keeps running statistics, which are no part of a view's weights; expected networks "
+                "without"
             )
         if not any(isinstance(layer, Activate) and layer.function is None for layer in network.layers):
             functions = [None] * len(functions)  # every layer names its own

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def state_dict(store: Store, arrays: Arrays, row: pa.Table, *, checkpoint: int | None) -> "dict[str, torch.Tensor]":
-    """Return the parameters of a model, name -> tensor; of a module with batch normalisation its statistics too.
+    """Return the parameters of a model, name -> tensor; with batch normalisation its statistics too.
 
     Args:
         store: the zoo.
@@ -40,9 +40,9 @@ def state_dict(store: Store, arrays: Arrays, row: pa.Table, *, checkpoint: int |
         raise ZooError(f"{store.manifest.name}: model {model} has no weights at epoch {epochs[checkpoint]}; it {state}")
     parameters = arrays.layout_of(row).split(weights)
     network = store.manifest.network
-    if network is not None and network.own is not None and network.own.buffers:
+    if network is not None and network.buffer_layout.size:
         values = arrays.read(BUFFERS, row["model_id"].to_numpy(), np.array([checkpoint]))[0, 0]
-        parameters |= network.own.buffer_layout.split(values)
+        parameters |= network.buffer_layout.split(values)
     return {name: torch.from_numpy(array.copy()) for name, array in parameters.items()}
 
 

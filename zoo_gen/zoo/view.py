@@ -3,9 +3,12 @@
 It may show, in place of the models' weights, others that compute the same function.
 """
 
+# ruff: noqa: D102, as `Arrays` says what each answer of a `Readable` means
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +16,6 @@ import pyarrow as pa
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.zoo.arrays import Arrays
 from zoo_gen.zoo.equivalent import Equivalent
 from zoo_gen.zoo.forward import ForwardPass
 
@@ -40,6 +42,19 @@ class Viewed(Protocol):
         """Return a metric, or say that there is none of that name."""
 
 
+class Readable(Protocol):
+    """The arrays of a zoo, or of several; see `Arrays`, which says what each answer means."""
+
+    @property
+    def layout(self) -> ParameterLayout | None: ...
+    def layout_of(self, models: pa.Table) -> ParameterLayout: ...
+    def weights(self, models: pa.Table, checkpoints: np.ndarray) -> np.ndarray: ...
+    def read(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray: ...
+    def read_chunks(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray: ...
+    def architecture_of(self, row: Mapping[str, Any]) -> Network | None: ...
+    def network_of(self, row: Mapping[str, Any]) -> Network: ...
+
+
 @dataclass(frozen=True)
 class ZooView:
     """Some models and checkpoints of a zoo. Arrays are read on first use and keep the order of `models`."""
@@ -48,7 +63,7 @@ class ZooView:
     models: np.ndarray  # int64 (model,) model_ids
     rows: np.ndarray  # int64 (model,) their rows in the table
     checkpoints: np.ndarray  # int64 (checkpoint,) positions among the zoo's checkpoints
-    arrays: Arrays = field(repr=False)
+    arrays: Readable = field(repr=False)
     equivalent: Equivalent | None = None  # what is shown in place of the models' own weights
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_gen.architecture.layout import Parameter, ParameterLayout
+from zoo_gen.architecture.layout import Move, Parameter, ParameterLayout
 from zoo_gen.errors import ZooError
 
 TRIES = 10  # to place an erased block inside the weights
@@ -92,7 +92,7 @@ class Permutations:
 
     def __init__(self, layout: ParameterLayout, device: torch.device) -> None:
         self.symmetries = layout.symmetries
-        self._moves: dict[tuple[str, int], list[tuple[str, int]]] = {}  # parameter and axis -> (layer, block)
+        self._moves: dict[tuple[str, int], list[tuple[str, Move]]] = {}  # parameter and axis -> (layer, move)
         for symmetry in self.symmetries:
             for move in symmetry.moves:
                 if move.axis > 1:
@@ -100,7 +100,7 @@ class Permutations:
                         f"augmentation: units of {symmetry.layer} lie along axis {move.axis} of {move.parameter}; "
                         "expected axis 0 (outputs) or 1 (inputs)"
                     )
-                self._moves.setdefault((move.parameter, move.axis), []).append((symmetry.layer, move.block))
+                self._moves.setdefault((move.parameter, move.axis), []).append((symmetry.layer, move))
         self._parameters = layout.parameters
         self._device = device
 
@@ -129,14 +129,29 @@ class Permutations:
         inner = parameter.size // (outputs * inputs)  # entries of one output and input
         rows = self._axis(parameter.name, 0, outputs, orders)
         columns = self._axis(parameter.name, 1, inputs, orders)
+        if columns.dim() == 2:
+            columns = columns[:, None, :]
         entries = torch.arange(inner, device=self._device)
-        index = (rows[:, :, None] * inputs + columns[:, None, :])[..., None] * inner + entries
+        index = (rows[:, :, None] * inputs + columns)[..., None] * inner + entries
         return (parameter.start + index.flatten(1)).expand(n_rows, -1)
 
     def _axis(self, parameter: str, axis: int, length: int, orders: dict[str, Tensor]) -> Tensor:
-        """Return the order of an axis, int64 (row or 1, length); units are blocks of neighbours on it."""
+        """Return the order of an axis, int64 (row or 1, length); units are blocks of neighbours on it.
+
+        Of inputs that are reordered in a part of the outputs alone, (row, output, length).
+        """
         places = torch.arange(length, device=self._device)[None]
-        for layer, block in self._moves.get((parameter, axis), []):
-            order = (orders[layer][:, :, None] * block + torch.arange(block, device=self._device)).flatten(1)
-            places = places.expand(len(order), -1).gather(1, order)
+        moves = self._moves.get((parameter, axis), [])
+        if any(move.rows for _, move in moves):
+            outputs = next(each.shape[0] for each in self._parameters if each.name == parameter)
+            places = places.expand(outputs, -1)[None]
+        for layer, move in moves:
+            order = (orders[layer][:, :, None] * move.block + torch.arange(move.block, device=self._device)).flatten(1)
+            stop = move.start + order.shape[1]
+            places = places.expand(len(order), *places.shape[1:]).clone()
+            if places.dim() == 3:
+                part = places[:, slice(*(move.rows or (None,))), move.start : stop]
+                part.copy_(part.gather(2, order[:, None, :].expand_as(part)))
+            else:
+                places[:, move.start : stop] = places[:, move.start : stop].gather(1, order)
         return places

@@ -113,7 +113,7 @@ def has_signs(layouts: Sequence[ParameterLayout]) -> bool:
     """Say whether hidden units can be negated: not behind a normalisation, which has weights along one axis."""
     parameters = (parameter for layout in layouts for parameter in layout.parameters)
     plain = all(
-        parameter.role == "bias" or (parameter.role == "weight" and len(parameter.shape) > 1)
+        parameter.role == "bias" or (parameter.role == "weight" and len(parameter.shape) in (2, 4))
         for parameter in parameters
     )
     return plain and has_symmetries(layouts)
@@ -130,15 +130,17 @@ def _table(layout: ParameterLayout) -> tuple[np.ndarray, list[int]]:
             shape = shapes[move.parameter]
             along = [1] * len(shape)
             along[move.axis] = -1
-            if move.axis >= AXES or strides[move.parameter][move.axis].any():
+            length = symmetry.size * move.block
+            part = [slice(*(move.rows or (None,))), *[slice(None)] * (len(shape) - 1)]
+            part[move.axis] = slice(move.start, move.start + length)
+            if move.axis >= AXES or strides[move.parameter][move.axis][*part].any():
                 raise ZooError(
                     f"sne: units of {symmetry.layer} share axis {move.axis} of {move.parameter} with others, or lie "
                     "along neither outputs nor inputs; expected one set of units an axis"
                 )
-            unit = (np.arange(shape[move.axis]) // move.block).reshape(along)
-            stride = move.block * int(np.prod(shape[move.axis + 1 :]))
-            units[move.parameter][move.axis] = first + unit
-            strides[move.parameter][move.axis] = stride
+            unit = (np.arange(length) // move.block).reshape(along)
+            units[move.parameter][move.axis][*part] = first + unit
+            strides[move.parameter][move.axis][*part] = move.block * int(np.prod(shape[move.axis + 1 :]))
         first += symmetry.size
     flat_units, flat_strides = (
         np.stack([layout.join({name: array[axis] for name, array in arrays.items()}) for axis in range(AXES)], axis=1)

@@ -36,8 +36,8 @@ def to_lanes(hidden: Tensor) -> Tensor:
     """Return (image, model, channel, height, width) as (group, image, height, width, channel, lane)."""
     n_models = hidden.shape[1]
     lanes = lanes_of(n_models, hidden.dtype)
-    filled = _filled(hidden, 1, lanes)
-    return filled.unflatten(1, (-1, lanes)).permute(1, 0, 4, 5, 3, 2).contiguous()
+    whole = filled(hidden, 1, lanes)
+    return whole.unflatten(1, (-1, lanes)).permute(1, 0, 4, 5, 3, 2).contiguous()
 
 
 def from_lanes(hidden: Tensor, n_models: int) -> Tensor:
@@ -70,9 +70,9 @@ def convolve(
     lanes = hidden.shape[-1]
     if layer.padding:
         hidden = functional.pad(hidden, (0, 0, 0, 0, *[layer.padding] * 4))
-    weight = _filled(weight, 0, lanes).unflatten(0, (-1, lanes)).permute(0, 4, 5, 3, 2, 1).contiguous()
+    weight = filled(weight, 0, lanes).unflatten(0, (-1, lanes)).permute(0, 4, 5, 3, 2, 1).contiguous()
     if bias is not None:
-        bias = _filled(bias, 0, lanes).unflatten(0, (-1, lanes)).transpose(1, 2).contiguous()
+        bias = filled(bias, 0, lanes).unflatten(0, (-1, lanes)).transpose(1, 2).contiguous()
     return _Convolve.apply(layer, pooling, hidden.contiguous(), weight, bias)
 
 
@@ -103,14 +103,14 @@ def drop(hidden: Tensor, seeds: Tensor, rates: Tensor, step: int, *, start: int)
     """
     lanes = hidden.shape[-1]
     keys = [
-        _filled(each, 0, lanes).to(torch.int32).view(-1, lanes)
+        filled(each, 0, lanes).to(torch.int32).view(-1, lanes)
         for each in (*dropout_words(seeds, step, start=start), (rates.double() * 65536 + 0.5).floor().long())
     ]
-    scale = _filled(1 / (1 - rates), 0, lanes).view(-1, lanes)
+    scale = filled(1 / (1 - rates), 0, lanes).view(-1, lanes)
     return _Drop.apply(hidden.contiguous(), *keys, scale)
 
 
-def _filled(values: Tensor, axis: int, lanes: int) -> Tensor:
+def filled(values: Tensor, axis: int, lanes: int) -> Tensor:
     """Add zeros in the place of models until they fill whole registers."""
     missing = -values.shape[axis] % lanes
     return functional.pad(values, [*[0] * (2 * (values.dim() - axis - 1)), 0, missing]) if missing else values

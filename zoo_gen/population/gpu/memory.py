@@ -8,9 +8,9 @@ from zoo_gen.architecture.layers import (
     Convolution,
     Dropout,
     Flatten,
-    Linear,
+    Recurrent,
     Shift,
-    output_shape,
+    shapes,
 )
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
@@ -72,22 +72,23 @@ def bytes_per_model(
 
 def _values(network: Network, precision: str | None) -> int:
     """Return how many numbers an image takes between layers."""
-    values, shape = 0, network.input_shape
+    values = 0
     if network.own is not None:
         from zoo_gen.architecture.stacking import count_values
 
         values = 4 * count_values(network.own, network.input_shape)  # each with its gradient, and what vmap copies
-    for layer in network.layers:
-        if isinstance(layer, Linear):
-            shape = (layer.outputs,)
-        elif not isinstance(layer, Flatten | Shift):
-            shape = output_shape(layer, shape)
+    before = network.input_shape
+    for layer, shape in zip(network.layers, shapes(network.layers, network.input_shape), strict=True):
         if precision is None:
-            # torch keeps every value, its gradient, and the patches that a convolution multiplies.
-            patches = layer.inputs * layer.kernel**2 * math.prod(shape[1:]) if isinstance(layer, Convolution) else 0
-            values += 2 * math.prod(shape) + 4 * patches
+            # torch keeps every value, its gradient, the patches that a convolution multiplies, and every gate.
+            values += 2 * math.prod(shape)
+            if isinstance(layer, Convolution):
+                values += 4 * layer.inputs * math.prod(layer.kernels) * math.prod(shape[1:])
+            elif isinstance(layer, Recurrent):
+                values += 8 * layer.gates * layer.outputs * before[0]
         elif not isinstance(layer, Activate | Dropout | Flatten | Shift):
             values += 2 * math.prod(shape[1:]) * -(-shape[0] // 8) * 8
+        before = shape
     return values
 
 

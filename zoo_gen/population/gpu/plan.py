@@ -24,6 +24,7 @@ from zoo_gen.architecture.layers import (
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.population.gpu import kernels
+from zoo_gen.population.gpu.served import unserved
 from zoo_gen.population.gpu.stages import OPERANDS, Arrays, Behind, Pool, Product, Stage, Value
 from zoo_gen.population.gpu.stem import Stem
 
@@ -41,8 +42,10 @@ def build(network: Network, arrays: Arrays, *, capacity: int, scale: Tensor, spl
         splits: into how many sums the gradient of a stem is cut.
 
     Raises:
-        ZooError: the first layer with arithmetic is neither a convolution nor a linear one.
+        ZooError: the first layer with arithmetic is neither a convolution nor a linear one, or a layer has no kernel.
     """
+    if (lacking := unserved(network.layers, network.input_shape)) is not None:
+        raise ZooError(f"architecture: kernels do not know {lacking.name}; expected torch's own operations")
     builder = _Builder(arrays, capacity, list(network.layers))
     stages: list[Stage] = []
     shape = network.input_shape

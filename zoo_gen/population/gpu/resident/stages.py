@@ -17,6 +17,7 @@ from zoo_gen.architecture.layers import (
     output_shape,
 )
 from zoo_gen.architecture.network import Network
+from zoo_gen.population.gpu.served import unserved
 
 Cube = tuple[int, int, int]  # channel, height, width
 FUNCTIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "sine")
@@ -81,6 +82,8 @@ def read(network: Network) -> StagedNetwork:
     Raises:
         UnservedError: a layer, or the order of the layers, has no stage here.
     """
+    if (lacking := unserved(network.layers, network.input_shape)) is not None:
+        raise UnservedError(f"kernels do not know {lacking.name}")
     starts = {parameter.name: parameter.start for parameter in network.layout.parameters}
     rest = [layer for layer in network.layers if not isinstance(layer, Shift)]
     shift = sum(layer.value for layer in network.layers if isinstance(layer, Shift))

@@ -7,7 +7,7 @@ import torch
 from zoo_gen.architecture import layers as L
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.registry import CNN3FC2, MLP, CNNSmall, Siren, SmallCNNGap, network
-from zoo_gen.architecture.symmetries import HOMOGENEOUS, ODD, SymmetryGroup
+from zoo_gen.architecture.symmetry_group import HOMOGENEOUS, ODD, SymmetryGroup
 from zoo_gen.errors import ZooError
 
 NETWORKS = {
