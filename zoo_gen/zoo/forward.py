@@ -16,13 +16,12 @@ import numpy as np
 from zoo_gen.architecture.layers import (
     Activate,
     Convolution,
-    Dropout,
     Flatten,
     Function,
-    GlobalPooling,
-    Linear,
-    Pooling,
-    Shift,
+    Layer,
+    Normalization,
+    Residual,
+    sources,
 )
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError, one_line
@@ -30,7 +29,6 @@ from zoo_gen.errors import ZooError, one_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-_STACKED = (Convolution, Linear, Pooling, GlobalPooling, Flatten, Activate, Dropout, Shift)
 _MODELS = {"cpu": 16, "cuda": 128}  # at once: as many as share a register, or as fit beside their patches
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
 
@@ -156,10 +154,16 @@ class ForwardPass:
         parameters = {
             p.name: weights[:, p.start : p.stop].unflatten(1, p.shape) for p in self.network.layout.parameters
         }
-        layers = self.network.layers
-        if layers and all(type(layer) in _STACKED and not getattr(layer, "channels_last", 0) for layer in layers):
+        if self.network.layers and all(map(_is_stacked, self.network.layers)):
             return _stacked(self.network, function, parameters, inputs)
         return _by_torch_func(self.network, function, parameters, inputs)
+
+
+def _is_stacked(layer: Layer) -> bool:
+    """Return whether a population computes the layer as it stands here; some stand in published zoos alone."""
+    if isinstance(layer, Flatten):
+        return not layer.channels_last
+    return not isinstance(layer, Normalization) and not (isinstance(layer, Residual) and layer.channels is not None)
 
 
 def _stacked(
@@ -175,9 +179,10 @@ def _stacked(
     shared = inputs.transpose(0, 1) if each else inputs.unsqueeze(1).expand(len(inputs), count, *inputs.shape[1:])
     compiled = inputs.device.type == "cpu" and not _plain.get() and can_compile()
     forms = {layer.name: LANES for layer in layers if isinstance(layer, Convolution)} if compiled else {}
-    if isinstance(layers[0], Convolution) and not each and not compiled:
+    first = layers[0]
+    if isinstance(first, Convolution) and first.groups == 1 and not (each or compiled or sources(layers)):
         # What all networks read is convolved once, with the kernels of all as channels.
-        shared = _convolved(layers[0], inputs, parameters, count)
+        shared = _convolved(first, inputs, parameters, count)
         layers = layers[1:]
     runs: Any = [(function, slice(0, count))]
     return forward(layers, parameters, runs, shared, forms=forms).transpose(1, 2)
@@ -189,7 +194,7 @@ def _convolved(layer: Convolution, inputs: "Tensor", parameters: Mapping[str, "T
 
     weight = parameters[f"{layer.name}.weight"].flatten(0, 1)
     bias = parameters[f"{layer.name}.bias"].flatten() if layer.bias else None
-    outputs = functional.conv2d(inputs, weight, bias, stride=layer.stride, padding=layer.padding)
+    outputs = functional.conv2d(inputs, weight, bias, stride=layer.strides, padding=layer.paddings)
     return outputs.unflatten(1, (count, layer.outputs))
 
 

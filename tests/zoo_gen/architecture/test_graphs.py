@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.zoo_gen.architecture.test_symmetries import NETWORKS, weights_of
+from tests.zoo_gen.architecture.test_symmetry_group import NETWORKS, weights_of
 from zoo_gen.architecture import layers as L
 from zoo_gen.architecture.graphs import Graphs, graph_structure
 from zoo_gen.architecture.network import Network

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.zoo_gen.architecture.test_symmetries import NETWORKS, computed, weights_of
+from tests.zoo_gen.architecture.test_symmetry_group import NETWORKS, computed, weights_of
 from zoo_gen.architecture import layers as L
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.widening import split_units, widened

@@ -48,8 +48,14 @@ def axes_of(layout: ParameterLayout, kind: Kind) -> list[Axes]:
     """Return the tensors of a layout with the neurons that move along them."""
     rows: dict[str, tuple[str, int]] = {}
     columns: dict[str, tuple[str, int]] = {}
+    shapes = {parameter.name: parameter.shape for parameter in layout.parameters}
     for symmetry in layout.symmetries:
         for move in symmetry.moves:
+            # Units that are a part of an axis, as in groups and gates, stay where they are: channels here.
+            if move.rows or move.block * symmetry.size != shapes[move.parameter][move.axis] or move.axis > 1:
+                continue
+            if move.axis == 0 and move.block > 1:
+                continue
             (rows if move.axis == 0 else columns)[move.parameter] = symmetry.layer, symmetry.size
     if kind == "np":
         first, last = layout.parameters[0], layout.layers[-1]

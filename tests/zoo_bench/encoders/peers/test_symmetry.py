@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.zoo_gen.architecture.test_symmetries import NETWORKS, weights_of
+from tests.zoo_gen.architecture.test_symmetry_group import NETWORKS, weights_of
 from zoo_bench.encoders import make_encoder
 from zoo_bench.encoders.nfn.encoder import nfn
 from zoo_bench.encoders.nfn.layers import EquivariantLayer, axes_of
