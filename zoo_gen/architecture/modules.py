@@ -26,9 +26,9 @@ from zoo_gen.architecture.layers import (
     Residual,
     Rows,
     Shape,
-    shapes,
     sources,
 )
+from zoo_gen.architecture.shapes import shapes
 
 SINE_FREQUENCY = 30.0
 

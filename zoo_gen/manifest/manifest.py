@@ -17,10 +17,10 @@ from pydantic import Field, model_validator
 
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.layers import Activate, Dropout, Layer, Normalization
-from zoo_gen.architecture.layers import shapes as layer_shapes
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import BUFFERS, Network
 from zoo_gen.architecture.registry import Architecture
+from zoo_gen.architecture.shapes import shapes as layer_shapes
 from zoo_gen.errors import ZooError
 from zoo_gen.files import schema
 from zoo_gen.files.location import Folder

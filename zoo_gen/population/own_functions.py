@@ -5,6 +5,7 @@ alone.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ class OwnOptimizer:
         hyperparameters: Mapping[str, Tensor],
     ) -> None:
         self._where = f"optimizer {reference!r}"
-        init, self.update = self._functions(factory)
+        init, self._update = _pair(self._where, factory)
         self._layout, self._hyperparameters = layout, dict(hyperparameters)
         self._steps = 0
         self.state: Tree = _stacked(self._where, init, self._named(weights))
@@ -91,15 +92,16 @@ class OwnOptimizer:
         """
         self._steps += 1
         hyperparameters = self._hyperparameters | {"learning_rate": learning_rate.squeeze(1)}
-        changed, self.state = _stacked(
-            self._where, self._updated, self._named(gradient), self.state, self._named(weights), hyperparameters
-        )
+        arguments = self._named(gradient), self.state, self._named(weights), hyperparameters
+        changed, self.state = _stacked(self._where, partial(self.alone, step=self._steps), *arguments)
         flat = torch.cat([values.flatten(1) for values in changed], dim=1)
         weights.copy_(torch.where(learning_rate > 0, flat, weights))
 
-    def _updated(self, gradients: Tree, state: Tree, parameters: Tree, hyperparameters: Tree) -> tuple[Tree, Tree]:
+    def alone(
+        self, gradients: Tree, state: Tree, parameters: Tree, hyperparameters: Tree, *, step: int
+    ) -> tuple[list[Tensor], Tree]:
         """Return new parameters in their order, and the new state of one model."""
-        given = self.update(gradients, state, parameters, hyperparameters, self._steps)
+        given = self._update(gradients, state, parameters, hyperparameters, step)
         expected = "expected new parameters by name, and a state"
         if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[0], Mapping):
             raise ZooError(f"{self._where}: its update gives {type(given).__name__}; {expected}")
@@ -111,19 +113,6 @@ class OwnOptimizer:
                     f"{self._where}: its update gives {got} as {name}; expected {list(values.shape)} of {values.dtype}"
                 )
         return [given[0][name] for name in parameters], given[1]
-
-    def _functions(self, factory: Factory) -> tuple[Factory, Factory]:
-        try:
-            made = factory()
-        # What a constructor raises is its own affair.
-        except Exception as error:
-            raise ZooError(f"{self._where}: cannot be made without arguments ({one_line(error)})") from None
-        pair = made if isinstance(made, tuple) else (getattr(made, "init", None), getattr(made, "update", None))
-        if len(pair) != 2 or not all(map(callable, pair)):
-            raise ZooError(
-                f"{self._where}: gives {type(made).__name__}; expected an object with init and update, or both"
-            )
-        return pair
 
     def _named(self, values: Tensor) -> dict[str, Tensor]:
         """Return flat values (model, parameter) by parameter, name -> (model, *shape)."""
@@ -172,31 +161,33 @@ def check_optimizer(
     random = torch.Generator().manual_seed(0)
     weights = torch.randn((2, layout.size), generator=random, dtype=torch.float64)
     numbers = {name: value.repeat(2) for name, value in hyperparameters.items()}
-    together = weights.clone()
-    stacked = OwnOptimizer(reference, factory, layout=layout, weights=together, hyperparameters=numbers)
-    alone = [weights[[model]].clone() for model in (0, 1)]
+    scalars = {name: value[0] for name, value in hyperparameters.items()}
     where = f"optimizer {reference!r}"
-    rate = numbers["learning_rate"].unsqueeze(1)
-    named = stacked._named
-    try:
-        init, update = stacked._functions(factory)
-        states = [init(_first(named(each))) for each in alone]
-    except ZooError:
-        raise
-    except Exception as error:
-        raise ZooError(f"{where}: its init fails ({one_line(error)})") from None
+    init, _ = _pair(where, factory)
+
+    def tried(what: str, function: Factory, *arguments: Any, **more: Any) -> Any:
+        try:
+            return function(*arguments, **more)
+        except ZooError:
+            raise
+        # What a function of the user's raises is its own affair.
+        except Exception as error:
+            raise ZooError(f"{where}: its {what} fails ({one_line(error)})") from None
+
+    def named(values: Tensor) -> dict[str, Tensor]:
+        return {p.name: values[p.start : p.stop].view(p.shape) for p in layout.parameters}
+
+    alone = list(weights.clone())
+    states = [tried("init", init, named(each)) for each in alone]
+    stacked = OwnOptimizer(reference, factory, layout=layout, weights=weights, hyperparameters=numbers)
     for step in (1, 2, 3):
         gradient = torch.randn(weights.shape, generator=random, dtype=torch.float64)
-        stacked.step(together, gradient, rate)
         for model, each in enumerate(alone):
-            scalars = {name: values[model] for name, values in numbers.items()}
-            gradients, parameters = _first(named(gradient[[model]])), _first(named(each))
-            try:
-                changed, states[model] = update(gradients, states[model], parameters, scalars, step)
-            except Exception as error:
-                raise ZooError(f"{where}: its update fails ({one_line(error)})") from None
-            alone[model] = torch.cat([changed[name].flatten() for name in parameters]).unsqueeze(0)
-    _compare(where, [together], [torch.cat(alone)])
+            arguments = named(gradient[model]), states[model], named(each), scalars
+            changed, states[model] = tried("update", stacked.alone, *arguments, step=step)
+            alone[model] = torch.cat([values.flatten() for values in changed])
+        stacked.step(weights, gradient, numbers["learning_rate"].unsqueeze(1))
+    _compare(where, [weights], [torch.stack(alone)])
 
 
 def check_schedule(reference: str, function: Factory, *, n_epochs: int) -> None:
@@ -218,8 +209,17 @@ def _stacked(where: str, function: Factory, *arguments: Any) -> Any:
         raise ZooError(f"{where}: cannot be stacked by torch.func ({one_line(error)})") from None
 
 
-def _first(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: values[0] for name, values in named.items()}
+def _pair(where: str, factory: Factory) -> tuple[Factory, Factory]:
+    """Return the functions `init` and `update` of an optimiser."""
+    try:
+        made = factory()
+    # What a constructor raises is its own affair.
+    except Exception as error:
+        raise ZooError(f"{where}: cannot be made without arguments ({one_line(error)})") from None
+    pair = made if isinstance(made, tuple) else (getattr(made, "init", None), getattr(made, "update", None))
+    if len(pair) != 2 or not all(map(callable, pair)):
+        raise ZooError(f"{where}: gives {type(made).__name__}; expected an object with init and update, or both")
+    return pair
 
 
 def _compare(where: str, together: list[Tensor], alone: list[Tensor]) -> None:

@@ -154,13 +154,14 @@ class ForwardPass:
         parameters = {
             p.name: weights[:, p.start : p.stop].unflatten(1, p.shape) for p in self.network.layout.parameters
         }
-        if self.network.layers and all(map(_is_stacked, self.network.layers)):
+        layers = self.network.layers
+        if layers and all(map(_is_stacked, layers)):
             return _stacked(self.network, function, parameters, inputs)
         return _by_torch_func(self.network, function, parameters, inputs)
 
 
 def _is_stacked(layer: Layer) -> bool:
-    """Return whether a population computes the layer as it stands here; some stand in published zoos alone."""
+    """Return whether populations compute a layer; some stand in published zoos alone."""
     if isinstance(layer, Flatten):
         return not layer.channels_last
     return not isinstance(layer, Normalization) and not (isinstance(layer, Residual) and layer.channels is not None)
@@ -179,8 +180,8 @@ def _stacked(
     shared = inputs.transpose(0, 1) if each else inputs.unsqueeze(1).expand(len(inputs), count, *inputs.shape[1:])
     compiled = inputs.device.type == "cpu" and not _plain.get() and can_compile()
     forms = {layer.name: LANES for layer in layers if isinstance(layer, Convolution)} if compiled else {}
-    first = layers[0]
-    if isinstance(first, Convolution) and first.groups == 1 and not (each or compiled or sources(layers)):
+    first, is_alone = layers[0], not sources(layers)
+    if isinstance(first, Convolution) and first.groups == 1 and is_alone and not each and not compiled:
         # What all networks read is convolved once, with the kernels of all as channels.
         shared = _convolved(first, inputs, parameters, count)
         layers = layers[1:]

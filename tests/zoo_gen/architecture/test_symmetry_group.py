@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests import grammar_networks
 from zoo_gen.architecture import layers as L
 from zoo_gen.architecture.network import Network
-from zoo_gen.architecture.registry import CNN3FC2, MLP, CNNSmall, Siren, SmallCNNGap, network
+from zoo_gen.architecture.registry import CNN3FC2, MLP, CNNSmall, Layers, Siren, SmallCNNGap, network
 from zoo_gen.architecture.symmetry_group import HOMOGENEOUS, ODD, SymmetryGroup
 from zoo_gen.errors import ZooError
 
@@ -122,6 +123,18 @@ def test_changed_networks_compute_the_same(name, drawn):
         torch.testing.assert_close(after, before, rtol=2e-5, atol=2e-5 * (30 if name == "siren" else 1))
     np.testing.assert_allclose(member.inverse().apply(moved), weights, rtol=1e-6)
     np.testing.assert_allclose(member.apply(member.inverse().apply(weights)), weights, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", grammar_networks.NETWORKS)
+def test_changed_networks_of_any_layers_of_the_grammar_compute_the_same(name):
+    layers = Layers.model_validate(grammar_networks.architecture(name))
+    net, functions = network(layers, grammar_networks.NETWORKS[name][2], 10), ["relu", "tanh", "relu"]
+    weights = weights_of(net, len(functions))
+    images = grammar_networks.inputs_of(net.input_shape, 4).double()
+    moved = group_of(net, functions).draw(seed=5, scales=(1, 10), flips=True).apply(weights)
+    for row, function in enumerate(functions):
+        before, after = (computed(net, each[row], function, images) for each in (weights, moved))
+        torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 
 def changed_by(net, functions, **drawn):

@@ -140,6 +140,10 @@ def state_of_numbers():
     return lambda parameters: {"count": 0}, lambda gradients, state, parameters, *_: (parameters, state)
 
 
+def slips():
+    return lambda parameters: {}, lambda gradients, state, parameters, *_: (parameters["weigth"], state)
+
+
 def negative(epoch, n_epochs):
     return 0.5 - epoch
 

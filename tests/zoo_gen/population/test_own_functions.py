@@ -202,6 +202,7 @@ REFUSED = [
     ("optimizer", "other_shapes", r"gives \[.*\] of torch.float64 as .*weight; expected \["),
     ("optimizer", "state_of_numbers", "cannot be stacked by torch.func"),
     ("optimizer", "focal", r"cannot be made without arguments \(TypeError"),
+    ("optimizer", "slips", r"its update fails \(KeyError: 'weigth'\)"),
     ("schedule", "negative", r"gives -0.* at epoch .* of 2; expected 0 or more"),
     ("schedule", "text", r"fails at epoch 0 of 2 \(ValueError"),
     ("schedule", "Lion", r"fails at epoch 0 of 2 \(TypeError"),

@@ -1,14 +1,17 @@
 """Networks that are run together compute what their plain modules compute."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 
+from tests import grammar_networks
 from tests.zoo_gen.architecture.test_symmetry_group import NETWORKS, OPEN, computed, weights_of
 from zoo_gen import open_zoo
 from zoo_gen.architecture import layers as L
 from zoo_gen.architecture.network import Network
-from zoo_gen.architecture.registry import CNNLarge, network
+from zoo_gen.architecture.registry import CNNLarge, Layers, network
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo.forward import ForwardPass, by_torch_alone
 
@@ -48,6 +51,24 @@ def test_all_networks_at_once_compute_what_each_computes(net):
         shared = ForwardPass.of(net, FUNCTIONS).run(torch.from_numpy(weights), images)
     expected = computed(net, weights[3], FUNCTIONS[3], images.double()).float()
     torch.testing.assert_close(shared[3], expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("name", grammar_networks.NETWORKS)
+def test_networks_of_any_layers_of_the_grammar_are_run(name, alone):
+    layers = Layers.model_validate(grammar_networks.architecture(name))
+    net = network(layers, grammar_networks.NETWORKS[name][2], 10)
+    if net.buffer_layout.size:
+        with pytest.raises(ZooError, match="batch normalisation keeps running statistics"):
+            ForwardPass.of(net, ["relu"])
+        return
+    weights, functions = weights_of(net, 3), ["relu", "tanh", "relu"]
+    images = grammar_networks.inputs_of(net.input_shape, 5)
+    with by_torch_alone() if alone else nullcontext():
+        outputs = ForwardPass.of(net, functions).run(torch.from_numpy(weights), images)
+    for row, function in enumerate(functions):
+        expected = computed(net, weights[row], function, images.double()).float()
+        torch.testing.assert_close(outputs[row], expected, rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("net", [NETWORKS["cnn_small"], RESIDUAL], ids=["cnn_small", "residual"])

@@ -6,8 +6,9 @@ apart. Unlike theirs, every hidden layer has as many channels for a dense tensor
 behind an image stays small. `nfn_np_small` and `nfn_hnp_small` take fewer steps, for CPUs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,9 +83,10 @@ class NFNNetwork(nn.Module):
         return embeddings, self.last(embeddings).squeeze(1).float()
 
 
-def variant(name: str) -> SupervisedEncoder:
-    """Return an encoder by its name without `nfn_`: np, hnp, np_small or hnp_small."""
-    return nfn("np" if name.startswith("np") else "hnp", training=SMALL_TRAINING if "small" in name else TRAINING)
+def variant(name: str) -> Callable[..., SupervisedEncoder]:
+    """Return what makes an encoder, by its name without `nfn_`: np, hnp, np_small or hnp_small."""
+    kind: Kind = "np" if name.startswith("np") else "hnp"
+    return partial(nfn, kind, training=SMALL_TRAINING if "small" in name else TRAINING)
 
 
 def nfn(kind: Kind, *, training: TrainingSettings = TRAINING) -> SupervisedEncoder:
