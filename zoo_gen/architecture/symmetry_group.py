@@ -191,8 +191,8 @@ def _between(symmetry: Symmetry, layers: Sequence[Layer]) -> HiddenUnits | None:
     names = [layer.name for layer in layers]
     reads = [move for move in symmetry.moves if move.axis == 1]
     parts = any(move.start or move.rows or (move.axis == 0 and move.block > 1) for move in symmetry.moves)
-    # Units that are added to others, read by several layers, a part of a layer's, or normalised position by position are
-    # left to orders alone.
+    # Units that are added to others, read by several layers, a part of a layer's, or normalised position by
+    # position are left to orders alone.
     if symmetry.layer not in names or len(reads) != 1 or parts:
         return None
     scaled: Layer = layers[names.index(symmetry.layer)]
