@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo_gen.architecture.layers import Branch, Convolution, Flatten, Linear, Normalization, Residual
+from zoo_gen.architecture.layers import Branch, Convolution, Flatten, Linear, Normalization, Residual, Rows
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 
@@ -117,6 +117,8 @@ def graph_structure(network: Network) -> GraphStructure:
         raise ZooError(
             "graphs: how these networks are built is not known layer by layer; expected layers of zoo-gen, or tensors()"
         )
+    if len(network.input_shape) == 2 or any(isinstance(layer, Rows) for layer in network.layers):
+        raise ZooError("graphs: networks of sequences have no form as a graph yet; expected tensors()")
     places = network.layout.split(np.arange(network.layout.size))
     inputs = network.input_shape[0]
     nodes = [_Nodes(0, np.full((inputs, len(NODE_FEATURES)), -1))]
@@ -142,9 +144,7 @@ def graph_structure(network: Network) -> GraphStructure:
             if current == 0 or nodes[current].count != layer.features:
                 raise ZooError(f"graphs: layer {layer.name} does not normalise units of a layer; expected tensors()")
             for feature, role in enumerate(("weight", "bias", "running_mean", "running_var"), start=1):
-                if (
-                    f"{layer.name}.{role}" in places
-                ):  # running statistics may lie beside the weights, which views are of
+                if f"{layer.name}.{role}" in places:  # running statistics may lie beside the weights
                     nodes[current].index[:, feature] = places[f"{layer.name}.{role}"]
         elif isinstance(layer, Residual):
             if layer.source not in source_nodes:

@@ -189,28 +189,30 @@ def _along(values: np.ndarray, dimensions: int, axis: int) -> np.ndarray:
 def _between(symmetry: Symmetry, layers: Sequence[Layer]) -> HiddenUnits | None:
     """Return what stands between hidden units and the layer that reads them; None where a layer there is unknown."""
     names = [layer.name for layer in layers]
-    if symmetry.layer not in names:
+    reads = [move for move in symmetry.moves if move.axis == 1]
+    parts = any(move.start or move.rows or (move.axis == 0 and move.block > 1) for move in symmetry.moves)
+    # Units that are added to others, read by several layers, a part of a layer's, or normalised position by
+    # position are left to orders alone.
+    if symmetry.layer not in names or len(reads) != 1 or parts:
         return None
-    first = names.index(symmetry.layer)
-    scaled: Layer = layers[first]
+    scaled: Layer = layers[names.index(symmetry.layer)]
+    own = {move.parameter for move in symmetry.moves if move.axis == 0}
+    known = {symmetry.layer}
     functions: list[Function | None] = []
     can_scale = can_flip = True
-    for place, layer in enumerate(layers[first + 1 :], start=first + 1):
-        if isinstance(layer, Convolution | Linear):
-            reads = [m for m in symmetry.moves if m.parameter == f"{layer.name}.weight" and m.axis == 1]
-            # Units of a residual stream lie in layers beyond this one, whose factors would have to be the same.
-            goes_on = not {m.parameter.rpartition(".")[0] for m in symmetry.moves} <= set(names[first : place + 1])
-            if goes_on or len(reads) != 1 or not isinstance(scaled, Convolution | Linear | Normalization):
-                return None
-            own = [move.parameter for move in symmetry.moves if move.axis == 0]
+    for layer in layers[names.index(symmetry.layer) + 1 :]:
+        if f"{layer.name}.weight" == reads[0].parameter:
             changed = tuple(name for name in (f"{scaled.name}.weight", f"{scaled.name}.bias") if name in own)
+            moved = {name.rpartition(".")[0] for name in own}
+            if not isinstance(scaled, Convolution | Linear | Normalization) or not changed or not moved <= known:
+                return None
             return HiddenUnits(
                 symmetry, changed, reads[0].parameter, reads[0].block, tuple(functions), can_scale, can_flip
             )
+        known.add(layer.name)
         if isinstance(layer, Normalization):
-            if not layer.affine:
-                return None
-            scaled, functions, can_scale, can_flip = layer, [], True, True  # it undoes whatever came before
+            # It undoes whatever came before; without weights of its own, nothing behind it can be scaled.
+            scaled, functions, can_scale, can_flip = layer, [], True, True
         elif isinstance(layer, Activate):
             functions.append(layer.function)
         elif isinstance(layer, Pooling | GlobalPooling):

@@ -16,6 +16,7 @@ from zoo_bench.standings.robustness import drops
 from zoo_bench.standings.text import text
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
+from zoo_gen.zoo.arrays import Arrays
 from zoo_gen.zoo.forward import ForwardPass
 
 ROBUST = BenchmarkManifest(
@@ -160,3 +161,13 @@ def test_what_a_zoo_cannot_give_is_said_in_one_line(tiny_zoo, tmp_path, runs, en
     with pytest.raises(ZooError, match=message) as error:
         list(run.run(benchmark, [encoder], zoos=tiny_zoo.parent, results=tmp_path / "r", seeds=[0]))
     assert "\n" not in str(error.value)
+
+
+def test_networks_that_nobody_knows_how_to_run_are_said_before_training(tiny_zoo, tmp_path, runs, monkeypatch):
+    monkeypatch.setattr(Arrays, "architecture_of", lambda arrays, row: None)
+    benchmark = BenchmarkManifest(name="unknown", protocol="standard", zoos=("tiny",), targets=("test_accuracy",))
+    with pytest.raises(ZooError, match=r"how its models compute is not known.*expected an encoder of weights") as error:
+        list(run.run(benchmark, ["runs:Runs"], zoos=tiny_zoo.parent, results=tmp_path / "r", seeds=[0]))
+    assert "\n" not in str(error.value)
+    (test,) = protocols.cells(ROBUST, [open_zoo(tiny_zoo)])[0].tests[1:]
+    assert test.condition == "hidden units reordered"  # all that can be done without layers

@@ -3,6 +3,7 @@ import pytest
 from zoo_bench.protocol import protocols, zoos
 from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks, read_benchmark
 from zoo_bench.protocol.parts import models_of
+from zoo_bench.standings.order import PROTOCOLS
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import Split, find_manifest, read_manifest, shipped_manifests
@@ -120,7 +121,7 @@ def test_every_zoo_of_a_shipped_benchmark_ships_or_was_published():
 
 def test_whose_predictions_rank_is_said_in_every_shipped_benchmark():
     """As the papers report: a supervised method's own prediction, or the probe of a representation."""
-    own = ("cross_", "nfn_", "sne_", "data_efficiency", "unseen_epochs", "scalegmn_", "cnn_wild_park")
+    own = ("cross_", "nfn_", "sne_", "data_efficiency", "unseen_epochs", "scalegmn_", "cnn_wild_park", "robustness")
     for name, its in list_benchmarks().items():
         assert "reading" in its.model_fields_set
         assert its.reading == ("own" if name.startswith(own) else "probe"), name
@@ -167,4 +168,4 @@ def test_the_small_benchmarks_are_on_three_data_sets_and_three_architectures():
     found = [its.architecture.name for its in of["cross_architecture_small"]]
     assert found == ["small_cnn_gap", "cnn3_fc2", "cnn_small"]
     protocols_of = {its.protocol for its in benchmarks.values()}
-    assert protocols_of == {"standard", "cross_dataset", "cross_architecture", "unseen_epochs", "data_efficiency"}
+    assert protocols_of == set(PROTOCOLS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests import grammar_networks
-from tests.zoo_gen.architecture.test_symmetry_group import NETWORKS, computed, weights_of
+from tests.zoo_gen.architecture.test_symmetry_group import NETWORKS, OPEN, computed, weights_of
 from zoo_gen import open_zoo
 from zoo_gen.architecture import layers as L
 from zoo_gen.architecture.network import Network
@@ -31,7 +31,10 @@ RESIDUAL = Network(
 LARGE = network(CNNLarge(name="cnn_large"), (3, 32, 32), 10)
 
 
-@pytest.mark.parametrize("net", [*NETWORKS.values(), LARGE, RESIDUAL], ids=[*NETWORKS, "cnn_large", "residual"])
+EVERY = {**NETWORKS, **OPEN, "cnn_large": LARGE, "published_residual": RESIDUAL}
+
+
+@pytest.mark.parametrize("net", EVERY.values(), ids=EVERY)
 def test_all_networks_at_once_compute_what_each_computes(net):
     weights = weights_of(net, len(FUNCTIONS))
     images = torch.rand((5, *net.input_shape), generator=torch.Generator().manual_seed(0))
@@ -44,6 +47,10 @@ def test_all_networks_at_once_compute_what_each_computes(net):
     outputs = ForwardPass.of(net, FUNCTIONS).run(torch.from_numpy(weights), own)
     expected = computed(net, weights[3], FUNCTIONS[3], own[3].double()).float()
     torch.testing.assert_close(outputs[3], expected, rtol=1e-4, atol=1e-3)
+    with by_torch_alone():
+        shared = ForwardPass.of(net, FUNCTIONS).run(torch.from_numpy(weights), images)
+    expected = computed(net, weights[3], FUNCTIONS[3], images.double()).float()
+    torch.testing.assert_close(shared[3], expected, rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("alone", [False, True])

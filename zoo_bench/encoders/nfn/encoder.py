@@ -84,9 +84,9 @@ class NFNNetwork(nn.Module):
 
 
 def variant(name: str) -> Callable[..., SupervisedEncoder]:
-    """Return what makes an encoder by its name without `nfn_`: np, hnp, np_small or hnp_small."""
-    training = SMALL_TRAINING if "small" in name else TRAINING
-    return partial(nfn, "np" if name.startswith("np") else "hnp", training=training)
+    """Return what makes an encoder, by its name without `nfn_`: np, hnp, np_small or hnp_small."""
+    kind: Kind = "np" if name.startswith("np") else "hnp"
+    return partial(nfn, kind, training=SMALL_TRAINING if "small" in name else TRAINING)
 
 
 def nfn(kind: Kind, *, training: TrainingSettings = TRAINING) -> SupervisedEncoder:

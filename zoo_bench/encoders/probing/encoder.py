@@ -79,9 +79,9 @@ class ProbingNetwork(nn.Module):
         return embeddings, self.last(embeddings).squeeze(1).float()
 
 
-def small() -> SupervisedEncoder:
+def small(*, probes: int = PROBES["small"], training: TrainingSettings = SMALL_TRAINING) -> SupervisedEncoder:
     """Return the encoder in its small size."""
-    return probing(probes=PROBES["small"], training=SMALL_TRAINING)
+    return probing(probes=probes, training=training)
 
 
 def probing(*, probes: int = PROBES["large"], training: TrainingSettings = TRAINING) -> SupervisedEncoder:
