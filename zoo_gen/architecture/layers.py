@@ -154,6 +154,61 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Images to sequences: a step a position, row after row, whose features are its channels."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ClassToken:
+    """A learned step in front of a sequence, the same for every image: `weight` (1, features)."""
+
+    name: str
+    features: int
+
+
+@dataclass(frozen=True)
+class PositionEmbedding:
+    """A code of its own added to each step of a sequence: `weight` (steps, features) if learned, else sines.
+
+    The sines and cosines are those of Vaswani et al. ("Attention is all you need", 2017, section 3.5).
+    """
+
+    name: str
+    steps: int
+    features: int
+    learned: bool
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Self-attention of the steps of a sequence: products `query`, `key`, `value` and `output`, each a linear layer.
+
+    Each of `heads` has `units` queries, keys and values: `query.weight` (heads x units, features) and so on,
+    `output.weight` (features, heads x units), and with biases one of each.
+    """
+
+    name: str
+    features: int
+    heads: int
+    units: int
+    bias: bool
+
+    @property
+    def inner(self) -> int:
+        """The units of all heads."""
+        return self.heads * self.units
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """The first step of a sequence, where a class token is."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Activate:
     """An activation function: the one named here, or else the one that the model's hyper-parameters name."""
 
@@ -229,8 +284,9 @@ class Branch:
     source: str
 
 
-Parametric = Convolution | Linear | Recurrent | Normalization | LayerNorm | GroupNorm
-Layer = Parametric | Pooling | GlobalPooling | Flatten | Rows | Activate | Dropout | Shift | Residual | Branch
+Embedding = ClassToken | PositionEmbedding
+Parametric = Convolution | Linear | Recurrent | Normalization | LayerNorm | GroupNorm | Embedding | Attention
+Layer = Parametric | Pooling | GlobalPooling | Flatten | Rows | Tokens | FirstStep | Activate | Dropout | Shift | Residual | Branch
 
 
 def output_shape(layer: Layer, shape: Shape, *, earlier: Mapping[str, Shape] | None = None) -> Shape:
@@ -244,12 +300,14 @@ def output_shape(layer: Layer, shape: Shape, *, earlier: Mapping[str, Shape] | N
     Raises:
         ValueError: the layer cannot follow a value of that shape; the message says what it needs.
     """
-    if isinstance(layer, Convolution | Pooling | Rows) and len(shape) != 3:
+    if isinstance(layer, Convolution | Pooling | Rows | Tokens) and len(shape) != 3:
         raise ValueError("needs an image (channel, height, width), but the values before it are flat or a sequence")
     if isinstance(layer, GlobalPooling) and len(shape) == 1:
         raise ValueError("needs an image or a sequence, but the values before it are flat")
     if isinstance(layer, Recurrent) and len(shape) != 2:
         raise ValueError("needs a sequence (step, feature); expected a rows layer before it, or data of two axes")
+    if isinstance(layer, Embedding | Attention | FirstStep) and len(shape) != 2:
+        raise ValueError("needs a sequence (step, feature); expected a patch_embedding, tokens or rows layer before it")
     if isinstance(layer, Linear) and len(shape) == 3:
         raise ValueError("needs flat values; expected a flatten or global_average_pooling layer before it")
     if isinstance(layer, Normalization | GroupNorm) and len(shape) == 2:
@@ -280,6 +338,12 @@ def output_shape(layer: Layer, shape: Shape, *, earlier: Mapping[str, Shape] | N
         return (math.prod(shape),)
     if isinstance(layer, Rows):
         return (shape[1], shape[0] * shape[2])
+    if isinstance(layer, Tokens):
+        return (shape[1] * shape[2], shape[0])
+    if isinstance(layer, ClassToken):
+        return (shape[0] + 1, shape[1])
+    if isinstance(layer, FirstStep):
+        return shape[1:]
     if isinstance(layer, Branch):
         assert earlier is not None  # which everybody gives who meets branches
         return earlier[layer.source]
@@ -313,7 +377,7 @@ def sources(layers: Sequence[Layer]) -> frozenset[str]:
 
 
 def parameter_shapes(layer: Layer) -> list[tuple[str, Shape]]:
-    """Return role and shape of each parameter of a layer, in torch's order."""
+    """Return role and shape of each parameter of a layer, in torch's order; of attention, `query.weight` and so on."""
     if isinstance(layer, Normalization):
         roles = [*(["weight", "bias"] if layer.affine else []), *([] if layer.buffers else _STATISTICS)]
         return [(role, (layer.features,)) for role in roles]
@@ -327,6 +391,18 @@ def parameter_shapes(layer: Layer) -> list[tuple[str, Shape]]:
             ("weight_hh_l0", (rows, layer.outputs)),
         ]
         return [*weights, ("bias_ih_l0", (rows,)), ("bias_hh_l0", (rows,))] if layer.bias else weights
+    if isinstance(layer, ClassToken):
+        return [("weight", (1, layer.features))]
+    if isinstance(layer, PositionEmbedding):
+        return [("weight", (layer.steps, layer.features))] if layer.learned else []
+    if isinstance(layer, Attention):
+        inner, features = layer.inner, layer.features
+        each = [(part, (inner, features)) for part in ("query", "key", "value")] + [("output", (features, inner))]
+        return [
+            (f"{part}.{role}", of_part[: 2 if role == "weight" else 1])
+            for part, of_part in each
+            for role in (("weight", "bias") if layer.bias else ("weight",))
+        ]
     if not isinstance(layer, Convolution | Linear):
         return []
     weight: Shape = (layer.outputs, layer.inputs)

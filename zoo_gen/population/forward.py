@@ -19,9 +19,12 @@ from zoo_gen.architecture.layers import (
     INPUT,
     Activate,
     Activation,
+    Attention,
     Branch,
+    ClassToken,
     Convolution,
     Dropout,
+    FirstStep,
     Flatten,
     GlobalPooling,
     GroupNorm,
@@ -30,13 +33,16 @@ from zoo_gen.architecture.layers import (
     Linear,
     Normalization,
     Pooling,
+    PositionEmbedding,
     Recurrent,
     Residual,
     Rows,
     Shift,
+    Tokens,
     sources,
 )
 from zoo_gen.architecture.modules import FUNCTIONS
+from zoo_gen.population.attention import add_positions, attend, put_class_token, tokens
 from zoo_gen.population.cpu import lanes
 from zoo_gen.population.cpu.convolutions import LANES, MODELS_OF_A_GROUP
 from zoo_gen.population.normalization import normalize
@@ -103,6 +109,16 @@ def forward(
             hidden = hidden.permute(1, 0, 3, 2, 4).flatten(3)
         elif isinstance(layer, Recurrent):
             hidden = recur(layer, hidden, parameters)
+        elif isinstance(layer, Tokens):
+            hidden = tokens(hidden)
+        elif isinstance(layer, ClassToken):
+            hidden = put_class_token(layer, hidden, parameters)
+        elif isinstance(layer, PositionEmbedding):
+            hidden = add_positions(layer, hidden, parameters)
+        elif isinstance(layer, Attention):
+            hidden = attend(layer, hidden, parameters)
+        elif isinstance(layer, FirstStep):
+            hidden = hidden[:, :, 0].transpose(1, 2)
         elif isinstance(layer, Dropout):
             if dropout:
                 hidden = _drop(hidden, dropout)
@@ -140,7 +156,7 @@ def _leaves_lanes(layer: Layer, forms: Mapping[str, str]) -> bool:
         return layer.kind != "average"
     if isinstance(layer, Pooling):
         return not _pools_in_lanes(layer)
-    return isinstance(layer, Rows)
+    return isinstance(layer, Rows | Tokens)
 
 
 def _returns_to_lanes(layer: Layer) -> bool:
