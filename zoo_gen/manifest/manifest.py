@@ -3,10 +3,11 @@
 A hyper-parameter stands either in [training], equal for all models, or in [axes], where it varies; never in both.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,8 @@ import pydantic
 from pydantic import Field, model_validator
 
 from zoo_gen.architecture import registry
-from zoo_gen.architecture.layers import Activate, Dropout, Layer
+from zoo_gen.architecture.layers import Activate, Dropout, Layer, Normalization
+from zoo_gen.architecture.layers import shapes as layer_shapes
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import BUFFERS, Network
 from zoo_gen.architecture.registry import Architecture
@@ -78,6 +80,7 @@ class ZooManifest(Schema):
         for name in self.hyperparameters:
             if name != "momentum" and not self.values(name):  # of momentum, the table of models knows a default
                 raise ValueError(f"training.{name}: is missing; expected here or as an axis")
+        self._batches_can_be_normalized()
         n_used = max(1, round(min(map(float, self.values("train_fraction") or (1.0,))) * self.data.n_train))
         largest = max(map(int, self.values("batch_size")))
         if largest > n_used:
@@ -112,6 +115,27 @@ class ZooManifest(Schema):
                 raise ValueError(
                     f"{self._place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
                     f"{list(parameter.shape)}; expected 'module', which is what the module itself draws"
+                )
+
+    def _batches_can_be_normalized(self) -> None:
+        """Refuse batches of a single value where their mean and variance are asked for."""
+        shapes = layer_shapes(self.layers, self.data.input_shape)
+        single = (
+            layer.name
+            for layer, shape in zip(self.layers, shapes, strict=True)
+            if isinstance(layer, Normalization) and math.prod(shape[1:]) == 1
+        )
+        name = next(single, None)
+        if name is None:
+            return
+        shares = [float(share) for share in self.values("train_fraction") or (1.0,)]
+        for batch_size, share in product(map(int, self.values("batch_size")), shares):
+            last = max(1, round(share * self.data.n_train)) % batch_size
+            if batch_size == 1 or (last == 1 and not self.training.drop_last):
+                which = "a batch" if batch_size == 1 else "the last batch of an epoch"
+                raise ValueError(
+                    f"{self._place('batch_size')}: {batch_size} leaves {which} one image, whose values {name} cannot "
+                    "normalise; expected another size" + (", or drop_last" if batch_size > 1 else "")
                 )
 
     def _place(self, name: str) -> str:

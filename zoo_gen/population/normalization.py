@@ -3,6 +3,7 @@
 Statistics are torch's own functions'; a model's scale and shift are applied after them.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zoo_gen.architecture.layers import GroupNorm, LayerNorm, Normalization
+from zoo_gen.errors import ZooError
 from zoo_gen.population.cpu import lanes_norms
 
 
@@ -32,6 +34,11 @@ def normalize(
         training: whether the statistics of batch normalisation are those of the batch.
     """
     if isinstance(layer, Normalization):
+        counts = {6: hidden.shape[1:4], 5: (hidden.shape[0], *hidden.shape[3:]), 3: hidden.shape[2:]}
+        if training and math.prod(counts[hidden.dim()]) == 1:
+            raise ZooError(
+                f"{layer.name}: a batch of one value has no variance; expected batches of two images or more"
+            )
         if hidden.dim() == 6:
             return lanes_norms.batch_norm(layer, hidden, parameters, buffers)
         return _batch_norm(layer, hidden, parameters, buffers, training=training)

@@ -10,8 +10,10 @@ from tests import plain_loop
 from tests.grammar_networks import NETWORKS, architecture
 from tests.plain_loop import ACTIVATIONS, train_alone, vector
 from tests.zoo_gen.population.test_train import dropout_masks, forms_of, models, relative_difference
+from zoo_gen.architecture.layers import Convolution
 from zoo_gen.architecture.registry import Layers, network
 from zoo_gen.image_data import ImageData
+from zoo_gen.population import forward
 from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.random import data_order
 from zoo_gen.population.train import Trajectories, single_threaded, train
@@ -43,11 +45,18 @@ def table_for(name: str) -> pa.Table:
     )
 
 
-def trained(name: str, table: pa.Table, *, form: str | None = None, dtype: torch.dtype = torch.float64) -> Trajectories:
+def trained(
+    name: str,
+    table: pa.Table,
+    *,
+    form: str | None = None,
+    dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
+) -> Trajectories:
     its = Layers.model_validate(architecture(name))
     shape = NETWORKS[name][2]
     forms = forms_of(network(its, shape, 10).layers, form)
-    settings = TrainingSettings(epochs=EPOCHS, dtype=dtype, forms=forms)
+    settings = TrainingSettings(epochs=EPOCHS, dtype=dtype, forms=forms, device=device)
     return train(its, numbers(shape), table, settings, checkpoint_epochs=[0, EPOCHS])
 
 
@@ -68,10 +77,10 @@ def alone(name: str, model: dict, initial: np.ndarray) -> nn.Module:
     )
 
 
-def check(name: str, *, form: str | None = None) -> None:
+def check(name: str, *, form: str | None = None, device: str = "cpu") -> None:
     """Compare every model after 20 steps, and its loss in evaluation mode."""
     table = table_for(name)
-    found = trained(name, table, form=form)
+    found = trained(name, table, form=form, device=device)
     data = numbers(NETWORKS[name][2])
     inputs, labels = torch.from_numpy(data.test_images).double(), torch.from_numpy(data.test_labels)
     for row, model in enumerate(table.to_pylist()):
@@ -92,6 +101,37 @@ def statistics(module: nn.Module) -> np.ndarray:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_models_of_a_mixed_population_equal_plain_torch_loops(name):
     check(name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_models_of_a_mixed_population_on_a_gpu_equal_plain_torch_loops(name):
+    check(name, device="cuda")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Convolution("one", 6, 4, 3, 2, 1, bias=True),
+        Convolution("groups", 6, 4, 3, 1, 1, bias=True, groups=2),
+        Convolution("depthwise", 6, 12, 3, 1, 0, bias=False, groups=6),
+        Convolution("not square", 6, 4, 3, 2, 1, True, 2, kernel_width=2, stride_width=1, padding_width=0),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_a_convolution_as_a_product_is_that_of_torch(layer):
+    """As a GPU computes it: patches of images times kernels, of each model and group."""
+    weight = torch.randn(3, layer.outputs, 6 // layer.groups, *layer.kernels, dtype=torch.float64)
+    bias = torch.randn(3, layer.outputs, dtype=torch.float64) if layer.bias else None
+    hidden = torch.randn(5, 3, 6, 8, 7, dtype=torch.float64)
+    found = forward._convolve_as_product(layer, hidden, weight, bias)
+    for model in range(3):
+        expected = nn.functional.conv2d(
+            *(hidden[:, model], weight[model], None if bias is None else bias[model]),
+            *(layer.strides, layer.paddings),
+            groups=layer.groups,
+        )
+        torch.testing.assert_close(found[:, model], expected)
 
 
 @pytest.mark.parametrize("form", ["lanes", "mixed"])

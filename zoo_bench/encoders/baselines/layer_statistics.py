@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo_bench.encoders.baselines.tensor_statistics import PER_TENSOR, tensor_statistics
 from zoo_bench.protocol.views import TrainingView, Weighted
+from zoo_gen.architecture.layout import Parameter
 
 POOLS = ("mean", "max", "first", "last")
 
@@ -53,9 +54,16 @@ class PooledLayerStatistics:
 
 
 def _layer(view: Weighted, name: str) -> np.ndarray:
-    """Return the statistics of a layer, float32 (model, checkpoint, 14)."""
+    """Return the statistics of a layer, float32 (model, checkpoint, 14): those of its weights, then of its biases.
+
+    Weights of several tensors, as of a recurrent layer, are taken together; running statistics are neither.
+    """
     statistics = np.zeros((*view.weights.shape[:2], 2, PER_TENSOR), dtype=np.float32)
-    for parameter in view.layout.parameters:
-        if parameter.layer == name:
-            statistics[:, :, int(parameter.role == "bias")] = tensor_statistics(view.weights, [parameter])
+    own = [each for each in view.layout.parameters if each.layer == name and not each.role.startswith("running_")]
+    for column, is_bias in enumerate((False, True)):
+        parameters = [parameter for parameter in own if parameter.role.startswith("bias") == is_bias]
+        if parameters:
+            values = np.concatenate([view.weights[..., each.start : each.stop] for each in parameters], axis=2)
+            whole = Parameter(name, parameters[0].role, values.shape[2:], 0)
+            statistics[:, :, column] = tensor_statistics(values, [whole])
     return statistics.reshape(*view.weights.shape[:2], 2 * PER_TENSOR)

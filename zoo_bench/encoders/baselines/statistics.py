@@ -54,7 +54,7 @@ class WeightStatistics:
         weights = _rows(view)
         features = []
         for parameter in view.layout.parameters:
-            if parameter.role == "weight" or self.biases:
+            if parameter.role.startswith("weight") or self.biases:
                 values = weights[:, parameter.start : parameter.stop].astype(np.float64)
                 percentiles = np.percentile(values, PERCENTILES, axis=1).T
                 features.append(np.column_stack([values.mean(axis=1), values.var(axis=1), percentiles]))

@@ -1,5 +1,7 @@
 """Neuron tokens: a model's weights as one token a neuron (or filter), its incoming weights followed by its bias.
 
+A channel that is normalised has a token of its scale and shift; a hidden unit of a GRU has one for each gate.
+
 Tokens are laid out layer after layer, so that one gather by index turns flat weights into all tokens at once, and one
 matrix product a layer embeds them: no loop over neurons. Offsets come from the shapes of the layout alone and are
 checked to be a partition, because a wrong offset in a hand-made table corrupts results without a word.
@@ -43,28 +45,26 @@ class Tokens:
 
     @classmethod
     def of(cls, layout: ParameterLayout) -> Self:
-        """Return the tokens of an architecture: linear weights (out, in), convolutions (out, in, kh, kw).
+        """Return the tokens of an architecture: the rows of each layer's parameters (out, ...), beside each other.
 
         Raises:
-            ZooError: a layer has no weight, or a bias that does not fit it.
+            ZooError: a layer has no weight, or a parameter with other rows than its first.
         """
-        parameters = {parameter.name: parameter for parameter in layout.parameters}
         layers, rows = [], []
         for layer in layout.layers:
-            weight, bias = parameters.get(f"{layer}.weight"), parameters.get(f"{layer}.bias")
-            if weight is None or len(weight.shape) < 2 or (bias is not None and bias.shape != weight.shape[:1]):
-                shapes = [parameter.shape for parameter in (weight, bias) if parameter is not None]
+            own = [parameter for parameter in layout.parameters if parameter.layer == layer]
+            if not own[0].role.startswith("weight") or len({parameter.shape[:1] for parameter in own}) > 1:
+                shapes = [parameter.shape for parameter in own]
                 raise ZooError(
-                    f"tokens: layer {layer} has shapes {shapes}; expected a weight (out, in, ...) and its bias"
+                    f"tokens: layer {layer} has shapes {shapes}; expected a weight (out, ...), and all others of as "
+                    "many rows"
                 )
-            token = np.arange(weight.start, weight.stop).reshape(weight.shape[0], -1)
-            if bias is not None:
-                token = np.column_stack([token, np.arange(bias.start, bias.stop)])
+            token = np.column_stack([np.arange(p.start, p.stop).reshape(p.shape[0], -1) for p in own])
             layers.append(LayerTokens(layer, *token.shape))
             rows.append(token.reshape(-1))
         order = np.concatenate(rows)
         if not np.array_equal(np.sort(order), np.arange(layout.size)):
-            raise ZooError("tokens: the layers do not cover each parameter once; expected one weight and bias a layer")
+            raise ZooError("tokens: the layers do not cover each parameter once; expected parameters without gaps")
         return cls(tuple(layers), order)
 
     @cached_property

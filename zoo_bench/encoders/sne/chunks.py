@@ -94,8 +94,9 @@ def tensor_type(parameter: Parameter, layer: Sequence[Parameter]) -> int:
         return EMBEDDING
     if parameter.role.startswith("running_"):
         return NORMALISATION
-    weights = [len(other.shape) for other in layer if other.role.endswith("weight")]
-    if not weights or not parameter.role.endswith(("weight", "bias")):
+    # A recurrent layer has weights and biases of several roles, weight_ih_l0 and bias_hh_l0 among them.
+    weights = [len(other.shape) for other in layer if "weight" in other.role]
+    if not weights or not ("weight" in parameter.role or "bias" in parameter.role):
         return OTHER
     return TYPE_OF_AXES.get(max(weights), OTHER)
 

@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.grammar_networks import NETWORKS, architecture
 from tests.zoo_bench.layouts import CNN_SMALL, SMALL_CNN_GAP, TETRIS, layout_of
 from zoo_bench.encoders.hyper_representation.augment import Augmentation, Permutations, erased
 from zoo_gen.architecture.layout import Move, Parameter, ParameterLayout, Symmetry
+from zoo_gen.architecture.registry import Layers, network
 from zoo_gen.errors import ZooError
 
 CPU = torch.device("cpu")
@@ -150,3 +152,16 @@ def test_a_network_without_hidden_units_is_left_as_it_is():
     layout = layout_of((3, 4))
     weights = torch.randn(2, layout.size)
     assert torch.equal(Permutations(layout, CPU).apply(weights, generator()), weights)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_rows_of_any_layers_of_the_grammar_are_reordered_as_the_layout_says(name):
+    layout = network(Layers.model_validate(architecture(name)), NETWORKS[name][2], 10).layout
+    if not layout.symmetries:
+        pytest.skip("nothing can be reordered")
+    permutations = Permutations(layout, torch.device("cpu"))
+    orders = permutations.orders(3, torch.Generator().manual_seed(0))
+    index = permutations.index(orders).numpy()
+    for row in range(3):
+        own = {layer: order[row].numpy() for layer, order in orders.items()}
+        np.testing.assert_array_equal(index[row], layout.permutation(own))

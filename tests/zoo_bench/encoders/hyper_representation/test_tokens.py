@@ -48,10 +48,20 @@ def test_tokens_are_a_partition_of_the_parameters(layout):
     "parameters",
     [
         (Parameter("norm", "bias", (4,), 0),),
-        (Parameter("norm", "weight", (4,), 0), Parameter("norm", "bias", (4,), 4)),
         (Parameter("linear1", "weight", (4, 2), 0), Parameter("linear1", "bias", (5,), 8)),
     ],
 )
 def test_a_layer_without_neurons_is_refused(parameters):
     with pytest.raises(ZooError, match=r"tokens: layer \w+ has shapes"):
         Tokens.of(ParameterLayout(parameters))
+
+
+def test_tokens_of_norms_and_recurrent_layers_are_rows_of_all_their_parameters():
+    parameters = (
+        *(Parameter("norm", "weight", (3,), 0), Parameter("norm", "bias", (3,), 3)),
+        *(Parameter("rnn", "weight_ih_l0", (2, 3), 6), Parameter("rnn", "weight_hh_l0", (2, 2), 12)),
+        *(Parameter("rnn", "bias_ih_l0", (2,), 16), Parameter("rnn", "bias_hh_l0", (2,), 18)),
+    )
+    tokens = Tokens.of(ParameterLayout(parameters))
+    assert [(layer.count, layer.length) for layer in tokens.layers] == [(3, 2), (2, 7)]
+    assert tokens.order.tolist() == [0, 3, 1, 4, 2, 5, *(6, 7, 8, 12, 13, 16, 18), *(9, 10, 11, 14, 15, 17, 19)]

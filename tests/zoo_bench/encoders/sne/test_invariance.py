@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.grammar_networks import NETWORKS, architecture, inputs_of
 from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN
 from zoo_bench.encoders.sne.encoder import invariance
 from zoo_bench.encoders.sne.invariance import Permuter, has_signs
+from zoo_gen.architecture import registry
 from zoo_gen.architecture.layout import Move, Parameter, ParameterLayout, Symmetry
 from zoo_gen.errors import ZooError
 
@@ -130,3 +132,22 @@ def test_two_sets_of_units_on_one_axis_are_refused():
     symmetries = (Symmetry("heads", 3, moves[0]), Symmetry("rows", 12, moves[1]))
     with pytest.raises(ZooError, match=r"units of rows share axis 0 of own.weight with others"):
         Permuter([ParameterLayout((Parameter("own", "weight", (12, 4), 0),), symmetries)], CPU)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_drawn_order_of_any_layers_of_the_grammar_leaves_the_function_as_it_was(name):
+    its = registry.network(registry.Layers.model_validate(architecture(name)), NETWORKS[name][2], 10)
+    if not its.layout.symmetries:
+        pytest.skip("nothing can be reordered")
+    module = its.module(activation="tanh").eval()
+    weights = torch.nn.utils.parameters_to_vector(module.parameters()).detach()
+    weights += torch.randn(weights.shape, generator=torch.Generator().manual_seed(0)) / 4
+    (index,) = draw([its.layout], [0])
+    inputs = inputs_of(NETWORKS[name][2], 8)
+    outputs = []
+    for each in (weights, weights[torch.from_numpy(index)]):
+        torch.nn.utils.vector_to_parameters(each, module.parameters())
+        with torch.no_grad():
+            outputs.append(module(inputs))
+    assert (index != np.arange(len(index))).any()
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-4)
