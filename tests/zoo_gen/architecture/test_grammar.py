@@ -92,7 +92,8 @@ def test_every_move_is_needed(name):
             buffer_index = its.buffer_layout.permutation(order)
             with torch.no_grad():
                 after = with_vectors(module, its, weights[index], buffers[buffer_index])(inputs)
-            assert (after - before).abs().max() > 1e-4, move
+            # The bias of a key adds the same to all scores of a query, which softmax takes away again.
+            assert (after - before).abs().max() > 1e-4 or move.parameter.endswith("key.bias"), move
         with_vectors(module, its, weights, buffers)
 
 
