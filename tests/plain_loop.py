@@ -151,6 +151,11 @@ def train_alone(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             update, settings["learning_rate"], total_steps=n_steps, cycle_momentum=False
         )
+    elif settings.get("schedule") == "warmup_cosine":
+        warm = round(n_steps / 10)
+        rising = torch.optim.lr_scheduler.LinearLR(update, start_factor=1 / warm, total_iters=warm - 1)
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(update, T_max=n_steps + 1 - warm)
+        schedule = torch.optim.lr_scheduler.SequentialLR(update, [rising, falling], milestones=[warm - 1])
     loss_of = nn.functional.cross_entropy if targets.dtype == torch.int64 else nn.functional.mse_loss
     for batch in batches:
         update.zero_grad()

@@ -18,7 +18,8 @@ class Attending(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         heads = []
-        every = zip(*(layer(tokens).split(self.units, dim=2) for layer in (self.queries, self.keys, self.values)))
+        parts = [layer(tokens).split(self.units, dim=2) for layer in (self.queries, self.keys, self.values)]
+        every = zip(*parts, strict=True)
         for query, key, value in every:
             scores = torch.einsum("iqu,iku->iqk", query, key) / math.sqrt(self.units)
             heads.append(torch.einsum("iqk,iku->iqu", torch.softmax(scores, dim=2), value))
@@ -99,7 +100,7 @@ def layers(settings: dict) -> list[dict]:
         [norm, attention, drop],
         [norm, {"type": "linear", "units": 2 * width}, act, {"type": "linear", "units": width}, drop],
     ]
-    block = [{"type": "residual", "layers": part} for part in parts] if settings["skips"] else sum(parts, [])
+    block = [{"type": "residual", "layers": part} for part in parts] if settings["skips"] else [*parts[0], *parts[1]]
     return [
         {"type": "patch_embedding", "size": settings["patch"], "units": width},
         *([{"type": "class_token"}] if settings["token"] else []),

@@ -117,5 +117,10 @@ def of_targets(result: Result, known: Mapping[tuple[str, str], Set[str]]) -> Ite
 
 def _expected(benchmark: BenchmarkManifest) -> list[tuple[str, str, int]]:
     """Return sources and tests of the cells that a manifest alone determines, and how many conditions each has."""
-    conditions = {"data_efficiency": len(benchmark.shares), "unseen_epochs": 2}.get(benchmark.protocol, 1)
+    several = {
+        "data_efficiency": len(benchmark.shares),
+        "accuracy_thresholds": len(benchmark.thresholds),
+        "unseen_epochs": 2,
+    }
+    conditions = several.get(benchmark.protocol, 1)
     return [(source, test, conditions) for source, test in benchmark.pairs or ()]

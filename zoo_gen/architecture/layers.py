@@ -286,7 +286,20 @@ class Branch:
 
 Embedding = ClassToken | PositionEmbedding
 Parametric = Convolution | Linear | Recurrent | Normalization | LayerNorm | GroupNorm | Embedding | Attention
-Layer = Parametric | Pooling | GlobalPooling | Flatten | Rows | Tokens | FirstStep | Activate | Dropout | Shift | Residual | Branch
+Layer = (
+    Parametric
+    | Pooling
+    | GlobalPooling
+    | Flatten
+    | Rows
+    | Tokens
+    | FirstStep
+    | Activate
+    | Dropout
+    | Shift
+    | Residual
+    | Branch
+)
 
 
 def output_shape(layer: Layer, shape: Shape, *, earlier: Mapping[str, Shape] | None = None) -> Shape:

@@ -248,28 +248,34 @@ def _specs(architecture: Architecture, input_shape: Shape, n_outputs: int) -> Se
         ]
         return [*convolutions, flatten, LinearSpec(units=32), act, LinearSpec(units=n_outputs)]
     if isinstance(architecture, ViT):
-        return _of_vit(architecture, n_outputs)
+        return layers_of(architecture, n_outputs)
     assert isinstance(architecture, Siren)
     sine = ActivationSpec(function="sine")
     return [LinearSpec(units=32), sine, LinearSpec(units=32), sine, LinearSpec(units=n_outputs)]
 
 
-def _of_vit(vit: ViT, n_outputs: int) -> list[LayerSpec]:
-    """Return the layers of a vision transformer."""
+def layers_of(vit: ViT, n_outputs: int) -> list[LayerSpec]:
+    """Return what a manifest would write for a vision transformer of so many outputs, the patch embedding first."""
     act, drop = ActivationSpec(), PlainSpec(type="dropout")
     norm = LayerNormSpec(affine=vit.affine)
-    attention = [norm, AttentionSpec(heads=vit.heads, units=vit.head_units, bias=vit.attention_bias), drop]
+    attention: list[LayerSpec] = [
+        norm,
+        AttentionSpec(heads=vit.heads, units=vit.head_units, bias=vit.attention_bias),
+        drop,
+    ]
     hidden = LinearSpec(units=vit.mlp_ratio * vit.width)
-    perceptron = [norm, hidden, act, LinearSpec(units=vit.width), drop]
-    parts: list[list[LayerSpec]] = [attention, perceptron]
-    block = [spec for part in parts for spec in ([ResidualSpec(layers=tuple(part))] if vit.skips else part)]
+    perceptron: list[LayerSpec] = [norm, hidden, act, LinearSpec(units=vit.width), drop]
+    block: list[LayerSpec] = [*attention, *perceptron]
+    if vit.skips:
+        block = [ResidualSpec(layers=tuple(part)) for part in (attention, perceptron)]
+    head: list[LayerSpec] = [LinearSpec(units=vit.width), act] if vit.hidden_head else []
     has_token = vit.pooling == "class_token"
     return [
         PatchEmbeddingSpec(size=vit.patch, units=vit.width),
         *([PlainSpec(type="class_token")] if has_token else []),
         *(PositionEmbeddingSpec(learned=vit.learned_positions), drop, *block * vit.blocks, norm),
         PlainSpec(type="class_token_pooling" if has_token else "global_average_pooling"),
-        *([LinearSpec(units=vit.width), act] if vit.hidden_head else []),
+        *head,
         LinearSpec(units=n_outputs),
     ]
 

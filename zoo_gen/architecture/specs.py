@@ -170,8 +170,14 @@ class PlainSpec(Schema):
     """A layer without settings. The rate of dropout is a hyper-parameter of the model."""
 
     type: Literal[
-        *("dropout", "flatten", "rows", "tokens", "class_token"),
-        *("global_average_pooling", "global_max_pooling", "class_token_pooling"),
+        "dropout",
+        "flatten",
+        "rows",
+        "tokens",
+        "class_token",
+        "class_token_pooling",
+        "global_average_pooling",
+        "global_max_pooling",
     ]
 
 

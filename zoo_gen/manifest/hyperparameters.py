@@ -25,7 +25,7 @@ Initialization = Literal[
     "module",
 ]
 Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
-Schedule = Literal["constant", "one_cycle"]
+Schedule = Literal["constant", "one_cycle", "warmup_cosine"]
 # To what a GPU rounds the operands of products; weights, sums and everything else are float32.
 Precision = Literal["float32", "tf32", "bfloat16"]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]

@@ -19,12 +19,9 @@ from zoo_gen.architecture.layers import (
     INPUT,
     Activate,
     Activation,
-    Attention,
     Branch,
-    ClassToken,
     Convolution,
     Dropout,
-    FirstStep,
     Flatten,
     GlobalPooling,
     GroupNorm,
@@ -33,7 +30,6 @@ from zoo_gen.architecture.layers import (
     Linear,
     Normalization,
     Pooling,
-    PositionEmbedding,
     Recurrent,
     Residual,
     Rows,
@@ -42,7 +38,7 @@ from zoo_gen.architecture.layers import (
     sources,
 )
 from zoo_gen.architecture.modules import FUNCTIONS
-from zoo_gen.population.attention import add_positions, attend, put_class_token, tokens
+from zoo_gen.population import attention
 from zoo_gen.population.cpu import lanes
 from zoo_gen.population.cpu.convolutions import LANES, MODELS_OF_A_GROUP
 from zoo_gen.population.normalization import normalize
@@ -105,20 +101,10 @@ def forward(
             hidden = lanes.means(hidden, n_models) if hidden.dim() == 6 else _over_positions(layer, hidden)
         elif isinstance(layer, Flatten):
             hidden = _flattened(hidden, n_models)
-        elif isinstance(layer, Rows):
-            hidden = hidden.permute(1, 0, 3, 2, 4).flatten(3)
         elif isinstance(layer, Recurrent):
             hidden = recur(layer, hidden, parameters)
-        elif isinstance(layer, Tokens):
-            hidden = tokens(hidden)
-        elif isinstance(layer, ClassToken):
-            hidden = put_class_token(layer, hidden, parameters)
-        elif isinstance(layer, PositionEmbedding):
-            hidden = add_positions(layer, hidden, parameters)
-        elif isinstance(layer, Attention):
-            hidden = attend(layer, hidden, parameters)
-        elif isinstance(layer, FirstStep):
-            hidden = hidden[:, :, 0].transpose(1, 2)
+        elif isinstance(layer, attention.LAYERS):
+            hidden = attention.passed(layer, hidden, parameters)
         elif isinstance(layer, Dropout):
             if dropout:
                 hidden = _drop(hidden, dropout)

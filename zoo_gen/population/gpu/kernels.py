@@ -787,7 +787,7 @@ def update(
     """One step of every model's own optimiser. Reads weights, gradient and two moments, writes all but the gradient:
     28 bytes a parameter, once.
 
-    table (4, step): the factors of both schedules, then Adam's two bias corrections.
+    table (5, step): the factors of two schedules, Adam's two bias corrections, the factors of another schedule.
     """
     model = tl.program_id(0).to(tl.int64)
     parameter = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

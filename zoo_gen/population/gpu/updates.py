@@ -13,7 +13,8 @@ from zoo_gen.population.random import data_order
 from zoo_gen.population.schedules import factor
 
 OPTIMIZERS = {"sgd": 0, "momentum": 0, "adam": 1, "adamw": 2, "rmsprop": 3}  # what stands for them in kernels
-SCHEDULES = ("constant", "one_cycle")
+SCHEDULES = {"constant": 0, "one_cycle": 1, "warmup_cosine": 4}  # rows of the table of factors
+_ROWS = 5  # with Adam's two bias corrections between
 _ORDERED_AT_ONCE = 2**24  # words that are sorted at once, for which torch takes some 40 bytes each
 
 
@@ -34,13 +35,13 @@ class Updates:
         device = weights.device
         self._n_steps, self._n_epochs = n_steps, n_epochs
         optimizers = [OPTIMIZERS[name] for name in members.optimizers]
-        schedules = [SCHEDULES.index(name) for name in members.schedules]
+        schedules = [SCHEDULES[name] for name in members.schedules]
         self._has_schedule = any(schedules)
         self.optimizers, self.schedules = codes(optimizers, device), codes(schedules, device)
         self.rates = members.learning_rate.clone()
         self.momenta, self.decays, self.l2 = members.momentum, members.weight_decay, members.l2
         self.first, self.second = torch.zeros_like(weights), torch.zeros_like(weights)  # moments (model, parameter)
-        self.factors = torch.ones((4, n_steps), device=device)
+        self.factors = torch.ones((_ROWS, n_steps), device=device)
         self.is_kernel = torch.from_numpy(layout.is_kernel).to(device, torch.float32)
 
     def begin(self, first: int) -> None:
@@ -48,15 +49,16 @@ class Updates:
         self.factors.copy_(torch.from_numpy(self._factors_from(first)))
 
     def _factors_from(self, first: int) -> np.ndarray:
-        """Return what an optimiser multiplies by in each step of an epoch, float32 (4, step).
+        """Return what an optimiser multiplies by in each step of an epoch, float32 (row, step).
 
-        The factors of both schedules, then Adam's two bias corrections.
+        The factors of a schedule are in its row of SCHEDULES, Adam's two bias corrections in rows 2 and 3.
         """
-        table = np.ones((4, self._n_steps))
+        table = np.ones((_ROWS, self._n_steps))
         numbers = np.arange(first + 1, first + self._n_steps + 1, dtype=np.float64)
         if self._has_schedule:
             total = self._n_epochs * self._n_steps
-            table[1] = [factor("one_cycle", first + step, total) for step in range(self._n_steps)]
+            for schedule, row in SCHEDULES.items():
+                table[row] = [factor(schedule, first + step, total) for step in range(self._n_steps)]
         table[2], table[3] = 1 - BETA1**numbers, np.sqrt(1 - BETA2**numbers)
         return table.astype(np.float32)
 

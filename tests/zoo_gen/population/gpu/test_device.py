@@ -121,7 +121,7 @@ def test_every_optimizer_and_schedule_in_one_population():
         optimizer=OPTIMIZERS,
         momentum=[0.0, 0.9, 0.0, 0.0, 0.0],
         weight_decay=[0.0, 1e-2, 1e-2, 1e-2, 1e-2],
-        schedule=["constant", "one_cycle", "constant", "one_cycle", "constant"],
+        schedule=["constant", "one_cycle", "warmup_cosine", "one_cycle", "constant"],
         label_noise=[0.0, 0.5],
         batch_size=[7],
         learning_rate=[1e-2],

@@ -20,7 +20,7 @@ ARGUMENTS = (
     ("float*", "all_weights"),  # (model, parameter)
     ("float*", "all_first"),
     ("float*", "all_second"),
-    ("const float*", "factors"),  # (4, step)
+    ("const float*", "factors"),  # (5, step)
     ("const int*", "optimizers"),  # (model,), as what follows
     ("const float*", "rates"),
     ("const float*", "momenta"),

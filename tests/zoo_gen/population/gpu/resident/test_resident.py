@@ -113,7 +113,7 @@ def test_every_optimizer_and_schedule_in_one_population(emulated):
         optimizer=["sgd", "momentum", "adam", "adamw", "rmsprop"],
         momentum=[0.0, 0.9, 0.0, 0.0, 0.0],
         weight_decay=[0.0, 1e-2, 1e-2, 1e-2, 1e-2],
-        schedule=["constant", "one_cycle", "constant", "one_cycle", "constant"],
+        schedule=["constant", "one_cycle", "warmup_cosine", "one_cycle", "constant"],
         batch_size=[7],
     )
     data, epochs = load_image_data(small(shape)), {"checkpoint_epochs": [0, 2]}
