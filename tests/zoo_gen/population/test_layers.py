@@ -1,5 +1,7 @@
 """Populations of networks in the open grammar against the same networks written in torch.nn, one model at a time."""
 
+from itertools import product
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -134,8 +136,13 @@ def test_a_convolution_as_a_product_is_that_of_torch(layer):
         torch.testing.assert_close(found[:, model], expected)
 
 
-@pytest.mark.parametrize("form", ["lanes", "mixed"])
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        *product(CONVOLUTIONAL, ["lanes"]),
+        *product(["residual images with batch norm", "windows that are not square"], ["mixed"]),
+    ],
+)
 def test_models_equal_plain_torch_loops_where_convolutions_are_lanes(name, form):
     pytest.importorskip("llvmlite")
     check(name, form=form)

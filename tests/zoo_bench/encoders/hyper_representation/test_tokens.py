@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
+from tests.grammar_networks import NETWORKS, architecture
 from tests.zoo_bench.layouts import CNN_SMALL, SMALL_CNN_GAP, TETRIS, layout_of
 from zoo_bench.encoders.hyper_representation.tokens import Tokens
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
+from zoo_gen.architecture.registry import Layers, network
 from zoo_gen.errors import ZooError
 
 LAYOUTS = {"tetris": TETRIS, "cnn_small": CNN_SMALL, "small_cnn_gap": SMALL_CNN_GAP, "one layer": layout_of((3, 4))}
@@ -65,3 +67,9 @@ def test_tokens_of_norms_and_recurrent_layers_are_rows_of_all_their_parameters()
     tokens = Tokens.of(ParameterLayout(parameters))
     assert [(layer.count, layer.length) for layer in tokens.layers] == [(3, 2), (2, 7)]
     assert tokens.order.tolist() == [0, 3, 1, 4, 2, 5, *(6, 7, 8, 12, 13, 16, 18), *(9, 10, 11, 14, 15, 17, 19)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tokens_of_any_layers_of_the_grammar_are_a_partition(name):
+    layout = network(Layers.model_validate(architecture(name)), NETWORKS[name][2], 10).layout
+    assert sorted(Tokens.of(layout).order) == list(range(layout.size))

@@ -1,11 +1,14 @@
 """The kinds of tensors, against the modules whose tensors they are."""
 
+import numpy as np
 import pytest
 from torch import nn
 
+from tests.grammar_networks import NETWORKS, architecture
 from zoo_bench.encoders.sne.chunks import CONVOLUTION, EMBEDDING, LINEAR, NORMALISATION, OTHER, cut, tensor_type
 from zoo_bench.encoders.sne.settings import Settings
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
+from zoo_gen.architecture.registry import Layers, network
 
 MODULES = {
     nn.Conv1d(2, 3, 3): CONVOLUTION,
@@ -14,6 +17,8 @@ MODULES = {
     nn.BatchNorm2d(3): NORMALISATION,
     nn.LayerNorm(3): NORMALISATION,
     nn.MultiheadAttention(4, 2): LINEAR,
+    nn.RNN(4, 3): LINEAR,
+    nn.GRU(4, 3): LINEAR,
 }
 
 
@@ -72,3 +77,13 @@ def test_embeddings_and_tokens_are_no_linear_layers_whatever_their_axes():
         for parameter in layout.parameters
         if parameter.layer == name
     ]
+
+
+@pytest.mark.parametrize("chunk", ["row", 4])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_chunks_of_any_layers_of_the_grammar_hold_each_number_once(name, chunk):
+    layout = network(Layers.model_validate(architecture(name)), NETWORKS[name][2], 10).layout
+    layers = cut(layout, Settings(conv_tokens="scalars"), chunk=chunk, kernel=0)
+    positions = [block.positions.ravel() for layer in layers for tensor in layer for block in tensor.blocks]
+    assert sorted(np.concatenate(positions)) == list(range(layout.size))
+    assert OTHER not in {tensor.type for layer in layers for tensor in layer}
