@@ -148,7 +148,7 @@ def _table(layout: ParameterLayout) -> tuple[np.ndarray, np.ndarray, np.ndarray,
             if way is None:
                 raise ZooError(
                     f"sne: units of {symmetry.layer} share axis {move.axis} of {move.parameter} with others, or lie "
-                    "along neither outputs nor inputs; expected one set of units an axis, or one inside units of another"
+                    "along neither outputs nor inputs; expected one set an axis, or one inside units of another"
                 )
             unit = (np.arange(length) // move.block).reshape(along)
             units[move.parameter][way][*part] = first + unit
