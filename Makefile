@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart leaderboard-small test test-slow check reliability scale benchmark clean
+.PHONY: help install quickstart leaderboard-small test test-slow api check reliability scale benchmark clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ test: $(READY)  ## Run the tests, a process a core
 
 test-slow: $(READY)  ## Run the long forms of the tests
 	$(BIN)/python -m pytest -m slow
+
+api: $(READY)  ## Make docs/api.md from the docstrings
+	$(BIN)/python docs/make_api.py
 
 check: $(READY)  ## Run the linters and the type checker
 	$(BIN)/ruff check .

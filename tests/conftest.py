@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import files_server, hub_server
 from zoo_gen import engine
+from zoo_gen.engine import timing
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import read_manifest
 from zoo_gen.store import Store, untrained
@@ -77,6 +78,13 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest.write_text(TINY)
     engine.run(manifest, folder / "tiny", workers=1)
     return folder / "tiny"
+
+
+@pytest.fixture
+def quick_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans that time few steps, for tests of what a plan counts and says, not of the seconds it states."""
+    monkeypatch.setattr(timing, "BUDGET", 0.1)
+    monkeypatch.setattr(timing, "_start", lambda device: 2.0)
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,36 @@ def make_optimizer(model: nn.Module, settings: dict) -> torch.optim.Optimizer:
             return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
         case "rmsprop":
             return torch.optim.RMSprop(model.parameters(), lr=rate, weight_decay=decay)
-    return torch.optim.SGD(model.parameters(), lr=rate, momentum=settings["momentum"], weight_decay=decay)
+    nesterov = settings["optimizer"] == "nesterov"
+    momentum = settings["momentum"]
+    return torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum, weight_decay=decay, nesterov=nesterov)
+
+
+def make_schedule(update: torch.optim.Optimizer, settings: dict, *, steps_per_epoch: int, n_steps: int):
+    """Return torch's schedule for a row of the table of models, which is told of every step."""
+    schedulers, rate = torch.optim.lr_scheduler, settings["learning_rate"]
+    warm_up = round(settings.get("warm_up_epochs", 0) * steps_per_epoch)
+    name, gamma = settings.get("schedule", "constant"), settings.get("decay_factor", 0.1)
+
+    def rise():
+        return schedulers.LinearLR(update, start_factor=1 / warm_up, total_iters=warm_up - 1)
+
+    def decay():
+        if name == "step":
+            return schedulers.StepLR(update, settings["decay_every"] * steps_per_epoch, gamma=gamma)
+        milestones = map(int, settings["milestones"].split(", ")) if name == "milestones" else []
+        return schedulers.MultiStepLR(update, [epoch * steps_per_epoch for epoch in milestones], gamma=gamma)
+
+    if name == "one_cycle":
+        assert not warm_up
+        return schedulers.OneCycleLR(update, rate, total_steps=n_steps, cycle_momentum=False)
+    if name == "cosine":
+        if not warm_up:
+            return schedulers.CosineAnnealingLR(update, n_steps)
+        return schedulers.SequentialLR(
+            update, [rise(), schedulers.CosineAnnealingLR(update, n_steps - warm_up)], milestones=[warm_up]
+        )
+    return schedulers.ChainedScheduler([rise(), decay()] if warm_up else [decay()])
 
 
 def train_alone(
@@ -136,6 +165,8 @@ def train_alone(
     batches: list[np.ndarray],  # the numbers of the images of each step
     next_mask: Callable[[int], Tensor] | None = None,  # of the next dropout layer of the step
     n_steps: int | None = None,  # of the schedule
+    steps_per_epoch: int = 1,  # of the schedule
+    changed: Callable[[Tensor, int, np.ndarray], Tensor] = lambda inputs, *_: inputs,  # (inputs, step, batch): crops
     dtype: torch.dtype = torch.float64,
 ) -> nn.Sequential:
     """Return the model after the steps, in evaluation mode."""
@@ -146,26 +177,19 @@ def train_alone(
     model = build(ACTIVATIONS.get(settings.get("activation")), drop).to(dtype)
     nn.utils.vector_to_parameters(torch.tensor(initial, dtype=dtype), model.parameters())
     update = make_optimizer(model, settings)
-    schedule = None
-    if settings.get("schedule") == "one_cycle":
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            update, settings["learning_rate"], total_steps=n_steps, cycle_momentum=False
-        )
-    elif settings.get("schedule") == "warmup_cosine":
-        warm = round(n_steps / 10)
-        rising = torch.optim.lr_scheduler.LinearLR(update, start_factor=1 / warm, total_iters=warm - 1)
-        falling = torch.optim.lr_scheduler.CosineAnnealingLR(update, T_max=n_steps + 1 - warm)
-        schedule = torch.optim.lr_scheduler.SequentialLR(update, [rising, falling], milestones=[warm - 1])
-    loss_of = nn.functional.cross_entropy if targets.dtype == torch.int64 else nn.functional.mse_loss
-    for batch in batches:
+    schedule = make_schedule(update, settings, steps_per_epoch=steps_per_epoch, n_steps=n_steps or len(batches))
+    smoothing = settings.get("label_smoothing", 0.0)
+    loss_of = nn.CrossEntropyLoss(label_smoothing=smoothing) if targets.dtype == torch.int64 else nn.MSELoss()
+    for step, batch in enumerate(batches):
         update.zero_grad()
-        loss = loss_of(model(inputs[batch]), targets[batch])
+        loss = loss_of(model(changed(inputs[batch], step, batch)), targets[batch])
         kernels = [values for name, values in model.named_parameters() if "weight" in name.rpartition(".")[2]]
         loss = loss + settings.get("l2", 0.0) * sum(kernel.square().sum() for kernel in kernels)
         loss.backward()
+        if settings.get("clip_norm"):
+            nn.utils.clip_grad_norm_(model.parameters(), settings["clip_norm"])
         update.step()
-        if schedule:
-            schedule.step()
+        schedule.step()
     return model.eval()
 
 

@@ -61,6 +61,7 @@ def tiny(text: str) -> str:
     return text
 
 
+@pytest.mark.usefixtures("quick_plans")
 def test_the_small_cnn_of_ones_own_runs_at_the_first_try(tmp_path, monkeypatch):
     published.write_idx(tmp_path / "data" / "fashion-mnist", sizes=(40, 20), gz=".gz")
     monkeypatch.setenv("ZOO_DATA_ROOT", str(tmp_path / "data"))
@@ -120,16 +121,23 @@ def test_the_reference_names_every_key_and_no_other(title, keys):
     assert sorted(key for row in rows(section(title)) for key in names(row[0])) == sorted(keys)
 
 
+def named_values(name: str) -> set[str]:
+    """Return the names that a hyper-parameter can have."""
+    schema = HYPERPARAMETERS[name].values.json_schema()
+    return {value for part in schema.get("anyOf", [schema]) for value in part.get("enum", [part.get("const")]) if value}
+
+
 def test_the_reference_has_the_defaults_and_values_of_the_hyper_parameters():
     for row in rows(section("Hyper-parameters")):
         (name,) = names(row[0])
         default = Training.model_fields[name].default
         if default is None:
-            assert row[2] == ("0.9 for `momentum`, else 0" if name == "momentum" else "required")
+            assert row[2] == ("0.9 for `momentum` and `nesterov`, else 0" if name == "momentum" else "required")
         else:
             assert row[2] == f"`{str(default) if type(default) is float else repr(default)}`".replace("'", '"')
-        if HYPERPARAMETERS[name].kind == "name":
-            assert set(names(row[1])) == set(HYPERPARAMETERS[name].values.json_schema()["enum"])
+        if HYPERPARAMETERS[name].kind == "name" and name != "milestones":
+            given = {"module:name"} if HYPERPARAMETERS[name].may_be_own else set()
+            assert set(names(row[1])) == given | named_values(name)
 
 
 ARCHITECTURES: TypeAdapter[Architecture] = TypeAdapter(Architecture)

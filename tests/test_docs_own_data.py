@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+import zoo_gen
+from zoo_gen.cli.main import main
 from zoo_gen.files.schema import Schema
 from zoo_gen.image_data import DataSource
 
@@ -16,8 +19,10 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 DATA = [
     document
     for code in (code for language, code in BLOCKS if language == "toml")
-    if "data" in (document := tomllib.loads(code))
+    if set(document := tomllib.loads(code)) == {"data"}
 ]
+IN_ONE_CALL, TRAINING = (code for language, code in BLOCKS if language == "python")
+(OWN_TRAINING,) = (code for language, code in BLOCKS if language == "toml" and "my_training" in code)
 
 
 class Manifest(Schema):
@@ -33,12 +38,28 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_python_of_the_page_does_what_it_says(folder, capsys, monkeypatch):
-    (code,) = (code for language, code in BLOCKS if language == "python")
+    code = IN_ONE_CALL
     (folder / "page.py").write_text(code.replace("module=MyNet,", "module=MyNet, workers=1, progress=False,"))
     monkeypatch.syspath_prepend(str(folder))
     __import__("page")
     said = [line.split("# ")[1] for line in code.splitlines() if line.startswith("print")]
     assert capsys.readouterr().out.splitlines() == said
+
+
+def test_the_loss_optimiser_and_schedule_of_the_page_train_a_zoo(folder, monkeypatch):
+    (folder / "my_training.py").write_text(TRAINING)
+    (folder / "own_training.toml").write_text(OWN_TRAINING)
+    monkeypatch.syspath_prepend(str(folder))
+    for command in (["plan"], ["run", "--workers", "1"]):
+        found = CliRunner().invoke(main, [*command, "own_training.toml"])
+        assert found.exit_code == 0, found.output
+    zoo = zoo_gen.open_zoo("zoos/own_training")
+    assert set(zoo.manifest.training.source_sha256) == {
+        f"my_training:{name}" for name in ("focal", "Lion", "polynomial")
+    }
+    accuracies = zoo.metric("test_accuracy")[:]
+    assert (accuracies[:, -1] > accuracies[:, 0] + 0.3).all()
+    assert zoo_gen.verify(zoo).sound
 
 
 def test_the_tables_of_the_page_describe_data(folder):

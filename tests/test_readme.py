@@ -1,6 +1,7 @@
 """What the README and the tutorial show is run as it stands there."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -34,13 +35,20 @@ def run(code: str) -> dict[str, object]:
     return variables
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The working folder, which holds zoos/tetris_seed with its first eight models and digits_hyp with a few."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def tetris_seed(tmp_path_factory):
+    """The zoo tetris_seed with its first eight models."""
     tetris = zoo_gen.list_zoos()["tetris_seed"].model_dump(mode="json", exclude_unset=True)
     tetris |= {"axes": {"product": {"seed": range(1, 9)}}, "split": {"train": 0.5, "validation": 0.25, "test": 0.25}}
-    zoo_gen.run(zoo_gen.ZooManifest(**tetris), workers=1, progress=False)
+    out = tmp_path_factory.mktemp("zoos") / "tetris_seed"
+    return zoo_gen.run(zoo_gen.ZooManifest(**tetris), out=out, workers=1, progress=False).path
+
+
+@pytest.fixture
+def folder(tetris_seed, tmp_path, monkeypatch):
+    """The working folder, which holds zoos/tetris_seed."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tetris_seed, tmp_path / "zoos" / "tetris_seed")
     return tmp_path
 
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from zoo_bench.evaluation.candidates import list_encoders
     from zoo_bench.evaluation.evaluate import evaluate
     from zoo_bench.evaluation.mock import Finding, mock
+    from zoo_bench.evaluation.tune import Tuned, tune
     from zoo_bench.evaluation.validate import validate
-    from zoo_bench.plots import plot_embeddings
+    from zoo_bench.plots import plot_embeddings, plot_robustness
     from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks, read_benchmark
     from zoo_bench.protocol.zoos import make_missing_zoos, pull_missing_zoos
     from zoo_bench.results import Result
@@ -30,6 +31,7 @@ __all__ = [
     "Result",
     "Results",
     "Runtime",
+    "Tuned",
     "encode",
     "evaluate",
     "fit",
@@ -41,8 +43,10 @@ __all__ = [
     "make_missing_zoos",
     "mock",
     "plot_embeddings",
+    "plot_robustness",
     "pull_missing_zoos",
     "read_benchmark",
+    "tune",
     "validate",
 ]
 
@@ -55,6 +59,7 @@ _HOME = {
     "Result": "results",
     "Results": "standings.collection",
     "Runtime": "encoders.training.runtime",
+    "Tuned": "evaluation.tune",
     "encode": "embeddings",
     "evaluate": "evaluation.evaluate",
     "fit": "embeddings",
@@ -66,8 +71,10 @@ _HOME = {
     "make_missing_zoos": "protocol.zoos",
     "mock": "evaluation.mock",
     "plot_embeddings": "plots",
+    "plot_robustness": "plots",
     "pull_missing_zoos": "protocol.zoos",
     "read_benchmark": "protocol.manifest",
+    "tune": "evaluation.tune",
     "validate": "evaluation.validate",
 }
 

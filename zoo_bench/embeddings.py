@@ -22,7 +22,7 @@ from zoo_bench.protocol.targets import target_named
 from zoo_bench.protocol.views import TrainingView
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
-from zoo_gen.zoo import Zoo, ZooView, open_zoo
+from zoo_gen.zoo import AnyZoo, ZooView, open_any
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Embeddings:
 
 def fit(
     encoder: AnyEncoder,
-    zoo: str | Path | Zoo,
+    zoo: str | Path | AnyZoo,
     *,
     target: str = "test_accuracy",
     seed: int = 0,
@@ -85,7 +85,7 @@ def fit(
     return fresh
 
 
-def encode(encoder: Encoder, zoo: str | Path | Zoo) -> Embeddings:
+def encode(encoder: Encoder, zoo: str | Path | AnyZoo) -> Embeddings:
     """Encode every checkpoint of every model of a zoo that did not diverge.
 
     Args:
@@ -114,7 +114,7 @@ def encode(encoder: Encoder, zoo: str | Path | Zoo) -> Embeddings:
     )
 
 
-def converged(zoo: Zoo) -> ZooView:
+def converged(zoo: AnyZoo) -> ZooView:
     """Return the models that did not diverge, with all their checkpoints.
 
     Raises:
@@ -126,7 +126,7 @@ def converged(zoo: Zoo) -> ZooView:
     return zoo.view(zoo.models["model_id"].to_numpy()[complete])
 
 
-def colours(zoo: Zoo, embeddings: Embeddings) -> dict[str, np.ndarray]:
+def colours(zoo: AnyZoo, embeddings: Embeddings) -> dict[str, np.ndarray]:
     """Return what colours the rows: test accuracy, epoch where it varies, and each hyper-parameter that varies."""
     view = converged(zoo)
     columns: dict[str, np.ndarray] = {"test_accuracy": view.metric("test_accuracy").reshape(-1)}
@@ -139,7 +139,7 @@ def colours(zoo: Zoo, embeddings: Embeddings) -> dict[str, np.ndarray]:
     return columns
 
 
-def _problem(target: str, zoo: Zoo, encoder: Encoder) -> Problem:
+def _problem(target: str, zoo: AnyZoo, encoder: Encoder) -> Problem:
     """Return the problem of one target on a zoo; an encoder that predicts nothing needs none that the zoo has."""
     if not hasattr(encoder, "predict"):
         return Problem(target=None, checkpoints="all")
@@ -147,5 +147,5 @@ def _problem(target: str, zoo: Zoo, encoder: Encoder) -> Problem:
     return Problem(target=target, is_number=chosen.is_number, checkpoints="all", metric="r2", targets=(target,))
 
 
-def _opened(zoo: str | Path | Zoo) -> Zoo:
-    return zoo if isinstance(zoo, Zoo) else open_zoo(zoo)
+def _opened(zoo: str | Path | AnyZoo) -> AnyZoo:
+    return open_any(zoo)

@@ -1,17 +1,22 @@
-"""Pictures of embeddings: their two principal components, coloured by metrics and hyper-parameters of the models.
+"""Pictures of embeddings, coloured by metrics and hyper-parameters of the models, and of what robustness tests found.
 
-Colours carry one thing a panel: a sequential scale for numbers (logarithmic for rates and decays, and where others than
-accuracies span two decades), a few distinct colours for names.
+Embeddings are shown by their two principal components. Colours carry one thing a panel: a sequential scale for numbers
+(logarithmic for rates and decays, and where others than accuracies span two decades), a few distinct colours for names.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zoo_bench.embeddings import Embeddings, colours
+from zoo_bench.protocol.equivalents import CHANGES
+from zoo_bench.standings.boards import load
+from zoo_bench.standings.robustness import Drop, drops
+from zoo_bench.standings.text import METRIC_NAMES
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.zoo import AnyZoo, open_any
 
 FORMATS = (".png", ".pdf", ".svg")
 COLUMNS = 3
@@ -36,7 +41,7 @@ def principal_components(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return rows @ vectors[:, [-1, -2]], values[[-1, -2]] / total
 
 
-def plot_embeddings(embeddings: Embeddings, zoo: str | Path | Zoo, path: str | Path, *, title: str = "") -> None:
+def plot_embeddings(embeddings: Embeddings, zoo: str | Path | AnyZoo, path: str | Path, *, title: str = "") -> None:
     """Write a picture of embeddings: a panel each for test accuracy, epoch and every hyper-parameter that varies.
 
     Args:
@@ -54,8 +59,74 @@ def plot_embeddings(embeddings: Embeddings, zoo: str | Path | Zoo, path: str | P
     """
     if Path(path).suffix not in FORMATS:
         raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")
-    opened = zoo if isinstance(zoo, Zoo) else open_zoo(zoo)
+    opened = open_any(zoo)
     _draw(embeddings.embedding, colours(opened, embeddings), Path(path), title=title or opened.name)
+
+
+def plot_robustness(results: str | Path, path: str | Path) -> None:
+    """Write a picture of what scores lose on networks that compute the same function, a panel a zoo and target.
+
+    Args:
+        results: a folder of results, some of the robustness protocol.
+        path: of the picture; it ends in .png, .pdf or .svg.
+
+    Raises:
+        ZooError: the path ends in anything else, no result is of that protocol, or matplotlib is not installed.
+
+    >>> import zoo_bench
+    >>> benchmark = zoo_bench.BenchmarkManifest(
+    ...     name="robust", protocol="robustness", zoos=["tiny"], targets=["test_accuracy"], checkpoints="last"
+    ... )
+    >>> results = zoo_bench.evaluate("weight_statistics", benchmark, results="robust")
+    >>> zoo_bench.plot_robustness("robust", "robustness.png")
+    """
+    if Path(path).suffix not in FORMATS:
+        raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")
+    found = drops(load(Path(results)))
+    if not found:
+        raise ZooError(f"{results}: holds no results of the robustness protocol; expected those of robustness_small")
+    panels: dict[tuple[str, str], list[Drop]] = {}
+    for drop in found:
+        panels.setdefault((drop.zoo, drop.target), []).append(drop)
+    conditions = [name for name in CHANGES if any(drop.condition == name for drop in found)]
+    encoders = sorted({drop.encoder for drop in found})
+    figure = _figure(len(panels), 1, width=2.2 + 1.8 * len(conditions), height=3.2)
+    from matplotlib import colormaps
+
+    width = 0.8 / len(encoders)
+    for number, ((zoo, target), of_panel) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(len(panels), 1, number)
+        for place, encoder in enumerate(encoders):
+            own = [drop for drop in of_panel if drop.encoder == encoder]
+            across = [conditions.index(drop.condition) + (place + 0.5) * width - 0.4 for drop in own]
+            heights = np.array([drop.drop for drop in own])
+            errors = np.array([[drop.drop - drop.low, drop.high - drop.drop] for drop in own]).reshape(-1, 2).T
+            colour = colormaps[NAMES_COLORMAP](place % MOST_NAMES)
+            axes.bar(across, heights, width, yerr=np.maximum(errors, 0), color=colour, label=encoder, capsize=2)
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_xticks(range(len(conditions)), conditions, fontsize=8)
+        axes.set_ylabel(f"{METRIC_NAMES[of_panel[0].metric]} lost", fontsize=8)
+        axes.set_title(f"{zoo}: {target}", fontsize=10)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    figure.axes[0].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.savefig(path)
+
+
+def _figure(rows: int, columns: int, *, width: float, height: float) -> Any:
+    """Return an empty figure for so many panels of a size in inches.
+
+    Raises:
+        ZooError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ZooError("pictures need matplotlib; expected: pip install 'zoo-gen[plots]'") from None
+    figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained", dpi=150)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _is_logarithmic(name: str, values: np.ndarray) -> bool:
@@ -67,22 +138,17 @@ def _is_logarithmic(name: str, values: np.ndarray) -> bool:
 
 def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Path, *, title: str) -> None:
     """Draw embeddings (row, dimension) with a panel for each colouring, name -> numbers or names (row,)."""
-    try:
-        from matplotlib import colormaps
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.colors import LogNorm
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ZooError("pictures need matplotlib; expected: pip install 'zoo-gen[plots]'") from None
+    n_columns = min(COLUMNS, len(colourings))
+    n_rows = -(-len(colourings) // n_columns)
+    figure = _figure(n_rows, n_columns, width=4.4, height=3.9)
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator
 
     points, shares = principal_components(embeddings)
     # In random order, so that no value lies on top because its rows come last.
     order = np.random.RandomState(0).permutation(len(points))[:MOST_POINTS]
     points = points[order]
-    n_columns = min(COLUMNS, len(colourings))
-    n_rows = -(-len(colourings) // n_columns)
-    figure = Figure(figsize=(4.4 * n_columns, 3.9 * n_rows + 0.5), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
     figure.suptitle(title)
     size = float(np.clip(4000 / len(points), 2, 24))
     for number, (name, column) in enumerate(colourings.items(), start=1):
@@ -93,12 +159,14 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
             drawn = axes.scatter(
                 points[:, 0], points[:, 1], c=values, cmap=NUMBERS_COLORMAP, norm=norm, s=size, linewidths=0, alpha=0.8
             )
-            figure.colorbar(drawn, ax=axes, pad=0.01)
+            bar = figure.colorbar(drawn, ax=axes, pad=0.01)
+            if norm is None and np.issubdtype(values.dtype, np.integer):
+                bar.ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         else:
             names = np.unique(values)[:MOST_NAMES]
             for position, value in enumerate(names):
                 colour, (x, y) = colormaps[NAMES_COLORMAP](position), points[values == value].T
-                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=str(value))
+                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=f"{value} (n = {len(x):,})")
             axes.legend(
                 fontsize=8, markerscale=max(1.0, 5 / size**0.5), frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
             )

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo_gen.architecture.layout import ParameterLayout
     from zoo_gen.engine.api import Plan, list_zoos, plan, run
+    from zoo_gen.engine.merge import merge, split
     from zoo_gen.errors import ZooError
     from zoo_gen.image_data import ImageData, load_image_data
     from zoo_gen.manifest import ZooManifest, find_manifest, read_manifest
     from zoo_gen.published.api import convert, list_published_zoos, pull
     from zoo_gen.published.push import push
-    from zoo_gen.zoo import Zoo, ZooView, open_zoo
+    from zoo_gen.zoo import JointZoo, Zoo, ZooView, open_zoo, open_zoos
     from zoo_gen.zoo.export import export
     from zoo_gen.zoo.plots import write_plots
     from zoo_gen.zoo.report import Report
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ImageData",
+    "JointZoo",
     "ParameterLayout",
     "Plan",
     "Report",
@@ -38,18 +40,22 @@ __all__ = [
     "list_published_zoos",
     "list_zoos",
     "load_image_data",
+    "merge",
     "open_zoo",
+    "open_zoos",
     "plan",
     "pull",
     "push",
     "read_manifest",
     "run",
+    "split",
     "verify",
     "write_plots",
 ]
 
 _HOME = {
     "ImageData": "image_data",
+    "JointZoo": "zoo",
     "ParameterLayout": "architecture.layout",
     "Plan": "engine.api",
     "Report": "zoo.report",
@@ -63,12 +69,15 @@ _HOME = {
     "list_published_zoos": "published.api",
     "list_zoos": "engine.api",
     "load_image_data": "image_data",
+    "merge": "engine.merge",
     "open_zoo": "zoo",
+    "open_zoos": "zoo",
     "plan": "engine.api",
     "pull": "published.api",
     "push": "published.push",
     "read_manifest": "manifest",
     "run": "engine.api",
+    "split": "engine.merge",
     "verify": "zoo.verify",
     "write_plots": "zoo.plots",
 }

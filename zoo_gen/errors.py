@@ -1,7 +1,8 @@
-"""The one exception that reaches a person, and the words for a name that does not exist."""
+"""The one exception that reaches a person, and the words for an unknown name and for a package that is missing."""
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -41,3 +42,66 @@ def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     line = text if isinstance(error, ZooError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
     return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+# The extras that bring what we import beside the base; a test holds them against pyproject.toml.
+EXTRAS = {
+    "PIL": ("generate",),
+    "cloudpickle": ("bench",),
+    "dask": ("cluster",),
+    "datasets": ("generate",),
+    "distributed": ("cluster",),
+    "filelock": ("convert",),
+    "fsspec": ("remote", "hub"),
+    "h5py": ("convert",),
+    "huggingface_hub": ("hub",),
+    "jinja2": ("bench",),
+    "joblib": ("generate", "bench"),
+    "llvmlite": ("generate",),
+    "matplotlib": ("plots", "hub"),
+    "onnx": ("onnx",),
+    "onnxscript": ("onnx",),
+    "pandas": ("bench",),
+    "s3fs": ("remote",),
+    "safetensors": ("bench", "convert"),
+    "scipy": ("generate", "bench"),
+    "sklearn": ("generate", "bench"),
+    "threadpoolctl": ("bench",),
+    "torch": ("generate", "bench", "convert", "onnx"),
+    "torchvision": ("generate",),
+    "zarrs": ("zarrs",),
+}
+
+
+def missing_package(error: ModuleNotFoundError, *, extra: str) -> str | None:
+    """Return the line about a package of one of our extras that is not installed; None of any other module.
+
+    Args:
+        error: of the import.
+        extra: which of several extras with that package is named.
+    """
+    module = (error.name or "").partition(".")[0]
+    extras = EXTRAS.get(module)
+    if extras is None:
+        return None
+    return f"{module} is not installed; expected: pip install 'zoo-gen[{extra if extra in extras else extras[0]}]'"
+
+
+@contextmanager
+def needing(what: str, *, extra: str) -> Iterator[None]:
+    """Turn an import inside that finds no package into a line that names the extra.
+
+    Args:
+        what: begins the line: what needs the package.
+        extra: as for `missing_package`.
+
+    Raises:
+        ZooError: a package of our extras is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        line = missing_package(error, extra=extra)
+        if line is None:
+            raise
+        raise ZooError(f"{what}: {line}") from None

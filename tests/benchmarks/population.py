@@ -23,7 +23,8 @@ import torch
 from torch.nn import functional
 
 from zoo_gen import engine, find_manifest, load_image_data, read_manifest
-from zoo_gen.architecture.layers import Convolution, Flatten, Linear, output_shape
+from zoo_gen.architecture.layers import Convolution, Flatten, Linear
+from zoo_gen.architecture.shapes import output_shape
 from zoo_gen.engine.settings import choose_forms, training_settings
 from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.manifest import ZooManifest, grid

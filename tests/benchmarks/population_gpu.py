@@ -19,8 +19,9 @@ import torch
 from tests.benchmarks import packages
 from tests.benchmarks.packages import WORKS, Work, images_of
 from tests.benchmarks.plain import PlainLoop
-from zoo_gen.architecture.layers import Convolution, Flatten, Linear, output_shape
+from zoo_gen.architecture.layers import Convolution, Flatten, Linear
 from zoo_gen.architecture.registry import MLP, layers
+from zoo_gen.architecture.shapes import output_shape
 from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.train import populations
 

@@ -75,7 +75,7 @@ def wait_for_parts(folder: Path, count: int) -> None:
     waiting.until(lambda: len(list(folder.glob("models/part-*.parquet"))) >= count, pause=0.002)
 
 
-@pytest.mark.parametrize("hosts", ["one machine", "three hosts"], indirect=True)
+@pytest.mark.parametrize("hosts", ["one machine", pytest.param("three hosts", marks=pytest.mark.slow)], indirect=True)
 def test_a_worker_dies_another_comes_the_client_is_killed_and_no_byte_differs(tmp_path, many_shards, cluster):
     folder = tmp_path / "zoo"
     options = ("--engine", "dask", "--scheduler", cluster.address)

@@ -8,9 +8,10 @@ from tests.reliability.faults import FAULTS, CannotMount
 from tests.reliability.kills import TARGETS, kills
 
 RUNS = {"one bit of any file flipped": 30, "any file truncated": 6, "any file missing": 6, "stale temporary files": 3}
+RUNS["two runs on one folder at once"] = 0  # engine/test_driver.py has the short form
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path, many_shards, count):
     met = kills(many_shards, tmp_path, count=count, seed=count)
     assert sum(len(met[target]) for target in TARGETS) == count
@@ -23,7 +24,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path, many
     [
         pytest.param(fault, seed, marks=[pytest.mark.slow] if seed >= RUNS.get(fault, 1) else [])
         for fault in FAULTS
-        for seed in range(10 * RUNS.get(fault, 1))
+        for seed in range(10 * max(1, RUNS.get(fault, 1)))
     ],
 )
 def test_a_fault_is_answered_and_no_byte_differs(tmp_path, tiny, fault, seed):

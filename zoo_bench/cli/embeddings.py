@@ -48,7 +48,7 @@ def encode(
     from zoo_bench.evaluation.candidate import Candidate
     from zoo_bench.plots import FORMATS
     from zoo_gen.files import hub
-    from zoo_gen.zoo import open_zoo
+    from zoo_gen.zoo import open_any
 
     if out.suffix != ".npz":
         raise ZooError(f"--out {out}: expected a name that ends in .npz")
@@ -63,7 +63,7 @@ def encode(
                 raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")
         if push:
             hub.check_repository(push)
-        opened = open_zoo(zoo)
+        opened = open_any(zoo)
         if load:
             fitted = exchange.load_encoder(unfitted, load, name=encoder)
         else:

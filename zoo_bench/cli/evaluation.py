@@ -1,4 +1,4 @@
-"""The command run of zoo-bench: evaluate encoders on benchmarks, or check with --mock whether they conform."""
+"""The commands run and tune of zoo-bench: evaluate encoders, check whether they conform, search for settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from zoo_bench.cli.options import RESULTS, VERBOSE, ZOOS, print_traceback, search_working_folder
-from zoo_gen.cli.command import Resumable, gathered, keeps_nothing
+from zoo_gen.cli.command import Resumable, gathered, keeps_nothing, table
 from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
@@ -47,6 +47,13 @@ class Computing:
     multiple=True,
     help="A name, a group that `zoo-bench list` shows, or package.module:Class; repeatable.  [default: default]",
 )
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the encoders, which then stands in their names; repeatable.",
+)
 @click.option("--mock", is_flag=True, help="Only check, on tiny zoos and within seconds, whether the encoders conform.")
 @ZOOS
 @click.option(
@@ -64,6 +71,13 @@ class Computing:
 @click.option("--owner", help="Of zoos that are pulled: the data sets OWNER/ZOO of the Hub.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the images for zoos that are made.")
 @RESULTS
+@click.option(
+    "--on",
+    type=click.Choice(["test", "validation"]),
+    default="test",
+    show_default=True,
+    help="Which models are scored. On validation, results are kept off every leaderboard: to choose settings by.",
+)
 @click.option("--seeds", default="0", show_default=True, help="Seeds, separated by commas.")
 @click.option(
     "--rerun",
@@ -98,10 +112,12 @@ class Computing:
 def run(
     benchmarks: tuple[str, ...],
     encoders: tuple[str, ...],
+    settings: tuple[str, ...],
     mock: bool,
     zoos: Path,
     missing: MissingZoos,
     results: Path,
+    on: Literal["test", "validation"],
     seeds: str,
     rerun: Literal["always", "never", "only-missing"],
     verbose: bool,
@@ -111,7 +127,8 @@ def run(
 
     The folder or URL of a zoo is evaluated by the standard protocol: zoo-bench run zoos/mine.
     """
-    from zoo_bench.encoders import encoder_names
+    from zoo_bench.encoders import ENCODERS, encoder_names, make_encoder
+    from zoo_bench.encoders.settings import parsed_pairs, split_name, with_settings
     from zoo_bench.encoders.training.runtime import Runtime
     from zoo_bench.evaluation.run import TRAININGS
     from zoo_bench.evaluation.run import run as run_benchmark
@@ -119,18 +136,19 @@ def run(
 
     search_working_folder()
     chosen = encoders or ("default",)
+    given = parsed_pairs(list(settings))
+    for name in encoder_names(chosen) if given else ():
+        if split_name(name)[0] in ENCODERS:  # else its module is imported in a process of its own
+            make_encoder(with_settings(name, given))
     if mock:
         keeps_nothing()
-        _mock(benchmarks, encoder_names(chosen), verbose=verbose)
+        _mock(benchmarks, [with_settings(name, given) for name in encoder_names(chosen)], verbose=verbose)
         return
     if not benchmarks:
         raise ZooError("BENCHMARK is missing; expected a name that zoo-bench list shows, the path of a file, or --mock")
     if (computing.engine == "dask") != (computing.scheduler is not None):
         raise ZooError("--engine dask and --scheduler tcp://host:8786 belong together; expected both or neither")
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise ZooError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2") from None
+    numbers = _seeds(seeds)
     chosen_zoos = {}
     for benchmark in benchmarks:
         manifest, places = benchmark_or_zoo(benchmark, zoos)
@@ -151,11 +169,15 @@ def run(
         try:
             for result, is_new in run_benchmark(
                 manifest,
-                encoder_names(chosen, protocol=manifest.protocol),
+                [
+                    with_settings(name, given)
+                    for name in encoder_names(chosen, protocol=manifest.protocol, targets=manifest.targets)
+                ],
                 zoos=places,
                 results=results,
                 seeds=numbers,
                 rerun=rerun,
+                on=on,
                 runtime=runtime,
                 workers=computing.workers,
                 scheduler=computing.scheduler,
@@ -169,6 +191,85 @@ def run(
             errors += 1
     if errors:
         raise ZooError(f"{errors} of {len(chosen_zoos)} benchmarks have encoders without a result, as said above")
+
+
+@click.command(cls=Resumable)
+@click.argument("encoder")
+@click.argument("benchmark")
+@click.option("--trials", type=click.IntRange(min=1), required=True, help="How many settings are tried at most.")
+@click.option(
+    "--range",
+    "ranges",
+    multiple=True,
+    metavar="KEY=VALUES",
+    help="KEY=1,2,3 or KEY=LOW..HIGH or 'KEY=LOW..HIGH log'; repeatable.  [default: those that the encoder declares]",
+)
+@click.option("--search", type=click.Choice(["random", "grid"]), default="random", show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the random search.")
+@click.option("--seeds", default="0", show_default=True, help="With which each trial is fitted, separated by commas.")
+@ZOOS
+@RESULTS
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a cell each.")
+@click.option("--device", default="auto", show_default=True, help="Where networks train, as for run.")
+def tune(
+    encoder: str,
+    benchmark: str,
+    trials: int,
+    ranges: tuple[str, ...],
+    search: Literal["random", "grid"],
+    seed: int,
+    seeds: str,
+    zoos: Path,
+    results: Path,
+    workers: int,
+    device: str,
+) -> None:
+    """Search for the settings of ENCODER that do best on the validation models of BENCHMARK.
+
+    No test model is looked at. What was tried is kept in RESULTS, and stands in the results of the settings it chose.
+    """
+    import zoo_bench
+    from zoo_bench.encoders.settings import parsed_pairs
+
+    search_working_folder()
+    tuned = zoo_bench.tune(
+        encoder,
+        benchmark,
+        trials=trials,
+        ranges=parsed_pairs(list(ranges)),
+        search=search,
+        seed=seed,
+        seeds=_seeds(seeds),
+        zoos=zoos,
+        results=results,
+        workers=workers,
+        device=device,
+    )
+    rows: list[dict[str, object]] = [
+        {
+            "trial": trial.encoder,
+            "mean rank": "-" if trial.mean_rank is None else f"{trial.mean_rank:.2f}",
+            "mean score": "-" if trial.value is None else f"{trial.value:.3f}",
+            "seconds": f"{trial.seconds:.1f}",
+            "": f"failed: {trial.message}" if trial.message else "",
+        }
+        for trial in sorted(tuned.tuning.trials, key=lambda trial: (trial.mean_rank is None, trial.mean_rank))
+    ]
+    click.echo(table(rows))
+    click.echo(f"best of {len(rows)} on validation models: {tuned.best}")
+    click.echo(f"on test models: zoo-bench run {benchmark} --encoder '{tuned.best}' --results {results}")
+
+
+def _seeds(text: str) -> list[int]:
+    """Return the seeds that an option lists.
+
+    Raises:
+        ZooError: they are no whole numbers.
+    """
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise ZooError(f"--seeds {text!r}: expected whole numbers separated by commas, such as 0,1,2") from None
 
 
 def _get_missing(benchmark: "BenchmarkManifest", zoos: Path, missing: MissingZoos, *, workers: int) -> None:
@@ -190,7 +291,8 @@ def _print_result(result: "Result", *, is_new: bool) -> None:
 
     if is_first_process():
         state = f"evaluated in {result.seconds:.1f} s" if is_new else "there already"
-        click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}: {state}")
+        where = "" if result.on == "test" else ", on validation models"
+        click.echo(f"{result.benchmark}: {result.encoder}, seed {result.seed}{where}: {state}")
         for failure in result.failures:
             click.echo(f"  {failure.name}: failed: {failure.message}", err=True)
 

@@ -50,6 +50,7 @@ def leaderboard(
     Results that cannot be read are named and left out, and the command fails at the end.
     """
     import zoo_bench
+    from zoo_bench.results import validation_paths
     from zoo_bench.standings.boards import load_readable
     from zoo_gen.files import atomic
 
@@ -69,6 +70,9 @@ def leaderboard(
         board.write_parquet(files.parquet)
     for path in written:
         click.echo(f"\nwritten: {path}", err=as_json)
+    aside = sum(len(validation_paths(folder)) for folder in folders)
+    if aside:
+        click.echo(f"\non no leaderboard: {aside} result{'s' * (aside > 1)} on validation models", err=True)
     for problem in problems[:-1]:
         click.echo(f"error: {problem}", err=True)
     if problems:

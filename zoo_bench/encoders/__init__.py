@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -18,6 +19,8 @@ from zoo_bench.encoders.baselines.layer_statistics import LastLayerStatistics, P
 from zoo_bench.encoders.baselines.statistics import PCA, Weights, WeightStatistics
 from zoo_bench.encoders.baselines.statistics_boosting import StatisticsBoosting
 from zoo_bench.encoders.digest import encoder_digest
+from zoo_bench.encoders.ranges import declared_ranges
+from zoo_bench.encoders.settings import Setting, configured, settings_of, split_name
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView, WeightsView
@@ -29,8 +32,10 @@ __all__ = [
     "GROUPS",
     "Encoder",
     "Lazy",
+    "declared_ranges_of",
     "encoder_digest",
     "encoder_names",
+    "encoder_settings",
     "fit_encoder",
     "learned_problems",
     "make_encoder",
@@ -44,6 +49,9 @@ class Encoder(Protocol):
     It is fitted once for each target of a benchmark that it can learn, and told which: its `fit` takes a parameter
     `problem`, and its method `can_learn(problem)`, if it has one, says whether it can learn that target. If its `fit`
     takes no `problem`, it learns the one target that `config["target"]` names.
+
+    One that asks more of its views than weights names it in `needs`, such as ("forward",) or ("graphs",): where a zoo
+    cannot give it, that is said before anything is trained.
 
     One that trains a network has beside: `runtime`, which `make_encoder` sets; `save(folder)` and `load(folder)`,
     which write and read the fitted encoder. Each fit happens in a process of its own, to which the encoder is pickled.
@@ -64,7 +72,8 @@ class Encoder(Protocol):
     def encode(self, view: WeightsView) -> np.ndarray:
         """Return one embedding a row of the weights (row, 1, parameter), float (row, dimension), in their order.
 
-        The view has `weights` and `layout` and nothing else: no label, no epoch, no model, no zoo.
+        The view has `weights` and `layout`, and shows them as tensors, graphs and networks that can be run (see
+        docs/views.md): no label, no epoch, no model, no zoo.
         """
 
 
@@ -74,27 +83,33 @@ class Lazy:
 
     Attributes:
         module: the module's full name.
-        maker: a function or class in it.
-        variant: what the maker is called with, if anything.
+        maker: a function or class in it that makes the encoder; with a variant, a function that returns one.
+        variant: what that function is called with, if anything.
     """
 
     module: str
     maker: str
     variant: str | None = None
 
+    def load(self) -> Callable[..., Encoder]:
+        """Return what makes the encoder, whose arguments are its settings."""
+        maker = getattr(importlib.import_module(self.module), self.maker)
+        return maker if self.variant is None else maker(self.variant)
+
     def __call__(self) -> Encoder:
         """Return a fresh encoder."""
-        maker = getattr(importlib.import_module(self.module), self.maker)
-        return maker() if self.variant is None else maker(self.variant)
+        return self.load()()
 
 
 _HYPER_REPRESENTATION = "zoo_bench.encoders.hyper_representation.encoder"
 _SNE = "zoo_bench.encoders.sne.encoder"
+_NFN = "zoo_bench.encoders.nfn.encoder"
+_PROBING = "zoo_bench.encoders.probing.encoder"
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "weights": Weights,
-    "weight_statistics": lambda: WeightStatistics(biases=True),
-    "weight_statistics_without_biases": lambda: WeightStatistics(biases=False),
+    "weight_statistics": partial(WeightStatistics, biases=True),
+    "weight_statistics_without_biases": partial(WeightStatistics, biases=False),
     "pca": PCA,
     "last_layer_statistics": LastLayerStatistics,
     "pooled_layer_statistics": PooledLayerStatistics,
@@ -103,6 +118,9 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "mlp": Lazy("zoo_bench.encoders.baselines.mlp", "mlp"),
     "deep_sets": Lazy("zoo_bench.encoders.baselines.deep_sets", "deep_sets"),
     "deep_sets_small": Lazy("zoo_bench.encoders.baselines.deep_sets", "small"),
+    **{f"nfn_{name}": Lazy(_NFN, "variant", name) for name in ("np", "hnp", "np_small", "hnp_small")},
+    "probing": Lazy(_PROBING, "probing"),
+    "probing_small": Lazy(_PROBING, "small"),
     "sne": Lazy(_SNE, "variant", "paper"),
     "sne_boundary": Lazy(_SNE, "variant", "boundary"),
     "sne_kernels": Lazy(_SNE, "variant", "kernels"),
@@ -122,6 +140,8 @@ MIX_ARCHITECTURES = frozenset(
     {"last_layer_statistics", "pooled_layer_statistics", "deep_sets", "deep_sets_small"}
     | {name for name in ENCODERS if name.startswith("sne")}
 )
+# Those that run the networks, which no benchmark allows that asks for the activation function.
+RUN_NETWORKS = frozenset({"probing", "probing_small"})
 # Evaluated where none is named: those that train no network, so that the first look at a zoo takes seconds.
 DEFAULT_ENCODERS = ("weights", "weight_statistics", "weight_statistics_without_biases", "pca")
 # What `--encoder` takes beside names: those of every kind that a CPU fits to a small zoo in about a minute.
@@ -135,6 +155,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "statistics_network",
         "mlp",
         "deep_sets_small",
+        "nfn_np_small",
+        "nfn_hnp_small",
+        "probing_small",
         "sne_small",
         "hyper_representation_small",
     ),
@@ -142,33 +165,80 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def encoder_names(chosen: Sequence[str], *, protocol: str = "") -> list[str]:
-    """Return the names of encoders, each once, groups written out: of a group only those that suit the protocol.
+def encoder_names(chosen: Sequence[str], *, protocol: str = "", targets: Sequence[str] = ()) -> list[str]:
+    """Return the names of encoders, each once, groups written out: of a group only those that suit a benchmark.
+
+    Args:
+        chosen: names of encoders and groups.
+        protocol: of the benchmark; in cross_architecture, encoders of one architecture are left out.
+        targets: of the benchmark; where the activation function may be one, encoders that run networks are left out.
 
     >>> encoder_names(["default", "mlp", "pca"])
     ['weights', 'weight_statistics', 'weight_statistics_without_biases', 'pca', 'mlp']
     """
-    suits = {name: protocol != "cross_architecture" or name in MIX_ARCHITECTURES for name in ENCODERS}
-    names = (name for given in chosen for name in GROUPS.get(given, (given,)) if given not in GROUPS or suits[name])
+    suits = set(MIX_ARCHITECTURES if protocol == "cross_architecture" else ENCODERS)
+    if {"activation", "hyperparameters"} & set(targets):
+        suits -= RUN_NETWORKS
+    names = (name for given in chosen for name in GROUPS.get(given, (given,)) if given not in GROUPS or name in suits)
     return list(dict.fromkeys(names))
 
 
 def make_encoder(name: str, *, runtime: Runtime | None = None) -> Encoder:
     """Return a fresh encoder: one of ENCODERS by name, or `package.module:Class`, called without arguments.
 
-    An encoder with an attribute `runtime` gets the one given, if any.
+    Settings may stand in brackets behind the name. An encoder with an attribute `runtime` gets the one given, if any.
 
     Raises:
-        ZooError: there is no such encoder, or it lacks a method of the protocol.
+        ZooError: there is no such encoder, it lacks a method of the protocol, or a setting is not there or of another
+            type.
 
     >>> import zoo_bench
-    >>> zoo_bench.make_encoder("pca").config
-    {'dimension': 50}
+    >>> zoo_bench.make_encoder("pca[dimension=20]").config
+    {'dimension': 20}
     """
-    encoder = ENCODERS[name]() if name in ENCODERS else _foreign_encoder(name)
+    base, settings = split_name(name)
+    maker = configured(base, _maker(base), settings)
+    encoder = maker() if base in ENCODERS else _made(base, maker)
     if runtime is not None and hasattr(encoder, "runtime"):
         encoder.runtime = runtime
     return encoder
+
+
+def encoder_settings(name: str) -> dict[str, Setting]:
+    """Return the settings that an encoder takes, by name: one of ENCODERS, or `package.module:Class`.
+
+    Raises:
+        ZooError: there is no such encoder.
+
+    >>> encoder_settings("pca")["dimension"].default
+    50
+    """
+    return settings_of(_maker(split_name(name)[0]))
+
+
+def declared_ranges_of(base: str) -> dict[str, str]:
+    """Return the ranges of settings that a tuning searches if none are given, setting -> text."""
+    return declared_ranges(base, _maker(base))
+
+
+def _maker(base: str) -> Callable[..., Any]:
+    """Return what makes an encoder, whose arguments are its settings.
+
+    Raises:
+        ZooError: there is no such encoder.
+    """
+    if base in ENCODERS:
+        maker = ENCODERS[base]
+        return maker.load() if isinstance(maker, Lazy) else maker
+    if ":" not in base:
+        raise ZooError(unknown_name("encoder", base, ENCODERS) + ", or package.module:Class")
+    module_name, _, class_name = base.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)
+    except (Exception, SystemExit) as error:  # a module may do anything when it is imported
+        raise ZooError(
+            f"encoder {base!r}: cannot be made ({one_line(error)}); expected package.module:Class"
+        ) from error
 
 
 def learned_problems(name: str, encoder: Any, problems: Sequence[Problem]) -> list[Problem]:
@@ -214,15 +284,14 @@ def _takes_problem(encoder: Any) -> bool:
     return any(parameter.name == "problem" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def _foreign_encoder(name: str) -> Encoder:
-    if ":" not in name:
-        raise ZooError(unknown_name("encoder", name, ENCODERS) + ", or package.module:Class")
-    module_name, _, class_name = name.partition(":")
+def _made(name: str, maker: Callable[[], Any]) -> Encoder:
+    """Return somebody else's encoder, checked to have what the protocol asks for."""
     try:
-        encoder = getattr(importlib.import_module(module_name), class_name)()
-    except (Exception, SystemExit) as error:  # a module may do anything when it is imported
-        reason = f"cannot be made ({one_line(error)}); expected package.module:Class"
-        raise ZooError(f"encoder {name!r}: {reason}") from error
+        encoder = maker()
+    except (Exception, SystemExit) as error:  # its code may do anything
+        raise ZooError(
+            f"encoder {name!r}: cannot be made ({one_line(error)}); expected package.module:Class"
+        ) from error
     for method in ("fit", "encode", "config"):
         if not hasattr(encoder, method):
             raise ZooError(f"encoder {name!r}: has no {method!r}; expected fit, encode and config")

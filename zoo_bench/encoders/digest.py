@@ -9,8 +9,8 @@ from typing import Any
 
 from zoo_gen.architecture.source_code import module_statements
 
-# The one module of zoo_gen that decides what an encoder computes.
-_TOKENS_AND_PERMUTATIONS = "zoo_gen.architecture.layout"
+# The modules of zoo_gen that decide what an encoder computes: tokens and permutations, and what networks compute.
+_OF_ZOO_GEN = ("zoo_gen.architecture.layout", "zoo_gen.zoo.forward")
 
 
 def encoder_digest(name: str, encoder: Any) -> str:
@@ -33,6 +33,6 @@ def source_statements(encoder: Any) -> dict[str, set[str]]:
     """Return the modules that determine an encoder, name -> SHA-256 (hex) of each of their top-level statements.
 
     They are the module of this class or function, every module that it imports, directly or through others, from its
-    own top-level package, and the parameter layout of `zoo_gen`, from which tokens and permutations come.
+    own top-level package, and of `zoo_gen`, where they are imported, the parameter layout and the forward pass.
     """
-    return module_statements(encoder.__module__, also=(_TOKENS_AND_PERMUTATIONS,))
+    return module_statements(encoder.__module__, also=_OF_ZOO_GEN)

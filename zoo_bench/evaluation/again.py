@@ -8,10 +8,12 @@ the rows beside one, their mean, their ranks or their order, is another one now;
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
 from zoo_bench.evaluation.failing import EncoderError
+from zoo_bench.protocol.computing import Computing
 from zoo_bench.protocol.parts import rows_of
 from zoo_bench.protocol.views import WeightsView, random_order
 from zoo_gen.zoo import ZooView
@@ -33,17 +35,19 @@ class Company:
     rows: np.ndarray  # int64 (checked,): which rows of the test, models outermost, these are
 
     @classmethod
-    def of(cls, test: ZooView, others: Sequence[ZooView]) -> "Company":
+    def of(cls, test: ZooView, others: Sequence[ZooView], *, hide_activation: bool = False) -> "Company":
         """Draw them: half of a test's rows, and as many of `others` of its architecture, else of its own again."""
-        weights = test.weights.reshape(-1, 1, test.layout.size)
+        weights, computing = _rows([test], hide_activation=hide_activation)
         checked = random_order(len(weights))[: (len(weights) + 1) // 2]
-        alike = [view.weights.reshape(-1, 1, view.layout.size) for view in others if view.layout == test.layout]
-        company = _one_side(np.concatenate(alike) if alike else weights, len(weights) - len(checked))
-        together = np.concatenate([weights[checked], company])
+        alike = [view for view in others if view.layout == test.layout]
+        around, theirs = _rows(alike, hide_activation=hide_activation) if alike else (weights, computing)
+        company = _one_side(around, len(weights) - len(checked))
+        together = np.concatenate([weights[checked], around[company]])
         order = random_order(len(together))
         rows = together[order]
         rows.flags.writeable = False
-        return cls(WeightsView(rows, test.layout), np.argsort(order)[: len(checked)], checked)
+        computing = computing.part(checked).followed_by(theirs.part(company)).part(order)
+        return cls(WeightsView(rows, test.layout, computing), np.argsort(order)[: len(checked)], checked)
 
 
 def check_again(
@@ -116,11 +120,17 @@ def without_rounding(train: np.ndarray, others: Sequence[np.ndarray]) -> list[np
     return [np.where(quiet, np.zeros((), part.dtype), part) for part in parts] if quiet.any() else parts
 
 
+def _rows(views: Sequence[ZooView], *, hide_activation: bool) -> tuple[np.ndarray, Computing]:
+    """Return the weights (row, 1, parameter) of the rows of views of one architecture, and how they compute."""
+    weights = np.concatenate([view.weights.reshape(-1, 1, view.layout.size) for view in views])
+    return weights, reduce(Computing.followed_by, (Computing.of(v, hide_activation=hide_activation) for v in views))
+
+
 def _one_side(weights: np.ndarray, count: int) -> np.ndarray:
-    """Return so many rows (row, 1, parameter) with the least norms, or with the greatest; again, if there are few."""
+    """Return the numbers of so many rows (row, 1, parameter) with the least norms, or the greatest; some twice."""
     norms = np.einsum("rcp,rcp->r", weights, weights, dtype=np.float64)
     order = np.argsort(norms)[:: secrets.choice((1, -1))]
-    return weights[np.resize(order, count)]
+    return np.resize(order, count)
 
 
 def _rounding(values: np.ndarray, checked: np.ndarray, *, share: float, unit: float) -> tuple[np.ndarray, np.ndarray]:

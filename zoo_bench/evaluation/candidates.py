@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from zoo_bench.encoders import ENCODERS, GROUPS, encoder_names, make_encoder
+from zoo_bench.encoders.settings import split_name
 from zoo_bench.evaluation.candidate import AnyEncoder, Candidate, described, name_of
-from zoo_bench.evaluation.processes.client import EncoderProcess
 from zoo_gen.errors import ZooError
 
 
@@ -23,8 +23,10 @@ def candidate(encoder: AnyEncoder, *, name: str = "") -> Candidate:
     Raises:
         ZooError: the encoder cannot be made, or its settings are no plain data.
     """
+    from zoo_bench.evaluation.processes.client import EncoderProcess  # which needs what `zoo-bench list` does not
+
     unchecked = Candidate.of(encoder, name=name)
-    if not isinstance(encoder, str) or encoder in ENCODERS:
+    if not isinstance(encoder, str) or split_name(encoder)[0] in ENCODERS:
         return described(unchecked)
     if ":" not in encoder:
         make_encoder(encoder)  # says which names there are
@@ -33,13 +35,17 @@ def candidate(encoder: AnyEncoder, *, name: str = "") -> Candidate:
 
 
 def candidates(
-    encoders: AnyEncoder | Sequence[AnyEncoder] | Mapping[str, AnyEncoder], *, protocol: str = ""
+    encoders: AnyEncoder | Sequence[AnyEncoder] | Mapping[str, AnyEncoder],
+    *,
+    protocol: str = "",
+    targets: Sequence[str] = (),
 ) -> list[Candidate]:
     """Return one or several encoders as candidates, each once; names of groups stand for their members.
 
     Args:
         encoders: one, several, or a mapping from the names under which results are stored.
-        protocol: whose encoders alone are taken from groups.
+        protocol: of the benchmark, whose encoders alone are taken from groups.
+        targets: of the benchmark, likewise.
 
     Raises:
         ZooError: as `candidate`, or two encoders have one name.
@@ -49,7 +55,8 @@ def candidates(
     several: list[Any] = list(encoders) if isinstance(encoders, list | tuple) else [encoders]
     chosen: dict[str, Candidate] = {}
     for encoder in several:
-        for member in encoder_names([encoder], protocol=protocol) if isinstance(encoder, str) else [encoder]:
+        is_name = isinstance(encoder, str)
+        for member in encoder_names([encoder], protocol=protocol, targets=targets) if is_name else [encoder]:
             name = name_of(member)
             if name in chosen and chosen[name].encoder is not member and not isinstance(member, str):
                 raise ZooError(f"two encoders are called {name!r}; expected a dictionary with a name for each")

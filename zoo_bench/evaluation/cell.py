@@ -16,6 +16,7 @@ from zoo_bench.evaluation.candidate import Candidate
 from zoo_bench.evaluation.costs import Cost
 from zoo_bench.evaluation.failing import EncoderError
 from zoo_bench.evaluation.fitting import Encoded, Fitted, fit_all
+from zoo_bench.evaluation.floors import floors
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.parts import checkpoints_of, models_of, rows_of
 from zoo_bench.protocol.protocols import Cell, rows_sha256
@@ -24,7 +25,7 @@ from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name, scoring, 
 from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo
+from zoo_gen.zoo import AnyZoo
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,17 @@ def evaluate_cell(
     if not scored_tests:
         raise next(test for test in fits[0].tests if isinstance(test, EncoderError))
     began = time.monotonic()
-    predicted = _predictions(benchmark, cell, fits, failed={target for target, _ in (*errors, *lacking)})
+    failed = {target for target, _ in (*errors, *lacking)}
+    predicted = _predictions(benchmark, cell, fits, failed=failed)
+    beaten = floors(cell, [target for target in targets(benchmark, cell.zoo) if target.name not in failed])
     probe_seconds = (time.monotonic() - began) / len(scored_tests)
     results, predictions, resamples = [], [], []
     for number in scored_tests:
         began = time.monotonic()
         test = cell.tests[number]
-        classes = test.zoo.manifest.n_classes
-        chance = None if classes is None else 1 / classes
+        chance = _chance(test.zoo)
+        there = {prediction.target for prediction in predicted[number]}
+        predicted[number] += [prediction for prediction in beaten[number] if prediction.target in there]
         scored = scoring.score_cell(
             predicted[number], rank_by=benchmark.rank_by, chance=chance, reading=benchmark.reading
         )
@@ -98,6 +102,10 @@ def evaluate_cell(
                 parameters=fits[0].parameters,
                 memory_bytes=every.memory_bytes,
                 gpu_memory_bytes=every.gpu_memory_bytes,
+                operations=fits[0].operations,
+                networks_per_second=_speed(
+                    [encoded for fit in fits if isinstance(encoded := fit.tests[number], Encoded)]
+                ),
                 machine=this_machine().model_copy(update={"gpu": fits[0].gpu}),
                 scores=tuple(one.score for one in scored),
             )
@@ -113,9 +121,23 @@ def evaluate_cell(
     )
 
 
-def used(zoo: Zoo) -> ZooUsed:
+def _speed(encoded: Sequence[Encoded]) -> float | None:
+    """Return how many networks of a test were encoded in a second; None where it took no time that can be told."""
+    seconds = sum(each.encode_seconds for each in encoded)
+    return sum(len(each.embeddings) for each in encoded) / seconds if seconds > 0 else None
+
+
+def used(zoo: AnyZoo) -> ZooUsed:
     """Return what a result says of a zoo."""
     return ZooUsed(zoo=zoo.name, digest=zoo.digest, revision=zoo.revision, split_sha256=zoo.split_sha256)
+
+
+def _chance(zoo: AnyZoo) -> float | None:
+    """Return the accuracy of guessing; None where the number of classes is not known, or not one."""
+    try:
+        return 1 / zoo.n_classes
+    except ZooError:
+        return None
 
 
 def _lacking(benchmark: BenchmarkManifest, cell: Cell, *, besides: set[str]) -> list[tuple[str, ZooError]]:

@@ -14,8 +14,9 @@ from zoo_bench.protocol.parts import rows_of
 from zoo_bench.protocol.protocols import rows_sha256
 from zoo_bench.protocol.targets import targets
 from zoo_bench.results import Result, cell_name
+from zoo_bench.results.scoring import FLOORS
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo
+from zoo_gen.zoo import AnyZoo
 
 SEEDS = 3  # that a row of a shared page has at least, from 0: rule 3 of docs/submissions.md
 _MOST_SEEDS = 100  # that are looked through for gaps
@@ -58,12 +59,12 @@ def of_seeds(seeds: Set[int]) -> Iterator[str]:
         )
 
 
-def with_zoos(result: Result, benchmark: BenchmarkManifest, zoos: Sequence[Zoo]) -> Iterator[str]:
+def with_zoos(result: Result, benchmark: BenchmarkManifest, zoos: Sequence[AnyZoo]) -> Iterator[str]:
     """Compare cells, their rows and their targets with those of the benchmark on its zoos."""
     evaluated = {cell.name: cell for cell in result.cells}
     failed = {(failure.name, failure.target) for failure in result.failures}
     expected: set[str] = set()
-    for cell in protocols.cells(benchmark, list(zoos)):
+    for cell in protocols.cells(benchmark, list(zoos), on=result.on):
         of_source = {target.name for target in targets(benchmark, cell.zoo)}
         for test in cell.tests:
             name = cell_name(cell.zoo.name, test.zoo.name, test.condition)
@@ -99,7 +100,7 @@ def without_zoos(result: Result, benchmark: BenchmarkManifest) -> Iterator[str]:
             if all(source != other for other, *_ in cells):
                 yield f"{source}: trains in no cell; expected every cell of {benchmark.name}"
     for cell in result.cells:
-        there = {score.target for score in cell.scores}
+        there = {score.target for score in cell.scores if score.by not in FLOORS}
         there |= {failure.target for failure in result.failures if failure.name == cell.name}
         for target in benchmark.targets:
             if target not in (*there, *_SEVERAL):
@@ -109,7 +110,7 @@ def without_zoos(result: Result, benchmark: BenchmarkManifest) -> Iterator[str]:
 def of_targets(result: Result, known: Mapping[tuple[str, str], Set[str]]) -> Iterator[str]:
     """Compare the targets of each cell with those that any result of the benchmark has there."""
     for cell in result.cells:
-        there = {score.target for score in cell.scores}
+        there = {score.target for score in cell.scores if score.by not in FLOORS}
         there |= {failure.target for failure in result.failures if failure.name == cell.name}
         for target in sorted(known[result.benchmark, cell.name] - there):
             yield f"{cell.name}: {target}: is missing; other results of {result.benchmark} have it"
@@ -117,10 +118,11 @@ def of_targets(result: Result, known: Mapping[tuple[str, str], Set[str]]) -> Ite
 
 def _expected(benchmark: BenchmarkManifest) -> list[tuple[str, str, int]]:
     """Return sources and tests of the cells that a manifest alone determines, and how many conditions each has."""
-    several = {
+    fixed = {
         "data_efficiency": len(benchmark.shares),
         "accuracy_thresholds": len(benchmark.thresholds),
         "unseen_epochs": 2,
+        "robustness": 2,  # which changes a zoo's models can undergo it alone knows: as trained, and reordered at least
     }
-    conditions = several.get(benchmark.protocol, 1)
+    conditions = fixed.get(benchmark.protocol, 1)
     return [(source, test, conditions) for source, test in benchmark.pairs or ()]

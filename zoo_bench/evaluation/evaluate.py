@@ -12,17 +12,18 @@ from zoo_bench.evaluation.candidate import AnyEncoder
 from zoo_bench.evaluation.candidates import candidates
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.origins import ZoosFrom
+from zoo_bench.protocol.protocols import On
 from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results
-from zoo_gen.zoo import Zoo
+from zoo_gen.zoo import AnyZoo
 
 
 def evaluate(
     encoder: AnyEncoder | Sequence[AnyEncoder] | Mapping[str, AnyEncoder],
     benchmark: str | Path | BenchmarkManifest,
     *,
-    zoos: str | Path | Sequence[Zoo] = "zoos",
+    zoos: str | Path | Sequence[AnyZoo] = "zoos",
     zoos_from: ZoosFrom | None = None,
     seeds: Sequence[int] = (0,),
     device: str | Runtime = "auto",
@@ -30,6 +31,7 @@ def evaluate(
     workers: int = 1,
     scheduler: str | None = None,
     rerun: run.Rerun = "only-missing",
+    on: On = "test",
     progress: bool = True,
 ) -> Results:
     """Fit and score encoders on every cell of a benchmark.
@@ -55,6 +57,9 @@ def evaluate(
         scheduler: the address of a Dask scheduler, whose workers evaluate cells instead.
         rerun: `only-missing` computes what is not there, failed, or was made from another encoder, benchmark or zoo;
             `always` computes all; `never` computes nothing that is there, however old.
+        on: "validation" scores the models that select in place of the test models, for whoever chooses settings: such
+            results are stored apart and are on no leaderboard. The encoder and its probes have selected on these
+            models, so that scores of test models are a little lower.
         progress: whether a bar shows how many cells are done.
 
     Returns:
@@ -89,11 +94,12 @@ def evaluate(
             runtime = replace(runtime, checkpoints=Path(results) / run.TRAININGS)
         finished = run.run(
             manifest,
-            candidates(encoder, protocol=manifest.protocol),
+            candidates(encoder, protocol=manifest.protocol, targets=manifest.targets),
             zoos=places,
             results=Path(folder),
             seeds=seeds,
             rerun=rerun,
+            on=on,
             runtime=runtime,
             workers=workers,
             scheduler=scheduler,

@@ -3,7 +3,7 @@
 A fit has a process of its own, and a second, fresh one encodes some rows again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,12 +22,18 @@ from zoo_bench.evaluation.rows import (
     encode_views,
     predict_views,
 )
+from zoo_bench.protocol.computing import ACTIVATION, Computing
 from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.parts import among
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.protocols import Cell, Test
 from zoo_bench.protocol.targets import problems
-from zoo_bench.protocol.views import TrainingView
+from zoo_bench.protocol.views import HiddenRows, TrainingView
+from zoo_gen.errors import ZooError
+from zoo_gen.zoo import ZooView
 
+NEEDS = {"forward": "forward_pass", "graphs": "structure"}  # of a view, and what of its computing gives it
+_COUNTED = 32  # models whose encoding is counted; their rows are copied
 Fitting = tuple[list[TrainingView], list[TrainingView], Problem, int]  # what `fit` is given
 
 
@@ -38,6 +44,7 @@ class Encoded:
     embeddings: np.ndarray  # (row, dimension)
     predicted: np.ndarray | None  # (row,), of an encoder that was fitted to a target
     cost: Cost
+    encode_seconds: float  # of the cost, what encoding took
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Fitted:
     encode: Cost  # of the models it was fitted to
     gpu: str  # that it was computed on; empty for none
     parameters: int | None
+    operations: int | None  # to encode a network
     config: dict[str, object]
 
 
@@ -66,7 +74,9 @@ def fit_all(
     asked = problems(benchmark, cell.zoo)
     with EncoderProcess(candidate, torch=candidate.torch) as process:
         process.make(runtime)
-        learned = process.ask("learned", asked)[0]["targets"]
+        facts = process.ask("learned", asked)[0]
+    learned = facts["targets"]
+    check_needs(candidate.name, facts["needs"], cell, hide_activation=ACTIVATION in asked[0].targets)
     for target in learned:
         problem = next((each for each in asked if each.target == target), replace(asked[0], target=None))
         try:
@@ -75,20 +85,53 @@ def fit_all(
             yield target, error
 
 
+def check_needs(name: str, needs: Sequence[str], cell: Cell, *, hide_activation: bool) -> None:
+    """Refuse a cell whose zoos cannot give what an encoder needs of its views, before anything is trained.
+
+    Raises:
+        EncoderError: a view that it is fitted on cannot, or no test can; or nobody knows what it needs.
+    """
+    unknown = [need for need in needs if need not in NEEDS]
+    if unknown:
+        raise EncoderError(f"encoder {name!r}: needs {unknown[0]!r}; expected one of {', '.join(NEEDS)}")
+
+    def check(view: ZooView) -> None:
+        for need in needs:
+            getattr(Computing.of(view, hide_activation=hide_activation), NEEDS[need])
+
+    reasons = []
+    try:
+        for view in (*cell.train, *cell.validation):
+            check(view)
+        for test in cell.tests:
+            try:
+                for view in test.views:
+                    check(view)
+                return
+            except ZooError as error:
+                reasons.append(error)
+        raise reasons[0]
+    except ZooError as error:
+        raise EncoderError(f"encoder {name!r}: {error}") from None
+
+
 def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runtime: Runtime | None) -> Fitted:
     """Fit an encoder in one process, encode all rows there, and some of them again in another."""
     name, views = candidate.name, (cell.train, cell.validation)
-    train, validation = ([TrainingView.of(view) for view in part] for part in views)
+    hide = ACTIVATION in problem.targets
+    train, validation = ([TrainingView.of(view, hide_activation=hide) for view in part] for part in views)
     fitting: Fitting = (train, validation, problem, seed)
     with EncoderProcess(candidate, torch=candidate.torch) as process:
         process.make(runtime)
         facts, _ = process.ask("fit", *fitting)
         state = process.ask("state")
-        rows = [encode_views(process, part) for part in views]
+        rows = [encode_views(process, part, hide_activation=hide) for part in views]
         check_dimensions(name, rows)
         if np.ptp(rows[0], axis=0).max() == 0 and len(rows[0]) > 1:
             raise EncoderError(f"encoder {name!r}: encode returned one embedding for all {len(rows[0])} training rows")
         encode = Cost.of(process.costs)
+        few = among(cell.train[0], cell.train[0].models[:_COUNTED])
+        operations = process.operations(HiddenRows.of(few, hide_activation=hide).view)
         tests = [_test(process, problem, test, dimension=rows[0].shape[1]) for test in cell.tests]
     if any(isinstance(test, Encoded) for test in tests):
         with EncoderProcess(candidate, torch=candidate.torch) as process:
@@ -107,6 +150,7 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
         encode=encode,
         gpu=facts["gpu"],
         parameters=facts["parameters"],
+        operations=operations,
         config=facts["config"],
     )
 
@@ -114,13 +158,15 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
 def _test(process: EncoderProcess, problem: Problem, test: Test, *, dimension: int) -> Encoded | EncoderError:
     """Encode and predict a test's rows."""
     process.costs.clear()
+    hide = ACTIVATION in problem.targets
     try:
-        embeddings = encode_views(process, test.views)
+        embeddings = encode_views(process, test.views, hide_activation=hide)
         check_dimensions(process.name, [np.empty((0, dimension)), embeddings])
+        seconds = Cost.of(process.costs).seconds
         predicted = None
         if problem.target is not None:
-            predicted = predict_views(process, test.views, is_number=problem.is_number)
-        return Encoded(embeddings, predicted, Cost.of(process.costs))
+            predicted = predict_views(process, test.views, is_number=problem.is_number, hide_activation=hide)
+        return Encoded(embeddings, predicted, Cost.of(process.costs), seconds)
     except EncoderError as error:
         return error
 
@@ -144,7 +190,7 @@ def _checked(
     name, start = process.name, 0
     try:
         for view in cell.tests[number].views:
-            company = Company.of(view, cell.train)
+            company = Company.of(view, cell.train, hide_activation=ACTIVATION in problem.targets)
             count = len(view.models) * len(view.checkpoints)
             part = slice(start, start + count)
             again = checked_embeddings(name, process.encode(company.view), count)

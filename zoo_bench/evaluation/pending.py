@@ -19,7 +19,7 @@ from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.candidate import Candidate
 from zoo_bench.evaluation.cell import used
 from zoo_bench.protocol.manifest import BenchmarkManifest
-from zoo_bench.protocol.protocols import Cell
+from zoo_bench.protocol.protocols import Cell, On
 from zoo_bench.protocol.zoos import ZooAddress
 from zoo_bench.results import CellResult, Failure, records
 from zoo_gen.errors import ZooError
@@ -60,6 +60,7 @@ class Setting:
     folder: Path  # of pending cells
     runtime: Runtime | None
     code: Path  # where modules with encoders are also looked for
+    on: On = "test"  # the models that are scored
 
 
 def write(setting: Setting, cell: Cell, outcome: Outcome) -> None:
@@ -113,6 +114,7 @@ def _path(setting: Setting, cell: Cell) -> Path:
         zoos,
         version("zoo-gen"),
         version("numpy"),
+        *([setting.on] if setting.on != "test" else []),
     ]
     content = json.dumps(identity, sort_keys=True)
     return setting.folder / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.json"

@@ -37,7 +37,7 @@ def differences(result: Result, candidate: Candidate, *, zoos: str | Path | None
     stored = {cell.name: cell for cell in result.cells}
     cells = [
         cell
-        for cell in protocols.cells(benchmark, find_zoos(benchmark, zoos))
+        for cell in protocols.cells(benchmark, find_zoos(benchmark, zoos), on=result.on)
         if any(cell_name(cell.zoo.name, test.zoo.name, test.condition) in stored for test in cell.tests)
     ]
     if not cells:

@@ -53,34 +53,42 @@ def returned(name: str, encoder: Any, method: str, view: WeightsView) -> np.ndar
         return np.asarray(values)
 
 
-def encode_views(encoder: Embedder, views: Sequence[ZooView]) -> np.ndarray:
+def encode_views(encoder: Embedder, views: Sequence[ZooView], *, hide_activation: bool = False) -> np.ndarray:
     """Return the embeddings of the rows of views: (row, dimension), view after view, models outermost, all finite.
+
+    Args:
+        encoder: that was fitted.
+        views: of a zoo.
+        hide_activation: whether the activation function is what is asked for, so that rows cannot be run.
 
     Raises:
         EncoderError: the encoder returned another shape, or numbers that are not finite.
     """
     parts = []
     for view in views:
-        rows = HiddenRows.of(view)
+        rows = HiddenRows.of(view, hide_activation=hide_activation)
         parts.append(rows.in_order(checked_embeddings(encoder.name, encoder.encode(rows.view), len(rows.order))))
     check_dimensions(encoder.name, parts)
     return np.concatenate(parts)
 
 
-def predict_views(encoder: Embedder, views: Sequence[ZooView], *, is_number: bool | None = None) -> np.ndarray:
+def predict_views(
+    encoder: Embedder, views: Sequence[ZooView], *, is_number: bool | None = None, hide_activation: bool = False
+) -> np.ndarray:
     """Return what a supervised encoder predicts of the rows of views (row,), view after view, models outermost.
 
     Args:
         encoder: that was fitted to a target.
         views: of a zoo.
         is_number: whether the target is a number and not a name; None where nobody knows.
+        hide_activation: whether the activation function is what is asked for, so that rows cannot be run.
 
     Raises:
         EncoderError: the encoder returned another shape, or numbers that are not finite.
     """
     parts = []
     for view in views:
-        rows = HiddenRows.of(view)
+        rows = HiddenRows.of(view, hide_activation=hide_activation)
         predicted = encoder.predict(rows.view)
         parts.append(rows.in_order(checked_predictions(encoder.name, predicted, len(rows.order), is_number=is_number)))
     return np.concatenate(parts)

@@ -28,14 +28,26 @@ from zoo_bench.evaluation.pending import CellRecord, Outcome, Setting
 from zoo_bench.evaluation.processes.client import Template
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
-from zoo_bench.protocol.protocols import Cell
+from zoo_bench.protocol.protocols import Cell, On
 from zoo_bench.protocol.zoos import ZooAddress, find_zoos, open_again
-from zoo_bench.results import Failure, Result, is_outdated, read_result, records, result_path, software, write_result
+from zoo_bench.results import (
+    Failure,
+    Result,
+    Tuning,
+    is_outdated,
+    read_result,
+    read_tunings,
+    records,
+    result_path,
+    software,
+    tunings_path,
+    write_result,
+)
 from zoo_bench.scores import metrics
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.machine.progress import Bar, progress_bar
-from zoo_gen.zoo import Zoo
+from zoo_gen.zoo import AnyZoo
 
 Rerun = Literal["always", "never", "only-missing"]
 CELLS = ".cells"  # the folder of cells that no result holds yet
@@ -46,10 +58,11 @@ def run(
     benchmark: BenchmarkManifest,
     encoders: Sequence[str | Candidate],
     *,
-    zoos: str | Path | Sequence[Zoo],
+    zoos: str | Path | Sequence[AnyZoo],
     results: Path,
     seeds: Sequence[int],
     rerun: Rerun = "only-missing",
+    on: On = "test",
     runtime: Runtime | None = None,
     workers: int = 1,
     scheduler: str | None = None,
@@ -64,6 +77,7 @@ def run(
 
     Args:
         encoders: names of encoders, as `make_encoder` takes them, or candidates.
+        on: the models that are scored; results on validation models are on no leaderboard.
         runtime: where encoders that train a network compute; without one, on a GPU if there is one.
         progress: whether a bar shows how many cells are done, on a terminal or in a notebook.
         tell: is given the traceback of every error that an encoder raises.
@@ -74,7 +88,7 @@ def run(
     if workers == 1 and scheduler is None:
         Template.started()  # imports what encoders need while zoos are read
     opened = find_zoos(benchmark, zoos)
-    cells = protocols.cells(benchmark, opened)  # weights are read once for all encoders
+    cells = protocols.cells(benchmark, opened, on=on)  # weights are read once for all encoders
     wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
     if wrong:
         raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")
@@ -83,13 +97,13 @@ def run(
     addresses = tuple(ZooAddress.of(zoo) for zoo in opened)
     folder = _pending_folder(results).absolute()
     settings = [
-        Setting(benchmark, encoder, seed, addresses, folder=folder, runtime=runtime, code=Path.cwd())
+        Setting(benchmark, encoder, seed, addresses, folder=folder, runtime=runtime, code=Path.cwd(), on=on)
         for encoder in chosen
         for seed in dict.fromkeys(seeds)
     ]
     stored: dict[Setting, Result] = {}
     for setting in settings:
-        path = result_path(results, benchmark=benchmark.name, encoder=setting.candidate.name, seed=setting.seed)
+        path = result_path(results, benchmark=benchmark.name, encoder=setting.candidate.name, seed=setting.seed, on=on)
         # A result of an earlier schema is replaced, unless nothing is to be computed again: it is an error then.
         is_read = path.exists() and rerun != "always" and not (rerun == "only-missing" and is_outdated(path))
         result = read_result(path) if is_read else None
@@ -134,7 +148,7 @@ def _made(encoders: Sequence[str | Candidate], tell: Callable[[str], None]) -> t
 
 def stored_path(results: Path, result: Result) -> Path:
     """Return where a run in this process writes a result: the first of several that train together, to `results`."""
-    path = result_path(results, benchmark=result.benchmark, encoder=result.encoder, seed=result.seed)
+    path = result_path(results, benchmark=result.benchmark, encoder=result.encoder, seed=result.seed, on=result.on)
     return path if is_first_process() else _pending_folder(results) / path.name
 
 
@@ -148,6 +162,7 @@ def _is_current(result: Result, setting: Setting, cells: Sequence[Cell]) -> bool
     return (
         result.benchmark_digest == setting.benchmark.digest
         and result.encoder_digest == setting.candidate.digest
+        and result.on == setting.on
         and [(cell.source, cell.test, cell.condition) for cell in result.cells] == expected
     )
 
@@ -251,14 +266,14 @@ def _evaluate_numbers(
             setting = replace(setting, runtime=replace(setting.runtime or Runtime(), device=device))
         if str(setting.code) not in sys.path:  # the workers of a cluster were started elsewhere
             sys.path.append(str(setting.code))
-        _evaluate(setting, _cells(setting.benchmark, setting.zoos)[number])
+        _evaluate(setting, _cells(setting.benchmark, setting.zoos, setting.on)[number])
     return positions
 
 
 @lru_cache(maxsize=1)
-def _cells(benchmark: BenchmarkManifest, zoos: tuple[ZooAddress, ...]) -> list[Cell]:
+def _cells(benchmark: BenchmarkManifest, zoos: tuple[ZooAddress, ...], on: On) -> list[Cell]:
     """Return the cells of a benchmark; a worker process opens each zoo once, unless the zoo changes."""
-    return protocols.cells(benchmark, [open_again(benchmark, zoo) for zoo in zoos])
+    return protocols.cells(benchmark, [open_again(benchmark, zoo) for zoo in zoos], on=on)
 
 
 def _evaluate(setting: Setting, cell: Cell) -> Outcome:
@@ -287,6 +302,19 @@ def _evaluate(setting: Setting, cell: Cell) -> Outcome:
     return outcome
 
 
+def _tunings(setting: Setting, results: Path) -> tuple[Tuning, ...]:
+    """Return the tunings on a benchmark that an encoder was a trial of, as far as the folder of results knows them."""
+    if setting.on != "test":
+        return ()
+    name, digest = setting.candidate.name, setting.benchmark.digest
+    path = tunings_path(results, benchmark=setting.benchmark.name, encoder=name.partition("[")[0])
+    return tuple(
+        tuning
+        for tuning in read_tunings(path)
+        if tuning.benchmark_digest == digest and name in [trial.encoder for trial in tuning.trials]
+    )
+
+
 def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcome], results: Path) -> Result:
     """Write one result of its cells, its two tables first, and remove the cells unless some failed."""
     failures: list[Failure] = []
@@ -312,6 +340,8 @@ def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcom
         reading=benchmark.reading,
         probe=benchmark.probe,
         manifest=benchmark.model_dump(mode="json", exclude_defaults=True, exclude={"description"}),
+        on=setting.on,
+        tunings=_tunings(setting, results),
         seed=setting.seed,
         resamples=metrics.RESAMPLES,
         confidence=metrics.CONFIDENCE,

@@ -19,11 +19,11 @@ from zoo_bench.protocol.manifest import BenchmarkManifest, shipped_benchmark
 from zoo_bench.protocol.parts import rows_of, views_of
 from zoo_bench.protocol.protocols import rows_sha256
 from zoo_bench.protocol.targets import Target
-from zoo_bench.protocol.zoos import find_zoos
-from zoo_bench.results import CellResult, Result, Score, read_result, records, result_paths, scoring
+from zoo_bench.protocol.zoos import find_zoo, find_zoos, is_there
+from zoo_bench.results import CellResult, Result, Score, read_result, records, result_path, result_paths, scoring
 from zoo_bench.results.records import TargetPrediction
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.zoo import AnyZoo
 
 TOLERANCE = 1e-9  # relative; other processors and versions of numpy add in another order
 
@@ -49,7 +49,7 @@ def validate(
     >>> dict(zoo_bench.validate("results", zoos="zoos", rerun="pca"))[path]
     []
     """
-    paths = result_paths(Path(folder))
+    paths = result_paths(Path(folder), validation_too=True)
     results = {path: _read(path) for path in paths}
     whole = {path: result for path, result in results.items() if isinstance(result, Result)}
     again = None if rerun is None else candidate(rerun)
@@ -59,7 +59,8 @@ def validate(
     targets = _targets_of(list(whole.values()))
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for result in whole.values():
-        seeds[result.benchmark, result.encoder].add(result.seed)
+        if result.on == "test":
+            seeds[result.benchmark, result.encoder].add(result.seed)
     named = {name: shipped_benchmark(name) for name, _ in seeds}
     shipped = {name: benchmark for name, benchmark in named.items() if benchmark is not None}
     for path, found in results.items():
@@ -71,7 +72,7 @@ def validate(
             problems = list(_of_content(result, path, shipped))
             if not problems:  # the others are not compared with a damaged result
                 problems += _of_others(result, path, seen)
-            if result.benchmark in shipped:
+            if result.benchmark in shipped and result.on == "test":
                 problems += completeness.of_seeds(seeds[result.benchmark, result.encoder])
             predictions = records.read_predictions(records.predictions_path(path))
             problems += _of_scores(result, path, predictions)
@@ -100,7 +101,10 @@ def _targets_of(results: Sequence[Result]) -> Mapping[tuple[str, str], set[str]]
 
 
 def _of_content(result: Result, path: Path, shipped: Mapping[str, BenchmarkManifest]) -> Iterator[str]:
-    """Compare a result with its digests and with the shipped benchmark of its name."""
+    """Compare a result with its digests, its place and the shipped benchmark of its name."""
+    place = result_path(Path(), benchmark=result.benchmark, encoder=result.encoder, seed=result.seed, on=result.on)
+    if path.name != place.name:
+        yield f"on: is a result on {result.on} models, whose file is called {place.name}"
     if result.content_sha256 != result.sha256:
         yield (
             f"sha256: the content has {result.content_sha256[:12]}, the result says {result.sha256[:12]}; "
@@ -171,7 +175,7 @@ def _of_benchmark(
 ) -> Iterator[str]:
     """Compare a result with the manifest of its benchmark, and with those of its zoos that are there."""
     benchmark = completeness.manifest_of(result)
-    there = folder is not None and all((folder / name).is_dir() for name in benchmark.zoos)
+    there = folder is not None and all(is_there(folder, name) for name in benchmark.zoos)
     zoos = find_zoos(benchmark, folder) if folder is not None and there else []
     yield from completeness.of_fields(result, benchmark)
     if zoos:
@@ -188,7 +192,7 @@ def _of_zoos(
 ) -> Iterator[str]:
     """Compare with the zoos that are there: revision, split and the true values."""
     zoos = {cell.test.zoo: cell.test for cell in result.cells} | {cell.source.zoo: cell.source for cell in result.cells}
-    opened: dict[str, Zoo] = {name: open_zoo(folder / name) for name in zoos if (folder / name).is_dir()}
+    opened: dict[str, AnyZoo] = {name: find_zoo(folder, name) for name in zoos if is_there(folder, name)}
     if benchmark.split is not None:
         opened = {name: zoo.with_split(benchmark.split) for name, zoo in opened.items()}
     for name, zoo in opened.items():
@@ -205,7 +209,7 @@ def _of_zoos(
             yield f"{prediction.cell}: {prediction.target}: the true values are not those of {test.path}"
 
 
-def _has_truth(zoo: Zoo, prediction: TargetPrediction) -> bool:
+def _has_truth(zoo: AnyZoo, prediction: TargetPrediction) -> bool:
     """Return whether the true values of a prediction are those of a zoo, missing ones missing in both."""
     known = np.isin(prediction.models, zoo.models["model_id"].to_numpy())
     if not known.all():

@@ -24,10 +24,16 @@ class BenchmarkManifest(Schema):
     '701f3919d605'
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)
+    name: str = Field(pattern=schema.DOTTED_NAME, max_length=100)
     description: str = ""
     protocol: Literal[
-        "standard", "cross_dataset", "cross_architecture", "unseen_epochs", "data_efficiency", "accuracy_thresholds"
+        "standard",
+        "cross_dataset",
+        "cross_architecture",
+        "unseen_epochs",
+        "data_efficiency",
+        "accuracy_thresholds",
+        "robustness",
     ]
     zoos: tuple[str, ...] = Field(min_length=1)
     # "published": those zoos that somebody published are taken as they were, under names that end so; never mixed.

@@ -3,9 +3,11 @@
 The registry of published zoos is zoo_gen's; this is the one door through which benchmarks ask it.
 """
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from zoo_gen.published.sources.registry import PUBLISHED, by_population, published_name
+from zoo_gen.zoo import JOIN
 
 ZoosFrom = Literal["regenerated", "published"]
 
@@ -21,10 +23,15 @@ def published_names(names: Any) -> Any:
     """
     if isinstance(names, list | tuple):
         known = by_population()
-        return tuple(published_name(name) if name in known else name for name in map(published_names, names))
+        return tuple(_published(name, known) if isinstance(name, str) else published_names(name) for name in names)
     return names
+
+
+def _published(name: str, known: Collection[str]) -> str:
+    """Return the name of a zoo, or of several read as one, with those that somebody published as published ones."""
+    return JOIN.join(published_name(each) if each in known else each for each in name.split(JOIN))
 
 
 def any_published(zoos: tuple[str, ...]) -> bool:
     """Say whether somebody published one of these zoos, by the names that ours have."""
-    return not set(zoos).isdisjoint(by_population())
+    return not {each for name in zoos for each in name.split(JOIN)}.isdisjoint(by_population())

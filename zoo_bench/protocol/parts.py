@@ -4,14 +4,24 @@ A published model may keep only some of its zoo's checkpoints; it takes part wit
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from zoo_gen.zoo import Zoo, ZooView
+from zoo_gen.zoo import AnyZoo, ZooView
 
 
-def usable_models(zoo: Zoo) -> np.ndarray:
+@dataclass(frozen=True)
+class Test:
+    """The test part of a zoo, under a condition such as "unseen epochs" (empty where there is none)."""
+
+    zoo: AnyZoo
+    views: tuple[ZooView, ...]  # one an architecture and set of checkpoints, as `views_of` returns them
+    condition: str = ""
+
+
+def usable_models(zoo: AnyZoo) -> np.ndarray:
     """Return the model_ids (model,) of the models that have a checkpoint and did not diverge."""
     models, status = zoo.models["model_id"].to_numpy(), zoo.models["status"].to_numpy(zero_copy_only=False)
     usable = status != "diverged"
@@ -20,7 +30,7 @@ def usable_models(zoo: Zoo) -> np.ndarray:
     return models[usable]
 
 
-def views_of(zoo: Zoo, models: np.ndarray, *, checkpoints: Literal["all", "last"] = "all") -> tuple[ZooView, ...]:
+def views_of(zoo: AnyZoo, models: np.ndarray, *, checkpoints: Literal["all", "last"] = "all") -> tuple[ZooView, ...]:
     """Return models as views, one an architecture and set of checkpoints, in the order in which these first appear.
 
     Args:
@@ -32,12 +42,18 @@ def views_of(zoo: Zoo, models: np.ndarray, *, checkpoints: Literal["all", "last"
     table = zoo.models.take(rows)
     every = list(range(len(zoo.epochs)))
     present = table["checkpoints"].to_pylist() if "checkpoints" in table.column_names else [every] * len(models)
-    architectures = table["architecture"].to_pylist() if zoo.manifest.ragged else [""] * len(models)
+    architectures = table["architecture"].to_pylist() if zoo.ragged else [""] * len(models)
     members: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for model, architecture, positions in zip(models.tolist(), architectures, present, strict=True):
         chosen = tuple(positions if checkpoints == "all" else positions[-1:])
         members.setdefault((architecture, chosen), []).append(model)
     return tuple(zoo.view(group, zoo.epochs[list(positions)].tolist()) for (_, positions), group in members.items())
+
+
+def among(view: ZooView, models: np.ndarray) -> ZooView:
+    """Return those models of a view that are among `models`."""
+    stay = np.isin(view.models, models)
+    return replace(view, models=view.models[stay], rows=view.rows[stay])
 
 
 def models_of(views: Sequence[ZooView]) -> np.ndarray:

@@ -10,29 +10,22 @@ from typing import Literal
 
 import numpy as np
 
+from zoo_bench.protocol.equivalents import equivalent_tests
 from zoo_bench.protocol.manifest import BenchmarkManifest
-from zoo_bench.protocol.parts import checkpoints_of, models_of, usable_models, views_of
+from zoo_bench.protocol.parts import Test, among, checkpoints_of, models_of, usable_models, views_of
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, ZooView
+from zoo_gen.zoo import AnyZoo, ZooView
 
 PARTS = ("train", "validation", "test")
+On = Literal["test", "validation"]  # the part of the split whose models are scored
 _SUBSET_SEED = 0  # of the models that a share keeps
-
-
-@dataclass(frozen=True)
-class Test:
-    """The test part of a zoo, under a condition such as "unseen epochs" (empty where there is none)."""
-
-    zoo: Zoo
-    views: tuple[ZooView, ...]  # one an architecture and set of checkpoints, as `views_of` returns them
-    condition: str = ""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One training of an encoder, and its tests. Parts are views, one an architecture and set of checkpoints."""
 
-    zoo: Zoo
+    zoo: AnyZoo
     train: tuple[ZooView, ...]
     validation: tuple[ZooView, ...]
     tests: tuple[Test, ...]
@@ -47,13 +40,13 @@ class Cell:
         return f"{self.zoo.name}, {n_models} models, {n_checkpoints} checkpoints{suffix}"
 
 
-def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
-    """Return the cells of a benchmark, in the order of its zoos.
+def cells(benchmark: BenchmarkManifest, zoos: list[AnyZoo], *, on: On = "test") -> list[Cell]:
+    """Return the cells of a benchmark, in the order of its zoos, with tests on the test models or those that select.
 
     Raises:
         ZooError: a zoo is not complete, a part of its split is empty, or the zoos do not suit the protocol.
     """
-    standard = [standard_cell(zoo, checkpoints=benchmark.checkpoints) for zoo in zoos]
+    standard = [standard_cell(zoo, checkpoints=benchmark.checkpoints, on=on) for zoo in zoos]
     names = [zoo.name for zoo in zoos]
     if benchmark.protocol == "standard":
         return standard
@@ -61,6 +54,8 @@ def cells(benchmark: BenchmarkManifest, zoos: list[Zoo]) -> list[Cell]:
         return [_with_share(cell, share) for cell in standard for share in benchmark.shares]
     if benchmark.protocol == "accuracy_thresholds":
         return [_with_accuracy(cell, least) for cell in standard for least in benchmark.thresholds]
+    if benchmark.protocol == "robustness":
+        return [replace(cell, tests=equivalent_tests(cell.tests[0])) for cell in standard]
     if benchmark.protocol == "unseen_epochs":
         return [_with_seen_epochs(cell, benchmark.seen_epochs) for cell in standard]
     return [_crossed(benchmark, cell, standard) for cell in standard if cell.zoo.name in (benchmark.sources or names)]
@@ -89,17 +84,16 @@ def _crossed(benchmark: BenchmarkManifest, source: Cell, standard: list[Cell]) -
     return replace(source, tests=tuple(tests))
 
 
-def _same_layouts(source: Zoo, test: Zoo) -> bool:
+def _same_layouts(source: AnyZoo, test: AnyZoo) -> bool:
     """Say whether the models of two zoos have the same architectures."""
-    layouts, others = (
-        [each.layout for each in zoo.architectures.values()] if zoo.manifest.ragged else [zoo.layout]
-        for zoo in (source, test)
-    )
+    layouts, others = source.layouts, test.layouts
     return all(layout in others for layout in layouts) and all(layout in layouts for layout in others)
 
 
-def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> Cell:
+def standard_cell(zoo: AnyZoo, *, checkpoints: Literal["all", "last"] = "all", on: On = "test") -> Cell:
     """Return the standard protocol on one zoo, with all checkpoints of each model or only the last.
+
+    With `on` "validation", the models that select are also those that are scored, and no test model is looked at.
 
     Raises:
         ZooError: the zoo is not complete, or a part of its split is empty.
@@ -113,7 +107,8 @@ def standard_cell(zoo: Zoo, *, checkpoints: Literal["all", "last"] = "all") -> C
             raise ZooError(f"{zoo.path}: the {name} part of its split is empty; expected models in all of {PARTS}")
     check_disjoint(parts)
     train, validation, test = (views_of(zoo, models, checkpoints=checkpoints) for models in parts.values())
-    return Cell(zoo, train, validation, (Test(zoo, test),), excluded_models=len(zoo.models) - len(usable))
+    tested = validation if on == "validation" else test
+    return Cell(zoo, train, validation, (Test(zoo, tested),), excluded_models=len(zoo.models) - len(usable))
 
 
 def check_disjoint(parts: dict[str, np.ndarray]) -> None:
@@ -138,7 +133,7 @@ def _with_share(cell: Cell, share: float) -> Cell:
     Were the selection part whole, its labels would outnumber those of a small share.
     """
     train, validation = (
-        tuple(part for view in views if len((part := _among(view, subset)).models))
+        tuple(part for view in views if len((part := among(view, subset)).models))
         for views, subset in ((views, _subset(models_of(views), share)) for views in (cell.train, cell.validation))
     )
     tests = tuple(Test(test.zoo, test.views, f"{100 * share:g} % of the training models") for test in cell.tests)
@@ -150,7 +145,7 @@ def _with_accuracy(cell: Cell, least: float) -> Cell:
     words = f"test accuracy of {100 * least:g} % or more"
     parts = {}
     for name, views in (("train", cell.train), ("validation", cell.validation), ("test", cell.tests[0].views)):
-        chosen = (_among(view, view.models[view.metric("test_accuracy")[:, 0] >= least]) for view in views)
+        chosen = (among(view, view.models[view.metric("test_accuracy")[:, 0] >= least]) for view in views)
         parts[name] = tuple(view for view in chosen if len(view.models))
         if not parts[name]:
             raise ZooError(f"{cell.zoo.path}: no model of its {name} part has a {words}; expected a lower threshold")
@@ -162,12 +157,6 @@ def _subset(models: np.ndarray, share: float) -> np.ndarray:
     """Return a share of models, at least one; smaller shares lie inside larger ones."""
     order = np.random.RandomState(_SUBSET_SEED).permutation(models)
     return np.sort(order[: max(1, round(share * len(models)))])
-
-
-def _among(view: ZooView, models: np.ndarray) -> ZooView:
-    """Return those models of a view that are among `models`."""
-    stay = np.isin(view.models, models)
-    return replace(view, models=view.models[stay], rows=view.rows[stay])
 
 
 def _with_seen_epochs(cell: Cell, share: float) -> Cell:

@@ -12,15 +12,15 @@ import pyarrow as pa
 from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark, shipped_benchmark
 from zoo_bench.protocol.origins import PUBLISHED
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.zoo import JOIN, AnyZoo, open_any
 
 _ACCURACIES = ("test_accuracy", "generalization_gap")
 _NO_TARGETS = {"max_abs"}  # what the weights say themselves, without learning
 
 
 def benchmark_or_zoo(
-    benchmark: str | Path | BenchmarkManifest, zoos: str | Path | Sequence[Zoo]
-) -> tuple[BenchmarkManifest, str | Path | Sequence[Zoo]]:
+    benchmark: str | Path | BenchmarkManifest, zoos: str | Path | Sequence[AnyZoo]
+) -> tuple[BenchmarkManifest, str | Path | Sequence[AnyZoo]]:
     """Return a benchmark and where its zoos are; of the folder or the URL of a zoo, the standard one and the zoo.
 
     Args:
@@ -32,11 +32,11 @@ def benchmark_or_zoo(
     """
     if isinstance(benchmark, BenchmarkManifest) or not _is_zoo(str(benchmark)):
         return read_benchmark(benchmark), zoos
-    zoo = open_zoo(benchmark)
+    zoo = open_any(str(benchmark))
     return standard_benchmark(zoo), [zoo]
 
 
-def standard_benchmark(zoo: Zoo) -> BenchmarkManifest:
+def standard_benchmark(zoo: AnyZoo) -> BenchmarkManifest:
     """Return the standard protocol on one zoo: every checkpoint, its own split, all targets that it has.
 
     Targets are the epoch; test accuracy and the generalisation gap, or where there is no accuracy every metric; and the
@@ -50,7 +50,7 @@ def standard_benchmark(zoo: Zoo) -> BenchmarkManifest:
     >>> standard_benchmark(zoo_gen.open_zoo("zoos/tiny")).targets
     ('epoch', 'test_accuracy', 'generalization_gap', 'optimizer', 'activation', 'learning_rate')
     """
-    metrics = [name for name in zoo.metrics if name not in _NO_TARGETS and zoo.array(name).ndim == 2]
+    metrics = [name for name in zoo.metrics if name not in _NO_TARGETS and zoo.metric(name).ndim == 2]
     measured = [name for name in _ACCURACIES if name in metrics]
     if {"train_accuracy", "test_accuracy"} <= set(metrics):
         measured = list(_ACCURACIES)
@@ -59,7 +59,8 @@ def standard_benchmark(zoo: Zoo) -> BenchmarkManifest:
     chosen += [name for name in zoo.varying if name != "seed" and _can_be_learned(zoo.models[name])]
     if not chosen:
         raise ZooError(f"{zoo.path}: has nothing to predict; expected metrics or hyper-parameters that vary")
-    name = zoo.name if shipped_benchmark(zoo.name) is None else f"{zoo.name}_zoo"
+    name = zoo.name.replace(JOIN, "-and-")
+    name = name if shipped_benchmark(name) is None else f"{name}_zoo"
     return BenchmarkManifest(
         name=name,
         description=f"The standard protocol on {zoo.name}: every checkpoint, the zoo's own split, all its targets.",
@@ -74,7 +75,9 @@ def _is_zoo(text: str) -> bool:
     """Say whether a text names a zoo and no benchmark, which comes first where both are there."""
     if text.endswith(".toml") or shipped_benchmark(text) is not None:
         return False
-    return "://" in text or Path(text).is_dir()
+    return "://" in text or all(
+        Path(path).is_dir() for path in (text.split(JOIN) if not Path(text).is_dir() else [text])
+    )
 
 
 def _varies(values: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ import pyarrow.types
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.problem import Problem
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.zoo import Zoo
+from zoo_gen.zoo import AnyZoo
 
 CLASS_F1, LOG10 = "test_class_f1", "log10_"
 # Metrics that are computed from others. The running gap is that of Schürholt et al. (NeurIPS 2021, public code): the
@@ -100,7 +100,7 @@ def target_values(view: Labelled, name: str) -> np.ndarray:
     return np.where(values == None, "", values).astype(str)  # noqa: E711 elementwise: a name that is missing is empty
 
 
-def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:
+def targets(benchmark: BenchmarkManifest, zoo: AnyZoo) -> list[Target]:
     """Return the targets of a benchmark on one zoo: classes and hyper-parameters written out.
 
     Raises:
@@ -121,7 +121,7 @@ def targets(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Target]:
     return list(dict.fromkeys(chosen))
 
 
-def problems(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Problem]:
+def problems(benchmark: BenchmarkManifest, zoo: AnyZoo) -> list[Problem]:
     """Return what a benchmark asks of encoders that are fitted to a zoo, a problem a target."""
     chosen = targets(benchmark, zoo)
     return [
@@ -137,7 +137,7 @@ def problems(benchmark: BenchmarkManifest, zoo: Zoo) -> list[Problem]:
     ]
 
 
-def target_named(zoo: Zoo, name: str) -> Target:
+def target_named(zoo: AnyZoo, name: str) -> Target:
     """Return the target of that name on a zoo: epoch, a metric, a gap, a hyper-parameter that varies, or its logarithm.
 
     Raises:
@@ -164,7 +164,7 @@ def _gap(view: Labelled, name: str) -> np.ndarray:
     return accuracy - view.metric("test_accuracy")
 
 
-def _is_metric(zoo: Zoo, name: str) -> bool:
+def _is_metric(zoo: AnyZoo, name: str) -> bool:
     if name in GAPS:
         return {GAPS[name], "test_accuracy"} <= set(zoo.metrics)
     return name in zoo.metrics

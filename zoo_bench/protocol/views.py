@@ -1,20 +1,27 @@
 """Views of zoos for encoders: labelled ones to fit on, and weights alone to encode and predict from.
 
 Neither leads back to the zoo, where an encoder could read the labels of the test models. The position of a row would
-tell its epoch, so the order of rows to encode is drawn from the operating system's entropy each time.
+tell its epoch, so the order of rows to encode is drawn from the operating system's entropy each time. Both show their
+rows also as tensors, symmetries and graphs, and run them; docs/views.md says what an encoder is told by that.
 """
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
+from zoo_bench.protocol.computing import Computing
 from zoo_bench.protocol.targets import target_values
+from zoo_gen.architecture.graphs import Graphs
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.symmetry_group import SymmetryGroup
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.zoo import Zoo, ZooView
+from zoo_gen.zoo import JointZoo, Zoo, ZooView
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Weighted(Protocol):
@@ -53,12 +60,18 @@ class TrainingView:
     epochs: np.ndarray  # int32 (checkpoint,)
     layout: ParameterLayout
     weights: np.ndarray  # float32 (model, checkpoint, parameter)
+    computing: Computing = field(repr=False)
     _metrics: Mapping[str, np.ndarray] = field(repr=False)
     _hyperparameters: Mapping[str, np.ndarray] = field(repr=False)
 
     @classmethod
-    def of(cls, view: ZooView) -> Self:
-        """Read everything that an encoder may learn from; nothing of other models stays reachable."""
+    def of(cls, view: ZooView, *, hide_activation: bool = False) -> Self:
+        """Read everything that an encoder may learn from; nothing of other models stays reachable.
+
+        Args:
+            view: of a zoo.
+            hide_activation: whether the activation function is what is asked for, so that rows cannot be run.
+        """
         metrics = {name: view.metric(name) for name in view.zoo.metrics}
         columns = {name: view.hyperparameter(name) for name in ("model_id", *view.zoo.varying)}
         return cls(
@@ -68,6 +81,7 @@ class TrainingView:
             epochs=view.epochs.copy(),
             layout=view.layout,
             weights=view.weights,
+            computing=Computing.of(view, hide_activation=hide_activation),
             _metrics=metrics,
             _hyperparameters=columns,
         )
@@ -102,6 +116,48 @@ class TrainingView:
             raise ZooError(unknown_name("column", name, self._hyperparameters))
         return self._hyperparameters[name]
 
+    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return the rows' tensors by layer and role, such as `["linear1"]["weight"]` (row, output, input).
+
+        They are views of the flat weights; a row is a model at a checkpoint, models outermost.
+        """
+        return tensors_of(self)
+
+    @property
+    def symmetries(self) -> SymmetryGroup:
+        """The changes of each row's weights after which it computes the same; see docs/views.md."""
+        return self.computing.symmetries(self.layout, len(flat(self)))
+
+    def graphs(self) -> Graphs:
+        """Return the rows as graphs: nodes and edges that all share, and features of each.
+
+        Raises:
+            ZooError: the layers are not known, or have no form as a graph.
+        """
+        return self.computing.graphs(flat(self))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input of the rows' networks: (channel, height, width) or (feature,).
+
+        Raises:
+            ZooError: the rows cannot be run.
+        """
+        return self.computing.forward_pass.network.input_shape
+
+    def forward(self, inputs: "Tensor", *, rows: np.ndarray | slice | None = None) -> "Tensor":
+        """Return what every row's network computes, (row, input, output), differentiable in the inputs.
+
+        Args:
+            inputs: (input, *input_shape) for all rows, or (row, input, *input_shape).
+            rows: which rows; all, if none are given.
+
+        Raises:
+            ZooError: the rows cannot be run, which a zoo of unknown layers or a benchmark that asks for the activation
+                function says; or the inputs have another shape.
+        """
+        return self.computing.run(flat(self), inputs, rows)
+
 
 @dataclass(frozen=True)
 class WeightsView:
@@ -109,6 +165,53 @@ class WeightsView:
 
     weights: np.ndarray  # float32 (row, 1, parameter), read-only
     layout: ParameterLayout
+    computing: Computing = field(default=Computing(), repr=False)
+
+    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return the rows' tensors by layer and role, such as `["linear1"]["weight"]` (row, output, input).
+
+        They are views of the flat weights; a row is a model at a checkpoint, models outermost.
+        """
+        return tensors_of(self)
+
+    @property
+    def symmetries(self) -> SymmetryGroup:
+        """The changes of each row's weights after which it computes the same; see docs/views.md."""
+        return self.computing.symmetries(self.layout, len(flat(self)))
+
+    def graphs(self) -> Graphs:
+        """Return the rows as graphs: nodes and edges that all share, and features of each.
+
+        Raises:
+            ZooError: the layers are not known, or have no form as a graph.
+        """
+        return self.computing.graphs(flat(self))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input of the rows' networks: (channel, height, width) or (feature,).
+
+        Raises:
+            ZooError: the rows cannot be run.
+        """
+        return self.computing.forward_pass.network.input_shape
+
+    def forward(self, inputs: "Tensor", *, rows: np.ndarray | slice | None = None) -> "Tensor":
+        """Return what every row's network computes, (row, input, output), differentiable in the inputs.
+
+        Args:
+            inputs: (input, *input_shape) for all rows, or (row, input, *input_shape).
+            rows: which rows; all, if none are given.
+
+        Raises:
+            ZooError: the rows cannot be run, which a zoo of unknown layers or a benchmark that asks for the activation
+                function says; or the inputs have another shape.
+        """
+        return self.computing.run(flat(self), inputs, rows)
+
+    def part(self, rows: np.ndarray | slice) -> "WeightsView":
+        """Return some of the rows, in the order given."""
+        return WeightsView(self.weights[rows], self.layout, self.computing.part(rows))
 
 
 @dataclass(frozen=True)
@@ -119,19 +222,34 @@ class HiddenRows:
     order: np.ndarray  # int64 (row,): row i of the view is row order[i], models outermost
 
     @classmethod
-    def of(cls, view: ZooView) -> Self:
+    def of(cls, view: ZooView, *, hide_activation: bool = False) -> Self:
         """Return the rows of all checkpoints of a view of a zoo, in an order that is a new one at every call."""
         rows = view.weights.reshape(-1, 1, view.layout.size)
         order = random_order(len(rows))
         shuffled = rows[order]
         shuffled.flags.writeable = False
-        return cls(WeightsView(shuffled, view.layout), order)
+        computing = Computing.of(view, hide_activation=hide_activation).part(order)
+        return cls(WeightsView(shuffled, view.layout, computing), order)
 
     def in_order(self, found: np.ndarray) -> np.ndarray:
         """Return an encoder's output for the rows (row, ...), sorted: models outermost."""
         ordered = np.empty_like(found)
         ordered[self.order] = found
         return ordered
+
+
+def flat(view: Weighted) -> np.ndarray:
+    """Return a view's weights (row, parameter), a row a model at a checkpoint, models outermost."""
+    return view.weights.reshape(-1, view.weights.shape[2])
+
+
+def tensors_of(view: Weighted) -> dict[str, dict[str, np.ndarray]]:
+    """Return a view's tensors by layer and role, (row, *shape), which share its memory."""
+    tensors: dict[str, dict[str, np.ndarray]] = {layer: {} for layer in view.layout.layers}
+    arrays = view.layout.split(flat(view))
+    for parameter in view.layout.parameters:
+        tensors[parameter.layer][parameter.role] = arrays[parameter.name]
+    return tensors
 
 
 def random_order(count: int) -> np.ndarray:
@@ -141,5 +259,6 @@ def random_order(count: int) -> np.ndarray:
 
 def _data_words(view: ZooView) -> str:
     """Return the words by which a zoo's manifest names its images; none where a published zoo does not say."""
-    data = view.zoo.manifest.data if isinstance(view.zoo, Zoo) else None
-    return " ".join(value for value in data.model_dump().values() if isinstance(value, str)) if data else ""
+    sources = view.zoo.sources if isinstance(view.zoo, Zoo | JointZoo) else ()
+    words = [value for source in sources for value in source.model_dump().values() if isinstance(value, str)]
+    return " ".join(dict.fromkeys(words))

@@ -12,30 +12,42 @@ from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.manifest import shipped_manifests
 from zoo_gen.published.sources.registry import PUBLISHED, by_population, published_name
-from zoo_gen.zoo import Zoo, open_zoo
+from zoo_gen.zoo import JOIN, AnyZoo, JointZoo, Zoo, open_zoo, open_zoos
 
 
 @dataclass(frozen=True)
 class ZooAddress:
     """What a worker process needs to open exactly the zoo that its driver has opened."""
 
-    path: str
+    paths: tuple[str, ...]  # of one zoo, or of several that are read as one
     revision: str
     split_sha256: str
 
     @classmethod
-    def of(cls, zoo: Zoo) -> Self:
+    def of(cls, zoo: AnyZoo) -> Self:
         """Return the address of an opened zoo."""
-        path = zoo.path.absolute() if isinstance(zoo.path, Path) else zoo.path
-        return cls(str(path), zoo.revision, zoo.split_sha256)
+        zoos = zoo.zoos if isinstance(zoo, JointZoo) else (zoo,)
+        paths = (each.path.absolute() if isinstance(each.path, Path) else each.path for each in zoos)
+        return cls(tuple(map(str, paths)), zoo.revision, zoo.split_sha256)
 
 
-def find_zoo(folder: Path, name: str) -> Zoo:
-    """Open a zoo by its name below a folder.
+def is_there(folder: Path, name: str) -> bool:
+    """Say whether a zoo is in a folder by its name; of names with a + between them, all zoos."""
+    return all((folder / each).is_dir() for each in name.split(JOIN))
+
+
+def find_zoo(folder: Path, name: str) -> AnyZoo:
+    """Open a zoo by its name below a folder, or several by their names with a + between them as one.
 
     Raises:
-        ZooError: it is not there, or the folder holds another zoo.
+        ZooError: one is not there, or a folder holds another zoo.
     """
+    if JOIN in name:
+        return open_zoos([_find_one(folder, each) for each in name.split(JOIN)])
+    return _find_one(folder, name)
+
+
+def _find_one(folder: Path, name: str) -> Zoo:
     if not (folder / name).is_dir():
         raise ZooError(f"{folder / name}: no such zoo; {_remedy(name, folder / name)}")
     zoo = open_zoo(folder / name)
@@ -47,7 +59,7 @@ def find_zoo(folder: Path, name: str) -> Zoo:
     return zoo
 
 
-def find_zoos(benchmark: BenchmarkManifest, zoos: str | Path | Sequence[Zoo]) -> list[Zoo]:
+def find_zoos(benchmark: BenchmarkManifest, zoos: str | Path | Sequence[AnyZoo]) -> list[AnyZoo]:
     """Return the zoos of a benchmark, in its order and under its split if it has one.
 
     Args:
@@ -69,16 +81,16 @@ def find_zoos(benchmark: BenchmarkManifest, zoos: str | Path | Sequence[Zoo]) ->
     return opened if split is None else [zoo.with_split(split) for zoo in opened]
 
 
-def open_again(benchmark: BenchmarkManifest, address: ZooAddress) -> Zoo:
+def open_again(benchmark: BenchmarkManifest, address: ZooAddress) -> AnyZoo:
     """Open a zoo of a benchmark in another process.
 
     Raises:
         ZooError: it is not there, or has changed since, or is split in a way that nothing on the disk says.
     """
-    zoo = open_zoo(address.path)
+    zoo: AnyZoo = open_zoo(address.paths[0]) if len(address.paths) == 1 else open_zoos(address.paths)
     zoo = zoo if benchmark.split is None else zoo.with_split(benchmark.split)
     if ZooAddress.of(zoo) != address:
-        raise ZooError(f"{address.path}: has another revision or split than the opened zoo; expected workers=1")
+        raise ZooError(f"{zoo.path}: has another revision or split than the opened zoo; expected workers=1")
     return zoo
 
 
@@ -181,5 +193,5 @@ def _pulling(name: str, out: Path) -> str:
 
 def _missing(benchmark: str | Path | BenchmarkManifest, folder: Path) -> list[str]:
     """Return the names of the zoos of a benchmark that are not there, or not complete."""
-    names = read_benchmark(benchmark).zoos
+    names = dict.fromkeys(each for name in read_benchmark(benchmark).zoos for each in name.split(JOIN))
     return [name for name in names if not (folder / name).is_dir() or not open_zoo(folder / name).complete]

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 
-By = Literal["probe", "encoder"]
+By = Literal["probe", "encoder", "recipe", "mean"]  # the last two read no weight: what an encoder has to beat
 _EXPECTED = "expected what zoo-bench run wrote beside its result; delete the result to have it computed again"
 
 

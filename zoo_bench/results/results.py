@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from zoo_gen.files.schema import Schema
 from zoo_gen.manifest import Split, StoredSplit
 
 _EXPECTED = "expected a result of zoo-bench run; delete it to have it computed again"
+_LATER_FIELDS = ("operations", "networks_per_second")  # of a cell; results that were made before have other digests
 _VERSION = 4  # 4: encoders learn the problem of their benchmark, probes treat heavy tails, ranks are means of ranks
 
 
@@ -32,7 +34,8 @@ class Score(Schema):
     low: float | None
     high: float | None
     penalty: float | None  # of the probe, chosen on the validation models; None where nothing was chosen
-    by: Literal["probe", "encoder"] = "probe"  # who predicted: a probe of the embeddings, or a supervised encoder
+    # Who predicted: a probe of the embeddings, a supervised encoder, or a floor, which is told no weight.
+    by: Literal["probe", "encoder", "recipe", "mean"] = "probe"
     ceiling: float | None = None  # of tau-b: what predictions without ties can reach, where the truth has ties
     left_out: int = 0  # test rows whose truth is missing
 
@@ -66,6 +69,8 @@ class CellResult(Schema):
     parameters: int | None = None  # that training the encoder set; None where it does not say
     memory_bytes: int | None = None  # at most, to fit and encode, over what the process held before
     gpu_memory_bytes: int | None = None
+    operations: int | None = None  # of matrix products and convolutions, to encode a network; None where none counts
+    networks_per_second: float | None = None  # encoded, of this test
     machine: Machine
     scores: tuple[Score, ...] = Field(min_length=1)
 
@@ -90,6 +95,30 @@ class Failure(Schema):
         return cell_name(self.source, self.test, self.condition)
 
 
+class Trial(Schema):
+    """One trial of a tuning: an encoder with some settings, and what it reached on the validation models."""
+
+    encoder: str  # with its settings, as in pca[dimension=20]
+    mean_rank: float | None = None  # among the trials, as on a leaderboard; None where it failed
+    value: float | None = None  # the mean of all scores that rank; what it means depends on the benchmark
+    seconds: float = 0.0
+    message: str = ""  # why it failed
+
+
+class Tuning(Schema):
+    """A search over the settings of an encoder on the validation models of a benchmark: its budget and every trial."""
+
+    encoder: str
+    benchmark: str
+    benchmark_digest: str
+    search: Literal["random", "grid"]
+    seed: int  # of the search
+    seeds: tuple[int, ...]  # with which each trial was fitted
+    ranges: dict[str, str]  # setting -> its values, as they were written
+    trials: tuple[Trial, ...] = Field(min_length=1)
+    best: str  # of the trials
+
+
 class Result(Schema):
     """The scores of an encoder on a benchmark with one seed.
 
@@ -109,6 +138,9 @@ class Result(Schema):
     reading: Literal["probe", "own"]  # whose predictions rank
     probe: Literal["standard", "paper"]  # which probes predict from embeddings
     manifest: dict[str, object]  # the benchmark: all that its digest covers
+    # Which models were scored; on those that select, the result is for whoever tunes, and on no leaderboard.
+    on: Literal["test", "validation"] = "test"
+    tunings: tuple[Tuning, ...] = ()  # of this encoder on this benchmark, as the folder of results knows them
     seed: int
     resamples: int
     confidence: float
@@ -127,8 +159,17 @@ class Result(Schema):
     @property
     def content_sha256(self) -> str:
         """SHA-256 of everything but `sha256` itself."""
-        content = self.model_dump(mode="json", exclude={"sha256"})
+        # Fields that came later are no part of the digest at their default, so that it holds for older results.
+        later = {name for name in ("on", "tunings") if name not in self.model_dump(exclude_defaults=True)}
+        content = self.model_dump(mode="json", exclude={"sha256", *later})
+        for cell in content["cells"]:
+            for field in _LATER_FIELDS:
+                if cell[field] is None:
+                    del cell[field]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+_TUNINGS = pydantic.TypeAdapter(tuple[Tuning, ...])
 
 
 def cell_name(source: str, test: str, condition: str) -> str:
@@ -137,9 +178,38 @@ def cell_name(source: str, test: str, condition: str) -> str:
     return f"{name}, {condition}" if condition else name
 
 
-def result_path(folder: Path, *, benchmark: str, encoder: str, seed: int) -> Path:
-    """Return where a result is stored: FOLDER/BENCHMARK/ENCODER/seed-N.json."""
-    return folder / benchmark / re.sub(r"[^A-Za-z0-9_.-]", "__", encoder) / f"seed-{seed}.json"
+def result_path(
+    folder: Path, *, benchmark: str, encoder: str, seed: int, on: Literal["test", "validation"] = "test"
+) -> Path:
+    """Return where a result is stored: FOLDER/BENCHMARK/ENCODER/seed-N.json, or validation-seed-N.json there."""
+    name = f"seed-{seed}.json" if on == "test" else f"{on}-seed-{seed}.json"
+    return folder / benchmark / re.sub(r"[^A-Za-z0-9_.-]", "__", encoder) / name
+
+
+def tunings_path(folder: Path, *, benchmark: str, encoder: str) -> Path:
+    """Return where the tunings of an encoder, named without settings, are stored."""
+    return folder / benchmark / f"{re.sub(r'[^A-Za-z0-9_.-]', '__', encoder)}.tunings.json"
+
+
+def read_tunings(path: Path) -> tuple[Tuning, ...]:
+    """Return the tunings that a file holds; none, where there is no file.
+
+    Raises:
+        ZooError: it is damaged.
+    """
+    if not path.exists():
+        return ()
+    try:
+        return _TUNINGS.validate_json(path.read_bytes())
+    except (OSError, pydantic.ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise ZooError(f"{path}: cannot be read ({reason}); expected what zoo-bench tune wrote") from None
+
+
+def write_tunings(tunings: Sequence[Tuning], path: Path) -> None:
+    """Write tunings atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.replace(path, _TUNINGS.dump_json(tuple(tunings), indent=2) + b"\n")
 
 
 def write_result(result: Result, path: Path) -> None:
@@ -187,13 +257,24 @@ def _version_of(content: str) -> int:
     return version if isinstance(version, int) else _VERSION
 
 
-def result_paths(folder: Path) -> list[Path]:
-    """Return the paths of all results below a folder, in order.
+def validation_paths(folder: Path) -> list[Path]:
+    """Return the paths of all results on validation models below a folder, in order."""
+    return sorted(folder.glob("*/*/validation-seed-*.json"))
+
+
+def result_paths(folder: Path, *, validation_too: bool = False) -> list[Path]:
+    """Return the paths of all results on test models below a folder, in order, or also of those on validation models.
 
     Raises:
         ZooError: there is none.
     """
-    paths = sorted(folder.glob("*/*/seed-*.json"))
+    on_validation = validation_paths(folder)
+    paths = sorted([*folder.glob("*/*/seed-*.json"), *(on_validation if validation_too else [])])
+    if on_validation and not paths:
+        raise ZooError(
+            f"{folder}: holds results on validation models alone, which are on no leaderboard; expected "
+            "zoo-bench run without --on validation"
+        )
     if not paths:
         raise ZooError(
             f"{folder}: holds no results; expected BENCHMARK/ENCODER/seed-N.json, as zoo-bench run writes them"

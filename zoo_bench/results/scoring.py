@@ -20,6 +20,7 @@ CLASSES = "test_class_f1"
 NUMBERS = ("r2", "kendall_tau", "spearman", "mae", "mse")
 NAMES = ("accuracy", "macro_f1")
 ABOVE_CHANCE = "kendall_tau_above_chance"
+FLOORS: tuple[By, ...] = ("recipe", "mean")  # scored by what ranks alone
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def score_cell(
             classes[prediction.by].append(prediction)
         ranking = rank_by if prediction.is_number else NAMES[0]
         counts = not is_class and prediction.by == ("encoder" if prediction.target in own else "probe")
-        for metric, estimate in _estimates(prediction, chance=chance):
+        for metric, estimate in _estimates(prediction, rank_by=rank_by, chance=chance):
             scored.append(_of_target(prediction, metric, estimate, ranks=counts and metric == ranking))
             if is_class:
                 estimates[prediction.by, metric].append(estimate)
@@ -77,10 +78,13 @@ def score_result(result: Result, predictions: Sequence[TargetPrediction]) -> lis
     return scored
 
 
-def _estimates(prediction: TargetPrediction, *, chance: float | None) -> Iterator[tuple[str, Estimate]]:
+def _estimates(prediction: TargetPrediction, *, rank_by: str, chance: float | None) -> Iterator[tuple[str, Estimate]]:
     rows = prediction.truth, prediction.predicted, prediction.models
     for metric in NUMBERS if prediction.is_number else NAMES:
-        yield metric, metrics.estimate(metric, *rows)
+        if prediction.by not in FLOORS or metric in (rank_by, NAMES[0]):
+            yield metric, metrics.estimate(metric, *rows)
+    if prediction.by in FLOORS:
+        return
     if prediction.target == "test_accuracy" and chance is not None:
         yield ABOVE_CHANCE, metrics.estimate("kendall_tau", *rows, above=metrics.CHANCE_MARGIN * chance)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from zoo_bench.scores.linear_features import Classification, Features, Regression, products
+from zoo_bench.scores.linear_features import Axes, Classification, Features, Regression
 
 RIDGE_PENALTIES = (1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 EPOCHS, BATCH, RATE, DECAY = 50, 10, 1e-4, 1e-6
@@ -33,22 +33,19 @@ def regress(parts: Features, train: np.ndarray, validation: np.ndarray) -> Regre
         train: targets of the training rows (row, target).
         validation: targets of the validation rows (row, target).
     """
-    gram, moment = products(parts.train, train)
-    eigenvalues, eigenvectors = np.linalg.eigh(gram)
-    eigenvalues = np.maximum(eigenvalues, 0.0)
-    rotated = eigenvectors.T @ moment  # (feature, target)
+    axes = Axes.of(parts.train, np.zeros(parts.train.shape[1]))
+    moments = axes.moments(parts.train, train)
     constant = np.ptp(validation, axis=0) == 0
     errors = np.empty((len(RIDGE_PENALTIES), train.shape[1]))
     for place, penalty in enumerate(RIDGE_PENALTIES):
-        coefficients = eigenvectors @ (rotated / (eigenvalues + penalty)[:, None])
+        coefficients = axes.coefficients(moments, penalty)
         of_train, of_validation = (
             ((rows @ coefficients - targets) ** 2).mean(axis=0)
             for rows, targets in ((parts.train, train), (parts.validation, validation))
         )
         errors[place] = np.where(constant, of_train, of_validation)
     penalties = np.array(RIDGE_PENALTIES)[errors.argmin(axis=0)]
-    coefficients = eigenvectors @ (rotated / (eigenvalues[:, None] + penalties))
-    return Regression(parts.test @ coefficients, penalties, errors.min(axis=0))
+    return Regression(parts.test @ axes.coefficients(moments, penalties), penalties, errors.min(axis=0))
 
 
 def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Classification:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from zoo_bench.scores.linear_features import Classification, Features, Regression, products
+from zoo_bench.scores.linear_features import Classification, Features, Regression
 
 MEAN_ALONE = 1e15  # so strong a penalty that nothing but the mean of the training rows is predicted
 # From that to least squares, by half decades: no best penalty lies beyond the ends.
@@ -65,7 +65,7 @@ def _middle(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def regress(parts: Features, train: np.ndarray, validation: np.ndarray) -> Regression:
-    """Predict several numbers by ridge regression, all from one eigendecomposition of the Gram matrix.
+    """Predict several numbers by ridge regression, all penalties along the same principal axes.
 
     Of the penalties, added to the Gram matrix of the features, the one with the least squared error on the validation
     rows is taken, the stronger of nearly equal ones; the intercept is not penalised.
@@ -76,23 +76,19 @@ def regress(parts: Features, train: np.ndarray, validation: np.ndarray) -> Regre
         validation: targets of the validation rows (row, target).
 
     """
-    centre, mean = parts.train.mean(axis=0, dtype=np.float64), train.mean(axis=0)
-    gram, moment = products(parts.train, train - mean)
-    gram -= len(train) * np.outer(centre, centre)
-    eigenvalues, eigenvectors = np.linalg.eigh(gram)
-    eigenvalues = np.maximum(eigenvalues, 0.0)
-    rotated = eigenvectors.T @ moment  # (feature, target)
+    axes, mean = parts.axes, train.mean(axis=0)
+    moments = axes.moments(parts.train, train - mean)
     span = np.ptp(train, axis=0)
     low, high = train.min(axis=0) - BEYOND * span, train.max(axis=0) + BEYOND * span
 
-    def predicted(rows: np.ndarray, penalties: np.ndarray) -> np.ndarray:
-        coefficients = eigenvectors @ (rotated / (eigenvalues[:, None] + penalties))
-        return np.clip(rows @ coefficients - centre @ coefficients + mean, low, high)
+    def predicted(rows: np.ndarray, penalties: np.ndarray | float) -> np.ndarray:
+        coefficients = axes.coefficients(moments, penalties)
+        return np.clip(rows @ coefficients - axes.centre @ coefficients + mean, low, high)
 
     best_error = np.full(train.shape[1], np.inf)
     best = np.zeros(train.shape[1])
     for penalty in RIDGE_PENALTIES:
-        error = ((predicted(parts.validation, np.full(len(best), penalty)) - validation) ** 2).mean(axis=0)
+        error = ((predicted(parts.validation, penalty) - validation) ** 2).mean(axis=0)
         better = error < (1 - _BETTER) * best_error
         best_error[better], best[better] = error[better], penalty
     return Regression(predicted(parts.test, best), best, best_error)
@@ -113,14 +109,18 @@ def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Clas
     if len(np.unique(train)) == 1:  # all training models may share a value when configurations stay together
         error = float((validation != train[0]).mean())
         return Classification(np.full(len(parts.test), train[0]), LOGISTIC_PENALTIES[0], error)
+    # Coefficients of minimal length lie in the span of the training rows, so that of more features than rows nothing
+    # is lost along the rows' axes.
+    is_wide = parts.train.shape[1] > len(parts.train)
+    of_train, of_validation, of_test = parts.along_axes if is_wide else (parts.train, parts.validation, parts.test)
     # Truncated Newton steps: on thousands of correlated features they converge where L-BFGS still wanders. Each
     # penalty starts from the solution of the stronger one before it.
     model = LogisticRegression(solver="newton-cg", warm_start=True)
     best: Classification | None = None
     for penalty in LOGISTIC_PENALTIES:
-        model.set_params(C=1.0 / penalty).fit(parts.train, train)
-        error = float((model.predict(parts.validation) != validation).mean())
+        model.set_params(C=1.0 / penalty).fit(of_train, train)
+        error = float((model.predict(of_validation) != validation).mean())
         if best is None or error < best.error:
-            best = Classification(model.predict(parts.test), penalty, error)
+            best = Classification(model.predict(of_test), penalty, error)
     assert best is not None
     return best

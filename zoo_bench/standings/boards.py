@@ -6,9 +6,9 @@ several even, has no score there and comes last.
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,12 +22,12 @@ from zoo_bench.results.records import (
     read_resamples,
     resamples_path,
 )
-from zoo_bench.results.scoring import score_result
+from zoo_bench.results.scoring import FLOORS, score_result
 from zoo_bench.scores import metrics
 from zoo_bench.standings.pooled import Absent, CellScore, Pooled, compared
 from zoo_gen.errors import ZooError
 
-By = Literal["own", "probe", "encoder"]
+By = Literal["own", "probe", "encoder", "recipe", "mean"]
 _Seeds = dict[int, tuple["Loaded", CellResult]]  # of one encoder on one cell
 
 
@@ -53,6 +53,7 @@ class Row:
     ranks: bool
     by: By
     cells: tuple[CellScore, ...]
+    floors: tuple[tuple[str, float], ...] = ()  # what needs no weight, "recipe" and "mean", with its score
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Costs:
     parameters: int | None  # that training set; None where the encoder does not say
     memory_bytes: int | None  # on a GPU where it used one, else of the process
     dimension: int
+    operations: int | None  # to encode a network; None where none were counted
+    networks_per_second: float | None  # encoded; the least over seeds
 
     @classmethod
     def of(cls, cells: Sequence[CellResult]) -> "Costs":
@@ -74,6 +77,8 @@ class Costs:
                     parameters=cell.parameters,
                     memory_bytes=cell.gpu_memory_bytes or cell.memory_bytes,
                     dimension=cell.dimension,
+                    operations=cell.operations,
+                    networks_per_second=cell.networks_per_second,
                 )
                 for cell in cells
             ]
@@ -81,13 +86,20 @@ class Costs:
 
     @classmethod
     def together(cls, costs: Sequence["Costs"]) -> "Costs":
-        """Return the mean of the seconds, and the most of everything else."""
+        """Return the mean of the seconds, the least speed, and the most of everything else."""
         return cls(
             seconds=float(np.mean([cost.seconds for cost in costs])),
-            parameters=max((cost.parameters for cost in costs if cost.parameters is not None), default=None),
-            memory_bytes=max((cost.memory_bytes for cost in costs if cost.memory_bytes is not None), default=None),
+            parameters=_most(cost.parameters for cost in costs),
+            memory_bytes=_most(cost.memory_bytes for cost in costs),
             dimension=max(cost.dimension for cost in costs),
+            operations=_most(cost.operations for cost in costs),
+            networks_per_second=min((c.networks_per_second for c in costs if c.networks_per_second), default=None),
         )
+
+
+def _most(values: Iterable[int | None]) -> int | None:
+    """Return the largest of the values that are known; None if none is."""
+    return max((value for value in values if value is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,9 @@ def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
     for path, one in zip(paths, results, strict=True):
         if isinstance(one, ZooError):
             problems.append(one)
+            continue
+        if one.result.on != "test":
+            problems.append(ZooError(f"{path}: is a result on {one.result.on} models; expected one on test models"))
             continue
         key = one.result.benchmark, one.result.encoder, one.result.seed
         if key in loaded and loaded[key].result.sha256 != one.result.sha256:
@@ -193,11 +208,12 @@ def _board(benchmark: str, name: str, seeds: Mapping[str, set[int]], cells: Mapp
     first = pairs[0]
     _check_alike(benchmark, pairs)
     names = list(seeds)
-    rows = [
-        Row(target, metric, ranks, by, compared(scores, metric, ranks=ranks))
-        for target, metric, ranks, by in _kinds(first[0].result.reading, [cell for _, cell in pairs])
-        for scores in [[_pooled(cells.get(n, {}), len(seeds[n]), target, metric, by) for n in names]]
-    ]
+    rows = []
+    for target, metric, ranks, by in _kinds(first[0].result.reading, [cell for _, cell in pairs]):
+        scores = [_pooled(cells.get(name, {}), len(seeds[name]), target, metric, by) for name in names]
+        floors = [_floors(cells.get(name, {}), target, metric) for name in names]
+        beaten = tuple((floor.by, floor.value) for floor in max(floors, key=len))
+        rows.append(Row(target, metric, ranks, by, compared(scores, metric, ranks=ranks, floors=floors), beaten))
     ranks = np.mean([[cell.rank or 0 for cell in row.cells] for row in rows if row.ranks], axis=0)
     order = sorted(range(len(names)), key=lambda column: (ranks[column], names[column]))
     return Board(
@@ -211,15 +227,13 @@ def _board(benchmark: str, name: str, seeds: Mapping[str, set[int]], cells: Mapp
         ),
         seeds=tuple(tuple(sorted(seeds[names[column]])) for column in order),
         about=first[1],
-        rows=tuple(
-            Row(row.target, row.metric, row.ranks, row.by, tuple(row.cells[column] for column in order)) for row in rows
-        ),
+        rows=tuple(replace(row, cells=tuple(row.cells[column] for column in order)) for row in rows),
     )
 
 
 def _kinds(reading: str, cells: Sequence[CellResult]) -> list[tuple[str, str, bool, By]]:
     """Return target, metric, whether it ranks, and whose predictions, of each row of a board."""
-    scores = [score for cell in cells for score in cell.scores]
+    scores = [score for cell in cells for score in cell.scores if score.by not in FLOORS]
     ranking = {(score.target, score.metric) for score in scores if score.ranks}
     predicted = {(score.target, score.metric) for score in scores if score.by == "encoder"}
     kinds: list[tuple[str, str, bool, By]] = []
@@ -285,6 +299,12 @@ def _pooled(seeds: _Seeds, n_seeds: int, target: str, metric: str, by: By) -> Po
         by=predictors.pop() if len(predictors) == 1 else "both",
         left_out=there[0].left_out,
     )
+
+
+def _floors(seeds: _Seeds, target: str, metric: str) -> list[Pooled]:
+    """Return the floors of one row, as the results of one encoder have them."""
+    pooled = (_pooled(seeds, len(seeds), target, metric, by) for by in FLOORS if seeds)
+    return [floor for floor in pooled if isinstance(floor, Pooled)]
 
 
 def _find(cell: CellResult, target: str, metric: str, by: By) -> Score | None:

@@ -14,6 +14,7 @@ from zoo_bench.standings.boards import Board, shown
 from zoo_bench.standings.text import METRIC_NAMES
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import atomic
+from zoo_gen.zoo import JOIN
 
 FOLDER = ".eval_results"
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+")
@@ -47,6 +48,13 @@ def export(
         raise ZooError(f"{unknown_name('encoder', encoder, known)}; expected one with results")
     if not _REPOSITORY.fullmatch(owner):
         raise ZooError(f"--owner {owner!r}: expected the name of a user or an organisation, such as my-lab")
+    joint = next(
+        (board.about.test.zoo for board in boards if encoder in board.encoders and JOIN in board.about.test.zoo), None
+    )
+    if joint is not None:
+        raise ZooError(
+            f"{joint}: are several zoos read as one, which are no data set of the Hub; expected other results"
+        )
     entries: dict[str, list[str]] = {}
     for board in boards:
         if encoder in board.encoders:

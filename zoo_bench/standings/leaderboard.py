@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo_bench.standings import hub, page, text
 from zoo_bench.standings.collection import Results, data_frame, load_results
+from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
     import pandas
@@ -96,5 +97,8 @@ def leaderboard(results: Results | str | Path) -> Leaderboard:
     'tiny_standard.yaml'
     """
     loaded = results if isinstance(results, Results) else load_results(results)
+    for result in loaded:
+        if result.on != "test":
+            raise ZooError(f"{result.encoder}: was scored on {result.on} models; expected results on test models")
     loaded.boards  # noqa: B018 results that do not belong together are an error now
     return Leaderboard(loaded)

@@ -24,7 +24,9 @@ class Pooled:
     high: float
     resampled: np.ndarray  # float64 (seed, resample)
     ceiling: float | None
-    by: Literal["probe", "encoder", "both"]  # both: with some seeds the encoder predicted, with others a probe
+    by: Literal[
+        "probe", "encoder", "recipe", "mean", "both"
+    ]  # both: with some seeds the encoder predicted, with others a probe
     left_out: int
 
 
@@ -40,12 +42,15 @@ class CellScore:
     p: float | None = None  # of the difference from the best
     rank: int | None = None  # 1 + how many encoders are better by more than chance
     ceiling: float | None = None
-    by: Literal["probe", "encoder", "both"] | None = None  # who predicted
+    by: Literal["probe", "encoder", "recipe", "mean", "both"] | None = None  # who predicted
     left_out: int = 0  # test rows whose truth is missing
     absent: Absent = ""  # why there is no score
+    beats_floor: bool = True  # better by more than chance than what can be told without a weight
 
 
-def compared(cells: Sequence[Pooled | Absent], metric: str, *, ranks: bool) -> tuple[CellScore, ...]:
+def compared(
+    cells: Sequence[Pooled | Absent], metric: str, *, ranks: bool, floors: Sequence[Sequence[Pooled]] = ()
+) -> tuple[CellScore, ...]:
     """Compare the scores of all encoders in one row.
 
     A rank is 1 + the number of encoders that are better, their paired bootstrap interval being above 0. In a row that
@@ -55,12 +60,13 @@ def compared(cells: Sequence[Pooled | Absent], metric: str, *, ranks: bool) -> t
         cells: a score an encoder, or why there is none.
         metric: which is compared.
         ranks: whether the row counts for the mean rank.
+        floors: of each encoder, scores that need no weight, of the same models and seeds; none if not given.
     """
     there = [cell for cell in cells if isinstance(cell, Pooled)]
     best = max(there, key=lambda cell: _goodness(cell, metric), default=None)
     last = 1 + len(there) if ranks else None
     scores = []
-    for cell in cells:
+    for cell, below in zip(cells, floors or [()] * len(cells), strict=True):
         if not isinstance(cell, Pooled) or best is None:
             scores.append(CellScore(rank=last, absent=cell if isinstance(cell, str) else "undefined"))
             continue
@@ -77,6 +83,7 @@ def compared(cells: Sequence[Pooled | Absent], metric: str, *, ranks: bool) -> t
                 ceiling=cell.ceiling,
                 by=cell.by,
                 left_out=cell.left_out,
+                beats_floor=all(_is_better(cell, floor, metric) for floor in below),
             )
         )
     return tuple(scores)

@@ -8,9 +8,12 @@ from zoo_bench.standings.boards import Board, Loaded, Row, failures, shown
 from zoo_bench.standings.grids import Grid, grids
 from zoo_bench.standings.order import Standings, standings
 from zoo_bench.standings.pooled import CellScore
+from zoo_bench.standings.robustness import Drop, drops
 from zoo_gen.cli.command import table
 
 READINGS = {"probe": "by probes", "encoder": "by encoders", "own": ""}  # said beside a target
+FLOOR_NAMES = {"recipe": "by hyper-parameters alone", "mean": "by the mean"}
+DROPS = "robustness: what scores lose on networks that compute the same function"
 _NOTHING = 1e-12  # what rounding alone makes, as of R2 where the mean is predicted
 METRIC_NAMES = {
     "r2": "R²",
@@ -43,6 +46,9 @@ def text(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
             f"{about.test_models} test; 95 % intervals over models and seeds; * best, = no difference from the best"
             f"{remarks(board)}\n\n{table(rows)}"
         )
+    lost = [_drop_row(drop) for drop in drops(loaded)]
+    if lost:
+        blocks.append(f"{DROPS}\n\n{table(lost)}")
     crossed = grids(boards)
     if crossed:
         blocks.append(
@@ -63,6 +69,9 @@ def markdown(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
             lines.append(_line(label(board, row), METRIC_NAMES[row.metric], *cells))
         lines += [_line("mean rank", "", *(f"{rank:.2f}" for rank in board.mean_ranks)), ""]
         lines += [f"{sentence[0].upper()}{sentence[1:]}.\n" for sentence in _sentences(board)]
+    lost = [_drop_row(drop) for drop in drops(loaded)]
+    if lost:
+        lines += ["## Robustness", "", f"{DROPS[0].upper()}{DROPS[1:]}.", "", *_markdown_table(lost), ""]
     crossed = [_grid_row(grid) for grid in grids(boards)]
     if crossed:
         lines += ["## Cross-zoo means", "", *_markdown_table(crossed), ""]
@@ -101,8 +110,24 @@ def _sentences(board: Board) -> list[str]:
     sentences = []
     if any(row.by == "own" for row in board.rows):
         sentences.append("what encoders predict themselves ranks, and p marks a probe's score where they do not")
+    sentences += floor_sentences(board)
     left_out = {row.target: cell.left_out for row in board.rows for cell in row.cells if cell.left_out}
     sentences += [f"{count} test rows without {target} are left out" for target, count in left_out.items()]
+    return sentences
+
+
+def floor_sentences(board: Board) -> list[str]:
+    """Return what can be told of each ranking target without a weight, and what ties allow; none where unknown."""
+    sentences = []
+    for row in board.rows:
+        ceiling = next((cell.ceiling for cell in row.cells if cell.ceiling is not None), None)
+        parts = [f"{FLOOR_NAMES[name]} {digits(value)}" for name, value in row.floors] if row.ranks else []
+        if parts and ceiling is not None and ceiling < 1:
+            parts.append(f"ties allow {digits(ceiling)}")
+        if parts:
+            sentences.append(f"{row.target} without a weight: {', '.join(parts)}")
+    if sentences:
+        sentences.append("≤ floor marks who is not better than these by more than chance")
     return sentences
 
 
@@ -159,6 +184,11 @@ def score_table(boards: Sequence[Board]) -> pa.Table:
             "parameters": costs and costs.parameters,
             "memory_bytes": costs and costs.memory_bytes,
             "dimension": costs and costs.dimension,
+            "operations": costs and costs.operations,
+            "networks_per_second": costs and costs.networks_per_second,
+            "beats_floor": cell.beats_floor if cell.value is not None else None,
+            "floor_recipe": dict(row.floors).get("recipe"),
+            "floor_mean": dict(row.floors).get("mean"),
         }
         for board in boards
         for row in board.rows
@@ -183,6 +213,20 @@ def _grid_row(grid: Grid) -> dict[str, object]:
     }
 
 
+def _drop_row(drop: Drop) -> dict[str, object]:
+    return {
+        "benchmark": drop.benchmark,
+        "zoo": drop.zoo,
+        "target": drop.target,
+        "metric": METRIC_NAMES[drop.metric],
+        "change": drop.condition,
+        "encoder": drop.encoder,
+        "as trained": digits(drop.before),
+        "changed": digits(drop.after),
+        "drop": f"{drop.drop:.3f} [{drop.low:.3f}, {drop.high:.3f}]",
+    }
+
+
 def _line(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
@@ -193,7 +237,8 @@ def _short(cell: CellScore, row: Row) -> str:
     mark = " *" if cell.is_best else " =" if cell.ties_with_best else ""
     probe = " p" if row.by == "own" and cell.by != "encoder" else ""
     low, high = (digits(bound, 2) for bound in (cell.low or 0.0, cell.high or 0.0))
-    return f"{digits(cell.value)} [{low}, {high}]{mark}{probe}"
+    floor = "" if cell.beats_floor else " ≤ floor"
+    return f"{digits(cell.value)} [{low}, {high}]{mark}{probe}{floor}"
 
 
 def digits(value: float, figures: int = 3) -> str:

@@ -31,9 +31,9 @@ from zoo_gen.architecture.layers import (
     Rows,
     Shape,
     Tokens,
-    shapes,
     sources,
 )
+from zoo_gen.architecture.shapes import shapes
 
 SINE_FREQUENCY = 30.0
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from zoo_gen.architecture.layers import Convolution, Function, Layer, Shape, shapes
+from zoo_gen.architecture.layers import Convolution, Function, Layer, Shape
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.own_module import OwnModule
+from zoo_gen.architecture.shapes import shapes
 from zoo_gen.architecture.symmetries import layouts
 
 if TYPE_CHECKING:

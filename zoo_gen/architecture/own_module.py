@@ -64,13 +64,10 @@ class OwnModule:
         Raises:
             ZooError: it cannot be imported or made, or is another one than the manifest knows.
         """
-        factory = resolve(self.reference)
-        if not self._checked:
-            if self.reference not in _trusted and source_sha256(factory) != self.sha256:
-                raise ZooError(
-                    f"module {self.reference!r}: its source has changed since the manifest was made (digests differ); "
-                    "expected the source of then"
-                )
+        if self._checked:
+            factory = resolve(self.reference)
+        else:
+            factory = resolve_as_of(self.reference, self.sha256, what="module")
             self._checked.append(True)
         module = _made(factory, self.reference, self.arguments, seed=seed)
         if _shapes(module.named_parameters()) != self.parameters:
@@ -78,11 +75,12 @@ class OwnModule:
         return module
 
 
-def give(factory: Factory, *, trusted: bool = False) -> str:
+def give(factory: Factory, *, what: str = "module", trusted: bool = False) -> str:
     """Make a class or function of this process known, and return its reference.
 
     Args:
         factory: the class or function.
+        what: it stands for, for the error message.
         trusted: whether the process that sent it has read its source.
 
     Raises:
@@ -90,9 +88,10 @@ def give(factory: Factory, *, trusted: bool = False) -> str:
     """
     name = getattr(factory, "__qualname__", None)
     if not callable(factory) or name is None or "<" in name:
+        kind = "function that returns a torch.nn.Module" if what == "module" else "function"
+        more = "; each model needs a new one" if what == "module" else ""
         raise ZooError(
-            f"module {name or type(factory).__name__}: expected a class, or a function that returns a torch.nn.Module, "
-            "at the top level of a file; each model needs a new one"
+            f"{what} {name or type(factory).__name__}: expected a class, or a {kind}, at the top level of a file{more}"
         )
     reference = f"{factory.__module__}:{name}"
     _given[reference] = factory
@@ -124,6 +123,21 @@ def resolve(reference: str) -> Factory:
         raise ZooError(f"{reference!r}: cannot be imported ({one_line(error)}); expected {expected}") from None
     if not callable(factory):
         raise ZooError(f"{reference!r}: is no class or function")
+    return factory
+
+
+def resolve_as_of(reference: str, sha256: str, *, what: str) -> Factory:
+    """Return the class or function that a reference names, if its source has this digest.
+
+    Raises:
+        ZooError: it cannot be imported, or has another source; the message begins with `what` it is.
+    """
+    factory = resolve(reference)
+    if reference not in _trusted and source_sha256(factory) != sha256:
+        raise ZooError(
+            f"{what} {reference!r}: its source has changed since the manifest was made (digests differ); "
+            "expected the source of then"
+        )
     return factory
 
 

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, Stri
 
 from zoo_gen.architecture import layers as L
 from zoo_gen.architecture.layers import INPUT, Layer, Shape
+from zoo_gen.architecture.shapes import output_shape
 from zoo_gen.errors import unknown_name
 from zoo_gen.files.schema import Schema
 
@@ -280,7 +281,7 @@ class Sequencer:
         return f"{kind}{self._counts[kind]}"
 
     def _append(self, layer: Layer) -> None:
-        self.shape = L.output_shape(layer, self.shape, earlier=self._earlier)
+        self.shape = output_shape(layer, self.shape, earlier=self._earlier)
         self._earlier[layer.name] = self.shape
         self.layers.append(layer)
 

@@ -32,11 +32,9 @@ from zoo_gen.architecture.layers import (
     Residual,
     Rows,
     Shape,
-    buffer_shapes,
-    parameter_shapes,
-    shapes,
 )
 from zoo_gen.architecture.layout import Move, Parameter, ParameterLayout, Symmetry
+from zoo_gen.architecture.shapes import buffer_shapes, parameter_shapes, shapes
 
 
 def layouts(layers: Sequence[Layer], input_shape: Shape) -> tuple[ParameterLayout, ParameterLayout]:

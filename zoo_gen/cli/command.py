@@ -2,7 +2,9 @@
 
 import functools
 import io
+import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -15,11 +17,14 @@ from typing import Any
 
 import click
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, missing_package
 
 PATIENCE = 15.0  # seconds that an interrupted command may take to end by itself
 _RESUMES = "zoo_gen.resumes"  # what a context's notes say of the command that runs in it
 _KEPT = "; what is complete is kept, the same command resumes"
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
 
 
 class Resumable(click.Command):
@@ -32,7 +37,15 @@ def keeps_nothing() -> None:
 
 
 class Commands(click.Group):
-    """A group of commands that turns errors for people into one line on stderr instead of a traceback."""
+    """A group of commands that turns errors for people into one line on stderr instead of a traceback.
+
+    Args:
+        extra: what is named first to somebody who lacks a package.
+    """
+
+    def __init__(self, *args: Any, extra: str = "generate", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._extra = extra
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # the signature is click's own
         """Run the command line."""
@@ -47,6 +60,11 @@ class Commands(click.Group):
                 return super().main(*args, **kwargs)
         except ZooError as error:
             _end(str(error), 2)
+        except ModuleNotFoundError as error:
+            line = missing_package(error, extra=self._extra)
+            if line is None:
+                raise
+            _end(line, 2)
         except MemoryError as error:
             _end(f"not enough memory ({str(error) or 'no room for another array'}); expected a smaller size", 2)
         except OSError as error:
@@ -144,6 +162,26 @@ def gathered(**schemas: type[Any]) -> Callable[[Callable[..., None]], Callable[.
         return wrapper
 
     return decorator
+
+
+def as_text(content: object) -> str:
+    """Return plain data as JSON; numbers that are undefined are null.
+
+    >>> print(as_text({"loss": float("nan")}))
+    {
+      "loss": null
+    }
+    """
+    return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(content: object) -> object:
+    """Return plain data with None for numbers that are not finite, which JSON does not have."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def table(rows: list[dict[str, object]]) -> str:

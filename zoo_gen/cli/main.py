@@ -1,12 +1,16 @@
-"""zoo-gen: list, plan, run and look at zoos; bring those of others, and publish one's own."""
+"""zoo-gen: list, plan, run, merge, split and look at zoos; bring those of others, and publish one's own."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from zoo_gen.cli.command import Commands, Resumable, table
+from zoo_gen.cli.command import JSON, Commands, Resumable, as_text, table
 from zoo_gen.cli.published import FOLDER, convert, export, pull, push
 from zoo_gen.files.location import Folder
+
+if TYPE_CHECKING:
+    from zoo_gen.zoo import Zoo
 
 MANIFEST = click.argument("manifest")
 _ROOM = 24  # what `list` has for the names of what varies, with lines of 110 characters
@@ -33,12 +37,13 @@ def main() -> None:
 
 @main.command("list")
 @click.option("--published", is_flag=True, help="List the zoos that others published, which `zoo-gen pull` brings.")
-def list_(published: bool) -> None:
+@JSON
+def list_(published: bool, as_json: bool) -> None:
     """List the zoos that come with the package."""
     if published:
         from zoo_gen.published.sources import registry
 
-        click.echo(table(registry.rows()))
+        click.echo(as_text(registry.rows()) if as_json else table(registry.rows()))
         return
     from zoo_gen.engine.api import list_zoos
     from zoo_gen.store import Extent
@@ -53,10 +58,10 @@ def list_(published: bool) -> None:
                 "checkpoints": extent.n_checkpoints,
                 "parameters": extent.n_parameters,
                 "data": getattr(manifest.data, "dataset", manifest.data.source),
-                "varies": _briefly(manifest.axes.names),
+                "varies": manifest.axes.names if as_json else _briefly(manifest.axes.names),
             }
         )
-    click.echo(table(rows))
+    click.echo(as_text(rows) if as_json else table(rows))
 
 
 def _briefly(names: list[str]) -> str:
@@ -156,6 +161,43 @@ def run(
     )
 
 
+@main.command(cls=Resumable)
+@click.argument("zoos", nargs=-1, required=True, type=FOLDER)
+@click.option("-o", "--out", required=True, type=FOLDER, help="The folder of the new zoo, or its URL.")
+@click.option("--name", help="Of the new zoo.  [default: that of its folder]")
+def merge(zoos: tuple[Folder, ...], out: Folder, name: str | None) -> None:
+    """Write the models of several zoos as one zoo. Nothing is trained.
+
+    Where the grids of the zoos are parts of one grid, it has the bytes of the zoo of that grid made at once.
+    """
+    from zoo_gen.engine import merge as merging
+
+    zoo = merging.merge(zoos, out, name=name)
+    click.echo(f"{zoo.name}: {zoo.extent.n_models:,} models of {len(zoos)} zoos in {out}")
+
+
+@main.command(cls=Resumable)
+@click.argument("zoo", type=FOLDER)
+@click.option("-o", "--out", required=True, type=FOLDER, help="The folder of the new zoo, or its URL.")
+@click.option("--rest", type=FOLDER, help="The folder of a zoo of all other models.")
+@click.option("--where", multiple=True, metavar="KEY=VALUE,...", help="Models with these values; repeatable.")
+@click.option("--share", type=float, help="A share of the models instead, such as 0.5.")
+@click.option("--seed", default=0, show_default=True, help="Of the draw of a share.")
+def split(
+    zoo: Folder, out: Folder, rest: Folder | None, where: tuple[str, ...], share: float | None, seed: int
+) -> None:
+    """Write some models of a zoo as a zoo of their own. Nothing is trained."""
+    from zoo_gen.engine import merge as merging
+    from zoo_gen.store import Store
+
+    whole = Store.open(zoo).extent.n_models
+    conditions = merging.parsed_where(where) if where else None
+    part = merging.split(zoo, out, where=conditions, share=share, seed=seed, rest=rest)
+    click.echo(f"{part.name}: {part.extent.n_models:,} of {whole:,} models in {out}")
+    if rest is not None:
+        click.echo(f"{rest.name}: {whole - part.extent.n_models:,} of {whole:,} models in {rest}")
+
+
 @main.command()
 @click.argument("first")
 @click.argument("second")
@@ -188,20 +230,30 @@ def diff(first: str, second: str) -> None:
 @main.command()
 @click.argument("zoo", type=FOLDER)
 @click.option("--plots", type=click.Path(path_type=Path), help="Also write pictures of the zoo into this folder.")
-def info(zoo: Folder, plots: Path | None) -> None:
+@JSON
+def info(zoo: Folder, plots: Path | None, as_json: bool) -> None:
     """Say what is in a zoo."""
     from zoo_gen.zoo import open_zoo
 
     opened = open_zoo(zoo)
-    click.echo(f"{opened.name}: {opened.manifest.description}")
+    if as_json:
+        click.echo(as_text(opened.described()))
+        if plots:
+            _draw(opened, plots, err=True)
+        return
+    click.echo(f"{opened.name}: {opened.manifest.description}".removesuffix(": "))
     for title, text in opened.facts().items():
         click.echo(f"  {title:15} {text}")
     click.echo(f"  {opened.outcome().sentence(width=60)}")
     if plots:
-        from zoo_gen.zoo import plots as pictures
+        _draw(opened, plots)
 
-        for path in pictures.write_plots(opened, plots):
-            click.echo(f"  written: {path}")
+
+def _draw(zoo: "Zoo", folder: Path, *, err: bool = False) -> None:
+    from zoo_gen.zoo import plots
+
+    for path in plots.write_plots(zoo, folder):
+        click.echo(f"  written: {path}", err=err)
 
 
 @main.command()

@@ -13,6 +13,7 @@ from zoo_gen.engine.cost import estimate as estimated_time
 from zoo_gen.engine.cost import on_device as needs_on_device
 from zoo_gen.engine.cost import plan as counted_cost
 from zoo_gen.engine.given import ArraysLike, ManifestLike, completed
+from zoo_gen.engine.settings import check_own_functions
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.machine.devices import check_device
 from zoo_gen.machine.progress import duration
@@ -26,6 +27,9 @@ def run(
     *,
     data: ArraysLike | None = None,
     module: Factory | None = None,
+    loss: Factory | None = None,
+    optimizer: Factory | None = None,
+    schedule: Factory | None = None,
     device: str = "cpu",
     workers: int | None = None,
     progress: bool = True,
@@ -45,6 +49,10 @@ def run(
             says `data = {"test_share": 0.2}`; numpy arrays or torch tensors. They are kept below the data root.
         module: in place of the manifest's architecture, a class or function that returns a torch.nn.Module; the
             manifest's `architecture = {"arguments": {...}}` are its arguments.
+        loss: in place of the task's, a function of one model's outputs and targets that returns a scalar tensor.
+        optimizer: in place of the manifest's, a class with `init` and `update`, or a function that returns these two.
+        schedule: in place of the manifest's, a function of epoch and epochs that returns the learning rate's factor.
+            Plain dictionaries may hold these three as well, in `training` and in axes.
         out: the folder of the zoo, or its URL; zoos/NAME if not given.
         device: "cpu", "cuda" for all GPUs of the machine, "cuda:N" or "cuda:N,M"; bytes do not depend on their number.
         workers: processes, a core each; all cores if not given. The zoo's bytes do not depend on it.
@@ -77,7 +85,8 @@ def run(
     (10, 3, 109)
     """
     root = None if data_root is None else Path(data_root)
-    manifest = completed(manifest, data=data, module=module, data_root=root)
+    functions = {"loss": loss, "optimizer": optimizer, "schedule": schedule}
+    manifest = completed(manifest, data=data, module=module, functions=functions, data_root=root)
     folder = Path("zoos") / manifest.name if out is None else locate(out)
     driver.run(
         manifest,
@@ -91,7 +100,6 @@ def run(
         progress=progress,
         reuse=[locate(other) for other in reuse],
         grow=grow,
-        module=module if module is not None and module.__module__ == "__main__" else None,
     )
     return open_zoo(folder)
 
@@ -178,7 +186,9 @@ def plan(manifest: ManifestLike, *, device: str = "cpu", workers: int | None = N
     1000
     """
     check_device(device)
-    return Plan(completed(manifest, data=None, module=None, data_root=None), device, workers)
+    complete = completed(manifest)
+    check_own_functions(complete)
+    return Plan(complete, device, workers)
 
 
 def list_zoos() -> dict[str, ZooManifest]:

@@ -22,11 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen.architecture.own_module import Factory, give
+from zoo_gen.architecture import own_module
+from zoo_gen.architecture.own_module import Factory
 from zoo_gen.engine.blocks import blocks, of_part
 from zoo_gen.engine.growth import set_aside, tidy_up
 from zoo_gen.engine.reuse import Copies, find_copies
-from zoo_gen.engine.settings import check_device, choose_forms, training_settings
+from zoo_gen.engine.settings import check_device, check_own_functions, choose_forms, training_settings
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
@@ -67,7 +68,6 @@ def run(
     part: tuple[int, int] = (1, 1),
     scheduler: str | None = None,
     progress: bool = True,
-    module: Factory | None = None,
     reuse: Sequence[Folder] = (),
     grow: bool = False,
 ) -> Summary:
@@ -85,7 +85,6 @@ def run(
         scheduler: the address of a Dask cluster's scheduler, whose workers are used instead of processes here; they
             must see `folder` and `data_root` under the same paths. "cuda" is then the first GPU that a worker sees.
         progress: whether a bar shows how many models are complete.
-        module: the class of the manifest's module, where workers cannot import it, as of a script.
         reuse: folders of zoos; models that they hold and this one asks for too are copied, and not trained.
         grow: where the folder holds the zoo of another manifest, set it aside, reuse its models, and remove it once
             this zoo is complete.
@@ -99,6 +98,7 @@ def run(
     data_root = data_root.absolute() if data_root else None
     manifest = as_manifest(manifest, data_root=data_root)
     _check_room(folder, manifest)
+    check_own_functions(manifest)
     if scheduler is not None and "," in device:
         raise ZooError(f"device {device!r}: a cluster's worker has one; expected cuda, with CUDA_VISIBLE_DEVICES there")
     devices = (device,) if scheduler is not None else resolve(device)
@@ -147,7 +147,7 @@ def run(
             data_root=data_root,
             run=uuid.uuid4().hex,
             told=told,
-            module=module,
+            given=_of_a_script(manifest) if pending else (),
             reuse=tuple(reuse),
         )
         if client is None and device != "cpu":
@@ -170,6 +170,13 @@ def run(
         if grow:
             tidy_up(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+
+
+def _of_a_script(manifest: ZooManifest) -> tuple[Factory, ...]:
+    """Return the classes and functions of a manifest that workers cannot import, as a script or notebook has them."""
+    own = manifest.network.own
+    references = [*manifest.own_functions, *([own.reference] if own is not None else [])]
+    return tuple(own_module.resolve(each) for each in references if each.startswith("__main__:"))
 
 
 def _why_lost(folder: Folder, blocks: list[list[int]], *, by_processes: bool) -> str:
@@ -228,7 +235,7 @@ def train_shards(
     data_root: Path | None = None,
     run: str = "",
     told: str | None = None,
-    module: Factory | None = None,
+    given: tuple[Factory, ...] = (),
     reuse: tuple[Folder, ...] = (),
 ) -> dict[int, int]:
     """Train shards of the zoo in `folder` together and write those that are not complete.
@@ -240,7 +247,7 @@ def train_shards(
         data_root: where image data is looked for.
         run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
         told: the folder in which the run looks for how far its tasks are.
-        module: the class of the manifest's module, where this process cannot import it.
+        given: the classes and functions that the manifest names and this process cannot import.
         reuse: folders of zoos whose models are copied where they are the same.
 
     Returns:
@@ -249,8 +256,8 @@ def train_shards(
     from zoo_gen.population.cpu.convolutions import check
     from zoo_gen.population.train import single_threaded, train
 
-    if module is not None:
-        give(module, trusted=True)
+    for code in given:
+        own_module.give(code, trusted=True)
     check_device(device)  # a cluster's worker may stand where there is none
     manifest, store = _opened(folder, run) if run else _open(folder)
     forms, extent = store.attributes.get("forms", {}), store.extent

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from zoo_gen.architecture import own_module
@@ -19,20 +20,27 @@ ArraysLike = Sequence[Any] | Mapping[str, Any]
 
 
 def completed(
-    manifest: ManifestLike, *, data: ArraysLike | None, module: Factory | None, data_root: Path | None
+    manifest: ManifestLike,
+    *,
+    data: ArraysLike | None = None,
+    module: Factory | None = None,
+    functions: Mapping[str, Factory | None] = MappingProxyType({}),
+    data_root: Path | None = None,
 ) -> ZooManifest:
-    """Return the manifest with what is given beside it in place of its [data] and [architecture].
+    """Return the manifest with what is given beside it in place of its [data], [architecture] and parts of [training].
 
     Args:
         manifest: itself, plain dictionaries, the path or URL of a file, or the name of one that comes with the package.
         data: arrays, which are kept below the data root; see `array_files.keep`.
         module: a class or function that returns a torch.nn.Module.
+        functions: of the user's own, "loss", "optimizer" or "schedule" -> function or class.
         data_root: where data is looked for and kept.
 
     Raises:
         ZooError: something is missing or does not fit.
     """
-    if data is None and module is None and not isinstance(manifest, Mapping):
+    functions = {name: function for name, function in functions.items() if function is not None}
+    if data is None and module is None and not functions and not isinstance(manifest, Mapping):
         return as_manifest(manifest, data_root=data_root)
     document = _document(manifest)
     if data is not None:
@@ -44,6 +52,9 @@ def completed(
         options = document.get("architecture", {})
         arguments = options.get("arguments", {}) if options.get("name", "module") == "module" else {}
         document["architecture"] = {"name": "module", "module": own_module.give(module), "arguments": arguments}
+    if functions:
+        training = {key: value for key, value in document.get("training", {}).items() if key != "source_sha256"}
+        document["training"] = training | functions
     context = None if data_root is None else {"data_root": data_root}
     return ZooManifest.model_validate(document, context=context)
 

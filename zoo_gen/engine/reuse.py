@@ -17,11 +17,14 @@ from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.manifest.difference import Difference, differences
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
+from zoo_gen.manifest.rows import Key, keys_of
 from zoo_gen.store import Store
 
 # Keys that change no byte of a model, or are compared model by model.
 _OF_THE_ZOO = ("name", "description", "axes", "split", "storage")
 _OF_A_MODEL = ("checkpoints.epochs", "training.epochs", *(f"training.{name}" for name in HYPERPARAMETERS))
+_SOURCES = "training.source_sha256."  # of functions of the user's own, each of which only some models may use
+_WITHOUT_END = ("constant", "step", "milestones")  # schedules that do not depend on the last epoch
 _MOST_SHOWN = 3
 
 
@@ -33,12 +36,12 @@ class Donor:
     manifest: ZooManifest
 
     @cached_property
-    def positions(self) -> dict[tuple[object, ...], int]:
+    def positions(self) -> dict[Key, int]:
         """The model_id of each complete model, by all that determines it."""
-        positions: dict[tuple[object, ...], int] = {}
+        positions: dict[Key, int] = {}
         for shard in self.store.complete_shards():
             rows = self.manifest.rows(self.store.extent.models(shard))
-            positions |= dict(zip(_keys(rows), rows["model_id"].to_pylist(), strict=True))
+            positions |= dict(zip(keys_of(rows), rows["model_id"].to_pylist(), strict=True))
         return positions
 
 
@@ -117,15 +120,15 @@ def find_copies(
     """
     donors = [_donor(folder, manifest, attributes) for folder in folders]
     rows = manifest.rows(slice(0, manifest.n_models))
-    keys, constant = _keys(rows), [schedule == "constant" for schedule in rows["schedule"].to_pylist()]
+    keys, endless = keys_of(rows), [schedule in _WITHOUT_END for schedule in rows["schedule"].to_pylist()]
     sources: list[tuple[Donor, int] | None] = [None] * manifest.n_models
     for donor in donors:
         if not set(manifest.checkpoint_epochs) <= set(donor.manifest.checkpoint_epochs):
             continue
         longer = donor.manifest.training.epochs - manifest.training.epochs
         for model, key in enumerate(keys):
-            # A schedule counts on the last epoch. At a constant rate, longer trainings begin as shorter ones.
-            if sources[model] is None and (longer == 0 or (longer > 0 and constant[model])):
+            # Most schedules count on the last epoch. With the others, longer trainings begin as shorter ones.
+            if sources[model] is None and (longer == 0 or (longer > 0 and endless[model])):
                 position = donor.positions.get(key)
                 sources[model] = None if position is None else (donor, position)
     return Copies(tuple(sources), manifest.checkpoint_epochs)
@@ -136,7 +139,9 @@ def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:
     return [
         difference
         for difference in differences(old, new)
-        if difference.key.partition(".")[0] not in _OF_THE_ZOO and difference.key not in _OF_A_MODEL
+        if difference.key.partition(".")[0] not in _OF_THE_ZOO
+        and difference.key not in _OF_A_MODEL
+        and not (difference.key.startswith(_SOURCES) and None in (difference.first, difference.second))
     ]
 
 
@@ -162,9 +167,3 @@ def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] 
         shown = "; ".join(map(str, binding[:_MOST_SHOWN]))
         raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown}{more}")
     return Donor(store, store.manifest)
-
-
-def _keys(rows: pa.Table) -> list[tuple[object, ...]]:
-    """Return all that determines each model beside what its zoo shares: its hyper-parameters, a tuple a model."""
-    columns = [rows[name].to_pylist() for name in rows.column_names if name not in ("model_id", "split")]
-    return list(zip(*columns, strict=True))

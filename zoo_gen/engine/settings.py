@@ -10,16 +10,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from zoo_gen.architecture.layers import Convolution, Flatten, Linear
+from zoo_gen.architecture.own_module import resolve_as_of
 from zoo_gen.errors import ZooError
 from zoo_gen.machine.devices import check_device, lacks_for_gpu_kernels
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.population.cpu import convolutions
-from zoo_gen.population.gpu.served import unserved
 
 if TYPE_CHECKING:
     from zoo_gen.population.population import TrainingSettings
 
-__all__ = ["check_device", "choose_forms", "models_on_device", "training_settings"]
+__all__ = ["check_device", "check_own_functions", "choose_forms", "models_on_device", "training_settings"]
 
 _logger = logging.getLogger(__name__)
 
@@ -39,6 +39,31 @@ def models_on_device(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
     fitting = memory.models_that_fit(memory.total(device), each, device=device)
     resident = is_resident(manifest.network, settings, batch_size=batch_size)
     return min(fitting, memory.enough(batch_size, resident=resident)), each
+
+
+def check_own_functions(manifest: ZooManifest) -> None:
+    """Try the losses, optimisers and schedules of the user's own on random numbers.
+
+    Raises:
+        ZooError: one cannot be imported, has another source than the manifest knows, or does not do what it stands for.
+    """
+    functions = manifest.own_functions
+    if not functions:
+        return
+    from zoo_gen.population.columns import numeric
+    from zoo_gen.population.own_functions import check_loss, check_optimizer, check_schedule
+
+    for reference, what in functions.items():
+        function = resolve_as_of(reference, manifest.training.source_sha256[reference], what=what)
+        if what == "loss":
+            data = manifest.data
+            check_loss(reference, function, n_outputs=data.n_outputs, has_classes=data.task == "classification")
+        elif what == "optimizer":
+            check_optimizer(
+                reference, function, layout=manifest.layout, hyperparameters=numeric(manifest.rows(slice(0, 1)))
+            )
+        else:
+            check_schedule(reference, function, n_epochs=manifest.training.epochs)
 
 
 def choose_forms(manifest: ZooManifest, *, device: str) -> dict[str, str]:
@@ -70,6 +95,7 @@ def training_settings(
         device=device,
         kernels=_precision(manifest, device=device),
         forms=forms if device == "cpu" else {},
+        functions=manifest.training.source_sha256,
     )
 
 
@@ -100,10 +126,14 @@ def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:
         return f"{manifest.name}: our kernels know layers; a module of one's own is stacked by torch.func"
     if not manifest.data.read_by_kernels:
         return f"{manifest.name}: our kernels read bytes of classes, and waves; this data is numbers"
+    from zoo_gen.population.gpu import served, updates
+
+    if (name := updates.unserved(manifest.values)) is not None:
+        return f"{manifest.name}: our kernels do not know this {name}"
     first = next(layer for layer in manifest.layers if not isinstance(layer, Flatten))
     if not isinstance(first, Convolution | Linear):
         return f"{manifest.name}: our kernels read images by a convolution or a linear layer, not by {first.name}"
-    layer = unserved(manifest.layers, manifest.data.input_shape)
+    layer = served.unserved(manifest.layers, manifest.data.input_shape)
     if layer is not None:
         return f"{manifest.name}: our kernels do not know {layer.name}"
     return lacks_for_gpu_kernels(device)

@@ -186,14 +186,25 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def check_installed(doing: str) -> None:
+    """Refuse to begin what needs the Hub's client where it is not installed.
+
+    Raises:
+        ZooError: it is not.
+    """
+    try:
+        import huggingface_hub  # noqa: F401
+    except ImportError:
+        raise ZooError(f"{doing} needs huggingface_hub; expected: pip install 'zoo-gen[hub]'") from None
+
+
 @contextmanager
 def client(address: Address, doing: str) -> "Iterator[HfApi]":
     """Yield the client, with its errors in one line and its progress bars only on a terminal."""
-    try:
-        import huggingface_hub
-        from huggingface_hub import utils
-    except ImportError:
-        raise ZooError(f"{doing} needs huggingface_hub; expected: pip install 'zoo-gen[hub]'") from None
+    check_installed(doing)
+    import huggingface_hub
+    from huggingface_hub import utils
+
     reachable.require([endpoint()], needed_for=f"{doing} {address}")
     silenced = not sys.stderr.isatty() and not utils.are_progress_bars_disabled()
     if silenced:

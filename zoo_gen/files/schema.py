@@ -17,6 +17,12 @@ from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files.location import Folder, locate
 
 Count = Annotated[int, Strict(), Field(gt=0)]
+NAME = r"^[a-z0-9][a-z0-9_-]*$"
+DOTTED_NAME = r"^[a-z0-9][a-z0-9_.-]*$"
+_WORDS = {  # what a pattern says, for people
+    NAME: "lower-case letters, digits, _ and -, with a letter or digit first",
+    DOTTED_NAME: "lower-case letters, digits, _, - and ., with a letter or digit first",
+}
 DataSeed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]  # what numpy's RandomState takes
 
 
@@ -148,6 +154,8 @@ def one_line(error: pydantic.ValidationError, document: Any, schema: type[BaseMo
         place = [*place, key]
         valid = [name.strip(" '") for name in first["ctx"].get("expected_tags", "").split(",")]
         message = unknown_name(key, first["ctx"]["tag"], valid) if "tag" in first["ctx"] else "is missing"
+    elif first["type"] == "string_pattern_mismatch" and first["ctx"]["pattern"] in _WORDS:
+        message = f"{_shown(first['input'])} is not valid; expected {_WORDS[first['ctx']['pattern']]}"
     elif first["type"] == "literal_error":
         message = f"{first['input']!r} is not valid; expected {first['ctx']['expected']}"
     else:

@@ -11,13 +11,13 @@ from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
-
-import joblib
-from joblib.externals.loky import ProcessPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.machine.workers import Answer, end_with, ended_by_this_process_alone
+
+if TYPE_CHECKING:
+    from joblib.externals.loky import ProcessPoolExecutor
 
 ATTEMPTS = 3  # of a block
 PATIENCE = 2  # failures in a row after which a device gets no more work
@@ -44,10 +44,12 @@ class _Worker:
 
     device: str
     failures: int = 0  # in a row
-    pool: ProcessPoolExecutor | None = None
+    pool: "ProcessPoolExecutor | None" = None
 
     def submit(self, task: DeviceTask[Answer], shards: list[int], *, threads: int) -> "Future[Answer]":
         """Start on shards, in a new process if there is none."""
+        from joblib.externals.loky import ProcessPoolExecutor
+
         with ended_by_this_process_alone():
             if self.pool is None:
                 limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -88,6 +90,8 @@ def train_on_devices(
                     "is complete is kept, the same command tries again"
                 ) from None
         return
+    import joblib
+
     workers = [_Worker(device) for device in devices[: len(blocks)]]
     threads = max(1, joblib.cpu_count() // max(1, len(workers)))
     waiting, failures = deque(blocks), Counter[int]()

@@ -17,8 +17,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import joblib
-
 from zoo_gen.errors import ZooError, one_line
 
 if TYPE_CHECKING:
@@ -34,7 +32,11 @@ _logger = logging.getLogger(__name__)
 
 def count_processes(workers: int | None, n_shards: int) -> int:
     """Return how many processes share so many shards: the workers asked for, or all cores."""
-    return max(1, min(workers or joblib.cpu_count(), n_shards))
+    if workers is None:
+        import joblib
+
+        workers = joblib.cpu_count()
+    return max(1, min(workers, n_shards))
 
 
 @contextmanager
@@ -132,6 +134,8 @@ def _parallel(
         for shards in list(blocks):
             begun.append(shards)
             yield shards
+
+    import joblib
 
     tasks = (joblib.delayed(task)(shards) for shards in handed_out())
     backend: Any = nullcontext()

@@ -53,7 +53,7 @@ class ConvertedManifest(Schema):
     """Everything that names a converted zoo."""
 
     kind: Literal["converted"]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)
+    name: str = Field(pattern=schema.DOTTED_NAME, max_length=100)
     description: str = ""
     format: str
     architecture: Named

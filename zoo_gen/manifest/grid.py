@@ -14,10 +14,11 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from zoo_gen.manifest.axes import Axes, Draw
-from zoo_gen.manifest.hyperparameters import known
+from zoo_gen.manifest.hyperparameters import checked, known
 from zoo_gen.manifest.split import Split, parts
 
-MOMENTUM = 0.9  # of the optimiser `momentum`, where a manifest names none
+MOMENTUM = 0.9  # of the optimisers below, where a manifest names none
+_WITH_MOMENTUM = ("momentum", "nesterov")
 
 
 class Gridded(Protocol):
@@ -87,7 +88,7 @@ def _hyperparameters(manifest: Gridded, n_models: int) -> dict[str, np.ndarray]:
         if name in varying:
             columns[name] = varying[name]
         elif name == "momentum" and constant is None:
-            columns[name] = np.where(columns["optimizer"] == "momentum", MOMENTUM, 0.0)
+            columns[name] = np.where(np.isin(columns["optimizer"], _WITH_MOMENTUM), MOMENTUM, 0.0)
         else:
             columns[name] = np.broadcast_to(np.array(constant), n_models)
     return columns
@@ -117,7 +118,7 @@ def _draw(name: str, draw: Draw, seed: int, count: int) -> np.ndarray:
     words = np.frombuffer(hashlib.sha256(f"{seed}:{name}".encode()).digest(), np.uint32)
     random = np.random.RandomState(words)
     if draw.choice is not None:
-        return np.array(draw.choice)[random.randint(len(draw.choice), size=count)]
+        return np.array([checked(name, value) for value in draw.choice])[random.randint(len(draw.choice), size=count)]
     uniform = random.random_sample(count)
     if draw.log_uniform is not None:
         low, high = np.log(draw.log_uniform)

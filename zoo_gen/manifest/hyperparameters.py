@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import Field, Strict, TypeAdapter
+from pydantic import BeforeValidator, Field, Strict, TypeAdapter
 
 from zoo_gen.architecture.layers import Activation
 from zoo_gen.errors import unknown_name
@@ -24,8 +24,11 @@ Initialization = Literal[
     "siren_dwsnets",
     "module",
 ]
-Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
-Schedule = Literal["constant", "one_cycle", "warmup_cosine"]
+Optimizer = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"]
+Schedule = Literal["constant", "one_cycle", "cosine", "step", "milestones"]
+Loss = Literal["standard"]
+# A function or class of the user's own in place of a name: "package.module:name".
+Reference = Annotated[str, Strict(), Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
 # To what a GPU rounds the operands of products; weights, sums and everything else are float32.
 Precision = Literal["float32", "tf32", "bfloat16"]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
@@ -42,6 +45,19 @@ class Hyperparameter:
 
     kind: Literal["name", "whole", "number"]
     values: TypeAdapter[Any]
+    may_be_own: bool = False  # whether a function or class of the user's own may stand in place of a name
+
+
+def _milestones(epochs: Any) -> str:
+    """Return a rising list of epochs as the text that tables of models hold; such text stays."""
+    numbers = epochs
+    if isinstance(epochs, str):
+        numbers = [int(part) for part in epochs.split(", ") if part.isdecimal()]
+    whole = isinstance(numbers, list | tuple) and all(type(number) is int and number > 0 for number in numbers)
+    text = ", ".join(map(str, numbers)) if whole else ""
+    if not text or list(numbers) != sorted(set(numbers)) or epochs not in (numbers, text):
+        raise ValueError("expected a rising list of epochs above 0, such as [30, 60]")
+    return text
 
 
 HYPERPARAMETERS: dict[str, Hyperparameter] = {
@@ -53,19 +69,42 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     # Multiplies what any scheme draws.
     "initialization_scale": Hyperparameter("number", TypeAdapter(Positive)),
     "initial_bias": Hyperparameter("number", TypeAdapter(Annotated[float, Strict(), Field(allow_inf_nan=False)])),
-    "optimizer": Hyperparameter("name", TypeAdapter(Optimizer)),
+    "loss": Hyperparameter("name", TypeAdapter(Loss | Reference), may_be_own=True),
+    "label_smoothing": Hyperparameter("number", TypeAdapter(Rate)),
+    "optimizer": Hyperparameter("name", TypeAdapter(Optimizer | Reference), may_be_own=True),
     "learning_rate": Hyperparameter("number", TypeAdapter(Positive)),
-    "schedule": Hyperparameter("name", TypeAdapter(Schedule)),
+    "schedule": Hyperparameter("name", TypeAdapter(Schedule | Reference), may_be_own=True),
+    # Epochs in which the learning rate rises linearly, before and beside any schedule.
+    "warm_up_epochs": Hyperparameter("number", TypeAdapter(NotNegative)),
+    # Of the schedules `step`, which decays every so many epochs, and `milestones`.
+    "decay_every": Hyperparameter("whole", TypeAdapter(Annotated[int, Strict(), Field(gt=0)])),
+    "milestones": Hyperparameter("name", TypeAdapter(Annotated[str, BeforeValidator(_milestones)])),
+    "decay_factor": Hyperparameter("number", TypeAdapter(Share)),
+    # The largest norm of a model's gradient; 0: any.
+    "clip_norm": Hyperparameter("number", TypeAdapter(NotNegative)),
     "momentum": Hyperparameter("number", TypeAdapter(Rate)),
     "weight_decay": Hyperparameter("number", TypeAdapter(NotNegative)),
     "l2": Hyperparameter("number", TypeAdapter(NotNegative)),
     "dropout": Hyperparameter("number", TypeAdapter(Rate)),
     "batch_size": Hyperparameter("whole", TypeAdapter(Annotated[int, Strict(), Field(gt=0)])),
+    # Of training images: pixels of black around them before a random crop, and how likely they are mirrored.
+    "crop_padding": Hyperparameter("whole", TypeAdapter(Annotated[int, Strict(), Field(ge=0)])),
+    "flip": Hyperparameter("number", TypeAdapter(Annotated[float, Strict(), Field(ge=0, le=1)])),
     "train_fraction": Hyperparameter("number", TypeAdapter(Share)),
     "label_noise": Hyperparameter("number", TypeAdapter(Annotated[float, Strict(), Field(ge=0, le=1)])),
     # Of the wave that a model of the source `sine` is fitted to: amplitude * sin(frequency * x).
     "amplitude": Hyperparameter("number", TypeAdapter(Positive)),
     "frequency": Hyperparameter("number", TypeAdapter(Positive)),
+}
+
+OWN = tuple(name for name, parameter in HYPERPARAMETERS.items() if parameter.may_be_own)
+# Models have these only where a manifest says another value than the default.
+OPTIONAL = ("loss", "label_smoothing", "warm_up_epochs", "clip_norm", "crop_padding", "flip")
+# Schedules that alone use a hyper-parameter.
+OF_SCHEDULES = {
+    "decay_every": ("step",),
+    "milestones": ("milestones",),
+    "decay_factor": ("step", "milestones"),
 }
 
 
@@ -89,6 +128,12 @@ def checked(name: str, value: Any, *, where: str = "") -> Value:
     try:
         return known(name).values.validate_python(value)
     except pydantic.ValidationError as error:
-        message = error.errors()[0]["msg"]
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
         place = f"{where}: " if where else ""
-        raise ValueError(f"{place}{message[0].lower()}{message[1:]}, got {value!r}") from None
+        more = ', or "module:name" of your own' if known(name).may_be_own else ""
+        raise ValueError(f"{place}{message[0].lower()}{message[1:]}{more}, got {value!r}") from None
+
+
+def is_own(value: object) -> bool:
+    """Return whether a value names a function or class of the user's own."""
+    return isinstance(value, str) and ":" in value

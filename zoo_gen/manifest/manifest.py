@@ -17,19 +17,20 @@ from pydantic import Field, model_validator
 
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.layers import Activate, Dropout, Layer, Normalization
-from zoo_gen.architecture.layers import shapes as layer_shapes
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import BUFFERS, Network
 from zoo_gen.architecture.registry import Architecture
+from zoo_gen.architecture.shapes import shapes as layer_shapes
 from zoo_gen.errors import ZooError
 from zoo_gen.files import schema
 from zoo_gen.files.location import Folder
 from zoo_gen.files.schema import Schema
 from zoo_gen.image_data import HYPERPARAMETERS_OF_DATA, DataSource
-from zoo_gen.manifest import grid
+from zoo_gen.manifest import grid, own_functions
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.converted import Origin, SplitFacts
-from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Value
+from zoo_gen.manifest.fitting import check_training
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OF_SCHEDULES, OPTIONAL, OWN, Value, is_own
 from zoo_gen.manifest.split import Split
 from zoo_gen.manifest.toml import toml, toml_value
 from zoo_gen.manifest.training import Checkpoints, CheckpointSchedule, Storage, Training
@@ -55,7 +56,7 @@ class ZooManifest(Schema):
         ZooError: a value is wrong or missing; the line names its place.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
+    name: str = Field(pattern=schema.NAME, max_length=100)
     description: str = ""
     data: DataSource
     architecture: Architecture
@@ -77,6 +78,7 @@ class ZooManifest(Schema):
             raise ValueError(f"architecture.{error}") from None
         self._only_what_is_used(sequence)
         self._initialization_fits()
+        check_training(self)
         for name in self.hyperparameters:
             if name != "momentum" and not self.values(name):  # of momentum, the table of models knows a default
                 raise ValueError(f"training.{name}: is missing; expected here or as an axis")
@@ -90,6 +92,11 @@ class ZooManifest(Schema):
             raise ValueError(f"checkpoints.epochs: {last} lies after the last epoch, {self.training.epochs}")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _look_up_functions(cls, document: Any) -> Any:
+        return own_functions.look_up(document)
+
     @model_validator(mode="wrap")
     @classmethod  # the last validator, so that it is outside of the others
     def _error_as_one_line(cls, document: Any, handler: pydantic.ModelWrapValidatorHandler[Self]) -> Self:
@@ -102,10 +109,10 @@ class ZooManifest(Schema):
         """Refuse hyper-parameters that would change nothing."""
         has_dropout = any(isinstance(layer, Dropout) for layer in sequence)
         for name in [*self.training.model_fields_set, *self.axes.names]:
-            if name in HYPERPARAMETERS and name not in self.hyperparameters:
-                raise ValueError(f"{self._place(name)}: is used by no part of this zoo; expected it to be left out")
+            if name in HYPERPARAMETERS and name not in (*self.hyperparameters, *OPTIONAL):
+                raise ValueError(f"{self.place(name)}: is used by no part of this zoo; expected it to be left out")
         if not has_dropout and any(self.values("dropout")):
-            raise ValueError(f"{self._place('dropout')}: {self.architecture.name} has no dropout layer; expected 0")
+            raise ValueError(f"{self.place('dropout')}: {self.architecture.name} has no dropout layer; expected 0")
 
     def _initialization_fits(self) -> None:
         """Refuse schemes that draw weights of two axes or more and biases, where a module has something else."""
@@ -113,7 +120,7 @@ class ZooManifest(Schema):
         for parameter in self.layout.parameters if self.network.own is not None and others else ():
             if parameter.role != "bias" and not (parameter.role == "weight" and len(parameter.shape) > 1):
                 raise ValueError(
-                    f"{self._place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
+                    f"{self.place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
                     f"{list(parameter.shape)}; expected 'module', which is what the module itself draws"
                 )
 
@@ -134,11 +141,16 @@ class ZooManifest(Schema):
             if batch_size == 1 or (last == 1 and not self.training.drop_last):
                 which = "a batch" if batch_size == 1 else "the last batch of an epoch"
                 raise ValueError(
-                    f"{self._place('batch_size')}: {batch_size} leaves {which} one image, whose values {name} cannot "
+                    f"{self.place('batch_size')}: {batch_size} leaves {which} one image, whose values {name} cannot "
                     "normalise; expected another size" + (", or drop_last" if batch_size > 1 else "")
                 )
 
-    def _place(self, name: str) -> str:
+    @property
+    def own_functions(self) -> dict[str, str]:
+        """The functions and classes of the user's own that train models: reference -> what it is, such as loss."""
+        return {str(value): name for name in OWN for value in self.values(name) if is_own(value)}
+
+    def place(self, name: str) -> str:
         """Return where a hyper-parameter stands in the file."""
         if name not in self.axes.names:
             return f"training.{name}"
@@ -159,6 +171,13 @@ class ZooManifest(Schema):
         left_out = set(HYPERPARAMETERS_OF_DATA.difference(self.data.hyperparameters))
         if not any(isinstance(layer, Activate) and layer.function is None for layer in self.layers):
             left_out.add("activation")
+        left_out |= {
+            name
+            for name in OPTIONAL
+            if name not in self.axes.names and getattr(self.training, name) == Training.model_fields[name].default
+        }
+        schedules = self.values("schedule")
+        left_out |= {name for name, users in OF_SCHEDULES.items() if not set(users).intersection(schedules)}
         return tuple(name for name in HYPERPARAMETERS if name not in left_out)
 
     @property
@@ -313,7 +332,9 @@ def read_manifest(path: Folder, *, data_root: Path | None = None) -> ZooManifest
     context = None if data_root is None else {"data_root": data_root}
     manifest = schema.parse_toml(content, ZooManifest, where=str(path), context=context)
     written = tomllib.loads(content.decode("utf-8-sig"))
-    if all(getattr(manifest, name).model_fields_set <= set(written[name]) for name in ("data", "architecture")):
+    looked_up = ("data", "architecture", "training")
+    is_whole = all(getattr(manifest, name).model_fields_set <= set(written[name]) for name in looked_up)
+    if is_whole and manifest.training.source_sha256 == written["training"].get("source_sha256", {}):
         manifest.__dict__["content"] = content
     return manifest
 

@@ -14,26 +14,37 @@ class Training(Schema):
 
     `drop_last` leaves the last batch of an epoch out where it is short. A model whose mean loss over an epoch is
     `stop_loss` or less keeps its weights from then on. `precision` is that of products on a GPU; a CPU has float32.
+    `source_sha256` has the digest of each function and class of the user's own; it is looked up.
     """
 
     epochs: Annotated[int, Strict(), Field(gt=0, le=1_000_000)]
     drop_last: Annotated[bool, Strict()] = False
     stop_loss: Positive | None = None
     precision: Precision = "float32"
+    source_sha256: dict[str, str] = Field(default_factory=dict)
     seed: Any = None
     activation: Any = None
     initialization: Any = None
     initialization_deviation: Any = 1.0
     initialization_scale: Any = 1.0
     initial_bias: Any = 0.01  # Schürholt et al., NeurIPS 2021, as in their public code
+    loss: Any = "standard"
+    label_smoothing: Any = 0.0
     optimizer: Any = None
     learning_rate: Any = None
     schedule: Any = "constant"
+    warm_up_epochs: Any = 0.0
+    decay_every: Any = None
+    milestones: Any = None
+    decay_factor: Any = 0.1
+    clip_norm: Any = 0.0
     momentum: Any = None
     weight_decay: Any = 0.0
     l2: Any = 0.0
     dropout: Any = 0.0
     batch_size: Any = None
+    crop_padding: Any = 0
+    flip: Any = 0.0
     train_fraction: Any = 1.0
     label_noise: Any = 0.0
     amplitude: Any = 1.0

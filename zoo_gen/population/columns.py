@@ -4,7 +4,7 @@ Models that share an optimiser, an activation or a schedule lie next to each oth
 slice; `places` leads back to the order of the table of models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -13,8 +13,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from zoo_gen.architecture.own_module import Factory
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, is_own
+from zoo_gen.population.schedules import Schedule
+
 # What neighbours should have in common, the costliest difference first.
-KINDS = ("optimizer", "activation", "schedule")
+KINDS = ("optimizer", "activation", "schedule", "loss")
+STANDARD_LOSS = "standard"
 
 
 @dataclass(frozen=True)
@@ -26,15 +31,23 @@ class Members:
     seeds: Tensor  # int64
     optimizers: list[str]
     activations: list[Any]
-    schedules: list[str]
+    schedules: list[Schedule]
+    losses: list[str]
+    functions: Mapping[str, Factory]  # the user's own, by reference
     learning_rate: Tensor
     momentum: Tensor
     weight_decay: Tensor
     l2: Tensor
     dropout: Tensor
+    label_smoothing: Tensor
+    clip_norm: Tensor  # the largest norm of a gradient; 0: any
+    crop_padding: Tensor
+    flip: Tensor
 
 
-def members(models: pa.Table, *, dtype: torch.dtype, device: str) -> tuple[Members, list[int]]:
+def members(
+    models: pa.Table, *, functions: Mapping[str, Factory], dtype: torch.dtype, device: str
+) -> tuple[Members, list[int]]:
     """Return the models of a table in their inner order, and the row of each in the table."""
     kinds = list(zip(*(column(models, name) for name in KINDS), strict=True))
     order = sorted(range(len(kinds)), key=lambda model: tuple(map(str, kinds[model])))
@@ -45,10 +58,15 @@ def members(models: pa.Table, *, dtype: torch.dtype, device: str) -> tuple[Membe
         seeds=torch.tensor(column(table, "seed"), device=device),
         optimizers=column(table, "optimizer"),
         activations=column(table, "activation"),
-        schedules=column(table, "schedule"),
+        schedules=_schedules(table, functions),
+        losses=[name or STANDARD_LOSS for name in column(table, "loss")],
+        functions=functions,
         **{
             name: numbers(table, name, dtype=dtype, device=device)
-            for name in ("learning_rate", "momentum", "weight_decay", "l2", "dropout")
+            for name in (
+                *("learning_rate", "momentum", "weight_decay", "l2", "dropout"),
+                *("label_smoothing", "clip_norm", "crop_padding", "flip"),
+            )
         },
     )
     return columns, order
@@ -58,6 +76,37 @@ def numbers(models: pa.Table, name: str, *, default: float = 0.0, dtype: torch.d
     """Return a column of numbers (model,)."""
     values = [default if value is None else value for value in column(models, name)]
     return torch.tensor(values, dtype=dtype, device=device)
+
+
+def _schedules(models: pa.Table, functions: Mapping[str, Factory]) -> list[Schedule]:
+    """Return the schedule of each model."""
+    names = ("schedule", "warm_up_epochs", "decay_every", "milestones", "decay_factor")
+    schedules = []
+    for name, warm_up, every, milestones, factor in zip(*(column(models, each) for each in names), strict=True):
+        epochs = tuple(map(int, milestones.split(", "))) if name == "milestones" else ()
+        schedules.append(
+            Schedule(
+                name,
+                warm_up_epochs=warm_up or 0.0,
+                decay_every=every if name == "step" else None,
+                milestones=epochs,
+                decay_factor=factor if name in ("step", "milestones") else 1.0,
+                own=functions[name] if is_own(name) else None,
+            )
+        )
+    return schedules
+
+
+def numeric(
+    models: pa.Table, *, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+) -> dict[str, Tensor]:
+    """Return the hyper-parameters that are numbers and change how a model learns, name -> (model,)."""
+    names = [
+        name
+        for name, parameter in HYPERPARAMETERS.items()
+        if name in models.column_names and parameter.kind != "name" and name != "seed"
+    ]
+    return {name: numbers(models, name, dtype=dtype, device=str(device)) for name in names}
 
 
 def column(models: pa.Table, name: str) -> list[Any]:

@@ -11,14 +11,18 @@ from torch import Tensor
 
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.stacking import Stacked
-from zoo_gen.population.columns import Members, runs
+from zoo_gen.manifest.hyperparameters import is_own
+from zoo_gen.population.augmentation import Augmentation
+from zoo_gen.population.columns import Members, numeric, runs
 from zoo_gen.population.cpu import lanes
 from zoo_gen.population.cpu.convolutions import LANES
 from zoo_gen.population.forward import forward
+from zoo_gen.population.losses import Losses
 from zoo_gen.population.metrics import pieces
-from zoo_gen.population.optimizers import make_optimizer
+from zoo_gen.population.optimizers import Optimizer, clipped, make_optimizer
+from zoo_gen.population.own_functions import OwnOptimizer
 from zoo_gen.population.random import data_order, kept_by_dropout
-from zoo_gen.population.schedules import factor
+from zoo_gen.population.schedules import distinct
 from zoo_gen.population.tasks import Task
 
 _IMAGES_IN_LANES = 64  # of a step at once, which bounds its memory; even, so that dropout's pairs stay together
@@ -42,7 +46,7 @@ class Eager:
         self.weights = weights
         self._forms = forms
         self._network, self._task = network, task
-        self._sizes, self._n_steps = steps, n_epochs * len(steps)
+        self._sizes, self._n_epochs = steps, n_epochs
         # Each parameter is a leaf of the gradient's graph and a view of the flat weights that the optimiser updates.
         self._parameters = {
             p.name: weights[:, p.start : p.stop].view(-1, *p.shape).detach().requires_grad_()
@@ -55,13 +59,18 @@ class Eager:
         # change a copy.
         self._buffers = _initial_buffers(network, len(weights), like=weights)
         self._seeds = members.seeds
-        self._activations, self._schedules = runs(members.activations), runs(members.schedules)
+        self._activations = runs(members.activations)
+        self._schedules, schedules = distinct(members.schedules)
+        self._schedule_of = torch.tensor(schedules, device=weights.device)
         self._learning_rate = members.learning_rate.unsqueeze(1).clone()
-        momentum, decay = members.momentum.unsqueeze(1), members.weight_decay.unsqueeze(1)
-        self._optimizers = [
-            (rows, make_optimizer(name, weights[rows], momentum=momentum[rows], weight_decay=decay[rows]))
-            for name, rows in runs(members.optimizers)
-        ]
+        self._optimizers = [(rows, self._optimizer(name, members, rows)) for name, rows in runs(members.optimizers)]
+        smoothing = members.label_smoothing
+        self._losses = Losses(task, members.losses, smoothing=smoothing, functions=members.functions)
+        self._clip_norm = members.clip_norm.unsqueeze(1) if bool(members.clip_norm.any()) else None
+        self._augmentation = None
+        if bool(members.crop_padding.any()) or bool(members.flip.any()):
+            padding = members.crop_padding.long()
+            self._augmentation = Augmentation(self._seeds, padding=padding, flip=members.flip)
         l2 = members.l2.unsqueeze(1) * torch.from_numpy(network.layout.is_kernel).to(weights.device)
         self._l2_gradient = 2 * l2 if bool(l2.any()) else None  # (model, parameter): of l2 * the sum of squared kernels
         self._dropout_rates = members.dropout
@@ -78,6 +87,8 @@ class Eager:
         """Show every model all training images once; return mean loss and accuracy (model,) as it went."""
         loss = torch.zeros_like(self._learning_rate[:, 0])
         right, has_classes = torch.zeros_like(loss), False
+        if self._augmentation is not None:
+            self._augmentation.begin(epoch)
         for number, images in enumerate(self._batches(epoch)):
             losses, correct = self._step(images, (epoch - 1) * len(self._sizes) + number)
             loss += losses.sum(dim=1)
@@ -119,14 +130,17 @@ class Eager:
         with torch.no_grad():
             if self._l2_gradient is not None:
                 gradient = torch.addcmul(gradient, self._l2_gradient, self.weights)
+            if self._clip_norm is not None:
+                gradient = clipped(gradient, self._clip_norm)
             rate = self._rate(number)
             for rows, optimizer in self._optimizers:
                 optimizer.step(self.weights[rows], gradient[rows], rate[rows])
         return losses, right
 
     def _pieces(self, count: int) -> list[slice]:
-        """Cut a step's images into what is computed at once; batch normalisation needs all of them."""
-        most = _IMAGES_IN_LANES if LANES in self._forms.values() and not self._buffers else count
+        """Cut a step's images into what is computed at once; batch normalisation and own losses need all of them."""
+        whole = self._buffers or self._losses.has_own
+        most = _IMAGES_IN_LANES if LANES in self._forms.values() and not whole else count
         return [slice(start, min(start + most, count)) for start in range(0, count, most)]
 
     def _backward(self, images: Tensor, number: int, piece: slice, *, of: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -134,7 +148,7 @@ class Eager:
 
         Beside it the loss of each image (model, image), and whether it was classified rightly.
         """
-        inputs, targets = self._task.batch(images)
+        inputs, targets = self._task.batch(images, self._augmentation)
         if self._stacked is not None:
             drop = partial(_dropped, step=number)
             outputs = self._stacked.train(self._parameters, self._buffers, inputs, self._seeds, drop)
@@ -147,7 +161,7 @@ class Eager:
                 buffers=self._buffers,
                 training=True,
             )
-        losses = self._task.losses(outputs, targets)
+        losses = self._losses.of(outputs, targets)
         # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.
         gradients = torch.autograd.grad(losses.sum() / of, list(self._parameters.values()))
         gradient = torch.cat([part.flatten(1) for part in gradients], dim=1)
@@ -178,10 +192,27 @@ class Eager:
 
     def _rate(self, number: int) -> Tensor:
         """Return the learning rates of a step (model, 1)."""
-        if len(self._schedules) == 1:
-            return self._learning_rate * factor(self._schedules[0][0], number, self._n_steps)
-        parts = [self._learning_rate[rows] * factor(name, number, self._n_steps) for name, rows in self._schedules]
-        return torch.cat(parts)
+        steps = {"steps_per_epoch": len(self._sizes), "n_epochs": self._n_epochs}
+        factors = [schedule.factor(number, **steps) for schedule in self._schedules]
+        if len(factors) == 1:
+            return self._learning_rate * factors[0]
+        each = torch.tensor(factors, dtype=self._learning_rate.dtype, device=self._learning_rate.device)
+        return self._learning_rate * each[self._schedule_of].unsqueeze(1)
+
+    def _optimizer(self, name: str, members: Members, rows: slice) -> Optimizer:
+        """Return the optimiser of neighbouring models."""
+        weights = self.weights[rows]
+        if is_own(name):
+            table = members.table.slice(rows.start, rows.stop - rows.start)
+            return OwnOptimizer(
+                name,
+                members.functions[name],
+                layout=self._network.layout,
+                weights=weights,
+                hyperparameters=numeric(table, dtype=weights.dtype, device=weights.device),
+            )
+        momentum, decay = members.momentum.unsqueeze(1), members.weight_decay.unsqueeze(1)
+        return make_optimizer(name, weights, momentum=momentum[rows], weight_decay=decay[rows])
 
     def _dropout(self, number: int, piece: slice, *, of: int) -> Callable[[Tensor], Tensor] | None:
         """Return what the dropout layers of a step do to a piece of its images, one call after the other."""

@@ -30,6 +30,20 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels, reduction="none")
 
 
+def smoothed(losses: Tensor, logits: Tensor, smoothing: Tensor) -> Tensor:
+    """Return the cross-entropy (model, image) with labels that share some of their weight with all classes.
+
+    Szegedy et al., "Rethinking the Inception architecture for computer vision" (2016), section 7, as torch computes it.
+
+    Args:
+        losses: the cross-entropy of each image (model, image).
+        logits: (model, class, image).
+        smoothing: the share of each model (model, 1).
+    """
+    uniform = -functional.log_softmax(logits, dim=1).mean(dim=1)
+    return losses + smoothing * (uniform - losses)
+
+
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the squared error of each point: (model, 1, point), (model, point) -> (model, point)."""
     return (outputs.squeeze(1) - targets).square()

@@ -21,9 +21,10 @@ class Optimizer(Protocol):
 
 
 class SGD:
-    """Stochastic gradient descent with momentum, no dampening."""
+    """Stochastic gradient descent with momentum, no dampening; `nesterov` looks ahead (Sutskever et al., 2013)."""
 
-    def __init__(self, like: Tensor, *, momentum: Tensor, weight_decay: Tensor) -> None:
+    def __init__(self, like: Tensor, *, momentum: Tensor, weight_decay: Tensor, nesterov: bool = False) -> None:
+        self.nesterov = nesterov
         self.momentum = momentum if bool(momentum.any()) else None  # (model, 1)
         self.weight_decay = weight_decay if bool(weight_decay.any()) else None  # (model, 1)
         self.velocity = torch.zeros_like(like)  # (model, parameter)
@@ -32,7 +33,8 @@ class SGD:
         """Take one step; weights and gradient are (model, parameter), the learning rate is (model, 1)."""
         gradient = _decayed(gradient, weights, self.weight_decay)
         if self.momentum is not None:
-            gradient = self.velocity.mul_(self.momentum).add_(gradient)
+            velocity = self.velocity.mul_(self.momentum).add_(gradient)
+            gradient = torch.addcmul(gradient, self.momentum, velocity) if self.nesterov else velocity
         weights.addcmul_(learning_rate, gradient, value=-1)
 
 
@@ -87,7 +89,16 @@ def make_optimizer(name: str, like: Tensor, *, momentum: Tensor, weight_decay: T
         return RMSprop(like, weight_decay=weight_decay)
     if name in ("adam", "adamw"):
         return Adam(like, weight_decay=weight_decay, decoupled=name == "adamw")
-    return SGD(like, momentum=momentum, weight_decay=weight_decay)
+    return SGD(like, momentum=momentum, weight_decay=weight_decay, nesterov=name == "nesterov")
+
+
+def clipped(gradient: Tensor, norms: Tensor) -> Tensor:
+    """Return gradients (model, parameter), those of a larger norm than (model, 1) shortened to it; 0: as they are.
+
+    As torch.nn.utils.clip_grad_norm_ of one model (Pascanu et al., 2013).
+    """
+    factors = norms / (gradient.square().sum(dim=1, keepdim=True).sqrt() + 1e-6)
+    return gradient * torch.where(norms > 0, factors.clamp(max=1.0), 1.0)
 
 
 def _decayed(gradient: Tensor, weights: Tensor, weight_decay: Tensor | None) -> Tensor:

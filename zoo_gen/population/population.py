@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.own_module import resolve_as_of
+from zoo_gen.errors import ZooError
 from zoo_gen.population.columns import column, members, numbers
 from zoo_gen.population.eager import Eager
+from zoo_gen.population.gpu.updates import unserved
 from zoo_gen.population.initialization import initial_weights
 from zoo_gen.population.tasks import Task
 
@@ -31,6 +34,8 @@ class TrainingSettings:
     device: str = "cpu"
     kernels: str | None = None  # the precision of products in our own kernels; None: torch's own operations
     forms: Mapping[str, str] = field(default_factory=dict)  # of convolutions on a CPU, name -> form; see `forms`
+    # The user's own losses, optimisers and schedules: reference -> SHA-256 of its source.
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Arithmetic(Protocol):
@@ -73,7 +78,8 @@ class Population:
         weights: Tensor | None = None,
     ) -> None:
         dtype, device = settings.dtype, settings.device
-        inner, order = members(models, dtype=dtype, device=device)
+        functions = {each: resolve_as_of(each, sha256, what="function") for each, sha256 in settings.functions.items()}
+        inner, order = members(models, functions=functions, dtype=dtype, device=device)
         self._places = inner.places
         self.task = make_task(inner.table)
         (self.batch_size,) = set(column(models, "batch_size"))
@@ -100,6 +106,8 @@ class Population:
             self._arithmetic = Eager(
                 network, inner, self.task, weights, steps=steps, n_epochs=settings.epochs, forms=settings.forms
             )
+        elif (name := unserved(lambda name: column(models, name))) is not None:
+            raise ZooError(f"{name}: our kernels do not know it; expected torch's own operations, kernels=None")
         else:
             from zoo_gen.population.gpu.resident.choice import resident
 

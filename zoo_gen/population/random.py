@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     DATA_ORDER = 2
     DROPOUT = 3
     LABEL_NOISE = 4
+    AUGMENTATION = 5
 
 
 def _signed(word: int) -> int:
@@ -36,9 +37,6 @@ _WORD = 2**32 - 1
 def random_bits(seeds: Tensor, purpose: Purpose, step: int, count: int, *, start: int = 0) -> Tensor:
     """Return `count` random 64-bit words for each seed, from position `start` of its stream on, int64 (model, count).
 
-    The key of a stream is mix(mix(mix(seed + g) + purpose * g) + step * g), g the golden-ratio increment and mix
-    SplitMix64's output function; the words are SplitMix64's outputs from that key on.
-
     Args:
         seeds: int64 (model,).
         purpose: what for.
@@ -46,11 +44,25 @@ def random_bits(seeds: Tensor, purpose: Purpose, step: int, count: int, *, start
         count: words a seed.
         start: the position of the first word.
     """
+    return words_at(stream_keys(seeds, purpose, step), torch.arange(start, start + count, device=seeds.device))
+
+
+def stream_keys(seeds: Tensor, purpose: Purpose, step: int) -> Tensor:
+    """Return the key of each seed's stream, int64 (model,): mix(mix(mix(seed + g) + purpose * g) + step * g).
+
+    g is the golden-ratio increment and mix SplitMix64's output function.
+    """
     key = _mix(seeds + _GOLDEN)
     key = _mix(key + _signed(int(purpose) * _GOLDEN % 2**64))
-    key = _mix(key + _signed(step * _GOLDEN % 2**64))
-    positions = torch.arange(start + 1, start + count + 1, device=seeds.device) * _GOLDEN
-    return _mix(key.unsqueeze(1) + positions)
+    return _mix(key + _signed(step * _GOLDEN % 2**64))
+
+
+def words_at(keys: Tensor, positions: Tensor) -> Tensor:
+    """Return the words at positions of streams, SplitMix64's outputs from their keys (model,) on, int64 (model, count).
+
+    Positions count from 0, and are (model, count) or, for all models, (count,).
+    """
+    return _mix(keys.unsqueeze(1) + (positions + 1) * _GOLDEN)
 
 
 def uniforms(seeds: Tensor, purpose: Purpose, step: int, count: int) -> Tensor:

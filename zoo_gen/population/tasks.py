@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zoo_gen.image_data import Curves, Data, ImageData
 from zoo_gen.population import metrics
+from zoo_gen.population.augmentation import Augmentation
 from zoo_gen.population.random import noisy_labels
 
 OutputsOf = Callable[[Tensor], Tensor]  # inputs (image, *shape) -> outputs (model, output, image)
@@ -26,11 +27,11 @@ class Task(Protocol):
     n_classes: int | None  # None: targets are numbers
     scale: Tensor  # (2, channel): a pixel times the first plus the second is what models read
 
-    def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, images: Tensor, augmentation: Augmentation | None = None) -> tuple[Tensor, Tensor]:
         """Return inputs (image, model, *shape) and targets (model, image) of training images (model, image)."""
 
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of every image (model, image)."""
+    def losses(self, outputs: Tensor, targets: Tensor, smoothing: Tensor | None = None) -> Tensor:
+        """Return the loss of every image (model, image); `smoothing` is of labels (model, 1)."""
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
         """Return which images are classified rightly (model, image); None if there are no classes."""
@@ -91,10 +92,13 @@ class Inputs:
         scale, offset = self.scale.view(2, -1, *[1] * (pixels.dim() - 2))
         return pixels.to(self._dtype, copy=True).mul_(scale).add_(offset)
 
-    def batch(self, pixels: Tensor, images: Tensor) -> Tensor:
+    def batch(self, pixels: Tensor, images: Tensor, augmentation: Augmentation | None) -> Tensor:
         """Return inputs (image, model, channel, ...) of the images with these numbers (model, image)."""
         n_models, n_images = images.shape
-        return self.of(pixels.index_select(0, images.T.reshape(-1))).unflatten(0, (n_images, n_models))
+        some = pixels.index_select(0, images.T.reshape(-1))
+        if augmentation is not None:
+            some = augmentation.of(some, images)
+        return self.of(some).unflatten(0, (n_images, n_models))
 
 
 class Classification:
@@ -139,14 +143,15 @@ class Classification:
             "test": _on(device, data.test_images, data.test_labels),
         }
 
-    def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, images: Tensor, augmentation: Augmentation | None = None) -> tuple[Tensor, Tensor]:
         """Return inputs (image, model, channel, height, width) and labels (model, image) of training images."""
         pixels, labels = self._parts["training"]
-        return self._inputs.batch(pixels, images), labels.expand(len(images), -1).gather(1, images)
+        return self._inputs.batch(pixels, images, augmentation), labels.expand(len(images), -1).gather(1, images)
 
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the cross-entropy of every image (model, image)."""
-        return metrics.cross_entropy(outputs, targets)
+    def losses(self, outputs: Tensor, targets: Tensor, smoothing: Tensor | None = None) -> Tensor:
+        """Return the cross-entropy of every image (model, image); `smoothing` is of labels (model, 1)."""
+        losses = metrics.cross_entropy(outputs, targets)
+        return losses if smoothing is None else metrics.smoothed(losses, outputs, smoothing)
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return which images are classified rightly (model, image)."""
@@ -196,12 +201,12 @@ class Regression:
                 torch.from_numpy(numbers[:count]).to(device, dtype).unsqueeze(0),  # (1, image)
             )
 
-    def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, images: Tensor, augmentation: Augmentation | None = None) -> tuple[Tensor, Tensor]:
         """Return inputs (image, model, *shape) and numbers (model, image) of training images (model, image)."""
         pixels, numbers = self._parts["training"]
-        return self._inputs.batch(pixels, images), numbers.expand(len(images), -1).gather(1, images)
+        return self._inputs.batch(pixels, images, augmentation), numbers.expand(len(images), -1).gather(1, images)
 
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, outputs: Tensor, targets: Tensor, _: Tensor | None = None) -> Tensor:
         """Return the squared error of every image (model, image)."""
         return metrics.squared_error(outputs, targets)
 
@@ -253,12 +258,12 @@ class CurveFitting:
             heights = data.heights(points, hyperparameters)
             self._parts[part] = points.to(dtype).unsqueeze(1), heights.to(dtype)  # (point, 1), (model, point)
 
-    def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, images: Tensor, _: Augmentation | None = None) -> tuple[Tensor, Tensor]:
         """Return coordinates (point, model, 1) and heights (model, point) of training points (model, point)."""
         coordinates, heights = self._parts["train"]
         return coordinates[images.T], heights.gather(1, images)
 
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, outputs: Tensor, targets: Tensor, _: Tensor | None = None) -> Tensor:
         """Return the squared error at every point (model, point)."""
         return metrics.squared_error(outputs, targets)
 

@@ -135,6 +135,7 @@ def publish(release: Release, *, private: bool = False, replace: bool = False) -
     """
     from zoo_gen.zoo import plots
 
+    hub.check_installed("push")  # before the picture, whose package is not all that a push needs
     zoo = open_zoo(release.folder)
     plots.write_histogram(zoo, release.folder / PICTURE)
     content = card.text(zoo, front=_front(zoo, release), sections=_sections(zoo, release)).encode()

@@ -128,7 +128,13 @@ class Store:
         atomic.flush(self.folder / "models")
 
     def write_shard(
-        self, shard: int, values: Arrays, *, rows: pa.Table | None = None, device: str | None = None
+        self,
+        shard: int,
+        values: Arrays,
+        *,
+        rows: pa.Table | None = None,
+        device: str | None = None,
+        torch: str | None = None,
     ) -> None:
         """Write the arrays of one shard, then its Parquet part.
 
@@ -141,12 +147,13 @@ class Store:
                 of (checkpoint, parameter).
             rows: what is known of its models beforehand, where the manifest does not determine it.
             device: the kind of device that trained them.
+            torch: the version that trained them; the one that is installed, if not given.
         """
         models, part = self.extent.models(shard), self.part_path(shard)
         table = shards.part_table(self._rows(models) if rows is None else rows, values)
         facts = {"schema": SCHEMA, "manifest_digest": self.manifest.digest}
         if device is not None:
-            facts |= {"device": device, "torch": _version("torch")}
+            facts |= {"device": device, "torch": torch or _version("torch")}
         facts["pyarrow"] = _version("pyarrow")
         try:
             for name, array in values.items():

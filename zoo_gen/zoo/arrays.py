@@ -113,15 +113,20 @@ class Arrays:
             )
         return self.architectures[ids[0]].layout
 
+    def architecture_of(self, row: Mapping[str, Any]) -> Network | None:
+        """Return the network of the model that one row of the table is of; None where its layers are not known."""
+        network = self._store.manifest.network
+        if network is None:
+            network = self.architectures[row.get("architecture", next(iter(self.architectures), ""))].network
+        return network
+
     def network_of(self, row: Mapping[str, Any]) -> Network:
         """Return the network of the model that one row of the table is of.
 
         Raises:
             ZooError: the forward pass is not known, or it needs an activation that the archive does not name.
         """
-        network = self._store.manifest.network
-        if network is None:
-            network = self.architectures[row.get("architecture", next(iter(self.architectures), ""))].network
+        network = self.architecture_of(row)
         where = self._store.folder
         if network is None:
             raise ZooError(f"{where}: how its models compute is not known; state_dict gives their parameters")

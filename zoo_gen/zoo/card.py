@@ -50,9 +50,7 @@ configs:
 {_more_tables(zoo)}---
 
 # {zoo.name}
-
-{zoo.manifest.description}
-
+{f"{chr(10)}{zoo.manifest.description}{chr(10)}" if zoo.manifest.description else ""}
 A model zoo: a dataset whose {extent.n_models} samples are trained neural networks. {training} {diverged} diverged.
 Split by model: {parts}.
 
@@ -67,14 +65,22 @@ Read it with
 ```python
 from zoo_gen import open_zoo
 
-zoo = open_zoo("{zoo.name}")
+zoo = open_zoo("{zoo.name}")            # the folder of this file
 zoo.models.to_pandas()            # a row a model
 zoo.weights[0]                    # (checkpoint, parameter) of model 0
-zoo.module(0)                     # model 0 as a torch module
+{_of_a_model(zoo)}
 ```
 
 {zoo.manifest.origin_text}Made from `manifest.toml` (digest `{zoo.digest}`), revision `{zoo.revision}`.
 {sections}"""
+
+
+def _of_a_model(zoo: Zoo) -> str:
+    """Return the line that reads a model: as a module, or its tensors where nobody said how it computes."""
+    networks = [zoo.manifest.network, *(each.network for each in zoo.architectures.values())]
+    if any(network is not None for network in networks):
+        return "zoo.module(0)                     # model 0 as a torch module"
+    return "zoo.state_dict(0)                 # the tensors of model 0"
 
 
 def _parts(zoo: Zoo) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
+from zoo_gen.architecture.graphs import GraphStructure, graph_structure
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo.view import ZooView
 
 if TYPE_CHECKING:
     import torch
 
-Weights = Any  # a tensor (parameter,), or a tensor of its shape a parameter, name -> tensor
+Weights = Any  # a tensor (parameter,), or a tensor of its shape a parameter, or parts of a graph, name -> tensor
 MEMORY = 2**31  # bytes of weights that are read at once and stay
 
 
@@ -27,6 +28,8 @@ class WeightDataset:
         view: the models and checkpoints; models that diverged, and checkpoints that one does not have, are left out.
         target: a metric, "generalization_gap", "epoch" or a column of the table of models; None for weights alone.
         tensors: whether a sample's weights are a tensor a parameter, name -> tensor, and not one flat vector.
+        graphs: whether they are a graph: "nodes" (node, feature), "edges" (edge, feature) and "edge_index" (2, edge);
+            see `zoo_gen.architecture.graphs`.
         memory: bytes of weights that may be read at once and stay.
 
     Attributes:
@@ -42,9 +45,13 @@ class WeightDataset:
         *,
         target: str | None = None,
         tensors: bool = False,
+        graphs: bool = False,
         memory: int = MEMORY,
     ) -> None:
-        self._view, self._tensors, self._memory = view, tensors, memory
+        if tensors and graphs:
+            raise ZooError("torch_dataset: got tensors and graphs; expected one of them")
+        self._view, self._tensors, self._graphs, self._memory = view, tensors, graphs, memory
+        self._structures: dict[str, GraphStructure] = {}  # by architecture
         table = view.zoo.models.take(view.rows)
         table = table.filter(pc.not_equal(table["status"], "diverged"))
         names = table.column_names
@@ -79,10 +86,30 @@ class WeightDataset:
         """Return writable tensors of one sample's weights (parameter,)."""
         import torch
 
+        if self._graphs:
+            structure = self._structure_of(row)
+            nodes, edges = structure.features(flat[None])
+            arrays = {"nodes": nodes[0], "edges": edges[0], "edge_index": structure.edges.copy()}
+            return {name: torch.from_numpy(array) for name, array in arrays.items()}
         if not self._tensors:
             return torch.from_numpy(flat)
         layout = self._view.arrays.layout_of(self._table.slice(row, 1))
         return {name: torch.from_numpy(array) for name, array in layout.split(flat).items()}
+
+    def _structure_of(self, row: int) -> GraphStructure:
+        """Return the graph of a model's architecture.
+
+        Raises:
+            ZooError: its layers are not known, or have no form as a graph.
+        """
+        table = self._table
+        name = table["architecture"][row].as_py() if "architecture" in table.column_names else ""
+        if name not in self._structures:
+            network = self._view.arrays.architecture_of({"architecture": name} if name else {})
+            if network is None:
+                raise ZooError(f"{self._view.zoo.name}: graphs: its layers are not known; expected tensors=True")
+            self._structures[name] = graph_structure(network)
+        return self._structures[name]
 
     def _read(self, positions: np.ndarray) -> tuple[np.ndarray, Sequence[np.ndarray]]:
         """Return the row in the table of each sample, and its weights, float32 (parameter,), which nothing shares."""

@@ -107,7 +107,7 @@ def _images(zoo: Zoo, model: int) -> "torch.Tensor":
     import torch
 
     row = zoo.models.slice(zoo._table.row(model), 1).to_pylist()[0]
-    return torch.zeros(2, *zoo._arrays.network_of(row).input_shape)
+    return torch.zeros(2, *zoo.arrays.network_of(row).input_shape)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BINS = 6  # of a hyper-parameter with more values than fit side by side
+_MOST_POINTS = 2000  # of one value of a hyper-parameter
+_LINE = {"color": "#1f4e79"}
 _BANDS = ((0.05, 0.95, "#d2e3f0"), (0.25, 0.75, "#a5c8e1"))  # opaque, so that a legend shows what the eye sees
 
 
@@ -21,7 +23,8 @@ def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
     """Write the pictures of a zoo as PNG files into a folder and return their paths.
 
     `epochs.png` shows the test metric over the epochs, `gap.png` the generalisation gap (both as median with the bands
-    of the middle half and nine tenths of the models), `axes.png` a box plot of the final metric a hyper-parameter.
+    of the middle half and nine tenths of the models), `axes.png` a point a model and a box plot of the final metric for
+    each hyper-parameter.
 
     Raises:
         ZooError: the zoo holds no model yet, or matplotlib is not installed.
@@ -79,7 +82,7 @@ def _prepare() -> None:
 
 def _over_epochs(zoo: Zoo, values: np.ndarray, label: str, path: Path) -> Path:
     """Draw median and bands of values (model, checkpoint) over the epochs."""
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     measured = np.isfinite(values).any(axis=0)  # of a published zoo, some epochs may have no metrics
@@ -88,8 +91,10 @@ def _over_epochs(zoo: Zoo, values: np.ndarray, label: str, path: Path) -> Path:
         bounds = np.nanquantile(values, [low, high], axis=0)
         share = f"{high - low:.0%} of the models"
         axes.fill_between(epochs, *bounds, color=colour, linewidth=0, label=share)
-    axes.plot(epochs, np.nanmedian(values, axis=0), color="tab:blue", label="median")
+    counted = int(np.isfinite(values).any(axis=1).sum())
+    axes.plot(epochs, np.nanmedian(values, axis=0), color="tab:blue", label=f"median (n = {counted:,} models)")
     _finish(axes, title=f"{zoo.name}: {len(values):,} models", x="epoch", y=label)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
@@ -109,14 +114,24 @@ def _by_axis(zoo: Zoo, values: np.ndarray, label: str, names: list[str], path: P
         axes.remove()
     for name, axes in zip(names, grid.flat, strict=False):
         labels, groups = _groups(zoo.models[name].to_pylist(), values)
-        axes.boxplot(groups, tick_labels=labels, showfliers=True, flierprops={"markersize": 2, "alpha": 0.4})
-        longest = max(map(len, labels)) * len(labels)
+        _strips(axes, groups)
+        axes.boxplot(groups, tick_labels=labels, showfliers=False, boxprops=_LINE, whiskerprops=_LINE, capprops=_LINE)
+        longest = max(len(line) for text in labels for line in text.splitlines()) * len(labels)
         axes.tick_params(axis="x", rotation=30 if longest > 40 else 0)
         _finish(axes, title=name, x="", y=label if axes in grid[:, 0] else "")
     figure.suptitle(f"{zoo.name}: {label} after the last epoch")
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
     return path
+
+
+def _strips(axes: "Axes", groups: list[np.ndarray]) -> None:
+    """Draw every value (model,) of each group as a point, beside each other at random: several modes are seen."""
+    random = np.random.RandomState(0)
+    for position, group in enumerate(groups, start=1):
+        shown = group if len(group) <= _MOST_POINTS else random.choice(group, _MOST_POINTS, replace=False)
+        across = position + random.uniform(-0.2, 0.2, len(shown))
+        axes.scatter(across, shown, color=_BANDS[1][2], s=6, linewidths=0, zorder=0)
 
 
 def _can_be_drawn(column: pa.ChunkedArray) -> bool:
@@ -126,12 +141,16 @@ def _can_be_drawn(column: pa.ChunkedArray) -> bool:
 
 
 def _groups(column: list, values: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
-    """Return the finite values of each value of a hyper-parameter, or of each of a few equally full ranges of it."""
+    """Return the finite values of each value of a hyper-parameter, or of each of a few equally full ranges of it.
+
+    Returns:
+        What each group is and how many models it has, and the values of its models.
+    """
     there = np.isfinite(values) & np.array([value is not None for value in column])
     column, values = [value for value, is_there in zip(column, there, strict=True) if is_there], values[there]
     distinct = sorted(set(column))
     if not distinct:
-        return ["none"], [values]
+        return ["none\nn = 0"], [values]
     if len(distinct) <= 2 * _BINS or isinstance(distinct[0], str):
         of_model = np.array([distinct.index(value) for value in column])
         labels = [value if isinstance(value, str) else f"{value:g}" for value in distinct]
@@ -140,7 +159,8 @@ def _groups(column: list, values: np.ndarray) -> tuple[list[str], list[np.ndarra
         edges = np.quantile(numbers, np.linspace(0, 1, _BINS + 1))
         of_model = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, _BINS - 1)
         labels = [f"{low:.2g}-{high:.2g}" for low, high in itertools.pairwise(edges)]
-    return labels, [values[of_model == group] for group in range(len(labels))]
+    groups = [values[of_model == group] for group in range(len(labels))]
+    return [f"{label}\nn = {len(group):,}" for label, group in zip(labels, groups, strict=True)], groups
 
 
 def _finish(axes: "Axes", *, title: str, x: str, y: str) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,35 @@ def facts(store: Store, table: ModelTable) -> dict[str, str]:
         lines["diverged"] = f"{table.column('status').to_pylist().count('diverged'):,}"
         lines |= varying_values(store, table)
     return lines
+
+
+def described(store: Store, table: ModelTable) -> dict[str, Any]:
+    """Return what `facts` says as plain data, for other programs."""
+    extent, manifest = store.extent, store.manifest
+    columns = {name: table.column(name).to_pylist() for name in (["split", "status"] if table.shards else [])}
+    reached = outcome(store, table)
+    quantiles = np.quantile(reached.values, [0.0, 0.5, 1.0]).tolist() if len(reached.values) else [None] * 3
+    return {
+        "name": manifest.name,
+        "description": manifest.description,
+        "path": str(store.folder),
+        "models": extent.n_models,
+        "complete_models": len(table.column("model_id")),
+        "shards": extent.n_shards,
+        "complete_shards": len(table.shards),
+        "epochs": list(store.attributes["checkpoint_epochs"]),
+        "parameters": extent.n_parameters,
+        "data": manifest.data_name,
+        "bytes": sum(location.files(store.folder).values()),
+        "digest": manifest.digest,
+        "revision": table.revision,
+        "versions": dict(store.attributes["versions"]),
+        "metrics": [name for name, _ in extent.metrics],
+        "split": {part: columns.get("split", []).count(part) for part in _PARTS},
+        "diverged": columns.get("status", []).count("diverged"),
+        "varying": {name: table.column(name).unique().to_pylist() for name in manifest.varying if table.shards},
+        "outcome": {"metric": reached.metric} | dict(zip(("lowest", "median", "highest"), quantiles, strict=True)),
+    }
 
 
 def varying_values(store: Store, table: ModelTable) -> dict[str, str]:

@@ -1,15 +1,23 @@
-"""ZooView: some models and checkpoints of a zoo, whose arrays are read on first use."""
+"""ZooView: some models and checkpoints of a zoo, whose arrays are read on first use.
 
-from dataclasses import dataclass, field
+It may show, in place of the models' weights, others that compute the same function.
+"""
+
+# ruff: noqa: D102, as `Arrays` says what each answer of a `Readable` means
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError, unknown_name
-from zoo_gen.zoo.arrays import Arrays
+from zoo_gen.zoo.equivalent import Equivalent
+from zoo_gen.zoo.forward import ForwardPass
 
 
 class Viewed(Protocol):
@@ -34,6 +42,19 @@ class Viewed(Protocol):
         """Return a metric, or say that there is none of that name."""
 
 
+class Readable(Protocol):
+    """The arrays of a zoo, or of several; see `Arrays`, which says what each answer means."""
+
+    @property
+    def layout(self) -> ParameterLayout | None: ...
+    def layout_of(self, models: pa.Table) -> ParameterLayout: ...
+    def weights(self, models: pa.Table, checkpoints: np.ndarray) -> np.ndarray: ...
+    def read(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray: ...
+    def read_chunks(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray: ...
+    def architecture_of(self, row: Mapping[str, Any]) -> Network | None: ...
+    def network_of(self, row: Mapping[str, Any]) -> Network: ...
+
+
 @dataclass(frozen=True)
 class ZooView:
     """Some models and checkpoints of a zoo. Arrays are read on first use and keep the order of `models`."""
@@ -42,7 +63,8 @@ class ZooView:
     models: np.ndarray  # int64 (model,) model_ids
     rows: np.ndarray  # int64 (model,) their rows in the table
     checkpoints: np.ndarray  # int64 (checkpoint,) positions among the zoo's checkpoints
-    arrays: Arrays = field(repr=False)
+    arrays: Readable = field(repr=False)
+    equivalent: Equivalent | None = None  # what is shown in place of the models' own weights
 
     @property
     def epochs(self) -> np.ndarray:
@@ -56,7 +78,10 @@ class ZooView:
         Raises:
             ZooError: the models differ in architecture.
         """
-        return self.arrays.layout_of(self._models)
+        stored = self.arrays.layout_of(self._models)
+        if self.equivalent is None or not self.equivalent.splits:
+            return stored
+        return self.forward_pass.network.layout
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -65,7 +90,52 @@ class ZooView:
         Raises:
             ZooError: the models differ in architecture.
         """
-        return _read_only(self.arrays.weights(self._models, self.checkpoints))
+        stored = self.arrays.weights(self._models, self.checkpoints)
+        if self.equivalent is None:
+            return _read_only(stored)
+        layout = self.arrays.layout_of(self._models)
+        forward = self._own_forward_pass if self._is_known else None
+        return _read_only(self.equivalent.weights(stored, self.models, layout=layout, forward=forward))
+
+    @property
+    def forward_pass(self) -> ForwardPass:
+        """What the models compute, one after the other.
+
+        Raises:
+            ZooError: the models differ in architecture, or how they compute is not known.
+        """
+        own = self._own_forward_pass
+        return own if self.equivalent is None else replace(own, network=self.equivalent.network(own.network))
+
+    @cached_property
+    def _own_forward_pass(self) -> ForwardPass:
+        table = self._models
+        functions = table["activation"].to_pylist() if "activation" in table.column_names else [None] * len(table)
+        if not functions:
+            raise ZooError(f"{self.zoo.name}: a view of no models computes nothing; expected some")
+        self.arrays.layout_of(table)  # of models of one architecture
+        for function in dict.fromkeys(functions):
+            network = self.arrays.network_of({**self._architecture, "activation": function})
+        return ForwardPass.of(network, functions)
+
+    @property
+    def network(self) -> Network | None:
+        """The architecture of the models; None where its layers are not known, or there are no models.
+
+        Raises:
+            ZooError: the models differ in architecture.
+        """
+        self.arrays.layout_of(self._models)
+        own = self.arrays.architecture_of(self._architecture) if len(self.models) else None
+        return own if own is None or self.equivalent is None else self.equivalent.network(own)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the models can be run."""
+        try:
+            return bool(self._own_forward_pass)
+        except ZooError:
+            return False
 
     def metric(self, name: str) -> np.ndarray:
         """Return a metric, float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
@@ -89,6 +159,12 @@ class ZooView:
         if name not in self.zoo.models.column_names:
             raise ZooError(unknown_name("column", name, self.zoo.models.column_names))
         return self.zoo.models[name].to_numpy(zero_copy_only=False)[self.rows]
+
+    @property
+    def _architecture(self) -> dict[str, str]:
+        """What the table says of the architecture of the first model."""
+        names = [name for name in ("architecture",) if name in self._models.column_names]
+        return {name: self._models[name][0].as_py() for name in names}
 
     @property
     def _models(self) -> pa.Table:

@@ -5,7 +5,7 @@ Reading needs numpy, zarr and pyarrow; torch is imported only where a tensor or 
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,9 @@ import zarr
 
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import BUFFERS
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, needing, unknown_name
 from zoo_gen.files.location import Folder, locate, pinned
+from zoo_gen.image_data import DataSource
 from zoo_gen.manifest import Split, StoredSplit
 from zoo_gen.manifest.split import PARTS, split_sha256
 from zoo_gen.store import Store, side_files
@@ -75,7 +76,7 @@ class Zoo:
         self.extent = store.extent
         self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
         self._table = table or ModelTable(store)
-        self._arrays = Arrays(store, self._table)
+        self.arrays = Arrays(store, self._table)
 
     def _repr_html_(self) -> str:
         return summary.html(self.store, self._table)
@@ -83,6 +84,10 @@ class Zoo:
     def facts(self) -> dict[str, str]:
         """Return what to know of the zoo first, title -> text: sizes, data, digests, splits, what varies."""
         return summary.facts(self.store, self._table)
+
+    def described(self) -> dict[str, Any]:
+        """Return what `facts` says as plain data, for other programs: `zoo-gen info --json`."""
+        return summary.described(self.store, self._table)
 
     def varying_values(self) -> dict[str, str]:
         """Return the hyper-parameters that vary, name -> their values in short."""
@@ -104,12 +109,12 @@ class Zoo:
         Raises:
             ZooError: the models differ in architecture.
         """
-        if self._arrays.layout is None:
+        if self.arrays.layout is None:
             raise ZooError(
                 f"{self.path}: its models have {len(self.architectures)} architectures; expected "
                 "zoo.layout_of(model), or a view of models of one architecture"
             )
-        return self._arrays.layout
+        return self.arrays.layout
 
     @property
     def architectures(self) -> dict[str, Architecture]:
@@ -118,16 +123,31 @@ class Zoo:
         Raises:
             ZooError: their file is damaged.
         """
-        return self._arrays.architectures
+        return self.arrays.architectures
 
     def layout_of(self, model: int) -> ParameterLayout:
         """Return where each parameter of a model lies in its weights."""
-        return self._arrays.layout_of(self._row(model))
+        return self.arrays.layout_of(self._row(model))
 
     @property
     def varying(self) -> tuple[str, ...]:
         """The hyper-parameters that vary."""
         return self.manifest.varying
+
+    @property
+    def ragged(self) -> bool:
+        """Whether models differ in architecture; the column `architecture` then names that of each."""
+        return self.manifest.ragged
+
+    @property
+    def layouts(self) -> tuple[ParameterLayout, ...]:
+        """The layouts of its architectures."""
+        return tuple(each.layout for each in self.architectures.values()) if self.ragged else (self.layout,)
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """What its models were trained on, as far as it is known."""
+        return () if self.manifest.data is None else (self.manifest.data,)
 
     @property
     def n_classes(self) -> int:
@@ -320,7 +340,8 @@ class Zoo:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
         checkpoint = None if epoch is None else self.checkpoint(epoch)
-        return module.state_dict(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
+        with needing("tensors", extra="generate"):
+            return module.state_dict(self.store, self.arrays, self._row(model), checkpoint=checkpoint)
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
         """Return a model after an epoch (the last one kept, if none is given) as a torch module in evaluation mode.
@@ -331,7 +352,8 @@ class Zoo:
             ZooError: there is no such model or checkpoint, or it diverged.
         """
         checkpoint = None if epoch is None else self.checkpoint(epoch)
-        return module.module(self.store, self._arrays, self._row(model), checkpoint=checkpoint)
+        with needing("modules", extra="generate"):
+            return module.module(self.store, self.arrays, self._row(model), checkpoint=checkpoint)
 
     def _row(self, model: int) -> pa.Table:
         return self._table.rows(slice(model, model + 1))
@@ -346,7 +368,7 @@ class Zoo:
         rows = np.array([self._table.row(model) for model in ids.tolist()], dtype=np.int64)
         chosen = self.epochs.tolist() if epochs is None else epochs
         checkpoints = np.array([self.checkpoint(epoch) for epoch in chosen], dtype=np.int64)
-        return ZooView(self, ids, rows, checkpoints, self._arrays)
+        return ZooView(self, ids, rows, checkpoints, self.arrays)
 
     def torch_dataset(
         self,
@@ -355,6 +377,7 @@ class Zoo:
         target: str | None = None,
         epochs: Sequence[int] | None = None,
         tensors: bool = False,
+        graphs: bool = False,
         table: str | None = None,
         memory: int = dataset.MEMORY,
     ) -> dataset.WeightDataset:
@@ -369,6 +392,7 @@ class Zoo:
             target: a metric, "generalization_gap", "epoch" or a column of the table of models.
             epochs: which checkpoints of each model; all, if none are given.
             tensors: whether weights are a tensor a parameter, name -> tensor.
+            graphs: whether weights are a graph: "nodes" and "edges" with their features, and "edge_index".
             table: a named split table, as for `split`.
             memory: bytes of weights that may be read at once and stay; of more, each batch reads what it needs.
 
@@ -382,7 +406,7 @@ class Zoo:
         (24, torch.Size([100]), torch.float32)
         """
         view = self.view(self.split(split, table=table), epochs)
-        return dataset.WeightDataset(view, target=target, tensors=tensors, memory=memory)
+        return dataset.WeightDataset(view, target=target, tensors=tensors, graphs=graphs, memory=memory)
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return the long form: a row a model and checkpoint, with hyper-parameters and the metrics of that epoch.

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from tests.grammar_networks import NETWORKS, architecture
 from tests.zoo_bench.encoders.layouts import CNN, DEEP_CNN, INR, PLAIN, FakeView, layout_of, random_view
 from zoo_bench.encoders import encoder_digest
 from zoo_bench.encoders.baselines.deep_sets import TRAINING, deep_sets
@@ -19,6 +20,7 @@ from zoo_bench.encoders.sne.network import SNENetwork
 from zoo_bench.encoders.sne.settings import Settings
 from zoo_bench.encoders.training.output import Output
 from zoo_bench.protocol.problem import Problem
+from zoo_gen.architecture.registry import Layers, network
 from zoo_gen.errors import ZooError
 
 SHORT = replace(TRAINING, epochs=3, batch_size=8)
@@ -55,6 +57,19 @@ def test_views_of_several_architectures_are_learned_together(name):
     train = [random_view(layout, models=10, seed=seed) for seed, layout in enumerate((CNN, DEEP_CNN, INR))]
     encoder = makers()[name]().fit(train, [random_view(DEEP_CNN, models=6, seed=7)], seed=0)
     assert encoder.encode(random_view(PLAIN, models=3)).shape[0] == 3  # of an architecture it never saw
+
+
+@pytest.mark.parametrize("kind", ["residual images with batch norm", "groups", "gru over a sequence"])
+def test_normalised_grouped_and_recurrent_networks_are_read_and_reordered(kind):
+    layout = network(Layers.model_validate(architecture(kind)), NETWORKS[kind][2], 10).layout
+    train, other = random_view(layout, models=12), random_view(layout, models=4, seed=1)
+    for encoder in (
+        makers()["statistics_network"](),
+        sne(replace(TINY, nu=1.0, conv_tokens="kernels"), training=SHORT),
+    ):
+        embeddings = encoder.fit([train], [random_view(layout, models=6, seed=2)], seed=0).encode(other)
+        assert len(embeddings) == 4
+        assert np.isfinite(embeddings).all()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in MIXED])

@@ -193,12 +193,12 @@ def test_what_a_supervised_encoder_predicts_is_scored_beside_the_probes(tmp_path
     assert own["kendall_tau"].value == pytest.approx(kendalltau(truth, predicted).statistic)
     assert {score.target for score in own.values()} == {"test_accuracy"}
     assert not any(score.ranks for score in own.values())
-    assert {score.by for score in result.cells[0].scores} == {"probe", "encoder"}
+    assert {score.by for score in result.cells[0].scores} == {"probe", "encoder", "recipe", "mean"}
 
 
 def test_a_target_that_the_benchmark_does_not_ask_for_is_not_scored(tmp_path, tiny_zoo, tiny_benchmark, stranger):
     ((result, _),) = run(tiny_benchmark, ["stranger:Elsewhere"], tiny_zoo.parent, tmp_path / "results")
-    assert {score.by for score in result.cells[0].scores} == {"probe"}
+    assert {score.by for score in result.cells[0].scores} == {"probe", "recipe", "mean"}
 
 
 def test_the_leaderboard_shows_own_predictions_in_rows_of_their_own(tmp_path, tiny_zoo, tiny_benchmark, stranger):

@@ -9,7 +9,9 @@ import time
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
+from zoo_bench.cli import main
 from zoo_bench.evaluation.validate import validate
 from zoo_bench.standings import boards, page
 
@@ -39,10 +41,21 @@ def place(tmp_path_factory, tiny_zoo):
     return folder
 
 
+def options(place, results):
+    """The words of the command after zoo-bench."""
+    words = ["run", str(place / "its.toml"), "--seeds", "0,1", "--zoos", str(place / "zoos"), "--results", str(results)]
+    return [*words, *(word for name in ENCODERS for word in ("--encoder", name))]
+
+
+def finish(place, results):
+    """Run the command to its end in this process."""
+    done = CliRunner().invoke(main, options(place, results))
+    assert done.exit_code == 0, done.output
+
+
 def start(place, results, *, workers):
-    command = [sys.executable, "-c", "from zoo_bench.cli import main; main()", "run", "its.toml", "--seeds", "0,1"]
-    command += ["--results", str(results), "--workers", str(workers)]
-    command += [word for name in ENCODERS for word in ("--encoder", name)]
+    command = [sys.executable, "-c", "from zoo_bench.cli import main; main()", *options(place, results)]
+    command += ["--workers", str(workers)]
     return subprocess.Popen(
         command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -61,10 +74,20 @@ def page_of(loaded):
     return page.html(boards.boards(loaded), loaded)
 
 
-@pytest.mark.parametrize(("workers", "kills"), [(1, 2), (2, 3), pytest.param(2, 20, marks=pytest.mark.slow)])
-def test_a_run_killed_anywhere_and_started_again_gives_the_same_page(place, workers, kills):
-    undisturbed, killed = (place / f"{name}-{workers}-{kills}" for name in ("undisturbed", "killed"))
-    assert start(place, undisturbed, workers=workers).wait() == 0
+@pytest.fixture(scope="module")
+def undisturbed(place):
+    """The results of a run that nobody kills."""
+    results = place / "undisturbed"
+    finish(place, results)
+    return results
+
+
+@pytest.mark.parametrize(
+    ("workers", "kills"),
+    [(1, 1), (2, 2), pytest.param(1, 10, marks=pytest.mark.slow), pytest.param(2, 20, marks=pytest.mark.slow)],
+)
+def test_a_run_killed_anywhere_and_started_again_gives_the_same_page(place, undisturbed, workers, kills):
+    killed = place / f"killed-{workers}-{kills}"
     moments = random.Random(kills)
     deaths = 0
     seen = set()
@@ -74,13 +97,13 @@ def test_a_run_killed_anywhere_and_started_again_gives_the_same_page(place, work
         last = len(seen) + moments.randint(1, 12)
         while process.poll() is None and len(seen) < last:
             seen |= set(killed.rglob("*"))
-            time.sleep(0.001)
+            time.sleep(0.01)
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)  # the driver alone; its workers must end by themselves
             deaths += 1
         process.wait()
     assert deaths
-    assert start(place, killed, workers=workers).wait() == 0
+    finish(place, killed)
     expected, found = boards.load(undisturbed), boards.load(killed)
     assert page_of([same_costs(its, other) for its, other in zip(found, expected, strict=True)]) == page_of(expected)
     # Costs come from results: what is stored gives the same bytes however often it is made.

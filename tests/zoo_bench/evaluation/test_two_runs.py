@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from tests import waiting
+from zoo_bench.cli import main
 from zoo_bench.evaluation import run
 from zoo_bench.evaluation.validate import validate
 from zoo_bench.protocol import zoos
@@ -64,15 +67,16 @@ def test_two_processes_that_write_one_result_never_fail_nor_leave_half_a_file(tm
 
 def test_two_commands_on_one_folder_both_end_well(tmp_path, tiny_zoo):
     (tmp_path / "its.toml").write_text(BENCHMARK)
-    command = [sys.executable, "-c", "from zoo_bench.cli import main; main()", "run", "its.toml", "--seeds", "0,1,2"]
-    command += ["--zoos", str(tiny_zoo.parent), "--encoder", "weights", "--encoder", "pca"]
-    commands = [
-        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    for process in commands:
-        errors = process.communicate()[1]
-        assert process.returncode == 0, errors
+    results = tmp_path / "results"
+    words = ["run", str(tmp_path / "its.toml"), "--seeds", "0,1,2", "--zoos", str(tiny_zoo.parent)]
+    words += ["--results", str(results), "--encoder", "weights", "--encoder", "pca"]
+    command = [sys.executable, "-c", "from zoo_bench.cli import main; main()", *words]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    waiting.until(lambda: other.poll() is not None or results.exists())
+    here = CliRunner().invoke(main, words)
+    assert here.exit_code == 0, here.output
+    errors = other.communicate(timeout=waiting.LIMIT)[1]
+    assert other.returncode == 0, errors
     checked = dict(validate(tmp_path / "results", zoos=tiny_zoo.parent))
     assert len(checked) == 6
     assert not any(checked.values())

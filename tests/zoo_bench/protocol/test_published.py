@@ -24,10 +24,11 @@ from zoo_gen.errors import ZooError
 from zoo_gen.manifest import shipped_manifests
 from zoo_gen.published.sources import registry
 
+POPULATIONS = registry.by_population()
 PAPERS = [
     name
     for name, benchmark in list_benchmarks().items()
-    if any(zoo.removesuffix("_published") in registry.by_population() for zoo in benchmark.zoos)
+    if any(zoo.removesuffix("_published") in POPULATIONS for zoo in benchmark.zoos)
 ]
 
 
@@ -185,13 +186,22 @@ def nfn_by_pandas(permutation, metrics):
     }
 
 
-def test_the_published_split_of_nfn_is_reproduced_model_by_model(server, data_root, tmp_path, monkeypatch):
-    if not (data_root / "nfn_splits").is_dir():
+def published_split(path, data_root):
+    """Write the split file that NFN published."""
+    source = data_root / "nfn_splits" / "svhn_split.csv.gz"
+    if not source.exists():
         pytest.skip("needs the split files of NFN below ZOO_DATA_ROOT/nfn_splits")
-    (tmp_path / "svhn_split.csv").write_bytes(
-        gzip.decompress((data_root / "nfn_splits" / "svhn_split.csv.gz").read_bytes())
-    )
-    archive, metrics = write_archive(tmp_path, 29_988)
+    path.write_bytes(gzip.decompress(source.read_bytes()))
+
+
+@pytest.mark.parametrize("n_runs", [50, pytest.param(29_988, marks=pytest.mark.slow)])
+def test_the_split_of_nfn_is_reproduced_model_by_model(server, request, tmp_path, monkeypatch, n_runs):
+    """The published split of 29,988 runs, and one of 50 runs that is laid out like it."""
+    archive, metrics = write_archive(tmp_path, n_runs)
+    if n_runs == 29_988:
+        published_split(tmp_path / "svhn_split.csv", request.getfixturevalue("data_root"))
+    else:
+        small_cnn.permutation_file(tmp_path / "svhn_split.csv", len(metrics))
     publish(server, monkeypatch, "svhn_cropped", archive=archive, split=tmp_path / "svhn_split.csv")
     monkeypatch.setenv("ZOO_CACHE_ROOT", str(tmp_path / "cache"))
     monkeypatch.setattr("zoo_bench.scores.metrics.RESAMPLES", 10)  # intervals are not what is tested
@@ -212,7 +222,9 @@ split = { table = "nfn" }
     expected = nfn_by_pandas(tmp_path / "svhn_split.csv", metrics)
     path = result_path(tmp_path / "results", benchmark="nfn_svhn", encoder="weights", seed=0)
     (cell,) = read_result(path).cells
-    assert (cell.train_models, cell.validation_models, cell.test_models) == (11_995, 2_999, 14_994)
+    counts = (cell.train_models, cell.validation_models, cell.test_models)
+    assert counts == tuple(len(expected[part]) for part in ("train", "validation", "test"))
+    assert n_runs < 29_988 or counts == (11_995, 2_999, 14_994)
     zoo = open_zoo(tmp_path / "zoos" / "small_cnn_zoo_svhn_published")
     runs = np.array(zoo.models["run"].to_pylist())
     tested = next(row for row in read_predictions(predictions_path(path)) if row.target == "test_accuracy")

@@ -98,10 +98,19 @@ def tau_of_all_pairs(truth, predicted, weights):
     return balance / np.sqrt(untied[0] * untied[1]) if min(untied) > 0 else np.nan
 
 
-@pytest.mark.parametrize("n_models", [30, kendall.MOST_MODELS, kendall.MOST_MODELS + 1])
+@pytest.mark.parametrize(
+    ("most_models", "n_models"),
+    [
+        *((200, n_models) for n_models in (30, 200, 201)),
+        *(pytest.param(2000, n_models, marks=pytest.mark.slow) for n_models in (2000, 2001)),
+    ],
+)
 @pytest.mark.parametrize("levels", [1, 2, 30, 5000])
 @pytest.mark.parametrize("most_rows", [0, kendall.MOST_ROWS])
-def test_resampled_tau_is_that_of_all_pairs_below_and_above_the_bounds(monkeypatch, n_models, levels, most_rows):
+def test_resampled_tau_is_that_of_all_pairs_below_and_above_the_bounds(
+    monkeypatch, most_models, n_models, levels, most_rows
+):
+    monkeypatch.setattr(kendall, "MOST_MODELS", most_models)
     monkeypatch.setattr(kendall, "MOST_ROWS", most_rows)
     random = np.random.RandomState(levels)
     members = random.permutation(np.arange(max(n_models, 1200)) % n_models)

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, mean_squared_error, r2_score
 from sklearn.preprocessing import StandardScaler
 
 from zoo_bench.scores import paper_probes, probes, standard_probes
+from zoo_bench.scores.linear_features import Axes
 from zoo_bench.scores.probes import Embeddings, Labels, probe
 from zoo_bench.scores.standard_probes import CUTS, LOGISTIC_PENALTIES, MEAN_ALONE, RIDGE_PENALTIES
 from zoo_gen.errors import ZooError
@@ -74,6 +75,54 @@ def test_logistic_equals_scikit_learns_with_the_penalty_of_the_best_validation_a
     assert actual.penalty == LOGISTIC_PENALTIES[best]
     assert actual.error == pytest.approx(1 - accuracies[best])
     assert (actual.predicted == models[best].predict(scaled["test"])).mean() > 0.98
+
+
+@pytest.fixture
+def wide():
+    """More features than rows, most of them combinations of a few, and one that is constant."""
+    random = np.random.RandomState(0)
+    mixing = random.standard_normal((12, 500))
+    sizes = {"train": 90, "validation": 60, "test": 50}
+    hidden = {part: random.standard_normal((size, 12)) for part, size in sizes.items()}
+    features = {part: its @ mixing + random.standard_normal((len(its), 500)) for part, its in hidden.items()}
+    for rows in features.values():
+        rows[:, 7] = 3.0
+    return features, {part: its[:, :2] + 0.3 * random.standard_normal((len(its), 2)) for part, its in hidden.items()}
+
+
+def test_ridge_on_more_features_than_rows_is_scikit_learns(wide):
+    features, targets = wide
+    its = standard_probes.features(*features.values(), cut=WIDE)
+    actual = standard_probes.regress(its, targets["train"], targets["validation"])
+    for column in range(2):
+        penalty = actual.penalties[column]
+        assert penalty < MEAN_ALONE
+        model = Ridge(alpha=penalty, solver="cholesky").fit(its.train.astype(float), targets["train"][:, column])
+        expected = model.predict(its.test.astype(float))
+        np.testing.assert_allclose(actual.predicted[:, column], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_logistic_on_more_features_than_rows_is_scikit_learns(wide):
+    features, targets = wide
+    labels_of = {
+        part: np.array(["low", "middle", "high"])[np.digitize(y[:, 0], [-0.5, 0.5])] for part, y in targets.items()
+    }
+    its = standard_probes.features(*features.values(), cut=WIDE)
+    actual = standard_probes.classify(its, labels_of["train"], labels_of["validation"])
+    model = LogisticRegression(C=1 / actual.penalty, max_iter=5000, tol=1e-8).fit(its.train, labels_of["train"])
+    assert accuracy_score(labels_of["validation"], model.predict(its.validation)) == pytest.approx(1 - actual.error)
+    np.testing.assert_array_equal(actual.predicted, model.predict(its.test))
+
+
+def test_the_axes_of_more_features_than_rows_leave_out_what_does_not_vary():
+    """Rows twice over vary along half as many axes; the others are rounding, by which nothing may be divided."""
+    half = np.random.RandomState(0).standard_normal((20, 100)).astype(np.float32)
+    rows = np.concatenate([half, half])
+    axes = Axes.of(rows, rows.mean(axis=0, dtype=np.float64))
+    assert axes.squares.shape == (19,)
+    singular = np.linalg.svd(rows - axes.centre, compute_uv=False)[:19]
+    np.testing.assert_allclose(np.sqrt(axes.squares[::-1]), singular, rtol=1e-6)
+    np.testing.assert_allclose(axes.directions.T @ axes.directions, np.eye(19), atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["standard", "paper"])

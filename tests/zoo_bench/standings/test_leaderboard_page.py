@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from tests import waiting
 from zoo_bench.evaluation import run
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.standings import boards, page
@@ -133,7 +134,7 @@ def found(tmp_path_factory, loaded):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=waiting.LIMIT,
         check=True,
     )
     written = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)

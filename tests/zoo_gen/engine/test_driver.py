@@ -3,7 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 
 from tests import waiting
 from tests.conftest import files_of
+from tests.zoo_gen.engine.stand_ins import copy_but_die_at_shard_2, train_on_the_cpu
 from zoo_gen import engine, open_zoo
 from zoo_gen.engine import blocks, driver
 from zoo_gen.errors import ZooError
@@ -61,15 +62,13 @@ def test_a_model_of_convolutions_has_the_same_bytes_alone_by_another_worker_and_
 def test_a_resumed_zoo_keeps_the_form_that_it_was_begun_with(tmp_path, monkeypatch):
     pytest.importorskip("llvmlite")
     (tmp_path / "cnn.toml").write_text(CNN)
-    engine.run(tmp_path / "cnn.toml", tmp_path / "one", workers=1)
-    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=2)
-    expected = files_of(tmp_path / "one")
-    assert files_of(tmp_path / "two") == expected
-    assert set(Store.open(tmp_path / "one").attributes["forms"].values()) == {"lanes"}
+    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
+    expected = files_of(tmp_path / "zoo")
+    assert set(Store.open(tmp_path / "zoo").attributes["forms"].values()) == {"lanes"}
     monkeypatch.setattr(driver, "choose_forms", lambda *_, **__: {"convolution1": "grouped"})  # as another rule would
-    (tmp_path / "two" / "models" / "part-00001.parquet").unlink()
-    engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
-    assert files_of(tmp_path / "two") == expected
+    (tmp_path / "zoo" / "models" / "part-00001.parquet").unlink()
+    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
+    assert files_of(tmp_path / "zoo") == expected
 
 
 @pytest.mark.parametrize("damage", ["the forms", "everything"])
@@ -142,8 +141,15 @@ def workers_of(group: int) -> list[int]:
     return [int(pid) for pid, pgid, state in rows if int(pgid) == group and not state.startswith("Z")]
 
 
-@pytest.mark.parametrize("send", [os.kill, os.killpg])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [
+        (signal.SIGINT, os.killpg),  # Ctrl-C reaches the workers too
+        (signal.SIGTERM, os.kill),
+        pytest.param(signal.SIGINT, os.kill, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, os.killpg, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.usefixtures("interruptible")
 def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifest, number, send):
     tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 2000]"))  # no machine is done soon
@@ -156,6 +162,7 @@ def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifes
     assert open_zoo(tmp_path / "zoo").complete_shards
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_does_not_end_the_run(tmp_path, tiny_manifest):
     # Seven shards: when the first is complete, some are left to train.
     tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 10]"))
@@ -170,23 +177,14 @@ def test_a_worker_that_dies_does_not_end_the_run(tmp_path, tiny_manifest):
     assert files_of(tmp_path / "zoo") == files_of(tmp_path / "undisturbed")
 
 
-def train_but_die_at_shard_2(folder, shards, **options):
-    """Stands in for `engine.train_shards` in a worker process."""
-    with (folder.parent / "tries").open("a") as tries:
-        tries.write(f"{shards[0]}\n")
-    if 2 in shards:
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.3)  # so that there are others at work, who must not be blamed
-    return engine.train_shards(folder, shards, **options)
-
-
 def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
-    tmp_path, tiny_zoo, tiny_manifest, monkeypatch, caplog
+    tmp_path, tiny_zoo, tiny_manifest, monkeypatch, caplog, capfd
 ):
     folder = tmp_path / "tiny"
-    monkeypatch.setattr(driver, "train_shards", train_but_die_at_shard_2)
+    monkeypatch.setattr(driver, "train_shards", partial(copy_but_die_at_shard_2, source=tiny_zoo))
     with pytest.raises(ZooError, match=r"the worker of shard 2 died three times"):
         engine.run(tiny_manifest, folder, workers=2)
+    assert "Traceback" not in capfd.readouterr().err
     assert Store.open(folder).complete_shards() == [0, 1, 3]
     assert (tmp_path / "tries").read_text().split().count("2") == 3
     assert "a worker died" in caplog.text
@@ -254,7 +252,7 @@ def test_a_card_that_an_interruption_left_out_is_written_later(tmp_path, tiny_zo
     assert files_of(folder) == files_of(tiny_zoo)
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kill", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, tiny_zoo, tiny_manifest, kill):
     folder = tmp_path / "tiny"
@@ -290,19 +288,11 @@ def test_parts_of_an_array_job_make_the_zoo_together(tmp_path, tiny_zoo, tiny_ma
 def test_parts_that_run_at_once_give_the_bytes_of_one_run(tmp_path, tiny_zoo, tiny_manifest):
     folder = tmp_path / "tiny"
     command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
-    runs = [subprocess.Popen([*command, "--part", f"{n}/2"], stderr=subprocess.PIPE, text=True) for n in (1, 2)]
-    assert [(run.communicate(timeout=waiting.LIMIT)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
+    first = subprocess.Popen([*command, "--part", "1/2"], stderr=subprocess.PIPE, text=True)
+    waiting.until(lambda: first.poll() is not None or (folder / "manifest.toml").exists())
+    engine.run(tiny_manifest, folder, workers=1, part=(2, 2))
+    assert (first.communicate(timeout=waiting.LIMIT)[1], first.returncode) == ("", 0)
     assert files_of(folder) == files_of(tiny_zoo)
-
-
-def train_on_the_cpu(folder, shards, *, device, **options):
-    """Stands in for `engine.train_shards` where there are no GPUs: the same models, and a note of who trained them."""
-    (folder.parent / f"{folder.name} {device} {' '.join(map(str, shards))}").touch()
-    found = engine.train_shards(folder, shards, device="cpu", **options)
-    if device == "cuda:2" and not (folder.parent / "failed").exists():
-        (folder.parent / "failed").touch()
-        raise RuntimeError("CUDA error: the GPU has fallen off the bus")
-    return found
 
 
 @pytest.fixture
@@ -318,26 +308,39 @@ def gpus(monkeypatch):
     return pretend
 
 
-def test_a_zoo_has_the_same_bytes_whatever_the_number_of_gpus(tmp_path, tiny_manifest, gpus, caplog):
-    """Four shards of 12 models, of which a GPU takes two at once; one of three GPUs fails at its first task."""
-    tasks = {
-        (1, "cuda"): ["cuda:0 0 1", "cuda:0 2 3"],
-        (2, "cuda"): ["cuda:0 0 1", "cuda:1 2 3"],
-        (2, "cuda:1"): ["cuda:1 0 1", "cuda:1 2 3"],
-        (3, "cuda:0,2"): ["cuda:0 0 1", "cuda:2 2 3"],
-        (4, "cuda"): ["cuda:0 0", "cuda:1 1", "cuda:2 2", "cuda:3 3"],
-    }
-    found = []
-    for number, ((count, device), expected) in enumerate(tasks.items()):
-        gpus(count)
-        summary = engine.run(tiny_manifest, tmp_path / f"zoo{number}", device=device)
-        assert (summary.trained_models, summary.trained_shards) == (40, 4)
-        done = sorted(path.name.partition(" ")[2] for path in tmp_path.glob(f"zoo{number} *"))
-        assert set(expected) <= set(done)
-        if device != "cuda:0,2":
-            assert done == expected
-        found.append(files_of(tmp_path / f"zoo{number}"))
-    assert all(files == found[0] for files in found)
+@pytest.fixture
+def one_gpu_zoo(tmp_path, tiny_manifest, gpus):
+    """The files of the tiny zoo as one GPU makes it."""
+    gpus(1)
+    engine.run(tiny_manifest, tmp_path / "alone", device="cuda")
+    return files_of(tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "tasks"),
+    [
+        (1, "cuda", ["cuda:0 0 1", "cuda:0 2 3"]),
+        (2, "cuda:1", ["cuda:1 0 1", "cuda:1 2 3"]),
+        (2, "cuda", ["cuda:0 0 1", "cuda:1 2 3"]),
+        pytest.param(4, "cuda", ["cuda:0 0", "cuda:1 1", "cuda:2 2", "cuda:3 3"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_zoo_has_the_same_bytes_whatever_the_number_of_gpus(tmp_path, one_gpu_zoo, gpus, count, device, tasks):
+    """Four shards of 12 models, of which a GPU takes two at once."""
+    gpus(count)
+    summary = engine.run(tmp_path / "tiny.toml", tmp_path / "zoo", device=device)
+    assert (summary.trained_models, summary.trained_shards) == (40, 4)
+    assert sorted(path.name.partition(" ")[2] for path in tmp_path.glob("zoo *")) == tasks
+    assert files_of(tmp_path / "zoo") == one_gpu_zoo
+
+
+def test_what_a_gpu_was_at_when_it_failed_is_trained_again(tmp_path, one_gpu_zoo, gpus, caplog):
+    """One of two chosen GPUs fails at its first task."""
+    gpus(3)
+    summary = engine.run(tmp_path / "tiny.toml", tmp_path / "zoo", device="cuda:0,2")
+    assert (summary.trained_models, summary.trained_shards) == (40, 4)
+    assert {"zoo cuda:0 0 1", "zoo cuda:2 2 3"} <= {path.name for path in tmp_path.glob("zoo *")}
+    assert files_of(tmp_path / "zoo") == one_gpu_zoo
     assert "cuda:2: failed at shard 2 (RuntimeError: CUDA error: the GPU has fallen off the bus)" in caplog.text
 
 

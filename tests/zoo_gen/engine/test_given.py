@@ -114,21 +114,40 @@ class Net(nn.Module):
         return self.head(rows)
 
 
+def doubled(outputs, targets):
+    return 2 * nn.functional.cross_entropy(outputs, targets)
+
+
+class Descent:
+    def init(self, parameters):
+        return ()
+
+    def update(self, gradients, state, parameters, hyperparameters, step):
+        rate = hyperparameters["learning_rate"]
+        return {name: parameters[name] - rate * gradient for name, gradient in gradients.items()}, state
+
+
+def slower(epoch, n_epochs):
+    return 1 - epoch / n_epochs
+
+
 if __name__ == "__main__":
     random = np.random.RandomState(0)
     data = (random.rand(40, 4), np.arange(40) % 3)
     training = {"epochs": 1, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, "initialization": "module"}
     axes = {"product": {"seed": range(16)}}
     manifest = {"name": "script", "data": {"test_share": 0.2}, "training": training, "axes": axes}
-    zoo = zoo_gen.run(manifest, data=data, module=Net, workers=2, progress=False)
+    training |= {"optimizer": Descent, "schedule": slower}
+    zoo = zoo_gen.run(manifest, data=data, module=Net, loss=doubled, workers=2, progress=False)
     assert zoo.extent.n_shards == 2 and zoo_gen.verify(zoo).sound
 """
 
 
-def test_a_class_of_a_script_reaches_the_workers(tmp_path):
+def test_classes_and_functions_of_a_script_reach_the_workers(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     subprocess.run([sys.executable, "script.py"], check=True, cwd=tmp_path)
     zoo = zoo_gen.open_zoo("zoos/script")
     assert zoo.complete
+    assert set(zoo.manifest.training.source_sha256) == {f"__main__:{name}" for name in ("doubled", "Descent", "slower")}
     with pytest.raises(ZooError, match=r"'__main__:Net': cannot be imported .* expected a class in a file"):
         zoo.module(0)

@@ -1,5 +1,7 @@
 """A zoo grows: what another zoo holds is copied, and the bytes are those of a zoo that was made at once."""
 
+import shutil
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -35,6 +37,12 @@ NOTHING_TO_TRAIN = {
 }
 
 
+@pytest.fixture(scope="module")
+def more_seeds(tmp_path_factory):
+    """The files of the zoo with more seeds, made at once."""
+    return files_of(make(tmp_path_factory.mktemp("more") / "at_once", GROWN["more seeds"]))
+
+
 @pytest.mark.parametrize("change", [*GROWN, *NOTHING_TO_TRAIN])
 def test_a_zoo_with_copied_models_has_the_bytes_of_one_made_at_once(tiny_zoo, tmp_path, change):
     text = (GROWN | NOTHING_TO_TRAIN)[change]
@@ -59,24 +67,23 @@ def test_only_new_models_are_trained(tiny_zoo, tmp_path, monkeypatch):
     assert sum(map(len, trained)) == 16
 
 
-def test_two_zoos_become_one(tmp_path):
+def test_two_zoos_become_one(tiny_zoo, tmp_path):
     halves = [
         make(tmp_path / name, TINY.replace("[1, 5]", seeds)) for name, seeds in (("a", "[1, 3]"), ("b", "[4, 5]"))
     ]
-    whole = make(tmp_path / "whole")
-    assert files_of(make(tmp_path / "merged", reuse=halves)) == files_of(whole)
+    assert files_of(make(tmp_path / "merged", reuse=halves)) == files_of(tiny_zoo)
 
 
-def test_a_zoo_grows_in_its_folder(tmp_path):
-    folder = make(tmp_path / "zoo")
+def test_a_zoo_grows_in_its_folder(tiny_zoo, tmp_path, more_seeds):
+    folder = shutil.copytree(tiny_zoo, tmp_path / "zoo")
     make(folder, GROWN["more seeds"], grow=True)
-    assert files_of(folder) == files_of(make(tmp_path / "at_once", GROWN["more seeds"]))
+    assert files_of(folder) == more_seeds
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     make(folder, GROWN["more seeds"], grow=True)  # again: nothing to do
 
 
-def test_a_growth_that_is_killed_loses_nothing_and_resumes(tmp_path, monkeypatch):
-    folder, text = make(tmp_path / "zoo"), GROWN["more seeds"]
+def test_a_growth_that_is_killed_loses_nothing_and_resumes(tiny_zoo, tmp_path, more_seeds, monkeypatch):
+    folder, text = shutil.copytree(tiny_zoo, tmp_path / "zoo"), GROWN["more seeds"]
     before = files_of(folder)
     with monkeypatch.context() as patch:
         patch.setattr(driver.Store, "create", never)
@@ -84,7 +91,7 @@ def test_a_growth_that_is_killed_loses_nothing_and_resumes(tmp_path, monkeypatch
             make(folder, text, grow=True)
     assert files_of(tmp_path / ".zoo.old") == before
     make(folder, text, grow=True)
-    assert files_of(folder) == files_of(make(tmp_path / "at_once", text))
+    assert files_of(folder) == more_seeds
     assert not (tmp_path / ".zoo.old").exists()
 
 
@@ -98,8 +105,8 @@ def test_a_growth_that_is_killed_loses_nothing_and_resumes(tmp_path, monkeypatch
 )
 @pytest.mark.parametrize("way", ["reuse", "grow"])
 def test_what_changes_every_model_is_refused_with_the_keys(tiny_zoo, tmp_path, way, old, new, message):
-    folder = make(tmp_path / "zoo") if way == "grow" else tmp_path / "new"
-    before = files_of(folder) if way == "grow" else {}
+    folder = tmp_path / "zoo"
+    before = files_of(shutil.copytree(tiny_zoo, folder)) if way == "grow" else {}
     with pytest.raises(ZooError, match="none of its models can be copied") as raised:
         make(folder, TINY.replace(old, new), **({"grow": True} if way == "grow" else {"reuse": [tiny_zoo]}))
     assert message in str(raised.value)
@@ -121,6 +128,7 @@ def test_models_that_diverged_are_copied_too(tmp_path):
     assert open_zoo(renamed).models["status"].equals(open_zoo(zoo).models["status"])
 
 
+@pytest.mark.usefixtures("quick_plans")
 def test_the_commands_say_what_differs_and_what_is_copied(tiny_zoo, tmp_path):
     path = tmp_path / "grown.toml"
     path.write_text(GROWN["more seeds"])

@@ -48,9 +48,30 @@ def parse(text: str) -> ZooManifest:
         ('["relu", "tanh"]', '["relu", "tahn"]', "axes.product", "activation[1]: input should be 'tanh', 'relu'"),
         ("[axes.product]", "[axes.produkt]", "axes", "unknown key 'produkt'; did you mean 'product'?"),
         ("train = 0.6", "train = 0.7", "split", "must add up to 1, got 1.1"),
-        ('name = "tiny"', 'name = "../tiny"', "name", "should match pattern"),
+        (
+            'name = "tiny"',
+            'name = "../tiny"',
+            "name",
+            "expected lower-case letters, digits, _ and -, with a letter or digit first",
+        ),
         ("models_per_shard = 12", "models_per_shard = 0", "storage.models_per_shard", "greater than 0"),
         ("[data]", "[data", "", "not valid TOML"),
+        ("epochs = 4", "epochs = 4\nlabel_smoothing = 1.0", "training.label_smoothing", "less than 1, got 1.0"),
+        ("epochs = 4", "epochs = 4\nclip_norm = -1", "training.clip_norm", "greater than or equal to 0, got -1"),
+        ("epochs = 4", "epochs = 4\nwarm_up_epochs = 4", "training.warm_up_epochs", "4 leaves none of 4 epochs"),
+        ("epochs = 4", 'epochs = 4\nschedule = "step"', "training.decay_every", "is missing"),
+        (
+            "epochs = 4",
+            'epochs = 4\nschedule = "cosin"',
+            "training.schedule",
+            "'milestones', or \"module:name\" of your",
+        ),
+        ("epochs = 4", "epochs = 4\nmilestones = [2]", "training.milestones", "is used by no part of this zoo"),
+        ("epochs = 4", "epochs = 4\ndecay_factor = 0.5", "training.decay_factor", "is used by no part of this zoo"),
+        ("epochs = 4", "epochs = 4\nmilestones = [3, 2]", "training.milestones", "a rising list of epochs above 0"),
+        ("epochs = 4", 'epochs = 4\nmilestones = "2,3"', "training.milestones", "a rising list of epochs above 0"),
+        ("epochs = 4", "epochs = 4\ncrop_padding = 5", "training.crop_padding", "5 exceeds the 4 pixels of a side"),
+        ("epochs = 4", "epochs = 4\nflip = 1.5", "training.flip", "less than or equal to 1, got 1.5"),
         ("[split]", "[checkpoints]\nepochs = [0, 9]\n[split]", "checkpoints.epochs", "9 lies after the last epoch, 4"),
         ("[split]", "[checkpoints]\nepochs = [2, 1]\n[split]", "checkpoints.epochs", "a rising list such as"),
     ],
@@ -132,3 +153,50 @@ def test_a_byte_order_mark_is_no_part_of_the_manifest(tiny_manifest):
     """Some editors begin a file of UTF-8 with one."""
     tiny_manifest.write_text(tiny_manifest.read_text(), encoding="utf-8-sig")
     assert read_manifest(tiny_manifest).name == "tiny"
+
+
+MORE = """
+schedule = ["constant", "step", "milestones"]
+milestones = [[1, 3], [2]]
+label_smoothing = [0.0, 0.1]
+"""
+
+
+def test_schedules_and_milestones_are_axes_and_survive_toml():
+    text = TINY.replace("[split]", f"{MORE}\n[split]").replace("epochs = 4", "epochs = 4\ndecay_every = 2")
+    manifest = parse(text)
+    assert manifest.n_models == 40 * 12
+    rows = manifest.rows(slice(0, manifest.n_models))
+    assert set(rows["milestones"].to_pylist()) == {"1, 3", "2"}
+    assert set(rows["decay_factor"].to_pylist()) == {0.1}
+    assert "clip_norm" not in rows.column_names
+    again = parse(manifest.to_toml())
+    assert again == manifest
+    assert again.digest == manifest.digest
+
+
+def test_a_manifest_that_names_defaults_is_the_same_zoo():
+    plain = parse(TINY)
+    named = parse(TINY.replace("epochs = 4", 'epochs = 4\nflip = 0\nclip_norm = 0.0\nloss = "standard"'))
+    assert named.digest == plain.digest
+    assert named.rows(slice(0, 40)).equals(plain.rows(slice(0, 40)))
+
+
+def test_milestones_are_drawn():
+    random = "[axes.random]\ncount = 20\nseed = 1\ndraw.milestones.choice = [[1], [2, 3]]\n"
+    text = TINY.replace("[split]", f"{random}\n[split]").replace("epochs = 4", 'epochs = 4\nschedule = "milestones"')
+    assert set(parse(text).rows(slice(0, 60))["milestones"].to_pylist()) == {"1", "2, 3"}
+
+
+@pytest.mark.parametrize("name", ["label_smoothing", "flip", "crop_padding"])
+def test_what_is_of_images_and_classes_is_refused_for_waves(name):
+    document = {
+        "name": "waves",
+        "data": {"source": "sine"},
+        "architecture": {"name": "siren"},
+        "training": {"epochs": 1, "batch_size": 8, "optimizer": "adam", "learning_rate": 1e-4, "frequency": 1.0,
+                     "initialization": "siren", name: 1 if name == "crop_padding" else 0.5},
+        "axes": {"product": {"seed": [1]}},
+    }  # fmt: skip
+    with pytest.raises(ZooError, match=f"training.{name}: the data has no (classes|images of rows and columns)"):
+        ZooManifest(**document)

@@ -174,7 +174,7 @@ def check_a_mixed_population(network: str, optimizer: str, *, form: str | None) 
         l2=[0.0, 0.0, 1e-3],
         dropout=[0.0, 0.3, 0.5] if any(isinstance(layer, Dropout) for layer in sequence) else [0.0],
         batch_size=[16],
-        schedule=["constant", "constant", "warmup_cosine", "one_cycle"],
+        schedule=["constant", "constant", "constant", "one_cycle"],
     )
     settings = TrainingSettings(epochs=4, dtype=torch.float64, forms=forms_of(sequence, form))
     found = train(architecture, data, table, settings, checkpoint_epochs=[0, 4])

@@ -12,6 +12,7 @@ import yaml
 from click.testing import CliRunner
 from matplotlib import pyplot
 
+from tests import waiting
 from tests.conftest import TINY, files_of
 from tests.hub_server import TOKEN, Fault
 from zoo_gen import engine, open_zoo, pull, push
@@ -298,7 +299,12 @@ def test_the_table_loads_with_datasets(hub, zoo, tmp_path):
     environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
     environment.pop("HF_HUB_OFFLINE", None)
     done = subprocess.run(
-        [sys.executable, "-c", DATASETS], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", DATASETS],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=waiting.LIMIT,
     )
     columns = sorted(open_zoo(zoo).models.column_names)[:3]
     assert done.stdout == f"['train'] 40 {columns}\n", done.stderr[-600:]

@@ -97,3 +97,21 @@ def test_the_long_form_has_a_row_a_checkpoint(tiny_zoo):
         assert row.test_accuracy == zoo.test_accuracy[row.model_id, checkpoint]
         assert row.test_class_f1_2 == zoo.test_class_f1[row.model_id, checkpoint, 2]
         assert row.learning_rate == zoo.models["learning_rate"][row.model_id].as_py()
+
+
+def test_samples_are_graphs_that_a_loader_stacks(tiny_zoo):
+    zoo = open_zoo(tiny_zoo)
+    samples = zoo.torch_dataset("test", target="test_accuracy", graphs=True)
+    graph, _ = samples[7]
+    flat, _ = zoo.torch_dataset("test", target="test_accuracy")[7]
+    assert {name: tuple(values.shape) for name, values in graph.items()} == {
+        "nodes": (25, 5),
+        "edges": (100, 1),
+        "edge_index": (2, 100),
+    }
+    torch.testing.assert_close(graph["edges"][:, 0], flat)
+    batch, accuracies = next(iter(DataLoader(samples, batch_size=6)))
+    assert batch["edges"].shape == (6, 100, 1)
+    assert accuracies.shape == (6,)
+    with pytest.raises(ZooError, match="got tensors and graphs; expected one"):
+        zoo.torch_dataset("test", tensors=True, graphs=True)

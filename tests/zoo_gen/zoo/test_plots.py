@@ -42,7 +42,11 @@ def test_few_values_are_boxes_of_their_own_and_many_are_ranges(tiny_zoo, tmp_pat
     drawn = dict(zip([name for name in zoo.varying if name != "seed"], boxes, strict=True))
     optimizers = np.array(table["optimizer"].to_pylist())
     labels = sorted(set(optimizers))
-    assert drawn["optimizer"] == (labels, [reached[finite & (optimizers == label)].tolist() for label in labels])
+    groups = [reached[finite & (optimizers == label)].tolist() for label in labels]
+    assert drawn["optimizer"] == (
+        [f"{label}\nn = {len(group)}" for label, group in zip(labels, groups, strict=True)],
+        groups,
+    )
     _, groups = drawn["learning_rate"]
     sizes = [len(group) for group in groups]
     assert sum(sizes) == finite.sum() == 38
@@ -52,3 +56,13 @@ def test_few_values_are_boxes_of_their_own_and_many_are_ranges(tiny_zoo, tmp_pat
     by_rate = reached[finite][np.argsort(rates[finite])]
     for group, values in zip(groups, np.split(by_rate, np.cumsum(sizes)[:-1]), strict=True):
         assert sorted(group) == sorted(values)
+
+
+def test_the_legend_says_how_many_models_there_are_with_a_swatch_for_each_band(tiny_zoo, tmp_path, monkeypatch):
+    legends = []
+    monkeypatch.setattr(Axes, "legend", lambda axes, **options: legends.append(axes.get_legend_handles_labels()))
+    plots.write_plots(open_zoo(tiny_zoo), tmp_path)
+    (handles, labels), _ = legends
+    assert labels == ["90% of the models", "50% of the models", "median (n = 40 models)"]
+    colours = {tuple(handle.get_facecolor()[0]) for handle in handles[:2]}
+    assert len(colours) == 2

@@ -160,3 +160,15 @@ def test_epochs_that_were_changed_together_with_their_digest_are_found(copy):
     listed.write_text(listed.read_text().replace(before, hashlib.sha256(path.read_bytes()).hexdigest()))
     (finding,) = verify(copy, sample=0).findings
     assert finding == "weights.zarr/epoch: is not what the manifest gives"
+
+
+def test_a_zoo_whose_images_are_not_there_is_hashed_and_the_report_says_so(tiny_zoo, monkeypatch, tmp_path):
+    def missing(source, *, data_root=None):
+        raise ZooError(f"{data_root}: has no images")
+
+    monkeypatch.setattr("zoo_gen.zoo.verify.load_image_data", missing)
+    report = verify(tiny_zoo)
+    assert (report.models, report.evaluated_checkpoints, report.sound) == (40, 0, True)
+    assert report.notes == ("no checkpoint was evaluated: None: has no images",)
+    with pytest.raises(ZooError, match="has no images"):  # where somebody says where they are
+        verify(tiny_zoo, data_root=tmp_path)

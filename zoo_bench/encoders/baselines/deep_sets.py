@@ -6,6 +6,7 @@ own: SNE's paper gives none in print. `deep_sets_small` is a quarter as wide, fo
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -58,11 +59,6 @@ class DeepSetsNetwork(nn.Module):
         return embeddings, self.last(embeddings).squeeze(1).float()
 
 
-def small() -> SupervisedEncoder:
-    """Return the encoder in its small size."""
-    return deep_sets(widths=WIDTHS["small"], training=SMALL_TRAINING)
-
-
 def deep_sets(
     *,
     widths: tuple[int, int] = WIDTHS["large"],
@@ -78,6 +74,9 @@ def deep_sets(
         build=lambda facts: DeepSetsNetwork(*widths),
         plans=_plans,
     )
+
+
+small = partial(deep_sets, widths=WIDTHS["small"], training=SMALL_TRAINING)  # the encoder in its small size
 
 
 def _plans(facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:

@@ -6,8 +6,9 @@ Characteristic Prediction" (NeurIPS 2021). docs/encoders/hyper_representation.md
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -38,25 +39,36 @@ MIDDLE, SPREAD = "standardization.middle", "standardization.spread"  # tensors o
 BLOCK = {"cpu": 64, "cuda": 2048}  # rows that are embedded together
 
 
-def paper(loss: LossName) -> "HyperRepresentation":
-    """Return the encoder that takes the paper's configuration for each zoo."""
-    return HyperRepresentation(loss=loss)
+def paper(loss: LossName) -> "Callable[[], HyperRepresentation]":
+    """Return what makes the encoder that takes the paper's configuration for each zoo."""
+    return partial(HyperRepresentation, loss=loss)
 
 
-def short(loss: LossName) -> "HyperRepresentation":
-    """Return the encoder of the paper's configurations with a tenth of their epochs."""
-    return HyperRepresentation(loss=loss, epochs_share=0.1)
+def short(loss: LossName) -> "Callable[[], HyperRepresentation]":
+    """Return what makes the encoder of the paper's configurations with a tenth of their epochs."""
+    return partial(HyperRepresentation, loss=loss, epochs_share=0.1)
 
 
-def small(loss: LossName) -> "HyperRepresentation":
-    """Return the encoder of the small configuration, for CPUs."""
-    return HyperRepresentation(loss=loss, configuration=SMALL)
+def small(loss: LossName) -> "Callable[[], HyperRepresentation]":
+    """Return what makes the encoder of the small configuration, for CPUs."""
+    return partial(HyperRepresentation, loss=loss, configuration=SMALL)
 
 
-def normalized(size: Literal["paper", "small"]) -> "HyperRepresentation":
-    """Return the encoder E_cD of standardised weights on a cosine schedule, which later papers came to."""
-    return HyperRepresentation(
-        configuration=SMALL if size == "small" else None, schedule="cosine", standardize=True, warm_up_share=0.05
+def normalized(size: Literal["paper", "small"]) -> "Callable[[], HyperRepresentation]":
+    """Return what makes the encoder E_cD of standardised weights, trained by what later papers came to.
+
+    The sizes are the paper's for each zoo, or the small one's. The documentation shows what led to these settings.
+    """
+    settings = {"schedule": "cosine", "dropout": 0.0, "gamma": 0.05}
+    if size == "paper":
+        settings |= {"learning_rate": 5e-4, "steps": 3000}
+    return partial(
+        HyperRepresentation,
+        configuration=SMALL if size == "small" else None,
+        settings=settings,
+        augmentation=Augmentation(noise=0.05),
+        standardize=True,
+        warm_up_share=0.05,
     )
 
 
@@ -81,7 +93,7 @@ class HyperRepresentation:
         target: what is reconstructed: the view as it is given ("augmented", as in the public code, erased zeros
             included), or the same view without noise and erasing ("clean").
         keep: the state with the best validation loss, or the last one.
-        schedule: of the learning rate, instead of the configuration's.
+        settings: fields of `Configuration` that take the place of the configuration's.
         standardize: whether weights are standardised tensor by tensor before they are augmented and reconstructed.
         warm_up_share: of all steps, in which the learning rate rises.
 
@@ -99,19 +111,24 @@ class HyperRepresentation:
         augmentation: Augmentation | None = None,
         target: Literal["augmented", "clean"] = "augmented",
         keep: Literal["best", "last"] = "best",
-        schedule: Literal["plateau", "cosine"] | None = None,
+        settings: Mapping[str, Any] | None = None,
         standardize: bool = False,
         warm_up_share: float = 0.0,
     ) -> None:
         if loss not in get_args(LossName):
             raise ZooError(unknown_name("loss", loss, get_args(LossName)))
+        known = [field.name for field in fields(Configuration)]
+        for name in settings or ():
+            if name not in known:
+                raise ZooError(unknown_name("setting", name, known))
         self.loss = loss
         self.configuration = configuration
         self.epochs_share = epochs_share
         self.augmentation = augmentation or Augmentation()
         self.target = target
         self.keep = keep
-        self.schedule, self.standardize, self.warm_up_share = schedule, standardize, warm_up_share
+        self.settings = dict(settings or {})
+        self.standardize, self.warm_up_share = standardize, warm_up_share
         self.runtime = Runtime()
         self.history: History | None = None
         self._fitted: Fitted | None = None
@@ -137,7 +154,7 @@ class HyperRepresentation:
             "augmentation": self.augmentation.config,
             "target": self.target,
             "keep": self.keep,
-            "schedule": self.schedule,
+            "settings": self.settings,
             "standardize": self.standardize,
             "warm_up_share": self.warm_up_share,
         }
@@ -153,9 +170,7 @@ class HyperRepresentation:
         zoo, layout = train[0].zoo.name, train[0].layout
         configuration, reason = (self.configuration, "given") if self.configuration else paper_configuration(train[0])
         configuration = replace(
-            configuration,
-            epochs=math.ceil(self.epochs_share * configuration.epochs),
-            schedule=self.schedule or configuration.schedule,
+            configuration, **{"epochs": math.ceil(self.epochs_share * configuration.epochs), **self.settings}
         )
         device = self.runtime.torch_device()
         with seeded(seed, Purpose.INITIALIZATION):
@@ -269,7 +284,7 @@ class HyperRepresentation:
             self.loss, self.target, self.keep = description["loss"], description["target"], description["keep"]
         except (KeyError, TypeError, RuntimeError) as error:
             raise ZooError(f"{folder}: does not fit a {KIND} ({error}); expected what save wrote") from None
-        self.configuration, self.epochs_share = configuration, 1.0
+        self.configuration, self.epochs_share, self.settings = configuration, 1.0, {}
         self._fitted = Fitted(module.to(self.runtime.torch_device()).eval(), configuration, layout, standardization)
         return self
 

@@ -4,8 +4,9 @@ The embedding is the network encoder's output z; `predict` adds the head that wa
 cross-entropy for shares and squared error otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -133,7 +134,7 @@ def _facts(settings: Settings, networks: Networks) -> Facts:
     return {"chunk": chunk, "kernel": kernel, "nu": float(nu), "scale": scale or 1.0, "elements": elements}
 
 
-def variant(name: str) -> SupervisedEncoder:
-    """Return the encoder of one of VARIANTS."""
+def variant(name: str) -> Callable[[], SupervisedEncoder]:
+    """Return what makes the encoder of one of VARIANTS."""
     settings, training = VARIANTS[name]
-    return sne(settings, training=training)
+    return partial(sne, settings=settings, training=training)

@@ -34,7 +34,7 @@ BLOCK = {"cpu": 32, "cuda": 512}  # networks that are encoded together
 SETTLING = 1024  # training networks at most whose embeddings a module settles on
 FEW = 128  # of them where steps are counted
 
-Rows = Callable[[Weighted], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
+Rows = Callable[[Any], np.ndarray]  # of a view, the numbers that are read, float32 (model, checkpoint, number)
 Plans = Callable[[np.ndarray], Any]  # from the layout of each network of a batch, int64 (network,)
 Facts = dict[str, Any]
 
@@ -71,6 +71,7 @@ class SupervisedEncoder:
         settle: what the module keeps of the embeddings of its training networks (network, dimension), such as their
             mean: set from at most SETTLING of them before each validation, so that it fits the state that is scored.
         rows: of a view, what is read of it, instead of its weights.
+        facts_of_views: facts that the training views tell and their numbers do not, such as the networks' layers.
         fixed_length: whether all networks must have one layout; then the facts name their `numbers`.
         runtime: where to compute.
     """
@@ -89,6 +90,7 @@ class SupervisedEncoder:
         penalty: Callable[[Step, Tensor, Tensor], Tensor] | None = None,
         settle: Callable[[Any, Tensor], None] | None = None,
         rows: Rows | None = None,
+        facts_of_views: Callable[[Sequence[TrainingView]], Facts] | None = None,
         fixed_length: bool = False,
         runtime: Runtime | None = None,
     ) -> None:
@@ -96,6 +98,8 @@ class SupervisedEncoder:
         self.runtime = runtime or Runtime()
         self.source = source
         self._settings = dict(settings)
+        self._facts_of_views = facts_of_views
+        self.needs: tuple[str, ...] = ()  # what its views must give beside weights: "forward", "graphs"
         self._find_facts, self._build, self._augment, self._penalty = facts, build, augment, penalty
         self._settle = settle
         self._plans, self._rows, self._fixed_length = plans, rows, fixed_length
@@ -138,6 +142,7 @@ class SupervisedEncoder:
         check_views(self.name, train, validation)
         if self._fixed_length:
             check_one_layout(self.name, views)
+        told = self._facts_of_views(views) if self._facts_of_views else {}
         labels, selecting_labels = (
             Labels.of(self.name, problem, part, part=word)
             for part, word in ((train, "training"), (validation, "validation"))
@@ -154,7 +159,7 @@ class SupervisedEncoder:
             )
             for part, present in ((train, labels.present), (validation, selecting_labels.present))
         )
-        facts = self._find_facts(networks)
+        facts = self._find_facts(networks) | told
         plans, selecting_plans = (self._make_plans(facts, part.layouts, device) for part in (networks, selecting))
         with seeded(seed, Purpose.INITIALIZATION):
             module = self._build(facts).to(device)

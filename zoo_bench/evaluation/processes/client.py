@@ -118,6 +118,11 @@ class EncoderProcess:
         """Call a method of the host, called as `step` is."""
         return self._ask(step, step, *arguments)
 
+    def operations(self, view: WeightsView) -> int | None:
+        """Return how many operations the encoder takes for a network; None where none can be counted."""
+        facts, _ = self._ask("encode", "operations", view)
+        return None if facts["operations"] is None else int(facts["operations"])
+
     def encode(self, view: WeightsView) -> np.ndarray:
         """Return whatever array the encoder returned."""
         return self._called("encode", view)

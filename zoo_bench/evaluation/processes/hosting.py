@@ -30,7 +30,9 @@ from zoo_bench.protocol.views import TrainingView, WeightsView
 from zoo_bench.results import this_machine
 from zoo_gen.errors import ZooError
 from zoo_gen.machine.pickling import pickled, unpickled
+from zoo_gen.zoo.forward import by_torch_alone
 
+_ROWS_COUNTED = {"cpu": 32, "cuda": 512}
 Answer = tuple[dict[str, Any], np.ndarray | None]
 
 
@@ -103,7 +105,8 @@ class Host:
         """Return the targets of the problems that the encoder is fitted to; None stands for a fit without one."""
         with named(self.name, "can_learn", encoder=self._encoder):
             targets = [problem.target for problem in learned_problems(self.name, self._encoder, problems)]
-            return {"targets": targets, "predicts": hasattr(self._encoder, "predict")}, None
+            needs = list(getattr(self._encoder, "needs", ()))
+            return {"targets": targets, "predicts": hasattr(self._encoder, "predict"), "needs": needs}, None
 
     def fit(
         self, train: Sequence[TrainingView], validation: Sequence[TrainingView], problem: Problem, seed: int
@@ -122,6 +125,23 @@ class Host:
         with measured() as cost:
             array = returned(self.name, self._encoder, method, view)
         return {"cost": asdict(cost)}, array
+
+    def operations(self, view: WeightsView) -> Answer:
+        """Return how many operations of matrix products and convolutions torch counts while a network is encoded.
+
+        As many rows are encoded as shipped encoders take at once, so that none only fills up a block.
+        """
+        if "torch" not in sys.modules:
+            return {"operations": None}, None
+        from torch.utils.flop_counter import FlopCounterMode
+
+        count = _ROWS_COUNTED["cuda" if this_machine().gpu else "cpu"]
+        try:
+            with FlopCounterMode(display=False) as counter, by_torch_alone():
+                self._encoder.encode(view.part(np.resize(np.arange(len(view.weights)), count)))
+        except Exception:  # what cannot be counted is no failure of the encoder, which has encoded these rows
+            return {"operations": None}, None
+        return {"operations": counter.get_total_flops() // count or None}, None
 
     def state(self) -> Answer:
         """Return the encoder as bytes, one array; none if it cannot be pickled."""

@@ -97,7 +97,7 @@ def in_seconds(value: float) -> str:
 
 
 def _breakable(name: str) -> str:
-    """Let a long name break after its underscores, dots and colons, and nowhere else."""
+    """Let a long name break after its underscores, dots, colons and commas and before its settings, nowhere else."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"([_.:])", r"\1<wbr>", str(escape(name))))
+    return Markup(re.sub(r"([_.:,]|(?=\[))", r"\1<wbr>", str(escape(name))))

@@ -787,7 +787,7 @@ def update(
     """One step of every model's own optimiser. Reads weights, gradient and two moments, writes all but the gradient:
     28 bytes a parameter, once.
 
-    table (5, step): the factors of two schedules, Adam's two bias corrections, the factors of another schedule.
+    table (2 + schedule, step): Adam's two bias corrections, then the factors of every schedule.
     """
     model = tl.program_id(0).to(tl.int64)
     parameter = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -799,16 +799,17 @@ def update(
         g += tl.load(gradient + split * n_models.to(tl.int64) * n_parameters + place, mask=ok, other=0.0)
     g += 2.0 * tl.load(l2 + model) * tl.load(kernels + parameter, mask=ok, other=0.0) * w
     step = tl.load(clock + 2)
-    rate = tl.load(rates + model) * tl.load(table + tl.load(schedules + model) * n_steps + step)
+    rate = tl.load(rates + model) * tl.load(table + (2 + tl.load(schedules + model)) * n_steps + step)
     decay = tl.load(decays + model)
     code = tl.load(codes + model)
     if code == 2:
         w = w * (1.0 - rate * decay)
     else:
         g = g + decay * w
-    if code == 0:
-        velocity = tl.load(momenta + model) * tl.load(velocities + place, mask=ok, other=0.0) + g
-        w = w - rate * velocity
+    if code % 4 == 0:  # without and with Nesterov's look ahead
+        momentum = tl.load(momenta + model)
+        velocity = momentum * tl.load(velocities + place, mask=ok, other=0.0) + g
+        w = w - rate * tl.where(code == 4, g + momentum * velocity, velocity)
         tl.store(velocities + place, velocity, mask=ok)
     elif code == 3:
         square = 0.99 * tl.load(squares + place, mask=ok, other=0.0) + (1.0 - 0.99) * g * g
@@ -818,7 +819,7 @@ def update(
         mean = tl.load(velocities + place, mask=ok, other=0.0)
         mean = mean + (1.0 - 0.9) * (g - mean)
         square = 0.999 * tl.load(squares + place, mask=ok, other=0.0) + (1.0 - 0.999) * g * g
-        first, second = tl.load(table + 2 * n_steps + step), tl.load(table + 3 * n_steps + step)
+        first, second = tl.load(table + step), tl.load(table + n_steps + step)
         w = w - (rate / first) * mean / (tl.sqrt(square) / second + 1e-8)
         tl.store(velocities + place, mean, mask=ok)
         tl.store(squares + place, square, mask=ok)

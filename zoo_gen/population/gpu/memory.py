@@ -11,9 +11,9 @@ from zoo_gen.architecture.layers import (
     Flatten,
     Recurrent,
     Shift,
-    shapes,
 )
 from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.shapes import shapes
 from zoo_gen.errors import ZooError
 
 # So many images a step fill a GPU (measured on an H100: more are no faster, docs/gpu.md), and so many models at least

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo_gen.architecture.layers import Convolution, Linear, Shape, output_shape
+from zoo_gen.architecture.layers import Convolution, Linear, Shape
+from zoo_gen.architecture.shapes import output_shape
 
 ALIGNED = 8  # channels: a pixel takes a multiple of this, so that a GPU reads several at once; the rest are zeros
 

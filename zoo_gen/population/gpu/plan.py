@@ -19,9 +19,9 @@ from zoo_gen.architecture.layers import (
     Pooling,
     Shape,
     Shift,
-    output_shape,
 )
 from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.shapes import output_shape
 from zoo_gen.errors import ZooError
 from zoo_gen.population.gpu import kernels
 from zoo_gen.population.gpu.served import unserved

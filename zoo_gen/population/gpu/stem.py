@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from zoo_gen.architecture.layers import Convolution, Layer, Shape, output_shape
+from zoo_gen.architecture.layers import Convolution, Layer, Shape
+from zoo_gen.architecture.shapes import output_shape
 from zoo_gen.population.gpu import kernels
 from zoo_gen.population.gpu.stages import Arrays, Behind, Images, Value
 

@@ -1,21 +1,40 @@
 """What optimisers, schedules and data orders of a population need on a GPU, whichever kernels train it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from zoo_gen.architecture.layout import ParameterLayout
-from zoo_gen.population.columns import Members
+from zoo_gen.population.columns import STANDARD_LOSS, Members
 from zoo_gen.population.optimizers import BETA1, BETA2
 from zoo_gen.population.random import data_order
-from zoo_gen.population.schedules import factor
+from zoo_gen.population.schedules import distinct
 
-OPTIMIZERS = {"sgd": 0, "momentum": 0, "adam": 1, "adamw": 2, "rmsprop": 3}  # what stands for them in kernels
-SCHEDULES = {"constant": 0, "one_cycle": 1, "warmup_cosine": 4}  # rows of the table of factors
-_ROWS = 5  # with Adam's two bias corrections between
+OPTIMIZERS = {
+    "sgd": 0,
+    "momentum": 0,
+    "adam": 1,
+    "adamw": 2,
+    "rmsprop": 3,
+    "nesterov": 4,
+}  # what stands for them in kernels
+_OTHERS = ("label_smoothing", "clip_norm", "crop_padding", "flip")  # that kernels do not know
 _ORDERED_AT_ONCE = 2**24  # words that are sorted at once, for which torch takes some 40 bytes each
+
+
+def unserved(values: Callable[[str], Iterable[object]]) -> str | None:
+    """Return the first hyper-parameter with a value that our kernels do not know, None if there is none.
+
+    Args:
+        values: gives the values of a hyper-parameter by its name; None stands for its default.
+    """
+    if any(optimizer not in OPTIMIZERS for optimizer in values("optimizer")):
+        return "optimizer"
+    if any(loss not in (None, STANDARD_LOSS) for loss in values("loss")):
+        return "loss"
+    return next((name for name in _OTHERS if any(values(name))), None)
 
 
 class Updates:
@@ -35,13 +54,12 @@ class Updates:
         device = weights.device
         self._n_steps, self._n_epochs = n_steps, n_epochs
         optimizers = [OPTIMIZERS[name] for name in members.optimizers]
-        schedules = [SCHEDULES[name] for name in members.schedules]
-        self._has_schedule = any(schedules)
+        self._schedules, schedules = distinct(members.schedules)
         self.optimizers, self.schedules = codes(optimizers, device), codes(schedules, device)
         self.rates = members.learning_rate.clone()
         self.momenta, self.decays, self.l2 = members.momentum, members.weight_decay, members.l2
         self.first, self.second = torch.zeros_like(weights), torch.zeros_like(weights)  # moments (model, parameter)
-        self.factors = torch.ones((_ROWS, n_steps), device=device)
+        self.factors = torch.ones((2 + len(self._schedules), n_steps), device=device)
         self.is_kernel = torch.from_numpy(layout.is_kernel).to(device, torch.float32)
 
     def begin(self, first: int) -> None:
@@ -49,18 +67,16 @@ class Updates:
         self.factors.copy_(torch.from_numpy(self._factors_from(first)))
 
     def _factors_from(self, first: int) -> np.ndarray:
-        """Return what an optimiser multiplies by in each step of an epoch, float32 (row, step).
+        """Return what an optimiser multiplies by in each step of an epoch, float32 (2 + schedule, step).
 
-        The factors of a schedule are in its row of SCHEDULES, Adam's two bias corrections in rows 2 and 3.
+        Adam's two bias corrections, then the factors of every schedule.
         """
-        table = np.ones((_ROWS, self._n_steps))
         numbers = np.arange(first + 1, first + self._n_steps + 1, dtype=np.float64)
-        if self._has_schedule:
-            total = self._n_epochs * self._n_steps
-            for schedule, row in SCHEDULES.items():
-                table[row] = [factor(schedule, first + step, total) for step in range(self._n_steps)]
-        table[2], table[3] = 1 - BETA1**numbers, np.sqrt(1 - BETA2**numbers)
-        return table.astype(np.float32)
+        steps = {"steps_per_epoch": self._n_steps, "n_epochs": self._n_epochs}
+        factors = [
+            [schedule.factor(first + step, **steps) for step in range(self._n_steps)] for schedule in self._schedules
+        ]
+        return np.array([1 - BETA1**numbers, np.sqrt(1 - BETA2**numbers), *factors]).astype(np.float32)
 
 
 class Orders:

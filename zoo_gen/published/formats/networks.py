@@ -7,7 +7,8 @@ cannot say (activation, pooling, frequency) comes from the publication.
 from collections.abc import Sequence
 
 from zoo_gen.architecture import registry
-from zoo_gen.architecture.layers import Activate, Layer, Linear, Shift, output_shape
+from zoo_gen.architecture.layers import Activate, Layer, Linear, Shift
+from zoo_gen.architecture.shapes import output_shape
 from zoo_gen.architecture.specs import ActivationSpec, ConvolutionSpec, LayerSpec, LinearSpec, PlainSpec, PoolingSpec
 from zoo_gen.published.formats.states import Shapes, wiring_of
 from zoo_gen.published.reading import Wiring

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from tests.zoo_bench.encoders.layouts import CNN, random_view
@@ -13,6 +14,7 @@ from zoo_bench.encoders.hyper_representation.encoder import HyperRepresentation
 from zoo_bench.encoders.hyper_representation.standardization import Standardization
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.protocol.views import ZooFacts
+from zoo_gen.errors import ZooError
 
 
 def normal_rows(deviations, *, count=400):
@@ -65,10 +67,27 @@ def test_a_normalized_encoder_is_blind_to_the_scale_of_a_tensor_and_is_saved(tmp
         for view in (train, validation):
             view.weights, view.zoo = view.weights * factor, ZooFacts("fake", ())
         tiny = replace(SMALL, width=16, feedforward=24, latent=8, epochs=2, steps=4, batch_size=8)
-        encoder = HyperRepresentation(configuration=tiny, schedule="cosine", standardize=True, warm_up_share=0.2)
+        encoder = HyperRepresentation(
+            configuration=tiny, settings={"schedule": "cosine"}, standardize=True, warm_up_share=0.2
+        )
         encoder.runtime = Runtime(device="cpu")
         embeddings.append(encoder.fit([train], [validation], seed=0).encode(validation))
     np.testing.assert_allclose(embeddings[1], embeddings[0], atol=1e-5)
     encoder.save(tmp_path / "saved")
     loaded = make_encoder("hyper_representation_normalized", runtime=Runtime(device="cpu")).load(tmp_path / "saved")
     np.testing.assert_array_equal(loaded.encode(validation), embeddings[1])
+
+
+def test_settings_take_the_place_of_the_configurations_and_an_unknown_one_is_named():
+    train, validation = random_view(CNN, models=20), random_view(CNN, models=8, seed=1)
+    for view in (train, validation):
+        view.zoo = ZooFacts("fake", ())
+    tiny = replace(SMALL, width=16, feedforward=24, latent=8, epochs=2, steps=4, batch_size=8)
+    fitted = [
+        HyperRepresentation(configuration=configuration, settings=settings).fit([train], [validation], seed=0)
+        for configuration, settings in ((tiny, {"latent": 6, "gamma": 0.1}), (replace(tiny, latent=6, gamma=0.1), None))
+    ]
+    np.testing.assert_array_equal(*(encoder.encode(validation) for encoder in fitted))
+    assert fitted[0].config["fitted"]["fake"]["latent"] == 6
+    with pytest.raises(ZooError, match="unknown setting 'gama'; did you mean 'gamma'"):
+        HyperRepresentation(settings={"gama": 0.1})

@@ -4,8 +4,11 @@ import torch
 from scipy import stats
 
 from tests.benchmarks.plain import graphed_accuracies
+from tests.zoo_gen.population import own_training
 from tests.zoo_gen.population.test_train import NETWORKS, OPTIMIZERS, models, relative_difference, synthetic
+from tests.zoo_gen.population.test_training import GRAMMAR
 from zoo_gen.architecture.registry import Siren
+from zoo_gen.architecture.source_code import source_sha256
 from zoo_gen.image_data import Idx, load_image_data
 from zoo_gen.image_data.sine import Sine
 from zoo_gen.population.gpu.resident import choice
@@ -63,6 +66,56 @@ def check_a_gpu(network, precision):
     steps = [arrays["weights"][:, 1] - start for arrays in (found, expected)]
     assert relative_difference(*steps) < of_step
     np.testing.assert_allclose(found["test_loss"], expected["test_loss"], rtol=of_loss)
+
+
+@pytest.mark.parametrize("way", ["resident", "layer by layer"])
+@pytest.mark.parametrize("network", ["mlp", "cnn_small"])
+def test_kernels_know_nesterov_and_every_schedule(way, network, request):
+    if way != "resident":
+        request.getfixturevalue("layer_by_layer")
+    architecture, _, shape = NETWORKS[network]
+    data = load_image_data(synthetic(shape, train_size=70))
+    table = models(
+        optimizer=["nesterov", "sgd", "nesterov", "momentum", "nesterov", "nesterov"],
+        momentum=[0.9, 0.0, 0.5, 0.9, 0.9, 0.8],
+        schedule=["constant", "one_cycle", "cosine", "step", "milestones", "step"],
+        warm_up_epochs=[0.0, 0.0, 1.0, 0.5, 0.0, 0.0],
+        decay_every=[1],
+        milestones=["1"],
+        decay_factor=[0.5, 0.5, 0.5, 0.1, 0.2, 0.3],
+        batch_size=[16],
+        learning_rate=[1e-2],
+    )
+    epochs = {"checkpoint_epochs": [0, 2]}
+    settings = TrainingSettings(epochs=2, device="cuda", kernels="float32")
+    found = train(architecture, data, table, settings, **epochs).arrays["weights"]
+    expected = train(architecture, data, table, TrainingSettings(epochs=2, dtype=torch.float64), **epochs).arrays
+    for row in range(len(table)):
+        steps = [weights[row, 1] - weights[row, 0] for weights in (found, expected["weights"])]
+        assert relative_difference(*steps) < TOLERANCES["float32"][0], table.slice(row, 1).to_pylist()
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn_small", "layers"])
+def test_what_kernels_do_not_know_is_trained_by_torch_on_a_gpu(network):
+    architecture, _, shape = NETWORKS[network]
+    data = load_image_data(synthetic(shape, train_size=70))
+    own = {name: f"{own_training.__name__}:{name}" for name in ("focal", "Lion", "saw")}
+    table = models(
+        loss=["standard", own["focal"]], **GRAMMAR["everything"] | {"optimizer": ["nesterov", own["Lion"], "adam"]},
+        batch_size=[16], learning_rate=[1e-3],
+    )  # fmt: skip
+    functions = {own[name]: source_sha256(getattr(own_training, name)) for name in own}
+    settings = [
+        TrainingSettings(epochs=3, device=device, dtype=torch.float64, functions=functions)
+        for device in ("cuda", "cpu")
+    ]
+    epochs = {"checkpoint_epochs": [0, 3]}
+    found, expected = (train(architecture, data, table, each, **epochs).arrays["weights"] for each in settings)
+    # Lion's signs turn where a mean of gradients is rounded to another side of 0.
+    signs = [row for row, model in enumerate(table.to_pylist()) if model["optimizer"] == own["Lion"]]
+    others = [row for row in range(len(table)) if row not in signs]
+    assert relative_difference(found[others, 1], expected[others, 1]) < 1e-9
+    assert relative_difference(found[signs, 1], expected[signs, 1]) < 1e-3
 
 
 @pytest.mark.parametrize("way", ["resident", "layer by layer"])

@@ -118,10 +118,14 @@ def test_where_nothing_is_seen_what_dropout_keeps_has_a_gradient():
 
 def test_every_optimizer_and_schedule_in_one_population():
     table = models(
-        optimizer=OPTIMIZERS,
-        momentum=[0.0, 0.9, 0.0, 0.0, 0.0],
-        weight_decay=[0.0, 1e-2, 1e-2, 1e-2, 1e-2],
-        schedule=["constant", "one_cycle", "warmup_cosine", "one_cycle", "constant"],
+        optimizer=[*OPTIMIZERS, "nesterov"],
+        momentum=[0.0, 0.9, 0.0, 0.0, 0.0, 0.8],
+        weight_decay=[0.0, 1e-2, 1e-2, 1e-2, 1e-2, 1e-2],
+        schedule=["constant", "one_cycle", "cosine", "step", "milestones", "step"],
+        warm_up_epochs=[0.0, 0.0, 1.0, 0.5, 0.0, 0.0],
+        decay_every=[1],
+        milestones=["1"],
+        decay_factor=[0.5, 0.5, 0.5, 0.1, 0.2, 0.3],
         label_noise=[0.0, 0.5],
         batch_size=[7],
         learning_rate=[1e-2],

@@ -45,10 +45,11 @@ def assert_equal(zoo, found, steps=small_cnn.STEPS):
             assert torch.equal(state["linear1.bias"], network.dense.bias)
             inputs = small_cnn.noise()["test"][0]
             torch.testing.assert_close(zoo.module(model, step)(inputs), network(inputs))
+    metrics = {name: zoo.metric(name)[:] for name in ("test_accuracy", "test_loss", "train_accuracy", "train_loss")}
     for row in found.rows:
         model, checkpoint = runs.index(row["modeldir"]), sorted(steps).index(int(row["step"]))
-        for name in ("test_accuracy", "test_loss", "train_accuracy", "train_loss"):
-            assert zoo.metric(name)[model, checkpoint] == np.float32(row[name])
+        for name, values in metrics.items():
+            assert values[model, checkpoint] == np.float32(row[name])
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "tar.gz", "tar.xz", "zip deflated", "zip stored"])

@@ -105,9 +105,9 @@ DEVICE void update(const Settings& s, float scale, float g, float& w, float& mea
     g += scale * w;
     if (s.optimizer == 2) w *= 1.0f - s.rate * s.decay;
     else g += s.decay * w;
-    if (s.optimizer == 0) {
+    if (s.optimizer == 0 || s.optimizer == 4) {
         mean = s.momentum * mean + g;
-        w -= s.rate * mean;
+        w -= s.rate * (s.optimizer == 4 ? g + s.momentum * mean : mean);
     } else if (s.optimizer == 3) {
         square = SMOOTHING * square + (1.0f - SMOOTHING) * g * g;
         w -= s.rate * divided(g, root(square) + EPSILON);

@@ -14,9 +14,9 @@ from zoo_gen.architecture.layers import (
     Pooling,
     Shape,
     Shift,
-    output_shape,
 )
 from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.shapes import output_shape
 from zoo_gen.population.gpu.served import unserved
 
 Cube = tuple[int, int, int]  # channel, height, width

@@ -20,7 +20,7 @@ ARGUMENTS = (
     ("float*", "all_weights"),  # (model, parameter)
     ("float*", "all_first"),
     ("float*", "all_second"),
-    ("const float*", "factors"),  # (5, step)
+    ("const float*", "factors"),  # (2 + schedule, step)
     ("const int*", "optimizers"),  # (model,), as what follows
     ("const float*", "rates"),
     ("const float*", "momenta"),
@@ -333,8 +333,8 @@ def _update(program: Program) -> str:
     return f"""
         {{  // the optimiser
         const Settings settings = {{
-            own_rate * factors[schedule * n_steps + step], momentum, decay, penalty,
-            divided(1.0f, factors[2 * n_steps + step]), divided(1.0f, factors[3 * n_steps + step]), optimizer,
+            own_rate * factors[(2 + schedule) * n_steps + step], momentum, decay, penalty,
+            divided(1.0f, factors[step]), divided(1.0f, factors[n_steps + step]), optimizer,
         }};
         {newline.join(code)}
         }}

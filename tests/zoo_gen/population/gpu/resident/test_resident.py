@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.zoo_gen.population.gpu.resident.emulation import Emulated
-from tests.zoo_gen.population.test_train import NETWORKS, models, relative_difference
+from tests.zoo_gen.population.test_train import NETWORKS, OPTIMIZERS, models, relative_difference
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.registry import MLP, Layers, Siren, layers
 from zoo_gen.image_data import Synthetic, load_image_data
@@ -110,10 +110,14 @@ def test_a_program_trains_as_torch_does(emulated, name, precision):
 def test_every_optimizer_and_schedule_in_one_population(emulated):
     architecture, shape = SERVED["linear layers"]
     table = models(
-        optimizer=["sgd", "momentum", "adam", "adamw", "rmsprop"],
-        momentum=[0.0, 0.9, 0.0, 0.0, 0.0],
-        weight_decay=[0.0, 1e-2, 1e-2, 1e-2, 1e-2],
-        schedule=["constant", "one_cycle", "warmup_cosine", "one_cycle", "constant"],
+        optimizer=[*OPTIMIZERS, "nesterov"],
+        momentum=[0.0, 0.9, 0.0, 0.0, 0.0, 0.8],
+        weight_decay=[0.0, 1e-2, 1e-2, 1e-2, 1e-2, 1e-2],
+        schedule=["constant", "one_cycle", "cosine", "step", "milestones", "step"],
+        warm_up_epochs=[0.0, 0.0, 1.0, 0.5, 0.0, 0.0],
+        decay_every=[1],
+        milestones=["1"],
+        decay_factor=[0.5, 0.5, 0.5, 0.1, 0.2, 0.3],
         batch_size=[7],
     )
     data, epochs = load_image_data(small(shape)), {"checkpoint_epochs": [0, 2]}

@@ -1,0 +1,58 @@
+"""The encoders of docs/views.md are made, fitted and evaluated as they stand there."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo_bench.evaluation import run
+from zoo_bench.protocol.manifest import BenchmarkManifest
+from zoo_bench.protocol.views import HiddenRows, TrainingView, WeightsView
+from zoo_gen import open_zoo
+
+PAGE = (Path(__file__).parent.parent / "docs" / "views.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def encoders():
+    names: dict[str, object] = {}
+    for block in BLOCKS:
+        assert len(block.splitlines()) <= 40
+        exec(compile(block, "views.md", "exec"), names)
+    return {name: value for name, value in names.items() if isinstance(value, type)}
+
+
+ENCODERS = encoders()
+
+
+def test_the_page_has_an_encoder_of_each_kind():
+    assert list(ENCODERS) == ["Layers", "Messages", "Augmented", "Probes"]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_of_the_page_is_fitted_and_encodes(tiny_zoo, name):
+    zoo = open_zoo(tiny_zoo)
+    train = TrainingView.of(zoo.view(zoo.split("train")))
+    view = HiddenRows.of(zoo.view(zoo.split("test"))).view
+    encoder = ENCODERS[name]().fit([train], [], seed=0)
+    embeddings = encoder.encode(view)
+    assert len(embeddings) == 40
+    assert np.isfinite(embeddings).all()
+    if name in ("Messages", "Probes"):  # reordered units are the same to them
+        member = view.symmetries.draw(seed=0)
+        moved = WeightsView(member.apply(view.weights[:, 0])[:, None], view.layout, view.computing)
+        np.testing.assert_allclose(encoder.encode(moved), embeddings, rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_that_runs_networks_is_evaluated_in_its_own_processes(tiny_zoo, tmp_path, monkeypatch):
+    (tmp_path / "page.py").write_text(BLOCKS[3])
+    monkeypatch.syspath_prepend(tmp_path)
+    content = {"protocol": "standard", "zoos": ["tiny"], "checkpoints": "last"}
+    benchmark = BenchmarkManifest(name="by_running", targets=["test_accuracy"], **content)
+    ((result, _),) = run.run(benchmark, ["page:Probes"], zoos=tiny_zoo.parent, results=tmp_path / "r", seeds=[0])
+    (cell,) = result.cells
+    assert not result.failures
+    assert cell.dimension == 32
+    assert cell.operations == 8 * 2 * 100  # multiplications and additions of each of 100 weights, for 8 inputs
+    assert cell.networks_per_second > 0

@@ -1,0 +1,1 @@
+"""The encoders whose layers commute with reorderings of neurons."""

@@ -1,0 +1,1 @@
+"""The encoders that run the networks on inputs of their own."""

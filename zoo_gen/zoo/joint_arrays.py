@@ -1,0 +1,167 @@
+"""The arrays of several zoos read as one: each value comes from the zoo that has it, and what none has is NaN."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.network import Network
+from zoo_gen.errors import ZooError
+from zoo_gen.zoo.zoo import Zoo
+
+
+class JointArrays:
+    """The arrays of zoos.
+
+    Args:
+        zoos: the zoos.
+        starts: int (zoo + 1,), the number of the first model of each, and how many there are.
+        epochs: int32 (checkpoint,), of all of them.
+    """
+
+    def __init__(self, zoos: Sequence[Zoo], starts: np.ndarray, epochs: np.ndarray) -> None:
+        self._zoos, self._starts, self._epochs = zoos, starts, epochs
+        self.shape = (int(starts[-1]), len(epochs))  # (model, checkpoint)
+
+    @cached_property
+    def layouts(self) -> tuple[ParameterLayout, ...]:
+        """The layouts of all architectures, each once, in the order of the zoos."""
+        distinct: list[ParameterLayout] = []
+        for zoo in self._zoos:
+            distinct += [layout for layout in zoo.layouts if layout not in distinct]
+        return tuple(distinct)
+
+    @property
+    def layout(self) -> ParameterLayout | None:
+        """Where each parameter lies in the weights; None where models differ in architecture."""
+        return self.layouts[0] if len(self.layouts) == 1 else None
+
+    def architectures(self, number: int) -> list[str]:
+        """Return what names the architecture of each model of a zoo: the same word for the same layout."""
+        zoo = self._zoos[number]
+        if not zoo.ragged:
+            return [str(self.layouts.index(zoo.layout))] * len(zoo.models)
+        names = {name: str(self.layouts.index(each.layout)) for name, each in zoo.architectures.items()}
+        return [names[name] for name in zoo.models["architecture"].to_pylist()]
+
+    def layout_of(self, models: pa.Table) -> ParameterLayout:
+        """Return the layout of the models in some rows of the table.
+
+        Raises:
+            ZooError: they differ in architecture.
+        """
+        if self.layout is not None:
+            return self.layout
+        names = models["architecture"].unique().to_pylist()
+        if len(names) != 1:
+            raise ZooError(f"these models have {len(names)} architectures; expected a view of models of one")
+        return self.layouts[int(names[0])]
+
+    def architecture_of(self, row: Mapping[str, Any]) -> Network | None:
+        """Return the network of a model, by its row of the table; None where its layers are not known."""
+        zoo, own = self._zoo_of(row)
+        return zoo.arrays.architecture_of(own)
+
+    def network_of(self, row: Mapping[str, Any]) -> Network:
+        """Return the same; see `Arrays.network_of`.
+
+        Raises:
+            ZooError: its layers, or the activation that they need, are not known.
+        """
+        zoo, own = self._zoo_of(row)
+        return zoo.arrays.network_of({**own, "activation": row.get("activation")})
+
+    def _zoo_of(self, row: Mapping[str, Any]) -> tuple[Zoo, dict[str, Any]]:
+        """Return a zoo that has models of the architecture of a row, and a row of its own table."""
+        layout = self.layouts[int(row.get("architecture", 0))]
+        for zoo in self._zoos:
+            if zoo.ragged:
+                names = [name for name, each in zoo.architectures.items() if each.layout == layout]
+                if names:
+                    return zoo, {"architecture": names[0]}
+            elif zoo.layout == layout:
+                return zoo, {}
+        raise AssertionError("every layout is of one of the zoos")
+
+    def weights(self, models: pa.Table, checkpoints: np.ndarray) -> np.ndarray:
+        """Return the weights (model, checkpoint, parameter) of models of one architecture; see `Arrays.weights`."""
+        shape = (self.layout_of(models).size,)
+        ids = models["model_id"].to_numpy()
+        return self._gathered(ids, checkpoints, shape, lambda zoo, own, epochs: zoo.view(own, epochs).weights)
+
+    def read(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray:
+        """Return values (model, checkpoint, ...) of some models and checkpoint positions, in the order given."""
+        shape = (self.layouts[0].size,) if name == "weights" else self._zoos[0].metric(name).shape[2:]
+
+        def values(zoo: Zoo, own: np.ndarray, epochs: list[int]) -> np.ndarray:
+            view = zoo.view(own, epochs)
+            return view.weights if name == "weights" else view.metric(name)
+
+        return self._gathered(models, checkpoints, shape, values)
+
+    def read_chunks(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray:
+        """Return values (model, checkpoint, ...) of few models; both in rising order."""
+        return self.read(name, models, checkpoints)
+
+    def owner(self, model: int) -> tuple[Zoo, int]:
+        """Return the zoo of a model, and its number there."""
+        number = int(np.searchsorted(self._starts, model, side="right")) - 1
+        if not 0 <= model < self.shape[0]:
+            raise ZooError(f"model {model} does not exist; the zoos have 0 to {self.shape[0] - 1}")
+        zoo = self._zoos[number]
+        return zoo, int(zoo.column("model_id")[model - int(self._starts[number])].as_py())
+
+    def _gathered(
+        self,
+        models: np.ndarray,
+        checkpoints: np.ndarray,
+        shape: tuple[int, ...],
+        read: Callable[[Zoo, np.ndarray, list[int]], np.ndarray],
+    ) -> np.ndarray:
+        """Return values (model, checkpoint, ...), each read from the zoo that has it."""
+        values = np.full((len(models), len(checkpoints), *shape), np.nan, dtype=np.float32)
+        epochs = self._epochs[checkpoints]
+        numbers = np.searchsorted(self._starts, models, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            zoo = self._zoos[number]
+            (rows,) = np.nonzero(numbers == number)
+            (columns,) = np.nonzero(np.isin(epochs, zoo.epochs))
+            if len(columns):
+                own = zoo.column("model_id").to_numpy()[models[rows] - self._starts[number]]
+                values[np.ix_(rows, columns)] = read(zoo, own, epochs[columns].tolist())
+        return values
+
+
+@dataclass(frozen=True)
+class JointArray:
+    """One array of several zoos, read when it is indexed: models first, then checkpoints, then the rest."""
+
+    name: str
+    arrays: JointArrays
+    inner: tuple[int, ...]  # the shape of one checkpoint's value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(model, checkpoint, ...)."""
+        return (*self.arrays.shape, *self.inner)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        first, second, *rest = (*(index if isinstance(index, tuple) else (index,)), slice(None), slice(None))[
+            : self.ndim
+        ]
+        models, checkpoints = (np.arange(n)[at] for n, at in zip(self.arrays.shape, (first, second), strict=True))
+        values = self.arrays.read(self.name, np.atleast_1d(models), np.atleast_1d(checkpoints))
+        kept = tuple(0 if np.ndim(at) == 0 else slice(None) for at in (models, checkpoints))
+        return values[(*kept, *rest)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
