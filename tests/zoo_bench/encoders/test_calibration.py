@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.zoo_bench.encoders.layouts import INR, random_view
 from zoo_bench.encoders import ENCODERS, make_encoder
 from zoo_bench.encoders.sne.encoder import VARIANTS, sne
 from zoo_bench.encoders.sne.network import SNENetwork
+from zoo_bench.encoders.training.output import Output
 from zoo_bench.protocol.problem import Problem
 
 # The views here are of weights that no network computes with.
@@ -99,3 +101,19 @@ def _steps(models, training):
         patch.setattr(SNENetwork, "forward", counting)
         encoder.fit([view], [view], seed=0)
     return counted
+
+
+@pytest.mark.parametrize("name", ["statistics_network", "mlp", "deep_sets_small", "sne_small"])
+def test_small_networks_are_trained_on_one_thread_and_leave_the_others_as_they_were(name, monkeypatch):
+    """Two threads wait for each other at each of a thousand small products, which takes minutes on a busy machine."""
+    view, during = random_view(INR, models=8), []
+    loss_of = Output.loss_of
+    monkeypatch.setattr(Output, "loss_of", lambda *args: during.append(torch.get_num_threads()) or loss_of(*args))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        made(name, steps=4).fit([view], [view], seed=0)
+        assert set(during) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -29,7 +29,7 @@ TRAINING = TrainingSettings(
     graph=True,
 )
 # About a minute on two cores, whatever the zoo.
-SMALL_TRAINING = replace(TRAINING, epochs=20, steps=1000, most_numbers=60_000_000)
+SMALL_TRAINING = replace(TRAINING, epochs=20, steps=1000, most_numbers=60_000_000, threads=1)
 
 
 class DeepSetsNetwork(nn.Module):

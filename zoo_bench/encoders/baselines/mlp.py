@@ -23,6 +23,7 @@ TRAINING = TrainingSettings(
     patience=15,
     bfloat16=False,
     graph=True,
+    threads=1,
 )
 
 

@@ -13,7 +13,7 @@ from zoo_bench.encoders.training.supervised import SupervisedEncoder
 
 WIDTHS = (1000, 1000)
 TRAINING = TrainingSettings(
-    epochs=50, steps=8000, batch_size=8, learning_rate=1e-3, optimizer="adam", bfloat16=False, graph=True
+    epochs=50, steps=8000, batch_size=8, learning_rate=1e-3, optimizer="adam", bfloat16=False, graph=True, threads=1
 )
 
 

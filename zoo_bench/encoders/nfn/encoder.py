@@ -6,8 +6,9 @@ apart. Unlike theirs, every hidden layer has as many channels for a dense tensor
 behind an image stays small. `nfn_np_small` and `nfn_hnp_small` take fewer steps, for CPUs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 CHANNELS, WIDTH, POSITIONS = (16, 16, 5), 1000, 4
 TRAINING = TrainingSettings(epochs=50, batch_size=8, learning_rate=1e-3, optimizer="adam", bfloat16=False, clip=10.0)
 # About a minute on two cores.
-SMALL_TRAINING = replace(TRAINING, epochs=20, steps=1500, batch_size=16, schedule="cosine")
+SMALL_TRAINING = replace(TRAINING, epochs=20, steps=1500, batch_size=16, schedule="cosine", threads=1)
 _LEAST_DEVIATION = 1e-6  # of a tensor that is the same in all training networks
 
 
@@ -82,9 +83,10 @@ class NFNNetwork(nn.Module):
         return embeddings, self.last(embeddings).squeeze(1).float()
 
 
-def variant(name: str) -> SupervisedEncoder:
-    """Return an encoder by its name without `nfn_`: np, hnp, np_small or hnp_small."""
-    return nfn("np" if name.startswith("np") else "hnp", training=SMALL_TRAINING if "small" in name else TRAINING)
+def variant(name: str) -> Callable[..., SupervisedEncoder]:
+    """Return what makes an encoder by its name without `nfn_`: np, hnp, np_small or hnp_small."""
+    training = SMALL_TRAINING if "small" in name else TRAINING
+    return partial(nfn, "np" if name.startswith("np") else "hnp", training=training)
 
 
 def nfn(kind: Kind, *, training: TrainingSettings = TRAINING) -> SupervisedEncoder:

@@ -48,7 +48,7 @@ VARIANTS = {
     # Small batches, because there are few steps: about a minute of them on two cores, whatever the zoo.
     "small": (
         Settings(width=32, heads=2, head_width=64, conv_tokens="kernels", kernel=5),
-        replace(TRAINING, epochs=10, steps=1000, most_numbers=4_000_000, batch_size=8, learning_rate=2e-3),
+        replace(TRAINING, epochs=10, steps=1000, most_numbers=4_000_000, batch_size=8, learning_rate=2e-3, threads=1),
     ),
     "sine": (SINE, replace(TRAINING, epochs=300, learning_rate=1e-3)),
     # The paper's ablation: no hierarchy of layers, no codes, and no rows; its width.

@@ -72,6 +72,8 @@ class TrainingSettings:
             runtime says that it may do the same.
         graph: whether a GPU replays whole steps as one CUDA graph, after torch.compile of the module; the loss may
             then not look at values on the host.
+        threads: of a CPU, that share the products of a step; None takes all that torch has. Where products are small,
+            two threads wait for each other longer than they compute, and far longer on a machine with other work.
     """
 
     epochs: int
@@ -89,6 +91,7 @@ class TrainingSettings:
     keep: Literal["best", "last"] = "best"
     bfloat16: bool = True
     graph: bool = False
+    threads: int | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -123,6 +126,17 @@ def seeded(seed: int, purpose: Purpose, *numbers: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(stream_seed(seed, purpose, *numbers))
         yield
+
+
+@contextlib.contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Let torch compute on so many threads of a CPU inside; None changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @freed_memory_kept()
@@ -161,7 +175,7 @@ def train(
         ZooError: there are fewer samples than processes, or the loss stops being finite.
     """
     device = next(module.parameters()).device
-    with processes(device) as (rank, n_processes):
+    with processes(device) as (rank, n_processes), cpu_threads(settings.threads):
         local = min(settings.batch_size, n_samples) // n_processes  # samples a step of this process
         if local == 0:
             raise ZooError(f"{name}: {n_samples} training samples; expected one or more for each of {n_processes}")
