@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from tests import transformer_networks
+
 
 class Plus(nn.Module):
     """A block and a shortcut around it, added."""
@@ -293,6 +295,7 @@ NETWORKS: dict[str, tuple[list[dict], Callable[..., nn.Module], tuple[int, ...]]
         ),
         (2, 4, 5),
     ),
+    **transformer_networks.NETWORKS,
 }
 
 

@@ -118,7 +118,11 @@ def of_targets(result: Result, known: Mapping[tuple[str, str], Set[str]]) -> Ite
 
 def _expected(benchmark: BenchmarkManifest) -> list[tuple[str, str, int]]:
     """Return sources and tests of the cells that a manifest alone determines, and how many conditions each has."""
-    # Which changes a zoo's models can undergo in robustness, it alone knows: as trained, and reordered at least.
-    fixed = {"data_efficiency": len(benchmark.shares), "unseen_epochs": 2, "robustness": 2}
+    fixed = {
+        "data_efficiency": len(benchmark.shares),
+        "accuracy_thresholds": len(benchmark.thresholds),
+        "unseen_epochs": 2,
+        "robustness": 2,  # which changes a zoo's models can undergo it alone knows: as trained, and reordered at least
+    }
     conditions = fixed.get(benchmark.protocol, 1)
     return [(source, test, conditions) for source, test in benchmark.pairs or ()]

@@ -27,7 +27,13 @@ class BenchmarkManifest(Schema):
     name: str = Field(pattern=schema.DOTTED_NAME, max_length=100)
     description: str = ""
     protocol: Literal[
-        "standard", "cross_dataset", "cross_architecture", "unseen_epochs", "data_efficiency", "robustness"
+        "standard",
+        "cross_dataset",
+        "cross_architecture",
+        "unseen_epochs",
+        "data_efficiency",
+        "accuracy_thresholds",
+        "robustness",
     ]
     zoos: tuple[str, ...] = Field(min_length=1)
     # "published": those zoos that somebody published are taken as they were, under names that end so; never mixed.
@@ -43,6 +49,8 @@ class BenchmarkManifest(Schema):
     loss: Loss = "auto"  # of encoders that learn a target
     probe: Literal["standard", "paper"] = "standard"  # "paper": as Schürholt et al. (NeurIPS 2021) trained theirs
     shares: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the training models, in data_efficiency
+    # The least test accuracies of models that take part, in accuracy_thresholds; those of Tran et al. (ICLR 2025).
+    thresholds: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8)
     split: Split | StoredSplit | None = None  # of every zoo by model, in place of the zoo's own
     published_split: StoredSplit | None = None  # in place of `split` where the zoos are the published ones
     seen_epochs: float = Field(default=0.5, gt=0, lt=1)  # the share of the checkpoints, in unseen_epochs
@@ -101,6 +109,10 @@ class BenchmarkManifest(Schema):
             raise ValueError("families: cross_architecture needs two or more, or none")
         if self.protocol == "unseen_epochs" and self.checkpoints != "all":
             raise ValueError("checkpoints: unseen_epochs needs all of them")
+        if self.protocol == "accuracy_thresholds" and self.checkpoints != "last":
+            raise ValueError('checkpoints: accuracy_thresholds chooses models by their last; expected "last"')
+        if not self.thresholds or any(not 0 <= least < 1 for least in self.thresholds):
+            raise ValueError("thresholds: expected numbers from 0 on and below 1")
         if not self.shares or any(not 0 < share <= 1 for share in self.shares):
             raise ValueError("shares: expected numbers above 0 and up to 1")
         return self

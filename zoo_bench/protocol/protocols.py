@@ -30,11 +30,14 @@ class Cell:
     validation: tuple[ZooView, ...]
     tests: tuple[Test, ...]
     excluded_models: int  # of the source: diverged, so that their weights are not numbers, or without a checkpoint
+    chosen: str = ""  # which of the models take part at all; in every part
 
     @property
     def name(self) -> str:
         """The name of the cell, which no other of its benchmark has."""
-        return f"{self.zoo.name}, {len(models_of(self.train))} models, {len(checkpoints_of(self.train))} checkpoints"
+        n_models, n_checkpoints = len(models_of(self.train)), len(checkpoints_of(self.train))
+        suffix = f", {self.chosen}" if self.chosen else ""
+        return f"{self.zoo.name}, {n_models} models, {n_checkpoints} checkpoints{suffix}"
 
 
 def cells(benchmark: BenchmarkManifest, zoos: list[AnyZoo], *, on: On = "test") -> list[Cell]:
@@ -49,6 +52,8 @@ def cells(benchmark: BenchmarkManifest, zoos: list[AnyZoo], *, on: On = "test") 
         return standard
     if benchmark.protocol == "data_efficiency":
         return [_with_share(cell, share) for cell in standard for share in benchmark.shares]
+    if benchmark.protocol == "accuracy_thresholds":
+        return [_with_accuracy(cell, least) for cell in standard for least in benchmark.thresholds]
     if benchmark.protocol == "robustness":
         return [replace(cell, tests=equivalent_tests(cell.tests[0])) for cell in standard]
     if benchmark.protocol == "unseen_epochs":
@@ -133,6 +138,19 @@ def _with_share(cell: Cell, share: float) -> Cell:
     )
     tests = tuple(Test(test.zoo, test.views, f"{100 * share:g} % of the training models") for test in cell.tests)
     return Cell(cell.zoo, train, validation, tests, cell.excluded_models)
+
+
+def _with_accuracy(cell: Cell, least: float) -> Cell:
+    """Keep the models of every part whose test accuracy at their checkpoint is `least` or more (Tran et al., 2025)."""
+    words = f"test accuracy of {100 * least:g} % or more"
+    parts = {}
+    for name, views in (("train", cell.train), ("validation", cell.validation), ("test", cell.tests[0].views)):
+        chosen = (among(view, view.models[view.metric("test_accuracy")[:, 0] >= least]) for view in views)
+        parts[name] = tuple(view for view in chosen if len(view.models))
+        if not parts[name]:
+            raise ZooError(f"{cell.zoo.path}: no model of its {name} part has a {words}; expected a lower threshold")
+    test = Test(cell.zoo, parts["test"], words)
+    return replace(cell, train=parts["train"], validation=parts["validation"], tests=(test,), chosen=words)
 
 
 def _subset(models: np.ndarray, share: float) -> np.ndarray:

@@ -153,6 +153,61 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Images to sequences: a step a position, row after row, whose features are its channels."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ClassToken:
+    """A learned step in front of a sequence, the same for every image: `weight` (1, features)."""
+
+    name: str
+    features: int
+
+
+@dataclass(frozen=True)
+class PositionEmbedding:
+    """A code of its own added to each step of a sequence: `weight` (steps, features) if learned, else sines.
+
+    The sines and cosines are those of Vaswani et al. ("Attention is all you need", 2017, section 3.5).
+    """
+
+    name: str
+    steps: int
+    features: int
+    learned: bool
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Self-attention of the steps of a sequence: products `query`, `key`, `value` and `output`, each a linear layer.
+
+    Each of `heads` has `units` queries, keys and values: `query.weight` (heads x units, features) and so on,
+    `output.weight` (features, heads x units), and with biases one of each.
+    """
+
+    name: str
+    features: int
+    heads: int
+    units: int
+    bias: bool
+
+    @property
+    def inner(self) -> int:
+        """The units of all heads."""
+        return self.heads * self.units
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """The first step of a sequence, where a class token is."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Activate:
     """An activation function: the one named here, or else the one that the model's hyper-parameters name."""
 
@@ -228,8 +283,22 @@ class Branch:
     source: str
 
 
-Parametric = Convolution | Linear | Recurrent | Normalization | LayerNorm | GroupNorm
-Layer = Parametric | Pooling | GlobalPooling | Flatten | Rows | Activate | Dropout | Shift | Residual | Branch
+Embedding = ClassToken | PositionEmbedding
+Parametric = Convolution | Linear | Recurrent | Normalization | LayerNorm | GroupNorm | Embedding | Attention
+Layer = (
+    Parametric
+    | Pooling
+    | GlobalPooling
+    | Flatten
+    | Rows
+    | Tokens
+    | FirstStep
+    | Activate
+    | Dropout
+    | Shift
+    | Residual
+    | Branch
+)
 
 
 def sources(layers: Sequence[Layer]) -> frozenset[str]:

@@ -10,9 +10,12 @@ from torch.nn import functional
 from zoo_gen.architecture.layers import (
     INPUT,
     Activate,
+    Attention,
     Branch,
+    ClassToken,
     Convolution,
     Dropout,
+    FirstStep,
     Flatten,
     Function,
     GlobalPooling,
@@ -22,10 +25,12 @@ from zoo_gen.architecture.layers import (
     Linear,
     Normalization,
     Pooling,
+    PositionEmbedding,
     Recurrent,
     Residual,
     Rows,
     Shape,
+    Tokens,
     sources,
 )
 from zoo_gen.architecture.shapes import shapes
@@ -87,6 +92,77 @@ class SequenceRows(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Return (image, step, feature)."""
         return values.transpose(1, 2).flatten(2)
+
+
+def position_codes(steps: int, features: int) -> Tensor:
+    """Return the fixed codes of positions, float64 (step, feature): sines and cosines of falling frequencies.
+
+    Feature 2 i of step p is sin(p / 10000^(2 i / features)), and the one after it the cosine (Vaswani et al., 2017,
+    section 3.5).
+    """
+    even = torch.arange(0, features, 2, dtype=torch.float64)
+    angles = torch.arange(steps, dtype=torch.float64).unsqueeze(1) * 10_000.0 ** (-even / features)
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :features]
+
+
+class PositionTokens(nn.Module):
+    """Images to sequences of their positions: (image, channel, height, width) to (image, position, channel)."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (image, step, feature)."""
+        return values.flatten(2).transpose(1, 2)
+
+
+class AddPositions(nn.Module):
+    """A code of its own added to each step of a sequence, learned or fixed."""
+
+    def __init__(self, steps: int, features: int, *, learned: bool) -> None:
+        super().__init__()
+        if learned:
+            self.weight = nn.Parameter(torch.empty(steps, features).normal_(std=0.02))
+        self.codes = None if learned else position_codes(steps, features)  # no buffer: nothing of it is stored
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (image, step, feature) with the codes."""
+        return values + (self.weight if self.codes is None else self.codes.to(values))
+
+
+class PutClassToken(nn.Module):
+    """A learned step in front of each sequence."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(1, features).normal_(std=0.02))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (image, step + 1, feature)."""
+        return torch.cat([self.weight.expand(len(values), 1, -1), values], dim=1)
+
+
+class TakeFirstStep(nn.Module):
+    """The first step of each sequence."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (image, feature)."""
+        return values[:, 0]
+
+
+class SelfAttention(nn.Module):
+    """Self-attention of the steps of a sequence, whose four products are linear layers."""
+
+    def __init__(self, features: int, heads: int, units: int, *, bias: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (nn.Linear(features, heads * units, bias=bias) for _ in range(3))
+        self.output = nn.Linear(heads * units, features, bias=bias)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (image, step, feature)."""
+        query, key, value = (
+            layer(values).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        return self.output(attended.transpose(1, 2).flatten(2))
 
 
 class OverPositions(nn.Module):
@@ -232,6 +308,16 @@ def _module(layer: Layer, activation: Function | None, dropout: float, *, flat: 
         return FlattenPositions() if layer.channels_last else nn.Flatten()
     if isinstance(layer, Rows):
         return SequenceRows()
+    if isinstance(layer, Tokens):
+        return PositionTokens()
+    if isinstance(layer, ClassToken):
+        return PutClassToken(layer.features)
+    if isinstance(layer, PositionEmbedding):
+        return AddPositions(layer.steps, layer.features, learned=layer.learned)
+    if isinstance(layer, Attention):
+        return SelfAttention(layer.features, layer.heads, layer.units, bias=layer.bias)
+    if isinstance(layer, FirstStep):
+        return TakeFirstStep()
     if isinstance(layer, Normalization):
         batch_norm = nn.BatchNorm1d if flat else nn.BatchNorm2d
         return batch_norm(layer.features, eps=layer.epsilon, momentum=layer.momentum, affine=layer.affine)

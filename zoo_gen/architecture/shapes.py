@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from zoo_gen.architecture.layers import (
     INPUT,
+    Attention,
     Branch,
+    ClassToken,
     Convolution,
+    Embedding,
+    FirstStep,
     Flatten,
     GlobalPooling,
     GroupNorm,
@@ -19,10 +23,12 @@ from zoo_gen.architecture.layers import (
     Normalization,
     Pair,
     Pooling,
+    PositionEmbedding,
     Recurrent,
     Residual,
     Rows,
     Shape,
+    Tokens,
 )
 
 _STATISTICS = ("running_mean", "running_var")
@@ -39,12 +45,14 @@ def output_shape(layer: Layer, shape: Shape, *, earlier: Mapping[str, Shape] | N
     Raises:
         ValueError: the layer cannot follow a value of that shape; the message says what it needs.
     """
-    if isinstance(layer, Convolution | Pooling | Rows) and len(shape) != 3:
+    if isinstance(layer, Convolution | Pooling | Rows | Tokens) and len(shape) != 3:
         raise ValueError("needs an image (channel, height, width), but the values before it are flat or a sequence")
     if isinstance(layer, GlobalPooling) and len(shape) == 1:
         raise ValueError("needs an image or a sequence, but the values before it are flat")
     if isinstance(layer, Recurrent) and len(shape) != 2:
         raise ValueError("needs a sequence (step, feature); expected a rows layer before it, or data of two axes")
+    if isinstance(layer, Embedding | Attention | FirstStep) and len(shape) != 2:
+        raise ValueError("needs a sequence (step, feature); expected a patch_embedding, tokens or rows layer before it")
     if isinstance(layer, Linear) and len(shape) == 3:
         raise ValueError("needs flat values; expected a flatten or global_average_pooling layer before it")
     if isinstance(layer, Normalization | GroupNorm) and len(shape) == 2:
@@ -75,6 +83,12 @@ def output_shape(layer: Layer, shape: Shape, *, earlier: Mapping[str, Shape] | N
         return (math.prod(shape),)
     if isinstance(layer, Rows):
         return (shape[1], shape[0] * shape[2])
+    if isinstance(layer, Tokens):
+        return (shape[1] * shape[2], shape[0])
+    if isinstance(layer, ClassToken):
+        return (shape[0] + 1, shape[1])
+    if isinstance(layer, FirstStep):
+        return shape[1:]
     if isinstance(layer, Branch):
         assert earlier is not None  # which everybody gives who meets branches
         return earlier[layer.source]
@@ -103,7 +117,7 @@ def shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
 
 
 def parameter_shapes(layer: Layer) -> list[tuple[str, Shape]]:
-    """Return role and shape of each parameter of a layer, in torch's order."""
+    """Return role and shape of each parameter of a layer, in torch's order; of attention, `query.weight` and so on."""
     if isinstance(layer, Normalization):
         roles = [*(["weight", "bias"] if layer.affine else []), *([] if layer.buffers else _STATISTICS)]
         return [(role, (layer.features,)) for role in roles]
@@ -117,6 +131,18 @@ def parameter_shapes(layer: Layer) -> list[tuple[str, Shape]]:
             ("weight_hh_l0", (rows, layer.outputs)),
         ]
         return [*weights, ("bias_ih_l0", (rows,)), ("bias_hh_l0", (rows,))] if layer.bias else weights
+    if isinstance(layer, ClassToken):
+        return [("weight", (1, layer.features))]
+    if isinstance(layer, PositionEmbedding):
+        return [("weight", (layer.steps, layer.features))] if layer.learned else []
+    if isinstance(layer, Attention):
+        inner, features = layer.inner, layer.features
+        each = [(part, (inner, features)) for part in ("query", "key", "value")] + [("output", (features, inner))]
+        return [
+            (f"{part}.{role}", of_part[: 2 if role == "weight" else 1])
+            for part, of_part in each
+            for role in (("weight", "bias") if layer.bias else ("weight",))
+        ]
     if not isinstance(layer, Convolution | Linear):
         return []
     weight: Shape = (layer.outputs, layer.inputs)

@@ -101,6 +101,31 @@ class GRUSpec(Schema):
     sequence: Flag = False
 
 
+class PatchEmbeddingSpec(Schema):
+    """A convolution whose kernel and stride are patches of `size`, and `tokens`: a sequence of a step a patch."""
+
+    type: Literal["patch_embedding"] = "patch_embedding"
+    size: Lengths
+    units: Size
+    bias: Flag = True
+
+
+class PositionEmbeddingSpec(Schema):
+    """A code added to each step of a sequence: sines, or one that is `learned`."""
+
+    type: Literal["position_embedding"] = "position_embedding"
+    learned: Flag = False
+
+
+class AttentionSpec(Schema):
+    """Self-attention of the steps of a sequence; `units` of each head are the features over the heads if not given."""
+
+    type: Literal["attention"] = "attention"
+    heads: Size
+    units: Size | None = None
+    bias: Flag = True
+
+
 class BatchNormSpec(Schema):
     """Batch normalisation of each channel or feature."""
 
@@ -145,7 +170,16 @@ class ActivationSpec(Schema):
 class PlainSpec(Schema):
     """A layer without settings. The rate of dropout is a hyper-parameter of the model."""
 
-    type: Literal["dropout", "flatten", "rows", "global_average_pooling", "global_max_pooling"]
+    type: Literal[
+        "dropout",
+        "flatten",
+        "rows",
+        "tokens",
+        "class_token",
+        "class_token_pooling",
+        "global_average_pooling",
+        "global_max_pooling",
+    ]
 
 
 class ResidualSpec(Schema):
@@ -169,6 +203,9 @@ LayerSpec = Annotated[
     | LinearSpec
     | RNNSpec
     | GRUSpec
+    | PatchEmbeddingSpec
+    | PositionEmbeddingSpec
+    | AttentionSpec
     | BatchNormSpec
     | LayerNormSpec
     | GroupNormSpec
@@ -209,6 +246,9 @@ class Sequencer:
             try:
                 if isinstance(spec, ResidualSpec):
                     self._add_residual(spec, place)
+                elif isinstance(spec, PatchEmbeddingSpec):
+                    self._append(_patches(spec, self.shape, self._name("convolution")))
+                    self._append(L.Tokens(self._name("tokens")))
                 else:
                     self._append(_layer(spec, self.shape, self._name(spec.type)))
             except _PlacedError:
@@ -250,6 +290,20 @@ class _PlacedError(ValueError):
     """Already says where."""
 
 
+def _patches(spec: PatchEmbeddingSpec, shape: Shape, name: str) -> L.Convolution:
+    """Return the convolution of a patch embedding, for images that its patches fill."""
+    size = _pair(spec.size)
+    if any(length % side for length, side in zip(shape[1:], size, strict=True)) if len(shape) == 3 else False:
+        raise ValueError(
+            f"cuts images of {' x '.join(map(str, shape[1:]))} into patches of {' x '.join(map(str, size))}; expected "
+            "sides that divide them"
+        )
+    across = _width(size)
+    return L.Convolution(
+        *(name, shape[0], spec.units, size[0], size[0], 0, spec.bias), kernel_width=across, stride_width=across
+    )
+
+
 def _layer(spec: Any, shape: Shape, name: str) -> Layer:
     """Return the layer that a spec describes after values of a shape."""
     if isinstance(spec, ConvolutionSpec):
@@ -281,6 +335,12 @@ def _layer(spec: Any, shape: Shape, name: str) -> Layer:
         return L.Recurrent(name, "rnn", shape[-1], spec.units, spec.bias, spec.sequence, spec.function)
     if isinstance(spec, GRUSpec):
         return L.Recurrent(name, "gru", shape[-1], spec.units, spec.bias, spec.sequence)
+    if isinstance(spec, PositionEmbeddingSpec):
+        return L.PositionEmbedding(name, shape[0], shape[-1], spec.learned)
+    if isinstance(spec, AttentionSpec):
+        if spec.units is None and shape[-1] % spec.heads:
+            raise ValueError(f"cuts {shape[-1]} features into {spec.heads} heads; expected a divisor, or units")
+        return L.Attention(name, shape[-1], spec.heads, spec.units or shape[-1] // spec.heads, spec.bias)
     if isinstance(spec, BatchNormSpec):
         return L.Normalization(name, shape[0], spec.epsilon, spec.momentum, spec.affine, buffers=True)
     if isinstance(spec, LayerNormSpec):
@@ -294,6 +354,9 @@ def _layer(spec: Any, shape: Shape, name: str) -> Layer:
         "dropout": L.Dropout(name),
         "flatten": L.Flatten(name),
         "rows": L.Rows(name),
+        "tokens": L.Tokens(name),
+        "class_token": L.ClassToken(name, shape[-1]),
+        "class_token_pooling": L.FirstStep(name),
         "global_average_pooling": L.GlobalPooling(name),
         "global_max_pooling": L.GlobalPooling(name, "max"),
     }

@@ -3,6 +3,10 @@
 Which units are one set is found by following each through the network: where it lies in which parameter. Units that are
 added to each other are one unit from then on, and so move together along a whole residual stream. Units can change
 places if they lie in the same parameters in the same way; inputs and outputs of the network never can.
+
+Heads of attention can be reordered, and in each head the units of queries together with keys, and those of values
+together with what reads them: no normalisation and no residual connection lies between, so these always can. All other
+sets are as for linear layers: codes of position that are not learned fix the units that they are added to.
 """
 
 import math
@@ -13,7 +17,9 @@ import numpy as np
 
 from zoo_gen.architecture.layers import (
     INPUT,
+    Attention,
     Branch,
+    ClassToken,
     Convolution,
     Flatten,
     GroupNorm,
@@ -21,6 +27,7 @@ from zoo_gen.architecture.layers import (
     LayerNorm,
     Linear,
     Normalization,
+    PositionEmbedding,
     Recurrent,
     Residual,
     Rows,
@@ -49,8 +56,12 @@ def _laid_out(layers: Sequence[Layer], shapes_of: Callable[[Layer], list[tuple[s
     parameters: list[Parameter] = []
     for layer in layers:
         for role, shape in shapes_of(layer):
-            parameters.append(Parameter(layer.name, role, shape, parameters[-1].stop if parameters else 0))
+            owner, _, own_role = f"{layer.name}.{role}".rpartition(".")  # in attention, one of four linear layers
+            parameters.append(Parameter(owner, own_role, shape, parameters[-1].stop if parameters else 0))
     return tuple(parameters)
+
+
+_PARTS = ("query", "key", "value", "output")
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,7 @@ class _Walk:
         self._same = np.arange(0)  # unit -> the first of those that are one with it
         self._fixed: list[np.ndarray] = []
         self._places: list[_Place] = []
+        self._inside: list[tuple[int, int, Symmetry]] = []  # of attention, with the number of the place before
         axis = _Axis(self._new(input_shape[-1] if len(input_shape) == 2 else input_shape[0]))
         self._fixed.append(axis.units)
         earlier, shape = {INPUT: axis}, input_shape
@@ -94,7 +106,7 @@ class _Walk:
         fixed = np.zeros(n_units, dtype=bool)
         fixed[self._same[np.concatenate(self._fixed)]] = True
         ways, way_of = np.unique(lies, axis=0, return_inverse=True)
-        found: list[tuple[int, int, Symmetry]] = []
+        found = list(self._inside)
         for way in range(len(ways)):
             units = np.flatnonzero((way_of.reshape(-1) == way) & ~fixed & (self._same == np.arange(n_units)))
             numbers = np.flatnonzero(ways[way]).tolist()
@@ -127,6 +139,12 @@ class _Walk:
                 self._put(axis, f"{layer.name}.{role}", 0)
             if isinstance(layer, GroupNorm):
                 self._cut(axis, layer.groups, layer.channels // layer.groups)
+        elif isinstance(layer, Attention):
+            return self._attending(layer, axis)
+        elif isinstance(layer, ClassToken) or (isinstance(layer, PositionEmbedding) and layer.learned):
+            self._put(axis, f"{layer.name}.weight", 1)
+        elif isinstance(layer, PositionEmbedding):
+            self._fixed.append(axis.units)
         elif isinstance(layer, Rows):
             return replace(axis, block=axis.block * shape[2])
         elif isinstance(layer, Flatten) and len(shape) == 2:
@@ -156,6 +174,32 @@ class _Walk:
         for each, parameter in read:
             self._put(each, parameter, 1)
         return replace(made, copies=1)
+
+    def _attending(self, layer: Attention, axis: _Axis) -> _Axis:
+        """Return the units that attention gives, which reads others; note those inside."""
+        names, units = {role: f"{layer.name}.{role}" for role, _ in parameter_shapes(layer)}, layer.units
+        makers = {part: [name for role, name in names.items() if role.startswith(part)] for part in _PARTS}
+
+        def note(key: str, size: int, *, of: Sequence[str], block: int, start: int = 0, read: bool) -> None:
+            moves = [Move(name, 0, block, start) for part in of for name in makers[part]]
+            moves += [Move(names["output.weight"], 1, block, start)] if read else []
+            if size > 1:
+                self._inside.append(
+                    (len(self._places), len(self._inside), Symmetry(f"{layer.name}.{key}", size, tuple(moves)))
+                )
+
+        # Heads first: the orders within heads are then those of the places where heads have come to lie.
+        note("heads", layer.heads, of=("query", "key", "value"), block=units, read=True)
+        for head in range(layer.heads):
+            rows = f"[{head * units}:{(head + 1) * units}]"
+            note(f"query{rows}", units, of=("query", "key"), block=1, start=head * units, read=False)
+            note(f"value{rows}", units, of=("value",), block=1, start=head * units, read=True)
+        for part in ("query", "key", "value"):
+            self._put(axis, names[f"{part}.weight"], 1)
+        made = _Axis(self._new(layer.features))
+        for name in makers["output"]:
+            self._put(made, name, 0)
+        return made
 
     def _grouped(self, layer: Convolution, axis: _Axis) -> _Axis:
         """Return the units of a convolution with groups; those of a depthwise one are the units that it reads."""

@@ -53,7 +53,8 @@ def convert(
 
     \b
     FORMAT is one of
-      small_cnn_zoo, model_zoos, hyper_representations, cnn_wild_park, nws, dwsnets, nfn, neural_field_arena, folder
+      small_cnn_zoo, model_zoos, hyper_representations, cnn_wild_park, nws, dwsnets, nfn,
+      small_transformer_zoo, neural_field_arena, folder
     """
     from zoo_gen.published import api
 

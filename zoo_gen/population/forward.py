@@ -34,9 +34,11 @@ from zoo_gen.architecture.layers import (
     Residual,
     Rows,
     Shift,
+    Tokens,
     sources,
 )
 from zoo_gen.architecture.modules import FUNCTIONS
+from zoo_gen.population import attention
 from zoo_gen.population.cpu import lanes
 from zoo_gen.population.cpu.convolutions import LANES, MODELS_OF_A_GROUP
 from zoo_gen.population.normalization import normalize
@@ -99,10 +101,10 @@ def forward(
             hidden = lanes.means(hidden, n_models) if hidden.dim() == 6 else _over_positions(layer, hidden)
         elif isinstance(layer, Flatten):
             hidden = _flattened(hidden, n_models)
-        elif isinstance(layer, Rows):
-            hidden = hidden.permute(1, 0, 3, 2, 4).flatten(3)
         elif isinstance(layer, Recurrent):
             hidden = recur(layer, hidden, parameters)
+        elif isinstance(layer, attention.LAYERS):
+            hidden = attention.passed(layer, hidden, parameters)
         elif isinstance(layer, Dropout):
             if dropout:
                 hidden = _drop(hidden, dropout)
@@ -140,7 +142,7 @@ def _leaves_lanes(layer: Layer, forms: Mapping[str, str]) -> bool:
         return layer.kind != "average"
     if isinstance(layer, Pooling):
         return not _pools_in_lanes(layer)
-    return isinstance(layer, Rows)
+    return isinstance(layer, Rows | Tokens)
 
 
 def _returns_to_lanes(layer: Layer) -> bool:

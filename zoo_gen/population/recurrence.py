@@ -11,7 +11,7 @@ from zoo_gen.architecture.layers import Linear, Recurrent
 def linear_of_steps(layer: Linear, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
     """Return a linear layer of (model, image, step, feature) at every step."""
     weight, bias = parameters[f"{layer.name}.weight"], parameters.get(f"{layer.name}.bias")
-    return _product(hidden.flatten(1, 2), weight, bias).unflatten(1, hidden.shape[1:3])
+    return product_of_rows(hidden.flatten(1, 2), weight, bias).unflatten(1, hidden.shape[1:3])
 
 
 def recur(layer: Recurrent, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
@@ -26,11 +26,11 @@ def recur(layer: Recurrent, hidden: Tensor, parameters: Mapping[str, Tensor]) ->
     inputs, recurrent = weights["weight_ih"], weights["weight_hh"]
     assert inputs is not None  # which every such layer has
     assert recurrent is not None
-    steps = _product(hidden.flatten(1, 2), inputs, weights["bias_ih"]).unflatten(1, hidden.shape[1:3]).unbind(2)
+    steps = product_of_rows(hidden.flatten(1, 2), inputs, weights["bias_ih"]).unflatten(1, hidden.shape[1:3]).unbind(2)
     state = hidden.new_zeros(*hidden.shape[:2], layer.outputs)
     states = []
     for given in steps:
-        recalled = _product(state, recurrent, weights["bias_hh"])
+        recalled = product_of_rows(state, recurrent, weights["bias_hh"])
         if layer.kind == "rnn":
             state = (torch.tanh if layer.function == "tanh" else torch.relu)(given + recalled)
         else:
@@ -48,7 +48,7 @@ def _sigmoid(values: Tensor) -> Tensor:
     return (torch.tanh(values / 2) + 1) / 2
 
 
-def _product(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def product_of_rows(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return (model, row, output) of values (model, row, input) and weights (model, output, input)."""
     if bias is None:
         return torch.bmm(values, weight.transpose(1, 2))

@@ -29,6 +29,7 @@ FORMATS: dict[str, str] = {
     "nws": "NWS (Eilertsen 2020): a folder a run with float64 weights/NNN.bin, and the CSV that lists the runs",
     "dwsnets": "DWSNets (Navon 2023): one .pth an implicit representation, label in the folder's name or in the file",
     "nfn": "NFN (Zhou 2023): <prefix>_<label>s/net<index>.pth, one implicit representation each",
+    "small_transformer_zoo": "Small Transformer Zoo (Tran 2025): <run>_<epoch>_<accuracy>.pt, and the CSV of the runs",
     "neural_field_arena": "Neural Field Arena (Papa 2024): <name>_<start>-<end>.hdf5 with params (model, parameter)",
     "folder": "a folder of safetensors or state_dicts, with a CSV that has a row a file",
 }
@@ -144,7 +145,7 @@ def convert(
     return out
 
 
-_SAY_THEIR_IMAGES = ("cnn_wild_park",)
+_SAY_THEIR_IMAGES = ("cnn_wild_park", "small_transformer_zoo")
 
 
 def _check_options(

@@ -152,9 +152,29 @@ def test_shares_of_the_training_models_are_nested_and_tested_alike(tiny_zoo):
     ]
 
 
+def test_thresholds_keep_those_models_of_every_part_that_reach_them(tiny_zoo):
+    zoo = open_zoo(tiny_zoo)
+    final = {model: zoo.view([model]).metric("test_accuracy")[0, -1] for model in range(len(zoo.models))}
+    least = float(np.median(list(final.values())))
+    benchmark = benchmark_of("accuracy_thresholds", "tiny", thresholds=(0.0, least), checkpoints="last")
+    whole, better = protocols.cells(benchmark, [zoo])
+    (standard,) = protocols.cells(benchmark_of("standard", "tiny", checkpoints="last"), [zoo])
+    for part in ("train", "validation"):
+        models = models_of(getattr(standard, part)).tolist()
+        assert models_of(getattr(whole, part)).tolist() == models
+        assert models_of(getattr(better, part)).tolist() == [model for model in models if final[model] >= least]
+    tested = models_of(standard.tests[0].views).tolist()
+    assert models_of(better.tests[0].views).tolist() == [model for model in tested if final[model] >= least]
+    assert whole.name.endswith(", test accuracy of 0 % or more")
+    with pytest.raises(ZooError, match="no model of its train part has a test accuracy of 99 % or more"):
+        protocols.cells(benchmark_of("accuracy_thresholds", "tiny", thresholds=(0.99,), checkpoints="last"), [zoo])
+
+
 @pytest.mark.parametrize(
     ("protocol", "options", "message"),
     [
+        ("accuracy_thresholds", {}, 'expected "last"'),
+        ("accuracy_thresholds", {"checkpoints": "last", "thresholds": (1.0,)}, "thresholds: expected numbers from 0"),
         ("cross_dataset", {}, "zoos: cross_dataset needs two or more"),
         ("unseen_epochs", {"checkpoints": "last"}, "checkpoints: unseen_epochs needs all of them"),
         ("data_efficiency", {"shares": (0.5, 1.5)}, "shares: expected numbers above 0 and up to 1"),

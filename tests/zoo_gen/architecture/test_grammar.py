@@ -70,7 +70,7 @@ def test_reordered_units_compute_the_same_and_the_inverse_restores_every_bit(nam
         before = module(inputs)
         after = with_vectors(module, its, weights[index], buffers[buffer_index])(inputs)
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
-    back = {layer: np.argsort(order) for layer, order in orders.items()}
+    back = {layer: np.argsort(order) for layer, order in reversed(orders.items())}  # sets may lie in others: heads
     np.testing.assert_array_equal(weights[index][its.layout.permutation(back)], weights)
     np.testing.assert_array_equal(buffers[buffer_index][its.buffer_layout.permutation(back)], buffers)
 
@@ -92,7 +92,8 @@ def test_every_move_is_needed(name):
             buffer_index = its.buffer_layout.permutation(order)
             with torch.no_grad():
                 after = with_vectors(module, its, weights[index], buffers[buffer_index])(inputs)
-            assert (after - before).abs().max() > 1e-4, move
+            # The bias of a key adds the same to all scores of a query, which softmax takes away again.
+            assert (after - before).abs().max() > 1e-4 or move.parameter.endswith("key.bias"), move
         with_vectors(module, its, weights, buffers)
 
 

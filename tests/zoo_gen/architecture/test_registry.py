@@ -12,6 +12,7 @@ from zoo_gen.architecture.registry import (
     Layers,
     Siren,
     SmallCNNGap,
+    ViT,
     layers,
     network,
 )
@@ -140,3 +141,38 @@ def test_layers_are_counted_by_kind():
         "pooling2",
         "dropout2",
     ]
+
+
+def test_the_vit_is_by_default_the_network_of_the_small_transformer_zoo():
+    vit = network(ViT(name="vit"), GREY, 10)
+    # Patches, two blocks of four products and two linear layers, and a classifier of two layers.
+    block = 4 * 32 * 32 + (64 * 32 + 64) + (32 * 64 + 32)
+    assert vit.layout.size == 544 + 2 * block + (32 * 32 + 32) + 330 == 18506
+    module = vit.module(activation="relu")
+    assert [p.name for p in vit.layout.parameters] == list(module.state_dict())
+    assert module(torch.rand(3, *GREY)).shape == (3, 10)
+    sizes = {symmetry.layer: symmetry.size for symmetry in vit.layout.symmetries}
+    assert (sizes["attention1.heads"], sizes["attention2.value[16:32]"], sizes["linear1"]) == (2, 16, 64)
+    assert "convolution1" not in sizes  # sines are added to these
+    assert sizes["attention1.output"] == sizes["linear2"] == 32  # no skip connections
+
+
+def test_the_stream_of_a_vit_with_skips_moves_as_one_where_positions_are_learned():
+    streams = {}
+    for learned in (False, True):
+        vit = ViT(
+            name="vit", skips=True, affine=True, attention_bias=True, learned_positions=learned, pooling="class_token"
+        )
+        layout = network(vit, GREY, 10).layout
+        streams[learned] = {s.layer for s in layout.symmetries} & {"convolution1", "attention1.output", "linear2"}
+        more = 50 * 32 if learned else 0
+        assert layout.size == 18506 + 32 + more + 2 * 4 * 32 + 5 * 2 * 32
+    assert streams == {False: set(), True: {"convolution1"}}
+
+
+def test_a_vit_that_does_not_fit_its_images_is_refused():
+    with pytest.raises(ValueError, match="patch_embedding cuts images of 28 x 28 into patches of 5 x 5"):
+        network(ViT(name="vit", patch=5), GREY, 10)
+    with pytest.raises(ValueError, match="attention cuts 32 features into 3 heads; expected a divisor, or units"):
+        network(ViT(name="vit", heads=3), GREY, 10)
+    assert network(ViT(name="vit", heads=3, head_units=4), GREY, 10).layout.size == 18506 - 2 * 4 * 32 * 20

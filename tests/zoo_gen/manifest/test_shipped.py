@@ -31,6 +31,11 @@ EXPECTED: dict[str, tuple[int, int, int, int, tuple[str, ...]]] = {
     "hyperreps_mnist_hyp_5_rand_seed": (1280, 26, 2464, 5000, (*SETTINGS, "seed")),
     "sne_sine_inr": (4000, 4, 1153, 1, ("seed", "frequency")),
 }
+for _optimizers in ("adam", "sgd"):
+    EXPECTED[f"small_transformer_zoo_mnist_{_optimizers}"] = (
+        *(8000, 4, 18506, 0),
+        ("optimizer", "learning_rate", "initialization_deviation", "weight_decay", "train_fraction", "dropout"),
+    )
 # ModelZoos: parameters, steps of an epoch, models of a grid, what varies in it
 MODELZOOS = {
     "mnist": (2464, 5000, 2560, SETTINGS),
@@ -72,6 +77,35 @@ def test_a_zoo_of_a_paper_has_its_extent_and_axes(name):
     assert set(manifest.axes.names) == set(varies)
     if steps_per_epoch != VARYING_STEPS:
         assert found.steps == models * manifest.training.epochs * steps_per_epoch
+
+
+def test_the_grids_of_the_small_transformer_zoo_hold_the_published_values():
+    rates = {
+        "adam": [3e-4, 5e-4, 1e-3, 3e-3, 5e-3, 1e-2, 3e-2, 5e-2],
+        "sgd": [1e-3, 3e-3, 5e-3, 7e-3, 1e-2, 3e-2, 5e-2, 7e-2],
+    }
+    deviations = {"adam": [0.1, 0.2, 0.3, 0.4, 0.5], "sgd": [0.1, 0.15, 0.2, 0.25, 0.3]}
+    optimizers = {"adam": ["adam", "rmsprop"], "sgd": ["sgd", "momentum"]}
+    for key, values in rates.items():
+        manifest = shipped(f"small_transformer_zoo_mnist_{key}")
+        assert list(manifest.values("optimizer")) == optimizers[key]
+        assert list(manifest.values("learning_rate")) == values
+        assert list(manifest.values("initialization_deviation")) == deviations[key]
+        assert list(manifest.values("weight_decay")) == [1e-8, 1e-7, 1e-6, 1e-4, 1e-2]
+        assert list(manifest.values("train_fraction")) == [1.0, 0.9, 0.8, 0.7]
+        assert list(manifest.values("dropout")) == [0.0, 0.05, 0.1, 0.15, 0.2]
+        assert manifest.checkpoint_epochs == (1, 50, 75, 100)
+        constant = manifest.training
+        assert (constant.batch_size, constant.seed, constant.activation, constant.drop_last) == (128, 3, "relu", True)
+        assert constant.initial_bias == 0.0
+        assert {
+            row["momentum"] for row in grid.table_of_models(manifest).to_pylist() if row["optimizer"] == "momentum"
+        } <= {0.9}
+    for data in ("mnist", "fashion"):
+        assert (cost.plan(shipped(f"medium_{data}_vit")).models, shipped(f"medium_{data}_vit").layout.size) == (
+            1000,
+            18506,
+        )
 
 
 def test_every_shipped_zoo_is_of_a_paper_or_our_own_and_has_the_name_of_its_file():

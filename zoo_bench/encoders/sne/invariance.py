@@ -17,6 +17,7 @@ from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError
 
 AXES = 2  # a parameter has units along its outputs, its inputs, both or neither
+DEPTH = 2  # and on each of them units whose own parts are units of another set, as heads of attention have
 
 
 class Moves(NamedTuple):
@@ -25,8 +26,8 @@ class Moves(NamedTuple):
     networks: Tensor  # int64 (number,), the network of each number
     positions: Tensor  # int64 (number,), where it lies in its network
     fixed: Tensor  # int64 (number,), the part of its position that does not move
-    units: Tensor  # int64 (number, AXES), which unit of the batch moves it; any where the stride is 0
-    strides: Tensor  # int64 (number, AXES), how far apart neighbouring units lie
+    units: Tensor  # int64 (number, way), which units of the batch move it; any where the stride is 0
+    strides: Tensor  # int64 (number, way), how far apart neighbouring units lie
     segments: Tensor  # int64 (unit,), the set of units that are reordered among themselves
     firsts: Tensor  # int64 (unit,), the first unit of that set
     starts: Tensor  # int64 (network,), where each reordered network begins
@@ -39,9 +40,15 @@ class Permuter:
         self._device = device
         self._moves: dict[bytes, Moves] = {}
         tables = [_table(layout) for layout in layouts]
-        self._positions = Ragged([table[0].tolist() for table in tables])
-        self._sizes = Ragged([table[1] for table in tables])
-        self._units = np.array([sum(table[1]) for table in tables])
+        moving = np.stack([(strides != 0).any(axis=0) for _, _, strides, _ in tables]).any(axis=0)
+        self._ways = int(moving.sum())
+        rows = [
+            np.concatenate([fixed[:, None], units[:, moving], strides[:, moving]], axis=1).tolist()
+            for fixed, units, strides, _ in tables
+        ]
+        self._positions = Ragged(rows)
+        self._sizes = Ragged([sizes for *_, sizes in tables])
+        self._units = np.array([sum(sizes) for *_, sizes in tables])
         self._lengths = np.array([layout.size for layout in layouts])
 
     def draw(
@@ -88,7 +95,7 @@ class Permuter:
         sizes, _ = self._sizes.take(layouts)
         firsts = np.repeat(np.cumsum(sizes) - sizes, sizes)
         first_units = np.cumsum(self._units[layouts]) - self._units[layouts]
-        units = positions[:, 1:3] + first_units[networks, None]
+        units = positions[:, 1 : 1 + self._ways] + first_units[networks, None]
         lengths = self._lengths[layouts]
         starts = np.cumsum(lengths) - lengths
         arrays = (
@@ -96,7 +103,7 @@ class Permuter:
             np.arange(len(networks)) - starts[networks],
             positions[:, 0],
             np.minimum(units, max(len(firsts) - 1, 0)),
-            positions[:, 3:5],
+            positions[:, 1 + self._ways :],
             np.repeat(np.arange(len(sizes)), sizes),
             firsts,
             starts,
@@ -119,10 +126,14 @@ def has_signs(layouts: Sequence[ParameterLayout]) -> bool:
     return plain and has_symmetries(layouts)
 
 
-def _table(layout: ParameterLayout) -> tuple[np.ndarray, list[int]]:
-    """Return, of each position: what is fixed of it, two units, two strides (number, 5); and the sizes of the sets."""
-    units = layout.split(np.zeros((AXES, layout.size), dtype=np.int64))
-    strides = layout.split(np.zeros((AXES, layout.size), dtype=np.int64))
+def _table(layout: ParameterLayout) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
+    """Return what is fixed of each position (number,), its units and strides (number, way), and the sizes of the sets.
+
+    A way is an axis and a depth. Sets inside units of another come after it in a layout, and are reordered where these
+    have come to lie, so that which units move a position does not depend on the orders.
+    """
+    units = layout.split(np.zeros((AXES * DEPTH, layout.size), dtype=np.int64))
+    strides = layout.split(np.zeros((AXES * DEPTH, layout.size), dtype=np.int64))
     shapes = {parameter.name: parameter.shape for parameter in layout.parameters}
     first = 0
     for symmetry in layout.symmetries:
@@ -133,20 +144,31 @@ def _table(layout: ParameterLayout) -> tuple[np.ndarray, list[int]]:
             length = symmetry.size * move.block
             part = [slice(*(move.rows or (None,))), *[slice(None)] * (len(shape) - 1)]
             part[move.axis] = slice(move.start, move.start + length)
-            if move.axis >= AXES or strides[move.parameter][move.axis][*part].any():
+            way = None if move.axis >= AXES else _way(move.axis, units[move.parameter], strides[move.parameter], part)
+            if way is None:
                 raise ZooError(
                     f"sne: units of {symmetry.layer} share axis {move.axis} of {move.parameter} with others, or lie "
-                    "along neither outputs nor inputs; expected one set of units an axis"
+                    "along neither outputs nor inputs; expected one set an axis, or one inside units of another"
                 )
             unit = (np.arange(length) // move.block).reshape(along)
-            units[move.parameter][move.axis][*part] = first + unit
-            strides[move.parameter][move.axis][*part] = move.block * int(np.prod(shape[move.axis + 1 :]))
+            units[move.parameter][way][*part] = first + unit
+            strides[move.parameter][way][*part] = move.block * int(np.prod(shape[move.axis + 1 :]))
         first += symmetry.size
     flat_units, flat_strides = (
-        np.stack([layout.join({name: array[axis] for name, array in arrays.items()}) for axis in range(AXES)], axis=1)
+        np.stack([layout.join({name: array[way] for name, array in arrays.items()}) for way in range(AXES * DEPTH)], 1)
         for arrays in (units, strides)
     )
     sizes = [symmetry.size for symmetry in layout.symmetries]
     local = np.concatenate([np.arange(size) for size in sizes]) if sizes else np.zeros(1, dtype=np.int64)
     fixed = np.arange(layout.size) - (local[flat_units] * flat_strides).sum(axis=1)
-    return np.concatenate([fixed[:, None], flat_units, flat_strides], axis=1), sizes
+    return fixed, flat_units, flat_strides, sizes
+
+
+def _way(axis: int, units: np.ndarray, strides: np.ndarray, part: list[slice]) -> int | None:
+    """Return the way in which units lie along an axis of a part of a parameter; None where others are in the way."""
+    outer, inner = axis * DEPTH, axis * DEPTH + 1
+    if not strides[outer][*part].any():
+        return outer
+    around = units[outer][*part]
+    is_inside_one = (around == around.flat[0]).all() and strides[outer][*part].all()
+    return inner if is_inside_one and not strides[inner][*part].any() else None

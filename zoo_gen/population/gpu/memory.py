@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from zoo_gen.architecture.layers import (
     Activate,
+    Attention,
     Convolution,
     Dropout,
     Flatten,
@@ -84,6 +85,8 @@ def _values(network: Network, precision: str | None) -> int:
             values += 2 * math.prod(shape)
             if isinstance(layer, Convolution):
                 values += 4 * layer.inputs * math.prod(layer.kernels) * math.prod(shape[1:])
+            elif isinstance(layer, Attention):
+                values += 16 * layer.inner * before[0]  # products, their order by heads, and both again as gradients
             elif isinstance(layer, Recurrent):
                 values += 8 * layer.gates * layer.outputs * before[0]
         elif not isinstance(layer, Activate | Dropout | Flatten | Shift):
