@@ -52,13 +52,13 @@ def _entry(package: str, name: str, value: Any) -> str:
     kind = "class" if inspect.isclass(value) else "def" if callable(value) else ""
     text = f"### {package}.{name}\n\n"
     if kind:
-        text += f"```python\n{kind} {name}{_signature(value)}\n```\n\n"
+        text += f"```py\n{kind} {name}{_signature(value)}\n```\n\n"
     text += _markdown(inspect.getdoc(value) or "")
     if kind == "class":
         for member, method in _members(value):
             signature = "" if isinstance(method, property) else _signature(method)
             text += f"\n#### {name}.{member}{' (property)' if isinstance(method, property) else ''}\n\n"
-            text += f"```python\n{member}{signature}\n```\n\n" if signature else ""
+            text += f"```py\n{member}{signature}\n```\n\n" if signature else ""
             text += _markdown(inspect.getdoc(method) or "")
     return text
 
@@ -137,7 +137,7 @@ def _markdown(doc: str) -> str:
             lines.append("```")
             in_example = False
         if bare.startswith(">>>") and not in_example:
-            lines.append("```python")
+            lines.append("```pycon")
             in_example, in_section = True, False
         if in_example:
             lines.append(line.removeprefix("    ") if line.startswith("    ") and in_section else line)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import itertools
 import re
 import shlex
 import tomllib
@@ -134,7 +135,11 @@ def test_every_link_leads_somewhere(page):
         assert linked.exists(), f"there is no {target}"
         if heading:
             titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
-            anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            anchors = set[str]()
+            for title in titles:  # of those that are alike, the later have a number
+                anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+                several = (f"{anchor}-{number}" for number in itertools.count(1))
+                anchors.add(anchor if anchor not in anchors else next(each for each in several if each not in anchors))
             assert heading in anchors, f"there is no heading {target}"
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from zoo_bench.results import Failure, Result
 from zoo_bench.results.records import prediction_table
+from zoo_bench.results.scoring import FLOORS
 from zoo_bench.standings.boards import Board, Loaded, boards, failures, load
 from zoo_bench.standings.html_tables import html_tables
 from zoo_bench.standings.order import Standings, standings
@@ -142,7 +143,8 @@ class Results(Sequence[Result]):
     def predictions(self) -> "pandas.DataFrame":
         """Return every prediction of a test model as a row: benchmark, encoder, seed, cell, target, model_id, ...
 
-        Numbers are in `truth` and `predicted`, names in `true_name` and `predicted_name`.
+        Numbers are in `truth` and `predicted`, names in `true_name` and `predicted_name`. What floors predict, which no
+        encoder does, is left out.
 
         >>> import zoo_bench
         >>> predictions = zoo_bench.load_results("results").predictions()
@@ -153,6 +155,8 @@ class Results(Sequence[Result]):
         tables = []
         for one in self.loaded:
             for prediction in one.predictions:
+                if prediction.by in FLOORS:
+                    continue
                 table = prediction_table(prediction)
                 for name in ("seed", "encoder", "benchmark"):
                     table = table.add_column(0, name, pa.array([getattr(one.result, name)] * len(table)))

@@ -21,7 +21,7 @@ protocol = "cross_dataset"
 zoos = ["tiny", "other"]
 targets = ["epoch", "test_accuracy"]
 """
-COSTS = ("fit_seconds", "encode_seconds", "probe_seconds", "memory_bytes")
+COSTS = ("fit_seconds", "encode_seconds", "probe_seconds", "memory_bytes", "networks_per_second")
 ENCODERS = ("weights", "pca", "weight_statistics", "last_layer_statistics")
 
 

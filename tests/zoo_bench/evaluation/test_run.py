@@ -239,7 +239,7 @@ def test_a_grid_has_diagonal_rest_average_and_spread(tmp_path, three_zoos):
         (cell.source.zoo, cell.test.zoo): score.value
         for cell in result.cells
         for score in cell.scores
-        if (score.target, score.metric) == ("test_accuracy", "r2")
+        if (score.target, score.metric, score.by) == ("test_accuracy", "r2", "probe")
     }
     grid = found["test_accuracy"]
     assert (grid.sources, grid.tests) == (("tiny", "other"), ("tiny", "other"))
