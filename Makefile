@@ -36,8 +36,10 @@ leaderboard-small: $(READY)  ## Make five zoos of CNNs, run three benchmarks wit
 		--markdown leaderboard-small.md --parquet leaderboard-small.parquet
 	$(BIN)/zoo-bench validate --results results-small
 
-test: $(READY)  ## Run the tests, a process a core
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal
+# A third of the time is waiting: for processes that start, end and are killed.
+test: $(READY)  ## Run the tests, a process a core and one more
+	$(BIN)/python -m pytest -m "not slow" --dist worksteal \
+		--numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 test-slow: $(READY)  ## Run the long forms of the tests
 	$(BIN)/python -m pytest -m slow
