@@ -10,12 +10,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests import waiting
 from tests.reliability import bench
 from tests.reliability.hosts import THIS, CannotIsolate, Host, three_hosts
 from zoo_gen import engine
+from zoo_gen.cli.main import main
 from zoo_gen.errors import ZooError
+from zoo_gen.machine import workers
 
 pytest.importorskip("distributed")
 
@@ -99,14 +102,14 @@ def test_a_worker_dies_another_comes_the_client_is_killed_and_no_byte_differs(tm
     assert bench.outcome(many_shards, folder) == bench.Outcome(lost=False, bytes_that_differ=0)
 
 
-def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, many_shards):
-    process = bench.start(
-        many_shards, tmp_path / "zoo", options=("--engine", "dask", "--scheduler", "tcp://127.0.0.1:9")
-    )
-    assert bench.wait(process) == 2
-    said = (many_shards.manifest.parent / "said").read_text()
-    assert said.startswith("error: scheduler 'tcp://127.0.0.1:9': ")
-    assert "expected one such as tcp://host:8786" in said
+def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, many_shards, monkeypatch):
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 1)
+    words = ["run", str(many_shards.manifest), "--out", str(tmp_path / "zoo"), "--engine", "dask"]
+    outcome = CliRunner().invoke(main, [*words, "--scheduler", "tcp://127.0.0.1:9"])
+    assert outcome.exit_code == 2
+    (line,) = [line for line in outcome.output.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: scheduler 'tcp://127.0.0.1:9': ")
+    assert "expected one such as tcp://host:8786" in line
 
 
 def test_a_task_carries_paths_and_numbers_only(tmp_path):

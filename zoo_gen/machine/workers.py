@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer", bound=Iterable[int])  # of a task: the numbers of its shards in order, or a dict of them
 Task = Callable[[list[int]], Answer]  # trains shards
 
+CONNECT_SECONDS = 10  # in which a scheduler has to answer
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _TRACKER = "multiprocessing.resource_tracker"
 _logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def cluster(scheduler: str | None) -> "Iterator[Client | None]":
     except ImportError:
         raise ZooError("engine dask: distributed is not installed; expected pip install 'zoo-gen[cluster]'") from None
     try:
-        client = Client(scheduler, timeout=10, set_as_default=False)
+        client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ZooError(f"scheduler {scheduler!r}: {one_line(error)}; expected one such as tcp://host:8786") from None
     with client:

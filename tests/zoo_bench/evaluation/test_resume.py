@@ -84,7 +84,7 @@ def undisturbed(place):
 
 @pytest.mark.parametrize(
     ("workers", "kills"),
-    [(1, 1), (2, 2), pytest.param(1, 10, marks=pytest.mark.slow), pytest.param(2, 20, marks=pytest.mark.slow)],
+    [(2, 2), *(pytest.param(*long, marks=pytest.mark.slow) for long in ((1, 10), (2, 20)))],
 )
 def test_a_run_killed_anywhere_and_started_again_gives_the_same_page(place, undisturbed, workers, kills):
     killed = place / f"killed-{workers}-{kills}"

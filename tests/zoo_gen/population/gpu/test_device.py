@@ -134,7 +134,7 @@ def test_every_optimizer_and_schedule_in_one_population():
 
 
 def test_waves_are_fitted_as_torch_does():
-    data = load_image_data(Sine(source="sine"))
+    data = load_image_data(Sine(source="sine", points=300))
     table = models(
         initialization=["siren"], optimizer=["adam"], learning_rate=[1e-4], batch_size=[100], frequency=[0.7, 3.0],
         amplitude=[1.0],
