@@ -239,7 +239,8 @@ def find_published(name: str) -> PublishedZoo:
     publication = publications().get(name)
     if publication is not None:
         raise ZooError(f"{name}: has several zoos; expected one of {', '.join(publication.zoos)}")
-    raise ZooError(unknown_name("published zoo", name, zoos) + "; zoo-gen list --published shows them")
+    shown = "zoo-gen list --published shows them; a zoo of the Hub is hf://ORG/NAME"
+    raise ZooError(f"{unknown_name('published zoo', name, zoos)}; {shown}")
 
 
 def rows() -> list[dict[str, Any]]:
