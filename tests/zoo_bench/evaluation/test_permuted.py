@@ -44,7 +44,8 @@ def test_who_learns_permuted_labels_is_no_better_than_the_mean(tmp_path, permute
         name="its", protocol=protocol, zoos=ZOOS.get(protocol, ("tiny",)), targets=("test_accuracy",), reading=reading
     )
     ((result, _),) = engine.run(manifest, [encoder], zoos=permuted_zoos, results=tmp_path, seeds=[0])
-    assert not result.failures
+    # What cannot be learned may leave one embedding for all, which is a failed cell and comes last.
+    assert all("one embedding for all" in failure.message for failure in result.failures)
     ranking = [score for cell in result.cells for score in cell.scores if score.ranks]
     assert len(ranking) == len(result.cells)
     for score in ranking:  # undefined for no one: R2 of the mean is about 0
