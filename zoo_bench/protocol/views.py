@@ -46,8 +46,58 @@ class ZooFacts:
     varying: tuple[str, ...] = ()
 
 
+class Networks(Protocol):
+    """Rows of networks of one architecture, and how an encoder may look at them; what both views have in common."""
+
+    weights: np.ndarray  # float32 (..., parameter)
+    layout: ParameterLayout
+    computing: Computing
+
+    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return the rows' tensors by layer and role, such as `["linear1"]["weight"]` (row, output, input).
+
+        They are views of the flat weights; a row is a model at a checkpoint, models outermost.
+        """
+        return tensors_of(self)
+
+    @property
+    def symmetries(self) -> SymmetryGroup:
+        """The changes of each row's weights after which it computes the same; see docs/views.md."""
+        return self.computing.symmetries(self.layout, len(flat(self)))
+
+    def graphs(self) -> Graphs:
+        """Return the rows as graphs: nodes and edges that all share, and features of each.
+
+        Raises:
+            ZooError: the layers are not known, or have no form as a graph.
+        """
+        return self.computing.graphs(flat(self))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input of the rows' networks: (channel, height, width) or (feature,).
+
+        Raises:
+            ZooError: the rows cannot be run.
+        """
+        return self.computing.forward_pass.network.input_shape
+
+    def forward(self, inputs: "Tensor", *, rows: np.ndarray | slice | None = None) -> "Tensor":
+        """Return what every row's network computes, (row, input, output), differentiable in the inputs.
+
+        Args:
+            inputs: (input, *input_shape) for all rows, or (row, input, *input_shape).
+            rows: which rows; all, if none are given.
+
+        Raises:
+            ZooError: the rows cannot be run, which a zoo of unknown layers or a benchmark that asks for the activation
+                function says; or the inputs have another shape.
+        """
+        return self.computing.run(flat(self), inputs, rows)
+
+
 @dataclass(frozen=True)
-class TrainingView:
+class TrainingView(Networks):
     """Models of the training or validation part, with their labels; all arrays are read-only.
 
     Labels are those of its own checkpoints. Of the table of models it has the hyper-parameters and `model_id` alone:
@@ -116,98 +166,14 @@ class TrainingView:
             raise ZooError(unknown_name("column", name, self._hyperparameters))
         return self._hyperparameters[name]
 
-    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
-        """Return the rows' tensors by layer and role, such as `["linear1"]["weight"]` (row, output, input).
-
-        They are views of the flat weights; a row is a model at a checkpoint, models outermost.
-        """
-        return tensors_of(self)
-
-    @property
-    def symmetries(self) -> SymmetryGroup:
-        """The changes of each row's weights after which it computes the same; see docs/views.md."""
-        return self.computing.symmetries(self.layout, len(flat(self)))
-
-    def graphs(self) -> Graphs:
-        """Return the rows as graphs: nodes and edges that all share, and features of each.
-
-        Raises:
-            ZooError: the layers are not known, or have no form as a graph.
-        """
-        return self.computing.graphs(flat(self))
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input of the rows' networks: (channel, height, width) or (feature,).
-
-        Raises:
-            ZooError: the rows cannot be run.
-        """
-        return self.computing.forward_pass.network.input_shape
-
-    def forward(self, inputs: "Tensor", *, rows: np.ndarray | slice | None = None) -> "Tensor":
-        """Return what every row's network computes, (row, input, output), differentiable in the inputs.
-
-        Args:
-            inputs: (input, *input_shape) for all rows, or (row, input, *input_shape).
-            rows: which rows; all, if none are given.
-
-        Raises:
-            ZooError: the rows cannot be run, which a zoo of unknown layers or a benchmark that asks for the activation
-                function says; or the inputs have another shape.
-        """
-        return self.computing.run(flat(self), inputs, rows)
-
 
 @dataclass(frozen=True)
-class WeightsView:
+class WeightsView(Networks):
     """Weights to encode, a row a checkpoint in no order that means anything: neither model nor epoch can be told."""
 
     weights: np.ndarray  # float32 (row, 1, parameter), read-only
     layout: ParameterLayout
     computing: Computing = field(default=Computing(), repr=False)
-
-    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
-        """Return the rows' tensors by layer and role, such as `["linear1"]["weight"]` (row, output, input).
-
-        They are views of the flat weights; a row is a model at a checkpoint, models outermost.
-        """
-        return tensors_of(self)
-
-    @property
-    def symmetries(self) -> SymmetryGroup:
-        """The changes of each row's weights after which it computes the same; see docs/views.md."""
-        return self.computing.symmetries(self.layout, len(flat(self)))
-
-    def graphs(self) -> Graphs:
-        """Return the rows as graphs: nodes and edges that all share, and features of each.
-
-        Raises:
-            ZooError: the layers are not known, or have no form as a graph.
-        """
-        return self.computing.graphs(flat(self))
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input of the rows' networks: (channel, height, width) or (feature,).
-
-        Raises:
-            ZooError: the rows cannot be run.
-        """
-        return self.computing.forward_pass.network.input_shape
-
-    def forward(self, inputs: "Tensor", *, rows: np.ndarray | slice | None = None) -> "Tensor":
-        """Return what every row's network computes, (row, input, output), differentiable in the inputs.
-
-        Args:
-            inputs: (input, *input_shape) for all rows, or (row, input, *input_shape).
-            rows: which rows; all, if none are given.
-
-        Raises:
-            ZooError: the rows cannot be run, which a zoo of unknown layers or a benchmark that asks for the activation
-                function says; or the inputs have another shape.
-        """
-        return self.computing.run(flat(self), inputs, rows)
 
     def part(self, rows: np.ndarray | slice) -> "WeightsView":
         """Return some of the rows, in the order given."""
