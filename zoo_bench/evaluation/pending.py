@@ -69,7 +69,7 @@ def write(setting: Setting, cell: Cell, outcome: Outcome) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             if outcome.record.results:
-                records.write_predictions(outcome.predictions, records.predictions_path(path))
+                records.write_predictions(outcome.predictions, path)
                 records.write_resamples(outcome.resamples, records.resamples_path(path))
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic.replace(path, outcome.record.model_dump_json().encode())
@@ -85,7 +85,7 @@ def read(setting: Setting, cell: Cell) -> Outcome | None:
     try:
         outcome = Outcome(CellRecord.model_validate_json(path.read_bytes()))
         if outcome.record.results:
-            predictions = records.read_predictions(records.predictions_path(path))
+            predictions = records.read_predictions(path)
             resamples = records.read_resamples(records.resamples_path(path))
             outcome = replace(outcome, predictions=tuple(predictions), resamples=tuple(resamples))
         return outcome
@@ -96,7 +96,7 @@ def read(setting: Setting, cell: Cell) -> Outcome | None:
 def remove(setting: Setting, cells: Sequence[Cell]) -> None:
     """Remove the files of cells, JSON first, what killed writers of them left, and the folders that are empty then."""
     for path in (_path(setting, cell) for cell in cells):
-        for file in (path, records.predictions_path(path), records.resamples_path(path)):
+        for file in records.files_of(path):
             file.unlink(missing_ok=True)
             atomic.tidy_file(file)
     for folder in (setting.folder, setting.folder.parent):

@@ -357,12 +357,12 @@ def _assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcom
     predictions = [prediction for outcome in outcomes for prediction in outcome.predictions]
     resamples = [resampled for outcome in outcomes for resampled in outcome.resamples]
     digests = {
-        "predictions_sha256": records.write_predictions(predictions, records.predictions_path(path)),
+        "predictions_sha256": records.write_predictions(predictions, path),
         "resamples_sha256": records.write_resamples(resamples, records.resamples_path(path)),
     }
     result = result.model_copy(update=digests).signed()
     write_result(result, path)
-    for file in (path, records.predictions_path(path), records.resamples_path(path)):
+    for file in records.files_of(path):
         atomic.tidy_file(file)  # what killed runs left
     if not failures:
         pending.remove(setting, cells)

@@ -74,7 +74,7 @@ def validate(
                 problems += _of_others(result, path, seen)
             if result.benchmark in shipped and result.on == "test":
                 problems += completeness.of_seeds(seeds[result.benchmark, result.encoder])
-            predictions = records.read_predictions(records.predictions_path(path))
+            predictions = records.read_predictions(path)
             problems += _of_scores(result, path, predictions)
             problems += _of_benchmark(result, predictions, targets, None if zoos is None else Path(zoos))
             if again and result.encoder == again.name:

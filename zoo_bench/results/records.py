@@ -1,4 +1,4 @@
-"""The two Parquet files beside a result: the predictions of every test row, and every metric on every resample.
+"""The Parquet files beside a result: predictions of every test row, those of floors apart, and metrics on resamples.
 
 From the first any metric can be computed again without training; from the second, intervals over seeds and paired
 differences, because a resample drew the same models for every encoder and seed.
@@ -19,6 +19,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 
 By = Literal["probe", "encoder", "recipe", "mean"]  # the last two read no weight: what an encoder has to beat
+FLOORS: tuple[By, ...] = ("recipe", "mean")
 _EXPECTED = "expected what zoo-bench run wrote beside its result; delete the result to have it computed again"
 
 
@@ -67,9 +68,26 @@ def resamples_path(result: Path) -> Path:
     return result.with_suffix(".resamples.parquet")
 
 
-def write_predictions(predictions: Iterable[TargetPrediction], path: Path) -> str:
-    """Write predictions, a row a test row and target; return the SHA-256 of the file."""
-    return _write(pa.concat_tables([prediction_table(prediction) for prediction in predictions]), path)
+def floors_path(result: Path) -> Path:
+    """Return where the predictions of a result's floors lie, apart: no encoder made them."""
+    return result.with_suffix(".floors.parquet")
+
+
+def files_of(result: Path) -> tuple[Path, ...]:
+    """Return the paths of a result and of all files beside it."""
+    return result, predictions_path(result), floors_path(result), resamples_path(result)
+
+
+def write_predictions(predictions: Iterable[TargetPrediction], result: Path) -> str:
+    """Write predictions beside a result, a row a test row and target; return the SHA-256 of those of encoders."""
+    tables: dict[bool, list[pa.Table]] = {False: [], True: []}
+    for prediction in predictions:
+        tables[prediction.by in FLOORS].append(prediction_table(prediction))
+    if tables[True]:
+        _write(pa.concat_tables(tables[True]), floors_path(result))
+    else:
+        floors_path(result).unlink(missing_ok=True)
+    return _write(pa.concat_tables(tables[False]), predictions_path(result))
 
 
 def prediction_table(prediction: TargetPrediction) -> pa.Table:
@@ -93,12 +111,17 @@ def prediction_table(prediction: TargetPrediction) -> pa.Table:
     )
 
 
-def read_predictions(path: Path) -> list[TargetPrediction]:
-    """Read predictions, in the order in which they were written.
+def read_predictions(result: Path) -> list[TargetPrediction]:
+    """Read the predictions beside a result, in the order in which they were written, then those of floors.
 
     Raises:
         ZooError: the file is not there or not readable.
     """
+    floors = floors_path(result)
+    return _read_predictions(predictions_path(result)) + (_read_predictions(floors) if floors.exists() else [])
+
+
+def _read_predictions(path: Path) -> list[TargetPrediction]:
     table = _read(path)
     try:
         keys = np.array([table[name].to_numpy().astype(str) for name in ("cell", "target", "by")])

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from zoo_bench.results.records import By, Resampled, TargetPrediction
+from zoo_bench.results.records import FLOORS, By, Resampled, TargetPrediction
 from zoo_bench.results.results import Result, Score
 from zoo_bench.scores import metrics
 from zoo_bench.scores.metrics import Estimate
@@ -20,7 +20,6 @@ CLASSES = "test_class_f1"
 NUMBERS = ("r2", "kendall_tau", "spearman", "mae", "mse")
 NAMES = ("accuracy", "macro_f1")
 ABOVE_CHANCE = "kendall_tau_above_chance"
-FLOORS: tuple[By, ...] = ("recipe", "mean")  # scored by what ranks alone
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import numpy as np
 from zoo_bench.results import CellResult, Failure, Result, Score, read_result, result_paths
 from zoo_bench.results.records import (
     TargetPrediction,
-    predictions_path,
     read_predictions,
     read_resamples,
     resamples_path,
@@ -168,7 +167,7 @@ def load_result(path: Path) -> Loaded:
     Raises:
         ZooError: it is damaged; the message names the file.
     """
-    result, predictions = read_result(path), read_predictions(predictions_path(path))
+    result, predictions = read_result(path), read_predictions(path)
     if resamples_path(path).exists():
         resamples = read_resamples(resamples_path(path))
     else:

@@ -2,6 +2,7 @@ import shutil
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import kendalltau
 from sklearn.linear_model import Ridge
@@ -9,7 +10,7 @@ from sklearn.metrics import r2_score
 
 from zoo_bench.evaluation import run as engine
 from zoo_bench.protocol.manifest import BenchmarkManifest
-from zoo_bench.results import read_result, result_path
+from zoo_bench.results import read_result, records, result_path
 from zoo_bench.scores.paper_probes import RIDGE_PENALTIES
 from zoo_bench.standings import page, text
 from zoo_bench.standings.boards import boards, load
@@ -215,3 +216,13 @@ def test_the_leaderboard_shows_own_predictions_in_rows_of_their_own(tmp_path, ti
 def test_a_missing_zoo_says_how_to_make_it(tmp_path, tiny_benchmark):
     with pytest.raises(ZooError, match="tiny: no such zoo; "):
         run(tiny_benchmark, ["weights"], tmp_path, tmp_path / "results")
+
+
+def test_predictions_of_floors_lie_apart(tiny_results):
+    """Who reads the predictions of a target by its name gets each test row once."""
+    path = next(tiny_results[0].glob("*/pca/seed-0.json"))
+    rows = pq.read_table(records.predictions_path(path)).to_pylist()
+    keys = [(row["cell"], row["target"], row["model_id"], row["epoch"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    assert {row["by"] for row in rows} == {"probe"}
+    assert {row["by"] for row in pq.read_table(records.floors_path(path)).to_pylist()} == {"recipe", "mean"}

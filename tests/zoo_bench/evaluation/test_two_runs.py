@@ -24,11 +24,11 @@ from zoo_bench.results import read_result, records, write_result
 
 source, path = map(Path, sys.argv[1:])
 result = read_result(source)
-predictions = records.read_predictions(records.predictions_path(source))
+predictions = records.read_predictions(source)
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(25):
-    records.write_predictions(predictions, records.predictions_path(path))
+    records.write_predictions(predictions, path)
     write_result(result, path)
 """
 BENCHMARK = """
@@ -62,7 +62,11 @@ def test_two_processes_that_write_one_result_never_fail_nor_leave_half_a_file(tm
     for writer in writers:
         errors = writer.communicate()[1]
         assert writer.returncode == 0, errors
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["seed-0.json", "seed-0.predictions.parquet"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "seed-0.floors.parquet",
+        "seed-0.json",
+        "seed-0.predictions.parquet",
+    ]
 
 
 def test_two_commands_on_one_folder_both_end_well(tmp_path, tiny_zoo):

@@ -151,8 +151,8 @@ def test_a_missing_zoo_is_caught(results):
 
 def test_a_missing_target_is_caught_with_the_zoo_and_without(results, tiny_zoo):
     path = path_of(results)
-    kept = [its for its in read_predictions(predictions_path(path)) if its.target != "optimizer"]
-    digest = write_predictions(kept, predictions_path(path))
+    kept = [its for its in read_predictions(path) if its.target != "optimizer"]
+    digest = write_predictions(kept, path)
 
     def change(content):
         (cell,) = content["cells"]
@@ -194,12 +194,12 @@ def test_the_rules_ask_for_three_seeds_none_left_out(seeds, missing):
 
 def test_predictions_that_are_the_truth_are_caught_by_fitting_again(results, tiny_zoo):
     path = path_of(results)
-    made_up = [replace(its, predicted=its.truth) for its in read_predictions(predictions_path(path))]
+    made_up = [replace(its, predicted=its.truth) for its in read_predictions(path)]
     content = read_result(path)
     (cell,) = content.cells
     scored = score_cell(made_up, rank_by="r2", chance=cell.chance, reading="probe")
     digests = {
-        "predictions_sha256": write_predictions(made_up, predictions_path(path)),
+        "predictions_sha256": write_predictions(made_up, path),
         "resamples_sha256": write_resamples([its.resampled for its in scored], resamples_path(path)),
     }
     cell = cell.model_copy(update={"scores": tuple(its.score for its in scored)})

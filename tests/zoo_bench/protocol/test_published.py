@@ -18,7 +18,7 @@ from zoo_bench.protocol import protocols, zoos
 from zoo_bench.protocol.manifest import BenchmarkManifest, list_benchmarks, read_benchmark
 from zoo_bench.protocol.parts import models_of
 from zoo_bench.results import read_result, result_path
-from zoo_bench.results.records import predictions_path, read_predictions
+from zoo_bench.results.records import read_predictions
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
 from zoo_gen.manifest import shipped_manifests
@@ -227,7 +227,7 @@ split = { table = "nfn" }
     assert n_runs < 29_988 or counts == (11_995, 2_999, 14_994)
     zoo = open_zoo(tmp_path / "zoos" / "small_cnn_zoo_svhn_published")
     runs = np.array(zoo.models["run"].to_pylist())
-    tested = next(row for row in read_predictions(predictions_path(path)) if row.target == "test_accuracy")
+    tested = next(row for row in read_predictions(path) if row.target == "test_accuracy")
     assert set(runs[tested.models]) == expected["test"]
     assert set(tested.epochs) == {86}
     benchmark = read_benchmark(tmp_path / "nfn_svhn.toml")

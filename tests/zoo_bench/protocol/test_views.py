@@ -7,7 +7,7 @@ import pytest
 from zoo_bench.evaluation import run
 from zoo_bench.protocol.views import HiddenRows, TrainingView
 from zoo_bench.results import result_path
-from zoo_bench.results.records import predictions_path, read_predictions
+from zoo_bench.results.records import read_predictions
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
 
@@ -171,7 +171,7 @@ def test_rows_come_back_in_order(tiny_zoo):
 def test_the_stored_truth_is_the_zoos(tmp_path, tiny_zoo, tiny_results):
     zoo = open_zoo(tiny_zoo)
     path = result_path(tiny_results[0], benchmark="tiny_standard", encoder="weights", seed=0)
-    its = {found.target: found for found in read_predictions(predictions_path(path))}
+    its = {found.target: found for found in read_predictions(path)}
     accuracy = its["test_accuracy"]
     rows = zoo.test_accuracy[:].astype(float)
     assert accuracy.truth.tolist() == [
