@@ -33,19 +33,20 @@ def test_nothing_is_written_where_nobody_asks_or_bytes_are_counted(capsys, monke
 
 
 def test_a_bar_moves_inside_of_what_workers_are_at(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "_BAR_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_BAR_SECONDS", 0.001)
     bar = Lines(label="zoo", unit="model", total=100, done=10)
+    (tmp_path / "7").write_text("")  # as while it is being written
     with Watch(bar, tmp_path) as watch:
+        # What is done only grows here: a look between two writes must not see more than comes afterwards.
         for shard, models in ((4, 12.5), (9, 3.75)):
             reporter(tmp_path, shard)(models)
         waiting.until(lambda: bar.n == 26)
-        (tmp_path / "9").write_text("")  # as while it is being written
         reporter(tmp_path, 4)(20.0)
-        waiting.until(lambda: bar.n == 30)
+        waiting.until(lambda: bar.n == 33)
         watch.complete(25, 4)
-        waiting.until(lambda: bar.n == 35)
-    assert bar.n == 35
-    assert [path.name for path in tmp_path.iterdir()] == ["9"]
+        waiting.until(lambda: bar.n == 38)
+    assert bar.n == 38
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "9"]
 
 
 def test_what_a_worker_says_to_a_run_that_ended_is_lost(tmp_path):
