@@ -14,6 +14,7 @@ from zoo_gen.architecture import own_module
 from zoo_gen.architecture.layers import Layer, Shape
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.own_module import OwnModule
+from zoo_gen.architecture.sequencer import Sequencer
 from zoo_gen.architecture.specs import (
     ActivationSpec,
     AttentionSpec,
@@ -27,7 +28,6 @@ from zoo_gen.architecture.specs import (
     PoolingSpec,
     PositionEmbeddingSpec,
     ResidualSpec,
-    Sequencer,
     Size,
 )
 from zoo_gen.files.schema import Schema
