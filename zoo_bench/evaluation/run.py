@@ -71,8 +71,8 @@ def run(
     wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
     if wrong:
         raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")
-    told = tell or (lambda traceback: None)
-    chosen, first_error = _made(encoders, told)
+    on_traceback = tell or (lambda traceback: None)
+    chosen, first_error = _made(encoders, on_traceback)
     addresses = tuple(ZooAddress.of(zoo) for zoo in opened)
     folder = pending_folder(results).absolute()
     settings = [
@@ -102,7 +102,7 @@ def run(
                 continue
             outcomes = [pending.read(setting, cell) or evaluate(setting, cell) for cell in cells]
             for traceback in dict.fromkeys(text for outcome in outcomes for text in outcome.record.tracebacks):
-                told(traceback)
+                on_traceback(traceback)
             if not any(outcome.record.results for outcome in outcomes):
                 pending.remove(setting, cells)
                 first_error = first_error or ZooError(outcomes[0].record.error)

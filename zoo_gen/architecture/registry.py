@@ -162,9 +162,9 @@ class Module(Schema):
         reference, arguments = (document.get("module"), document.get("arguments", {})) if is_new else (None, {})
         if isinstance(reference, str) and ":" in reference and isinstance(arguments, dict):
             document = own_module.look_up(reference, arguments) | document
-        found = handler(document)
-        found._is_new = is_new
-        return found
+        checked = handler(document)
+        checked._is_new = is_new
+        return checked
 
     def own(self, n_outputs: int) -> OwnModule:
         """Return the module for so many outputs."""
