@@ -14,12 +14,13 @@ from zoo_gen.population.cpu.lanes_windows import clear, pooled, windows
 
 @dataclass(frozen=True)
 class Stage:
-    """A convolution without padding, and the pooling of what it gives, if any, on images of (height, width)."""
+    """A convolution without padding, the pooling after it and relu after that, if any, on images of (height, width)."""
 
     convolution: Convolution
     pooling: Pooling | None
     height: int
     width: int
+    relu: bool = False
 
     @property
     def convolved(self) -> tuple[int, int]:
@@ -65,11 +66,27 @@ def convolve(code: Code, stage: Stage, inputs: Value, weight: Value, bias: Value
             sums = code.loop(layer.kernel, down, [each for each in begun for _ in range(pixels)])
             for place, total in enumerate(sums):
                 o, p = divmod(place, pixels)
-                code.store(total, destination, p * layer.outputs + o)
+                value = rectified(code, total) if stage.relu and stage.pooling is None else total
+                code.store(value, destination, p * layer.outputs + o)
 
         code.loop(repeats, one)
 
     code.loop(height, row)
+
+
+def rectified(code: Code, value: Value) -> Value:
+    """Return relu of a vector, which leaves -0 and what is no number as they are, as torch does."""
+    return code.builder.select(code.builder.fcmp_ordered("<", value, code.zero), code.zero, value)
+
+
+def rectified_gradient(code: Code, count: int, gradient: Value, outputs: Value, before: Value) -> None:
+    """Put the gradient before relu of so many vectors into `before`: 0 where relu gave 0."""
+
+    def one(number: Value, _: list[Value]) -> None:
+        is_off = code.builder.fcmp_ordered("<=", code.load(outputs, (number, 1)), code.zero)
+        code.store(code.builder.select(is_off, code.zero, code.load(gradient, (number, 1))), before, (number, 1))
+
+    code.loop(count, one)
 
 
 def weight_gradient(code: Code, stage: Stage, inputs: Value, gradient: Value, to_weight: Value) -> None:
