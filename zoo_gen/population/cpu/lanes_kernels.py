@@ -1,7 +1,8 @@
 """The kernels of a convolution, with the pooling and relu after it, and of dropout, for models in the lanes of vectors.
 
-All of these layers is done image by image, so that what lies between them stays in a core's cache, in one image's room. What one lane computes, and in which order, depends neither on how many lanes there are nor on
-how sums are cut into registers: a model has the same bits alone and in any population.
+All of these layers is done image by image, so that what lies between them stays in a core's cache, in one image's
+room. What one lane computes, and in which order, depends neither on how many lanes there are nor on how sums are cut
+into registers: a model has the same bits alone and in any population.
 """
 
 from collections.abc import Callable
