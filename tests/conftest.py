@@ -1,12 +1,14 @@
 """Small zoos that many tests read, made once a run, and where the real images are."""
 
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from tests import files_server, hub_server
@@ -71,13 +73,34 @@ def tiny_manifest(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """What makes a folder that tests only read: by a name and a function that fills it, once for all test processes."""
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place  # that of the whole run
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, complete = place / f"shared-{name}", place / f"shared-{name}.complete"
+        with FileLock(place / f"shared-{name}.lock"):
+            if not complete.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # a process failed at it before
+                folder.mkdir()
+                fill(folder)
+                complete.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_zoo(made_once) -> Path:
     """The complete tiny zoo; tests only read it."""
-    folder = tmp_path_factory.mktemp("zoos")
-    manifest = folder / "tiny.toml"
-    manifest.write_text(TINY)
-    engine.run(manifest, folder / "tiny", workers=1)
-    return folder / "tiny"
+
+    def fill(folder: Path) -> None:
+        manifest = folder / "tiny.toml"
+        manifest.write_text(TINY)
+        engine.run(manifest, folder / "tiny", workers=1)
+
+    return made_once("zoos", fill) / "tiny"
 
 
 @pytest.fixture

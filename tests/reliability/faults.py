@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.conftest import files_of
 from tests.reliability import bench
 from tests.reliability.bench import Outcome, Zoo
-from tests.reliability.object_store import FLAKY, known, object_store
+from tests.reliability.object_store import FLAKY, READ_TIMEOUT, known, object_store
 from zoo_gen import engine
 from zoo_gen.files.location import locate
 from zoo_gen.store import Store
@@ -133,7 +133,7 @@ def two_runs(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
 
 def killed_at_a_flaky_store(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
     """An object store refuses, delays, cuts off and loses answers, and the run is killed and started again."""
-    with object_store(place / "store") as store_, known(store_):
+    with object_store(place / "store", read_timeout=READ_TIMEOUT) as store_, known(store_):
         store_.faults, store_.chance = FLAKY, chance
         first = bench.start(zoo, "s3://bucket/tiny")
         store_.wait_for(chance.randint(10, 150), first)

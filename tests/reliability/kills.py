@@ -62,4 +62,4 @@ def _wait_for_a_moment(folder: Path, chance: random.Random, process: subprocess.
 
 def _files(folder: Path) -> int:
     """Return how many shards have been begun or are complete."""
-    return sum(1 for pattern in ("models/*", "weights.zarr/weights/c/*") for _ in folder.glob(pattern))
+    return sum(len(waiting.paths_below(folder / name)) for name in ("models", "weights.zarr/weights/c"))

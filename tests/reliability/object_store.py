@@ -8,7 +8,7 @@ import http.client
 import json
 import os
 import random
-import socket
+import re
 import subprocess
 import sys
 import threading
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests import waiting
 
-READ_TIMEOUT = 2.0  # seconds after which the client asks again; a busy machine answers within it
+READ_TIMEOUT = 2.0  # seconds after which a client that meets faults asks again; a busy machine answers within it
 # Which share of requests meets which fault.
 FLAKY = {"refused": 0.06, "no answer": 0.02, "slow": 0.04, "cut off": 0.04, "answer lost": 0.04}
 _BUSY = (
@@ -34,18 +34,17 @@ _HOP_BY_HOP = {"transfer-encoding", "connection", "keep-alive", "content-length"
 class ObjectStore:
     """An S3 server with one bucket, and the proxy before it."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, read_timeout: float) -> None:
+        self.read_timeout = read_timeout
         self.faults: dict[str, float] = {}
         self.chance = random.Random(0)
         self.met: Counter[str] = Counter()
         self.requests = self.received = self.sent = 0  # bytes with headers, as the server sees them
         self._lock = threading.Lock()
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = one.getsockname()[1]
         with (place / "server.log").open("w") as log:
-            command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+            command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.port = self._port_in(place / "server.log")
         self._proxy = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._proxy.daemon_threads = True
         threading.Thread(target=self._proxy.serve_forever, daemon=True).start()
@@ -54,13 +53,13 @@ class ObjectStore:
     @property
     def environment(self) -> dict[str, str]:
         """What tells a client of S3 where the store is."""
-        impatient = {"read_timeout": READ_TIMEOUT, "retries": {"mode": "legacy", "max_attempts": 6}}
+        settings = {"read_timeout": self.read_timeout, "retries": {"mode": "legacy", "max_attempts": 6}}
         return {
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._proxy.server_port}",
-            "FSSPEC_S3": json.dumps({"config_kwargs": impatient}),
+            "FSSPEC_S3": json.dumps({"config_kwargs": settings}),
         }
 
     def count(self, *, received: int = 0, sent: int = 0) -> None:
@@ -115,24 +114,26 @@ class ObjectStore:
         self.process.kill()
         self.process.wait()
 
-    def _make_bucket(self) -> None:
-        def made() -> bool:
-            with suppress(ConnectionError):
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=waiting.LIMIT)
-                connection.request("PUT", "/bucket")
-                connection.getresponse().read()
-                connection.close()
-                return True
-            return False
+    def _port_in(self, log: Path) -> int:
+        """Return the port that the server has chosen and says in its log."""
+        running = re.compile(r"Running on http://127\.0\.0\.1:(\d+)")
+        waiting.until(lambda: running.search(log.read_text()) or self.process.poll() is not None, pause=0.05)
+        answer = running.search(log.read_text())
+        assert answer, log.read_text()
+        return int(answer[1])
 
-        waiting.until(made, pause=0.1)
+    def _make_bucket(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=waiting.LIMIT)
+        connection.request("PUT", "/bucket")
+        connection.getresponse().read()
+        connection.close()
 
 
 @contextmanager
-def object_store(place: Path) -> Iterator[ObjectStore]:
-    """Start a store for the time of a test."""
+def object_store(place: Path, *, read_timeout: float = waiting.LIMIT) -> Iterator[ObjectStore]:
+    """Start a store for the time of a test; its clients ask again after `read_timeout` seconds without an answer."""
     place.mkdir(parents=True, exist_ok=True)
-    store = ObjectStore(place)
+    store = ObjectStore(place, read_timeout)
     try:
         yield store
     finally:

@@ -7,7 +7,7 @@ import pytest
 from zoo_bench.encoders import DEFAULT_ENCODERS
 from zoo_bench.evaluation import run
 from zoo_bench.protocol.manifest import BenchmarkManifest
-from zoo_bench.results import Result
+from zoo_bench.results import Result, read_result, result_path
 from zoo_bench.standings.boards import Loaded, load
 
 TARGETS = ("epoch", "test_accuracy", "generalization_gap", "test_class_f1", "hyperparameters")
@@ -20,11 +20,17 @@ def tiny_benchmark() -> BenchmarkManifest:
 
 
 @pytest.fixture(scope="session")
-def tiny_results(tiny_benchmark, tiny_zoo, tmp_path_factory) -> tuple[Path, list[Result]]:
+def tiny_results(tiny_benchmark, tiny_zoo, made_once) -> tuple[Path, list[Result]]:
     """The folder and the results of all baselines; tests only read them."""
-    folder = tmp_path_factory.mktemp("results")
-    found = run.run(tiny_benchmark, list(DEFAULT_ENCODERS), zoos=tiny_zoo.parent, results=folder, seeds=[0])
-    return folder, [result for result, _ in found]
+
+    def fill(folder: Path) -> None:
+        list(run.run(tiny_benchmark, DEFAULT_ENCODERS, zoos=tiny_zoo.parent, results=folder, seeds=[0]))
+
+    folder = made_once("results", fill)
+    paths = [
+        result_path(folder, benchmark=tiny_benchmark.name, encoder=encoder, seed=0) for encoder in DEFAULT_ENCODERS
+    ]
+    return folder, [read_result(path) for path in paths]
 
 
 @pytest.fixture(scope="session")

@@ -42,8 +42,14 @@ class Remembers:
 
 @pytest.fixture(scope="module")
 def benchmark():
+    """One cell with one target."""
+    return zoo_bench.BenchmarkManifest(name="mine", protocol="standard", zoos=("tiny",), targets=("test_accuracy",))
+
+
+@pytest.fixture(scope="module")
+def two_cells():
     return zoo_bench.BenchmarkManifest(
-        name="mine", protocol="data_efficiency", zoos=("tiny",), targets=("epoch", "test_accuracy"), shares=(0.5, 1.0)
+        name="two", protocol="data_efficiency", zoos=("tiny",), targets=("test_accuracy",), shares=(0.5, 1.0)
     )
 
 
@@ -91,9 +97,9 @@ def test_reading_results_imports_no_library_for_training(tiny_results):
     subprocess.run([sys.executable, "-c", code, str(tiny_results[0])], check=True, cwd=ROOT)
 
 
-def test_an_object_is_fitted_fresh_for_every_cell_and_seed(working_folder, benchmark):
+def test_an_object_is_fitted_fresh_for_every_cell_and_seed(working_folder, two_cells):
     encoder = Remembers()
-    results = zoo_bench.evaluate(encoder, benchmark, seeds=(0, 5), progress=False)
+    results = zoo_bench.evaluate(encoder, two_cells, seeds=(0, 5), progress=False)
     assert encoder.fits == []
     assert [(result.encoder, result.seed) for result in results] == [
         (f"{__name__}:Remembers", 0),
@@ -117,9 +123,11 @@ def test_two_objects_of_one_class_need_names(working_folder, benchmark):
         zoo_bench.evaluate([Remembers(1), Remembers(2)], benchmark, progress=False)
 
 
-def test_processes_take_objects_and_give_the_same(working_folder, benchmark):
-    one, two = (zoo_bench.evaluate(Remembers(), benchmark, workers=n, progress=False)[0] for n in (1, 2))
-    assert [cell.scores for cell in one.cells] == [cell.scores for cell in two.cells]
+def test_processes_take_objects_and_names_and_give_the_same(working_folder, two_cells):
+    one, two = (zoo_bench.evaluate([Remembers(), "pca"], two_cells, workers=n, progress=False) for n in (1, 2))
+    assert [result.encoder for result in two] == [f"{__name__}:Remembers", "pca"]
+    for here, there in zip(one, two, strict=True):
+        assert [(cell.name, cell.scores) for cell in here.cells] == [(cell.name, cell.scores) for cell in there.cells]
 
 
 def test_opened_zoos_give_the_same_as_their_folder(working_folder, benchmark):

@@ -37,8 +37,11 @@ def test_all_that_predict_are_here():
     assert {"statistics_boosting", "statistics_network", "mlp", "deep_sets", "sne", "sne_sine"} < set(SUPERVISED)
 
 
-# The large variants of SNE take one number of models each here, and both in the long form.
-SLOW = {("sne", 16), ("sne_boundary", 72), ("sne_kernels", 16), ("sne_sine", 72)}
+# Variants of SNE and of NFN share their training: they take one number of models each here, and both in the long form.
+SLOW = {
+    (name, (16, 72)[number % 2])
+    for number, name in enumerate(name for name in SUPERVISED if name.startswith(("sne", "nfn")))
+}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,19 @@
 """What two processes that train together compute, each for itself."""
 
+import multiprocessing
 import os
 import socket
 
 import torch
 
+# What both processes of every test import is imported once, in the process that they are forked from.
+multiprocessing.set_forkserver_preload(
+    [
+        "torch._dynamo",
+        "tests.zoo_bench.encoders.test_training",
+        "tests.zoo_bench.encoders.hyper_representation.test_hyper_representation",
+    ]
+)
 PORTS = 5  # that are tried: another process may take one between the look and the use
 
 
@@ -15,7 +24,9 @@ def in_two_processes(compute, folder):
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         try:
-            torch.multiprocessing.spawn(_as_one_of_two, (port, compute, folder), nprocs=2)
+            torch.multiprocessing.start_processes(
+                _as_one_of_two, (port, compute, folder), nprocs=2, start_method="forkserver"
+            )
         except torch.multiprocessing.ProcessRaisedException as error:
             if "EADDRINUSE" not in str(error) or attempt == PORTS - 1:
                 raise

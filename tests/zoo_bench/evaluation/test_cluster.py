@@ -42,7 +42,9 @@ def test_a_cluster_gives_the_same_as_this_process_and_finds_a_strangers_encoder(
     (tmp_path / "strange.py").write_text(ENCODER)
     monkeypatch.chdir(tmp_path)  # the workers of the cluster stand elsewhere
     monkeypatch.syspath_prepend(tmp_path)
-    its = BenchmarkManifest(name="b", protocol="data_efficiency", zoos=("tiny",), targets=("test_accuracy",))
+    its = BenchmarkManifest(
+        name="b", protocol="data_efficiency", zoos=("tiny",), targets=("test_accuracy",), shares=(0.5, 1.0)
+    )
     cluster.add_worker(1)
     found = {}
     for name, scheduler in (("here", None), ("there", cluster.address)):

@@ -117,6 +117,7 @@ def test_an_interrupted_run_computes_only_what_is_missing_and_gives_the_same(
     assert not (tmp_path / "results" / ".cells").exists()
 
 
+@pytest.mark.slow  # tests/zoo_bench/test_face.py has the short form
 def test_processes_give_the_same_as_one(tmp_path, three_zoos):
     its = benchmark("cross_dataset", "tiny", "other")
     ((one, _),) = run(its, ["pca"], three_zoos, tmp_path / "one")

@@ -35,8 +35,10 @@ BENCHMARK = """
 name = "tiny_standard"
 protocol = "data_efficiency"
 zoos = ["tiny"]
-targets = ["epoch", "test_accuracy"]
+targets = ["test_accuracy"]
+shares = [0.5, 1.0]
 """
+QUICK = BenchmarkManifest(name="quick", protocol="standard", zoos=("tiny",), targets=("test_accuracy",))  # one cell
 
 
 def test_two_processes_that_write_one_result_never_fail_nor_leave_half_a_file(tmp_path, tiny_results):
@@ -87,25 +89,41 @@ def test_two_commands_on_one_folder_both_end_well(tmp_path, tiny_zoo):
     assert not (tmp_path / "results" / ".cells").exists()
 
 
-@pytest.mark.parametrize("damaged", ["*.json", "*.predictions.parquet", "*.resamples.parquet"])
-@pytest.mark.parametrize("content", [b"", b'{"results": ['])
-def test_a_damaged_pending_cell_is_computed_again(tmp_path, tiny_benchmark, tiny_zoo, monkeypatch, damaged, content):
-    arguments = {"zoos": tiny_zoo.parent, "results": tmp_path, "seeds": [0]}
-    with monkeypatch.context() as killed:
-        killed.setattr(run, "assemble", None)  # the run ends before the result is put together
-        with pytest.raises(TypeError):
-            list(run.run(tiny_benchmark, ["weights"], **arguments))
+@pytest.fixture(scope="module")
+def pending_cell(made_once, tiny_zoo):
+    """Results of a run of the quick benchmark that ended before its only cell became a result."""
+
+    def fill(folder):
+        with pytest.MonkeyPatch.context() as killed:
+            killed.setattr(run, "assemble", None)
+            with pytest.raises(TypeError):
+                list(run.run(QUICK, ["weights"], zoos=tiny_zoo.parent, results=folder, seeds=[0]))
+
+    return made_once("pending-cell", fill)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "content"),
+    [
+        ("*.json", b""),
+        ("*.json", b'{"results": ['),
+        ("*.predictions.parquet", b""),
+        ("*.resamples.parquet", b'{"results": ['),
+    ],
+)
+def test_a_damaged_pending_cell_is_computed_again(tmp_path, pending_cell, tiny_zoo, damaged, content):
+    shutil.copytree(pending_cell, tmp_path, dirs_exist_ok=True)
     (file,) = (tmp_path / ".cells").glob(damaged)
     file.write_bytes(content)
     file.with_name(f".{file.name}.7.ab.tmp").write_bytes(b"left by a killed writer")
-    ((result, is_new),) = run.run(tiny_benchmark, ["weights"], **arguments)
+    ((result, is_new),) = run.run(QUICK, ["weights"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0])
     assert is_new
     assert not result.failures
     assert not (tmp_path / ".cells").exists()
     assert not any(problems for _, problems in validate(tmp_path, zoos=tiny_zoo.parent))
 
 
-def test_a_pending_cell_that_another_run_removed_is_computed_again(tmp_path, tiny_benchmark, tiny_zoo, monkeypatch):
+def test_a_pending_cell_that_another_run_removed_is_computed_again(tmp_path, tiny_zoo, monkeypatch):
     read = run.pending.read
 
     def removed_before_it_is_read(setting, cell):
@@ -120,7 +138,7 @@ def test_a_pending_cell_that_another_run_removed_is_computed_again(tmp_path, tin
 
     original = run.evaluate_all
     monkeypatch.setattr(run, "evaluate_all", evaluate_all)
-    ((result, _),) = run.run(tiny_benchmark, ["weights"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0])
+    ((result, _),) = run.run(QUICK, ["weights"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0])
     assert not result.failures
     assert not any(problems for _, problems in validate(tmp_path, zoos=tiny_zoo.parent))
 
@@ -135,7 +153,7 @@ def test_a_damaged_result_is_one_line_that_names_the_file(tmp_path, tiny_benchma
 
 
 def test_a_worker_process_opens_each_zoo_once(tmp_path, tiny_zoo, monkeypatch):
-    its = BenchmarkManifest(name="b", protocol="data_efficiency", zoos=("tiny",), targets=("epoch",))
+    its = BenchmarkManifest(name="b", protocol="data_efficiency", zoos=("tiny",), targets=("epoch",), shares=(0.5, 1.0))
     opened = []
     monkeypatch.setattr(zoos, "open_zoo", lambda path: opened.append(path) or open_zoo(path))
 
@@ -146,4 +164,4 @@ def test_a_worker_process_opens_each_zoo_once(tmp_path, tiny_zoo, monkeypatch):
     monkeypatch.setattr("zoo_gen.machine.workers.train_all", here)
     cell_queue._cells.cache_clear()
     list(run.run(its, ["weights", "pca"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0], workers=2))
-    assert len(opened) == 2  # the driver, and the worker for all of its ten cells
+    assert len(opened) == 2  # the driver, and the worker for all of its four cells

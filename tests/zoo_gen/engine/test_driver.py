@@ -11,6 +11,7 @@ import torch
 
 from tests import waiting
 from tests.conftest import files_of
+from tests.reliability import bench
 from tests.zoo_gen.engine.stand_ins import copy_but_die_at_shard_2, train_on_the_cpu
 from zoo_gen import engine, open_zoo
 from zoo_gen.engine import blocks, driver
@@ -20,7 +21,7 @@ from zoo_gen.store import Store
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, tiny_zoo, tiny_manifest):
-    engine.run(tiny_manifest, tmp_path / "tiny", workers=3)
+    engine.run(tiny_manifest, tmp_path / "tiny", workers=2)
     assert files_of(tmp_path / "tiny") == files_of(tiny_zoo)
 
 
@@ -47,56 +48,62 @@ models_per_shard = 10
 """
 
 
-def test_a_model_of_convolutions_has_the_same_bytes_alone_by_another_worker_and_after_an_interruption(tmp_path):
+@pytest.fixture
+def cnn_zoo(tmp_path, made_once):
+    """A complete zoo of CNNs of a test's own, and its manifest beside it, cnn.toml."""
+
+    def fill(folder: Path) -> None:
+        (folder / "cnn.toml").write_text(CNN)
+        engine.run(folder / "cnn.toml", folder / "zoo", workers=1)
+
+    shutil.copytree(made_once("cnn", fill), tmp_path, dirs_exist_ok=True)
+    return tmp_path / "zoo"
+
+
+def test_a_model_of_convolutions_has_the_same_bytes_alone_by_another_worker_and_after_an_interruption(
+    tmp_path, cnn_zoo
+):
     """Ten models of a shard are two populations, some with dropout."""
-    (tmp_path / "cnn.toml").write_text(CNN)
-    engine.run(tmp_path / "cnn.toml", tmp_path / "one", workers=1)
     engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=2)
-    expected = files_of(tmp_path / "one")
+    expected = files_of(cnn_zoo)
     assert files_of(tmp_path / "two") == expected
     (tmp_path / "two" / "models" / "part-00001.parquet").unlink()
     engine.run(tmp_path / "cnn.toml", tmp_path / "two", workers=1)
     assert files_of(tmp_path / "two") == expected
 
 
-def test_a_resumed_zoo_keeps_the_form_that_it_was_begun_with(tmp_path, monkeypatch):
+def test_a_resumed_zoo_keeps_the_form_that_it_was_begun_with(tmp_path, cnn_zoo, monkeypatch):
     pytest.importorskip("llvmlite")
-    (tmp_path / "cnn.toml").write_text(CNN)
-    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
-    expected = files_of(tmp_path / "zoo")
-    assert set(Store.open(tmp_path / "zoo").attributes["forms"].values()) == {"lanes"}
+    expected = files_of(cnn_zoo)
+    assert set(Store.open(cnn_zoo).attributes["forms"].values()) == {"lanes"}
     monkeypatch.setattr(driver, "choose_forms", lambda *_, **__: {"convolution1": "grouped"})  # as another rule would
-    (tmp_path / "zoo" / "models" / "part-00001.parquet").unlink()
-    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
-    assert files_of(tmp_path / "zoo") == expected
+    (cnn_zoo / "models" / "part-00001.parquet").unlink()
+    engine.run(tmp_path / "cnn.toml", cnn_zoo, workers=1)
+    assert files_of(cnn_zoo) == expected
 
 
 @pytest.mark.parametrize("damage", ["the forms", "everything"])
-def test_a_repair_gives_back_the_forms_that_a_zoo_was_begun_with(tmp_path, damage):
+def test_a_repair_gives_back_the_forms_that_a_zoo_was_begun_with(tmp_path, cnn_zoo, damage):
     pytest.importorskip("llvmlite")
-    (tmp_path / "cnn.toml").write_text(CNN)
-    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
-    expected = files_of(tmp_path / "zoo")
-    path = tmp_path / "zoo" / "weights.zarr" / "zarr.json"
+    expected = files_of(cnn_zoo)
+    path = cnn_zoo / "weights.zarr" / "zarr.json"
     content = path.read_bytes()
     path.write_bytes(content.replace(b'"lanes"', b'"lakes"', 1) if damage == "the forms" else content[:100])
-    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1, repair=True)
-    assert files_of(tmp_path / "zoo") == expected
+    engine.run(tmp_path / "cnn.toml", cnn_zoo, workers=1, repair=True)
+    assert files_of(cnn_zoo) == expected
 
 
-def test_a_zoo_in_lanes_is_refused_where_llvmlite_is_not_installed(tmp_path, monkeypatch):
+def test_a_zoo_in_lanes_is_refused_where_llvmlite_is_not_installed(tmp_path, cnn_zoo, monkeypatch):
     pytest.importorskip("llvmlite")
-    (tmp_path / "cnn.toml").write_text(CNN)
-    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
-    (tmp_path / "zoo" / "models" / "part-00001.parquet").unlink()
+    (cnn_zoo / "models" / "part-00001.parquet").unlink()
     monkeypatch.setattr(convolutions, "can_compile", lambda: False)
     with pytest.raises(ZooError, match=r"kernels that llvmlite compiles.*pip install 'zoo-gen\[generate\]'"):
-        engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
-    assert Store.open(tmp_path / "zoo").complete_shards() == [0]
+        engine.run(tmp_path / "cnn.toml", cnn_zoo, workers=1)
+    assert Store.open(cnn_zoo).complete_shards() == [0]
     engine.run(tmp_path / "cnn.toml", tmp_path / "apart", workers=1)
     assert "forms" not in Store.open(tmp_path / "apart").attributes  # begun here, by torch's convolutions
     monkeypatch.undo()
-    assert engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1).trained_shards == 1
+    assert engine.run(tmp_path / "cnn.toml", cnn_zoo, workers=1).trained_shards == 1
 
 
 def test_a_second_run_trains_nothing_and_changes_nothing(tmp_path, tiny_zoo, tiny_manifest, monkeypatch):
@@ -164,11 +171,10 @@ def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifes
 
 @pytest.mark.slow
 def test_a_worker_that_dies_does_not_end_the_run(tmp_path, tiny_manifest):
-    # Seven shards: when the first is complete, some are left to train.
-    tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 10]"))
+    # Of so many shards some are left to train when the first is complete.
+    tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 60]"))
     process = start(tiny_manifest, tmp_path / "zoo", workers=2)
-    newest = max(workers_of(process.pid))  # the last process that was started is a worker
-    os.kill(newest, signal.SIGKILL)
+    os.kill(bench.group_of(process)[0], signal.SIGKILL)
     _, message = process.communicate(timeout=waiting.LIMIT)
     assert process.returncode == 0
     assert "a worker died; the shards that were being trained are tried again" in message
@@ -193,7 +199,8 @@ def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
     assert files_of(folder) == files_of(tiny_zoo)
 
 
-@pytest.mark.parametrize("at_work", [True, False])
+# While it imports, a worker is like one that cannot run Python, which the next test makes sure of.
+@pytest.mark.parametrize("at_work", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_workers_end_when_the_driver_is_killed(tmp_path, tiny_manifest, at_work):
     tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 2000]"))  # no machine is done soon
     command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(tmp_path / "zoo")]

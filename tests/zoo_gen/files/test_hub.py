@@ -262,8 +262,8 @@ def test_a_server_that_never_answers_is_given_up(silent):
 
 
 def test_one_mirror_that_answers_is_enough(hub, silent):
-    reachable.require([silent, "http://127.0.0.1:9", hub.endpoint], needed_for="pull", seconds=5)
+    reachable.require([silent, "http://127.0.0.1:9", hub.endpoint], needed_for="pull", seconds=waiting.LIMIT)
 
 
 def test_any_answer_is_a_network(hub):
-    reachable.require([f"{hub.endpoint}/nothing/here"], needed_for="pull")
+    reachable.require([f"{hub.endpoint}/nothing/here"], needed_for="pull", seconds=waiting.LIMIT)

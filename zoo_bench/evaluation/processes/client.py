@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +41,8 @@ class Template:
                 [sys.executable, "-c", f"{command}; main({other.fileno()})"], pass_fds=[other.fileno()]
             )
         self.owner = os.getpid()
+        self._forked = threading.Event()
+        weakref.finalize(self, _end, self._process, self._control, self._forked, self.owner)  # at exit at the latest
 
     @classmethod
     def started(cls) -> "Template":
@@ -53,6 +57,7 @@ class Template:
         ours, theirs = Pipe()
         try:
             asked = template.FORK_WITH_TORCH if torch else template.FORK
+            self._forked.set()
             socket.send_fds(self._control, [asked], [theirs.fileno()])
         except OSError as error:
             ours.close()
@@ -70,6 +75,18 @@ class Template:
         except OSError:
             return None
         return int.from_bytes(status, "little") if status else None
+
+
+def _end(process: "subprocess.Popen[bytes]", control: socket.socket, forked: threading.Event, owner: int) -> None:
+    """End a template process and all that it started; a forked copy of its driver has no say in it."""
+    with control:
+        if os.getpid() != owner:
+            return
+        if not forked.is_set():
+            process.kill()  # it imports, which nobody waits for any more
+        with suppress(OSError):  # it has ended by itself
+            control.shutdown(socket.SHUT_RDWR)  # which copies of the socket in other processes cannot keep open
+        process.wait()
 
 
 class EncoderProcess:

@@ -23,7 +23,8 @@ _LINUX = sys.platform == "linux"
 _END_WITH_PARENT, _ADOPT_ORPHANS = 1, 36  # PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER of prctl(2)
 # What encoders of many kinds import; torch takes seconds and is imported when the first one needs it.
 _IMPORTED = ("sklearn.decomposition", "sklearn.ensemble", "threadpoolctl", "zoo_bench.evaluation.processes.hosting")
-_WITH_TORCH = ("torch", "zoo_bench.encoders.training.supervised")
+# The last two come with torch's first step of an optimiser and its first counted operation: a second for every fit.
+_WITH_TORCH = ("torch", "zoo_bench.encoders.training.supervised", "torch.utils.flop_counter", "torch._dynamo")
 _IGNORED = (signal.SIGINT, signal.SIGHUP)  # reach all processes of a terminal; the driver ends us
 
 

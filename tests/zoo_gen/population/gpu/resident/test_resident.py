@@ -73,7 +73,9 @@ def emulated(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "precision"),
     [
-        *(("linear layers", precision) for precision in TOLERANCES),
+        ("linear layers", "float32"),
+        # The other networks end with a linear layer too, and train in these.
+        *(pytest.param("linear layers", precision, marks=pytest.mark.slow) for precision in ("tf32", "bfloat16")),
         *(("pooling, padding and colours", precision) for precision in ("float32", "bfloat16")),
         ("strides and means", "tf32"),
         ("strides and means", "bfloat16"),
