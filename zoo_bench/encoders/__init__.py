@@ -104,6 +104,7 @@ class Lazy:
 _HYPER_REPRESENTATION = "zoo_bench.encoders.hyper_representation.encoder"
 _SNE = "zoo_bench.encoders.sne.encoder"
 _NFN = "zoo_bench.encoders.nfn.encoder"
+_GRAPHS = "zoo_bench.encoders.graph_network.encoder"
 _PROBING = "zoo_bench.encoders.probing.encoder"
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
@@ -119,6 +120,8 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "deep_sets": Lazy("zoo_bench.encoders.baselines.deep_sets", "deep_sets"),
     "deep_sets_small": Lazy("zoo_bench.encoders.baselines.deep_sets", "small"),
     **{f"nfn_{name}": Lazy(_NFN, "variant", name) for name in ("np", "hnp", "np_small", "hnp_small")},
+    "graph_network": Lazy(_GRAPHS, "graph_network"),
+    "graph_network_small": Lazy(_GRAPHS, "small"),
     "probing": Lazy(_PROBING, "probing"),
     "probing_small": Lazy(_PROBING, "small"),
     "sne": Lazy(_SNE, "variant", "paper"),
@@ -138,7 +141,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
 # Those that read networks of several architectures; the others cannot be tested on another than they were fitted to.
 MIX_ARCHITECTURES = frozenset(
     {"last_layer_statistics", "pooled_layer_statistics", "deep_sets", "deep_sets_small"}
-    | {name for name in ENCODERS if name.startswith("sne")}
+    | {name for name in ENCODERS if name.startswith(("sne", "graph_network"))}
 )
 # Those that run the networks, which no benchmark allows that asks for the activation function.
 RUN_NETWORKS = frozenset({"probing", "probing_small"})
@@ -157,6 +160,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "deep_sets_small",
         "nfn_np_small",
         "nfn_hnp_small",
+        "graph_network_small",
         "probing_small",
         "sne_small",
         "hyper_representation_small",
