@@ -215,6 +215,7 @@ def test_a_group_stands_for_encoders_that_suit_the_protocol():
         "sne_small",
     ]
     asked = encoder_names(["small"], targets=["epoch", "hyperparameters"])
-    assert set(GROUPS["small"]) - set(asked) == {"probing_small"}  # running a network would tell its activation
+    # Both are told activation functions.
+    assert set(GROUPS["small"]) - set(asked) == {"probing_small", "scale_graph_network_small"}
     # Who is named is tried, and says itself what it cannot do.
     assert encoder_names(["pca"], protocol="cross_architecture") == ["pca"]

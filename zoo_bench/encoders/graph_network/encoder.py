@@ -5,7 +5,7 @@ Metanetworks (both ICLR 2024), built from the papers. It reads any architectures
 one fit, and is not told activation functions. `graph_network_small` is narrower and takes fewer steps, for CPUs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,7 +45,7 @@ TRAINING = TrainingSettings(
 )
 # About a minute on two cores: of larger networks fewer steps.
 SMALL_TRAINING = replace(
-    TRAINING, epochs=20, steps=2000, most_numbers=20_000_000, batch_size=16, learning_rate=2e-3, threads=1
+    TRAINING, epochs=20, steps=1000, most_numbers=12_000_000, batch_size=16, learning_rate=2e-3, threads=1
 )
 _LEAST_DEVIATION = 1e-6  # of a feature that is 0 in all training networks
 
@@ -118,9 +118,22 @@ def graph_facts(networks: Networks, *, skipped: int = 0) -> Facts:
     }
 
 
-def plans(facts: Facts, networks: Sequence[Network], device: torch.device) -> Plans:
-    """Return what makes the plan of a batch from the architecture of each of its networks."""
-    graphs = [DenseGraph.of(network, device) for network in dict.fromkeys(networks)]
+def plans(
+    facts: Facts,
+    networks: Sequence[Network],
+    device: torch.device,
+    *,
+    make: Callable[[Network, torch.device], Any] = DenseGraph.of,
+) -> Plans:
+    """Return what makes the plan of a batch from the architecture of each of its networks.
+
+    Args:
+        facts: of the training networks.
+        networks: the architectures.
+        device: of the plan.
+        make: what makes an architecture's graph.
+    """
+    graphs = [make(network, device) for network in dict.fromkeys(networks)]
     last: dict[bytes, Plan] = {}  # the plan of the last batch
 
     def plan(layout_of: np.ndarray) -> Plan:

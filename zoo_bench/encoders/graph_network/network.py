@@ -6,6 +6,7 @@ are updated in each round. A message is an edge times what stands at its other e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Plan:
         order: the place of each network of the batch among those of all parts, int64; None where there is one part.
     """
 
-    parts: tuple[tuple[DenseGraph, Tensor], ...]
+    parts: tuple[tuple[Any, Tensor], ...]  # DenseGraph, or what a module reads in its place
     order: Tensor | None
 
 
