@@ -48,7 +48,7 @@ class Invariant(nn.Module):
         norm = (state.square().sum(dim=-1, keepdim=True) + shared_square).clamp_min(LEAST**2).sqrt()
         present = norm > LEAST
         norm = torch.where(present, norm, 1.0)
-        direction = mapped / norm * present
+        direction = mapped * (present / norm)
         known = code + norm.log() * (1 - factor) * self.norm
         return self.output(functional.silu(direction + known) + functional.silu(sign * direction + known))
 
