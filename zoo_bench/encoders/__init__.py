@@ -104,6 +104,8 @@ class Lazy:
 _HYPER_REPRESENTATION = "zoo_bench.encoders.hyper_representation.encoder"
 _SNE = "zoo_bench.encoders.sne.encoder"
 _NFN = "zoo_bench.encoders.nfn.encoder"
+_GRAPHS = "zoo_bench.encoders.graph_network.encoder"
+_SCALE_GRAPHS = "zoo_bench.encoders.scale_graph_network.encoder"
 _PROBING = "zoo_bench.encoders.probing.encoder"
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
@@ -119,6 +121,10 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "deep_sets": Lazy("zoo_bench.encoders.baselines.deep_sets", "deep_sets"),
     "deep_sets_small": Lazy("zoo_bench.encoders.baselines.deep_sets", "small"),
     **{f"nfn_{name}": Lazy(_NFN, "variant", name) for name in ("np", "hnp", "np_small", "hnp_small")},
+    "graph_network": Lazy(_GRAPHS, "graph_network"),
+    "graph_network_small": Lazy(_GRAPHS, "small"),
+    "scale_graph_network": Lazy(_SCALE_GRAPHS, "scale_graph_network"),
+    "scale_graph_network_small": Lazy(_SCALE_GRAPHS, "small"),
     "probing": Lazy(_PROBING, "probing"),
     "probing_small": Lazy(_PROBING, "small"),
     "sne": Lazy(_SNE, "variant", "paper"),
@@ -138,10 +144,10 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
 # Those that read networks of several architectures; the others cannot be tested on another than they were fitted to.
 MIX_ARCHITECTURES = frozenset(
     {"last_layer_statistics", "pooled_layer_statistics", "deep_sets", "deep_sets_small"}
-    | {name for name in ENCODERS if name.startswith("sne")}
+    | {name for name in ENCODERS if name.startswith(("sne", "graph_network", "scale_graph_network"))}
 )
-# Those that run the networks, which no benchmark allows that asks for the activation function.
-RUN_NETWORKS = frozenset({"probing", "probing_small"})
+# Those that are told activation functions, which no benchmark allows that asks for them.
+KNOW_FUNCTIONS = frozenset({"probing", "probing_small", "scale_graph_network", "scale_graph_network_small"})
 # Evaluated where none is named: those that train no network, so that the first look at a zoo takes seconds.
 DEFAULT_ENCODERS = ("weights", "weight_statistics", "weight_statistics_without_biases", "pca")
 # What `--encoder` takes beside names: those of every kind that a CPU fits to a small zoo in about a minute.
@@ -157,6 +163,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "deep_sets_small",
         "nfn_np_small",
         "nfn_hnp_small",
+        "graph_network_small",
+        "scale_graph_network_small",
         "probing_small",
         "sne_small",
         "hyper_representation_small",
@@ -171,14 +179,14 @@ def encoder_names(chosen: Sequence[str], *, protocol: str = "", targets: Sequenc
     Args:
         chosen: names of encoders and groups.
         protocol: of the benchmark; in cross_architecture, encoders of one architecture are left out.
-        targets: of the benchmark; where the activation function may be one, encoders that run networks are left out.
+        targets: of the benchmark; where the activation function may be one, encoders that are told it are left out.
 
     >>> encoder_names(["default", "mlp", "pca"])
     ['weights', 'weight_statistics', 'weight_statistics_without_biases', 'pca', 'mlp']
     """
     suits = set(MIX_ARCHITECTURES if protocol == "cross_architecture" else ENCODERS)
     if {"activation", "hyperparameters"} & set(targets):
-        suits -= RUN_NETWORKS
+        suits -= KNOW_FUNCTIONS
     names = (name for given in chosen for name in GROUPS.get(given, (given,)) if given not in GROUPS or name in suits)
     return list(dict.fromkeys(names))
 

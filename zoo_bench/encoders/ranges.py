@@ -21,6 +21,8 @@ RANGES: dict[str, dict[str, str]] = {
     "statistics_network": {**_TRAINING, "batch_size": "8,32,128"},
     "mlp": {**_TRAINING, "batch_size": "16,64,256"},
     "deep_sets": {**_TRAINING, "batch_size": "16,64,256"},
+    "graph_network": {**_TRAINING, "rounds": "2,3,4", "width": "24,64"},
+    "scale_graph_network": {**_TRAINING, "rounds": "2,3,4", "width": "24,64"},
     "sne": {**_TRAINING, "noise": "0..0.6", "width": "32,64"},
     "hyper_representation": {"epochs_share": "0.1,0.3,1.0", "warm_up_share": "0.0,0.05", "standardize": "false,true"},
     "hyper_representation_small": {

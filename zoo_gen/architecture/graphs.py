@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NODE_FEATURES = ("bias", "weight", "norm_bias", "running_mean", "running_var")  # the last four: of normalisation
 KINDS = ("input", "hidden", "output")
+_INSTEAD = "expected an encoder of weights, or tensors()"
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def graph_structure(network: Network) -> GraphStructure:
             "graphs: how these networks are built is not known layer by layer; expected layers of zoo-gen, or tensors()"
         )
     if len(network.input_shape) == 2 or any(isinstance(layer, Rows) for layer in network.layers):
-        raise ZooError("graphs: networks of sequences have no form as a graph yet; expected tensors()")
+        raise ZooError(f"graphs: networks of sequences have no form as a graph yet; {_INSTEAD}")
     places = network.layout.split(np.arange(network.layout.size))
     inputs = network.input_shape[0]
     nodes = [_Nodes(0, np.full((inputs, len(NODE_FEATURES)), -1))]
@@ -132,7 +133,7 @@ def graph_structure(network: Network) -> GraphStructure:
                 pixels = int(np.prod(network.input_shape))
                 nodes[0], positions_first = _Nodes(0, np.full((pixels, len(NODE_FEATURES)), -1)), False
         elif isinstance(layer, Branch) or (isinstance(layer, Convolution) and layer.groups > 1):
-            raise ZooError(f"graphs: layer {layer.name} has no form as a graph yet; expected tensors()")
+            raise ZooError(f"graphs: layer {layer.name} has no form as a graph yet; {_INSTEAD}")
         elif isinstance(layer, Convolution | Linear):
             edges.append(_weighted(places[f"{layer.name}.weight"], nodes, current, positions_first))
             index = np.full((layer.outputs, len(NODE_FEATURES)), -1)
@@ -142,19 +143,19 @@ def graph_structure(network: Network) -> GraphStructure:
             current, positions_first = len(nodes) - 1, False
         elif isinstance(layer, Normalization):
             if current == 0 or nodes[current].count != layer.features:
-                raise ZooError(f"graphs: layer {layer.name} does not normalise units of a layer; expected tensors()")
+                raise ZooError(f"graphs: layer {layer.name} does not normalise units of a layer; {_INSTEAD}")
             for feature, role in enumerate(("weight", "bias", "running_mean", "running_var"), start=1):
                 if f"{layer.name}.{role}" in places:  # running statistics may lie beside the weights
                     nodes[current].index[:, feature] = places[f"{layer.name}.{role}"]
         elif isinstance(layer, Residual):
             if layer.source not in source_nodes:
-                raise ZooError(f"graphs: layer {layer.name} adds the network's inputs; expected tensors()")
+                raise ZooError(f"graphs: layer {layer.name} adds the network's inputs; {_INSTEAD}")
             source, target = nodes[source_nodes[layer.source]], nodes[current]
             channels = np.arange(min(layer.channels or target.count, source.count, target.count))
             pairs = np.stack([source.start + channels, target.start + channels])
             edges.append((pairs, np.full((len(channels), 1), -1), current, True))
         elif any(name.startswith(f"{layer.name}.") for name in places):
-            raise ZooError(f"graphs: layer {layer.name} has no form as a graph yet; expected tensors()")
+            raise ZooError(f"graphs: layer {layer.name} has no form as a graph yet; {_INSTEAD}")
         source_nodes[layer.name] = current
     return _joined(nodes, edges, last=current)
 

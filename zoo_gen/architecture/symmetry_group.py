@@ -42,6 +42,17 @@ class HiddenUnits:
     can_scale: bool  # whether all layers between commute with positive factors
     can_flip: bool  # and with -1, as the maximum of a window does not
 
+    def allows_factors(self, own: Function | None) -> bool:
+        """Say whether a network can have positive factors here, whose own function is `own` where layers name none."""
+        return self.can_scale and self._all_in(HOMOGENEOUS, own)
+
+    def allows_signs(self, own: Function | None) -> bool:
+        """Say whether a network can have other signs here."""
+        return self.can_flip and self._all_in(ODD, own)
+
+    def _all_in(self, functions: frozenset[Function], own: Function | None) -> bool:
+        return all((function or own) in functions for function in self.functions)
+
 
 @dataclass(frozen=True)
 class Member:
@@ -148,9 +159,9 @@ class SymmetryGroup:
             of_units = np.ones((self.count, units.symmetry.size))
             for row, draw in enumerate(draws):
                 size, own = units.symmetry.size, self._functions[self._function_of[row]]
-                if scales is not None and self._allows(own, units, HOMOGENEOUS) and units.can_scale:
+                if scales is not None and units.allows_factors(own):
                     of_units[row] *= draw.uniform(*scales, size=size)
-                if flips and self._allows(own, units, ODD) and units.can_flip:
+                if flips and units.allows_signs(own):
                     of_units[row] *= draw.choice((-1.0, 1.0), size=size)
             for name in units.scaled:
                 parts[name] *= _along(of_units, parts[name].ndim, 1)
@@ -162,18 +173,9 @@ class SymmetryGroup:
 
         With HOMOGENEOUS it says which networks factors change, with ODD which ones signs change.
         """
-        odd = functions is ODD
-        able = [
-            any(
-                self._allows(own, units, functions) and (units.can_flip if odd else units.can_scale)
-                for units in self.units
-            )
-            for own in self._functions
-        ]
+        allows = HiddenUnits.allows_signs if functions is ODD else HiddenUnits.allows_factors
+        able = [any(allows(units, own) for units in self.units) for own in self._functions]
         return np.array(able, dtype=bool)[self._function_of] if able else np.zeros(self.count, dtype=bool)
-
-    def _allows(self, own: Function | None, units: HiddenUnits, functions: frozenset[Function]) -> bool:
-        return all((function or own) in functions for function in units.functions)
 
     def _index(self, draw: np.random.Generator, sizes: dict[str, int]) -> np.ndarray:
         return self.layout.permutation({layer: draw.permutation(size) for layer, size in sizes.items()})

@@ -8,22 +8,20 @@ squashed and all sizes are our own. `probing_small` has fewer inputs and steps, 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo_bench.encoders.function_codes import FUNCTIONS, rows_with_functions
 from zoo_bench.encoders.training.loop import TrainingSettings
 from zoo_bench.encoders.training.networks import dense, last_layer
 from zoo_bench.encoders.training.supervised import Facts, SupervisedEncoder
-from zoo_bench.protocol.views import TrainingView, WeightsView
-from zoo_gen.architecture.layers import Function, layers_from_json, layers_to_json
+from zoo_bench.protocol.views import TrainingView
+from zoo_gen.architecture.layers import layers_from_json, layers_to_json
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo.forward import ForwardPass
 
-FUNCTIONS: tuple[Function, ...] = tuple(name for part in get_args(Function) for name in get_args(part))
 PROBES = {"large": 128, "small": 32}
 LATENT, WIDTH = 32, 256  # of what an input is generated from, and of the layers that read outputs
 TRAINING = TrainingSettings(
@@ -94,7 +92,7 @@ def probing(*, probes: int = PROBES["large"], training: TrainingSettings = TRAIN
         facts=lambda networks: {},
         facts_of_views=_facts,
         build=lambda facts: ProbingNetwork(_network(facts), probes),
-        rows=_rows,
+        rows=rows_with_functions,
         fixed_length=True,
     )
     encoder.needs = ("forward",)
@@ -119,11 +117,3 @@ def _facts(views: Sequence[TrainingView]) -> Facts:
 
 def _network(facts: Facts) -> Network:
     return Network(layers_from_json(facts["layers"]), tuple(facts["input_shape"]))
-
-
-def _rows(view: TrainingView | WeightsView) -> np.ndarray:
-    """Return the weights with the place of each row's activation function in front (model, checkpoint, number)."""
-    forward = view.computing.forward_pass
-    places = np.array([FUNCTIONS.index(function or "identity") for function in forward.functions], np.float32)
-    codes = places[forward.function_of].reshape(*view.weights.shape[:2], 1)
-    return np.concatenate([codes, view.weights], axis=2)

@@ -3,28 +3,30 @@
 A batch is a list of offsets into one flat array, so no weights travel and no batch is padded to the longest network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo_gen.architecture.layout import ParameterLayout
-
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks of several layouts, one after another on the device."""
+    """Networks of several layouts, one after another on the device.
 
-    layouts: tuple[ParameterLayout, ...]
+    For an encoder that reads more of an architecture than its layout, something else that tells them apart stands in
+    its place.
+    """
+
+    layouts: tuple[Any, ...]  # ParameterLayout, or what the encoder reads instead of it
     layout_of: np.ndarray  # int64 (network,)
     numbers: Tensor  # float32 (number,)
     offsets: Tensor  # int64 (network,)
 
     @classmethod
-    def of(cls, layouts: Sequence[ParameterLayout], rows: Sequence[np.ndarray], device: torch.device) -> Self:
+    def of(cls, layouts: Sequence[Hashable], rows: Sequence[np.ndarray], device: torch.device) -> Self:
         """Lay rows (network, number), an array a layout, one after another; a layout may come several times."""
         known = tuple(dict.fromkeys(layouts))
         layout_of = np.repeat([known.index(layout) for layout in layouts], [len(array) for array in rows])

@@ -6,7 +6,7 @@ module that is trained reads a batch as offsets into the numbers of all networks
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +26,6 @@ from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.encoders.training.targets import DEFAULT_PROBLEM, Labels, can_learn
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView, Weighted
-from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError
 
 WARM_UP_SHARE = 0.1  # of all steps, where a zoo is too small for the warm-up that is asked for
@@ -65,6 +64,8 @@ class SupervisedEncoder:
         build: makes the module from these facts. The module maps (plan, numbers, offsets) to embeddings
             (network, dimension) and logits (network,).
         plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
+        architecture: of a view, what stands in the place of its layout in networks and plans; the same for all views
+            of one architecture, and hashable. Without, it is the layout.
         augment: gives the networks that a step learns from, their numbers and where each begins; without, they are
             those of the batch.
         penalty: an addition to the loss.
@@ -85,7 +86,8 @@ class SupervisedEncoder:
         settings: Mapping[str, Any],
         facts: Callable[[Networks], Facts],
         build: Callable[[Facts], nn.Module],
-        plans: Callable[[Facts, Sequence[ParameterLayout], torch.device], Plans] | None = None,
+        plans: Callable[[Facts, Sequence[Any], torch.device], Plans] | None = None,
+        architecture: Callable[[Any], Hashable] | None = None,
         augment: Callable[[Step], tuple[Tensor, Tensor]] | None = None,
         penalty: Callable[[Step, Tensor, Tensor], Tensor] | None = None,
         settle: Callable[[Any, Tensor], None] | None = None,
@@ -103,6 +105,7 @@ class SupervisedEncoder:
         self._find_facts, self._build, self._augment, self._penalty = facts, build, augment, penalty
         self._settle = settle
         self._plans, self._rows, self._fixed_length = plans, rows, fixed_length
+        self._architecture = architecture or (lambda view: view.layout)
         self._fitted: _Fitted | None = None
 
     @property
@@ -153,7 +156,7 @@ class SupervisedEncoder:
         device = self.runtime.torch_device()
         networks, selecting = (
             Networks.of(
-                [view.layout for view in part],
+                [self._architecture(view) for view in part],
                 [self._read(view)[mask] for view, mask in zip(part, present, strict=True)],
                 device,
             )
@@ -262,10 +265,11 @@ class SupervisedEncoder:
                 "expected the same architecture, or an encoder that mixes them, such as sne or pooled_layer_statistics"
             )
         device = next(fitted.module.parameters()).device
-        plans = self._make_plans(fitted.facts, [view.layout], device)
+        architecture = self._architecture(view)
+        plans = self._make_plans(fitted.facts, [architecture], device)
 
         def compute(block: np.ndarray) -> np.ndarray:
-            return _apply(fitted.module, Networks.of([view.layout], [block], device), plans)
+            return _apply(fitted.module, Networks.of([architecture], [block], device), plans)
 
         return in_canonical_blocks(rows, compute, size=BLOCK[device.type])
 
@@ -274,7 +278,7 @@ class SupervisedEncoder:
             raise ZooError(f"{self.name}: was not fitted; expected fit or load first")
         return self._fitted
 
-    def _make_plans(self, facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
+    def _make_plans(self, facts: Facts, layouts: Sequence[Any], device: torch.device) -> Plans:
         return self._plans(facts, layouts, device) if self._plans else lambda layouts: None
 
     def _read(self, view: Weighted) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""The encoder that passes messages along the edges of a network's graph."""
