@@ -21,7 +21,7 @@ from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.manifest import ZooManifest
 
 if TYPE_CHECKING:
-    from zoo_gen.population.population import Population
+    from zoo_gen.population.population import Population, TrainingSettings
 
 Thing = TypeVar("Thing")
 
@@ -85,15 +85,19 @@ def _choose(manifest: ZooManifest, models: pa.Table, tasks: Sequence[np.ndarray]
     """Return the models of some populations, spread over the zoo, and over its batch sizes."""
     from zoo_gen.population.train import groups
 
-    settings = training_settings(manifest, device=device, forms=choose_forms(manifest, device=device))
+    settings, (network,) = _settings(manifest, device=device), manifest.networks.values()
     populations: dict[int, list[pa.Table]] = {}
     for rows in _spread(tasks, _POPULATIONS if device == "cpu" else 1):
         table = models.take(rows)
-        for group, _ in groups(manifest.network, table, settings, n_train=manifest.data.n_train):
+        for group, _ in groups(network, table, settings, n_train=manifest.data.n_train):
             some = table.take(group)
             populations.setdefault(some["batch_size"][0].as_py(), []).append(some)
     sizes = _spread(sorted(populations), _MOST_BATCH_SIZES)
     return [some for size in sizes for some in _spread(populations[size], max(1, _POPULATIONS // len(sizes)))]
+
+
+def _settings(manifest: ZooManifest, *, device: str) -> "TrainingSettings":
+    return training_settings(manifest, device=device, forms=choose_forms(manifest, device=device))
 
 
 def _spread(things: Sequence[Thing], count: int) -> list[Thing]:
@@ -114,10 +118,10 @@ def _time(manifest: ZooManifest, models: pa.Table, seconds: float, *, device: st
         models = models.set_column(position, "train_fraction", [[1.0] * len(models)])
     least = _IMAGES_CPU if device == "cpu" else _IMAGES_GPU
     data = manifest.data.stand_in(n_images=batch_size * max(1, least // batch_size))
-    settings = training_settings(manifest, device=device, forms=choose_forms(manifest, device=device))
+    settings, (architecture,) = _settings(manifest, device=device), manifest.architectures.values()
     with single_threaded(), freed_memory_kept(), devices.current(device):
         began = clock()
-        _, population = next(populations(manifest.architecture, data, models, settings))
+        _, population = next(populations(architecture, data, models, settings))
         beginning = clock() - began
         compilation, epoch = _seconds_of_epochs(population, clock, seconds / 2)
         images = population.task.n_train * len(population)

@@ -11,6 +11,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pydantic
 from pydantic import Field, model_validator
@@ -18,15 +19,16 @@ from pydantic import Field, model_validator
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.layers import Activate, Dropout, Layer, Normalization
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.mixed import AnyArchitecture, Mixed
 from zoo_gen.architecture.network import BUFFERS, Network
 from zoo_gen.architecture.registry import Architecture
 from zoo_gen.architecture.shapes import shapes as layer_shapes
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import schema
 from zoo_gen.files.location import Folder
 from zoo_gen.files.schema import Schema
 from zoo_gen.image_data import HYPERPARAMETERS_OF_DATA, DataSource
-from zoo_gen.manifest import grid, own_functions
+from zoo_gen.manifest import architectures, grid, own_functions
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.converted import Origin, SplitFacts
 from zoo_gen.manifest.fitting import check_training
@@ -59,7 +61,7 @@ class ZooManifest(Schema):
     name: str = Field(pattern=schema.NAME, max_length=100)
     description: str = ""
     data: DataSource
-    architecture: Architecture
+    architecture: AnyArchitecture
     training: Training
     checkpoints: Checkpoints = Checkpoints()
     axes: Axes
@@ -72,17 +74,16 @@ class ZooManifest(Schema):
             here, varies = name in self.training.model_fields_set, name in self.axes.names
             if here and varies:
                 raise ValueError(f"training.{name}: also stands in axes; expected one of the two")
-        try:
-            sequence = self.layers
-        except ValueError as error:
-            raise ValueError(f"architecture.{error}") from None
-        self._only_what_is_used(sequence)
-        self._initialization_fits()
+        self._architectures_fit()
+        self._only_what_is_used()
+        for network in self.networks.values():
+            self._initialization_fits(network)
         check_training(self)
         for name in self.hyperparameters:
             if name != "momentum" and not self.values(name):  # of momentum, the table of models knows a default
                 raise ValueError(f"training.{name}: is missing; expected here or as an axis")
-        self._batches_can_be_normalized()
+        for network in self.networks.values():
+            self._batches_can_be_normalized(network)
         n_used = max(1, round(min(map(float, self.values("train_fraction") or (1.0,))) * self.data.n_train))
         largest = max(map(int, self.values("batch_size")))
         if largest > n_used:
@@ -95,7 +96,7 @@ class ZooManifest(Schema):
     @model_validator(mode="before")
     @classmethod
     def _look_up_functions(cls, document: Any) -> Any:
-        return own_functions.look_up(document)
+        return architectures.with_axis(own_functions.look_up(document))
 
     @model_validator(mode="wrap")
     @classmethod  # the last validator, so that it is outside of the others
@@ -105,31 +106,46 @@ class ZooManifest(Schema):
         except pydantic.ValidationError as error:
             raise ZooError(schema.one_line(error, document, cls)) from None
 
-    def _only_what_is_used(self, sequence: tuple[Layer, ...]) -> None:
+    def _architectures_fit(self) -> None:
+        """Refuse architectures that do not fit the data, and names of architectures that there are none of."""
+        try:
+            known = self.architectures
+        except ValueError as error:
+            raise ValueError(f"architecture.{error}") from None
+        for name in self.values(architectures.AXIS) if self.ragged else ():
+            if name not in known:
+                message = unknown_name("architecture", str(name), known)
+                raise ValueError(f"{self.place(architectures.AXIS)}: {message}")
+        try:
+            _ = self.networks
+        except ValueError as error:
+            raise ValueError(f"architecture.{error}") from None
+
+    def _only_what_is_used(self) -> None:
         """Refuse hyper-parameters that would change nothing."""
-        has_dropout = any(isinstance(layer, Dropout) for layer in sequence)
+        has_dropout = any(isinstance(layer, Dropout) for layer in self._all_layers)
         for name in [*self.training.model_fields_set, *self.axes.names]:
             if name in HYPERPARAMETERS and name not in (*self.hyperparameters, *OPTIONAL):
                 raise ValueError(f"{self.place(name)}: is used by no part of this zoo; expected it to be left out")
         if not has_dropout and any(self.values("dropout")):
             raise ValueError(f"{self.place('dropout')}: {self.architecture.name} has no dropout layer; expected 0")
 
-    def _initialization_fits(self) -> None:
+    def _initialization_fits(self, network: Network) -> None:
         """Refuse schemes that draw weights of two axes or more and biases, where a module has something else."""
         others = [scheme for scheme in self.values("initialization") if scheme != "module"]
-        for parameter in self.layout.parameters if self.network.own is not None and others else ():
+        for parameter in network.layout.parameters if network.own is not None and others else ():
             if parameter.role != "bias" and not (parameter.role == "weight" and len(parameter.shape) > 1):
                 raise ValueError(
                     f"{self.place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
                     f"{list(parameter.shape)}; expected 'module', which is what the module itself draws"
                 )
 
-    def _batches_can_be_normalized(self) -> None:
+    def _batches_can_be_normalized(self, network: Network) -> None:
         """Refuse batches of a single value where their mean and variance are asked for."""
-        shapes = layer_shapes(self.layers, self.data.input_shape)
+        shapes = layer_shapes(network.layers, self.data.input_shape)
         single = (
             layer.name
-            for layer, shape in zip(self.layers, shapes, strict=True)
+            for layer, shape in zip(network.layers, shapes, strict=True)
             if isinstance(layer, Normalization) and math.prod(shape[1:]) == 1
         )
         name = next(single, None)
@@ -169,8 +185,10 @@ class ZooManifest(Schema):
     def hyperparameters(self) -> tuple[str, ...]:
         """The names of the hyper-parameters that the models of this zoo have."""
         left_out = set(HYPERPARAMETERS_OF_DATA.difference(self.data.hyperparameters))
-        if not any(isinstance(layer, Activate) and layer.function is None for layer in self.layers):
+        if not any(isinstance(layer, Activate) and layer.function is None for layer in self._all_layers):
             left_out.add("activation")
+        if not self.ragged:
+            left_out.add(architectures.AXIS)
         left_out |= {
             name
             for name in OPTIONAL
@@ -187,13 +205,13 @@ class ZooManifest(Schema):
 
     @property
     def n_parameters(self) -> int:
-        """The number of parameters of a model."""
-        return self.layout.size
+        """The number of parameters of a model; of the largest where they differ."""
+        return max(network.layout.size for network in self.networks.values())
 
     @property
     def metric_widths(self) -> tuple[tuple[str, int], ...]:
         """What is kept beside weights at every checkpoint: name and numbers a checkpoint, 1 or one a class."""
-        n_buffers = self.network.buffer_layout.size
+        n_buffers = max(network.buffer_layout.size for network in self.networks.values())
         return (*self.data.metrics, *([(BUFFERS, n_buffers)] if n_buffers else []))
 
     @property
@@ -218,8 +236,8 @@ class ZooManifest(Schema):
 
     @property
     def ragged(self) -> bool:
-        """Whether models differ in architecture; those of a generated zoo never do."""
-        return False
+        """Whether models differ in architecture."""
+        return isinstance(self.architecture, Mixed)
 
     @property
     def origin(self) -> Origin | None:
@@ -244,9 +262,12 @@ class ZooManifest(Schema):
     @property
     def training_sentence(self) -> str:
         """What each model is and how it was trained."""
+        what = f"Each is a\n`{self.architecture.name}` of {self.n_parameters} parameters"
+        if self.ragged:
+            what = f"They have up to\n{self.n_parameters} parameters in {len(self.networks)} architectures"
         return (
-            f"Each is a\n`{self.architecture.name}` of {self.n_parameters} parameters, trained on {self.data.source} "
-            f"for\n{self.training.epochs} epochs and kept at {len(self.checkpoint_epochs)} checkpoints."
+            f"{what}, trained on {self.data.source} for\n{self.training.epochs} epochs and kept at "
+            f"{len(self.checkpoint_epochs)} checkpoints."
         )
 
     @property
@@ -259,19 +280,41 @@ class ZooManifest(Schema):
         return grid.table_of_models(self).slice(models.start, models.stop - models.start)
 
     @cached_property
-    def network(self) -> Network:
-        """The network of every model."""
-        return registry.network(self.architecture, self.data.input_shape, self.data.n_outputs)
+    def architectures(self) -> dict[str, Architecture]:
+        """The architectures by their names."""
+        if isinstance(self.architecture, Mixed):
+            return self.architecture.architectures(self.data.input_shape, self.data.n_outputs)
+        return {self.architecture.name: self.architecture}
+
+    @cached_property
+    def networks(self) -> dict[str, Network]:
+        """The networks that there are models of, by the names of their architectures."""
+        names = dict.fromkeys(map(str, self.values(architectures.AXIS))) if self.ragged else self.architectures
+        shape, n_outputs = self.data.input_shape, self.data.n_outputs
+        return {name: registry.network(self.architectures[name], shape, n_outputs) for name in names}
+
+    def of_architecture(self, name: str) -> "ZooManifest":
+        """Return the manifest of an ordinary zoo of one architecture; of an ordinary zoo itself."""
+        return architectures.of_architecture(self, name)
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers of every model."""
-        return self.network.layers
+    def network(self) -> Network | None:
+        """The network of every model; None where they differ."""
+        return None if self.ragged else next(iter(self.networks.values()))
 
     @property
-    def layout(self) -> ParameterLayout:
-        """Where each parameter lies in the weights of a model."""
-        return self.network.layout
+    def layout(self) -> ParameterLayout | None:
+        """Where each parameter lies in the weights of a model; None where models differ in architecture."""
+        return None if self.network is None else self.network.layout
+
+    @property
+    def _all_layers(self) -> tuple[Layer, ...]:
+        return tuple(layer for network in self.networks.values() for layer in network.layers)
+
+    @cached_property
+    def sizes(self) -> np.ndarray | None:
+        """The parameters of each model, int64 (model,), where models differ in architecture; else None."""
+        return architectures.sizes(self) if self.ragged else None
 
     @cached_property
     def checkpoint_epochs(self) -> tuple[int, ...]:
