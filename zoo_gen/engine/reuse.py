@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.engine.training import gathered
+from zoo_gen.engine.training import gathered, with_buffers
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest
@@ -63,7 +63,7 @@ class Copies:
     """For each model of a new zoo the zoo and the model that it is copied from; None where it has to be trained."""
 
     sources: tuple[tuple[Donor, int] | None, ...]
-    epochs: tuple[int, ...]  # the checkpoints of the new zoo
+    manifest: ZooManifest  # of the new zoo
 
     @property
     def count(self) -> int:
@@ -100,14 +100,14 @@ class Copies:
         for source in (self.sources[model] for model in models.tolist()):
             assert source is not None  # the caller asks for models that are not missing
             donor, model = source
-            positions = np.searchsorted(donor.manifest.checkpoint_epochs, self.epochs)
+            positions = np.searchsorted(donor.manifest.checkpoint_epochs, self.manifest.checkpoint_epochs)
             try:
                 arrays = {name: donor.read(name, model)[None, positions] for name in donor.store.extent.arrays()}
             except (ValueError, RuntimeError, OSError) as error:
                 raise ZooError(
                     f"{donor.store.folder}: model {model} cannot be copied ({error}); repair that zoo first"
                 ) from None
-            parts.append((np.array([len(parts)]), arrays))
+            parts.append((np.array([len(parts)]), with_buffers(arrays, self.manifest)))
         return gathered(parts)
 
 
@@ -139,7 +139,7 @@ def find_copies(
             if sources[model] is None and (longer == 0 or (longer > 0 and endless[model])):
                 position = donor.positions.get(key)
                 sources[model] = None if position is None else (donor, position)
-    return Copies(tuple(sources), manifest.checkpoint_epochs)
+    return Copies(tuple(sources), manifest)
 
 
 def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:

@@ -66,7 +66,7 @@ def train_models(
             checkpoint_epochs=manifest.checkpoint_epochs,
             report=report_all,
         ).arrays
-        parts.append((positions, _with_buffers(arrays, manifest)))
+        parts.append((positions, with_buffers(arrays, manifest)))
         trained += len(positions)
     return gathered(parts)
 
@@ -107,13 +107,17 @@ def _as_ordinary(rows: pa.Table, ordinary: ZooManifest) -> pa.Table:
     return rows.select(["model_id", *ordinary.hyperparameters])
 
 
-def _with_buffers(arrays: Arrays, manifest: ZooManifest) -> Arrays:
-    """Return the arrays of models with room for the most running statistics that an architecture keeps, else NaN."""
-    width = dict(manifest.metric_widths).get(BUFFERS)
-    if width is None:
+def with_buffers(arrays: Arrays, manifest: ZooManifest) -> Arrays:
+    """Return the arrays of models with as many running statistics as their zoo has room for, NaN after their own."""
+    width = dict(manifest.metric_widths).get(BUFFERS, 0)
+    kept = arrays.get(BUFFERS)
+    if (0 if kept is None else kept.shape[-1]) == width:
         return arrays
-    first = arrays["train_loss"]
-    buffers = np.full((*first.shape, width), np.nan, dtype=np.float32)
-    if (kept := arrays.get(BUFFERS)) is not None:
-        buffers[..., : kept.shape[-1]] = kept
-    return {**arrays, BUFFERS: buffers}
+    others = {name: values for name, values in arrays.items() if name != BUFFERS}
+    if width == 0:
+        return others
+    buffers = np.full((*next(iter(others.values())).shape[:2], width), np.nan, dtype=np.float32)
+    if kept is not None:
+        own = min(width, kept.shape[-1])
+        buffers[..., :own] = kept[..., :own]
+    return {**others, BUFFERS: buffers}
