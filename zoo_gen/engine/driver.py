@@ -136,9 +136,9 @@ def run(
     with (
         warnings.catch_warnings(),
         cluster(scheduler) as client,
-        tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as told,
+        tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as reports,
         bar,
-        Watch(bar, Path(told) if told else None) as watch,
+        Watch(bar, Path(reports) if reports else None) as watch,
     ):
         # joblib warns when an interruption meets us between two results; who interrupted knows.
         warnings.filterwarnings("ignore", ".*still being processed by the workers")
@@ -147,7 +147,7 @@ def run(
             folder,
             data_root=data_root,
             run=uuid.uuid4().hex,
-            told=told,
+            reports=reports,
             given=_of_a_script(manifest) if pending else (),
             reuse=tuple(reuse),
         )
@@ -235,7 +235,7 @@ def train_shards(
     device: str = "cpu",
     data_root: Path | None = None,
     run: str = "",
-    told: str | None = None,
+    reports: str | None = None,
     given: tuple[Factory, ...] = (),
     reuse: tuple[Folder, ...] = (),
 ) -> dict[int, int]:
@@ -247,7 +247,7 @@ def train_shards(
         device: "cpu", "cuda" or "cuda:N".
         data_root: where image data is looked for.
         run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
-        told: the folder in which the run looks for how far its tasks are.
+        reports: the folder in which the run looks for how far its tasks are.
         given: the classes and functions that the manifest names and this process cannot import.
         reuse: folders of zoos whose models are copied where they are the same.
 
@@ -266,7 +266,7 @@ def train_shards(
     if device == "cpu":
         check(forms)
     settings = settings_of(manifest, device=device, forms=forms)
-    report = reporter(Path(told), min(shards)) if told else None
+    report = reporter(Path(reports), min(shards)) if reports else None
 
     def train_rows(rows: pa.Table) -> Arrays:
         data = load_image_data(manifest.data, data_root=data_root)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo_gen.architecture.mixed import ALL, Mixed
+from zoo_gen.errors import unknown_name
 from zoo_gen.manifest.axes import Axes
 
 if TYPE_CHECKING:
@@ -47,6 +48,25 @@ def with_axis(document: Any) -> Any:
     if draws.get(AXIS) == {"choice": ALL}:
         tables["random"] = {**tables["random"], "draw": {**draws, AXIS: {"choice": names}}}
     return {**document, "axes": tables}
+
+
+def check(manifest: "ZooManifest") -> None:
+    """Refuse architectures that do not fit the data, and an axis of architectures that names others.
+
+    Raises:
+        ValueError: one does; the message begins with its place.
+    """
+    try:
+        known = manifest.architectures
+    except ValueError as error:
+        raise ValueError(f"architecture.{error}") from None
+    for name in manifest.values(AXIS) if manifest.ragged else ():
+        if name not in known:
+            raise ValueError(f"{manifest.place(AXIS)}: {unknown_name('architecture', str(name), known)}")
+    try:
+        _ = manifest.networks
+    except ValueError as error:
+        raise ValueError(f"architecture.{error}") from None
 
 
 def _is_mixed(architecture: Any) -> bool:
