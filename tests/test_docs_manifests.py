@@ -12,6 +12,8 @@ from pydantic import TypeAdapter
 
 from tests.zoo_gen.image_data import published
 from zoo_gen import engine, open_zoo
+from zoo_gen.architecture.drawn import RandomCNNs
+from zoo_gen.architecture.mixed import Mixed
 from zoo_gen.architecture.registry import Architecture, Layers, network
 from zoo_gen.architecture.specs import LayerSpec
 from zoo_gen.cli.main import main
@@ -34,7 +36,7 @@ from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE, ZOOS = (DOCS / "manifests.md").read_text(), (DOCS / "zoos.md").read_text()
 TOML = re.findall(r"^```toml\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
-OWN, AXES, RESIDUAL = TOML
+OWN, AXES, RESIDUAL, SEVERAL, OF_EACH_MODEL = TOML
 
 
 def section(title: str) -> str:
@@ -115,6 +117,10 @@ def test_the_axes_of_the_page_are_the_models_it_says():
         ("[axes]", list(Axes.model_fields)),
         ("[split]", list(Split.model_fields)),
         ("[storage]", list(Storage.model_fields)),
+        (
+            "mixed: several architectures in one zoo",
+            [name for schema in (Mixed, RandomCNNs) for name in schema.model_fields if name != "name"],
+        ),
     ],
 )
 def test_the_reference_names_every_key_and_no_other(title, keys):
@@ -127,12 +133,18 @@ def named_values(name: str) -> set[str]:
     return {value for part in schema.get("anyOf", [schema]) for value in part.get("enum", [part.get("const")]) if value}
 
 
+WITHOUT_DEFAULT = {
+    "momentum": "0.9 for `momentum` and `nesterov`, else 0",
+    "architecture": "an axis, all of them",
+}
+
+
 def test_the_reference_has_the_defaults_and_values_of_the_hyper_parameters():
     for row in rows(section("Hyper-parameters")):
         (name,) = names(row[0])
         default = Training.model_fields[name].default
         if default is None:
-            assert row[2] == ("0.9 for `momentum` and `nesterov`, else 0" if name == "momentum" else "required")
+            assert row[2] == WITHOUT_DEFAULT.get(name, "required")
         else:
             assert row[2] == f"`{str(default) if type(default) is float else repr(default)}`".replace("'", '"')
         if HYPERPARAMETERS[name].kind == "name" and name != "milestones":
@@ -170,10 +182,22 @@ def test_the_reference_names_every_architecture_and_every_type_of_layer():
         name for kind in get_args(get_args(Architecture)[0]) for name in get_args(kind.model_fields["name"].annotation)
     }
     shown = rows(section("[architecture]"))
-    assert {names(row[0])[0] for row in shown} == given
+    assert {names(row[0])[0] for row in shown} == given | {"mixed"}
     specs = get_args(get_args(LayerSpec)[0])
     types = {name for spec in specs for name in get_args(spec.model_fields["type"].annotation)}
     assert {name for row in rows(section("layers: the open grammar")) for name in names(row[0])} == types
+
+
+def test_the_mixed_zoos_of_the_page_have_the_models_it_says():
+    head = OWN.split("[architecture]")[0] + "[training]" + OWN.split("[training]")[1].split("[axes.product]")[0]
+    head += 'activation = "relu"\n'
+    several = parse_toml(head + SEVERAL, ZooManifest, where="docs/manifests.md")
+    assert "12 x 2 x 5 models" in SEVERAL
+    assert (several.n_models, len(several.networks)) == (12 * 2 * 5, 12)
+    architecture, _, _ = SEVERAL.partition("[axes.product]")
+    drawn = parse_toml(head + architecture + OF_EACH_MODEL, ZooManifest, where="docs/manifests.md")
+    assert drawn.n_models == 1000
+    assert len(set(drawn.rows(slice(0, 1000))["architecture"].to_pylist())) == 12
 
 
 def test_the_residual_block_of_the_page_is_a_network():

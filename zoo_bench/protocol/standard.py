@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark, shipped_benchmark
 from zoo_bench.protocol.origins import PUBLISHED
+from zoo_bench.protocol.targets import UNASKED
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import JOIN, AnyZoo, open_any
 
@@ -40,7 +41,7 @@ def standard_benchmark(zoo: AnyZoo) -> BenchmarkManifest:
     """Return the standard protocol on one zoo: every checkpoint, its own split, all targets that it has.
 
     Targets are the epoch; test accuracy and the generalisation gap, or where there is no accuracy every metric; and the
-    hyper-parameters that vary, except names that each belong to one model.
+    hyper-parameters that vary, except the architecture and names that each belong to one model.
 
     Raises:
         ZooError: nothing varies between the checkpoints or models of the zoo.
@@ -56,7 +57,7 @@ def standard_benchmark(zoo: AnyZoo) -> BenchmarkManifest:
         measured = list(_ACCURACIES)
     chosen = ["epoch"] * (len(zoo.epochs) > 1)
     chosen += measured or [name for name in metrics if _varies(np.asarray(zoo.metric(name)[:]))]
-    chosen += [name for name in zoo.varying if name != "seed" and _can_be_learned(zoo.models[name])]
+    chosen += [name for name in zoo.varying if name not in UNASKED and _can_be_learned(zoo.models[name])]
     if not chosen:
         raise ZooError(f"{zoo.path}: has nothing to predict; expected metrics or hyper-parameters that vary")
     name = zoo.name.replace(JOIN, "-and-")

@@ -17,6 +17,7 @@ from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo import AnyZoo
 
 CLASS_F1, LOG10 = "test_class_f1", "log10_"
+UNASKED = ("seed", "architecture")  # hyper-parameters: the one says nothing of a model, the other a view tells
 # Metrics that are computed from others. The running gap is that of Schürholt et al. (NeurIPS 2021, public code): the
 # accuracy on the training images while an epoch went on, less the test accuracy after it.
 GAPS = {"generalization_gap": "train_accuracy", "running_gap": "running_accuracy"}
@@ -112,7 +113,7 @@ def targets(benchmark: BenchmarkManifest, zoo: AnyZoo) -> list[Target]:
             chosen += [Target(f"{CLASS_F1}_{number}") for number in range(zoo.n_classes)]
         elif name == "hyperparameters":
             for column in zoo.varying:
-                if column != "seed" and len(zoo.models[column].unique()) > 1:
+                if column not in UNASKED and len(zoo.models[column].unique()) > 1:
                     chosen.append(target_named(zoo, column))
         else:
             chosen.append(target_named(zoo, name))

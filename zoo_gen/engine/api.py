@@ -134,10 +134,14 @@ class Plan:
     def counts(self) -> dict[str, str]:
         """Return what is counted as lines for a person, title -> text."""
         counted = self.cost
+        parameters = f"{counted.parameters:,} a model"
+        if self.manifest.ragged:
+            sizes = sorted(network.layout.size for network in self.manifest.networks.values())
+            parameters = f"{sizes[0]:,} to {sizes[-1]:,} a model, in {counted.architectures:,} architectures"
         lines = {
             "models": f"{counted.models:,} in {counted.shards:,} shards of {counted.models_per_shard:,}",
             "checkpoints": f"{counted.checkpoints:,} a model",
-            "parameters": f"{counted.parameters:,} a model",
+            "parameters": parameters,
             "steps": f"{counted.steps:,} over all models",
             "bytes": f"{counted.bytes:,} before compression",
             "files": f"{counted.files:,}",

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from zoo_gen import store
-from zoo_gen.engine import timing
+from zoo_gen.engine import seconds
 from zoo_gen.engine.blocks import blocks
 from zoo_gen.engine.settings import models_on_device
 from zoo_gen.machine.devices import resolve
@@ -29,7 +28,8 @@ class Cost:
     shards: int
     models_per_shard: int
     checkpoints: int
-    parameters: int  # of one model
+    parameters: int  # of one model; of the largest where they differ
+    architectures: int
     steps: int  # optimiser steps, summed over the models
     bytes: int  # weights and metrics, uncompressed
     files: int
@@ -57,15 +57,16 @@ class OnDevice:
 def plan(manifest: ZooManifest) -> Cost:
     """Return the cost of a zoo by counting."""
     extent = store.Extent.of(manifest)
-    batch_sizes, n_train = _kinds(manifest, grid.table_of_models(manifest))
+    batch_sizes, n_train = seconds.kinds(manifest, grid.table_of_models(manifest))
     return Cost(
         models=extent.n_models,
         shards=extent.n_shards,
         models_per_shard=extent.models_per_shard,
         checkpoints=extent.n_checkpoints,
         parameters=extent.n_parameters,
-        steps=manifest.training.epochs * int(_steps(manifest, batch_sizes, n_train).sum()),
-        bytes=extent.n_models * extent.bytes_per_model,
+        architectures=len(manifest.networks),
+        steps=manifest.training.epochs * int(seconds.steps(manifest, batch_sizes, n_train).sum()),
+        bytes=_count_bytes(manifest, extent),
         files=_count_files(extent),
     )
 
@@ -81,27 +82,17 @@ def estimate(manifest: ZooManifest, *, workers: int | None = None, device: str =
     processes = min(len(devices), len(tasks)) if device != "cpu" else count_processes(workers, len(tasks))
     models = grid.table_of_models(manifest)
     rows = [np.concatenate([np.arange(extent.n_models)[extent.models(shard)] for shard in task]) for task in tasks]
-    speed = timing.measure(manifest, models, rows, device=devices[0])
-    each = _seconds_of_models(manifest, models, speed) + extent.bytes_per_model / _WRITTEN
-    seconds = [float(each[some].sum()) for some in rows]
-    longest = int(np.argmax(seconds))
-    return Time(processes, speed.start + _makespan(seconds, processes), seconds[longest], len(rows[longest]))
+    each, start = seconds.of_models(manifest, models, rows, device=devices[0])
+    each = each + extent.bytes_per_model / _WRITTEN
+    of_tasks = [float(each[some].sum()) for some in rows]
+    longest = int(np.argmax(of_tasks))
+    return Time(processes, start + _makespan(of_tasks, processes), of_tasks[longest], len(rows[longest]))
 
 
-def _seconds_of_models(manifest: ZooManifest, models: pa.Table, speed: timing.Speed) -> np.ndarray:
-    """Return the seconds that training takes of each model, its share of what is trained together."""
-    batch_sizes, n_train = _kinds(manifest, models)
-    measured = manifest.checkpoints.train_images
-    n_evaluated = n_train if measured == "all" else np.minimum(n_train, measured)
-    images = len(manifest.checkpoint_epochs) * (n_evaluated + manifest.data.n_validation + manifest.data.n_test)
-    steps = manifest.training.epochs * _steps(manifest, batch_sizes, n_train)
-    return speed.beginning + steps * speed.step(batch_sizes) + images * speed.evaluation
-
-
-def _makespan(seconds: Sequence[float], processes: int) -> float:
+def _makespan(tasks: Sequence[float], processes: int) -> float:
     """Return when the last of some tasks is done, if each process takes the next one as soon as it is free."""
     free = [0.0] * processes
-    for one in seconds:
+    for one in tasks:
         heapq.heappush(free, heapq.heappop(free) + one)
     return max(free)
 
@@ -121,21 +112,17 @@ def on_device(manifest: ZooManifest, *, device: str) -> OnDevice:
     return OnDevice(models, models * each, memory.total(devices[0]))
 
 
-def _kinds(manifest: ZooManifest, models: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Return the batch size of each model, and the number of its training images."""
-    fractions = models["train_fraction"].to_numpy() if "train_fraction" in models.column_names else 1.0
-    n_train = np.maximum(1, np.rint(fractions * manifest.data.n_train)).astype(np.int64)
-    return models["batch_size"].to_numpy().astype(np.int64), np.broadcast_to(n_train, len(models))
-
-
-def _steps(manifest: ZooManifest, batch_sizes: np.ndarray, n_train: np.ndarray) -> np.ndarray:
-    """Return the steps of one epoch of each model."""
-    whole, rest = np.divmod(n_train, batch_sizes)
-    return whole + ((rest > 0) & (not manifest.training.drop_last))
+def _count_bytes(manifest: ZooManifest, extent: store.Extent) -> int:
+    """Count the bytes of the arrays of a complete zoo, uncompressed."""
+    if manifest.sizes is None:
+        return extent.n_models * extent.bytes_per_model
+    measured = extent.n_models * sum(width for _, width in extent.metrics)
+    return 4 * extent.n_checkpoints * (int(manifest.sizes.sum()) + measured)
 
 
 def _count_files(extent: store.Extent) -> int:
     """Count the files of a complete zoo: a shard has one an array and its Parquet part."""
     arrays = len(extent.arrays())
     # Beside the shards: README.md, manifest.toml, SHA256SUMS, the group's zarr.json, one an array, and the epochs.
-    return extent.n_shards * (arrays + 1) + 4 + arrays + 2
+    # A mixed zoo has architectures.json too.
+    return extent.n_shards * (arrays + 1) + 4 + arrays + 2 + (extent.row_elements is not None)

@@ -27,7 +27,8 @@ from zoo_gen.architecture.own_module import Factory
 from zoo_gen.engine.blocks import blocks, of_part
 from zoo_gen.engine.growth import set_aside, tidy_up
 from zoo_gen.engine.reuse import Copies, find_copies
-from zoo_gen.engine.settings import check_device, check_own_functions, choose_forms, training_settings
+from zoo_gen.engine.settings import check_device, check_own_functions, choose_forms
+from zoo_gen.engine.training import settings_of, train_models
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
@@ -174,8 +175,8 @@ def run(
 
 def _of_a_script(manifest: ZooManifest) -> tuple[Factory, ...]:
     """Return the classes and functions of a manifest that workers cannot import, as a script or notebook has them."""
-    own = manifest.network.own
-    references = [*manifest.own_functions, *([own.reference] if own is not None else [])]
+    own = [network.own.reference for network in manifest.networks.values() if network.own is not None]
+    references = [*manifest.own_functions, *dict.fromkeys(own)]
     return tuple(own_module.resolve(each) for each in references if each.startswith("__main__:"))
 
 
@@ -246,7 +247,7 @@ def train_shards(
         device: "cpu", "cuda" or "cuda:N".
         data_root: where image data is looked for.
         run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
-        told: the folder in which the run looks for how far its tasks are.
+        reports: the folder in which the run looks for how far its tasks are.
         given: the classes and functions that the manifest names and this process cannot import.
         reuse: folders of zoos whose models are copied where they are the same.
 
@@ -254,7 +255,7 @@ def train_shards(
         For each of the shards, which are complete now, in their order: how many of its models diverged.
     """
     from zoo_gen.population.cpu.convolutions import check
-    from zoo_gen.population.train import single_threaded, train
+    from zoo_gen.population.train import single_threaded
 
     for code in given:
         own_module.give(code, trusted=True)
@@ -264,17 +265,17 @@ def train_shards(
     missing = [shard for shard in shards if not store.is_complete(shard)]  # another run may have made some
     if device == "cpu":
         check(forms)
-    settings = training_settings(manifest, device=device, forms=forms)
+    settings = settings_of(manifest, device=device, forms=forms)
     report = reporter(Path(reports), min(shards)) if reports else None
 
     def train_rows(rows: pa.Table) -> Arrays:
         data = load_image_data(manifest.data, data_root=data_root)
-        epochs = manifest.checkpoint_epochs
-        return train(manifest.architecture, data, rows, settings, checkpoint_epochs=epochs, report=report).arrays
+        return train_models(manifest, data, rows, settings, report=report)
 
     diverged = {shard: _count_diverged(store, shard) for shard in shards if shard not in missing}
     # Where torch's operations compute on a GPU, last bits may depend on what is trained together: a shard at a time.
-    for together in [missing] if settings.kernels and missing else [[shard] for shard in missing]:
+    has_kernels = all(each.kernels for each in settings.values())
+    for together in [missing] if has_kernels and missing else [[shard] for shard in missing]:
         rows = pa.concat_tables(manifest.rows(extent.models(shard)) for shard in together)
         with single_threaded():
             arrays = _copies(folder, reuse, run).complete(rows, train_rows) if reuse else train_rows(rows)
@@ -284,7 +285,7 @@ def train_shards(
             values = {name: array[before : before + extent.count(shard)] for name, array in arrays.items()}
             if not store.is_complete(shard):
                 store.write_shard(shard, values, device=_kind(device))
-            return int(np.isnan(values["weights"][:, -1]).any(axis=1).sum())  # NaN stays once it came
+            return sum(bool(np.isnan(of_model[-1]).any()) for of_model in values["weights"])  # NaN stays once it came
 
         with ThreadPoolExecutor(_WRITERS) as writers:  # compression leaves Python to others
             diverged |= zip(together, writers.map(write, together), strict=True)

@@ -20,7 +20,7 @@ from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Value, checked, kn
 from zoo_gen.manifest.rows import keys_of, with_models
 from zoo_gen.manifest.split import parts, split_sha256
 from zoo_gen.store import EmptyZoo, Extent, Store
-from zoo_gen.store.create import described
+from zoo_gen.store.create import described, own_side_files
 from zoo_gen.store.shards import Arrays
 from zoo_gen.zoo import Zoo, card, open_zoo
 
@@ -199,7 +199,7 @@ def _write(stores: Sequence[Store], rows: pa.Table, out: str | Folder, *, name: 
         "split_sha256": split_sha256(manifest.rows(slice(0, manifest.n_models))),
     }
     copies = find_copies([store.folder for store in stores], manifest, attributes)
-    store = Store.create(folder, EmptyZoo(manifest, extent, attributes))
+    store = Store.create(folder, EmptyZoo(manifest, extent, attributes, own_side_files(manifest)))
     versions = attributes["versions"]
     for shard in range(extent.n_shards):
         if not store.is_complete(shard):

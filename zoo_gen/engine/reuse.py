@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from zoo_gen.engine.training import gathered, with_buffers
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest
@@ -19,11 +20,13 @@ from zoo_gen.manifest.difference import Difference, differences
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 from zoo_gen.manifest.rows import Key, keys_of
 from zoo_gen.store import Store
+from zoo_gen.store.shards import Arrays
 
 # Keys that change no byte of a model, or are compared model by model.
-_OF_THE_ZOO = ("name", "description", "axes", "split", "storage")
+_OF_THE_ZOO = ("name", "description", "axes", "split", "storage", "architecture.random.count")
 _OF_A_MODEL = ("checkpoints.epochs", "training.epochs", *(f"training.{name}" for name in HYPERPARAMETERS))
-_SOURCES = "training.source_sha256."  # of functions of the user's own, each of which only some models may use
+# Functions of the user's own and architectures of mixed zoos, each of which only some models may use.
+_OF_SOME_MODELS = ("training.source_sha256.", "architecture.named.")
 _WITHOUT_END = ("constant", "step", "milestones")  # schedules that do not depend on the last epoch
 _MOST_SHOWN = 3
 
@@ -44,13 +47,23 @@ class Donor:
             positions |= dict(zip(keys_of(rows), rows["model_id"].to_pylist(), strict=True))
         return positions
 
+    def read(self, name: str, model: int) -> np.ndarray:
+        """Return an array of one model, (checkpoint, ...)."""
+        array, sizes, extent = self.store.array(name), self.manifest.sizes, self.store.extent
+        if name != "weights" or sizes is None:
+            return np.asarray(array[model])
+        shard = model // extent.models_per_shard
+        starts = extent.n_checkpoints * np.cumsum(sizes[extent.models(shard).start : model + 1])
+        flat = np.asarray(array[shard, starts[-1] - extent.n_checkpoints * sizes[model] : starts[-1]])
+        return flat.reshape(extent.n_checkpoints, sizes[model])
+
 
 @dataclass(frozen=True)
 class Copies:
     """For each model of a new zoo the zoo and the model that it is copied from; None where it has to be trained."""
 
     sources: tuple[tuple[Donor, int] | None, ...]
-    epochs: tuple[int, ...]  # the checkpoints of the new zoo
+    manifest: ZooManifest  # of the new zoo
 
     @property
     def count(self) -> int:
@@ -61,9 +74,7 @@ class Copies:
         """Return how many models are copied as a sentence for a person."""
         return f"{self.count:,} of {len(self.sources):,} models are copied, {len(self.sources) - self.count:,} trained"
 
-    def complete(
-        self, rows: pa.Table, train: Callable[[pa.Table], Mapping[str, np.ndarray]]
-    ) -> Mapping[str, np.ndarray]:
+    def complete(self, rows: pa.Table, train: Callable[[pa.Table], Arrays]) -> Arrays:
         """Return the arrays of models, those that other zoos hold copied, the others trained.
 
         Args:
@@ -80,27 +91,24 @@ class Copies:
         arrays = self._arrays(models[copied])
         if copied.all():
             return arrays
-        complete: dict[str, np.ndarray] = {}
-        for name, values in train(rows.filter(pa.array(~copied))).items():
-            complete[name] = np.empty((len(models), *values.shape[1:]), values.dtype)
-            complete[name][copied], complete[name][~copied] = arrays[name], values
-        return complete
+        trained = train(rows.filter(pa.array(~copied)))
+        return gathered([(np.flatnonzero(copied), arrays), (np.flatnonzero(~copied), trained)])
 
-    def _arrays(self, models: np.ndarray) -> dict[str, np.ndarray]:
+    def _arrays(self, models: np.ndarray) -> Arrays:
         """Return the arrays of models that are copied, name -> float32 (model, checkpoint, ...)."""
-        parts: dict[str, list[np.ndarray]] = {}
+        parts: list[tuple[np.ndarray, Arrays]] = []
         for source in (self.sources[model] for model in models.tolist()):
             assert source is not None  # the caller asks for models that are not missing
             donor, model = source
-            positions = np.searchsorted(donor.manifest.checkpoint_epochs, self.epochs)
-            for name in donor.store.extent.arrays():
-                try:
-                    parts.setdefault(name, []).append(np.asarray(donor.store.array(name)[model])[positions])
-                except (ValueError, RuntimeError, OSError) as error:
-                    raise ZooError(
-                        f"{donor.store.folder}: model {model} cannot be copied ({error}); repair that zoo first"
-                    ) from None
-        return {name: np.stack(values) for name, values in parts.items()}
+            positions = np.searchsorted(donor.manifest.checkpoint_epochs, self.manifest.checkpoint_epochs)
+            try:
+                arrays = {name: donor.read(name, model)[None, positions] for name in donor.store.extent.arrays()}
+            except (ValueError, RuntimeError, OSError) as error:
+                raise ZooError(
+                    f"{donor.store.folder}: model {model} cannot be copied ({error}); repair that zoo first"
+                ) from None
+            parts.append((np.array([len(parts)]), with_buffers(arrays, self.manifest)))
+        return gathered(parts)
 
 
 def find_copies(
@@ -131,7 +139,7 @@ def find_copies(
             if sources[model] is None and (longer == 0 or (longer > 0 and endless[model])):
                 position = donor.positions.get(key)
                 sources[model] = None if position is None else (donor, position)
-    return Copies(tuple(sources), manifest.checkpoint_epochs)
+    return Copies(tuple(sources), manifest)
 
 
 def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:
@@ -139,9 +147,9 @@ def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:
     return [
         difference
         for difference in differences(old, new)
-        if difference.key.partition(".")[0] not in _OF_THE_ZOO
+        if not {difference.key, difference.key.partition(".")[0]} & set(_OF_THE_ZOO)
         and difference.key not in _OF_A_MODEL
-        and not (difference.key.startswith(_SOURCES) and None in (difference.first, difference.second))
+        and not (difference.key.startswith(_OF_SOME_MODELS) and None in (difference.first, difference.second))
     ]
 
 

@@ -27,17 +27,25 @@ _logger = logging.getLogger(__name__)
 def models_on_device(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
     """Return how many models of a zoo a GPU trains at once, and what each takes in bytes, by the largest batch.
 
+    Where models differ in architecture, it is the fewest of one, and the most bytes.
+
     Raises:
         ZooError: not one fits.
     """
+    each = [_of_one_architecture(manifest.of_architecture(name), device=device) for name in manifest.networks]
+    return min(models for models, _ in each), max(size for _, size in each)
+
+
+def _of_one_architecture(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
     from zoo_gen.population.gpu import memory
     from zoo_gen.population.train import bytes_on_device, is_resident
 
     batch_size = max(map(int, manifest.values("batch_size")))
     settings = training_settings(manifest, device=device)
-    each = bytes_on_device(manifest.network, settings, batch_size=batch_size, n_train=manifest.data.n_train)
+    (network,) = manifest.networks.values()
+    each = bytes_on_device(network, settings, batch_size=batch_size, n_train=manifest.data.n_train)
     fitting = memory.models_that_fit(memory.total(device), each, device=device)
-    resident = is_resident(manifest.network, settings, batch_size=batch_size)
+    resident = is_resident(network, settings, batch_size=batch_size)
     return min(fitting, memory.enough(batch_size, resident=resident)), each
 
 
@@ -59,16 +67,18 @@ def check_own_functions(manifest: ZooManifest) -> None:
             data = manifest.data
             check_loss(reference, function, n_outputs=data.n_outputs, has_classes=data.task == "classification")
         elif what == "optimizer":
-            check_optimizer(
-                reference, function, layout=manifest.layout, hyperparameters=numeric(manifest.rows(slice(0, 1)))
-            )
+            for network in manifest.networks.values():
+                check_optimizer(
+                    reference, function, layout=network.layout, hyperparameters=numeric(manifest.rows(slice(0, 1)))
+                )
         else:
             check_schedule(reference, function, n_epochs=manifest.training.epochs)
 
 
 def choose_forms(manifest: ZooManifest, *, device: str) -> dict[str, str]:
     """Return the forms of convolutions, name -> form, that a new zoo is begun with; see `cpu.convolutions`."""
-    return convolutions.choose(manifest.layers) if device == "cpu" else {}
+    layers = [layer for network in manifest.networks.values() for layer in network.layers]
+    return convolutions.choose(layers) if device == "cpu" else {}
 
 
 def training_settings(
@@ -77,16 +87,17 @@ def training_settings(
     """Return how all models of a manifest's zoo are trained on a device.
 
     Args:
-        manifest: of the zoo.
+        manifest: of the zoo, whose models have one architecture.
         device: "cpu", "cuda" or "cuda:N".
-        forms: of its convolutions on a CPU.
+        forms: of its convolutions on a CPU; there may be more.
 
     Raises:
         ZooError: the manifest wants a precision that only our own kernels have, and this GPU cannot run them.
     """
     from zoo_gen.population.population import TrainingSettings
 
-    measured = manifest.checkpoints.train_images
+    measured, (network,) = manifest.checkpoints.train_images, manifest.networks.values()
+    convolutions_here = {layer.name for layer in network.layers if isinstance(layer, Convolution)}
     return TrainingSettings(
         epochs=manifest.training.epochs,
         n_evaluated=None if measured == "all" else measured,
@@ -94,7 +105,7 @@ def training_settings(
         stop_loss=manifest.training.stop_loss,
         device=device,
         kernels=_precision(manifest, device=device),
-        forms=forms if device == "cpu" else {},
+        forms={name: form for name, form in forms.items() if name in convolutions_here and device == "cpu"},
         functions=manifest.training.source_sha256,
     )
 
@@ -122,7 +133,8 @@ def _warn_once(message: str) -> None:
 
 def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:
     """Return why our kernels cannot train a zoo on a GPU, None if they can."""
-    if manifest.network.own is not None:
+    (network,) = manifest.networks.values()
+    if network.own is not None:
         return f"{manifest.name}: our kernels know layers; a module of one's own is stacked by torch.func"
     if not manifest.data.read_by_kernels:
         return f"{manifest.name}: our kernels read bytes of classes, and waves; this data is numbers"
@@ -130,10 +142,10 @@ def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:
 
     if (name := updates.unserved(manifest.values)) is not None:
         return f"{manifest.name}: our kernels do not know this {name}"
-    first = next(layer for layer in manifest.layers if not isinstance(layer, Flatten))
+    first = next(layer for layer in network.layers if not isinstance(layer, Flatten))
     if not isinstance(first, Convolution | Linear):
         return f"{manifest.name}: our kernels read images by a convolution or a linear layer, not by {first.name}"
-    layer = served.unserved(manifest.layers, manifest.data.input_shape)
+    layer = served.unserved(network.layers, manifest.data.input_shape)
     if layer is not None:
         return f"{manifest.name}: our kernels do not know {layer.name}"
     return lacks_for_gpu_kernels(device)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.manifest import ZooManifest
 
 if TYPE_CHECKING:
-    from zoo_gen.population.population import Population
+    from zoo_gen.population.population import Population, TrainingSettings
 
 Thing = TypeVar("Thing")
 
@@ -39,6 +40,7 @@ class Speed:
     evaluation: float  # seconds that an image takes of a model
     beginning: float  # seconds of a model before its first step
     start: float  # seconds of a process before its first step: Python, imports, compilation
+    compilation: float = 0.0  # of these, what is compiled for this architecture
 
     def step(self, batch_size: np.ndarray) -> np.ndarray:
         """Return the seconds of a step of one model, for any batch sizes; between those timed, in proportion."""
@@ -57,17 +59,25 @@ class _Timed:
     evaluation: float
 
 
-def measure(manifest: ZooManifest, models: pa.Table, tasks: Sequence[np.ndarray], *, device: str) -> Speed:
+def measure(
+    manifest: ZooManifest,
+    models: pa.Table,
+    tasks: Sequence[np.ndarray],
+    *,
+    device: str,
+    budget: float | None = None,
+) -> Speed:
     """Time some populations of a zoo.
 
     Args:
-        manifest: of the zoo.
+        manifest: of the zoo, whose models have one architecture.
         models: a row a model.
         tasks: the rows of the models that are one task of a worker; some of them are timed.
         device: "cpu" or a GPU.
+        budget: seconds that it may take; BUDGET if not given.
     """
     chosen = _choose(manifest, models, tasks, device=device)
-    seconds = BUDGET / len(chosen)
+    seconds = (BUDGET if budget is None else budget) / len(chosen)
     timed = [_time(manifest, population, seconds, device=device) for population in chosen]
     sizes = sorted({one.batch_size for one in timed})
     samples = [np.mean([one.sample for one in timed if one.batch_size == size]) for size in sizes]
@@ -78,6 +88,7 @@ def measure(manifest: ZooManifest, models: pa.Table, tasks: Sequence[np.ndarray]
         evaluation=float(np.mean([one.evaluation for one in timed])),
         beginning=float(np.mean([one.beginning / one.models for one in timed])),
         start=_start(device) + sum(compiled.values()),
+        compilation=sum(compiled.values()),
     )
 
 
@@ -85,18 +96,22 @@ def _choose(manifest: ZooManifest, models: pa.Table, tasks: Sequence[np.ndarray]
     """Return the models of some populations, spread over the zoo, and over its batch sizes."""
     from zoo_gen.population.train import groups
 
-    settings = training_settings(manifest, device=device, forms=choose_forms(manifest, device=device))
+    settings, (network,) = _settings(manifest, device=device), manifest.networks.values()
     populations: dict[int, list[pa.Table]] = {}
-    for rows in _spread(tasks, _POPULATIONS if device == "cpu" else 1):
+    for rows in spread(tasks, _POPULATIONS if device == "cpu" else 1):
         table = models.take(rows)
-        for group, _ in groups(manifest.network, table, settings, n_train=manifest.data.n_train):
+        for group, _ in groups(network, table, settings, n_train=manifest.data.n_train):
             some = table.take(group)
             populations.setdefault(some["batch_size"][0].as_py(), []).append(some)
-    sizes = _spread(sorted(populations), _MOST_BATCH_SIZES)
-    return [some for size in sizes for some in _spread(populations[size], max(1, _POPULATIONS // len(sizes)))]
+    sizes = spread(sorted(populations), _MOST_BATCH_SIZES)
+    return [some for size in sizes for some in spread(populations[size], max(1, _POPULATIONS // len(sizes)))]
 
 
-def _spread(things: Sequence[Thing], count: int) -> list[Thing]:
+def _settings(manifest: ZooManifest, *, device: str) -> "TrainingSettings":
+    return training_settings(manifest, device=device, forms=choose_forms(manifest, device=device))
+
+
+def spread(things: Sequence[Thing], count: int) -> list[Thing]:
     """Return so many of the things, evenly spread, the first and the last among them."""
     if len(things) <= count:
         return list(things)
@@ -114,10 +129,10 @@ def _time(manifest: ZooManifest, models: pa.Table, seconds: float, *, device: st
         models = models.set_column(position, "train_fraction", [[1.0] * len(models)])
     least = _IMAGES_CPU if device == "cpu" else _IMAGES_GPU
     data = manifest.data.stand_in(n_images=batch_size * max(1, least // batch_size))
-    settings = training_settings(manifest, device=device, forms=choose_forms(manifest, device=device))
+    settings, (architecture,) = _settings(manifest, device=device), manifest.architectures.values()
     with single_threaded(), freed_memory_kept(), devices.current(device):
         began = clock()
-        _, population = next(populations(manifest.architecture, data, models, settings))
+        _, population = next(populations(architecture, data, models, settings))
         beginning = clock() - began
         compilation, epoch = _seconds_of_epochs(population, clock, seconds / 2)
         images = population.task.n_train * len(population)
@@ -152,6 +167,7 @@ def _seconds_of_evaluations(population: "Population", clock: Callable[[], float]
     return (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else times[1] - times[0]
 
 
+@cache
 def _start(device: str) -> float:
     """Return the seconds that a process takes to import what it trains with."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()

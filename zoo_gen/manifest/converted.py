@@ -109,6 +109,11 @@ class ConvertedManifest(Schema):
         return None
 
     @property
+    def sizes(self) -> None:
+        """The parameters of each model; they stand in the table of models, which the archive alone gives."""
+        return None
+
+    @property
     def ragged(self) -> bool:
         """Whether models differ in architecture, so that weights are stored one after the other."""
         return self.architectures > 1

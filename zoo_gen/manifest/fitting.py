@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Protocol
 
-from zoo_gen.architecture.layers import Dropout, Layer, Normalization
+from zoo_gen.architecture.layers import Dropout, Normalization
+from zoo_gen.architecture.mixed import AnyArchitecture
 from zoo_gen.architecture.network import Network
-from zoo_gen.architecture.registry import Architecture
 from zoo_gen.architecture.shapes import shapes as layer_shapes
 from zoo_gen.image_data import DataSource
 from zoo_gen.manifest.axes import Axes
@@ -35,16 +35,12 @@ class Trained(Protocol):
         """The names of the hyper-parameters that its models have."""
 
     @property
-    def architecture(self) -> Architecture:
-        """What the file says of the network."""
+    def architecture(self) -> AnyArchitecture:
+        """What the file says of the network, or the networks."""
 
     @property
-    def network(self) -> Network:
-        """The network of every model."""
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers of every model."""
+    def networks(self) -> Mapping[str, Network]:
+        """The networks of its models, by the names of their architectures."""
 
     @property
     def own_functions(self) -> Mapping[str, str]:
@@ -87,7 +83,8 @@ def check_use(manifest: Trained) -> None:
     Raises:
         ValueError: one stands there; the message begins with its place.
     """
-    has_dropout = any(isinstance(layer, Dropout) for layer in manifest.layers)
+    layers = [layer for network in manifest.networks.values() for layer in network.layers]
+    has_dropout = any(isinstance(layer, Dropout) for layer in layers)
     for name in [*manifest.training.model_fields_set, *manifest.axes.names]:
         if name in HYPERPARAMETERS and name not in (*manifest.hyperparameters, *OPTIONAL):
             raise ValueError(f"{manifest.place(name)}: is used by no part of this zoo; expected it to be left out")
@@ -102,7 +99,8 @@ def check_initialization(manifest: Trained) -> None:
         ValueError: there is such a scheme; the message begins with its place.
     """
     others = [scheme for scheme in manifest.values("initialization") if scheme != "module"]
-    for parameter in manifest.network.layout.parameters if manifest.network.own is not None and others else ():
+    modules = [network for network in manifest.networks.values() if network.own is not None]
+    for parameter in [each for network in modules for each in network.layout.parameters] if others else ():
         if parameter.role != "bias" and not (parameter.role == "weight" and len(parameter.shape) > 1):
             raise ValueError(
                 f"{manifest.place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
@@ -116,10 +114,10 @@ def check_batches(manifest: Trained) -> None:
     Raises:
         ValueError: there would be one; the message begins with its place.
     """
-    shapes = layer_shapes(manifest.layers, manifest.data.input_shape)
     single = (
         layer.name
-        for layer, shape in zip(manifest.layers, shapes, strict=True)
+        for network in manifest.networks.values()
+        for layer, shape in zip(network.layers, layer_shapes(network.layers, network.input_shape), strict=True)
         if isinstance(layer, Normalization) and math.prod(shape[1:]) == 1
     )
     name = next(single, None)

@@ -1,7 +1,7 @@
 """From the axes of a manifest to the ordered table of models: one row a model, with its split.
 
 The order is part of a zoo's identity: product axes as written, the last one fastest, then the rows of zip, then the
-random draws.
+random draws. In a mixed zoo models of one architecture stand together, in that order.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
+from zoo_gen.manifest.architectures import AXIS
 from zoo_gen.manifest.axes import Axes, Draw
 from zoo_gen.manifest.hyperparameters import checked, known
 from zoo_gen.manifest.split import Split, parts
@@ -110,7 +111,18 @@ def _varying(axes: Axes, n_models: int) -> dict[str, np.ndarray]:
     for name, values in reversed(axes.product.items()):
         columns[name] = np.array(values)[rows % len(values)]
         rows = rows // len(values)
+    if AXIS in columns:  # models of one architecture stand together, as they are trained
+        places = {name: place for place, name in enumerate(_first_named(axes))}
+        order = np.argsort([places[name] for name in columns[AXIS].tolist()], kind="stable")
+        columns = {name: values[order] for name, values in columns.items()}
     return columns
+
+
+def _first_named(axes: Axes) -> list[str]:
+    """Return the names of architectures in the order in which an axis lists them."""
+    draws = axes.random.draw if axes.random else {}
+    values = axes.product.get(AXIS) or axes.zip.get(AXIS) or draws[AXIS].values
+    return [str(name) for name in dict.fromkeys(values)]
 
 
 def _draw(name: str, draw: Draw, seed: int, count: int) -> np.ndarray:

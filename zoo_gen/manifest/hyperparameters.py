@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, Strict, TypeAdapter
 
 from zoo_gen.architecture.layers import Activation
 from zoo_gen.errors import unknown_name
+from zoo_gen.files.schema import NAME
 
 Initialization = Literal[
     "uniform",
@@ -61,6 +62,8 @@ def _milestones(epochs: Any) -> str:
 
 
 HYPERPARAMETERS: dict[str, Hyperparameter] = {
+    # Of mixed zoos, one of the names in their table [architecture].
+    "architecture": Hyperparameter("name", TypeAdapter(Annotated[str, Strict(), Field(pattern=NAME)])),
     "seed": Hyperparameter("whole", TypeAdapter(Seed)),
     "activation": Hyperparameter("name", TypeAdapter(Activation)),
     "initialization": Hyperparameter("name", TypeAdapter(Initialization)),

@@ -8,20 +8,22 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pydantic
 from pydantic import Field, model_validator
 
 from zoo_gen.architecture import registry
-from zoo_gen.architecture.layers import Activate, Layer
+from zoo_gen.architecture.layers import Activate
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.mixed import AnyArchitecture, Mixed
 from zoo_gen.architecture.network import BUFFERS, Network
 from zoo_gen.architecture.registry import Architecture
 from zoo_gen.errors import ZooError
 from zoo_gen.files import schema
 from zoo_gen.files.schema import Schema
 from zoo_gen.image_data import HYPERPARAMETERS_OF_DATA, DataSource
-from zoo_gen.manifest import grid, own_functions
+from zoo_gen.manifest import architectures, grid, own_functions
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.converted import Origin, SplitFacts
 from zoo_gen.manifest.fitting import check_batches, check_initialization, check_training, check_use
@@ -54,7 +56,7 @@ class ZooManifest(Schema):
     name: str = Field(pattern=schema.NAME, max_length=100)
     description: str = ""
     data: DataSource
-    architecture: Architecture
+    architecture: AnyArchitecture
     training: Training
     checkpoints: Checkpoints = Checkpoints()
     axes: Axes
@@ -67,10 +69,7 @@ class ZooManifest(Schema):
             here, varies = name in self.training.model_fields_set, name in self.axes.names
             if here and varies:
                 raise ValueError(f"training.{name}: also stands in axes; expected one of the two")
-        try:
-            _ = self.layers
-        except ValueError as error:
-            raise ValueError(f"architecture.{error}") from None
+        architectures.check(self)
         check_use(self)
         check_initialization(self)
         check_training(self)
@@ -90,7 +89,7 @@ class ZooManifest(Schema):
     @model_validator(mode="before")
     @classmethod
     def _look_up_functions(cls, document: Any) -> Any:
-        return own_functions.look_up(document)
+        return architectures.with_axis(own_functions.look_up(document))
 
     @model_validator(mode="wrap")
     @classmethod  # the last validator, so that it is outside of the others
@@ -124,8 +123,11 @@ class ZooManifest(Schema):
     def hyperparameters(self) -> tuple[str, ...]:
         """The names of the hyper-parameters that the models of this zoo have."""
         left_out = set(HYPERPARAMETERS_OF_DATA.difference(self.data.hyperparameters))
-        if not any(isinstance(layer, Activate) and layer.function is None for layer in self.layers):
+        layers = [layer for network in self.networks.values() for layer in network.layers]
+        if not any(isinstance(layer, Activate) and layer.function is None for layer in layers):
             left_out.add("activation")
+        if not self.ragged:
+            left_out.add(architectures.AXIS)
         left_out |= {
             name
             for name in OPTIONAL
@@ -142,13 +144,13 @@ class ZooManifest(Schema):
 
     @property
     def n_parameters(self) -> int:
-        """The number of parameters of a model."""
-        return self.layout.size
+        """The number of parameters of a model; of the largest where they differ."""
+        return max(network.layout.size for network in self.networks.values())
 
     @property
     def metric_widths(self) -> tuple[tuple[str, int], ...]:
         """What is kept beside weights at every checkpoint: name and numbers a checkpoint, 1 or one a class."""
-        n_buffers = self.network.buffer_layout.size
+        n_buffers = max(network.buffer_layout.size for network in self.networks.values())
         return (*self.data.metrics, *([(BUFFERS, n_buffers)] if n_buffers else []))
 
     @property
@@ -173,8 +175,8 @@ class ZooManifest(Schema):
 
     @property
     def ragged(self) -> bool:
-        """Whether models differ in architecture; those of a generated zoo never do."""
-        return False
+        """Whether models differ in architecture."""
+        return isinstance(self.architecture, Mixed)
 
     @property
     def origin(self) -> Origin | None:
@@ -199,9 +201,12 @@ class ZooManifest(Schema):
     @property
     def training_sentence(self) -> str:
         """What each model is and how it was trained."""
+        what = f"Each is a\n`{self.architecture.name}` of {self.n_parameters} parameters"
+        if self.ragged:
+            what = f"They have up to\n{self.n_parameters} parameters in {len(self.networks)} architectures"
         return (
-            f"Each is a\n`{self.architecture.name}` of {self.n_parameters} parameters, trained on {self.data.source} "
-            f"for\n{self.training.epochs} epochs and kept at {len(self.checkpoint_epochs)} checkpoints."
+            f"{what}, trained on {self.data.source} for\n{self.training.epochs} epochs and kept at "
+            f"{len(self.checkpoint_epochs)} checkpoints."
         )
 
     @property
@@ -214,19 +219,37 @@ class ZooManifest(Schema):
         return grid.table_of_models(self).slice(models.start, models.stop - models.start)
 
     @cached_property
-    def network(self) -> Network:
-        """The network of every model."""
-        return registry.network(self.architecture, self.data.input_shape, self.data.n_outputs)
+    def architectures(self) -> dict[str, Architecture]:
+        """The architectures by their names."""
+        if isinstance(self.architecture, Mixed):
+            return self.architecture.architectures(self.data.input_shape, self.data.n_outputs)
+        return {self.architecture.name: self.architecture}
+
+    @cached_property
+    def networks(self) -> dict[str, Network]:
+        """The networks that there are models of, by the names of their architectures."""
+        names = dict.fromkeys(map(str, self.values(architectures.AXIS))) if self.ragged else self.architectures
+        shape, n_outputs = self.data.input_shape, self.data.n_outputs
+        return {name: registry.network(self.architectures[name], shape, n_outputs) for name in names}
+
+    def of_architecture(self, name: str) -> "ZooManifest":
+        """Return the manifest of an ordinary zoo of one architecture; of an ordinary zoo itself."""
+        return architectures.of_architecture(self, name)
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers of every model."""
-        return self.network.layers
+    def network(self) -> Network | None:
+        """The network of every model; None where they differ."""
+        return None if self.ragged else next(iter(self.networks.values()))
 
     @property
-    def layout(self) -> ParameterLayout:
-        """Where each parameter lies in the weights of a model."""
-        return self.network.layout
+    def layout(self) -> ParameterLayout | None:
+        """Where each parameter lies in the weights of a model; None where models differ in architecture."""
+        return None if self.network is None else self.network.layout
+
+    @cached_property
+    def sizes(self) -> np.ndarray | None:
+        """The parameters of each model, int64 (model,), where models differ in architecture; else None."""
+        return architectures.sizes(self) if self.ragged else None
 
     @cached_property
     def checkpoint_epochs(self) -> tuple[int, ...]:

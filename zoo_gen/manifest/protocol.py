@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from zoo_gen.architecture.layout import ParameterLayout
@@ -67,6 +68,8 @@ class Manifest(Protocol):
     def layout(self) -> ParameterLayout | None: ...
     @property
     def ragged(self) -> bool: ...
+    @property
+    def sizes(self) -> np.ndarray | None: ...
     @property
     def varying(self) -> tuple[str, ...]: ...
     @property

@@ -22,6 +22,7 @@ class Training(Schema):
     stop_loss: Positive | None = None
     precision: Precision = "float32"
     source_sha256: dict[str, str] = Field(default_factory=dict)
+    architecture: Any = None  # an axis always
     seed: Any = None
     activation: Any = None
     initialization: Any = None

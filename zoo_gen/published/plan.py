@@ -19,12 +19,12 @@ from zoo_gen.manifest.split import PARTS
 from zoo_gen.published.reading import Reading, Wiring
 from zoo_gen.published.splits import SplitTable
 from zoo_gen.store import Extent
+from zoo_gen.store.places import POSITIONS, in_shards, row_elements
 from zoo_gen.store.side_files import permutations_sha256, split_table_sha256, table_sha256, text_sha256
 
 _SHARD_BYTES = 64 * 2**20  # two are in memory at once, each some three times over
 _MOST_MODELS = 1024
 _FEWEST_SHARDS = 4
-_POSITIONS = pa.list_(pa.field("element", pa.int32()))  # as Parquet names it, so that it reads back as it was
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,8 @@ def plan(reading: Reading, source_model: np.ndarray, *, name: str, description: 
             },
         }
     )
-    longest = int(max(row.sum() for row in _shards(counts * of_model, per_shard)))
-    row_elements = longest if manifest.ragged else None
-    extent = Extent.of(manifest, models_per_shard=per_shard, row_elements=row_elements)
+    longest = row_elements(counts * of_model, per_shard) if manifest.ragged else None
+    extent = Extent.of(manifest, models_per_shard=per_shard, row_elements=longest)
     return Plan(reading, manifest, extent, table, architectures, splits)
 
 
@@ -113,10 +112,10 @@ def _table(
         for model, part in zip(split.models.tolist(), split.parts.tolist(), strict=True):
             parts[model] = part
     columns["split"] = pa.array(parts, pa.string())
-    columns["checkpoints"] = pa.array([np.flatnonzero(row) for row in reading.kept], _POSITIONS)
+    columns["checkpoints"] = pa.array([np.flatnonzero(row) for row in reading.kept], POSITIONS)
     if len(reading.wirings) > 1:
         counts = reading.kept.sum(axis=1) * of_model
-        starts = np.concatenate([np.cumsum(row) - row for row in _shards(counts, per_shard)])
+        starts = np.concatenate([np.cumsum(row) - row for row in in_shards(counts, per_shard)])
         columns["architecture"] = pa.array([ids[wiring] for wiring in reading.wiring_of_model], pa.string())
         columns["n_parameters"] = pa.array(of_model)
         columns["weights_start"] = pa.array(starts.astype(np.int64))
@@ -130,11 +129,6 @@ def _metrics_sha256(metrics: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name}\0{values.shape}".encode())
         digest.update(np.ascontiguousarray(values, dtype="<f4").data)
     return digest.hexdigest()
-
-
-def _shards(counts: np.ndarray, per_shard: int) -> list[np.ndarray]:
-    """Return the numbers (model,) that each model of a shard has, a row a shard."""
-    return [counts[start : start + per_shard] for start in range(0, len(counts), per_shard)]
 
 
 def _split_table(split: SplitTable) -> pa.Table:

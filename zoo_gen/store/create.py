@@ -18,6 +18,7 @@ from zoo_gen.manifest.split import split_sha256
 from zoo_gen.store import checksums
 from zoo_gen.store.arrays import make_arrays
 from zoo_gen.store.extent import Extent
+from zoo_gen.store.side_files import architecture_row, side_files
 
 SCHEMA = 1
 MANIFEST = "manifest.toml"
@@ -30,7 +31,7 @@ class EmptyZoo:
     manifest: Manifest
     extent: Extent
     attributes: Mapping[str, Any]  # what its store says of itself
-    side_files: Mapping[str, bytes] = field(default_factory=dict)  # of a converted zoo: path -> content
+    side_files: Mapping[str, bytes] = field(default_factory=dict)  # of a converted or mixed zoo: path -> content
     permutation: np.ndarray | None = None  # see `make_arrays`
 
     def files(self) -> dict[str, bytes]:
@@ -51,6 +52,7 @@ class EmptyZoo:
 
 def described(manifest: Manifest, extent: Extent, layout: ParameterLayout | None) -> dict[str, Any]:
     """Return the attributes of a store that follow from its manifest and its layout, name -> plain data."""
+    ragged = {} if extent.row_elements is None else {"row_elements": extent.row_elements}
     return {
         "schema": SCHEMA,
         "name": manifest.name,
@@ -60,6 +62,7 @@ def described(manifest: Manifest, extent: Extent, layout: ParameterLayout | None
         "checkpoint_epochs": list(manifest.checkpoint_epochs),
         "models_per_shard": extent.models_per_shard,
         "n_models": extent.n_models,
+        **ragged,
     }
 
 
@@ -83,7 +86,14 @@ def untrained(
         "device": device,
         **({"forms": dict(forms)} if forms else {}),
     }
-    return EmptyZoo(manifest, extent, attributes)
+    return EmptyZoo(manifest, extent, attributes, own_side_files(manifest))
+
+
+def own_side_files(manifest: ZooManifest) -> dict[str, bytes]:
+    """Return the files beside manifest and arrays of a zoo that is trained here: of a mixed one its architectures."""
+    if not manifest.ragged:
+        return {}
+    return side_files([architecture_row(name, network) for name, network in manifest.networks.items()], {}, None)
 
 
 def create(folder: Path, empty: EmptyZoo) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from zoo_gen.manifest import Manifest
+from zoo_gen.store import places
 
 _SHARD_BYTES = 64 * 2**20  # what a shard chosen by size holds, uncompressed
 _MOST_MODELS = 1024
@@ -19,7 +20,7 @@ class Extent:
     n_parameters: int
     metrics: tuple[tuple[str, int], ...]  # name and numbers a checkpoint: 1, or one a class
     models_per_shard: int
-    row_elements: int | None = None  # of converted zoos whose models differ in architecture: the weights of a shard
+    row_elements: int | None = None  # of zoos whose models differ in architecture: the weights of the largest shard
 
     @classmethod
     def of(
@@ -31,10 +32,14 @@ class Extent:
             len(manifest.checkpoint_epochs),
             manifest.n_parameters,
         )
-        fitting = max(1, min(_MOST_MODELS, _SHARD_BYTES // (n_checkpoints * n_parameters * 4)))
+        sizes = manifest.sizes
+        typical = n_parameters if sizes is None else int(sizes.mean())
+        fitting = max(1, min(_MOST_MODELS, _SHARD_BYTES // (n_checkpoints * typical * 4)))
         # Small zoos too are cut so that several workers share them.
         fitting = min(fitting, max(_FEWEST_MODELS, -(-n_models // _SHARDS)))
         models_per_shard = min(models_per_shard or manifest.models_per_shard or fitting, n_models)
+        if sizes is not None:
+            row_elements = places.row_elements(sizes * n_checkpoints, models_per_shard)
         return cls(n_models, n_checkpoints, n_parameters, manifest.metric_widths, models_per_shard, row_elements)
 
     @property
@@ -44,8 +49,11 @@ class Extent:
 
     @property
     def bytes_per_model(self) -> int:
-        """What a model's weights and metrics take, uncompressed."""
-        return 4 * self.n_checkpoints * (self.n_parameters + sum(width for _, width in self.metrics))
+        """What a model's weights and metrics take, uncompressed; where models differ, the mean of the largest shard."""
+        weights = self.n_checkpoints * self.n_parameters
+        if self.row_elements is not None:
+            weights = -(-self.row_elements // self.models_per_shard)
+        return 4 * (weights + self.n_checkpoints * sum(width for _, width in self.metrics))
 
     def models(self, shard: int) -> slice:
         """Return the models of a shard."""

@@ -36,18 +36,18 @@ def part_table(rows: pa.Table, arrays: Arrays) -> pa.Table:
 
     Args:
         rows: what is known beforehand. The models of a published zoo may have only some of the checkpoints, which
-            their column `checkpoints` lists, and a metric `max_abs`; those of a trained one have all.
+            their column `checkpoints` lists, and have a metric `max_abs`; those of a trained one have all.
         arrays: every array of `Extent.arrays`, for these models.
     """
     finals = {name: values for name, values in arrays.items() if name != "weights" and values.ndim == 2}
     n_checkpoints = next(iter(finals.values())).shape[1]
-    if "checkpoints" in rows.column_names:
+    if "max_abs" in arrays:
         present = [np.array(row, dtype=np.int64) for row in rows["checkpoints"].to_pylist()]
         states = [_status(row[at], n_checkpoints) for row, at in zip(arrays["max_abs"], present, strict=True)]
         last = np.array([positions[-1] if len(positions) else -1 for positions in present])
     else:
-        diverged = np.isnan(arrays["weights"][:, -1]).any(axis=1)  # NaN stays from the failing checkpoint on
-        states = np.where(diverged, "diverged", "complete").tolist()
+        lasts = [block[-1] for block in arrays["weights"]]  # NaN stays from the failing checkpoint on
+        states = ["diverged" if np.isnan(last).any() else "complete" for last in lasts]
         last = np.full(len(rows), n_checkpoints - 1)
     columns = {
         name: np.where(last >= 0, values[np.arange(len(last)), last], np.float32(np.nan))

@@ -1,4 +1,4 @@
-"""The files that only a converted zoo has: its architectures, its published checkpoints and its named splits."""
+"""The files that not every zoo has: architectures of a mixed or converted one, published checkpoints, named splits."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen.architecture.layers import layers_from_json
+from zoo_gen.architecture.layers import layers_from_json, layers_to_json
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError, unknown_name
@@ -29,7 +29,7 @@ def split_path(name: str) -> str:
 def side_files(
     architectures: Sequence[Mapping[str, Any]], splits: Mapping[str, pa.Table], states: pa.Table | None
 ) -> dict[str, bytes]:
-    """Return the files of a converted zoo, path -> content.
+    """Return the files of a mixed or converted zoo, path -> content.
 
     Args:
         architectures: as plain data, in the order of their first model; see `Architecture`.
@@ -46,14 +46,23 @@ def side_files(
     return contents
 
 
+def architecture_row(name: str, network: Network) -> dict[str, Any]:
+    """Return what a zoo that is trained here keeps of an architecture, as plain data."""
+    layers = None if network.own is not None else layers_to_json(network.layers)
+    input_shape = list(network.input_shape)
+    content = {"layers": layers, "input_shape": input_shape, "layout": network.layout.to_json(), "sources": []}
+    return {"id": name, **content}
+
+
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture of a converted zoo."""
+    """One architecture of a mixed or converted zoo."""
 
     id: str
     layout: ParameterLayout
     network: Network | None  # None where the forward pass is not known
-    sources: tuple[dict[str, Any], ...]  # the tensors of the source vector: name, start, shape, axes, parameter
+    # The tensors of the source vector of a converted zoo: name, start, shape, axes, parameter.
+    sources: tuple[dict[str, Any], ...] = ()
 
     @property
     def permutation(self) -> np.ndarray:

@@ -20,7 +20,7 @@ from zoo_gen.files import atomic, git_lfs, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.manifest import Manifest, read_any
 from zoo_gen.manifest.difference import differences
-from zoo_gen.store import arrays, create, create_remote, shards
+from zoo_gen.store import arrays, create, create_remote, places, shards
 from zoo_gen.store.create import MANIFEST, SCHEMA, EmptyZoo
 from zoo_gen.store.extent import Extent
 from zoo_gen.store.shards import Arrays
@@ -150,7 +150,7 @@ class Store:
             torch: the version that trained them; the one that is installed, if not given.
         """
         models, part = self.extent.models(shard), self.part_path(shard)
-        table = shards.part_table(self._rows(models) if rows is None else rows, values)
+        table = shards.part_table(self._known_rows(shard) if rows is None else rows, values)
         facts = {"schema": SCHEMA, "manifest_digest": self.manifest.digest}
         if device is not None:
             facts |= {"device": device, "torch": torch or _version("torch")}
@@ -174,9 +174,16 @@ class Store:
                 raise
         atomic.tidy_chunks(self.folder, str(shard))
 
-    def _rows(self, models: slice) -> pa.Table:
+    def rows(self, shard: int) -> pa.Table | None:
+        """Return what is known of the models of a shard beforehand; of a converted zoo the archive alone knows it."""
+        models, sizes = self.extent.models(shard), self.manifest.sizes
         rows = self.manifest.rows(models)
-        if rows is None:
+        if rows is None or sizes is None:
+            return rows
+        return places.with_places(rows, sizes=sizes[models], n_checkpoints=self.extent.n_checkpoints)
+
+    def _known_rows(self, shard: int) -> pa.Table:
+        if (rows := self.rows(shard)) is None:
             raise ValueError("the rows of a converted zoo's models are known to its archive alone")
         return rows
 

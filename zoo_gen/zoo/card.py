@@ -67,12 +67,19 @@ from zoo_gen import open_zoo
 
 zoo = open_zoo("{zoo.name}")            # the folder of this file
 zoo.models.to_pandas()            # a row a model
-zoo.weights[0]                    # (checkpoint, parameter) of model 0
+{_weights_of_a_model(zoo)}
 {_of_a_model(zoo)}
 ```
 
 {zoo.manifest.origin_text}Made from `manifest.toml` (digest `{zoo.digest}`), revision `{zoo.revision}`.
 {sections}"""
+
+
+def _weights_of_a_model(zoo: Zoo) -> str:
+    """Return the line that reads the weights of a model, which lie in one array where all have as many."""
+    if zoo.ragged:
+        return "zoo.view([0]).weights[0]          # (checkpoint, parameter) of model 0"
+    return "zoo.weights[0]                    # (checkpoint, parameter) of model 0"
 
 
 def _of_a_model(zoo: Zoo) -> str:

@@ -34,6 +34,8 @@ class Contents:
         if manifest.origin is not None:
             self._arrays |= set() if manifest.ragged else {"permutation"}
             self._files |= {ARCHITECTURES, STATES, CONVERSION, *map(split_path, manifest.splits)}
+        if manifest.ragged:
+            self._files.add(ARCHITECTURES)
         self._files |= {f"weights.zarr/{name}/zarr.json" for name in self._arrays}
         self._parts = {f"models/{part_name(shard)}" for shard in range(extent.n_shards)}
 

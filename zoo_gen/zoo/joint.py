@@ -18,6 +18,7 @@ from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.image_data import DataSource
 from zoo_gen.manifest import Split, StoredSplit
+from zoo_gen.manifest.architectures import AXIS
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 from zoo_gen.manifest.split import PARTS, parts, split_sha256
 from zoo_gen.store.side_files import text_sha256
@@ -239,7 +240,8 @@ class JointZoo:
     def _varying(self, table: pa.Table) -> tuple[str, ...]:
         """Return the hyper-parameters that vary in a zoo, or that differ between zoos."""
         inside = dict.fromkeys(name for zoo in self.zoos for name in zoo.varying)
-        between = (n for n in table.column_names if n in HYPERPARAMETERS and len(pc.unique(table[n].drop_null())) > 1)
+        names = (name for name in table.column_names if name in HYPERPARAMETERS and name != AXIS)
+        between = (name for name in names if len(pc.unique(table[name].drop_null())) > 1)
         return tuple(dict.fromkeys([*inside, *between]))
 
     def split(self, name: str) -> np.ndarray:

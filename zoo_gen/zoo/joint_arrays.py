@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from zoo_gen.architecture.layers import Layer
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
@@ -28,12 +29,22 @@ class JointArrays:
         self.shape = (int(starts[-1]), len(epochs))  # (model, checkpoint)
 
     @cached_property
-    def layouts(self) -> tuple[ParameterLayout, ...]:
-        """The layouts of all architectures, each once, in the order of the zoos."""
-        distinct: list[ParameterLayout] = []
+    def _kinds(self) -> tuple["_Kind", ...]:
+        """All architectures, each once, in the order of the zoos."""
+        distinct: list[_Kind] = []
         for zoo in self._zoos:
-            distinct += [layout for layout in zoo.layouts if layout not in distinct]
+            for kind in _kinds_of(zoo).values():
+                if not any(map(kind.is_like, distinct)):
+                    distinct.append(kind)
         return tuple(distinct)
+
+    def _number(self, kind: "_Kind") -> int:
+        return next(number for number, other in enumerate(self._kinds) if kind.is_like(other))
+
+    @property
+    def layouts(self) -> tuple[ParameterLayout, ...]:
+        """The layouts of all architectures, in the order of the zoos."""
+        return tuple(kind.layout for kind in self._kinds)
 
     @property
     def layout(self) -> ParameterLayout | None:
@@ -41,12 +52,11 @@ class JointArrays:
         return self.layouts[0] if len(self.layouts) == 1 else None
 
     def architectures(self, number: int) -> list[str]:
-        """Return what names the architecture of each model of a zoo: the same word for the same layout."""
+        """Return what names the architecture of each model of a zoo: the same word for the same one."""
         zoo = self._zoos[number]
-        if not zoo.ragged:
-            return [str(self.layouts.index(zoo.layout))] * len(zoo.models)
-        names = {name: str(self.layouts.index(each.layout)) for name, each in zoo.architectures.items()}
-        return [names[name] for name in zoo.models["architecture"].to_pylist()]
+        names = {name: str(self._number(kind)) for name, kind in _kinds_of(zoo).items()}
+        own = zoo.models["architecture"].to_pylist() if zoo.ragged else [""] * len(zoo.models)
+        return [names[name] for name in own]
 
     def layout_of(self, models: pa.Table) -> ParameterLayout:
         """Return the layout of the models in some rows of the table.
@@ -77,15 +87,12 @@ class JointArrays:
 
     def _zoo_of(self, row: Mapping[str, Any]) -> tuple[Zoo, dict[str, Any]]:
         """Return a zoo that has models of the architecture of a row, and a row of its own table."""
-        layout = self.layouts[int(row.get("architecture", 0))]
+        wanted = self._kinds[int(row.get("architecture", 0))]
         for zoo in self._zoos:
-            if zoo.ragged:
-                names = [name for name, each in zoo.architectures.items() if each.layout == layout]
-                if names:
-                    return zoo, {"architecture": names[0]}
-            elif zoo.layout == layout:
-                return zoo, {}
-        raise AssertionError("every layout is of one of the zoos")
+            for name, kind in _kinds_of(zoo).items():
+                if kind.is_like(wanted):
+                    return zoo, {"architecture": name} if zoo.ragged else {}
+        raise AssertionError("every architecture is of one of the zoos")
 
     def weights(self, models: pa.Table, checkpoints: np.ndarray) -> np.ndarray:
         """Return the weights (model, checkpoint, parameter) of models of one architecture; see `Arrays.weights`."""
@@ -134,6 +141,29 @@ class JointArrays:
                 own = zoo.column("model_id").to_numpy()[models[rows] - self._starts[number]]
                 values[np.ix_(rows, columns)] = read(zoo, own, epochs[columns].tolist())
         return values
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """An architecture: where parameters lie, and what is computed with them, where that is known."""
+
+    layout: ParameterLayout
+    layers: tuple[Layer, ...] | None
+
+    def is_like(self, other: "_Kind") -> bool:
+        """Whether both are one architecture; of unknown layers the layout alone says it."""
+        return self.layout == other.layout and (None in (self.layers, other.layers) or self.layers == other.layers)
+
+
+def _kinds_of(zoo: Zoo) -> dict[str, _Kind]:
+    """Return the architectures of a zoo by what its table calls them; "" where all models have one."""
+    if not zoo.ragged:
+        network = zoo.manifest.network
+        return {"": _Kind(zoo.layout, None if network is None else network.layers)}
+    return {
+        name: _Kind(each.layout, None if each.network is None else each.network.layers)
+        for name, each in zoo.architectures.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,10 @@ def state_dict(store: Store, arrays: Arrays, row: pa.Table, *, checkpoint: int |
         model, state = row["model_id"][0].as_py(), row["status"][0].as_py().replace("complete", "diverged")
         raise ZooError(f"{store.manifest.name}: model {model} has no weights at epoch {epochs[checkpoint]}; it {state}")
     parameters = arrays.layout_of(row).split(weights)
-    network = store.manifest.network
+    network = arrays.architecture_of(row.to_pylist()[0]) if BUFFERS in store.extent.arrays() else None
     if network is not None and network.buffer_layout.size:
         values = arrays.read(BUFFERS, row["model_id"].to_numpy(), np.array([checkpoint]))[0, 0]
-        parameters |= network.buffer_layout.split(values)
+        parameters |= network.buffer_layout.split(values[: network.buffer_layout.size])
     return {name: torch.from_numpy(array.copy()) for name, array in parameters.items()}
 
 

@@ -18,9 +18,10 @@ from zoo_gen.errors import ZooError
 from zoo_gen.files import git_lfs, location
 from zoo_gen.files.location import Folder, locate, pinned
 from zoo_gen.image_data import load_image_data
+from zoo_gen.manifest import ZooManifest
 from zoo_gen.manifest.split import split_sha256
 from zoo_gen.store import Store, checksums
-from zoo_gen.store.create import described
+from zoo_gen.store.create import described, own_side_files
 from zoo_gen.store.shards import part_bytes, part_name, part_table, written_by
 from zoo_gen.zoo import Zoo, contents, verify_converted
 from zoo_gen.zoo.report import IMAGE_TOLERANCE, Report, cells
@@ -105,6 +106,9 @@ def _attributes(zoo: Zoo) -> Iterator[str]:
     for name, value in expected.items():
         if zoo.attributes.get(name) != json.loads(json.dumps(value)):
             yield f"weights.zarr: attribute {name} is not what the manifest gives"
+    for name, content in own_side_files(manifest).items() if isinstance(manifest, ZooManifest) else ():
+        if not (zoo.path / name).is_file() or (zoo.path / name).read_bytes() != content:
+            yield f"{name}: is not what the manifest gives"
     try:
         epochs = np.asarray(zoo.array("epoch")[:])
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -123,7 +127,7 @@ def _shard(store: Store, shard: int) -> Iterator[str]:
     except (OSError, pa.ArrowException) as error:
         yield f"{name}: cannot be read ({error})"
         return
-    rows = store.manifest.rows(models)
+    rows = store.rows(shard)
     try:
         if rows is None:  # the digest of these columns over all shards is in the manifest
             rows = part.select(part.column_names[: part.column_names.index("status")]).replace_schema_metadata()
