@@ -105,6 +105,7 @@ _HYPER_REPRESENTATION = "zoo_bench.encoders.hyper_representation.encoder"
 _SNE = "zoo_bench.encoders.sne.encoder"
 _NFN = "zoo_bench.encoders.nfn.encoder"
 _PROBING = "zoo_bench.encoders.probing.encoder"
+_SANE = "zoo_bench.encoders.sane.encoder"
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "weights": Weights,
@@ -121,6 +122,8 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     **{f"nfn_{name}": Lazy(_NFN, "variant", name) for name in ("np", "hnp", "np_small", "hnp_small")},
     "probing": Lazy(_PROBING, "probing"),
     "probing_small": Lazy(_PROBING, "small"),
+    "sane": Lazy(_SANE, "SANE"),
+    "sane_small": Lazy(_SANE, "small"),
     "sne": Lazy(_SNE, "variant", "paper"),
     "sne_boundary": Lazy(_SNE, "variant", "boundary"),
     "sne_kernels": Lazy(_SNE, "variant", "kernels"),
@@ -137,7 +140,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
 }
 # Those that read networks of several architectures; the others cannot be tested on another than they were fitted to.
 MIX_ARCHITECTURES = frozenset(
-    {"last_layer_statistics", "pooled_layer_statistics", "deep_sets", "deep_sets_small"}
+    {"last_layer_statistics", "pooled_layer_statistics", "deep_sets", "deep_sets_small", "sane", "sane_small"}
     | {name for name in ENCODERS if name.startswith("sne")}
 )
 # Those that run the networks, which no benchmark allows that asks for the activation function.
@@ -158,6 +161,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "nfn_np_small",
         "nfn_hnp_small",
         "probing_small",
+        "sane_small",
         "sne_small",
         "hyper_representation_small",
     ),
