@@ -207,7 +207,7 @@ def test_a_group_stands_for_encoders_that_suit_the_protocol():
     assert encoder_names(["default", "pca", "mine:Own"]) == [*DEFAULT_ENCODERS, "mine:Own"]
     assert set(encoder_names(["small"])) == set(GROUPS["small"]) <= set(ENCODERS)
     mixed = encoder_names(["small"], protocol="cross_architecture")
-    assert mixed == ["last_layer_statistics", "pooled_layer_statistics", "deep_sets_small", "sne_small"]
+    assert mixed == ["last_layer_statistics", "pooled_layer_statistics", "deep_sets_small", "sane_small", "sne_small"]
     asked = encoder_names(["small"], targets=["epoch", "hyperparameters"])
     assert set(GROUPS["small"]) - set(asked) == {"probing_small"}  # running a network would tell its activation
     # Who is named is tried, and says itself what it cannot do.
