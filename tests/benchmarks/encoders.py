@@ -25,9 +25,9 @@ from zoo_bench.encoders.hyper_representation.augment import Augmentation, Permut
 from zoo_bench.encoders.hyper_representation.configurations import PAPER, SMALL, Configuration
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.encoders.hyper_representation.objective import Objective
-from zoo_bench.encoders.hyper_representation.tokens import Tokens
 from zoo_bench.encoders.training.steps import compile_whole, graphed, make_step
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.tokens import Tokens
 from zoo_gen.machine.memory import freed_memory_kept
 
 LAYOUTS = {layout.size: layout for layout in (TETRIS, CNN_SMALL, SMALL_CNN_GAP)}

@@ -107,6 +107,7 @@ _NFN = "zoo_bench.encoders.nfn.encoder"
 _GRAPHS = "zoo_bench.encoders.graph_network.encoder"
 _SCALE_GRAPHS = "zoo_bench.encoders.scale_graph_network.encoder"
 _PROBING = "zoo_bench.encoders.probing.encoder"
+_SANE = "zoo_bench.encoders.sane.encoder"
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "weights": Weights,
@@ -127,6 +128,8 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "scale_graph_network_small": Lazy(_SCALE_GRAPHS, "small"),
     "probing": Lazy(_PROBING, "probing"),
     "probing_small": Lazy(_PROBING, "small"),
+    "sane": Lazy(_SANE, "SANE"),
+    "sane_small": Lazy(_SANE, "small"),
     "sne": Lazy(_SNE, "variant", "paper"),
     "sne_boundary": Lazy(_SNE, "variant", "boundary"),
     "sne_kernels": Lazy(_SNE, "variant", "kernels"),
@@ -143,7 +146,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
 }
 # Those that read networks of several architectures; the others cannot be tested on another than they were fitted to.
 MIX_ARCHITECTURES = frozenset(
-    {"last_layer_statistics", "pooled_layer_statistics", "deep_sets", "deep_sets_small"}
+    {"last_layer_statistics", "pooled_layer_statistics", "deep_sets", "deep_sets_small", "sane", "sane_small"}
     | {name for name in ENCODERS if name.startswith(("sne", "graph_network", "scale_graph_network"))}
 )
 # Those that are told activation functions, which no benchmark allows that asks for them.
@@ -166,6 +169,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "graph_network_small",
         "scale_graph_network_small",
         "probing_small",
+        "sane_small",
         "sne_small",
         "hyper_representation_small",
     ),

@@ -10,7 +10,7 @@ from typing import Any
 from zoo_gen.architecture.source_code import module_statements
 
 # The modules of zoo_gen that decide what an encoder computes: tokens and permutations, and what networks compute.
-_OF_ZOO_GEN = ("zoo_gen.architecture.layout", "zoo_gen.zoo.forward")
+_OF_ZOO_GEN = ("zoo_gen.architecture.layout", "zoo_gen.architecture.tokens", "zoo_gen.zoo.forward")
 
 
 def encoder_digest(name: str, encoder: Any) -> str:

@@ -1,9 +1,10 @@
 """Published scores: what papers report on a benchmark's zoos, as data with their sources.
 
-They were computed elsewhere, by other code and often on other seeds, so they are never ranked among computed ones. Only
-numbers that a primary source states are kept, not those that reached us through a transcription.
+They were computed elsewhere, by other code and often on other seeds, so they are never ranked among computed ones. What
+reached us through somebody else's transcription is marked as secondary, and what was only remembered is not here.
 """
 
+from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -29,12 +30,21 @@ class PublishedScore(Schema):
 
 
 class PublishedScores(Schema):
-    """The numbers that one source reports on a benchmark."""
+    """The numbers that one source reports on a benchmark.
+
+    Attributes:
+        benchmark: its name.
+        source: where the numbers stand, as a reader would look it up.
+        date: of the source.
+        status: whether the source is the method's own, ran it again, or was read in a transcription by others.
+        note: what a reader must know beside.
+        rows: the numbers.
+    """
 
     benchmark: str
     source: str = Field(min_length=1)
     date: str = Field(pattern=r"^\d{4}(-\d\d(-\d\d)?)?$")
-    status: Literal["as published", "run by others"]
+    status: Literal["as published", "run by others", "secondary"]
     note: str = ""
     rows: tuple[PublishedScore, ...] = Field(min_length=1)
 
@@ -52,16 +62,19 @@ class PublishedScores(Schema):
         return self
 
 
-def list_published_scores() -> dict[str, PublishedScores]:
-    """Return what papers report, by the name of the benchmark.
+def list_published_scores() -> dict[str, tuple[PublishedScores, ...]]:
+    """Return what papers report, by the name of the benchmark: an entry a source, the earliest first.
 
     Raises:
         ZooError: a file is wrong; the message names the place.
 
     >>> from zoo_bench.protocol.published_scores import list_published_scores
-    >>> scores = list_published_scores()["nfn_final_checkpoint_published"]
+    >>> scores = list_published_scores()["nfn_final_checkpoint_published"][0]
     >>> scores.source, scores.rows[0].method, scores.rows[0].value
     ('Zhou et al., Permutation equivariant neural functionals, NeurIPS 2023', 'StatNN', 0.915)
     """
-    files = schema.shipped("scores", installed=Path(__file__).parent / "scores")
-    return {name: schema.read_toml(path, PublishedScores) for name, path in files.items()}
+    scores: dict[str, list[PublishedScores]] = defaultdict(list)
+    for path in schema.shipped("scores", installed=Path(__file__).parent / "scores").values():
+        of_source = schema.read_toml(path, PublishedScores)
+        scores[of_source.benchmark].append(of_source)
+    return {name: tuple(sorted(sources, key=lambda each: each.date)) for name, sources in scores.items()}

@@ -2,7 +2,7 @@
 
 Neither leads back to the zoo, where an encoder could read the labels of the test models. The position of a row would
 tell its epoch, so the order of rows to encode is drawn from the operating system's entropy each time. Both show their
-rows also as tensors, symmetries and graphs, and run them; docs/views.md says what an encoder is told by that.
+rows also as tensors, tokens, symmetries and graphs, and run them; docs/views.md says what an encoder is told by that.
 """
 
 import secrets
@@ -17,6 +17,7 @@ from zoo_bench.protocol.targets import target_values
 from zoo_gen.architecture.graphs import Graphs
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.symmetry_group import SymmetryGroup
+from zoo_gen.architecture.tokens import TokenIndex, TokenSequences
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo import JointZoo, Zoo, ZooView
 
@@ -59,6 +60,21 @@ class Networks(Protocol):
         They are views of the flat weights; a row is a model at a checkpoint, models outermost.
         """
         return tensors_of(self)
+
+    def tokens(self, size: int | None = None) -> TokenSequences:
+        """Return the rows' weights cut into tokens of one size: values (row, token, size), mask, and positions.
+
+        A token is a neuron's incoming weights and its bias, or a piece of them, with 0 for padding. Tokens of a size
+        that is given are alike in all architectures.
+
+        Args:
+            size: numbers a token; without it, the longest row of this architecture.
+
+        Raises:
+            ZooError: the size is below 1.
+        """
+        index = TokenIndex.of(self.layout, size)
+        return TokenSequences(index, index.values(flat(self)))
 
     @property
     def symmetries(self) -> SymmetryGroup:

@@ -8,6 +8,7 @@ from zoo_bench.standings.boards import Board, Loaded, Row, failures, shown
 from zoo_bench.standings.grids import Grid, grids
 from zoo_bench.standings.order import Standings, standings
 from zoo_bench.standings.pooled import CellScore
+from zoo_bench.standings.published import published, stated
 from zoo_bench.standings.robustness import Drop, drops
 from zoo_gen.cli.command import table
 
@@ -46,6 +47,7 @@ def text(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
             f"{about.test_models} test; 95 % intervals over models and seeds; * best, = no difference from the best"
             f"{remarks(board)}\n\n{table(rows)}"
         )
+        blocks += ["\n".join(lines) for lines in [_published_lines(board)] if lines]
     lost = [_drop_row(drop) for drop in drops(loaded)]
     if lost:
         blocks.append(f"{DROPS}\n\n{table(lost)}")
@@ -69,6 +71,7 @@ def markdown(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
             lines.append(_line(label(board, row), METRIC_NAMES[row.metric], *cells))
         lines += [_line("mean rank", "", *(f"{rank:.2f}" for rank in board.mean_ranks)), ""]
         lines += [f"{sentence[0].upper()}{sentence[1:]}.\n" for sentence in _sentences(board)]
+        lines += [f"- {line}" for line in _published_lines(board)]
     lost = [_drop_row(drop) for drop in drops(loaded)]
     if lost:
         lines += ["## Robustness", "", f"{DROPS[0].upper()}{DROPS[1:]}.", "", *_markdown_table(lost), ""]
@@ -129,6 +132,16 @@ def floor_sentences(board: Board) -> list[str]:
     if sentences:
         sentences.append("≤ floor marks who is not better than these by more than chance")
     return sentences
+
+
+def _published_lines(board: Board) -> list[str]:
+    """Return what papers report on a board's networks, a line a method, and then their sources; it has no rank."""
+    reported = published(board)
+    lines = []
+    for row in reported.rows:
+        scores = [f"{score.target} {METRIC_NAMES[score.metric]} {stated(score.value)}" for score in row.scores if score]
+        lines.append(f"not ranked, {row.status} [{row.source}]: {row.method}: {', '.join(scores)}")
+    return lines + [f"[{number}] {source.source}, {source.date}" for number, source in enumerate(reported.sources, 1)]
 
 
 def _standing_rows(order: Standings) -> list[dict[str, object]]:

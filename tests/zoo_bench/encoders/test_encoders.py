@@ -174,7 +174,7 @@ def test_the_digest_stays_when_code_is_explained_or_moved(tmp_path, monkeypatch,
 def test_the_digest_of_a_hyper_representation_covers_tokens_views_and_training():
     actual = source_statements(type(make_encoder("hyper_representation")))
     assert {
-        "zoo_bench.encoders.hyper_representation.tokens",
+        "zoo_gen.architecture.tokens",
         "zoo_bench.encoders.hyper_representation.augment",
         "zoo_bench.encoders.training.loop",
         "zoo_bench.encoders.training.steps",
@@ -212,6 +212,7 @@ def test_a_group_stands_for_encoders_that_suit_the_protocol():
         "pooled_layer_statistics",
         "deep_sets_small",
         "graph_network_small",
+        "sane_small",
         "sne_small",
     ]
     asked = encoder_names(["small"], targets=["epoch", "hyperparameters"])

@@ -17,7 +17,13 @@ LARGEST_SET = 64  # tokens
 
 
 def attend(
-    projected: Tensor, *, heads: int, dropout: float, has_kernels: bool, queries: Tensor | None = None
+    projected: Tensor,
+    *,
+    heads: int,
+    dropout: float,
+    has_kernels: bool,
+    queries: Tensor | None = None,
+    present: Tensor | None = None,
 ) -> Tensor:
     """Return attention of queries over the tokens of their row, (row, query, width), the heads side by side.
 
@@ -27,17 +33,19 @@ def attend(
         dropout: the probability that a weight becomes 0; the others are scaled by 1 / (1 - dropout).
         has_kernels: whether our kernels may be used where they fit.
         queries: (row, query, width), where not every token asks.
+        present: which tokens are there to be read, bool (row, token), at least one of each row; all, if not given.
     """
-    if has_kernels and _fits(projected, queries):
+    if has_kernels and present is None and _fits(projected, queries):
         return attended(projected, queries, kernel_support.draw_seed(dropout, projected.device), heads, dropout)
     if queries is None:
         asking, keys, values = _heads(projected, 3, heads)
     else:
         (asking,), (keys, values) = _heads(queries, 1, heads), _heads(projected, 2, heads)
-    if dropout > 0 and projected.device.type == "cpu":
+    if dropout > 0 and present is None and projected.device.type == "cpu":
         mixed = _attend_and_drop(asking, keys, values, dropout)
     else:
-        mixed = functional.scaled_dot_product_attention(asking, keys, values, dropout_p=dropout)
+        mask = None if present is None else present[:, None, None, :]
+        mixed = functional.scaled_dot_product_attention(asking, keys, values, attn_mask=mask, dropout_p=dropout)
     return mixed.transpose(1, 2).flatten(2)
 
 

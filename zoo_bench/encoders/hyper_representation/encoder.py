@@ -22,7 +22,6 @@ from zoo_bench.encoders.hyper_representation.network import Autoencoder
 from zoo_bench.encoders.hyper_representation.objective import LossName, Objective
 from zoo_bench.encoders.hyper_representation.populations import paper_configuration
 from zoo_bench.encoders.hyper_representation.standardization import Standardization
-from zoo_bench.encoders.hyper_representation.tokens import Tokens
 from zoo_bench.encoders.rows import in_canonical_blocks
 from zoo_bench.encoders.saving import read_encoder, write_encoder
 from zoo_bench.encoders.training import loop
@@ -32,6 +31,7 @@ from zoo_bench.encoders.training.progress import History
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.protocol.views import TrainingView, Weighted
 from zoo_gen.architecture.layout import ParameterLayout
+from zoo_gen.architecture.tokens import Tokens
 from zoo_gen.errors import ZooError, unknown_name
 
 KIND = "hyper_representation"

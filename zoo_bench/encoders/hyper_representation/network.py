@@ -17,7 +17,7 @@ from torch.nn import functional
 from zoo_bench.encoders.hyper_representation import attention, fused, kernel_support
 from zoo_bench.encoders.hyper_representation.configurations import Configuration
 from zoo_bench.encoders.hyper_representation.dropout import dropout
-from zoo_bench.encoders.hyper_representation.tokens import Tokens
+from zoo_gen.architecture.tokens import Tokens
 
 # Of attention weights: the block's own dropout does not reach them in the public code. Without dropout there is none.
 ATTENTION_DROPOUT = 0.1
@@ -97,9 +97,16 @@ class Block(nn.Module):
         self._has_kernels = kernel_support.has_kernels()
 
     def forward(
-        self, tokens: Tensor, update: Update | None = None, *, n_outputs: int | None = None
+        self,
+        tokens: Tensor,
+        update: Update | None = None,
+        *,
+        n_outputs: int | None = None,
+        present: Tensor | None = None,
     ) -> tuple[Tensor, Update]:
         """Transform tokens (row, token, width) with the update of the block before.
+
+        Where `present`, bool (row, token), is given, the tokens that are not there are read by no other.
 
         Returns:
             The tokens, and what is still to be added to them; of the first `n_outputs` only, where that is given.
@@ -107,12 +114,14 @@ class Block(nn.Module):
         use_kernels = self._has_kernels and kernel_support.fits(tokens)
         left_out = self.dropout if self.training else 0.0
         tokens, normed = self.norm_attention(tokens, update)
-        mixed = self._attention(normed, n_outputs, left_out, use_kernels=use_kernels)
+        mixed = self._attention(normed, n_outputs, left_out, present=present, use_kernels=use_kernels)
         update = _update(mixed, self.attended.weight, self.attended.bias, left_out, use_kernels=use_kernels)
         tokens, normed = self.norm_feedforward(tokens[:, :n_outputs], update)
         return tokens, self._feedforward(normed, left_out, use_kernels=use_kernels)
 
-    def _attention(self, normed: Tensor, n_outputs: int | None, left_out: float, *, use_kernels: bool) -> Tensor:
+    def _attention(
+        self, normed: Tensor, n_outputs: int | None, left_out: float, *, present: Tensor | None, use_kernels: bool
+    ) -> Tensor:
         """Return what the first `n_outputs` tokens, or all, find among all tokens (row, token, width)."""
         width = normed.shape[2]
         queries = None
@@ -123,7 +132,9 @@ class Block(nn.Module):
             queries = functional.linear(normed[:, :n_outputs], weight[:width], bias[:width])
             projected = functional.linear(normed, weight[width:], bias[width:])
         share = ATTENTION_DROPOUT if left_out > 0 else 0.0
-        return attention.attend(projected, queries=queries, heads=self.heads, dropout=share, has_kernels=use_kernels)
+        return attention.attend(
+            projected, queries=queries, heads=self.heads, dropout=share, has_kernels=use_kernels, present=present
+        )
 
     def _feedforward(self, normed: Tensor, left_out: float, *, use_kernels: bool) -> Update:
         """Apply the two layers with ReLU between them to (row, token, width)."""
@@ -209,7 +220,12 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.encoder = Encoder(tokens, configuration)
         self.decoder = Decoder(tokens, configuration)
-        self.head = projection_head(configuration)
+        self.head = projection_head(
+            configuration.latent,
+            layers=configuration.head_layers,
+            width=configuration.head_width,
+            output=configuration.head_output,
+        )
 
     def forward(self, weights: Tensor, *, reconstruct: bool) -> tuple[Tensor, Tensor | None]:
         """Return embeddings (row, latent) of weights (row, parameter), and if asked for their reconstructed tokens."""
@@ -217,13 +233,13 @@ class Autoencoder(nn.Module):
         return embeddings, self.decoder(embeddings) if reconstruct else None
 
 
-def projection_head(configuration: Configuration) -> nn.Sequential:
+def projection_head(latent: int, *, layers: int, width: int, output: int) -> nn.Sequential:
     """Return the head of the contrast, (row, latent) to (row, output): batch statistics after every linear layer."""
-    widths = [configuration.latent, *[configuration.head_width] * configuration.head_layers]
+    widths = [latent, *[width] * layers]
     modules: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         modules += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
-    modules += [nn.Linear(widths[-1], configuration.head_output), nn.BatchNorm1d(configuration.head_output)]
+    modules += [nn.Linear(widths[-1], output), nn.BatchNorm1d(output)]
     for module in modules:
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight)

@@ -32,20 +32,35 @@ class Standardization:
     @classmethod
     def of(cls, rows: np.ndarray, layout: ParameterLayout) -> Self:
         """Return that of training rows (row, parameter)."""
-        some = rows[np.arange(min(len(rows), ROWS)) * len(rows) // min(len(rows), ROWS)]
+        some = spread_rows(rows)
         middle, spread = np.zeros(layout.size, np.float32), np.ones(layout.size, np.float32)
         for parameter in layout.parameters:
             part = slice(parameter.start, parameter.stop)
-            values = some[:, part].astype(np.float64)
-            low, median, high = np.percentile(values, QUANTILES)
-            # Where most numbers are one, as biases are at first, quantiles meet, and the deviation alone is left.
-            width = (high - low) / 2 if high > low else values.std()
-            middle[part], spread[part] = median, width or 1.0
+            middle[part], spread[part] = middle_and_spread(some[:, part])
         return cls(middle, spread)
 
     def apply(self, rows: np.ndarray) -> np.ndarray:
         """Return standardised rows, float32 (row, parameter)."""
-        units = (rows - self.middle) / self.spread
-        distance = np.abs(units)
-        drawn_in = np.sign(units) * (FAR + np.log1p(np.maximum(distance - FAR, 0)))
-        return np.where(distance <= FAR, units, drawn_in).astype(np.float32)
+        return drawn_in((rows - self.middle) / self.spread)
+
+
+def spread_rows(rows: np.ndarray, most: int = ROWS) -> np.ndarray:
+    """Return at most so many rows (row, ...), spread evenly."""
+    count = min(len(rows), most)
+    return rows[np.arange(count) * len(rows) // max(count, 1)]
+
+
+def middle_and_spread(values: np.ndarray) -> tuple[float, float]:
+    """Return the median of some values, and half the distance between the quantiles that are two deviations apart."""
+    values = values.astype(np.float64)
+    low, median, high = np.percentile(values, QUANTILES)
+    # Where most numbers are one, as biases are at first, quantiles meet, and the deviation alone is left.
+    width = (high - low) / 2 if high > low else values.std()
+    return float(median), float(width or 1.0)
+
+
+def drawn_in(units: np.ndarray) -> np.ndarray:
+    """Return standardised numbers with what lies far outside drawn in, float32 (..., number)."""
+    distance = np.abs(units)
+    tails = np.sign(units) * (FAR + np.log1p(np.maximum(distance - FAR, 0)))
+    return np.where(distance <= FAR, units, tails).astype(np.float32)

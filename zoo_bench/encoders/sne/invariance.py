@@ -147,8 +147,8 @@ def _table(layout: ParameterLayout) -> tuple[np.ndarray, np.ndarray, np.ndarray,
             way = None if move.axis >= AXES else _way(move.axis, units[move.parameter], strides[move.parameter], part)
             if way is None:
                 raise ZooError(
-                    f"sne: units of {symmetry.layer} share axis {move.axis} of {move.parameter} with others, or lie "
-                    "along neither outputs nor inputs; expected one set an axis, or one inside units of another"
+                    f"permutations: units of {symmetry.layer} share axis {move.axis} of {move.parameter} with others, "
+                    "or lie along neither outputs nor inputs; expected one set an axis, or one inside units of another"
                 )
             unit = (np.arange(length) // move.block).reshape(along)
             units[move.parameter][way][*part] = first + unit

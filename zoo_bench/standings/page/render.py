@@ -11,6 +11,7 @@ from zoo_bench.standings.boards import Board, Loaded, shown
 from zoo_bench.standings.order import standings
 from zoo_bench.standings.page import content
 from zoo_bench.standings.page.curves import curve_paths
+from zoo_bench.standings.published import published, stated
 from zoo_bench.standings.text import METRIC_NAMES, comparison, digits, label, remarks, seeds_text
 
 NOTHING = "\N{EN DASH}"
@@ -33,6 +34,7 @@ def html(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         "bytes": in_bytes,
         "seconds": in_seconds,
         "digits": in_digits,
+        "stated": stated,
         "breakable": _breakable,
     }
     order = standings(boards, loaded)
@@ -58,6 +60,7 @@ def html(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         label=label,
         remarks=remarks,
         shown={number: [row in shown(board) for row in board.rows] for number, board in enumerate(boards)},
+        published=[published(board) for board in boards],
         extent=content.extent,
         place=content.place,
         curve_paths=curve_paths,

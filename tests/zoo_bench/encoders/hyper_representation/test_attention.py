@@ -8,7 +8,7 @@ from tests.zoo_bench.layouts import TETRIS
 from zoo_bench.encoders.hyper_representation import attention, kernel_support
 from zoo_bench.encoders.hyper_representation.configurations import PAPER
 from zoo_bench.encoders.hyper_representation.network import Autoencoder
-from zoo_bench.encoders.hyper_representation.tokens import Tokens
+from zoo_gen.architecture.tokens import Tokens
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="compiled here; test_attention_cuda.py runs them")

@@ -18,10 +18,10 @@ from zoo_bench.encoders.hyper_representation.dropout import dropout
 from zoo_bench.encoders.hyper_representation.encoder import HyperRepresentation
 from zoo_bench.encoders.hyper_representation.network import Autoencoder, Norm
 from zoo_bench.encoders.hyper_representation.objective import Objective
-from zoo_bench.encoders.hyper_representation.tokens import Tokens
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.protocol.views import ZooFacts
 from zoo_gen import open_zoo
+from zoo_gen.architecture.tokens import Tokens
 from zoo_gen.errors import ZooError
 
 LOSSES = ["E_cD", "E_c", "ED", "E_c+D"]

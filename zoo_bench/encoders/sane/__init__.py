@@ -1,0 +1,1 @@
+"""SANE: a sequence autoencoder of tokens of weights, for networks of any architecture."""
