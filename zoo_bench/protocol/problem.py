@@ -42,7 +42,7 @@ class Problem:
     selection: "Selecting | None" = field(default=None, repr=False, compare=False)
 
     def validation_score(self, predicted: np.ndarray, *, rows: np.ndarray | None = None) -> float:
-        """Return how well predictions of the validation models score, the higher the better.
+        """Return how well predictions of the validation models score, or the best of this fit so far if that is higher.
 
         Args:
             predicted: of the rows of the validation views (row,), view after view; numbers in the target's units, or

@@ -1,8 +1,9 @@
 """Selection: scores of predictions of the validation models, for encoders that are not shown these models' labels.
 
 Whoever has the labels can learn from them, and with a fifth more training models than others win. So they stay in the
-process that evaluates, and an encoder is told how well its predictions score. Digits that are far below the
-uncertainty of a score are rounded off: they say nothing of other models, and much of single labels.
+process that evaluates, and an encoder is told how well its predictions score. From scores of many predictions labels
+could be worked out, so a score that is not better than the best by its uncertainty is told as that best one: the Ladder
+of Blum and Hardt ("The Ladder: A Reliable Leaderboard for Machine Learning Competitions", ICML 2015, section 3).
 """
 
 import math
@@ -15,9 +16,9 @@ from zoo_bench.protocol.problem import Metric
 from zoo_gen.errors import ZooError
 
 LOWEST_R2 = -1.0  # a score is never lower, and a few wild predictions do not hide the order
+LEAST_ERROR = 1e-9  # 1 - score; what is below is as good as right
 MOST_SCORES = 1000  # that a fit may ask for
 FEWEST_ROWS = 128  # that are scored, where there are as many
-ROUNDING = 0.1  # of the logarithm of an error, in units of its uncertainty, 1 / sqrt(rows)
 
 
 class Selecting(Protocol):
@@ -26,7 +27,7 @@ class Selecting(Protocol):
     left_out: int  # validation rows without a value of the target
 
     def score(self, predicted: np.ndarray, *, rows: np.ndarray | None = None) -> float:
-        """Return the score of predictions of the validation rows, or of some of them; the higher the better."""
+        """Return the score of predictions of the validation rows, or of some, or the best score of this fit so far."""
 
 
 class Selection:
@@ -44,10 +45,14 @@ class Selection:
         self._present = np.isfinite(truth) if self._is_number else truth != ""
         self._rows: np.ndarray | None = None  # that are scored, from the first score on
         self._count = 0
+        self._best: float | None = None  # score that was told
         self.left_out = int((~self._present).sum())
 
     def score(self, predicted: np.ndarray, *, rows: np.ndarray | None = None) -> float:
-        """Return the score of predictions (row,), the higher the better; 1 is the best.
+        """Return the score of predictions (row,) if it is better than the best of this fit so far, else that one.
+
+        Better means that the error, 1 - score, is smaller by a factor of exp(-1 / sqrt(rows)), and in these steps it is
+        told. 1 is the best score of all.
 
         Numbers score by R2, and where tau-b ranks by the mean of both: tau is blind to the size of an error, and of
         some dozen networks it is a rough number. Names score by the share that is right. Rows without a value count
@@ -66,7 +71,11 @@ class Selection:
         if not present.any():
             raise ZooError(f"{self._target} is missing for all validation models; expected values to select by")
         truth, values = self._truth[chosen][present], predicted[present]
-        return _rounded(self._value(truth, values), len(truth))
+        step = 1 / math.sqrt(len(truth))
+        error = math.log(max(1 - self._value(truth, values), LEAST_ERROR))
+        if self._best is None or error <= math.log(1 - self._best) - step:
+            self._best = 1 - math.exp(round(error / step) * step)
+        return self._best
 
     def _check(self, rows: np.ndarray, predicted: np.ndarray) -> None:
         self._count += 1
@@ -101,9 +110,3 @@ class Selection:
             return r2
         tau = float(stats.kendalltau(predicted, truth).statistic)
         return (r2 + (tau if np.isfinite(tau) else -1.0)) / 2
-
-
-def _rounded(score: float, count: int) -> float:
-    """Return a score of so many rows without the digits that its uncertainty covers."""
-    step = ROUNDING / math.sqrt(count)
-    return 1.0 if score >= 1 else 1 - math.exp(round(math.log(1 - score) / step) * step)

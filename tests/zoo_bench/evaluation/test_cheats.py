@@ -50,6 +50,12 @@ def test_nothing_of_one_fit_is_there_in_the_next(tmp_path, tiny_zoo):
     assert "KEPT" not in os.environ
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
+def test_threads_that_wait_sleep(tmp_path, tiny_zoo):
+    result = evaluated(cheats.ReadsItsSurroundings, benchmark_of("test_accuracy"), tiny_zoo, tmp_path)
+    assert result.encoder_config["waiting"] == [f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'PASSIVE')}"]
+
+
 @pytest.mark.parametrize("encoder", [cheats.LeavesADaemon, cheats.LeavesAChild])
 def test_no_process_outlives_a_fit(tmp_path, tiny_zoo, encoder, monkeypatch):
     left = tmp_path / "left"

@@ -1,4 +1,4 @@
-"""Scores of predictions of validation models, against scipy and scikit-learn, and what is refused."""
+"""Scores of predictions of validation models, against scipy and scikit-learn, and what can be learned from them."""
 
 import numpy as np
 import pytest
@@ -24,17 +24,31 @@ def test_a_score_is_r2_or_its_mean_with_tau(metric, noise):
     if metric == "kendall_tau":
         expected = (expected + stats.kendalltau(truth, predicted).statistic) / 2
     score = Selection("a", metric, truth).score(predicted)
-    assert 1 - score == pytest.approx(1 - expected, rel=0.05 / np.sqrt(len(truth)))
+    assert 1 - score == pytest.approx(1 - expected, rel=0.6 / np.sqrt(len(truth)))
 
 
-def test_digits_that_a_single_label_would_change_are_rounded_off():
-    truth, predicted = numbers()
-    scores = set()
-    for row in range(100):
+def test_a_score_is_told_where_it_is_better_than_the_best_by_its_uncertainty():
+    truth, _ = numbers()
+    selection, random = Selection("a", "r2", truth), np.random.default_rng(1).normal(size=len(truth))
+    told = [selection.score(truth + noise * random) for noise in (0.3, 0.5, 0.299, 0.2, 0.25, 0.1, 0.0)]
+    alone = [Selection("a", "r2", truth).score(truth + noise * random) for noise in (0.3, 0.2, 0.1, 0.0)]
+    assert told == [alone[0], alone[0], alone[0], alone[1], alone[1], alone[2], alone[3]]
+    assert told[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("width", [0.02, 0.1, 0.5])
+@pytest.mark.parametrize("rows", [1, 20, 150])
+def test_labels_cannot_be_worked_out_from_scores(width, rows):
+    """Changes of one, some or all predictions, kept where the score rises: 1,000 scores tell nothing of 150 labels."""
+    truth, random = numbers(150)[0], np.random.default_rng(2)
+    selection, predicted = Selection("a", "r2", truth), np.full(150, truth.mean())
+    best = selection.score(predicted)
+    for _ in range(999):
         changed = predicted.copy()
-        changed[row] += 0.02 if row % 2 else -0.02
-        scores.add(Selection("a", "r2", truth).score(changed))
-    assert len(scores) <= 2
+        changed[random.choice(150, rows, replace=False)] += width * truth.std() * random.choice([-1, 1], rows)
+        if (score := selection.score(changed)) > best:
+            best, predicted = score, changed
+    assert r2_score(truth, predicted) < 0.1
 
 
 def test_rows_without_a_label_count_for_nothing():
@@ -46,18 +60,19 @@ def test_rows_without_a_label_count_for_nothing():
     assert selection.left_out == (~present).sum()
     assert selection.score(predicted) == Selection("a", "r2", truth[present]).score(predicted[present])
     names = np.array(["tanh", "relu", "", "relu"])
-    assert Selection("a", "accuracy", names).score(np.array(["tanh", "tanh", "tanh", "relu"])) == pytest.approx(
-        2 / 3, abs=0.03
+    guessed = np.array(["tanh", "tanh", "tanh", "relu"])
+    assert Selection("a", "accuracy", names).score(guessed) == Selection("a", "accuracy", names[names != ""]).score(
+        guessed[names != ""]
     )
 
 
 def test_all_is_defined_where_labels_are_alike_or_predictions_are_wild():
-    alike = Selection("a", "r2", np.full(200, 0.5))
-    assert alike.score(np.full(200, 0.5)) == 1
-    assert alike.score(np.full(200, 0.6)) > alike.score(np.full(200, 0.9))
+    alike = [Selection("a", "r2", np.full(200, 0.5)).score(np.full(200, value)) for value in (0.5, 0.6, 0.9)]
+    assert alike[0] == pytest.approx(1)
+    assert alike[0] > alike[1] > alike[2]
     truth, _ = numbers()
     for wild in (np.full(400, 1e300), np.full(400, np.inf), np.full(400, np.nan)):
-        assert Selection("a", "r2", truth).score(wild) == pytest.approx(-1, abs=0.02)
+        assert Selection("a", "r2", truth).score(wild) == pytest.approx(-1, abs=0.1)
 
 
 def test_a_part_of_the_rows_is_always_the_same_part_and_not_a_few():
