@@ -200,6 +200,22 @@ class Exits(Honest):
         raise SystemExit
 
 
+class ReturnsObjects(Honest):
+    def encode(self, view):
+        return np.array([[{}] for _ in view.weights], dtype=object)
+
+
+class ReturnsAConstant(Honest):
+    def encode(self, view):
+        return np.ones((len(view.weights), 3))
+
+
+class Mutates(Honest):
+    def encode(self, view):
+        view.weights[:] = 0
+        return Honest.encode(self, view)
+
+
 class Evaluated(Network):
     """In batches of an odd size, so that rounding differs with the place of a row."""
 
