@@ -80,16 +80,35 @@ def test_it_is_saved_and_loaded_by_the_command(tiny_zoo, tmp_path):
 
 
 def test_the_example_with_a_fixed_target_predicts_it_alone(tiny_zoo, benchmark):
-    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    names: dict[str, object] = {"__name__": "__main__"}
-    exec(compile(block, "own_encoder.md", "exec"), names)
-    (result,) = zoo_bench.evaluate(names["MeanAccuracy"](), benchmark, zoos=tiny_zoo.parent, progress=False)
+    (result,) = zoo_bench.evaluate(examples()["MeanAccuracy"](), benchmark, zoos=tiny_zoo.parent, progress=False)
     own = {score.target: score for score in result.cells[0].scores if score.by == "encoder" and score.metric == "mae"}
     assert set(own) == {"test_accuracy"}
     zoo = open_zoo(tiny_zoo)
     mean = np.mean(np.array(zoo.view(zoo.split("train")).metric("test_accuracy"), np.float64))
     truth = zoo.view(zoo.split("test")).metric("test_accuracy")
     assert own["test_accuracy"].value == pytest.approx(np.abs(truth - mean).mean(), abs=1e-6)
+
+
+def test_the_example_that_selects_has_the_penalty_that_the_validation_models_like_best(tiny_zoo):
+    zoo = open_zoo(tiny_zoo)
+    encoder = zoo_bench.fit(examples()["Selected"], zoo, target="test_accuracy")
+    train, validation = (TrainingView.of(zoo.view(zoo.split(part))) for part in ("train", "validation"))
+    rows, others = encoder.encode(train), encoder.encode(validation)
+    truth = validation.target("test_accuracy").reshape(-1)
+    errors = {}
+    for penalty in encoder.config["penalties"]:
+        ridge = SklearnRidge(alpha=penalty, fit_intercept=False)
+        ridge.fit(rows, train.target("test_accuracy").reshape(-1) - encoder.mean)
+        errors[((ridge.predict(others) + encoder.mean - truth) ** 2).mean()] = ridge.coef_
+    np.testing.assert_allclose(encoder.weights, errors[min(errors)], rtol=1e-4, atol=1e-7)
+
+
+def examples():
+    """What the Python of the page defines."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "own_encoder.md", "exec"), names)
+    return names
 
 
 def test_the_page_names_what_there_is():

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo_bench.encoders import Encoder, fit_encoder, learned_problems
+from zoo_bench.encoders import Encoder, learned_problems
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.candidate import AnyEncoder, Candidate
 from zoo_bench.evaluation.candidates import candidate
-from zoo_bench.evaluation.failing import named
+from zoo_bench.evaluation.failing import EncoderError, named
+from zoo_bench.evaluation.fit_input import FitInput
 from zoo_bench.evaluation.rows import InThisProcess, encode_views, predict_views
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.targets import target_named
-from zoo_bench.protocol.views import TrainingView
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.zoo import AnyZoo, ZooView, open_any
@@ -76,12 +76,20 @@ def fit(
     {'dimension': 50}
     """
     checked = candidate(encoder)
-    fresh = checked.fresh(device if isinstance(device, Runtime) else Runtime(device=device))
+    runtime = device if isinstance(device, Runtime) else Runtime(device=device)
+    fresh = checked.fresh(runtime)
     cell = protocols.standard_cell(_opened(zoo))
-    train, validation = ([TrainingView.of(view) for view in views] for views in (cell.train, cell.validation))
     with named(checked.name, "fit", encoder=fresh):
         (problem,) = learned_problems(checked.name, fresh, [_problem(target, cell.zoo, fresh)])
-        fit_encoder(fresh, train, validation, problem=problem, seed=seed)
+    try:
+        with named(checked.name, "fit", encoder=fresh):
+            FitInput.of(cell, problem, seed=seed).fit(fresh)
+    except EncoderError as error:
+        if not error.asked_for_labels:
+            raise
+        fresh = checked.fresh(runtime)
+        with named(checked.name, "fit", encoder=fresh):
+            FitInput.of_training_models(cell, problem, seed=seed).fit(fresh)
     return fresh
 
 
@@ -142,7 +150,7 @@ def colours(zoo: AnyZoo, embeddings: Embeddings) -> dict[str, np.ndarray]:
 def _problem(target: str, zoo: AnyZoo, encoder: Encoder) -> Problem:
     """Return the problem of one target on a zoo; an encoder that predicts nothing needs none that the zoo has."""
     if not hasattr(encoder, "predict"):
-        return Problem(target=None, checkpoints="all")
+        return Problem(target=None, checkpoints="all", targets=())
     chosen = target_named(zoo, target)
     return Problem(target=target, is_number=chosen.is_number, checkpoints="all", metric="r2", targets=(target,))
 

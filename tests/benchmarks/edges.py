@@ -9,13 +9,13 @@ The mean alone, the limit of strong penalties, is no edge: nothing lies beyond i
 import argparse
 import warnings
 
-from zoo_bench.encoders import fit_encoder, learned_problems, make_encoder
+from zoo_bench.encoders import learned_problems, make_encoder
 from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.evaluation.fit_input import FitInput
 from zoo_bench.evaluation.rows import InThisProcess, encode_views
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.standard import standard_benchmark
 from zoo_bench.protocol.targets import problems, targets
-from zoo_bench.protocol.views import TrainingView
 from zoo_bench.scores.probes import Embeddings, Labels, probe
 from zoo_bench.scores.standard_probes import MEAN_ALONE, RIDGE_PENALTIES
 from zoo_gen import open_zoo
@@ -37,9 +37,8 @@ def report(name, folder, *, device):
     cell = protocols.standard_cell(zoo)
     benchmark = standard_benchmark(zoo)
     encoder = make_encoder(name, runtime=Runtime(device=device, compile=False))
-    parts = [[TrainingView.of(view) for view in views] for views in (cell.train, cell.validation)]
     problem = learned_problems(name, encoder, problems(benchmark, zoo))[0]
-    fit_encoder(encoder, *parts, problem=problem, seed=0)
+    FitInput.of(cell, problem, seed=0).fit(encoder)
     embedder = InThisProcess(name, encoder)
     train, validation, test = (
         encode_views(embedder, views) for views in (cell.train, cell.validation, cell.tests[0].views)

@@ -23,7 +23,7 @@ from zoo_bench.encoders.ranges import declared_ranges
 from zoo_bench.encoders.settings import Setting, configured, settings_of, split_name
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.protocol.problem import Problem
-from zoo_bench.protocol.views import TrainingView, WeightsView
+from zoo_bench.protocol.views import SelectionViews, TrainingView, WeightsView
 from zoo_gen.errors import ZooError, one_line, unknown_name
 
 __all__ = [
@@ -61,8 +61,12 @@ class Encoder(Protocol):
     def config(self) -> dict[str, Any]:
         """The settings that determine what it does, as plain data."""
 
-    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: Sequence[Any], *, seed: int) -> Self:
         """Learn from the training views, selecting on the validation views only; all randomness comes from `seed`.
+
+        Validation views have no labels (zoo_bench.protocol.views.ValidationView): `problem.validation_score` scores
+        predictions of their rows. An encoder that asks for their labels is fitted again, on a part of the training
+        models, with the rest of these and their labels as its validation views.
 
         There is one view an architecture. All their rows are learned from: they hold the checkpoints that are tested.
         With a parameter `problem` (zoo_bench.protocol.problem.Problem) it is told what is asked; its `target` is None
@@ -279,7 +283,7 @@ def learned_problems(name: str, encoder: Any, problems: Sequence[Problem]) -> li
 def fit_encoder(
     encoder: Any,
     train: Sequence[TrainingView],
-    validation: Sequence[TrainingView],
+    validation: SelectionViews,
     *,
     problem: Problem,
     seed: int,

@@ -13,17 +13,23 @@ from types import FunctionType, TracebackType
 from typing import Any
 
 from zoo_bench.evaluation.interactive import codes
+from zoo_bench.protocol.views import LabelsWithheldError
 from zoo_gen.errors import ZooError, one_line
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class EncoderError(ZooError):
-    """An encoder's failure; `traceback` is that of its own code, empty where there is none."""
+    """An encoder's failure.
 
-    def __init__(self, message: str, *, traceback: str = "") -> None:
+    Attributes:
+        traceback: of its own code, empty where there is none.
+        asked_for_labels: whether it failed because it asked for labels of validation models.
+    """
+
+    def __init__(self, message: str, *, traceback: str = "", asked_for_labels: bool = False) -> None:
         super().__init__(message)
-        self.traceback = traceback
+        self.traceback, self.asked_for_labels = traceback, asked_for_labels
 
 
 @contextmanager
@@ -47,7 +53,14 @@ def named(name: str, step: str, *, encoder: Any = None) -> Iterator[None]:
         encoder_named = f"encoder {name!r}: "
         line = one_line(error)
         line = line if line.startswith(encoder_named) else f"{encoder_named}{step}: {line}"
-        raise EncoderError(f"{line}{place}", traceback=text) from error
+        raise EncoderError(f"{line}{place}", traceback=text, asked_for_labels=_asked_for_labels(error)) from error
+
+
+def _asked_for_labels(error: BaseException | None) -> bool:
+    """Say whether an error, or one that it came from, is that labels of validation models were asked for."""
+    while error is not None and not isinstance(error, LabelsWithheldError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _place(trace: TracebackType | None, encoder: Any) -> str:

@@ -4,6 +4,7 @@ A fit has a process of its own, and a second, fresh one encodes some rows again.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,8 @@ from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.again import Company, check_again, without_rounding
 from zoo_bench.evaluation.candidate import Candidate
 from zoo_bench.evaluation.costs import Cost
-from zoo_bench.evaluation.failing import EncoderError
+from zoo_bench.evaluation.failing import EncoderError, named
+from zoo_bench.evaluation.fit_input import FitInput
 from zoo_bench.evaluation.processes.client import EncoderProcess
 from zoo_bench.evaluation.rows import (
     check_dimensions,
@@ -28,13 +30,14 @@ from zoo_bench.protocol.parts import among
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.protocols import Cell, Test
 from zoo_bench.protocol.targets import problems
-from zoo_bench.protocol.views import HiddenRows, TrainingView
+from zoo_bench.protocol.views import HiddenRows
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import ZooView
 
 NEEDS = {"forward": "forward_pass", "graphs": "structure"}  # of a view, and what of its computing gives it
+# Added to the settings of an encoder that asked for labels of validation models.
+ASKED_FOR_LABELS = {"validation_models": "a part of the training models, because it asks for their labels"}
 _COUNTED = 32  # models whose encoding is counted; their rows are copied
-Fitting = tuple[list[TrainingView], list[TrainingView], Problem, int]  # what `fit` is given
 
 
 @dataclass(frozen=True)
@@ -115,15 +118,41 @@ def check_needs(name: str, needs: Sequence[str], cell: Cell, *, hide_activation:
         raise EncoderError(f"encoder {name!r}: {error}") from None
 
 
+@contextmanager
+def fitted_process(
+    candidate: Candidate, cell: Cell, problem: Problem, *, seed: int, runtime: Runtime | None
+) -> Iterator[tuple[EncoderProcess, dict[str, Any], FitInput]]:
+    """Fit an encoder in a process of its own; yield the process, what it says of the fit, and what it was given.
+
+    An encoder that asks for labels of validation models starts anew with a part of its training models for these.
+
+    Raises:
+        EncoderError: it cannot be fitted.
+    """
+    with ExitStack() as stack:
+        given = FitInput.of(cell, problem, seed=seed)
+        process = stack.enter_context(EncoderProcess(candidate, torch=candidate.torch))
+        process.make(runtime)
+        try:
+            facts = process.fit(given)
+        except EncoderError as error:
+            if not error.asked_for_labels:
+                raise
+            stack.close()
+            with named(candidate.name, "fit"):
+                given = FitInput.of_training_models(cell, problem, seed=seed)
+            process = stack.enter_context(EncoderProcess(candidate, torch=candidate.torch))
+            process.make(runtime)
+            facts = process.fit(given)
+            facts["config"] = {**facts["config"], **ASKED_FOR_LABELS}
+        yield process, facts, given
+
+
 def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runtime: Runtime | None) -> Fitted:
     """Fit an encoder in one process, encode all rows there, and some of them again in another."""
     name, views = candidate.name, (cell.train, cell.validation)
     hide = ACTIVATION in problem.targets
-    train, validation = ([TrainingView.of(view, hide_activation=hide) for view in part] for part in views)
-    fitting: Fitting = (train, validation, problem, seed)
-    with EncoderProcess(candidate, torch=candidate.torch) as process:
-        process.make(runtime)
-        facts, _ = process.ask("fit", *fitting)
+    with fitted_process(candidate, cell, problem, seed=seed, runtime=runtime) as (process, facts, given):
         state = process.ask("state")
         rows = [encode_views(process, part, hide_activation=hide) for part in views]
         check_dimensions(name, rows)
@@ -135,7 +164,7 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
         tests = [_test(process, problem, test, dimension=rows[0].shape[1]) for test in cell.tests]
     if any(isinstance(test, Encoded) for test in tests):
         with EncoderProcess(candidate, torch=candidate.torch) as process:
-            _restore(process, state, fitting, runtime)
+            _restore(process, state, given, runtime)
             for number, encoded in enumerate(tests):
                 if isinstance(encoded, Encoded):
                     tests[number] = _checked(process, problem, encoded, cell, number, gpu=bool(facts["gpu"]))
@@ -172,7 +201,7 @@ def _test(process: EncoderProcess, problem: Problem, test: Test, *, dimension: i
 
 
 def _restore(
-    process: EncoderProcess, state: tuple[dict[str, Any], np.ndarray | None], fitting: Fitting, runtime: Runtime | None
+    process: EncoderProcess, state: tuple[dict[str, Any], np.ndarray | None], given: FitInput, runtime: Runtime | None
 ) -> None:
     """Make the fitted encoder in another process: from its pickled state, or where it has none, by the same fit."""
     facts, content = state
@@ -180,7 +209,7 @@ def _restore(
         process.ask("restore", facts["sizes"], content)
     else:
         process.make(runtime)
-        process.ask("fit", *fitting)
+        process.fit(given)
 
 
 def _checked(

@@ -4,7 +4,7 @@ The scores mean nothing. Checked is what a benchmark relies on: that an encoder 
 of its settings and of the seed, and that its output can be scored.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,14 +17,13 @@ from zoo_bench.evaluation.again import changed
 from zoo_bench.evaluation.candidate import AnyEncoder
 from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.cell import evaluate_cell
+from zoo_bench.evaluation.fitting import ASKED_FOR_LABELS, fitted_process
 from zoo_bench.evaluation.processes.client import EncoderProcess
 from zoo_bench.evaluation.rows import encode_views, predict_views
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
-from zoo_bench.protocol.problem import Problem
-from zoo_bench.protocol.protocols import Cell
 from zoo_bench.protocol.targets import problems
-from zoo_bench.protocol.views import HiddenRows, TrainingView
+from zoo_bench.protocol.views import HiddenRows
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, ZooView, open_zoo
 
@@ -154,13 +153,17 @@ def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
     checked = candidate(given)
     asked = problems(_BENCHMARK, cell.zoo)
     yield _finding("config is plain data", None)
-    with EncoderProcess(checked, torch=checked.torch) as fitted:
-        alike = fitted.make(None) == (config := fitted.make(None))
+    with EncoderProcess(checked, torch=checked.torch) as process:
+        alike = process.make(None) == (config := process.make(None))
         yield Finding("two encoders of that name are one", *(("ok",) if alike else ("FAILED", "config differs")))
-        learned, _ = fitted.ask("learned", asked)
-        problem = _fit(fitted, cell, asked, learned["targets"][0])
+        learned, _ = process.ask("learned", asked)
+    problem = next((each for each in asked if each.target == learned["targets"][0]), replace(asked[0], target=None))
+    with fitted_process(checked, cell, problem, seed=0, runtime=None) as (fitted, facts, _):
         embeddings, again = (encode_views(fitted, views) for _ in range(2))
         yield _finding("fits, and encodes to a finite matrix", None, f"{embeddings.shape[1]} dimensions")
+        if facts["config"].items() >= ASKED_FOR_LABELS.items():
+            said = "asks for labels of validation models and gets training models for them; problem.validation_score"
+            yield Finding("selection", "note", f"{said} scores predictions of validation models")
         yield _finding("encoding again gives the same", changed(embeddings, again, among=embeddings))
         yield _finding("a row depends on its own weights alone", _alone(fitted, views[0], embeddings))
         if problem.target is not None:
@@ -174,9 +177,7 @@ def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
             yield Finding("predict", "note", "has none, so probes alone are scored")
         yield _elsewhere(fitted, zoos["mock_other_data"], embeddings)
         yield _elsewhere(fitted, zoos["mock_other_architecture"], embeddings)
-    with EncoderProcess(checked, torch=checked.torch) as other:
-        other.make(None)
-        _fit(other, cell, asked, problem.target)
+    with fitted_process(checked, cell, problem, seed=0, runtime=None) as (other, _, _):
         again = encode_views(other, views)
         yield _finding("fitting again with the seed gives the same", changed(embeddings, again, among=embeddings))
     evaluated = evaluate_cell(checked, _BENCHMARK, cell, seed=0)
@@ -190,14 +191,6 @@ def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
 
 def _finding(what: str, change: tuple[int, str] | None, detail: str = "") -> Finding:
     return Finding(what, "ok", detail) if change is None else Finding(what, "FAILED", f"it changed {change[1]}")
-
-
-def _fit(process: EncoderProcess, cell: Cell, asked: Sequence[Problem], target: str | None) -> Problem:
-    """Fit an encoder to one target, and return the problem."""
-    problem = next((each for each in asked if each.target == target), replace(asked[0], target=None))
-    train, validation = ([TrainingView.of(view) for view in views] for views in (cell.train, cell.validation))
-    process.ask("fit", train, validation, problem, 0)
-    return problem
 
 
 def _alone(fitted: EncoderProcess, view: ZooView, embeddings: np.ndarray) -> tuple[int, str] | None:

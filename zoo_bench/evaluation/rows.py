@@ -50,7 +50,12 @@ def returned(name: str, encoder: Any, method: str, view: WeightsView) -> np.ndar
     with named(name, method, encoder=encoder):
         values = getattr(encoder, method)(view)
     with named(name, f"{method} returned a {type(values).__name__} that is no array", encoder=encoder):
-        return np.asarray(values)
+        array = np.asarray(values)
+    if array.dtype.hasobject:
+        if not all(isinstance(value, str) for value in array.flat):
+            raise EncoderError(f"encoder {name!r}: {method} returned values of type {array.dtype}; expected numbers")
+        array = array.astype(str)
+    return array
 
 
 def encode_views(encoder: Embedder, views: Sequence[ZooView], *, hide_activation: bool = False) -> np.ndarray:

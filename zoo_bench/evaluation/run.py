@@ -5,6 +5,7 @@ Two runs may share a folder of results: each finds a file whole or not at all, a
 again.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +30,8 @@ from zoo_gen.errors import ZooError
 from zoo_gen.machine.progress import progress_bar
 from zoo_gen.zoo import AnyZoo
 
+logger = logging.getLogger(__name__)
+
 Rerun = Literal["always", "never", "only-missing"]
 TRAININGS = ".trainings"  # the folder of encoders whose training was interrupted, where nothing else is said
 
@@ -50,7 +53,8 @@ def run(
 ) -> Iterator[tuple[Result, bool]]:
     """Yield the result of every encoder and seed, and whether it was computed now; new ones are written to `results`.
 
-    An encoder that fails on every cell has no result; the others go on, and the first such failure is raised last.
+    An encoder that fails on every cell has no result; the others go on, and the first such failure is raised last,
+    after all others were logged.
 
     The arguments are those of `zoo_bench.evaluate`, but for these.
 
@@ -72,7 +76,7 @@ def run(
     if wrong:
         raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")
     on_traceback = tell or (lambda traceback: None)
-    chosen, first_error = _made(encoders, on_traceback)
+    chosen, errors = _made(encoders, on_traceback)
     addresses = tuple(ZooAddress.of(zoo) for zoo in opened)
     folder = pending_folder(results).absolute()
     settings = [
@@ -105,24 +109,27 @@ def run(
                 on_traceback(traceback)
             if not any(outcome.record.results for outcome in outcomes):
                 pending.remove(setting, cells)
-                first_error = first_error or ZooError(outcomes[0].record.error)
+                errors.append(outcomes[0].record.error)
                 continue
             yield assemble(setting, cells, outcomes, results), True
-    if first_error:
-        raise first_error
+    first, *others = dict.fromkeys(errors) or [""]
+    for error in others:
+        logger.error("%s", error)
+    if first:
+        raise ZooError(first)
 
 
-def _made(encoders: Sequence[str | Candidate], tell: Callable[[str], None]) -> tuple[list[Candidate], ZooError | None]:
-    """Return the encoders that can be made, and the first error of one that cannot, so that it stops no other."""
-    chosen, first_error = [], None
+def _made(encoders: Sequence[str | Candidate], tell: Callable[[str], None]) -> tuple[list[Candidate], list[str]]:
+    """Return the encoders that can be made, and the errors of those that cannot, so that they stop no other."""
+    chosen, errors = [], []
     for encoder in dict.fromkeys(encoders):
         try:
             chosen.append(encoder if isinstance(encoder, Candidate) else candidate(encoder))
         except EncoderError as error:
-            first_error = first_error or error
+            errors.append(str(error))
             if error.traceback:
                 tell(error.traceback)
-    return chosen, first_error
+    return chosen, errors
 
 
 def _is_current(result: Result, setting: Setting, cells: Sequence[Cell]) -> bool:

@@ -4,8 +4,15 @@ The training views that come with a problem hold exactly the checkpoints that ar
 the values of every target of the benchmark.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from zoo_gen.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo_bench.protocol.selection import Selecting
 
 Metric = Literal["r2", "kendall_tau", "mse", "accuracy"]
 Loss = Literal["auto", "bce", "mse"]
@@ -23,6 +30,7 @@ class Problem:
         loss: binary cross-entropy with soft targets, squared error of the standardised target, or "auto": the first
             where all training targets lie in 0 to 1 and spread by 0.05 (standard deviation) or more.
         targets: all targets of the benchmark on the source zoo.
+        selection: what scores predictions of the validation models; there in `fit`, where there is a target.
     """
 
     target: str | None = "test_accuracy"
@@ -31,3 +39,19 @@ class Problem:
     metric: Metric = "kendall_tau"
     loss: Loss = "auto"
     targets: tuple[str, ...] = ("test_accuracy",)
+    selection: "Selecting | None" = field(default=None, repr=False, compare=False)
+
+    def validation_score(self, predicted: np.ndarray, *, rows: np.ndarray | None = None) -> float:
+        """Return how well predictions of the validation models score, or the best of this fit so far if that is higher.
+
+        Args:
+            predicted: of the rows of the validation views (row,), view after view; numbers in the target's units, or
+                names.
+            rows: the numbers of the rows that are predicted, where that is not all; the same ones throughout a fit.
+
+        Raises:
+            ZooError: there is no target, or the predictions do not fit the rows.
+        """
+        if self.selection is None:
+            raise ZooError("a problem without a target has no scores of predictions; expected one with a target")
+        return self.selection.score(predicted, rows=rows)

@@ -1,14 +1,14 @@
-"""Views of zoos for encoders: labelled ones to fit on, and weights alone to encode and predict from.
+"""Views of zoos for encoders: labelled ones to fit on, and weights alone to select on, to encode and to predict from.
 
-Neither leads back to the zoo, where an encoder could read the labels of the test models. The position of a row would
+None leads back to the zoo, where an encoder could read the labels of the test models. The position of a row would
 tell its epoch, so the order of rows to encode is drawn from the operating system's entropy each time. Both show their
 rows also as tensors, tokens, symmetries and graphs, and run them; docs/views.md says what an encoder is told by that.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
 import numpy as np
 
@@ -45,6 +45,11 @@ class ZooFacts:
     metrics: tuple[str, ...]
     data: str = ""  # the words by which its manifest names the images, such as "torchvision FashionMNIST"
     varying: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, view: ZooView) -> Self:
+        """Return those of a view of a zoo."""
+        return cls(view.zoo.name, tuple(view.zoo.metrics), _data_words(view), tuple(view.zoo.varying))
 
 
 class Networks(Protocol):
@@ -112,9 +117,13 @@ class Networks(Protocol):
         return self.computing.run(flat(self), inputs, rows)
 
 
+class LabelsWithheldError(ZooError):
+    """A label of a validation model was asked for."""
+
+
 @dataclass(frozen=True)
 class TrainingView(Networks):
-    """Models of the training or validation part, with their labels; all arrays are read-only.
+    """Models that train, with their labels; all arrays are read-only.
 
     Labels are those of its own checkpoints. Of the table of models it has the hyper-parameters and `model_id` alone:
     everything else there follows from training to the last epoch, which may be one that is not to be seen.
@@ -141,7 +150,7 @@ class TrainingView(Networks):
         metrics = {name: view.metric(name) for name in view.zoo.metrics}
         columns = {name: view.hyperparameter(name) for name in ("model_id", *view.zoo.varying)}
         return cls(
-            zoo=ZooFacts(view.zoo.name, tuple(metrics), _data_words(view), tuple(view.zoo.varying)),
+            zoo=ZooFacts.of(view),
             models=view.models.copy(),
             checkpoints=view.checkpoints.copy(),
             epochs=view.epochs.copy(),
@@ -184,6 +193,86 @@ class TrainingView(Networks):
 
 
 @dataclass(frozen=True)
+class ValidationView(Networks):
+    """Weights of the models that select, a row a checkpoint in an order that says nothing, and no label of them.
+
+    `problem.validation_score` says how well predictions of these rows score. An encoder that asks for a label is fitted
+    again with a part of its training models in place of this view.
+    """
+
+    zoo: ZooFacts
+    layout: ParameterLayout
+    weights: np.ndarray  # float32 (row, 1, parameter), read-only
+    computing: Computing = field(repr=False)
+
+    @classmethod
+    def of(cls, view: ZooView, order: np.ndarray, *, hide_activation: bool = False) -> Self:
+        """Return all rows of a view of a zoo in an order (row,): row i is the view's row order[i], models outermost."""
+        return cls(
+            zoo=ZooFacts.of(view),
+            layout=view.layout,
+            weights=_rows_of(view, order),
+            computing=Computing.of(view, hide_activation=hide_activation).part(order),
+        )
+
+    @property
+    def models(self) -> NoReturn:
+        """Not told.
+
+        Raises:
+            LabelsWithheldError: always.
+        """
+        self._withhold("models")
+
+    @property
+    def checkpoints(self) -> NoReturn:
+        """Not told.
+
+        Raises:
+            LabelsWithheldError: always.
+        """
+        self._withhold("checkpoints")
+
+    @property
+    def epochs(self) -> NoReturn:
+        """Not told.
+
+        Raises:
+            LabelsWithheldError: always.
+        """
+        self._withhold("epochs")
+
+    def target(self, name: str) -> NoReturn:
+        """Not told.
+
+        Raises:
+            LabelsWithheldError: always.
+        """
+        self._withhold(f"target {name!r}")
+
+    def metric(self, name: str) -> NoReturn:
+        """Not told.
+
+        Raises:
+            LabelsWithheldError: always.
+        """
+        self._withhold(f"metric {name!r}")
+
+    def hyperparameter(self, name: str) -> NoReturn:
+        """Not told.
+
+        Raises:
+            LabelsWithheldError: always.
+        """
+        self._withhold(f"hyper-parameter {name!r}")
+
+    def _withhold(self, what: str) -> NoReturn:
+        raise LabelsWithheldError(
+            f"{what} of validation models is not told; expected a selection by problem.validation_score(predictions)"
+        )
+
+
+@dataclass(frozen=True)
 class WeightsView(Networks):
     """Weights to encode, a row a checkpoint in no order that means anything: neither model nor epoch can be told."""
 
@@ -206,18 +295,26 @@ class HiddenRows:
     @classmethod
     def of(cls, view: ZooView, *, hide_activation: bool = False) -> Self:
         """Return the rows of all checkpoints of a view of a zoo, in an order that is a new one at every call."""
-        rows = view.weights.reshape(-1, 1, view.layout.size)
-        order = random_order(len(rows))
-        shuffled = rows[order]
-        shuffled.flags.writeable = False
+        order = random_order(len(view.models) * len(view.checkpoints))
         computing = Computing.of(view, hide_activation=hide_activation).part(order)
-        return cls(WeightsView(shuffled, view.layout, computing), order)
+        return cls(WeightsView(_rows_of(view, order), view.layout, computing), order)
 
     def in_order(self, encoded: np.ndarray) -> np.ndarray:
         """Return an encoder's output for the rows (row, ...), sorted: models outermost."""
         ordered = np.empty_like(encoded)
         ordered[self.order] = encoded
         return ordered
+
+
+# What `fit` selects on: as a rule without labels.
+SelectionViews = Sequence[ValidationView] | Sequence[TrainingView]
+
+
+def _rows_of(view: ZooView, order: np.ndarray) -> np.ndarray:
+    """Return rows of a view of a zoo in an order, float32 (row, 1, parameter), read-only."""
+    rows = view.weights.reshape(-1, 1, view.layout.size)[order]
+    rows.flags.writeable = False
+    return rows
 
 
 def flat(view: Weighted) -> np.ndarray:

@@ -13,6 +13,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from torch import nn
 
 from zoo_bench.encoders.baselines.tensor_statistics import PER_TENSOR, view_statistics
+from zoo_gen.errors import ZooError
 
 MEMORY = []  # survives nothing
 SECRET = "ZOO_BENCH_TEST_FOLDER"  # the variable that names a folder where tests look for what was left behind
@@ -143,6 +144,17 @@ def note():
     return Path(tempfile.gettempdir(), "kept")
 
 
+class ReadsItsSurroundings(Honest):
+    """Keeps the variables that its process was started with, before libraries were loaded."""
+
+    config: ClassVar = {}
+
+    def fit(self, train, validation, *, seed):
+        started_with = Path("/proc/self/environ").read_bytes().decode().split("\0")
+        self.config = {"waiting": [line for line in started_with if line.startswith("OMP_WAIT_POLICY")]}
+        return self
+
+
 class LeavesADaemon(Honest):
     """Starts a process that nobody is the parent of, in a session of its own."""
 
@@ -186,6 +198,22 @@ class IsKilled(Honest):
 class Exits(Honest):
     def fit(self, train, validation, *, seed):
         raise SystemExit
+
+
+class ReturnsObjects(Honest):
+    def encode(self, view):
+        return np.array([[{}] for _ in view.weights], dtype=object)
+
+
+class ReturnsAConstant(Honest):
+    def encode(self, view):
+        return np.ones((len(view.weights), 3))
+
+
+class Mutates(Honest):
+    def encode(self, view):
+        view.weights[:] = 0
+        return Honest.encode(self, view)
 
 
 class Evaluated(Network):
@@ -263,8 +291,11 @@ class Forest(Honest):
 
     selection = False
 
+    config: ClassVar = {}
+
     def fit(self, train, validation, *, problem, seed):
         views = [*train, *(validation if self.selection else ())]
+        self.config = {"models": sorted(int(model) for view in views for model in view.models)}
         rows = np.concatenate([self.encode(view) for view in views])
         labels = np.concatenate([view.target(problem.target).reshape(-1) for view in views])
         self.trees = HistGradientBoostingRegressor(random_state=seed, min_samples_leaf=3).fit(rows, labels)
@@ -284,6 +315,70 @@ class LearnsSelection(Forest):
     """Learns from the labels of the validation networks too."""
 
     selection = True
+
+
+LABELS = (
+    ("target", "test_accuracy"),
+    ("metric", "train_loss"),
+    ("hyperparameter", "learning_rate"),
+    ("epochs",),
+    ("checkpoints",),
+    ("models",),
+)
+
+
+class LooksAtSelection(Honest):
+    """Asks a validation view for all that follows from labels, and goes on where it is refused."""
+
+    insists = False
+
+    def fit(self, train, validation, *, problem, seed):
+        told, refused = {}, {}
+        for name, *arguments in LABELS:
+            try:
+                value = getattr(validation[0], name)
+                told[name] = str(value(*arguments) if arguments else value)
+            except ZooError as error:
+                refused[name] = str(error)
+                if self.insists:
+                    raise RuntimeError("no labels") from error
+        others = 0 if refused else len(validation[0].models)
+        self.config = {"told": told, "refused": refused, "models": len(train[0].models), "others": others}
+        return self
+
+
+class InsistsOnSelection(LooksAtSelection):
+    insists = True
+
+
+class Selects(Honest):
+    """Chooses one of many maps of the statistics by the score on validation models: a number, or a name."""
+
+    tried = 40
+
+    def fit(self, train, validation, *, problem, seed):
+        random, rows = np.random.default_rng(seed), np.concatenate([self.encode(view) for view in validation])
+        labels = np.concatenate([view.target(problem.target).reshape(-1) for view in train])
+        self.names = None if problem.is_number else np.unique(labels)
+        self.scores = []
+        for _ in range(self.tried):
+            chosen = random.normal(size=2), random.normal()
+            self.scores.append(problem.validation_score(self._values(chosen, rows)))
+            if self.scores[-1] == max(self.scores):
+                self.chosen = chosen
+        self.config = {"scores": self.scores}
+        return self
+
+    def predict(self, view):
+        return self._values(self.chosen, self.encode(view))
+
+    def _values(self, chosen, rows):
+        values = rows @ chosen[0] + chosen[1]
+        return values if self.names is None else np.where(values > 0, self.names[0], self.names[-1])
+
+
+class SelectsForever(Selects):
+    tried = 5000
 
 
 CHEATS = (

@@ -1,6 +1,7 @@
 """What cheats gain, which is nothing, and that honest encoders like them are not refused."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,12 @@ def test_nothing_of_one_fit_is_there_in_the_next(tmp_path, tiny_zoo):
     assert "KEPT" not in os.environ
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
+def test_threads_that_wait_sleep(tmp_path, tiny_zoo):
+    result = evaluated(cheats.ReadsItsSurroundings, benchmark_of("test_accuracy"), tiny_zoo, tmp_path)
+    assert result.encoder_config["waiting"] == [f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'PASSIVE')}"]
+
+
 @pytest.mark.parametrize("encoder", [cheats.LeavesADaemon, cheats.LeavesAChild])
 def test_no_process_outlives_a_fit(tmp_path, tiny_zoo, encoder, monkeypatch):
     left = tmp_path / "left"
@@ -78,6 +85,21 @@ def test_who_ends_its_process_is_named_and_stops_no_other(tmp_path, tiny_zoo, en
     assert next(results)[0].encoder == names[1]
     with pytest.raises(ZooError, match=f"encoder '{names[0]}': {message}"):
         next(results)
+
+
+def test_each_encoder_that_fails_has_a_line_of_its_own(tmp_path, tiny_zoo, caplog):
+    bad = (cheats.ReturnsObjects, cheats.ReturnsAConstant, cheats.Mutates, cheats.Exits)
+    names = [f"{each.__module__}:{each.__qualname__}" for each in (*bad, cheats.Honest)]
+    results = engine.run(benchmark_of("epoch"), names, zoos=tiny_zoo.parent, results=tmp_path, seeds=[0, 1])
+    assert [next(results)[0].encoder for _ in (0, 1)] == [names[-1]] * 2
+    with pytest.raises(ZooError) as raised:
+        next(results)
+    lines = [str(raised.value), *(record.getMessage() for record in caplog.records)]
+    assert all(line.startswith(f"encoder '{name}': ") for line, name in zip(lines, names[:-1], strict=True))
+    assert "encode returned values of type object; expected numbers" in lines[0]
+    assert "encode returned one embedding for all" in lines[1]
+    assert re.search(r"encode: ValueError: assignment destination is read-only \(cheats\.py, line \d+\)", lines[2])
+    assert "fit: SystemExit" in lines[3]
 
 
 def test_a_supervised_encoder_is_fitted_once_a_target(tmp_path, tiny_zoo):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score, mean_squared_error, r2_score
+from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_score
 from sklearn.preprocessing import StandardScaler
 
 from zoo_bench.scores import paper_probes, probes, standard_probes
@@ -207,13 +207,22 @@ def test_a_single_name_in_training_is_what_is_predicted(parts):
     assert found.values.tolist() == ["adam"] * 60
 
 
-def test_of_penalties_with_equal_accuracy_the_strongest_is_taken():
+def test_of_penalties_with_equal_accuracy_that_with_the_least_cross_entropy_is_taken():
+    """Few validation rows are all right at each penalty; the strongest ones would be wrong of others."""
     random = np.random.RandomState(0)
-    train, validation = random.standard_normal((2, 40, 1)) + np.array([[-50.0], [50.0]] * 20)
+    train, validation = random.standard_normal((2, 40, 3)) + np.array([[-3.0], [3.0]] * 20)
+    train[::2, 0] *= 30  # so that under a strong penalty the mean is no good boundary
     its = np.array(["low", "high"] * 20)
-    found = predicted({"train": train, "validation": validation, "test": validation}, Labels(its, its))
-    assert found.values.tolist() == its.tolist()
-    assert found.penalty == max(LOGISTIC_PENALTIES)
+    features = {"train": train, "validation": validation, "test": validation}
+    actual = predicted(features, Labels(its, its))
+    scaled = standard_probes.features(*features.values(), cut=10.0)
+    entropies = {}
+    for penalty in LOGISTIC_PENALTIES:
+        model = LogisticRegression(C=1 / penalty, max_iter=5000, tol=1e-8).fit(scaled.train, its)
+        accuracy = accuracy_score(its, model.predict(scaled.validation))
+        entropies[-accuracy, log_loss(its, model.predict_proba(scaled.validation))] = penalty
+    assert sum(accuracy == min(entropies)[0] for accuracy, _ in entropies) > 1
+    assert actual.penalty == entropies[min(entropies)] < max(LOGISTIC_PENALTIES)
 
 
 @pytest.mark.parametrize("kind", ["standard", "paper"])

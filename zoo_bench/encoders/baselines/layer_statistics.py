@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from zoo_bench.encoders.baselines.tensor_statistics import PER_TENSOR, tensor_statistics
-from zoo_bench.protocol.views import TrainingView, Weighted
+from zoo_bench.protocol.views import SelectionViews, TrainingView, Weighted
 from zoo_gen.architecture.layout import Parameter
 
 POOLS = ("mean", "max", "first", "last")
@@ -24,7 +24,7 @@ class LastLayerStatistics:
         """The settings as plain data: there are none."""
         return {}
 
-    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: SelectionViews, *, seed: int) -> Self:
         """Learn nothing."""
         return self
 
@@ -42,7 +42,7 @@ class PooledLayerStatistics:
         """The settings as plain data."""
         return {"pools": list(POOLS)}
 
-    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: SelectionViews, *, seed: int) -> Self:
         """Learn nothing."""
         return self
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from zoo_bench.encoders.rows import in_canonical_blocks
-from zoo_bench.protocol.views import TrainingView, Weighted
+from zoo_bench.protocol.views import SelectionViews, TrainingView, Weighted
 from zoo_gen.errors import ZooError
 
 PERCENTILES = (1, 25, 50, 75, 99)
@@ -21,7 +21,7 @@ class Weights:
         """The settings as plain data: there are none."""
         return {}
 
-    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: SelectionViews, *, seed: int) -> Self:
         """Learn nothing."""
         return self
 
@@ -45,7 +45,7 @@ class WeightStatistics:
         """The settings as plain data."""
         return {"biases": self.biases, "percentiles": list(PERCENTILES)}
 
-    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: SelectionViews, *, seed: int) -> Self:
         """Learn nothing."""
         return self
 
@@ -72,7 +72,7 @@ class PCA:
         """The settings as plain data."""
         return {"dimension": self.dimension}
 
-    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: SelectionViews, *, seed: int) -> Self:
         """Find the components.
 
         Raises:

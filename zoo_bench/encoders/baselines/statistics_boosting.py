@@ -13,13 +13,13 @@ import numpy as np
 
 from zoo_bench.encoders.baselines.tensor_statistics import PER_TENSOR, view_statistics
 from zoo_bench.encoders.training.checks import check_one_layout, check_target, check_views
-from zoo_bench.encoders.training.targets import DEFAULT_PROBLEM, Labels, can_learn
+from zoo_bench.encoders.training.targets import DEFAULT_PROBLEM, Labels, can_learn, selecting
 from zoo_bench.protocol.problem import Problem
-from zoo_bench.protocol.views import TrainingView, Weighted
+from zoo_bench.protocol.views import SelectionViews, TrainingView, Weighted
 from zoo_gen.errors import ZooError
 
 LEARNING_RATE, DEPTH, LEAVES, BINS, L2, FEATURE_SHARE, LEAST_SAMPLES = 0.0231, 12, 6209, 127, 25.0, 0.894, 3
-MOST_TREES, PATIENCE = 2000, 500
+MOST_TREES, PATIENCE, SCORED_EVERY = 2000, 500, 5
 
 
 class StatisticsBoosting:
@@ -38,6 +38,7 @@ class StatisticsBoosting:
         settings = {
             "most_trees": self._most_trees,
             "patience": PATIENCE,
+            "scored_every": SCORED_EVERY,
             "learning_rate": LEARNING_RATE,
             "max_depth": DEPTH,
             "max_leaf_nodes": LEAVES,
@@ -55,12 +56,12 @@ class StatisticsBoosting:
     def fit(
         self,
         train: Sequence[TrainingView],
-        validation: Sequence[TrainingView],
+        validation: SelectionViews,
         *,
         problem: Problem = DEFAULT_PROBLEM,
         seed: int,
     ) -> Self:
-        """Grow trees while the squared error of the validation models falls.
+        """Grow trees while the validation score rises.
 
         Rows of the views without a value of the problem's target are left out; `config` says how many.
 
@@ -71,10 +72,11 @@ class StatisticsBoosting:
 
         check_views("statistics_boosting", train, validation)
         check_one_layout("statistics_boosting", [*train, *validation])
-        rows, labels = self._read(train, problem, part="training")
+        labels, problem = Labels.of("statistics_boosting", problem, train), selecting(problem, validation)
+        rows = np.concatenate([self.encode(view)[mask] for view, mask in zip(train, labels.present, strict=True)])
         targets = labels.values
         check_target("statistics_boosting", problem.target, targets)
-        validation_rows, validation_labels = self._read(validation, problem, part="validation")
+        validation_rows = np.concatenate([self.encode(view) for view in validation])
         self._features = rows.shape[1]
         self._model = HistGradientBoostingRegressor(
             learning_rate=LEARNING_RATE,
@@ -88,16 +90,17 @@ class StatisticsBoosting:
             warm_start=True,
             random_state=seed,
         )
-        lowest, grown, self._n_trees = np.inf, 0, 0
+        best, grown, self._n_trees = -np.inf, 0, 0
         while grown < self._most_trees and grown - self._n_trees < PATIENCE:
             self._model.set_params(max_iter=min(grown + PATIENCE, self._most_trees)).fit(rows, targets)
             staged = islice(self._model.staged_predict(validation_rows), grown, None)
             for number, predicted in enumerate(staged, start=grown + 1):
-                error = float(((predicted - validation_labels.values) ** 2).mean())
-                if error < lowest:
-                    lowest, self._n_trees = error, number
+                if number % SCORED_EVERY == 0 or number == self._most_trees:
+                    score = problem.validation_score(predicted)
+                    if score > best:
+                        best, self._n_trees = score, number
             grown = self._model.n_iter_
-        left_out = {"train": labels.left_out, "validation": validation_labels.left_out}
+        left_out = {"train": labels.left_out, "validation": problem.selection.left_out if problem.selection else 0}
         self._fitted = {"target": problem.target, "trees": self._n_trees, "left_out": left_out}
         return self
 
@@ -121,9 +124,3 @@ class StatisticsBoosting:
                 f"{rows.shape[1] // PER_TENSOR}; expected the same architecture, or pooled_layer_statistics"
             )
         return next(islice(self._model.staged_predict(rows), self._n_trees - 1, None))
-
-    def _read(self, views: Sequence[TrainingView], problem: Problem, *, part: str) -> tuple[np.ndarray, Labels]:
-        """Return the statistics (labelled row, feature) and the labels of what is learned from."""
-        labels = Labels.of("statistics_boosting", problem, views, part=part)
-        rows = [self.encode(view)[mask] for view, mask in zip(views, labels.present, strict=True)]
-        return np.concatenate(rows), labels

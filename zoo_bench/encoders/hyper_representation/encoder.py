@@ -29,7 +29,7 @@ from zoo_bench.encoders.training.checks import check_one_layout, check_views
 from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded
 from zoo_bench.encoders.training.progress import History
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.protocol.views import TrainingView, Weighted
+from zoo_bench.protocol.views import SelectionViews, TrainingView, Weighted
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.tokens import Tokens
 from zoo_gen.errors import ZooError, unknown_name
@@ -159,7 +159,7 @@ class HyperRepresentation:
             "warm_up_share": self.warm_up_share,
         }
 
-    def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
+    def fit(self, train: Sequence[TrainingView], validation: SelectionViews, *, seed: int) -> Self:
         """Train an autoencoder, keeping the state with the least validation loss.
 
         Raises:

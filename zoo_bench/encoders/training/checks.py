@@ -5,33 +5,38 @@ with a number that means nothing.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from zoo_bench.protocol.views import TrainingView
+from zoo_bench.protocol.views import SelectionViews, TrainingView
 from zoo_gen.errors import ZooError
 
 
-def check_views(name: str, train: Sequence[TrainingView], validation: Sequence[TrainingView]) -> None:
+def check_views(
+    name: str,
+    train: Sequence[TrainingView],
+    validation: SelectionViews,
+) -> None:
     """Refuse views without models, and weights that are not finite.
 
     Raises:
         ZooError: there is nothing to learn from or to select on, or a checkpoint holds NaN or infinity.
     """
     for part, views in (("training", train), ("validation", validation)):
-        if sum(len(view.models) * len(view.checkpoints) for view in views) == 0:
+        if sum(len(view.weights) for view in views) == 0:
             raise ZooError(f"{name}: no {part} models; expected a zoo whose split has train and validation parts")
         for view in views:
             finite = np.isfinite(view.weights).all(axis=(1, 2))
             if not finite.all():
-                model = view.models[~finite][0]
+                model = "a validation model" if part == "validation" else f"training model {view.models[~finite][0]}"
                 raise ZooError(
-                    f"{name}: weights of {part} model {model} of {view.zoo.name} are not finite; "
+                    f"{name}: weights of {model} of {view.zoo.name} are not finite; "
                     f"expected models that did not diverge (status complete)"
                 )
 
 
-def check_one_layout(name: str, views: Sequence[TrainingView]) -> None:
+def check_one_layout(name: str, views: Sequence[Any]) -> None:
     """Refuse views of several architectures, for an encoder that reads one.
 
     Raises:

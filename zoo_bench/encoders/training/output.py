@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_bench.protocol.problem import Metric, Problem
+from zoo_bench.protocol.problem import Problem
 from zoo_gen.errors import ZooError
 
-LOWEST_R2 = -1.0  # that a score counts beside tau, so that a few wild predictions do not hide the order
 NARROWEST_SPREAD = 0.05  # of shares that "auto" learns by cross-entropy; its gradients vanish where all are alike
 NARROWEST_SHARE = 1e-3  # means of shares closer to 0 or 1 than this are taken as this far from it
 
@@ -68,19 +67,3 @@ class Output:
         if self.loss == "bce":
             return special.expit(logits + self._offset)
         return logits * self.deviation + self.mean
-
-    def score(self, logits: np.ndarray, targets: np.ndarray, *, metric: Metric) -> float:
-        """Return what the validation maximises: R2 of the predictions; their mean with tau-b where tau ranks.
-
-        Tau alone is blind to the size of an error, and of some dozen networks it is a rough number. Where all targets
-        are one, minus the mean squared error.
-        """
-        errors = float(np.mean((self.values(logits) - targets) ** 2))
-        variance = float(targets.var())
-        if variance == 0:
-            return -errors
-        r2 = 1 - errors / variance
-        if metric != "kendall_tau":
-            return r2
-        tau = float(stats.kendalltau(logits, targets).statistic)
-        return (max(r2, LOWEST_R2) + (tau if np.isfinite(tau) else -1.0)) / 2

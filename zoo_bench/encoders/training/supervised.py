@@ -23,9 +23,9 @@ from zoo_bench.encoders.training.loop import Purpose, TrainingSettings, seeded
 from zoo_bench.encoders.training.networks import Networks
 from zoo_bench.encoders.training.output import Output
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.encoders.training.targets import DEFAULT_PROBLEM, Labels, can_learn
+from zoo_bench.encoders.training.targets import DEFAULT_PROBLEM, Labels, can_learn, selecting
 from zoo_bench.protocol.problem import Problem
-from zoo_bench.protocol.views import TrainingView, Weighted
+from zoo_bench.protocol.views import SelectionViews, TrainingView, Weighted
 from zoo_gen.errors import ZooError
 
 WARM_UP_SHARE = 0.1  # of all steps, where a zoo is too small for the warm-up that is asked for
@@ -92,7 +92,7 @@ class SupervisedEncoder:
         penalty: Callable[[Step, Tensor, Tensor], Tensor] | None = None,
         settle: Callable[[Any, Tensor], None] | None = None,
         rows: Rows | None = None,
-        facts_of_views: Callable[[Sequence[TrainingView]], Facts] | None = None,
+        facts_of_views: Callable[[Sequence[Any]], Facts] | None = None,
         fixed_length: bool = False,
         runtime: Runtime | None = None,
     ) -> None:
@@ -129,7 +129,7 @@ class SupervisedEncoder:
     def fit(
         self,
         train: Sequence[TrainingView],
-        validation: Sequence[TrainingView],
+        validation: SelectionViews,
         *,
         problem: Problem = DEFAULT_PROBLEM,
         seed: int,
@@ -146,24 +146,18 @@ class SupervisedEncoder:
         if self._fixed_length:
             check_one_layout(self.name, views)
         told = self._facts_of_views(views) if self._facts_of_views else {}
-        labels, selecting_labels = (
-            Labels.of(self.name, problem, part, part=word)
-            for part, word in ((train, "training"), (validation, "validation"))
-        )
+        labels, problem = Labels.of(self.name, problem, train), selecting(problem, validation)
         targets = labels.values
         check_target(self.name, problem.target, targets)
         output = Output.of(self.name, problem, targets)
         device = self.runtime.torch_device()
-        networks, selecting = (
-            Networks.of(
-                [self._architecture(view) for view in part],
-                [self._read(view)[mask] for view, mask in zip(part, present, strict=True)],
-                device,
-            )
-            for part, present in ((train, labels.present), (validation, selecting_labels.present))
+        rows = [self._read(view)[mask] for view, mask in zip(train, labels.present, strict=True)]
+        networks = Networks.of([self._architecture(view) for view in train], rows, device)
+        others = Networks.of(
+            [self._architecture(view) for view in validation], [self._read(view) for view in validation], device
         )
         facts = self._find_facts(networks) | told
-        plans, selecting_plans = (self._make_plans(facts, part.layouts, device) for part in (networks, selecting))
+        plans, plans_of_others = (self._make_plans(facts, part.layouts, device) for part in (networks, others))
         with seeded(seed, Purpose.INITIALIZATION):
             module = self._build(facts).to(device)
         target_tensor = torch.from_numpy(targets.astype(np.float32)).to(device)
@@ -183,14 +177,14 @@ class SupervisedEncoder:
         # A training of few steps settles and validates on few networks, or these would take longer than its steps.
         settling = networks.part(_spread(len(targets), FEW if settings.steps else SETTLING))
         read = max(settings.batch_size * settings.epoch_steps(len(targets)), FEW) if settings.steps else None
-        selected = _spread(len(selecting_labels.values), read)
-        scored, scored_targets = selecting.part(selected), selecting_labels.values[selected]
+        scored_rows = _spread(len(others.offsets), read)
+        scored = others.part(scored_rows)
 
         def score() -> float:
             if self._settle is not None:
                 self._settle(module, torch.from_numpy(_apply(module, settling, plans)[:, :-1]).to(device))
-            logits = _apply(module, scored, selecting_plans)[:, -1].astype(np.float64)
-            return output.score(logits, scored_targets, metric=problem.metric)
+            logits = _apply(module, scored, plans_of_others)[:, -1].astype(np.float64)
+            return problem.validation_score(output.values(logits), rows=scored_rows)
 
         training_loop.train(
             module,
@@ -199,11 +193,11 @@ class SupervisedEncoder:
             n_samples=len(targets),
             settings=settings,
             seed=seed,
-            identity={"name": self.name, "config": self._given, "data": _data(views, labels, selecting_labels)},
+            identity={"name": self.name, "config": self._given, "data": _data(views, labels)},
             runtime=self.runtime,
             name=self.name,
         )
-        left_out = {"train": labels.left_out, "validation": selecting_labels.left_out}
+        left_out = {"train": labels.left_out, "validation": problem.selection.left_out if problem.selection else 0}
         self._fitted = _Fitted(module, facts, output, problem.target, left_out)
         return self
 
@@ -328,9 +322,9 @@ def _spread(count: int, most: int | None) -> np.ndarray:
     return np.arange(count) if most is None or most >= count else np.arange(most) * count // most
 
 
-def _data(views: Sequence[Weighted], *labels: Labels) -> str:
+def _data(views: Sequence[Weighted], labels: Labels) -> str:
     """Return the SHA-256 (hex) of weights and labels: it tells a training on these from any other."""
     digest = hashlib.sha256()
-    for array in [*(view.weights for view in views), *(part.values for part in labels)]:
+    for array in [*(view.weights for view in views), labels.values]:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -1,15 +1,17 @@
 """Labels: the values of a problem's target that supervised encoders learn, of the rows that have one.
 
-Rows without a value (NaN) are left out and counted, in training as in selection.
+Rows without a value (NaN) are left out and counted, in training as in selection. The labels of validation models are
+not shown: a problem scores predictions of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from zoo_bench.protocol.problem import Problem
-from zoo_bench.protocol.views import TrainingView
+from zoo_bench.protocol.selection import Selection
+from zoo_bench.protocol.views import SelectionViews, TrainingView
 from zoo_gen.errors import ZooError
 
 DEFAULT_PROBLEM = Problem()  # of a fit that is told none: test accuracy
@@ -28,8 +30,8 @@ class Labels:
     present: tuple[np.ndarray, ...]
 
     @classmethod
-    def of(cls, name: str, problem: Problem, views: Sequence[TrainingView], *, part: str) -> "Labels":
-        """Read the target of views for the encoder `name`; `part` is what an error calls them.
+    def of(cls, name: str, problem: Problem, views: Sequence[TrainingView]) -> "Labels":
+        """Read the target of training views for the encoder `name`.
 
         Raises:
             ZooError: the problem has no target or one that is a name, or no row has a value.
@@ -39,13 +41,23 @@ class Labels:
         values = [np.asarray(view.target(problem.target), dtype=np.float64).reshape(-1) for view in views]
         present = tuple(np.isfinite(array) for array in values)
         if not any(mask.any() for mask in present):
-            raise ZooError(f"{name}: {problem.target} is missing for all {part} models; expected values to learn from")
+            raise ZooError(
+                f"{name}: {problem.target} is missing for all training models; expected values to learn from"
+            )
         return cls(np.concatenate([array[mask] for array, mask in zip(values, present, strict=True)]), present)
 
     @property
     def left_out(self) -> int:
         """How many rows have no value."""
         return sum(int((~mask).sum()) for mask in self.present)
+
+
+def selecting(problem: Problem, validation: SelectionViews) -> Problem:
+    """Return a problem that scores predictions of validation models: as given, or by the labels that views show."""
+    if problem.selection is not None or problem.target is None:
+        return problem
+    truth = np.concatenate([np.asarray(view.target(problem.target)).reshape(-1) for view in validation])
+    return replace(problem, selection=Selection(problem.target, problem.metric, truth))
 
 
 def can_learn(problem: Problem) -> bool:

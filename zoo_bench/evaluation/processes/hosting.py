@@ -8,9 +8,10 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,7 +27,7 @@ from zoo_bench.evaluation.failing import EncoderError, named
 from zoo_bench.evaluation.processes.messages import receive_request, send_answer
 from zoo_bench.evaluation.rows import returned
 from zoo_bench.protocol.problem import Problem
-from zoo_bench.protocol.views import TrainingView, WeightsView
+from zoo_bench.protocol.views import SelectionViews, TrainingView, WeightsView
 from zoo_bench.results import this_machine
 from zoo_gen.errors import ZooError
 from zoo_gen.machine.pickling import pickled, unpickled
@@ -58,23 +59,55 @@ def serve(connection: Connection) -> None:
             with named(name, "cannot be read by its process"):
                 method, arguments = receive_request(connection)
             if host is None:
-                host = Host(Surroundings(*arguments))
+                host = Host(Surroundings(*arguments), connection)
             else:
                 facts, array = getattr(host, method)(*arguments)
         except EncoderError as error:
             if isinstance(error.__cause__, EOFError):
                 return
-            facts = {"error": str(error), "traceback": error.traceback}
+            facts = {
+                "error": str(error),
+                "traceback": error.traceback,
+                "asked_for_labels": error.asked_for_labels,
+            }
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         send_answer(connection, facts, array)
 
 
+class AskedSelection:
+    """Scores of predictions of the validation models, asked for from the process that has their labels."""
+
+    def __init__(self, connection: Connection, left_out: int) -> None:
+        self.left_out = left_out
+        self._connection, self._lock = connection, threading.Lock()
+
+    def score(self, predicted: np.ndarray, *, rows: np.ndarray | None = None) -> float:
+        """Return the score.
+
+        Raises:
+            ZooError: the predictions do not fit the rows, or no more scores are given.
+        """
+        predicted = np.asarray(predicted)
+        if predicted.dtype.kind not in "biufU":
+            raise ZooError(f"predictions to score are of type {predicted.dtype}; expected numbers or names")
+        with self._lock:
+            send_answer(self._connection, {"score": None if rows is None else np.asarray(rows).tolist()}, predicted)
+            _, (score, error) = receive_request(self._connection)
+        if error:
+            raise ZooError(error)
+        return float(score)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # a fitted encoder may keep its problem, but nobody to ask
+
+
 class Host:
     """An encoder and what it is asked for; every method returns plain data and an array, if there is one."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(self, surroundings: Surroundings, connection: Connection) -> None:
         self.name = surroundings.name
+        self._connection = connection
         self._encoder: Any = None
         sys.path[:] = surroundings.path
         sys.argv[1:] = []
@@ -109,9 +142,24 @@ class Host:
             return {"targets": targets, "predicts": hasattr(self._encoder, "predict"), "needs": needs}, None
 
     def fit(
-        self, train: Sequence[TrainingView], validation: Sequence[TrainingView], problem: Problem, seed: int
+        self,
+        train: Sequence[TrainingView],
+        validation: SelectionViews,
+        problem: Problem,
+        seed: int,
+        left_out: int,
     ) -> Answer:
-        """Fit the encoder; return what it took and on which GPU, its settings and the number of its parameters."""
+        """Fit the encoder; return what it took and on which GPU, its settings and the number of its parameters.
+
+        Args:
+            train: the models that train.
+            validation: the models that select.
+            problem: what to learn.
+            seed: of all randomness.
+            left_out: how many validation rows have no value of the target; None where there is no target.
+        """
+        if problem.target is not None:
+            problem = replace(problem, selection=AskedSelection(self._connection, left_out))
         with named(self.name, "fit", encoder=self._encoder), measured() as cost:
             fit_encoder(self._encoder, train, validation, problem=problem, seed=seed)
         with named(self.name, "config", encoder=self._encoder):
