@@ -61,6 +61,14 @@ class Copies:
         """Return how many models are copied as a sentence for a person."""
         return f"{self.count:,} of {len(self.sources):,} models are copied, {len(self.sources) - self.count:,} trained"
 
+    def missing(self, rows: pa.Table) -> pa.Table:
+        """Return the rows of the models that have to be trained, among rows of the new zoo's table."""
+        return rows.filter(pa.array(~self._are_copied(rows)))
+
+    def _are_copied(self, rows: pa.Table) -> np.ndarray:
+        """Return which models are copied, bool (model,)."""
+        return np.array([self.sources[model] is not None for model in rows["model_id"].to_pylist()], dtype=bool)
+
     def complete(
         self, rows: pa.Table, train: Callable[[pa.Table], Mapping[str, np.ndarray]]
     ) -> Mapping[str, np.ndarray]:
@@ -73,15 +81,14 @@ class Copies:
         Raises:
             ZooError: an array of another zoo cannot be read.
         """
-        models = rows["model_id"].to_numpy()
-        copied = np.array([self.sources[model] is not None for model in models.tolist()], dtype=bool)
+        models, copied = rows["model_id"].to_numpy(), self._are_copied(rows)
         if not copied.any():
             return train(rows)
         arrays = self._arrays(models[copied])
         if copied.all():
             return arrays
         complete: dict[str, np.ndarray] = {}
-        for name, values in train(rows.filter(pa.array(~copied))).items():
+        for name, values in train(self.missing(rows)).items():
             complete[name] = np.empty((len(models), *values.shape[1:]), values.dtype)
             complete[name][copied], complete[name][~copied] = arrays[name], values
         return complete
