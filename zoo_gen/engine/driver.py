@@ -103,7 +103,7 @@ def run(
     beginning = partial(
         untrained,
         manifest,
-        data_sha256=load_image_data(manifest.data, data_root=data_root).sha256(),
+        data_sha256=_data_sha256(manifest, folder, data_root=data_root),
         device=kind_of(devices[0]),
     )
     forms = choose_forms(manifest, device=devices[0])
@@ -170,6 +170,24 @@ def run(
         if grow:
             tidy_up(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+
+
+def _data_sha256(manifest: ZooManifest, folder: Folder, *, data_root: Path | None) -> str:
+    """Return the digest of a manifest's images; what its zoo says of them where it is complete and they are not here.
+
+    Raises:
+        ZooError: they cannot be read, and there is something to train.
+    """
+    try:
+        return load_image_data(manifest.data, data_root=data_root).sha256()
+    except ZooError as error:
+        if not (folder / MANIFEST).exists():
+            raise
+        store = Store.open(folder)
+        if store.manifest.digest != manifest.digest or len(store.complete_shards()) < store.extent.n_shards:
+            raise
+        _logger.warning("%s: is complete; its images were not looked at (%s)", folder, error)
+        return str(store.attributes["data_sha256"])
 
 
 def _of_a_script(manifest: ZooManifest) -> tuple[Factory, ...]:

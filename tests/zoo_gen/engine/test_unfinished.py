@@ -43,7 +43,8 @@ models_per_shard = 24
 MODULE = f"""
 name = "module"
 [data]
-source = "tetris"
+source = "synthetic"
+image_shape = [1, 8, 8]
 train_size = 64
 test_size = 20
 [architecture]
@@ -66,7 +67,7 @@ ZOOS = {
         "epochs = 4", "epochs = 4\nstop_loss = 1.0"
     ),
     "CNNs in four populations": CNN,
-    "batch norm in lanes": cut(epochs=3).replace("models_per_shard = 2", "models_per_shard = 4"),
+    "batch norm in lanes": cut(epochs=2).replace("models_per_shard = 2", "models_per_shard = 4"),
     "a module with optimisers of one's own": MODULE,
 }
 
