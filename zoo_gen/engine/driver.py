@@ -133,9 +133,9 @@ def run(
     with (
         warnings.catch_warnings(),
         cluster(scheduler) as client,
-        tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as told,
+        tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as reports,
         bar,
-        Watch(bar, Path(told) if told else None) as watch,
+        Watch(bar, Path(reports) if reports else None) as watch,
     ):
         # joblib warns when an interruption meets us between two results; who interrupted knows.
         warnings.filterwarnings("ignore", ".*still being processed by the workers")
@@ -144,7 +144,7 @@ def run(
             folder,
             data_root=data_root,
             run=uuid.uuid4().hex,
-            told=told,
+            reports=reports,
             given=_of_a_script(manifest) if pending else (),
             reuse=tuple(reuse),
             begun=frozenset(begun),

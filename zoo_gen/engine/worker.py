@@ -34,7 +34,7 @@ def train_shards(
     device: str = "cpu",
     data_root: Path | None = None,
     run: str = "",
-    told: str | None = None,
+    reports: str | None = None,
     given: tuple[Factory, ...] = (),
     reuse: tuple[Folder, ...] = (),
     begun: frozenset[int] | None = None,
@@ -48,7 +48,7 @@ def train_shards(
         device: "cpu", "cuda" or "cuda:N".
         data_root: where image data is looked for.
         run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
-        told: the folder in which the run looks for how far its tasks are.
+        reports: the folder in which the run looks for how far its tasks are.
         given: the classes and functions that the manifest names and this process cannot import.
         reuse: folders of zoos whose models are copied where they are the same.
         begun: at a URL, the shards at which a file says how far an interrupted run was; None: look.
@@ -69,7 +69,7 @@ def train_shards(
     if device == "cpu":
         check(forms)
     settings = training_settings(manifest, device=device, forms=forms)
-    report = reporter(Path(told), min(shards)) if told else None
+    report = reporter(Path(reports), min(shards)) if reports else None
 
     def train_rows(rows: pa.Table, unfinished: Unfinished) -> Arrays:
         data = load_image_data(manifest.data, data_root=data_root)
