@@ -31,8 +31,8 @@ WHOLE = "zoo-gen run my_zoo.toml --out whole"  # what no line of the page does: 
 def write_pictures(folder: Path) -> None:
     """Write scikit-learn's handwritten digits as PNG files, by class."""
     digits = load_digits()
-    for number, (pixels, label) in enumerate(zip(digits.images[:700], digits.target, strict=False)):
-        path = folder / ("test" if number >= 500 else "train") / str(label) / f"{number:04d}.png"
+    for number, (pixels, label) in enumerate(zip(digits.images[:300], digits.target, strict=False)):
+        path = folder / ("test" if number >= 200 else "train") / str(label) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((pixels * 15.9375).astype(np.uint8)).save(path)
 
