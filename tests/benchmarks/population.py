@@ -11,6 +11,7 @@ some seconds, and are scaled.
 """
 
 import argparse
+import re
 import tempfile
 import time
 import warnings
@@ -23,7 +24,7 @@ import torch
 from torch.nn import functional
 
 from zoo_gen import engine, find_manifest, load_image_data, read_manifest
-from zoo_gen.architecture.layers import Convolution, Flatten, Linear
+from zoo_gen.architecture.layers import INPUT, Branch, Convolution, Flatten, Linear
 from zoo_gen.architecture.shapes import output_shape
 from zoo_gen.engine.settings import choose_forms, training_settings
 from zoo_gen.machine.memory import freed_memory_kept
@@ -70,12 +71,22 @@ def cnn(architecture: str, activation: str, *, batch_size: int, images: int, epo
     )
 
 
+def residual() -> str:
+    """Return a manifest of the residual CNN with batch norm that ships."""
+    layers = re.search(r"^layers = \[.*?^\]", find_manifest("mini_mnist_resnet").read_text(), re.DOTALL | re.MULTILINE)
+    text = cnn("layers", "relu", batch_size=64, images=640, epochs=4)
+    return text.replace('name = "layers"', f'name = "layers"\n{layers[0]}').replace(
+        "models_per_shard = 32", "models_per_shard = 16"
+    )
+
+
 WORKS = (
     Work("MLP of tetris_seed, batch 32", "tetris_seed", True),
     Work("cnn_small, batch 10", cnn("cnn_small", "tanh", batch_size=10, images=2000, epochs=4), True),
     Work("cnn_small, batch 64", cnn("cnn_small", "tanh", batch_size=64, images=3200, epochs=4), True),
     Work("cnn_small, batch 128", cnn("cnn_small", "tanh", batch_size=128, images=3200, epochs=4), False),
     Work("small_cnn_gap, batch 128", cnn("small_cnn_gap", "relu", batch_size=128, images=6400, epochs=4), False),
+    Work("residual CNN with batch norm, batch 64", residual(), False),
 )
 
 
@@ -171,8 +182,10 @@ def one_a_core(function: Callable[[str, float], float], path: str, amount: float
 def operations(manifest: ZooManifest) -> int:
     """Return the operations of training on one sample."""
     total, shape, first = 0, manifest.data.input_shape, True
+    shapes = {INPUT: shape}
     for layer in manifest.layers:
-        inputs, shape = shape, output_shape(layer, shape)
+        inputs = shape
+        shape = shapes[layer.name] = shapes[layer.source] if isinstance(layer, Branch) else output_shape(layer, shape)
         if isinstance(layer, Convolution | Linear):
             places = shape[1] * shape[2] * layer.kernel**2 if isinstance(layer, Convolution) else 1
             total += (4 if first else 6) * inputs[0] * shape[0] * places

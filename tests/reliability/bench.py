@@ -14,6 +14,12 @@ from zoo_gen import engine
 
 # Many shards of few models, so that most moments lie in the middle of something.
 MANY_SHARDS = TINY.replace("[1, 5]", "[1, 24]").replace("models_per_shard = 12", "models_per_shard = 4")
+# One shard of many epochs, so that every moment lies inside of it.
+ONE_SHARD = (
+    TINY.replace("models_per_shard = 12", "models_per_shard = 40")
+    .replace("epochs = 4", "epochs = 400")
+    .replace("[axes.product]", "[checkpoints]\nepochs = [0, 1, 200, 400]\n\n[axes.product]")
+)
 
 
 class Outlived(Exception):

@@ -24,3 +24,9 @@ def tiny(tmp_path_factory, tiny_zoo):
 def many_shards(tmp_path_factory, made_once):
     folder = made_once("many", lambda folder: bench.make(folder, bench.MANY_SHARDS))
     return own(folder, tmp_path_factory.mktemp("many"))
+
+
+@pytest.fixture(scope="session")
+def one_shard(tmp_path_factory, made_once):
+    folder = made_once("one", lambda folder: bench.make(folder, bench.ONE_SHARD))
+    return own(folder, tmp_path_factory.mktemp("one"))

@@ -1,9 +1,12 @@
 """SIGKILL at random moments of a real run: of all its processes, of the driver alone, of one worker."""
 
+import io
 import random
 import subprocess
 import time
 from pathlib import Path
+
+import numpy as np
 
 from tests import waiting
 from tests.reliability import bench
@@ -48,6 +51,43 @@ def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Out
         for target in targets:
             met[target].append(found)
     return met
+
+
+def kills_inside(zoo: Zoo, place: Path, *, count: int, seed: int) -> list[Outcome]:
+    """Kill runs of one worker between two states of one shard, which every epoch saves; return what met each kill.
+
+    A kill waits for a state that the run before had not reached. So a zoo of which nothing were kept inside of a shard
+    would never be complete, and one that is complete has gone on from states alone.
+    """
+    chance = random.Random(seed)
+    met: list[Outcome] = []
+    while len(met) < count:
+        folder, met_here = place / f"inside{len(met)}", 0
+        code, epoch = None, -1
+        while code is None:
+            process = bench.start(zoo, folder, options=("--save-every", "0"))
+            reached = epoch
+            while process.poll() is None and reached <= epoch:
+                time.sleep(0.005)
+                reached = max(map(_epoch, folder.glob("models/.*.training.tmp")), default=epoch)
+            if process.poll() is None and len(met) + met_here < count:
+                time.sleep(chance.uniform(0, 0.05))
+                bench.kill(process.pid, group=chance.random() < 0.5)
+                met_here += 1
+            epoch = reached
+            code = bench.wait(process)
+            code = None if code < 0 else code
+        met += [bench.outcome(zoo, folder, lost=code != 0)] * met_here
+    return met
+
+
+def _epoch(path: Path) -> int:
+    """Return the epoch of a state; -1 if it has gone."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()[32:])) as arrays:
+            return int(arrays["epoch"])
+    except FileNotFoundError:
+        return -1
 
 
 def _wait_for_a_moment(folder: Path, chance: random.Random, process: subprocess.Popen[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.reliability import bench
 from tests.reliability.bench import Outcome
 from tests.reliability.faults import FAULTS, CannotMount
-from tests.reliability.kills import kills
+from tests.reliability.kills import kills, kills_inside
 
 OFTENER = {
     "one bit of any file flipped": 20,
@@ -22,6 +22,7 @@ OFTENER = {
     "stale temporary files": 5,
 }
 KILLED = {"group": "SIGKILL to all processes", "driver": "SIGKILL to the driver", "worker": "SIGKILL to a worker"}
+INSIDE = "SIGKILL inside of a shard, after other epochs"
 
 
 def row(fault: str, outcomes: list[Outcome]) -> str:
@@ -44,6 +45,9 @@ def main() -> None:
         met = kills(bench.make(place / "many", bench.MANY_SHARDS), place / "kills", count=arguments.kills, seed=0)
         for target, outcomes in met.items() if arguments.kills else ():
             print(row(KILLED[target], outcomes), flush=True)
+        if arguments.kills:
+            one = bench.make(place / "one", bench.ONE_SHARD)
+            print(row(INSIDE, kills_inside(one, place / "inside", count=arguments.kills, seed=0)), flush=True)
         tiny = bench.make(place / "tiny")
         for number, (fault, inject) in enumerate(FAULTS.items() if arguments.runs else ()):
             outcomes = []

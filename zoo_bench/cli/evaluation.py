@@ -316,5 +316,6 @@ def _mock(benchmarks: Sequence[str], names: list[str], *, verbose: bool) -> None
                     print_traceback(finding.traceback)
                 failed += finding.state == "FAILED"
     if failed:
-        raise ZooError(f"{failed} checks failed; docs/submissions.md says what is expected of an encoder")
+        count = f"{failed} check{'s' if failed > 1 else ''}"
+        raise ZooError(f"{count} failed; docs/submissions.md says what is expected of an encoder")
     click.echo("conforms" if len(names) == 1 else "all conform")

@@ -107,6 +107,13 @@ def plan(manifest: str, workers: int | None, device: str, reuse: tuple[Folder, .
 @REUSE
 @click.option("--grow", is_flag=True, help="Replace the zoo of another manifest in this folder, reusing its models.")
 @click.option("--part", default="1/1", help="i/n: only the i-th of n parts of the shards, for array jobs.")
+@click.option(
+    "--save-every",
+    "save_seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How often what is being trained is saved; an interruption loses no more, and an epoch.  [default: 120]",
+)
 @click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
 @click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 def run(
@@ -119,6 +126,7 @@ def run(
     reuse: tuple[Folder, ...],
     grow: bool,
     part: str,
+    save_seconds: float | None,
     engine: str,
     scheduler: str | None,
 ) -> None:
@@ -126,6 +134,7 @@ def run(
     from zoo_gen.engine import run as train
     from zoo_gen.errors import ZooError
     from zoo_gen.manifest import find_manifest, read_manifest
+    from zoo_gen.store.unfinished import SAVE_SECONDS
 
     if engine == "dask" and scheduler is None:
         raise ZooError("--engine dask: expected --scheduler too, such as tcp://host:8786")
@@ -148,6 +157,7 @@ def run(
         grow=grow,
         part=(int(number), int(parts)),
         scheduler=scheduler,
+        save_seconds=SAVE_SECONDS if save_seconds is None else save_seconds,
     )
     state = "complete" if int(parts) == 1 else f"part {part} complete"
     if not summary.trained_shards:

@@ -103,7 +103,7 @@ def export(zoo: Folder, out: Path, format_: str, models: str | None, epochs: str
         models=None if models is None else _numbers("--models", models),
         epochs=None if epochs is None else _numbers("--epochs", epochs),
     )
-    click.echo(f"{out}: {len(paths):,} files and {writing.TABLE}")
+    click.echo(f"{out}: {len(paths):,} file{'s' if len(paths) != 1 else ''} and {writing.TABLE}")
 
 
 @click.command(cls=Resumable)

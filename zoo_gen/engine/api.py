@@ -18,6 +18,7 @@ from zoo_gen.files.location import Folder, locate
 from zoo_gen.machine.devices import check_device
 from zoo_gen.machine.progress import duration
 from zoo_gen.manifest import ZooManifest, read_manifest, shipped_manifests
+from zoo_gen.store.unfinished import SAVE_SECONDS
 from zoo_gen.zoo import Zoo, open_zoo
 
 
@@ -39,6 +40,7 @@ def run(
     scheduler: str | None = None,
     reuse: Sequence[str | Folder] = (),
     grow: bool = False,
+    save_seconds: float = SAVE_SECONDS,
 ) -> Zoo:
     """Train what a zoo still lacks, and open it. The same call after an interruption resumes.
 
@@ -64,6 +66,7 @@ def run(
         reuse: folders or URLs of zoos; models that they hold and this zoo asks for too are copied, and not trained.
         grow: where `out` holds the zoo of another manifest (fewer seeds, say), replace it and reuse its models. It is
             removed when the new one is complete.
+        save_seconds: how often what is being trained is saved; an interruption loses no more, and an epoch.
 
     Raises:
         ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or a worker
@@ -100,6 +103,7 @@ def run(
         progress=progress,
         reuse=[locate(other) for other in reuse],
         grow=grow,
+        save_seconds=save_seconds,
     )
     return open_zoo(folder)
 
@@ -163,7 +167,7 @@ class Plan:
         return {
             "seconds": f"{time.seconds:,.0f} with {where} ({duration(time.seconds)})",
             "at risk": f"an interruption loses up to {duration(time.at_risk)} of a {each}, "
-            f"which writes {time.models_at_risk:,} models at a time",
+            f"which trains {time.models_at_risk:,} models at a time and saves them every {duration(SAVE_SECONDS)}",
         }
 
     def __str__(self) -> str:

@@ -4,7 +4,8 @@ What is trained together never changes a byte: our kernels compute a model alone
 operations train on a GPU, `train_shards` gives them one shard at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from itertools import pairwise
 
 from zoo_gen.engine.settings import models_on_device
@@ -20,7 +21,14 @@ def of_part(extent: Extent, part: tuple[int, int]) -> list[int]:
 
 
 def blocks(
-    manifest: ZooManifest, extent: Extent, shards: Sequence[int], *, devices: Sequence[str], here: bool = True
+    manifest: ZooManifest,
+    extent: Extent,
+    shards: Sequence[int],
+    *,
+    devices: Sequence[str],
+    pending: Sequence[int] | None = None,
+    begun: Collection[int] = (),
+    here: bool = True,
 ) -> list[list[int]]:
     """Cut shards into blocks that are trained together.
 
@@ -29,12 +37,17 @@ def blocks(
         extent: how large it is.
         shards: their numbers.
         devices: that share them, of one kind.
+        pending: those of the shards that are to be trained, all if not given.
+        begun: first shards of blocks that an interrupted run has trained half-way, which stay blocks.
         here: whether the devices are this machine's, so that their memory is known.
     """
+    pending = shards if pending is None else pending
     if not devices[0].startswith("cuda"):
-        return [[shard] for shard in shards]
+        return [[shard] for shard in pending]
     models = models_on_device(manifest, device=devices[0])[0] if here else LEAST
-    return cut(shards, at_once=max(1, round(models / extent.models_per_shard)), devices=len(devices))
+    cut_for = partial(cut, at_once=max(1, round(models / extent.models_per_shard)), devices=len(devices))
+    half_way = [block for block in cut_for(shards) if block[0] in begun and set(block) <= set(pending)] if begun else []
+    return half_way + cut_for([shard for shard in pending if not any(shard in block for block in half_way)])
 
 
 def cut(shards: Sequence[int], *, at_once: int, devices: int) -> list[list[int]]:

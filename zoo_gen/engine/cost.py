@@ -16,6 +16,7 @@ from zoo_gen.engine.settings import models_on_device
 from zoo_gen.machine.devices import resolve
 from zoo_gen.machine.workers import count_processes
 from zoo_gen.manifest import ZooManifest, grid
+from zoo_gen.store.unfinished import SAVE_SECONDS
 
 _WRITTEN = 1.5e8  # bytes that a core compresses and writes in a second
 
@@ -41,8 +42,8 @@ class Time:
 
     workers: int  # processes, or GPUs
     seconds: float
-    at_risk: float  # seconds of work that a process loses at most when it is interrupted: of what it trains together
-    models_at_risk: int  # that are trained together
+    at_risk: float  # seconds of work that a process loses at most when it is interrupted
+    models_at_risk: int  # that it trains together
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,10 @@ def estimate(manifest: ZooManifest, *, workers: int | None = None, device: str =
     each = each + extent.bytes_per_model / _WRITTEN
     of_tasks = [float(each[some].sum()) for some in rows]
     longest = int(np.argmax(of_tasks))
-    return Time(processes, start + _makespan(of_tasks, processes), of_tasks[longest], len(rows[longest]))
+    # What is trained together is saved after the first epoch that ends later than this.
+    saved = SAVE_SECONDS + of_tasks[longest] / manifest.training.epochs
+    at_risk = min(of_tasks[longest], saved)
+    return Time(processes, start + _makespan(of_tasks, processes), at_risk, len(rows[longest]))
 
 
 def _makespan(tasks: Sequence[float], processes: int) -> float:

@@ -12,38 +12,33 @@ import time
 import uuid
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from zoo_gen.architecture import own_module
 from zoo_gen.architecture.own_module import Factory
 from zoo_gen.engine.blocks import blocks, of_part
 from zoo_gen.engine.growth import set_aside, tidy_up
-from zoo_gen.engine.reuse import Copies, find_copies
-from zoo_gen.engine.settings import check_device, check_own_functions, choose_forms
-from zoo_gen.engine.training import settings_of, train_models
+from zoo_gen.engine.reuse import find_copies
+from zoo_gen.engine.settings import check_own_functions, choose_forms
+from zoo_gen.engine.worker import train_shards
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.image_data import load_image_data
 from zoo_gen.machine.device_workers import train_on_devices
-from zoo_gen.machine.devices import resolve
-from zoo_gen.machine.progress import Watch, progress_bar, reporter
+from zoo_gen.machine.devices import kind_of, resolve
+from zoo_gen.machine.progress import Watch, progress_bar
 from zoo_gen.machine.workers import cluster, count_processes, train_all
-from zoo_gen.manifest import ZooManifest, as_manifest, read_manifest
+from zoo_gen.manifest import ZooManifest, as_manifest
 from zoo_gen.store import EmptyZoo, Extent, Store, checksums, untrained
 from zoo_gen.store.create import MANIFEST
-from zoo_gen.store.shards import Arrays, shards_of
+from zoo_gen.store.shards import shards_of
+from zoo_gen.store.unfinished import SAVE_SECONDS
 from zoo_gen.zoo import card
 
-_WRITERS = 4  # of the shards that a GPU trained together
 _logger = logging.getLogger(__name__)
 
 
@@ -71,6 +66,7 @@ def run(
     progress: bool = True,
     reuse: Sequence[Folder] = (),
     grow: bool = False,
+    save_seconds: float = SAVE_SECONDS,
 ) -> Summary:
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
@@ -89,6 +85,7 @@ def run(
         reuse: folders of zoos; models that they hold and this one asks for too are copied, and not trained.
         grow: where the folder holds the zoo of another manifest, set it aside, reuse its models, and remove it once
             this zoo is complete.
+        save_seconds: how often what a shard's training has reached is written, so that an interruption loses no more.
 
     Raises:
         ZooError: a device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
@@ -106,8 +103,8 @@ def run(
     beginning = partial(
         untrained,
         manifest,
-        data_sha256=load_image_data(manifest.data, data_root=data_root).sha256(),
-        device=_kind(devices[0]),
+        data_sha256=_data_sha256(manifest, folder, data_root=data_root),
+        device=kind_of(devices[0]),
     )
     forms = choose_forms(manifest, device=devices[0])
     if repair:
@@ -120,10 +117,10 @@ def run(
     extent = store.extent
     if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
         raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
-    complete = set(store.complete_shards()).intersection(range(extent.n_shards))
+    complete, begun = map(set, store.shards_on_disk())
     ours = of_part(extent, part)
     pending = [shard for shard in ours if shard not in complete]
-    tasks = blocks(manifest, extent, pending, devices=devices, here=scheduler is None)
+    tasks = blocks(manifest, extent, ours, pending=pending, begun=begun, devices=devices, here=scheduler is None)
     lost: list[list[int]] = []
     trained = diverged = 0
     bar = progress_bar(
@@ -150,6 +147,8 @@ def run(
             reports=reports,
             given=_of_a_script(manifest) if pending else (),
             reuse=tuple(reuse),
+            begun=frozenset(begun),
+            save_seconds=save_seconds,
         )
         if client is None and device != "cpu":
             results = train_on_devices(task, tasks, lost, devices=devices)
@@ -171,6 +170,24 @@ def run(
         if grow:
             tidy_up(folder)
     return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+
+
+def _data_sha256(manifest: ZooManifest, folder: Folder, *, data_root: Path | None) -> str:
+    """Return the digest of a manifest's images; what its zoo says of them where it is complete and they are not here.
+
+    Raises:
+        ZooError: they cannot be read, and there is something to train.
+    """
+    try:
+        return load_image_data(manifest.data, data_root=data_root).sha256()
+    except ZooError as error:
+        if not (folder / MANIFEST).exists():
+            raise
+        store = Store.open(folder)
+        if store.manifest.digest != manifest.digest or len(store.complete_shards()) < store.extent.n_shards:
+            raise
+        _logger.warning("%s: is complete; its images were not looked at (%s)", folder, error)
+        return str(store.attributes["data_sha256"])
 
 
 def _of_a_script(manifest: ZooManifest) -> tuple[Factory, ...]:
@@ -221,98 +238,6 @@ def _recorded_forms(folder: Folder) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return forms if isinstance(forms, dict) else {}
-
-
-def _kind(device: str) -> str:
-    """Return the kind of a device, without its number."""
-    return device.partition(":")[0]
-
-
-def train_shards(
-    folder: Folder,
-    shards: list[int],
-    *,
-    device: str = "cpu",
-    data_root: Path | None = None,
-    run: str = "",
-    reports: str | None = None,
-    given: tuple[Factory, ...] = (),
-    reuse: tuple[Folder, ...] = (),
-) -> dict[int, int]:
-    """Train shards of the zoo in `folder` together and write those that are not complete.
-
-    Args:
-        folder: the zoo.
-        shards: their numbers.
-        device: "cpu", "cuda" or "cuda:N".
-        data_root: where image data is looked for.
-        run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
-        reports: the folder in which the run looks for how far its tasks are.
-        given: the classes and functions that the manifest names and this process cannot import.
-        reuse: folders of zoos whose models are copied where they are the same.
-
-    Returns:
-        For each of the shards, which are complete now, in their order: how many of its models diverged.
-    """
-    from zoo_gen.population.cpu.convolutions import check
-    from zoo_gen.population.train import single_threaded
-
-    for code in given:
-        own_module.give(code, trusted=True)
-    check_device(device)  # a cluster's worker may stand where there is none
-    manifest, store = _opened(folder, run) if run else _open(folder)
-    forms, extent = store.attributes.get("forms", {}), store.extent
-    missing = [shard for shard in shards if not store.is_complete(shard)]  # another run may have made some
-    if device == "cpu":
-        check(forms)
-    settings = settings_of(manifest, device=device, forms=forms)
-    report = reporter(Path(reports), min(shards)) if reports else None
-
-    def train_rows(rows: pa.Table) -> Arrays:
-        data = load_image_data(manifest.data, data_root=data_root)
-        return train_models(manifest, data, rows, settings, report=report)
-
-    diverged = {shard: _count_diverged(store, shard) for shard in shards if shard not in missing}
-    # Where torch's operations compute on a GPU, last bits may depend on what is trained together: a shard at a time.
-    has_kernels = all(each.kernels for each in settings.values())
-    for together in [missing] if has_kernels and missing else [[shard] for shard in missing]:
-        rows = pa.concat_tables(manifest.rows(extent.models(shard)) for shard in together)
-        with single_threaded():
-            arrays = _copies(folder, reuse, run).complete(rows, train_rows) if reuse else train_rows(rows)
-
-        def write(shard: int, arrays: Arrays = arrays, together: list[int] = together) -> int:
-            before = sum(map(extent.count, together[: together.index(shard)]))
-            values = {name: array[before : before + extent.count(shard)] for name, array in arrays.items()}
-            if not store.is_complete(shard):
-                store.write_shard(shard, values, device=_kind(device))
-            return sum(bool(np.isnan(of_model[-1]).any()) for of_model in values["weights"])  # NaN stays once it came
-
-        with ThreadPoolExecutor(_WRITERS) as writers:  # compression leaves Python to others
-            diverged |= zip(together, writers.map(write, together), strict=True)
-    return {shard: diverged[shard] for shard in shards}
-
-
-def _open(folder: Folder) -> tuple[ZooManifest, Store]:
-    manifest = read_manifest(folder / MANIFEST)
-    return manifest, Store.open(folder, manifest=manifest)
-
-
-@lru_cache(maxsize=1)
-def _opened(folder: Folder, run: str) -> tuple[ZooManifest, Store]:
-    """Return the zoo that a run trains; another run on the same folder may find another zoo there."""
-    return _open(folder)
-
-
-@lru_cache(maxsize=1)
-def _copies(folder: Folder, reuse: tuple[Folder, ...], run: str) -> Copies:
-    """Return what other zoos hold of the zoo that a run trains; a process looks once for all tasks of a run."""
-    manifest, store = _opened(folder, run)
-    return find_copies(reuse, manifest, store.attributes)
-
-
-def _count_diverged(store: Store, shard: int) -> int:
-    content = pa.BufferReader(store.part_path(shard).read_bytes())
-    return pq.read_table(content, columns=["status"])["status"].to_pylist().count("diverged")
 
 
 def _check_room(folder: Folder, manifest: ZooManifest) -> None:

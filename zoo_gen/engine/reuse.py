@@ -74,6 +74,14 @@ class Copies:
         """Return how many models are copied as a sentence for a person."""
         return f"{self.count:,} of {len(self.sources):,} models are copied, {len(self.sources) - self.count:,} trained"
 
+    def missing(self, rows: pa.Table) -> pa.Table:
+        """Return the rows of the models that have to be trained, among rows of the new zoo's table."""
+        return rows.filter(pa.array(~self._are_copied(rows)))
+
+    def _are_copied(self, rows: pa.Table) -> np.ndarray:
+        """Return which models are copied, bool (model,)."""
+        return np.array([self.sources[model] is not None for model in rows["model_id"].to_pylist()], dtype=bool)
+
     def complete(self, rows: pa.Table, train: Callable[[pa.Table], Arrays]) -> Arrays:
         """Return the arrays of models, those that other zoos hold copied, the others trained.
 
@@ -84,14 +92,13 @@ class Copies:
         Raises:
             ZooError: an array of another zoo cannot be read.
         """
-        models = rows["model_id"].to_numpy()
-        copied = np.array([self.sources[model] is not None for model in models.tolist()], dtype=bool)
+        models, copied = rows["model_id"].to_numpy(), self._are_copied(rows)
         if not copied.any():
             return train(rows)
         arrays = self._arrays(models[copied])
         if copied.all():
             return arrays
-        trained = train(rows.filter(pa.array(~copied)))
+        trained = train(self.missing(rows))
         return gathered([(np.flatnonzero(copied), arrays), (np.flatnonzero(~copied), trained)])
 
     def _arrays(self, models: np.ndarray) -> Arrays:

@@ -18,6 +18,9 @@ from zoo_gen.store.shards import Arrays
 
 if TYPE_CHECKING:
     from zoo_gen.population.population import TrainingSettings
+    from zoo_gen.population.reached import Saves
+
+_COMPLETE, _NUMBER = "complete/", "architecture"  # in what is written: arrays of architectures, the one at work
 
 
 def settings_of(manifest: ZooManifest, *, device: str, forms: Mapping[str, str]) -> "dict[str, TrainingSettings]":
@@ -37,6 +40,7 @@ def train_models(
     settings: "Mapping[str, TrainingSettings]",
     *,
     report: Callable[[float], None] | None = None,
+    saves: "Saves | None" = None,
 ) -> Arrays:
     """Train the models of a table, and return their arrays in its order, for every array of `Extent.arrays`.
 
@@ -46,29 +50,73 @@ def train_models(
         rows: of the models.
         settings: of each architecture.
         report: is told after every epoch how many models' worth of the work is done.
+        saves: of this training: it goes on from what was written last, to the same bits.
     """
     from zoo_gen.population.train import train
 
     parts: list[tuple[np.ndarray, Arrays]] = []
     trained = 0
-    for name, positions in by_architecture(manifest, rows):
+    progress = None if saves is None else _Progress(saves)
+    for number, (name, positions) in enumerate(by_architecture(manifest, rows)):
         ordinary, before = manifest.of_architecture(name), trained
 
         def report_all(done: float, before: int = before) -> None:
             if report is not None:
                 report(before + done)
 
-        arrays = train(
-            manifest.architectures[name],
-            data,
-            _as_ordinary(rows.take(positions), ordinary) if manifest.ragged else rows,
-            settings[name],
-            checkpoint_epochs=manifest.checkpoint_epochs,
-            report=report_all,
-        ).arrays
+        arrays = progress.begin(number) if progress else {}
+        if not arrays:
+            arrays = train(
+                manifest.architectures[name],
+                data,
+                _as_ordinary(rows.take(positions), ordinary) if manifest.ragged else rows,
+                settings[name],
+                checkpoint_epochs=manifest.checkpoint_epochs,
+                report=report_all,
+                saves=progress,
+            ).arrays
+        if progress:
+            progress.complete(arrays)
         parts.append((positions, with_buffers(arrays, manifest)))
         trained += len(positions)
     return gathered(parts)
+
+
+class _Progress:
+    """What is written of one architecture after the other: its training's state, and the arrays of those before it."""
+
+    def __init__(self, saves: "Saves") -> None:
+        self._saves, self._written = saves, saves.read()
+        self._complete: dict[str, np.ndarray] = {}
+        self._number = 0
+
+    def begin(self, number: int) -> dict[str, np.ndarray]:
+        """Let the architecture of a number begin; return its arrays, if they were complete before an interruption."""
+        self._number = number
+        prefix = _complete(number)
+        return {name.removeprefix(prefix): each for name, each in self._written.items() if name.startswith(prefix)}
+
+    def complete(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep the arrays of the architecture that began last."""
+        self._complete |= {f"{_complete(self._number)}{name}": array for name, array in arrays.items()}
+
+    def read(self) -> dict[str, np.ndarray]:
+        """Return what was written last of the training of this architecture."""
+        if not self._written or int(self._written[_NUMBER]) != self._number:
+            return {}
+        return {name: each for name, each in self._written.items() if not name.startswith(_COMPLETE)}
+
+    def is_due(self) -> bool:
+        """Return whether it is time to write again."""
+        return self._saves.is_due()
+
+    def write(self, values: Mapping[str, np.ndarray]) -> None:
+        """Write arrays in place of the last ones."""
+        self._saves.write({**self._complete, _NUMBER: np.array(self._number), **values})
+
+
+def _complete(number: int) -> str:
+    return f"{_COMPLETE}{number}/"
 
 
 def by_architecture(manifest: ZooManifest, rows: pa.Table) -> list[tuple[str, np.ndarray]]:

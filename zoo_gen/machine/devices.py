@@ -48,6 +48,15 @@ def resolve(device: str) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in numbers)
 
 
+def kind_of(device: str) -> str:
+    """Return the kind of a device, without its number.
+
+    >>> kind_of("cuda:1")
+    'cuda'
+    """
+    return device.partition(":")[0]
+
+
 def _numbers(device: str) -> list[int]:
     """Return the numbers of the GPUs that a name stands for, rising.
 

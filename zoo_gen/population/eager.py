@@ -19,7 +19,7 @@ from zoo_gen.population.cpu.convolutions import LANES
 from zoo_gen.population.forward import forward
 from zoo_gen.population.losses import Losses
 from zoo_gen.population.metrics import pieces
-from zoo_gen.population.optimizers import Optimizer, clipped, make_optimizer
+from zoo_gen.population.optimizers import Optimizer, clipped, copy_into, make_optimizer
 from zoo_gen.population.own_functions import OwnOptimizer
 from zoo_gen.population.random import data_order, kept_by_dropout
 from zoo_gen.population.schedules import distinct
@@ -96,6 +96,32 @@ class Eager:
                 right, has_classes = right + correct.sum(dim=1), True
         seen = sum(self._sizes)
         return loss / seen, right / seen if has_classes else None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what training changes; all else follows from the number of the epoch."""
+        optimizers = {
+            f"optimizer{number}/{name}": values
+            for number, (_, optimizer) in enumerate(self._optimizers)
+            for name, values in optimizer.state().items()
+        }
+        return self._own_state() | optimizers
+
+    def _own_state(self) -> dict[str, Tensor]:
+        buffers = {f"buffers/{name}": values for name, values in self._buffers.items()}
+        return {"weights": self.weights, "learning_rate": self._learning_rate, **buffers}
+
+    def restore(self, state: Mapping[str, Tensor], *, epochs: int) -> None:
+        """Go on from the state after so many epochs.
+
+        Raises:
+            ValueError: it is of another training.
+        """
+        left = dict(state)
+        copy_into(self._own_state(), {name: left.pop(name) for name in self._own_state() if name in left})
+        for number, (_, optimizer) in enumerate(self._optimizers):
+            prefix = f"optimizer{number}/"
+            values = {name.removeprefix(prefix): left.pop(name) for name in list(left) if name.startswith(prefix)}
+            optimizer.restore(values, steps=epochs * len(self._sizes))
 
     def freeze(self, models: Tensor) -> None:
         """Let some models, bool (model,), keep their weights from now on."""

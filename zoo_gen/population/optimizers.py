@@ -4,6 +4,7 @@ Each computes what its namesake in torch computes for one model. `weight_decay` 
 AdamW, which shrinks the weights instead.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -18,6 +19,16 @@ class Optimizer(Protocol):
 
     def step(self, weights: Tensor, gradient: Tensor, learning_rate: Tensor) -> None:
         """Take one step; weights and gradient are (model, parameter), the learning rate is (model, 1)."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what steps change beside the weights, name -> (model, ...)."""
+
+    def restore(self, state: Mapping[str, Tensor], *, steps: int) -> None:
+        """Go on from the state after so many steps.
+
+        Raises:
+            ValueError: it is of another optimiser.
+        """
 
 
 class SGD:
@@ -36,6 +47,14 @@ class SGD:
             velocity = self.velocity.mul_(self.momentum).add_(gradient)
             gradient = torch.addcmul(gradient, self.momentum, velocity) if self.nesterov else velocity
         weights.addcmul_(learning_rate, gradient, value=-1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the velocity."""
+        return {"velocity": self.velocity}
+
+    def restore(self, state: Mapping[str, Tensor], *, steps: int) -> None:
+        """Go on from a velocity."""
+        copy_into(self.state(), state)
 
 
 class Adam:
@@ -61,6 +80,15 @@ class Adam:
         rate = learning_rate / (1 - BETA1**self.steps)
         weights.addcdiv_(self.mean * rate, root, value=-1)
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the two moments."""
+        return {"mean": self.mean, "square": self.square}
+
+    def restore(self, state: Mapping[str, Tensor], *, steps: int) -> None:
+        """Go on from the moments after so many steps."""
+        copy_into(self.state(), state)
+        self.steps = steps
+
 
 class RMSprop:
     """RMSprop (Tieleman and Hinton, 2012), not centred, without momentum."""
@@ -74,6 +102,14 @@ class RMSprop:
         gradient = _decayed(gradient, weights, self.weight_decay)
         self.square.mul_(SMOOTHING).addcmul_(gradient, gradient, value=1 - SMOOTHING)
         weights.addcdiv_(gradient * learning_rate, self.square.sqrt().add_(EPSILON), value=-1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the mean of squares."""
+        return {"square": self.square}
+
+    def restore(self, state: Mapping[str, Tensor], *, steps: int) -> None:
+        """Go on from a mean of squares."""
+        copy_into(self.state(), state)
 
 
 def make_optimizer(name: str, like: Tensor, *, momentum: Tensor, weight_decay: Tensor) -> Optimizer:
@@ -90,6 +126,22 @@ def make_optimizer(name: str, like: Tensor, *, momentum: Tensor, weight_decay: T
     if name in ("adam", "adamw"):
         return Adam(like, weight_decay=weight_decay, decoupled=name == "adamw")
     return SGD(like, momentum=momentum, weight_decay=weight_decay, nesterov=name == "nesterov")
+
+
+def copy_into(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copy values into tensors of the same names.
+
+    Raises:
+        ValueError: names, shapes or types differ.
+    """
+    for kind in ("shape", "dtype"):
+        if {name: getattr(each, kind) for name, each in tensors.items()} != {
+            name: getattr(each, kind) for name, each in values.items()
+        }:
+            raise ValueError(f"a state of other tensors; expected {', '.join(tensors)}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(values[name])
 
 
 def clipped(gradient: Tensor, norms: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.own_module import Factory
@@ -80,7 +81,7 @@ class OwnOptimizer:
         init, self._update = _pair(self._where, factory)
         self._layout, self._hyperparameters = layout, dict(hyperparameters)
         self._steps = 0
-        self.state: Tree = _stacked(self._where, init, self._named(weights))
+        self._state: Tree = _stacked(self._where, init, self._named(weights))
 
     def step(self, weights: Tensor, gradient: Tensor, learning_rate: Tensor) -> None:
         """Take one step; weights and gradient are (model, parameter), the learning rate is (model, 1).
@@ -92,10 +93,25 @@ class OwnOptimizer:
         """
         self._steps += 1
         hyperparameters = self._hyperparameters | {"learning_rate": learning_rate.squeeze(1)}
-        arguments = self._named(gradient), self.state, self._named(weights), hyperparameters
-        changed, self.state = _stacked(self._where, partial(self.alone, step=self._steps), *arguments)
+        arguments = self._named(gradient), self._state, self._named(weights), hyperparameters
+        changed, self._state = _stacked(self._where, partial(self.alone, step=self._steps), *arguments)
         flat = torch.cat([values.flatten(1) for values in changed], dim=1)
         weights.copy_(torch.where(learning_rate > 0, flat, weights))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the tensors of its state in their order, number -> (model, ...)."""
+        return {str(number): tensor for number, tensor in enumerate(tree_flatten(self._state)[0])}
+
+    def restore(self, state: Mapping[str, Tensor], *, steps: int) -> None:
+        """Go on from the state after so many steps.
+
+        Raises:
+            ValueError: its state has another structure than at the beginning, so that nobody knows what is what.
+        """
+        before, structure = tree_flatten(self._state)
+        if [each.shape for each in before] != [each.shape for each in state.values()]:
+            raise ValueError("a state of another structure than the first one")
+        self._state, self._steps = tree_unflatten(list(state.values()), structure), steps
 
     def alone(
         self, gradients: Tree, state: Tree, parameters: Tree, hyperparameters: Tree, *, step: int

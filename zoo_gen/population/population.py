@@ -56,6 +56,16 @@ class Arithmetic(Protocol):
     def evaluate(self, part: str) -> dict[str, Tensor]:
         """Measure every model in evaluation mode on a part of the data; name -> (model, ...)."""
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what training changes, name -> tensor; all else follows from the number of the epoch."""
+
+    def restore(self, state: Mapping[str, Tensor], *, epochs: int) -> None:
+        """Go on from the state after so many epochs.
+
+        Raises:
+            ValueError: it is of another training.
+        """
+
 
 class Population:
     """Models of one architecture and batch size that learn one task.
@@ -154,6 +164,20 @@ class Population:
             self._accuracy = accuracy
         if self._stop_loss is not None:
             self._arithmetic.freeze(self._loss <= self._stop_loss)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the epochs until now have changed, name -> tensor: weights, and all that an optimiser keeps."""
+        return self._arithmetic.state()
+
+    def restore(self, state: Mapping[str, Tensor], *, epochs: int) -> None:
+        """Go on from the state of these models after so many epochs, to the same bits.
+
+        Loss and accuracy of the last epoch are not part of it.
+
+        Raises:
+            ValueError: it is of another training.
+        """
+        self._arithmetic.restore({name: values.to(self._loss.device) for name, values in state.items()}, epochs=epochs)
 
     def evaluate(self, part: str) -> dict[str, Tensor]:
         """Measure every model in evaluation mode on a part of the data; (model, ...) in the order of the table."""

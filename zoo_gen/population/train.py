@@ -4,7 +4,7 @@ On a GPU the numbers of a checkpoint travel to the host while the next epoch tra
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from zoo_gen.population.columns import KINDS
 from zoo_gen.population.cpu import convolutions
 from zoo_gen.population.gpu import memory
 from zoo_gen.population.population import Population, TrainingSettings
+from zoo_gen.population.reached import Reached, Saves
 from zoo_gen.population.tasks import Task, make_task
 
 _logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def train(
     checkpoint_epochs: Sequence[int],
     weights: Tensor | None = None,
     report: Callable[[float], None] | None = None,
+    saves: Saves | None = None,
 ) -> Trajectories:
     """Train all models of the table and return weights and metrics at the given epochs (0 is before training).
 
@@ -60,40 +62,42 @@ def train(
         checkpoint_epochs: the epochs to return, rising.
         weights: initial weights (model, parameter); drawn from the models' seeds if not given.
         report: is told after every epoch how many models' worth of the work is done.
+        saves: of this training: it goes on from what was written last, to the same bits.
     """
-    diverged = np.zeros(len(models), dtype=bool)
-    arrays: dict[str, np.ndarray] = {}
-
-    def keep(rows: np.ndarray, lost: np.ndarray, state: _OnItsWay) -> None:
-        read = state.read()
-        lost |= ~(np.isfinite(read["weights"]).all(axis=1) & np.isfinite(read["train_loss"]))
-        for name, values in read.items():
-            shape = (len(models), len(checkpoint_epochs), *values.shape[1:])
-            array = arrays.setdefault(name, np.empty(shape, dtype=values.dtype))
-            array[rows, state.checkpoint] = values
-            array[rows[lost], state.checkpoint] = np.nan
-
+    network = registry.network(architecture, data.input_shape, data.n_outputs)
+    cuts: Iterable[tuple[np.ndarray, int]] = groups(network, models, settings, n_train=data.n_train)
+    reached = Reached(len(models), len(checkpoint_epochs))
+    if saves is not None and (values := saves.read()):
+        cuts = list(cuts)
+        reached.read(values, [rows for rows, _ in cuts])
+    trained = 0
     with devices.current(settings.device):
-        trained = 0
-        for rows, population in populations(architecture, data, models, settings, weights=weights):
-            lost = np.zeros(len(rows), dtype=bool)
+        for number, (rows, n_used) in enumerate(cuts):
+            if reached.is_complete(number):
+                trained += len(rows)
+                continue
+            population = _population(network, data, models, settings, rows=rows, n_used=n_used, weights=weights)
             unread: _OnItsWay | None = None
-            for epoch in range(settings.epochs + 1):
+            for epoch in range(reached.begin(number, rows, population), settings.epochs + 1):
                 if epoch > 0:
                     population.train_epoch(epoch)
                     if report is not None:
                         report(trained + len(rows) * epoch / settings.epochs)
                 if unread is not None:  # only now that the device has its next epoch
-                    keep(rows, lost, unread)
+                    reached.keep(rows, unread.checkpoint, unread.read())
                     unread = None
                 if epoch in checkpoint_epochs:
                     state = _state(population, data.parts)
                     unread = _OnItsWay(checkpoint_epochs.index(epoch), state)
+                if saves is not None and saves.is_due():
+                    if unread is not None:
+                        reached.keep(rows, unread.checkpoint, unread.read())
+                        unread = None
+                    saves.write(reached.values(epoch, population))
             if unread is not None:
-                keep(rows, lost, unread)
+                reached.keep(rows, unread.checkpoint, unread.read())
             trained += len(rows)
-            diverged[rows] = lost
-    return Trajectories(arrays, diverged)
+    return Trajectories(reached.arrays, reached.diverged)
 
 
 def populations(
@@ -111,15 +115,29 @@ def populations(
     """
     network = registry.network(architecture, data.input_shape, data.n_outputs)
     for rows, n_used in groups(network, models, settings, n_train=data.n_train):
-        own = None if weights is None else weights[torch.from_numpy(rows)]
+        yield rows, _population(network, data, models, settings, rows=rows, n_used=n_used, weights=weights)
 
-        def task_of(some: pa.Table, n_used: int = n_used) -> Task:
-            n_evaluated = min(settings.n_evaluated or n_used, n_used)
-            return make_task(
-                data, some, n_train=n_used, n_evaluated=n_evaluated, dtype=settings.dtype, device=settings.device
-            )
 
-        yield rows, Population(network, models.take(rows), settings, make_task=task_of, weights=own)
+def _population(
+    network: Network,
+    data: Data,
+    models: pa.Table,
+    settings: TrainingSettings,
+    *,
+    rows: np.ndarray,
+    n_used: int,
+    weights: Tensor | None,
+) -> Population:
+    """Return the population of some rows (model,) of a table, which sees the first `n_used` training images."""
+
+    def task_of(some: pa.Table) -> Task:
+        n_evaluated = min(settings.n_evaluated or n_used, n_used)
+        return make_task(
+            data, some, n_train=n_used, n_evaluated=n_evaluated, dtype=settings.dtype, device=settings.device
+        )
+
+    own = None if weights is None else weights[torch.from_numpy(rows)]
+    return Population(network, models.take(rows), settings, make_task=task_of, weights=own)
 
 
 @contextmanager

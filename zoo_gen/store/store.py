@@ -24,6 +24,7 @@ from zoo_gen.store import arrays, create, create_remote, places, shards
 from zoo_gen.store.create import MANIFEST, SCHEMA, EmptyZoo
 from zoo_gen.store.extent import Extent
 from zoo_gen.store.shards import Arrays
+from zoo_gen.store.unfinished import begun_shards
 
 # The attributes that readers need.
 _NEEDED = ("manifest_digest", "layout", "checkpoint_epochs", "models_per_shard", "versions")
@@ -111,8 +112,13 @@ class Store:
 
     def complete_shards(self) -> list[int]:
         """Return the numbers of the shards whose Parquet part is there, in order; a part beyond the last is none."""
-        complete = shards.shards_of(location.names(self.folder / "models"))
-        return [shard for shard in complete if shard < self.extent.n_shards]
+        return self.shards_on_disk()[0]
+
+    def shards_on_disk(self) -> tuple[list[int], frozenset[int]]:
+        """Return the numbers of the complete shards, in order, and of those whose training was saved half-way."""
+        names = location.names(self.folder / "models")
+        complete = [shard for shard in shards.shards_of(names) if shard < self.extent.n_shards]
+        return complete, begun_shards(names)
 
     def part_path(self, shard: int) -> Folder:
         """Return where the Parquet part of a shard is."""

@@ -8,7 +8,7 @@ It may show, in place of the models' weights, others that compute the same funct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,9 @@ from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo.equivalent import Equivalent
 from zoo_gen.zoo.forward import ForwardPass
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Viewed(Protocol):
@@ -96,6 +99,20 @@ class ZooView:
         layout = self.arrays.layout_of(self._models)
         forward = self._own_forward_pass if self._is_known else None
         return _read_only(self.equivalent.weights(stored, self.models, layout=layout, forward=forward))
+
+    def tensor(self) -> "Tensor":
+        """Return a copy of `weights` that may be written to, a torch tensor (model, checkpoint, parameter), float32.
+
+        Raises:
+            ZooError: the models differ in architecture.
+
+        >>> import zoo_gen
+        >>> zoo_gen.open_zoo("zoos/tiny").view([0, 1]).tensor().mul_(2).shape
+        torch.Size([2, 5, 100])
+        """
+        import torch
+
+        return torch.from_numpy(self.weights.copy())
 
     @property
     def forward_pass(self) -> ForwardPass:

@@ -35,6 +35,15 @@ def test_the_estimate_adds_up_steps_and_evaluations_of_all_shards(tiny_zoo, monk
     assert found.at_risk == pytest.approx(12 * each, rel=1e-3)
 
 
+def test_an_interruption_loses_no_more_than_what_was_not_saved(tiny_zoo, monkeypatch):
+    """A hundred seconds a step: shards of 12 models and 4 epochs, saved after the first epoch that ends too late."""
+    speed = Speed(np.array([32.0]), np.array([100 / 32]), evaluation=0.0, beginning=0.0, start=0.0)
+    monkeypatch.setattr(timing, "measure", lambda *arguments, **options: speed)
+    found = cost.estimate(read_manifest(tiny_zoo / "manifest.toml"), workers=1)
+    assert found.seconds == pytest.approx(40 * 4 * 4 * 100, rel=1e-3)
+    assert found.at_risk == pytest.approx(120 + 12 * 4 * 100, rel=1e-3)  # an epoch of 4 steps
+
+
 def test_a_step_of_a_batch_size_between_those_timed_is_in_proportion():
     speed = Speed(np.array([10.0, 50.0]), np.array([3.0, 1.0]), evaluation=0, beginning=0, start=0)
     assert list(speed.step(np.array([5, 10, 30, 50, 100]))) == [15, 30, 60, 50, 100]

@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from tests.zoo_gen.engine.stand_ins import copy_but_die_at_shard_2, train_on_the
 from zoo_gen import engine, open_zoo
 from zoo_gen.engine import blocks, driver
 from zoo_gen.errors import ZooError
+from zoo_gen.image_data import load
 from zoo_gen.population.cpu import convolutions
 from zoo_gen.store import Store
 
@@ -131,6 +133,28 @@ def test_a_run_does_only_what_is_missing_and_gives_the_same_bytes(tmp_path, tiny
     summary = engine.run(tiny_manifest, folder, workers=1)
     assert (summary.trained_models, summary.trained_shards) == (16, 2)
     assert files_of(folder) == files_of(tiny_zoo)
+
+
+def test_a_complete_zoo_needs_no_images_and_one_that_lacks_a_shard_does(tmp_path, caplog):
+    """As whoever has pulled a zoo runs its manifest again."""
+    random = np.random.RandomState(0)
+    arrays = {name: random.rand(20, 3).astype(np.float32) for name in ("x_train", "x_test")}
+    labels = {name: random.randint(0, 2, 20) for name in ("y_train", "y_test")}
+    np.savez(tmp_path / "own.npz", **arrays, **labels)
+    text = CNN.replace(
+        'source = "synthetic"\ntrain_size = 40\ntest_size = 20', f'source = "arrays"\npath = "{tmp_path}/own.npz"'
+    )
+    (tmp_path / "cnn.toml").write_text(text.replace('name = "cnn_small"', 'name = "mlp"\nwidths = [3, 4, 2]'))
+    engine.run(tmp_path / "cnn.toml", tmp_path / "zoo", workers=1)
+    (tmp_path / "own.npz").unlink()
+    load._load.cache_clear()  # as in a new process
+    manifest, before = tmp_path / "zoo" / "manifest.toml", files_of(tmp_path / "zoo")
+    assert engine.run(manifest, tmp_path / "zoo", workers=1).trained_shards == 0
+    assert "is complete; its images were not looked at" in caplog.text
+    assert files_of(tmp_path / "zoo") == before
+    (tmp_path / "zoo" / "models" / "part-00001.parquet").unlink()
+    with pytest.raises(ZooError, match=r"own\.npz"):
+        engine.run(manifest, tmp_path / "zoo", workers=1)
 
 
 def start(manifest: Path, folder: Path, *, workers: int) -> subprocess.Popen:

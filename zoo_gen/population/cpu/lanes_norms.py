@@ -78,8 +78,11 @@ def _scaled(
 
 
 def _in_lanes(values: Tensor, hidden: Tensor) -> Tensor:
-    """Return (model, channel) or (model, channel, height, width) as (group, 1, height, width, channel, lane)."""
+    """Return (model, channel) or (model, channel, height, width) as (group, 1, height, width, channel, lane).
+
+    Contiguous: else torch would lay out what it computes from them, and its gradients, channel by channel of a lane.
+    """
     lanes = hidden.shape[-1]
     if values.dim() == 2:
         values = values[..., None, None]
-    return filled(values, 0, lanes).unflatten(0, (-1, lanes)).permute(0, 3, 4, 2, 1).unsqueeze(1)
+    return filled(values, 0, lanes).unflatten(0, (-1, lanes)).permute(0, 3, 4, 2, 1).unsqueeze(1).contiguous()

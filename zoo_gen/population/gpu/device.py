@@ -4,7 +4,7 @@ Nothing is copied from the host in a step: the order of the images, the step's n
 device. What is computed is what `eager.py` computes with torch's own operations, up to the rounding of `precision`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import triton
@@ -16,6 +16,7 @@ from zoo_gen.population.columns import Members
 from zoo_gen.population.gpu import kernels, plan
 from zoo_gen.population.gpu.stages import Arrays, Images
 from zoo_gen.population.gpu.updates import Orders, Updates
+from zoo_gen.population.optimizers import copy_into
 from zoo_gen.population.random import dropout_keys
 from zoo_gen.population.tasks import Task
 
@@ -87,6 +88,18 @@ class Device:
         if self._task.n_classes is None:
             return loss, None
         return loss, self._counts[:, 0].sum(dim=1) / seen
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what training changes; all else follows from the number of the epoch."""
+        return {"weights": self.weights, **self._updates.state()}
+
+    def restore(self, state: Mapping[str, Tensor], *, epochs: int) -> None:
+        """Go on from a state; `epochs` are counted by `train_epoch` itself.
+
+        Raises:
+            ValueError: it is of another training.
+        """
+        copy_into(self.state(), state)
 
     def freeze(self, models: Tensor) -> None:
         """Let some models, bool (model,), keep their weights from now on."""

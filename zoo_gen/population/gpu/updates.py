@@ -62,6 +62,10 @@ class Updates:
         self.factors = torch.ones((2 + len(self._schedules), n_steps), device=device)
         self.is_kernel = torch.from_numpy(layout.is_kernel).to(device, torch.float32)
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what steps change beside the weights: both moments, and which models are frozen."""
+        return {"first": self.first, "second": self.second, "rates": self.rates}
+
     def begin(self, first: int) -> None:
         """Set the factors of an epoch whose first step has this number, from 0."""
         self.factors.copy_(torch.from_numpy(self._factors_from(first)))

@@ -5,6 +5,7 @@ from scipy import stats
 
 from tests.benchmarks.plain import graphed_accuracies
 from tests.zoo_gen.population import own_training
+from tests.zoo_gen.population.interruptions import check_interruptions
 from tests.zoo_gen.population.test_train import NETWORKS, OPTIMIZERS, models, relative_difference, synthetic
 from tests.zoo_gen.population.test_training import GRAMMAR
 from zoo_gen.architecture.registry import Siren
@@ -191,6 +192,15 @@ def test_a_model_has_the_same_bytes_again_alone_and_among_others(network, precis
     for name, values in first.items():
         np.testing.assert_array_equal(again[name], values, err_msg=name)
         np.testing.assert_array_equal(alone[name][0], values[7], err_msg=name)
+
+
+@pytest.mark.parametrize("kernels", ["bfloat16", "float32", None])
+@pytest.mark.parametrize("network", ["cnn_small", "small_cnn_gap"])
+def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(network, kernels):
+    architecture, _, shape = NETWORKS[network]
+    table = models(seed=list(range(5)), optimizer=["adam", "momentum"], momentum=[0.9], dropout=[0.2], batch_size=[16])
+    settings = TrainingSettings(epochs=3, device="cuda", kernels=kernels)
+    check_interruptions(architecture, load_image_data(synthetic(shape)), table, settings)
 
 
 @pytest.fixture(scope="module")

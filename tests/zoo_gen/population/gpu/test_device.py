@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.zoo_gen.population.interruptions import check_interruptions
 from tests.zoo_gen.population.test_train import OPTIMIZERS, models, relative_difference
 from zoo_gen.architecture.registry import MLP, Layers, Siren
 from zoo_gen.image_data import ImageData, Synthetic, load_image_data
@@ -141,6 +142,15 @@ def test_every_optimizer_and_schedule_in_one_population():
         learning_rate=[1e-2],
     )
     compared(MLP(name="mlp", widths=(16, 10)), load_image_data(small((1, 4, 4), train_size=30)), table)
+
+
+def test_a_training_that_was_interrupted_goes_on_to_the_same_bits():
+    table = models(
+        optimizer=["adam", "momentum"], momentum=[0.9], schedule=["one_cycle"], batch_size=[7], learning_rate=[1e-2]
+    )
+    settings = TrainingSettings(epochs=2, kernels="float32", stop_loss=2.25)
+    data = load_image_data(small((1, 4, 4), train_size=7))
+    check_interruptions(MLP(name="mlp", widths=(16, 10)), data, table, settings)
 
 
 def test_waves_are_fitted_as_torch_does():

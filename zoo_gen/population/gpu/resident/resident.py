@@ -1,6 +1,6 @@
 """A population each of whose models lives in one multiprocessor while it is trained."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -12,6 +12,7 @@ from zoo_gen.population.gpu.resident import compiling, program, stages, step_cod
 from zoo_gen.population.gpu.resident.compiling import Kernel
 from zoo_gen.population.gpu.resident.program import CODES, Program
 from zoo_gen.population.gpu.updates import Orders, Updates, codes
+from zoo_gen.population.optimizers import copy_into
 from zoo_gen.population.random import dropout_keys
 from zoo_gen.population.tasks import Task
 
@@ -82,6 +83,18 @@ class Resident:
         if self._task.n_classes is None:
             return loss, None
         return loss, counts[0, :, 0, 0] / seen
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what training changes; all else follows from the number of the epoch."""
+        return {"weights": self.weights, **self._updates.state()}
+
+    def restore(self, state: Mapping[str, Tensor], *, epochs: int) -> None:
+        """Go on from a state; `epochs` are counted by `train_epoch` itself.
+
+        Raises:
+            ValueError: it is of another training.
+        """
+        copy_into(self.state(), state)
 
     def freeze(self, models: Tensor) -> None:
         """Let some models, bool (model,), keep their weights from now on."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.zoo_gen.population.gpu.resident.emulation import Emulated
+from tests.zoo_gen.population.interruptions import check_interruptions
 from tests.zoo_gen.population.test_train import NETWORKS, OPTIMIZERS, models, relative_difference
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.registry import MLP, Layers, Siren, layers
@@ -151,6 +152,18 @@ def test_a_model_has_the_same_bytes_alone_and_among_others(emulated):
     alone = train(architecture, data, table.slice(0, 1), settings, checkpoint_epochs=[1]).arrays
     for name, values in alone.items():
         np.testing.assert_array_equal(values[0], among[name][0], err_msg=name)
+
+
+def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(emulated):
+    architecture, shape = SERVED["linear layers"]
+    table = models(
+        optimizer=[*OPTIMIZERS, "nesterov"],
+        momentum=[0.0, 0.9, 0.0, 0.0, 0.0, 0.8],
+        schedule=["constant", "one_cycle", "cosine", "constant", "constant", "constant"],
+        batch_size=[7],
+    )
+    settings = TrainingSettings(epochs=3, kernels="float32", stop_loss=2.25)
+    check_interruptions(architecture, load_image_data(small(shape)), table, settings)
 
 
 def test_a_model_that_stops_keeps_its_weights(emulated):
