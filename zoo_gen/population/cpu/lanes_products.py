@@ -35,13 +35,13 @@ class Stage:
 def convolve(code: Code, stage: Stage, inputs: Value, weight: Value, bias: Value, outputs: Value) -> None:
     """Convolve; sums of one block of outputs and neighbouring pixels are in registers while all taps are added."""
     layer, (height, width) = stage.convolution, stage.convolved
-    most_outputs, most_pixels = _block(layer.outputs, width)
+    most_outputs, most_pixels = block_of(layer.outputs, width)
     step = layer.stride * layer.inputs  # vectors from a pixel's window to the next one's
 
     def row(y: Value, _: list[Value]) -> None:
         above, below = code.at(inputs, (y, stage.width * step)), code.at(outputs, (y, width * layer.outputs))
         for first, some in _cut(layer.outputs, most_outputs):
-            for start, pixels, repeats in _tiles(width, most_pixels):
+            for start, pixels, repeats in tiles(width, most_pixels):
                 tile(above, below, first, some, start, pixels, repeats)
 
     def tile(above: Value, below: Value, first: int, some: int, start: int, pixels: int, repeats: int) -> None:
@@ -76,12 +76,12 @@ def weight_gradient(code: Code, stage: Stage, inputs: Value, gradient: Value, to
     """Add the sums over all pixels of an image; those of one block of taps and outputs are in registers."""
     layer, (height, width) = stage.convolution, stage.convolved
     taps = layer.kernel * layer.inputs  # of a row of the kernel; its inputs are neighbours
-    most_taps, most_outputs = _block(taps, layer.outputs)
+    most_taps, most_outputs = block_of(taps, layer.outputs)
     step = layer.stride * layer.inputs
 
     def down(ky: Value, _: list[Value]) -> None:
         line, kernel = code.at(inputs, (ky, stage.width * layer.inputs)), code.at(to_weight, (ky, taps * layer.outputs))
-        for start, some_taps, repeats in _tiles(taps, most_taps):
+        for start, some_taps, repeats in tiles(taps, most_taps):
             tile(line, kernel, start, some_taps, repeats)
 
     def tile(line: Value, kernel: Value, start: int, some_taps: int, repeats: int) -> None:
@@ -134,7 +134,7 @@ def input_gradient(code: Code, stage: Stage, gradient: Value, weight: Value, to_
     """
     layer, (height, width) = stage.convolution, stage.convolved
     taps = layer.kernel * layer.inputs
-    most_rows, most_taps = _block(height, taps)
+    most_rows, most_taps = block_of(height, taps)
     down_a_row = layer.stride * stage.width * layer.inputs
     clear(code, to_inputs, stage.height * stage.width * layer.inputs)
 
@@ -143,7 +143,7 @@ def input_gradient(code: Code, stage: Stage, gradient: Value, weight: Value, to_
 
         def pixel(x: Value, _: list[Value]) -> None:
             given, destination = code.at(gradient, (x, layer.outputs)), code.at(line, (x, layer.stride * layer.inputs))
-            for start, some, repeats in _tiles(taps, most_taps):
+            for start, some, repeats in tiles(taps, most_taps):
                 tile(given, destination, kernel, start, some, repeats)
 
         code.loop(width, pixel)
@@ -180,13 +180,13 @@ def _cut(length: int, most: int) -> list[tuple[int, int]]:
     return [(start, stop - start) for start, stop in pairwise(bounds)]
 
 
-def _tiles(length: int, size: int) -> list[tuple[int, int, int]]:
+def tiles(length: int, size: int) -> list[tuple[int, int, int]]:
     """Cut a length into tiles of a size and a rest: (start, size, how many)."""
     whole, rest = divmod(length, size)
     return [(0, size, whole)] * (whole > 0) + [(whole * size, rest, 1)] * (rest > 0)
 
 
-def _block(rows: int, columns: int) -> tuple[int, int]:
+def block_of(rows: int, columns: int) -> tuple[int, int]:
     """Return the largest (rows, columns) of sums that a block of registers holds with fewest loads a product."""
     sums = vector_code.machine().sums
 
