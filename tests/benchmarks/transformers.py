@@ -9,7 +9,8 @@ CUDA graph, and the clock is the device's. `--profile` shows where our steps spe
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch.nn import functional
@@ -19,10 +20,11 @@ from tests.benchmarks.plain import PlainLoop
 from zoo_gen import ZooManifest, load_image_data
 from zoo_gen.architecture.layers import Attention, Convolution, Linear
 from zoo_gen.architecture.shapes import shapes
+from zoo_gen.engine.settings import choose_forms, training_settings
 from zoo_gen.image_data import Data
 from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.manifest import grid
-from zoo_gen.population.population import Population, TrainingSettings
+from zoo_gen.population.population import Population
 from zoo_gen.population.random import data_order
 from zoo_gen.population.train import populations, single_threaded
 
@@ -88,8 +90,12 @@ def loop_steps(own: ZooManifest, data: Data, *, dropout: float, padding: int) ->
 
 
 def population_of(own: ZooManifest, data: Data, *, device: str) -> Population:
-    settings = TrainingSettings(epochs=1000, device=device)
+    settings = training_settings(own, device=device, forms=choose_forms(own, device=device))
     return next(populations(own.architecture, data, grid.table_of_models(own), settings))[1]
+
+
+def _next_epoch(population: Population, epochs: Iterator[int]) -> None:
+    population.train_epoch(next(epochs))
 
 
 def rate(epoch: Callable[[], object], samples: int, seconds: float) -> float:
@@ -109,13 +115,13 @@ def on_cpu(network: str, *, models: int, seconds: float, profiled: bool) -> None
         with single_threaded(), freed_memory_kept():
             loop = rate(loop_steps(own, data, dropout=dropout, padding=padding), data.n_train, seconds)
             population, epochs = population_of(own, data, device="cpu"), iter(range(1, 1001))
-            ours = rate(lambda: population.train_epoch(next(epochs)), models * data.n_train, seconds)  # noqa: B023
+            ours = rate(partial(_next_epoch, population, epochs), len(population) * data.n_train, seconds)
             if profiled:
                 with profile() as seen:
                     population.train_epoch(1)
                 print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=45))
         print(
-            f"{network}, {what}: loop {loop:,.0f} samples/s of a core's time, {models} models {ours:,.0f}: "
+            f"{network}, {what}: loop {loop:,.0f} samples/s of a core's time, {len(population)} models {ours:,.0f}: "
             f"{ours / loop:.2f} times, {operations(own) * ours / 1e9:.1f} GFLOP/s"
         )
 
@@ -138,11 +144,11 @@ def on_gpu(network: str, *, models: int, seconds: float) -> None:
 
     loop = timed(lambda: [graph.replay() for _ in range(100)], 100 * batch_size)
     population, epochs = population_of(own, data, device="cuda"), iter(range(1, 1001))
-    ours = timed(lambda: population.train_epoch(next(epochs)), models * data.n_train)
+    ours = timed(partial(_next_epoch, population, epochs), len(population) * data.n_train)
     print(
-        f"{network} on {torch.cuda.get_device_name()}: loop in a CUDA graph {loop:,.0f} samples/s, {models} models "
-        f"{ours:,.0f}: {ours / loop:.1f} times, {operations(own) * ours / 1e12:.2f} TFLOP/s, "
-        f"{torch.cuda.max_memory_allocated() / models / 1e6:.1f} MB a model"
+        f"{network} on {torch.cuda.get_device_name()}: loop in a CUDA graph {loop:,.0f} samples/s, "
+        f"{len(population)} models {ours:,.0f}: {ours / loop:.1f} times, {operations(own) * ours / 1e12:.2f} TFLOP/s, "
+        f"{torch.cuda.max_memory_allocated() / len(population) / 1e6:.1f} MB a model"
     )
 
 

@@ -75,17 +75,14 @@ def forward(
         training: whether batch normalisation uses the statistics of the batch, and changes the running ones in place.
     """
     n_models = activations[-1][1].stop
-    hidden = inputs
-    if inputs.dim() < 5:
-        hidden = inputs.permute(1, 2, 0) if inputs.dim() == 3 else inputs.transpose(0, 1)
+    hidden = _laid_out(inputs)
     read_again = sources(layers)
     of_steps = False  # whether what lies in lanes is a sequence
     given = {INPUT: (hidden, of_steps)}
     done = None  # pooling that its convolution has done
     for number, layer in enumerate(layers):
         was_in_lanes = hidden.dim() == 6
-        if was_in_lanes and _leaves_lanes(layer, forms, of_steps=of_steps):
-            hidden = (lanes_sequences if of_steps else lanes).from_lanes(hidden, n_models)
+        hidden = _left_lanes(layer, hidden, forms, n_models, of_steps=of_steps) if was_in_lanes else hidden
         of_steps = hidden.dim() == 6 and (of_steps or isinstance(layer, Tokens))
         if of_steps and isinstance(layer, lanes_sequences.LAYERS):
             hidden = lanes_sequences.passed(layer, hidden, parameters, n_models)
@@ -130,6 +127,13 @@ def forward(
     return hidden
 
 
+def _laid_out(inputs: Tensor) -> Tensor:
+    """Return inputs as values between layers lie."""
+    if inputs.dim() == 5:
+        return inputs
+    return inputs.permute(1, 2, 0) if inputs.dim() == 3 else inputs.transpose(0, 1)
+
+
 def pooling_of(layers: Sequence[Layer], number: int) -> Pooling | None:
     """Return the pooling right after a convolution, which our kernels do with it."""
     following = layers[number + 1] if number + 1 < len(layers) else None
@@ -140,14 +144,22 @@ def _pools_in_lanes(layer: Pooling) -> bool:
     return layer.is_plain and layer.size <= lanes.LARGEST_WINDOW
 
 
-def _leaves_lanes(layer: Layer, forms: Mapping[str, str], *, of_steps: bool) -> bool:
+def _left_lanes(layer: Layer, hidden: Tensor, forms: Mapping[str, str], n_models: int, *, of_steps: bool) -> Tensor:
+    """Return values in lanes as the next layer reads them: as they are, if it has a form in lanes."""
+    if of_steps:
+        leaves = isinstance(layer, Recurrent | Flatten)
+        return lanes_sequences.from_lanes(hidden, n_models) if leaves else hidden
+    return lanes.from_lanes(hidden, n_models) if _leaves_lanes(layer, forms) else hidden
+
+
+def _leaves_lanes(layer: Layer, forms: Mapping[str, str]) -> bool:
     if isinstance(layer, Convolution):
         return forms.get(layer.name) != LANES
     if isinstance(layer, GlobalPooling):
         return layer.kind != "average"
     if isinstance(layer, Pooling):
         return not _pools_in_lanes(layer)
-    return isinstance(layer, Rows | Recurrent) or (of_steps and isinstance(layer, Flatten))
+    return isinstance(layer, Rows)
 
 
 def _returns_to_lanes(layer: Layer) -> bool:

@@ -18,8 +18,7 @@ from zoo_gen.population.cpu.lanes_products import block_of, tiles
 from zoo_gen.population.cpu.lanes_windows import clear
 
 _ROWS_AT_ONCE = 8  # of a softmax or a norm: as many sums as hide the time that an addition takes
-_QUERIES_AT_ONCE = 8  # of a forward pass, at most: their scores stay in a core's first cache
-_SCORES_OF_A_HEAD = 64  # queries at most, whose scores the backward pass holds at once
+_QUERIES_AT_ONCE = 8  # at most: their scores stay in a core's first cache
 _LOG2_E = math.log2(math.e)
 # Of numbers of 32 and 64 bits: bits of the fraction, terms of the exponential's series, the least exponent that has a
 # normal value, and ln 2 as a number whose products with whole numbers are exact, and the rest.
@@ -160,7 +159,7 @@ def attention_forward(layer: Attention, steps: int, *, lanes: int, bits: int) ->
     """
     code = Code(3, lanes=lanes, bits=bits)
     products, outputs, room, n_images = code.arguments
-    at_once = even(steps, _QUERIES_AT_ONCE)
+    at_once = queries_at_once(steps)
 
     def head(products: Value, outputs: Value) -> None:
         query, key, value = (Matrix(code.at(products, part * layer.inner), 3 * layer.inner) for part in range(3))
@@ -188,7 +187,7 @@ def attention_backward(layer: Attention, steps: int, *, lanes: int, bits: int) -
     """
     code = Code(4, lanes=lanes, bits=bits)
     products, gradient, to_products, room, n_images = code.arguments
-    at_once = even(steps, _SCORES_OF_A_HEAD)
+    at_once = queries_at_once(steps)
     second, units, factor = code.at(room, at_once * steps), layer.units, layer.units**-0.5
 
     def head(products: Value, gradient: Value, to_products: Value) -> None:
@@ -221,12 +220,12 @@ def attention_backward(layer: Attention, steps: int, *, lanes: int, bits: int) -
     return code.compiled()
 
 
-def scores_at_once(steps: int, *, backward: bool) -> int:
+def queries_at_once(steps: int) -> int:
     """Return how many queries' scores the kernels of attention hold in their room."""
-    return even(steps, _SCORES_OF_A_HEAD if backward else _QUERIES_AT_ONCE)
+    return _even(steps, _QUERIES_AT_ONCE)
 
 
-def even(length: int, most: int) -> int:
+def _even(length: int, most: int) -> int:
     """Return the size of nearly equal pieces of a length, each of up to `most`."""
     return -(-length // -(-length // most))
 
@@ -331,7 +330,7 @@ def _over_rows(
     code: Code, steps: int, n_images: Value, rows: Callable[[Value, int, Callable[[Value, int], Value]], None]
 ) -> None:
     """Write `rows(number, how many, first)` for neighbouring steps; `first` is where theirs begin in a tensor."""
-    for start, some, repeats in tiles(steps, even(steps, _ROWS_AT_ONCE)):
+    for start, some, repeats in tiles(steps, _even(steps, _ROWS_AT_ONCE)):
 
         def image(number: Value, _: list[Value], start: int = start, some: int = some, repeats: int = repeats) -> None:
             def tile(which: Value, _: list[Value]) -> None:
@@ -356,13 +355,11 @@ def _sums(code: Code, count: int, rows: int, term: Callable[[Value, int], Value]
 
 def _add_rows(code: Code, rows: int, columns: int, values: Value, sums: Value) -> None:
     """Add the sum of the rows of a matrix to a vector."""
-    for start, some, repeats in tiles(columns, even(columns, _ROWS_AT_ONCE)):
+    for start, some, repeats in tiles(columns, _even(columns, _ROWS_AT_ONCE)):
 
         def tile(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
             own = code.at(values, (number, some), start)
-            for c, total in enumerate(
-                _sums(code, rows, some, lambda row, c: code.load(own, (row, columns), c))
-            ):
+            for c, total in enumerate(_sums(code, rows, some, lambda row, c: code.load(own, (row, columns), c))):
                 code.add(total, sums, (number, some), start + c)
 
         code.loop(repeats, tile)
@@ -371,7 +368,7 @@ def _add_rows(code: Code, rows: int, columns: int, values: Value, sums: Value) -
 def _softmax(code: Code, rows: int, columns: int, scores: Value, *, factor: float) -> None:
     """Put the softmax of `factor` x each row in place of the rows (row, column) that lie at an address."""
     build, scale = code.builder, code.constant(factor)
-    for start, some, repeats in tiles(rows, even(rows, _ROWS_AT_ONCE)):
+    for start, some, repeats in tiles(rows, _even(rows, _ROWS_AT_ONCE)):
 
         def tile(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
             own = code.at(scores, (number, some * columns), start * columns)
@@ -407,7 +404,7 @@ def _softmax(code: Code, rows: int, columns: int, scores: Value, *, factor: floa
 def _softmax_gradient(code: Code, rows: int, columns: int, shares: Value, slopes: Value, *, factor: float) -> None:
     """Put the gradients of scores in place of those of their softmax, which lie at `slopes` (row, column)."""
     build, scale = code.builder, code.constant(factor)
-    for start, some, repeats in tiles(rows, even(rows, _ROWS_AT_ONCE)):
+    for start, some, repeats in tiles(rows, _even(rows, _ROWS_AT_ONCE)):
 
         def tile(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
             own, given = (code.at(each, (number, some * columns), start * columns) for each in (shares, slopes))

@@ -10,12 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_gen.architecture.layers import Attention, ClassToken, FirstStep, LayerNorm, Linear, PositionEmbedding, Tokens
+from zoo_gen.architecture.layers import (
+    Attention,
+    ClassToken,
+    FirstStep,
+    GlobalPooling,
+    LayerNorm,
+    Linear,
+    PositionEmbedding,
+    Tokens,
+)
 from zoo_gen.architecture.modules import position_codes
 from zoo_gen.population.cpu.lanes import filled, run
 
-Ours = Tokens | ClassToken | PositionEmbedding | Attention | FirstStep | Linear | LayerNorm
-LAYERS = (Tokens, ClassToken, PositionEmbedding, Attention, FirstStep, Linear, LayerNorm)
+Ours = Tokens | ClassToken | PositionEmbedding | Attention | FirstStep | GlobalPooling | Linear | LayerNorm
+LAYERS = (Tokens, ClassToken, PositionEmbedding, Attention, FirstStep, GlobalPooling, Linear, LayerNorm)
 
 
 def passed(layer: Ours, hidden: Tensor, parameters: Mapping[str, Tensor], n_models: int) -> Tensor:
@@ -29,7 +38,7 @@ def passed(layer: Ours, hidden: Tensor, parameters: Mapping[str, Tensor], n_mode
         n_models: how many models there are.
 
     Returns:
-        Sequences in lanes; of `FirstStep`, (model, feature, image).
+        Sequences in lanes; of `FirstStep` and `GlobalPooling`, (model, feature, image).
     """
     if isinstance(layer, Tokens):
         return hidden.flatten(2, 3).unsqueeze(3)
@@ -46,7 +55,11 @@ def passed(layer: Ours, hidden: Tensor, parameters: Mapping[str, Tensor], n_mode
         return _attend(layer, hidden, parameters)
     if isinstance(layer, LayerNorm):
         return _normalize(layer, hidden, parameters)
-    return hidden[:, :, 0, 0].permute(0, 3, 2, 1).flatten(0, 1)[:n_models]
+    if isinstance(layer, FirstStep):
+        pooled = hidden[:, :, 0, 0]
+    else:
+        pooled = _Mean.apply(hidden) if layer.kind == "average" else hidden.amax(dim=(2, 3))
+    return pooled.permute(0, 3, 2, 1).flatten(0, 1)[:n_models]
 
 
 def from_lanes(hidden: Tensor, n_models: int) -> Tensor:
@@ -120,11 +133,11 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: Attention, products: Tensor) -> Tensor:
         """Return (group, image, step, 1, inner, lane) of queries, keys and values (..., 3 x inner, lane)."""
-        from zoo_gen.population.cpu.lanes_sequence_kernels import attention_forward, scores_at_once
+        from zoo_gen.population.cpu.lanes_sequence_kernels import attention_forward, queries_at_once
 
         steps, lanes = products.shape[2], products.shape[-1]
         outputs = products.new_empty(*products.shape[:4], layer.inner, lanes)
-        room = _room(products, scores_at_once(steps, backward=False), steps)
+        room = _room(products, queries_at_once(steps), steps)
         kernel = attention_forward(layer, steps, lanes=lanes, bits=8 * products.itemsize)
         _of_each_group(kernel, products, outputs, room)
         ctx.layer = layer
@@ -133,12 +146,12 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        from zoo_gen.population.cpu.lanes_sequence_kernels import attention_backward, scores_at_once
+        from zoo_gen.population.cpu.lanes_sequence_kernels import attention_backward, queries_at_once
 
         (products,) = ctx.saved_tensors
         steps, lanes = products.shape[2], products.shape[-1]
         to_products = torch.empty_like(products)
-        room = _room(products, 2 * scores_at_once(steps, backward=True), steps)
+        room = _room(products, 2 * queries_at_once(steps), steps)
         kernel = attention_backward(ctx.layer, steps, lanes=lanes, bits=8 * products.itemsize)
         _of_each_group(kernel, products, gradient.contiguous(), to_products, room)
         return None, to_products
@@ -166,6 +179,19 @@ class _Normalize(torch.autograd.Function):
         kernel = norm_backward(steps, features, lanes=lanes, bits=8 * gradient.itemsize)
         _of_each_group(kernel, normalized, scales, gradient.contiguous(), to_hidden)
         return to_hidden, None
+
+
+class _Mean(torch.autograd.Function):
+    """Over steps, with a gradient whose neighbours in memory are lanes again."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor) -> Tensor:
+        ctx.shape = hidden.shape
+        return hidden.mean(dim=(2, 3))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return (gradient / ctx.shape[2]).contiguous()[:, :, None, None].expand(ctx.shape)
 
 
 def _room(like: Tensor, rows: int, columns: int) -> Tensor:
