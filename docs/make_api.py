@@ -69,15 +69,15 @@ def _members(kind: type) -> list[tuple[str, Any]]:
     for owner in reversed(kind.__mro__):
         if owner.__module__.startswith(("zoo_gen", "zoo_bench")):
             members |= {name: value for name, value in vars(owner).items() if not name.startswith("_")}
-    found = []
+    methods = []
     for name, value in members.items():
         if isinstance(value, classmethod | staticmethod):
             value = value.__func__  # noqa: PLW2901
         cached = getattr(value, "func", None) if type(value).__name__ == "cached_property" else None
         method = property(cached) if cached else value
         if (inspect.isfunction(method) or isinstance(method, property)) and inspect.getdoc(method):
-            found.append((name, method))
-    return found
+            methods.append((name, method))
+    return methods
 
 
 def _signature(value: Any) -> str:

@@ -82,14 +82,14 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
     """
     if Path(path).suffix not in FORMATS:
         raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")
-    found = drops(load(Path(results)))
-    if not found:
+    losses = drops(load(Path(results)))
+    if not losses:
         raise ZooError(f"{results}: holds no results of the robustness protocol; expected those of robustness_small")
     panels: dict[tuple[str, str], list[Drop]] = {}
-    for drop in found:
+    for drop in losses:
         panels.setdefault((drop.zoo, drop.target), []).append(drop)
-    conditions = [name for name in CHANGES if any(drop.condition == name for drop in found)]
-    encoders = sorted({drop.encoder for drop in found})
+    conditions = [name for name in CHANGES if any(drop.condition == name for drop in losses)]
+    encoders = sorted({drop.encoder for drop in losses})
     figure = _figure(len(panels), 1, width=2.2 + 1.8 * len(conditions), height=3.2)
     from matplotlib import colormaps
 

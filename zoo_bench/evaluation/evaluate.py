@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import run
+from zoo_bench.evaluation.assembly import stored_path
 from zoo_bench.evaluation.candidate import AnyEncoder
 from zoo_bench.evaluation.candidates import candidates
 from zoo_bench.protocol.manifest import BenchmarkManifest
@@ -105,4 +106,4 @@ def evaluate(
             scheduler=scheduler,
             progress=progress,
         )
-        return Results(tuple(load_result(run.stored_path(Path(folder), result)) for result, _ in finished))
+        return Results(tuple(load_result(stored_path(Path(folder), result)) for result, _ in finished))

@@ -63,11 +63,11 @@ def validate(
             seeds[result.benchmark, result.encoder].add(result.seed)
     named = {name: shipped_benchmark(name) for name, _ in seeds}
     shipped = {name: benchmark for name, benchmark in named.items() if benchmark is not None}
-    for path, found in results.items():
-        if isinstance(found, str):
-            yield path, [found]
+    for path, read in results.items():
+        if isinstance(read, str):
+            yield path, [read]
             continue
-        result = found
+        result = read
         try:
             problems = list(_of_content(result, path, shipped))
             if not problems:  # the others are not compared with a damaged result

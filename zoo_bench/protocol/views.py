@@ -197,10 +197,10 @@ class HiddenRows:
         computing = Computing.of(view, hide_activation=hide_activation).part(order)
         return cls(WeightsView(shuffled, view.layout, computing), order)
 
-    def in_order(self, found: np.ndarray) -> np.ndarray:
+    def in_order(self, encoded: np.ndarray) -> np.ndarray:
         """Return an encoder's output for the rows (row, ...), sorted: models outermost."""
-        ordered = np.empty_like(found)
-        ordered[self.order] = found
+        ordered = np.empty_like(encoded)
+        ordered[self.order] = encoded
         return ordered
 
 

@@ -46,16 +46,16 @@ def drops(loaded: Sequence[Loaded]) -> list[Drop]:
                 if score.ranks and trained and (pair := _pair(one, trained, cell, score)):
                     key = (one.result.benchmark, zoo, score.target, score.metric, condition, one.result.encoder)
                     groups.setdefault(key, []).append(pair)
-    found = []
+    losses = []
     for (benchmark, zoo, target, metric, condition, encoder), pairs in groups.items():
         before, after = (float(np.mean([pair[place] for pair in pairs])) for place in (0, 1))
         sign = -1 if metric in metrics.LOWER_IS_BETTER else 1
         differences = np.concatenate([sign * pair[2] for pair in pairs])
         estimate = metrics.summary(sign * (before - after), differences)
         numbers = before, after, estimate.value, estimate.low, estimate.high
-        found.append(Drop(benchmark, zoo, encoder, target, metric, condition, *numbers))
+        losses.append(Drop(benchmark, zoo, encoder, target, metric, condition, *numbers))
     order = list(CHANGES)
-    return sorted(found, key=lambda d: (d.benchmark, d.zoo, d.target, order.index(d.condition), d.encoder))
+    return sorted(losses, key=lambda d: (d.benchmark, d.zoo, d.target, order.index(d.condition), d.encoder))
 
 
 def _pair(one: Loaded, trained: CellResult, cell: CellResult, score: Score) -> tuple[float, float, np.ndarray] | None:

@@ -14,6 +14,7 @@ from zoo_gen.architecture import own_module
 from zoo_gen.architecture.layers import Layer, Shape
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.own_module import OwnModule
+from zoo_gen.architecture.sequencer import Sequencer
 from zoo_gen.architecture.specs import (
     ActivationSpec,
     AttentionSpec,
@@ -27,7 +28,6 @@ from zoo_gen.architecture.specs import (
     PoolingSpec,
     PositionEmbeddingSpec,
     ResidualSpec,
-    Sequencer,
     Size,
 )
 from zoo_gen.files.schema import Schema
@@ -162,9 +162,9 @@ class Module(Schema):
         reference, arguments = (document.get("module"), document.get("arguments", {})) if is_new else (None, {})
         if isinstance(reference, str) and ":" in reference and isinstance(arguments, dict):
             document = own_module.look_up(reference, arguments) | document
-        found = handler(document)
-        found._is_new = is_new
-        return found
+        checked = handler(document)
+        checked._is_new = is_new
+        return checked
 
     def own(self, n_outputs: int) -> OwnModule:
         """Return the module for so many outputs."""

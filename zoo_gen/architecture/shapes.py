@@ -109,11 +109,11 @@ def shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
         ValueError: as `output_shape`.
     """
     earlier = {INPUT: input_shape}
-    found: list[Shape] = []
+    shapes_after: list[Shape] = []
     for layer in layers:
-        found.append(output_shape(layer, found[-1] if found else input_shape, earlier=earlier))
-        earlier[layer.name] = found[-1]
-    return found
+        shapes_after.append(output_shape(layer, shapes_after[-1] if shapes_after else input_shape, earlier=earlier))
+        earlier[layer.name] = shapes_after[-1]
+    return shapes_after
 
 
 def parameter_shapes(layer: Layer) -> list[tuple[str, Shape]]:

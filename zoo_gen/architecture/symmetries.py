@@ -106,7 +106,7 @@ class _Walk:
         fixed = np.zeros(n_units, dtype=bool)
         fixed[self._same[np.concatenate(self._fixed)]] = True
         ways, way_of = np.unique(lies, axis=0, return_inverse=True)
-        found = list(self._inside)
+        placed = list(self._inside)
         for way in range(len(ways)):
             units = np.flatnonzero((way_of.reshape(-1) == way) & ~fixed & (self._same == np.arange(n_units)))
             numbers = np.flatnonzero(ways[way]).tolist()
@@ -120,13 +120,13 @@ class _Walk:
                 assert (np.diff(positions) == 1).all()  # units that are alike are neighbours
                 if place.move is not None:
                     moves.append(replace(place.move, start=place.move.start + firsts[-1] * place.move.block))
-            made = self._places[numbers[0]]
-            assert made.move is not None  # which makes the units
-            name, whole = made.move.parameter.rpartition(".")[0], len(units) == len(made.units)
+            new_axis = self._places[numbers[0]]
+            assert new_axis.move is not None  # which makes the units
+            name, whole = new_axis.move.parameter.rpartition(".")[0], len(units) == len(new_axis.units)
             if whole or len(units) > 1:
                 name = name if whole else f"{name}[{firsts[0]}:{firsts[0] + len(units)}]"
-                found.append((numbers[0], firsts[0], Symmetry(name, len(units), tuple(moves))))
-        return [symmetry for *_, symmetry in sorted(found, key=lambda each: each[:2])]
+                placed.append((numbers[0], firsts[0], Symmetry(name, len(units), tuple(moves))))
+        return [symmetry for *_, symmetry in sorted(placed, key=lambda each: each[:2])]
 
     def _passed(self, layer: Layer, axis: _Axis, shape: Shape, earlier: dict[str, _Axis]) -> _Axis:
         """Return the axis of what a layer gives for a value of a shape."""
@@ -165,15 +165,15 @@ class _Walk:
 
     def _made(self, layer: Convolution | Linear | Recurrent, axis: _Axis) -> _Axis:
         """Return the units of a layer, which reads others."""
-        made = _Axis(self._new(layer.outputs), copies=layer.gates if isinstance(layer, Recurrent) else 1)
+        new_axis = _Axis(self._new(layer.outputs), copies=layer.gates if isinstance(layer, Recurrent) else 1)
         read: list[tuple[_Axis, str]] = []
         for role, parameter_shape in parameter_shapes(layer):
-            self._put(made, f"{layer.name}.{role}", 0)
+            self._put(new_axis, f"{layer.name}.{role}", 0)
             if len(parameter_shape) > 1:
-                read.append((replace(made, copies=1) if role == "weight_hh_l0" else axis, f"{layer.name}.{role}"))
+                read.append((replace(new_axis, copies=1) if role == "weight_hh_l0" else axis, f"{layer.name}.{role}"))
         for each, parameter in read:
             self._put(each, parameter, 1)
-        return replace(made, copies=1)
+        return replace(new_axis, copies=1)
 
     def _attending(self, layer: Attention, axis: _Axis) -> _Axis:
         """Return the units that attention gives, which reads others; note those inside."""
@@ -196,10 +196,10 @@ class _Walk:
             note(f"value{rows}", units, of=("value",), block=1, start=head * units, read=True)
         for part in ("query", "key", "value"):
             self._put(axis, names[f"{part}.weight"], 1)
-        made = _Axis(self._new(layer.features))
+        new_axis = _Axis(self._new(layer.features))
         for name in makers["output"]:
-            self._put(made, name, 0)
-        return made
+            self._put(new_axis, name, 0)
+        return new_axis
 
     def _grouped(self, layer: Convolution, axis: _Axis) -> _Axis:
         """Return the units of a convolution with groups; those of a depthwise one are the units that it reads."""
@@ -210,19 +210,19 @@ class _Walk:
             for parameter in parameters:
                 self._put(axis, parameter, 0)
             return axis
-        made = _Axis(self._new(layer.outputs))
+        new_axis = _Axis(self._new(layer.outputs))
         for parameter in parameters:
-            self._put(made, parameter, 0)
-        self._cut(made, layer.groups, outputs)
+            self._put(new_axis, parameter, 0)
+        self._cut(new_axis, layer.groups, outputs)
         if inputs % axis.block:
             self._fixed.append(axis.units)
-            return made
+            return new_axis
         each = inputs // axis.block
         for group in range(layer.groups):
             rows = (group * outputs, (group + 1) * outputs)
             part = replace(axis, units=axis.units[group * each : (group + 1) * each])
             self._put(part, parameters[0], 1, rows=rows)
-        return made
+        return new_axis
 
     def _put(self, axis: _Axis, parameter: str, number: int, *, rows: tuple[int, int] | None = None) -> None:
         """Note that units lie along an axis of a parameter."""

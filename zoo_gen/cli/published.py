@@ -213,10 +213,10 @@ def _numbers(option: str, text: str) -> list[int]:
     """Return the whole numbers of a text such as "0,20-60,86"."""
     from zoo_gen.errors import ZooError
 
-    found: list[int] = []
+    numbers: list[int] = []
     for piece in text.split(","):
         low, dash, high = piece.strip().partition("-")
         if not low.isdecimal() or (dash and not high.isdecimal()):
             raise ZooError(f"{option} {text!r}: expected whole numbers and ranges, such as 0,20-60,86")
-        found += range(int(low), int(high if dash else low) + 1)
-    return found
+        numbers += range(int(low), int(high if dash else low) + 1)
+    return numbers

@@ -135,9 +135,9 @@ def run(
     with (
         warnings.catch_warnings(),
         cluster(scheduler) as client,
-        tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as told,
+        tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as reports,
         bar,
-        Watch(bar, Path(told) if told else None) as watch,
+        Watch(bar, Path(reports) if reports else None) as watch,
     ):
         # joblib warns when an interruption meets us between two results; who interrupted knows.
         warnings.filterwarnings("ignore", ".*still being processed by the workers")
@@ -146,7 +146,7 @@ def run(
             folder,
             data_root=data_root,
             run=uuid.uuid4().hex,
-            told=told,
+            reports=reports,
             given=_of_a_script(manifest) if pending else (),
             reuse=tuple(reuse),
         )
@@ -234,7 +234,7 @@ def train_shards(
     device: str = "cpu",
     data_root: Path | None = None,
     run: str = "",
-    told: str | None = None,
+    reports: str | None = None,
     given: tuple[Factory, ...] = (),
     reuse: tuple[Folder, ...] = (),
 ) -> dict[int, int]:
@@ -265,7 +265,7 @@ def train_shards(
     if device == "cpu":
         check(forms)
     settings = training_settings(manifest, device=device, forms=forms)
-    report = reporter(Path(told), min(shards)) if told else None
+    report = reporter(Path(reports), min(shards)) if reports else None
 
     def train_rows(rows: pa.Table) -> Arrays:
         data = load_image_data(manifest.data, data_root=data_root)

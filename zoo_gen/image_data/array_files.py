@@ -132,8 +132,8 @@ def load(source: Arrays, root: Path) -> ImageData:
     inputs = [_inputs(each, path, channels_last=source.channels_last) for each in pairs]
     for name, each in zip(("x_train", "x_test"), inputs, strict=True):
         if each.shape[1:] != source.input_shape or (each.dtype == np.uint8) != (source.kind == "bytes"):
-            found = f"{'bytes' if each.dtype == np.uint8 else 'numbers'} of {list(each.shape[1:])}"
-            raise ZooError(f"{path}: {name} holds {found}; expected {source.kind} of {list(source.input_shape)}")
+            description = f"{'bytes' if each.dtype == np.uint8 else 'numbers'} of {list(each.shape[1:])}"
+            raise ZooError(f"{path}: {name} holds {description}; expected {source.kind} of {list(source.input_shape)}")
     names = ("y_train", "y_test")
     numbers = [
         examples.targets(each, source.classes, place=lambda row, name=name: f"{path}: {name}[{row}]")  # type: ignore[misc]

@@ -117,8 +117,8 @@ class Steps(ImageSource):
     def _fit_together(self) -> Self:
         self._size()
         check_normalize(self.normalize, 1 if self.grey else self.stored.channels)
-        available, wanted = self.stored.n_train, (self.train_size or 1) + self.validation_size
-        if available is not None and wanted > available:
+        available, needed = self.stored.n_train, (self.train_size or 1) + self.validation_size
+        if available is not None and needed > available:
             train = "" if self.train_size is None else f"train_size {self.train_size} and "
             asked = f"{train}validation_size {self.validation_size}"
             raise ValueError(f"{asked} exceed what can be cut from {available} training images")

@@ -1,10 +1,17 @@
-"""Checks of a manifest's [training] against its data and its epochs: what would change nothing, or cannot be done."""
+"""Checks of a manifest's [training] against its data, network and epochs: what changes nothing or cannot be done."""
 
+import math
 from collections.abc import Mapping
+from itertools import product
 from typing import Protocol
 
+from zoo_gen.architecture.layers import Dropout, Layer, Normalization
+from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.registry import Architecture
+from zoo_gen.architecture.shapes import shapes as layer_shapes
 from zoo_gen.image_data import DataSource
-from zoo_gen.manifest.hyperparameters import Value, is_own
+from zoo_gen.manifest.axes import Axes
+from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OPTIONAL, Value, is_own
 from zoo_gen.manifest.training import Training
 
 
@@ -18,6 +25,26 @@ class Trained(Protocol):
     @property
     def training(self) -> Training:
         """How they are trained."""
+
+    @property
+    def axes(self) -> Axes:
+        """What varies."""
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The names of the hyper-parameters that its models have."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the file says of the network."""
+
+    @property
+    def network(self) -> Network:
+        """The network of every model."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of every model."""
 
     @property
     def own_functions(self) -> Mapping[str, str]:
@@ -52,3 +79,58 @@ def check_training(manifest: Trained) -> None:
         raise ValueError(f"{place('warm_up_epochs')}: {warm_up:g} leaves none of {epochs} epochs after it")
     for reference in set(manifest.training.source_sha256).difference(manifest.own_functions):
         raise ValueError(f"training.source_sha256: {reference!r} is used by no part of this zoo; expected no digest")
+
+
+def check_use(manifest: Trained) -> None:
+    """Refuse hyper-parameters that would change nothing.
+
+    Raises:
+        ValueError: one stands there; the message begins with its place.
+    """
+    has_dropout = any(isinstance(layer, Dropout) for layer in manifest.layers)
+    for name in [*manifest.training.model_fields_set, *manifest.axes.names]:
+        if name in HYPERPARAMETERS and name not in (*manifest.hyperparameters, *OPTIONAL):
+            raise ValueError(f"{manifest.place(name)}: is used by no part of this zoo; expected it to be left out")
+    if not has_dropout and any(manifest.values("dropout")):
+        raise ValueError(f"{manifest.place('dropout')}: {manifest.architecture.name} has no dropout layer; expected 0")
+
+
+def check_initialization(manifest: Trained) -> None:
+    """Refuse schemes that draw weights of two axes or more and biases, where a module has something else.
+
+    Raises:
+        ValueError: there is such a scheme; the message begins with its place.
+    """
+    others = [scheme for scheme in manifest.values("initialization") if scheme != "module"]
+    for parameter in manifest.network.layout.parameters if manifest.network.own is not None and others else ():
+        if parameter.role != "bias" and not (parameter.role == "weight" and len(parameter.shape) > 1):
+            raise ValueError(
+                f"{manifest.place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
+                f"{list(parameter.shape)}; expected 'module', which is what the module itself draws"
+            )
+
+
+def check_batches(manifest: Trained) -> None:
+    """Refuse batches of a single value where their mean and variance are asked for.
+
+    Raises:
+        ValueError: there would be one; the message begins with its place.
+    """
+    shapes = layer_shapes(manifest.layers, manifest.data.input_shape)
+    single = (
+        layer.name
+        for layer, shape in zip(manifest.layers, shapes, strict=True)
+        if isinstance(layer, Normalization) and math.prod(shape[1:]) == 1
+    )
+    name = next(single, None)
+    if name is None:
+        return
+    shares = [float(share) for share in manifest.values("train_fraction") or (1.0,)]
+    for batch_size, share in product(map(int, manifest.values("batch_size")), shares):
+        last = max(1, round(share * manifest.data.n_train)) % batch_size
+        if batch_size == 1 or (last == 1 and not manifest.training.drop_last):
+            which = "a batch" if batch_size == 1 else "the last batch of an epoch"
+            raise ValueError(
+                f"{manifest.place('batch_size')}: {batch_size} leaves {which} one image, whose values {name} cannot "
+                "normalise; expected another size" + (", or drop_last" if batch_size > 1 else "")
+            )

@@ -3,12 +3,9 @@
 A hyper-parameter stands either in [training], equal for all models, or in [axes], where it varies; never in both.
 """
 
-import math
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property
-from itertools import pairwise, product
-from pathlib import Path
+from itertools import pairwise
 from typing import Any, Self
 
 import pyarrow as pa
@@ -16,20 +13,18 @@ import pydantic
 from pydantic import Field, model_validator
 
 from zoo_gen.architecture import registry
-from zoo_gen.architecture.layers import Activate, Dropout, Layer, Normalization
+from zoo_gen.architecture.layers import Activate, Layer
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import BUFFERS, Network
 from zoo_gen.architecture.registry import Architecture
-from zoo_gen.architecture.shapes import shapes as layer_shapes
 from zoo_gen.errors import ZooError
 from zoo_gen.files import schema
-from zoo_gen.files.location import Folder
 from zoo_gen.files.schema import Schema
 from zoo_gen.image_data import HYPERPARAMETERS_OF_DATA, DataSource
 from zoo_gen.manifest import grid, own_functions
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.converted import Origin, SplitFacts
-from zoo_gen.manifest.fitting import check_training
+from zoo_gen.manifest.fitting import check_batches, check_initialization, check_training, check_use
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OF_SCHEDULES, OPTIONAL, OWN, Value, is_own
 from zoo_gen.manifest.split import Split
 from zoo_gen.manifest.toml import toml, toml_value
@@ -73,16 +68,16 @@ class ZooManifest(Schema):
             if here and varies:
                 raise ValueError(f"training.{name}: also stands in axes; expected one of the two")
         try:
-            sequence = self.layers
+            _ = self.layers
         except ValueError as error:
             raise ValueError(f"architecture.{error}") from None
-        self._only_what_is_used(sequence)
-        self._initialization_fits()
+        check_use(self)
+        check_initialization(self)
         check_training(self)
         for name in self.hyperparameters:
             if name != "momentum" and not self.values(name):  # of momentum, the table of models knows a default
                 raise ValueError(f"training.{name}: is missing; expected here or as an axis")
-        self._batches_can_be_normalized()
+        check_batches(self)
         n_used = max(1, round(min(map(float, self.values("train_fraction") or (1.0,))) * self.data.n_train))
         largest = max(map(int, self.values("batch_size")))
         if largest > n_used:
@@ -104,46 +99,6 @@ class ZooManifest(Schema):
             return handler(document)
         except pydantic.ValidationError as error:
             raise ZooError(schema.one_line(error, document, cls)) from None
-
-    def _only_what_is_used(self, sequence: tuple[Layer, ...]) -> None:
-        """Refuse hyper-parameters that would change nothing."""
-        has_dropout = any(isinstance(layer, Dropout) for layer in sequence)
-        for name in [*self.training.model_fields_set, *self.axes.names]:
-            if name in HYPERPARAMETERS and name not in (*self.hyperparameters, *OPTIONAL):
-                raise ValueError(f"{self.place(name)}: is used by no part of this zoo; expected it to be left out")
-        if not has_dropout and any(self.values("dropout")):
-            raise ValueError(f"{self.place('dropout')}: {self.architecture.name} has no dropout layer; expected 0")
-
-    def _initialization_fits(self) -> None:
-        """Refuse schemes that draw weights of two axes or more and biases, where a module has something else."""
-        others = [scheme for scheme in self.values("initialization") if scheme != "module"]
-        for parameter in self.layout.parameters if self.network.own is not None and others else ():
-            if parameter.role != "bias" and not (parameter.role == "weight" and len(parameter.shape) > 1):
-                raise ValueError(
-                    f"{self.place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
-                    f"{list(parameter.shape)}; expected 'module', which is what the module itself draws"
-                )
-
-    def _batches_can_be_normalized(self) -> None:
-        """Refuse batches of a single value where their mean and variance are asked for."""
-        shapes = layer_shapes(self.layers, self.data.input_shape)
-        single = (
-            layer.name
-            for layer, shape in zip(self.layers, shapes, strict=True)
-            if isinstance(layer, Normalization) and math.prod(shape[1:]) == 1
-        )
-        name = next(single, None)
-        if name is None:
-            return
-        shares = [float(share) for share in self.values("train_fraction") or (1.0,)]
-        for batch_size, share in product(map(int, self.values("batch_size")), shares):
-            last = max(1, round(share * self.data.n_train)) % batch_size
-            if batch_size == 1 or (last == 1 and not self.training.drop_last):
-                which = "a batch" if batch_size == 1 else "the last batch of an epoch"
-                raise ValueError(
-                    f"{self.place('batch_size')}: {batch_size} leaves {which} one image, whose values {name} cannot "
-                    "normalise; expected another size" + (", or drop_last" if batch_size > 1 else "")
-                )
 
     @property
     def own_functions(self) -> dict[str, str]:
@@ -312,59 +267,3 @@ def _brief(values: list[Any]) -> object:
     if whole and all(after - before == 1 for before, after in pairwise(values)):
         return {"range": [values[0], values[-1]]}
     return values
-
-
-def read_manifest(path: Folder, *, data_root: Path | None = None) -> ZooManifest:
-    """Read and check the manifest of a generated zoo; it keeps the bytes of its file, unless data or code said more.
-
-    Args:
-        path: of the file.
-        data_root: where data is looked for that has to be read first; see `load_image_data`.
-
-    Raises:
-        ZooError: the file is missing or wrong; the message names the place.
-
-    >>> from zoo_gen import find_manifest, read_manifest
-    >>> read_manifest(find_manifest("tetris_seed")).training.epochs
-    75
-    """
-    content = schema.read_bytes(path)
-    context = None if data_root is None else {"data_root": data_root}
-    manifest = schema.parse_toml(content, ZooManifest, where=str(path), context=context)
-    written = tomllib.loads(content.decode("utf-8-sig"))
-    looked_up = ("data", "architecture", "training")
-    is_whole = all(getattr(manifest, name).model_fields_set <= set(written[name]) for name in looked_up)
-    if is_whole and manifest.training.source_sha256 == written["training"].get("source_sha256", {}):
-        manifest.__dict__["content"] = content
-    return manifest
-
-
-def as_manifest(manifest: ZooManifest | str | Folder, *, data_root: Path | None = None) -> ZooManifest:
-    """Return a manifest that is given as itself, as a path or URL, or as the name of a shipped one.
-
-    Data that has to be read first is looked for in `data_root`.
-
-    Raises:
-        ZooError: there is none of that name, or the file is missing or wrong.
-    """
-    if isinstance(manifest, ZooManifest):
-        return manifest
-    return read_manifest(find_manifest(manifest) if isinstance(manifest, str) else manifest, data_root=data_root)
-
-
-def shipped_manifests() -> dict[str, Path]:
-    """Return the manifests that come with the package, name -> path."""
-    return schema.shipped("zoos", installed=Path(__file__).parent / "shipped")
-
-
-def find_manifest(name_or_path: str) -> Folder:
-    """Return where a manifest is that is given as a path or URL (ending in .toml) or as the name of a shipped one.
-
-    Raises:
-        ZooError: no shipped manifest has that name.
-
-    >>> from zoo_gen import find_manifest
-    >>> find_manifest("tetris_seed").name
-    'tetris_seed.toml'
-    """
-    return schema.find("zoo", name_or_path, shipped_manifests())

@@ -90,9 +90,9 @@ def _is_given(manifests: Sequence[ZooManifest], name: str) -> bool:
 
 def _values(manifests: Sequence[ZooManifest], rows: pa.Table, name: str) -> list[Value]:
     """Return the values of an axis among some models: as the manifests order them, and where all rise, rising."""
-    wanted = set(rows[name].to_pylist())
+    present = set(rows[name].to_pylist())
     lists = [list(manifest.values(name)) for manifest in manifests]
-    values = [value for value in dict.fromkeys(value for each in lists for value in each) if value in wanted]
+    values = [value for value in dict.fromkeys(value for each in lists for value in each) if value in present]
     rise = all(not isinstance(value, str) for value in values) and all(each == sorted(each) for each in lists)
     return sorted(values) if rise else values
 

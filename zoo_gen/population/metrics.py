@@ -114,8 +114,8 @@ def errors(outputs: Outputs, *, variance: Tensor) -> dict[str, Tensor]:
     assert isinstance(squared, Tensor)
     assert isinstance(absolute, Tensor)
     mse = squared / n_images
-    found = {"loss": mse, "mse": mse, "mae": absolute / n_images, "r2": 1 - mse / variance}
-    return {name: each.to(differences.dtype) for name, each in found.items()}
+    means = {"loss": mse, "mse": mse, "mae": absolute / n_images, "r2": 1 - mse / variance}
+    return {name: each.to(differences.dtype) for name, each in means.items()}
 
 
 def without_gradient(outputs_of: Callable[[slice], Tensor], targets: Tensor, n_images: int) -> Outputs:

@@ -212,13 +212,17 @@ def _stacked(where: str, function: Factory, *arguments: Any) -> Any:
 def _pair(where: str, factory: Factory) -> tuple[Factory, Factory]:
     """Return the functions `init` and `update` of an optimiser."""
     try:
-        made = factory()
+        optimizer = factory()
     # What a constructor raises is its own affair.
     except Exception as error:
         raise ZooError(f"{where}: cannot be made without arguments ({one_line(error)})") from None
-    pair = made if isinstance(made, tuple) else (getattr(made, "init", None), getattr(made, "update", None))
+    pair = (
+        optimizer
+        if isinstance(optimizer, tuple)
+        else (getattr(optimizer, "init", None), getattr(optimizer, "update", None))
+    )
     if len(pair) != 2 or not all(map(callable, pair)):
-        raise ZooError(f"{where}: gives {type(made).__name__}; expected an object with init and update, or both")
+        raise ZooError(f"{where}: gives {type(optimizer).__name__}; expected an object with init and update, or both")
     return pair
 
 

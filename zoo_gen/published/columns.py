@@ -13,7 +13,7 @@ OWN = (
 )
 
 
-def distinct(wanted: Mapping[str, str], *, taken: Iterable[str] = ()) -> dict[str, str]:
+def distinct(asked: Mapping[str, str], *, taken: Iterable[str] = ()) -> dict[str, str]:
     """Return a name for each column, published name -> name in the zoo; two that differ in capitals alone collide.
 
     Args:
@@ -25,9 +25,9 @@ def distinct(wanted: Mapping[str, str], *, taken: Iterable[str] = ()) -> dict[st
     """
     used = {name.casefold() for name in (*OWN, *taken)}
     names: dict[str, str] = {}
-    for published in sorted(wanted, key=lambda name: wanted[name] != name):  # who is called so already comes first
-        choices = [wanted[published], as_name(published), f"source.{as_name(published)}"]
-        choices += [f"source.{as_name(published)}.{number}" for number in range(2, len(wanted) + 2)]
+    for published in sorted(asked, key=lambda name: asked[name] != name):  # who is called so already comes first
+        choices = [asked[published], as_name(published), f"source.{as_name(published)}"]
+        choices += [f"source.{as_name(published)}.{number}" for number in range(2, len(asked) + 2)]
         names[published] = next(name for name in choices if name.casefold() not in used)
         used.add(names[published].casefold())
     return names

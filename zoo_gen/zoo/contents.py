@@ -52,14 +52,14 @@ class Contents:
             names |= {f"{name}/": 0 for name in _empty_folders(self._folder)}
         known = {name[:end] for name in self._files | self._parts for end in _slashes(name)}
         known |= {f"weights.zarr/{array}/c/" for array in self._arrays}
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for name in sorted(names):
             if self.own(name) or name in known or _UNFINISHED.fullmatch(name) or _OF_CLIENTS.fullmatch(name):
                 continue
             inside = (name[:end] for end in _slashes(name))
             folder = next((each for each in inside if each not in known and not _is_chunk_folder(each, known)), None)
-            found[folder or name] += 0 if name.endswith("/") else 1
-        return dict(found)
+            counts[folder or name] += 0 if name.endswith("/") else 1
+        return dict(counts)
 
 
 def describe(strange: dict[str, int]) -> list[str]:

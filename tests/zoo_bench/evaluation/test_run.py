@@ -6,6 +6,7 @@ import pytest
 
 from zoo_bench.encoders.training import runtime
 from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.evaluation import cell_queue
 from zoo_bench.evaluation import run as engine
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.results import read_result, result_path
@@ -95,14 +96,14 @@ def test_an_interrupted_run_computes_only_what_is_missing_and_gives_the_same(
     its = benchmark("standard", "tiny", "other", "third")
     ((undisturbed, _),) = run(its, ["counting:Counting"], three_zoos, tmp_path / "undisturbed")
     (counting / "log").unlink()
-    evaluate = engine.evaluate_cell
+    evaluate = cell_queue.evaluate_cell
 
     def interrupted(candidate, manifest, cell, **options):
         if cell.zoo.name == "third":
             raise KeyboardInterrupt
         return evaluate(candidate, manifest, cell, **options)
 
-    monkeypatch.setattr(engine, "evaluate_cell", interrupted)
+    monkeypatch.setattr(cell_queue, "evaluate_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(its, ["counting:Counting"], three_zoos, tmp_path / "results")
     monkeypatch.undo()

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from tests import waiting
 from zoo_bench.cli import main
-from zoo_bench.evaluation import run
+from zoo_bench.evaluation import cell_queue, run
 from zoo_bench.evaluation.validate import validate
 from zoo_bench.protocol import zoos
 from zoo_bench.protocol.manifest import BenchmarkManifest
@@ -92,7 +92,7 @@ def test_two_commands_on_one_folder_both_end_well(tmp_path, tiny_zoo):
 def test_a_damaged_pending_cell_is_computed_again(tmp_path, tiny_benchmark, tiny_zoo, monkeypatch, damaged, content):
     arguments = {"zoos": tiny_zoo.parent, "results": tmp_path, "seeds": [0]}
     with monkeypatch.context() as killed:
-        killed.setattr(run, "_assemble", None)  # the run ends before the result is put together
+        killed.setattr(run, "assemble", None)  # the run ends before the result is put together
         with pytest.raises(TypeError):
             list(run.run(tiny_benchmark, ["weights"], **arguments))
     (file,) = (tmp_path / ".cells").glob(damaged)
@@ -118,8 +118,8 @@ def test_a_pending_cell_that_another_run_removed_is_computed_again(tmp_path, tin
             monkeypatch.setattr(run.pending, "read", removed_before_it_is_read)
             yield setting
 
-    original = run._evaluate_all
-    monkeypatch.setattr(run, "_evaluate_all", evaluate_all)
+    original = run.evaluate_all
+    monkeypatch.setattr(run, "evaluate_all", evaluate_all)
     ((result, _),) = run.run(tiny_benchmark, ["weights"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0])
     assert not result.failures
     assert not any(problems for _, problems in validate(tmp_path, zoos=tiny_zoo.parent))
@@ -144,6 +144,6 @@ def test_a_worker_process_opens_each_zoo_once(tmp_path, tiny_zoo, monkeypatch):
             yield task(block)
 
     monkeypatch.setattr("zoo_gen.machine.workers.train_all", here)
-    run._cells.cache_clear()
+    cell_queue._cells.cache_clear()
     list(run.run(its, ["weights", "pca"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0], workers=2))
     assert len(opened) == 2  # the driver, and the worker for all of its ten cells

@@ -15,7 +15,7 @@ def benchmark(*names, **options):
 
 
 def test_missing_zoos_are_made_once_by_the_manifests_that_ship(tmp_path, monkeypatch, tiny_manifest):
-    for place in ("zoo_gen.manifest.manifest", "zoo_bench.protocol.zoos"):
+    for place in ("zoo_gen.manifest.reading", "zoo_bench.protocol.zoos"):
         monkeypatch.setattr(f"{place}.shipped_manifests", lambda: {"tiny": tiny_manifest})
     its = benchmark("tiny")
     with pytest.raises(

@@ -98,13 +98,13 @@ def failed(loaded: Sequence[Loaded]) -> list[Failed]:
 
 def links(loaded: Sequence[Loaded]) -> dict[str, list[tuple[str, str]]]:
     """Return what each encoder's settings say of its code and its paper: kind and address, of the web alone."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    addresses: dict[str, dict[str, str]] = defaultdict(dict)
     for one in loaded:
         for kind in ("code", "paper"):
             address = one.result.encoder_config.get(kind)
             if isinstance(address, str) and address.startswith(("https://", "http://")):
-                found[one.result.encoder][kind] = address
-    return {one.result.encoder: list(found[one.result.encoder].items()) for one in loaded}
+                addresses[one.result.encoder][kind] = address
+    return {one.result.encoder: list(addresses[one.result.encoder].items()) for one in loaded}
 
 
 def machines(result: Result) -> list[str]:

@@ -107,12 +107,12 @@ class Device:
                 stage.forward(images, size, training=False)
             self._judge(images, targets, targets_of, losses, counts, size, training=False)
             clock[0] += size
-        found = {"loss": (losses / n_images).to(self.weights.dtype)}
+        metrics = {"loss": (losses / n_images).to(self.weights.dtype)}
         if self._task.n_classes is not None:
             right, predicted, labelled = counts[:, :, : self._task.n_classes].to(self.weights.dtype).unbind(dim=1)
-            found["accuracy"] = right.sum(dim=1) / n_images
-            found["class_f1"] = 2 * right / (predicted + labelled).clamp(min=1)
-        return found
+            metrics["accuracy"] = right.sum(dim=1) / n_images
+            metrics["class_f1"] = 2 * right / (predicted + labelled).clamp(min=1)
+        return metrics
 
     def _step(self, n_images: int) -> None:
         """Take one step: launch its kernels the first time, capture them the second, then replay them."""

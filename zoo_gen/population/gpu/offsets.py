@@ -1,4 +1,4 @@
-"""Which element of its source and which weight each term of a stacked product stands for, as tables for `kernels.py`.
+"""Which element of its source and which weight each term of a stacked product stands for, as tables for `kernels`.
 
 One kernel serves convolutions, linear layers and the gradients that go back through them: only the tables differ.
 Values between layers lie as (height, width, channel) an image, the channels filled up with zeros to a multiple of

@@ -265,8 +265,8 @@ def _open(path: Path, scratch: Path, without: Collection[Path]) -> Archive:
         return _noted(Archive(path, "tar", listing.members, path), listing)
     foreign = next((kind for magic, kind in _FOREIGN.items() if start.startswith(magic)), None)
     if foreign or path.name.lower().endswith(_PACKED):
-        found = f"is a {foreign}" if foreign else f"is none: it begins with {start[:8]!r}" if start else "is empty"
-        raise ZooError(f"{path}: {found}; expected a folder, a .zip, a .tar, or a .tar.gz, .xz, .bz2, .zst or .lz4")
+        nature = f"is a {foreign}" if foreign else f"is none: it begins with {start[:8]!r}" if start else "is empty"
+        raise ZooError(f"{path}: {nature}; expected a folder, a .zip, a .tar, or a .tar.gz, .xz, .bz2, .zst or .lz4")
     return alone
 
 

@@ -125,7 +125,7 @@ def read(archive: Archive, request: Request) -> Reading:
 
 def _configurations(archive: Archive) -> dict[str, dict[str, Any]]:
     """Return the row of each run in the CSVs that name files; of several, which differ in the epoch, the first."""
-    found: dict[str, dict[str, Any]] = {}
+    by_run: dict[str, dict[str, Any]] = {}
     for member in archive.named("*.csv"):
         table = tables.read_csv(archive, member)
         if "ckpt_file" not in table.column_names:
@@ -133,8 +133,8 @@ def _configurations(archive: Archive) -> dict[str, dict[str, Any]]:
         for row in table.to_pylist():
             match = _NAME.fullmatch(str(row["ckpt_file"]))
             if match is not None:
-                found.setdefault(match[1], row)
-    return found
+                by_run.setdefault(match[1], row)
+    return by_run
 
 
 def _hyperparameters(row: dict[str, Any]) -> dict[str, Any]:

@@ -159,12 +159,12 @@ class Program:
 
     def table(self, numbers: Sequence[int]) -> int:
         """Return where a table of numbers begins among all tables, in bytes."""
-        wanted = [int(number) for number in numbers]
-        for start in range(0, len(self.tables) - len(wanted) + 1, 16):
-            if self.tables[start : start + len(wanted)] == wanted:
+        entries = [int(number) for number in numbers]
+        for start in range(0, len(self.tables) - len(entries) + 1, 16):
+            if self.tables[start : start + len(entries)] == entries:
                 return 4 * start
         start = len(self.tables)
-        self.tables.extend(wanted + [0] * (-len(wanted) % 16))
+        self.tables.extend(entries + [0] * (-len(entries) % 16))
         return 4 * start
 
     @cached_property

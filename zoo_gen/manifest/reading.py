@@ -1,0 +1,64 @@
+"""Manifests of generated zoos read from files, and the shipped ones found by name."""
+
+import tomllib
+from pathlib import Path
+
+from zoo_gen.files import schema
+from zoo_gen.files.location import Folder
+from zoo_gen.manifest.manifest import ZooManifest
+
+
+def read_manifest(path: Folder, *, data_root: Path | None = None) -> ZooManifest:
+    """Read and check the manifest of a generated zoo; it keeps the bytes of its file, unless data or code said more.
+
+    Args:
+        path: of the file.
+        data_root: where data is looked for that has to be read first; see `load_image_data`.
+
+    Raises:
+        ZooError: the file is missing or wrong; the message names the place.
+
+    >>> from zoo_gen import find_manifest, read_manifest
+    >>> read_manifest(find_manifest("tetris_seed")).training.epochs
+    75
+    """
+    content = schema.read_bytes(path)
+    context = None if data_root is None else {"data_root": data_root}
+    manifest = schema.parse_toml(content, ZooManifest, where=str(path), context=context)
+    written = tomllib.loads(content.decode("utf-8-sig"))
+    looked_up = ("data", "architecture", "training")
+    is_whole = all(getattr(manifest, name).model_fields_set <= set(written[name]) for name in looked_up)
+    if is_whole and manifest.training.source_sha256 == written["training"].get("source_sha256", {}):
+        manifest.__dict__["content"] = content
+    return manifest
+
+
+def as_manifest(manifest: ZooManifest | str | Folder, *, data_root: Path | None = None) -> ZooManifest:
+    """Return a manifest that is given as itself, as a path or URL, or as the name of a shipped one.
+
+    Data that has to be read first is looked for in `data_root`.
+
+    Raises:
+        ZooError: there is none of that name, or the file is missing or wrong.
+    """
+    if isinstance(manifest, ZooManifest):
+        return manifest
+    return read_manifest(find_manifest(manifest) if isinstance(manifest, str) else manifest, data_root=data_root)
+
+
+def shipped_manifests() -> dict[str, Path]:
+    """Return the manifests that come with the package, name -> path."""
+    return schema.shipped("zoos", installed=Path(__file__).parent / "shipped")
+
+
+def find_manifest(name_or_path: str) -> Folder:
+    """Return where a manifest is that is given as a path or URL (ending in .toml) or as the name of a shipped one.
+
+    Raises:
+        ZooError: no shipped manifest has that name.
+
+    >>> from zoo_gen import find_manifest
+    >>> find_manifest("tetris_seed").name
+    'tetris_seed.toml'
+    """
+    return schema.find("zoo", name_or_path, shipped_manifests())
