@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from zoo_bench.evaluation.run import run
+from zoo_bench.evaluation import run as evaluation
 from zoo_bench.protocol.zoos import read_benchmark
 from zoo_gen import ZooError, open_zoo
 from zoo_gen.cli.main import main
@@ -179,5 +179,8 @@ def test_the_published_archive_is_pulled_with_its_table_and_evaluated_by_accurac
     with torch.no_grad():
         torch.testing.assert_close(zoo.module(7, 75)(images), nets["run07", 75](images), rtol=1e-5, atol=1e-6)
     benchmark = read_benchmark("transformers_epoch_75")
-    cells = list(run(benchmark, ["weight_statistics"], zoos=tmp_path / "zoos", results=tmp_path / "results", seeds=[0]))
-    assert len(cells) == 5
+    folders = {"zoos": tmp_path / "zoos", "results": tmp_path / "results"}
+    ((result, _),) = evaluation.run(benchmark, ["weight_statistics"], **folders, seeds=[0])
+    accuracies = np.array([1000 + 70 * number for number, (_, epoch) in enumerate(states) if epoch == 75]) / 10_000
+    counts = [cell.train_models + cell.validation_models + cell.test_models for cell in result.cells]
+    assert counts == [np.count_nonzero(accuracies >= least) for least in (0, 0.2, 0.4, 0.6, 0.8)]
