@@ -8,14 +8,18 @@ import pytest
 
 from tests.conftest import files_of
 
+ARCHITECTURES = {
+    "cnn": 'name = "cnn_small"',
+    "transformer": 'name = "vit"\npatch = 7\nwidth = 8\nskips = true\naffine = true\npooling = "class_token"',
+}
 ZOO = """
-name = "cnn"
+name = "{name}"
 [data]
 source = "synthetic"
 train_size = 30
 test_size = 20
 [architecture]
-name = "cnn_small"
+{architecture}
 [training]
 epochs = 2
 batch_size = 10
@@ -44,12 +48,13 @@ engine.run(Path(manifest), Path(out), workers=1)
 OTHERS = [(256, 16, "haswell"), (128, 16, "x86-64")]
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the other processors are of this kind")
-def test_a_zoo_has_the_same_bytes_whatever_the_vector_registers_of_our_kernels(tmp_path):
+def test_a_zoo_has_the_same_bytes_whatever_the_vector_registers_of_our_kernels(tmp_path, name):
     """What torch itself computes is the same here; docs/cpu.md says on what its last bits depend."""
     llvm = pytest.importorskip("llvmlite.binding")
-    manifest = tmp_path / "cnn.toml"
-    manifest.write_text(ZOO)
+    manifest = tmp_path / "zoo.toml"
+    manifest.write_text(ZOO.format(name=name, architecture=ARCHITECTURES[name]))
 
     def made(bits: int, count: int, cpu: str) -> dict[str, bytes]:
         out = tmp_path / (cpu or "own")
