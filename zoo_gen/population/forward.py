@@ -3,7 +3,8 @@
 Images lie as (image, model, channel, height, width): on a CPU a convolution of some models is then one grouped
 convolution, which for one model is the plain one; or as `lanes` says, where a convolution has that form. Flat values
 lie as (model, feature, image): the few features of a small network would make poor vectors, the images of a batch make
-good ones, and a linear layer is one batched matrix product. Sequences lie as (model, image, step, feature). On a CPU
+good ones, and a linear layer is one batched matrix product. Sequences lie as (model, image, step, feature), or behind
+tokens of an image in lanes as `lanes_sequences` says. On a CPU
 the results of one model equal the plain module's bit for bit, for two images or more; but for layers over sequences and
 scales of normalisation, whose last bit may differ.
 """
@@ -39,7 +40,7 @@ from zoo_gen.architecture.layers import (
 )
 from zoo_gen.architecture.modules import FUNCTIONS
 from zoo_gen.population import attention
-from zoo_gen.population.cpu import lanes
+from zoo_gen.population.cpu import lanes, lanes_sequences
 from zoo_gen.population.cpu.convolutions import LANES, MODELS_OF_A_GROUP
 from zoo_gen.population.normalization import normalize
 from zoo_gen.population.recurrence import linear_of_steps, recur
@@ -74,18 +75,19 @@ def forward(
         training: whether batch normalisation uses the statistics of the batch, and changes the running ones in place.
     """
     n_models = activations[-1][1].stop
-    hidden = inputs
-    if inputs.dim() < 5:
-        hidden = inputs.permute(1, 2, 0) if inputs.dim() == 3 else inputs.transpose(0, 1)
+    hidden = _laid_out(inputs)
     read_again = sources(layers)
-    given = {INPUT: hidden}
+    of_steps = False  # whether what lies in lanes is a sequence
+    given = {INPUT: (hidden, of_steps)}
     done: tuple[Layer, ...] = ()  # what follows a convolution and is done with it
     for number, layer in enumerate(layers):
         was_in_lanes = hidden.dim() == 6
-        if was_in_lanes and _leaves_lanes(layer, forms):
-            hidden = lanes.from_lanes(hidden, n_models)
+        hidden = _left_lanes(layer, hidden, forms, n_models, of_steps=of_steps) if was_in_lanes else hidden
+        of_steps = hidden.dim() == 6 and (of_steps or isinstance(layer, Tokens))
         if layer in done:
             pass
+        elif of_steps and isinstance(layer, lanes_sequences.LAYERS):
+            hidden = lanes_sequences.passed(layer, hidden, parameters, n_models)
         elif isinstance(layer, Convolution):
             if forms.get(layer.name) == LANES:
                 done = _done_with(layers, number, activations, read_again) if layer.is_plain else ()
@@ -107,14 +109,13 @@ def forward(
         elif isinstance(layer, attention.LAYERS):
             hidden = attention.passed(layer, hidden, parameters)
         elif isinstance(layer, Dropout):
-            if dropout:
-                hidden = _drop(hidden, dropout)
+            hidden = _drop(hidden, dropout) if dropout else hidden
         elif isinstance(layer, Normalization | LayerNorm | GroupNorm):
             hidden = normalize(layer, hidden, parameters, buffers, training=training)
         elif isinstance(layer, Branch):
-            hidden = given[layer.source]
+            hidden, of_steps = given[layer.source]
         elif isinstance(layer, Residual) and layer.channels is None:
-            hidden = _add(hidden, given[layer.source])
+            hidden = _add(hidden, given[layer.source][0], n_models)
         elif isinstance(layer, Shift):
             hidden = hidden + layer.value
         else:
@@ -122,8 +123,15 @@ def forward(
         if was_in_lanes and hidden.dim() == 5 and _returns_to_lanes(layer):
             hidden = lanes.to_lanes(hidden)
         if layer.name in read_again:
-            given[layer.name] = hidden
+            given[layer.name] = hidden, of_steps
     return hidden
+
+
+def _laid_out(inputs: Tensor) -> Tensor:
+    """Return inputs as values between layers lie."""
+    if inputs.dim() == 5:
+        return inputs
+    return inputs.permute(1, 2, 0) if inputs.dim() == 3 else inputs.transpose(0, 1)
 
 
 def _done_with(
@@ -148,6 +156,14 @@ def _pools_in_lanes(layer: Pooling) -> bool:
     return layer.is_plain and layer.size <= lanes.LARGEST_WINDOW
 
 
+def _left_lanes(layer: Layer, hidden: Tensor, forms: Mapping[str, str], n_models: int, *, of_steps: bool) -> Tensor:
+    """Return values in lanes as the next layer reads them: as they are, if it has a form in lanes."""
+    if of_steps:
+        leaves = isinstance(layer, Recurrent | Flatten)
+        return lanes_sequences.from_lanes(hidden, n_models) if leaves else hidden
+    return lanes.from_lanes(hidden, n_models) if _leaves_lanes(layer, forms) else hidden
+
+
 def _leaves_lanes(layer: Layer, forms: Mapping[str, str]) -> bool:
     if isinstance(layer, Convolution):
         return forms.get(layer.name) != LANES
@@ -155,16 +171,20 @@ def _leaves_lanes(layer: Layer, forms: Mapping[str, str]) -> bool:
         return layer.kind != "average"
     if isinstance(layer, Pooling):
         return not _pools_in_lanes(layer)
-    return isinstance(layer, Rows | Tokens)
+    return isinstance(layer, Rows)
 
 
 def _returns_to_lanes(layer: Layer) -> bool:
     return isinstance(layer, Pooling) and not layer.is_plain
 
 
-def _add(hidden: Tensor, earlier: Tensor) -> Tensor:
-    """Add an earlier output to this one, as lanes where one is."""
-    if hidden.dim() != earlier.dim():
+def _add(hidden: Tensor, earlier: Tensor, n_models: int) -> Tensor:
+    """Add an earlier output to this one, as lanes where one is an image in lanes."""
+    if 4 in (hidden.dim(), earlier.dim()):
+        hidden, earlier = (
+            lanes_sequences.from_lanes(each, n_models) if each.dim() == 6 else each for each in (hidden, earlier)
+        )
+    elif hidden.dim() != earlier.dim():
         hidden, earlier = (each if each.dim() == 6 else lanes.to_lanes(each) for each in (hidden, earlier))
     return hidden + earlier
 

@@ -3,6 +3,7 @@ import pytest
 
 from tests.zoo_gen.architecture.test_symmetry_group import NETWORKS, weights_of
 from zoo_gen.architecture import layers as L
+from zoo_gen.architecture import registry
 from zoo_gen.architecture.graphs import Graphs, graph_structure
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
@@ -73,3 +74,9 @@ def test_a_graph_is_one_of_pytorch_geometric():
     assert (data.num_nodes, data.num_edges) == (49, 360)
     np.testing.assert_array_equal(data.edge_attr[0].numpy(), weights[1, :25])
     data.validate(raise_on_error=True)
+
+
+def test_attention_is_refused_by_name():
+    vit = registry.network(registry.ViT(name="vit"), (1, 28, 28), 10)
+    with pytest.raises(ZooError, match=r"^graphs: layer attention1 has no form as a graph yet; expected tensors\(\)$"):
+        graph_structure(vit)

@@ -30,6 +30,7 @@ EXPECTED: dict[str, tuple[int, int, int, int, tuple[str, ...]]] = {
     "hyperreps_mnist_hyp_5_fix_seed": (1280, 26, 2464, 5000, (*SETTINGS, "seed")),
     "hyperreps_mnist_hyp_5_rand_seed": (1280, 26, 2464, 5000, (*SETTINGS, "seed")),
     "sne_sine_inr": (4000, 4, 1153, 1, ("seed", "frequency")),
+    "dng_cifar10_vit": (1000, 9, 26986, 391, ("seed",)),
 }
 for _optimizers in ("adam", "sgd"):
     EXPECTED[f"small_transformer_zoo_mnist_{_optimizers}"] = (
@@ -106,6 +107,13 @@ def test_the_grids_of_the_small_transformer_zoo_hold_the_published_values():
             1000,
             18506,
         )
+
+
+def test_the_zoo_after_dngs_generator_has_its_epochs_and_says_what_they_betray():
+    manifest = shipped("dng_cifar10_vit")
+    assert manifest.checkpoint_epochs == (0, 1, 2, 3, 5, 10, 13, 18, 23)
+    assert shipped("mini_digits_vit_epochs").checkpoint_epochs == manifest.checkpoint_epochs
+    assert "whatever tells the epoch predicts accuracy" in manifest.description
 
 
 def test_every_shipped_zoo_is_of_a_paper_or_our_own_and_has_the_name_of_its_file():

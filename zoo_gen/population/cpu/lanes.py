@@ -123,7 +123,7 @@ def filled(values: Tensor, axis: int, lanes: int) -> Tensor:
     return functional.pad(values, [*[0] * (2 * (values.dim() - axis - 1)), 0, missing]) if missing else values
 
 
-def _run(kernel: Callable[..., None], count: int, group: int, *tensors: Tensor | None) -> None:
+def run(kernel: Callable[..., None], count: int, group: int, *tensors: Tensor | None) -> None:
     """Run a kernel on one group of contiguous tensors (group, ...); one that is not given is not looked at."""
     kernel(
         *(0 if each is None else each.data_ptr() + group * each.stride(0) * each.itemsize for each in tensors), count
@@ -150,7 +150,7 @@ class _Convolve(torch.autograd.Function):
         more = [_room(stage.convolved, layer.outputs, hidden), places] if pooling else []
         kernel = stage_forward(stage, lanes=lanes, bits=8 * hidden.itemsize)
         for group in range(groups):
-            _run(kernel, images, group, hidden, weight, bias, outputs, *more)
+            run(kernel, images, group, hidden, weight, bias, outputs, *more)
         ctx.stage = stage
         ctx.save_for_backward(hidden, weight, places, outputs if relu else None)
         return outputs
@@ -174,7 +174,7 @@ class _Convolve(torch.autograd.Function):
             tensors += [_room(stage.given, stage.convolution.outputs, hidden), outputs]
         kernel = stage_backward(stage, lanes=lanes, bits=8 * hidden.itemsize, back=back)
         for group in range(groups):
-            _run(kernel, images, group, *tensors)
+            run(kernel, images, group, *tensors)
         return None, None, None, to_hidden, to_weight, to_bias
 
 
@@ -193,7 +193,7 @@ class _Pool(torch.autograd.Function):
         places = torch.empty(outputs.shape, dtype=torch.uint8)
         kernel = pool_forward(layer, height, width, channels, lanes=lanes, bits=8 * hidden.itemsize)
         for group in range(groups):
-            _run(kernel, images, group, hidden, outputs, places)
+            run(kernel, images, group, hidden, outputs, places)
         ctx.layer, ctx.shape = layer, hidden.shape
         ctx.save_for_backward(places)
         return outputs
@@ -208,7 +208,7 @@ class _Pool(torch.autograd.Function):
         to_hidden = gradient.new_empty(ctx.shape)
         kernel = pool_backward(ctx.layer, height, width, channels, lanes=lanes, bits=8 * gradient.itemsize)
         for group in range(groups):
-            _run(kernel, images, group, gradient, to_hidden, places)
+            run(kernel, images, group, gradient, to_hidden, places)
         return None, to_hidden
 
 
@@ -232,9 +232,9 @@ def _dropped(hidden: Tensor, *keys: Tensor) -> Tensor:
     words, rest = divmod(values.shape[1], 2)
     for group in range(len(hidden)):
         if words:
-            _run(kernel(2, lanes=lanes, bits=bits), words, group, values, dropped, *keys)
+            run(kernel(2, lanes=lanes, bits=bits), words, group, values, dropped, *keys)
         if rest:
             low, *others = keys
             last = (low.long() + words * DROPOUT_STEP).to(torch.int32)
-            _run(kernel(1, lanes=lanes, bits=bits), 1, group, values[:, -1:], dropped[:, -1:], last, *others)
+            run(kernel(1, lanes=lanes, bits=bits), 1, group, values[:, -1:], dropped[:, -1:], last, *others)
     return dropped.view_as(hidden)

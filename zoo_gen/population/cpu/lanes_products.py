@@ -36,13 +36,13 @@ class Stage:
 def convolve(code: Code, stage: Stage, inputs: Value, weight: Value, bias: Value, outputs: Value) -> None:
     """Convolve; sums of one block of outputs and neighbouring pixels are in registers while all taps are added."""
     layer, (height, width) = stage.convolution, stage.convolved
-    most_outputs, most_pixels = _block(layer.outputs, width)
+    most_outputs, most_pixels = block_of(layer.outputs, width)
     step = layer.stride * layer.inputs  # vectors from a pixel's window to the next one's
 
     def row(y: Value, _: list[Value]) -> None:
         above, below = code.at(inputs, (y, stage.width * step)), code.at(outputs, (y, width * layer.outputs))
         for first, some in _cut(layer.outputs, most_outputs):
-            for start, pixels, repeats in _tiles(width, most_pixels):
+            for start, pixels, repeats in tiles(width, most_pixels):
                 tile(above, below, first, some, start, pixels, repeats)
 
     def tile(above: Value, below: Value, first: int, some: int, start: int, pixels: int, repeats: int) -> None:
@@ -93,12 +93,12 @@ def weight_gradient(code: Code, stage: Stage, inputs: Value, gradient: Value, to
     """Add the sums over all pixels of an image; those of one block of taps and outputs are in registers."""
     layer, (height, width) = stage.convolution, stage.convolved
     taps = layer.kernel * layer.inputs  # of a row of the kernel; its inputs are neighbours
-    most_taps, most_outputs = _block(taps, layer.outputs)
+    most_taps, most_outputs = block_of(taps, layer.outputs)
     step = layer.stride * layer.inputs
 
     def down(ky: Value, _: list[Value]) -> None:
         line, kernel = code.at(inputs, (ky, stage.width * layer.inputs)), code.at(to_weight, (ky, taps * layer.outputs))
-        for start, some_taps, repeats in _tiles(taps, most_taps):
+        for start, some_taps, repeats in tiles(taps, most_taps):
             tile(line, kernel, start, some_taps, repeats)
 
     def tile(line: Value, kernel: Value, start: int, some_taps: int, repeats: int) -> None:
@@ -190,7 +190,7 @@ def _gather_row(
     layer, width, build, integer = stage.convolution, stage.convolved[1], code.builder, vector_code.INT
     n_across = len(range(across, layer.kernel, layer.stride))
     n_inner = max(width - n_across + 1, 0)  # columns that meet every tap
-    most_pixels, most_inputs = _block(max(n_inner, 1), layer.inputs)
+    most_pixels, most_inputs = block_of(max(n_inner, 1), layer.inputs)
 
     def sums(column: Value, first: Value, first_tap: Value, n_taps: Value | int, pixels: int, some: int) -> list[Value]:
         """Return the sums of neighbouring columns (pixel, input); of a row of the kernel, the last tap comes first."""
@@ -220,7 +220,7 @@ def _gather_row(
         return code.loop(rows.count, over_rows, [code.zero] * (pixels * some))
 
     def tile(column: Value, first_tap: Value, n_taps: Value | int, pixels: int, most: int) -> None:
-        for start, some, repeats in _tiles(layer.inputs, most):
+        for start, some, repeats in tiles(layer.inputs, most):
 
             def one(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
                 first = build.add(build.mul(number, integer(some)), integer(start))
@@ -231,7 +231,7 @@ def _gather_row(
 
             code.loop(repeats, one)
 
-    for start, pixels, repeats in _tiles(n_inner, most_pixels):
+    for start, pixels, repeats in tiles(n_inner, most_pixels):
 
         def inner(number: Value, _: list[Value], start: int = start, pixels: int = pixels) -> None:
             column = build.add(build.mul(number, integer(pixels)), integer(n_across - 1 + start))
@@ -261,13 +261,13 @@ def _cut(length: int, most: int) -> list[tuple[int, int]]:
     return [(start, stop - start) for start, stop in pairwise(bounds)]
 
 
-def _tiles(length: int, size: int) -> list[tuple[int, int, int]]:
+def tiles(length: int, size: int) -> list[tuple[int, int, int]]:
     """Cut a length into tiles of a size and a rest: (start, size, how many)."""
     whole, rest = divmod(length, size)
     return [(0, size, whole)] * (whole > 0) + [(whole * size, rest, 1)] * (rest > 0)
 
 
-def _block(rows: int, columns: int) -> tuple[int, int]:
+def block_of(rows: int, columns: int) -> tuple[int, int]:
     """Return the largest (rows, columns) of sums that a block of registers holds with fewest loads a product."""
     sums = vector_code.machine().sums
 

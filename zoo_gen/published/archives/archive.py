@@ -2,7 +2,8 @@
 
 The first bytes of an archive say what it is, never its name. Everything in it is untrusted; `folders`, `zips` and
 `tars` say what refuses it. A compressed tar cannot be read from the middle: it is expanded into one plain tar beside
-the output, never into files.
+the output, never into files. Some zoos are published as an archive and a table of its runs beside it: a folder most of
+whose bytes lie in its one archive is that archive, with the other files beside it.
 """
 
 import gzip
@@ -17,7 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -106,7 +107,7 @@ class Archive:
             ZooError: it is not there, or is a pointer of Git LFS.
         """
         member = self._member(name)
-        if self.kind == "zip" and member.offset < 0:
+        if self.kind == "zip" and member.offset < 0 and member.beside is None:
             assert self.opened is not None
             with self.lock:  # zipfile seeks in one file for all
                 file = self.opened.open(member.at)
@@ -125,7 +126,7 @@ class Archive:
         """
         member = self._member(name)
         holder, offset = self.file_of(name), max(member.offset, 0)
-        if self.kind == "zip" and member.offset < 0:
+        if self.kind == "zip" and member.offset < 0 and member.beside is None:
             holder, offset = scratch / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npy", 0
             if not holder.exists() or holder.stat().st_size != member.size:
                 self._expand(name, holder)
@@ -158,11 +159,15 @@ class Archive:
 
     def where(self, name: str) -> str:
         """Return how a message names a member."""
+        beside = self.members[name].beside if name in self.members else None
+        if beside is not None:
+            return f"{beside.parent}/{shown(beside.name)}"
         return f"{self.path}/{shown(name)}" if self.kind != "file" else str(self.path)
 
     def file_of(self, name: str) -> Path:
         """Return the file on the disk that holds a member: its own in a folder, the archive otherwise."""
-        return self.path / self._member(name).at if self.kind == "folder" else self.holder
+        member = self._member(name)
+        return member.beside or (self.path / member.at if self.kind == "folder" else self.holder)
 
     def remark(self, text: str, name: str) -> None:
         """Note that something of a member was not kept, or became something else; the conversion says so at its end."""
@@ -238,8 +243,8 @@ def open_archive(path: Path, scratch: Path, *, without: Collection[Path] = ()) -
 def _open(path: Path, scratch: Path, without: Collection[Path]) -> Archive:
     if path.is_dir():
         listing = folders.list_folder(path, without=[*without, scratch])
-        archive = Archive(path, "folder", listing.members, path)
-        return _noted(archive, listing)
+        archive = _archive_with_files_beside(path, listing, scratch)
+        return _noted(archive or Archive(path, "folder", listing.members, path), listing)
     git_lfs.check_file(path)
     with path.open("rb") as file:
         start = file.read(tarfile.BLOCKSIZE)
@@ -263,6 +268,24 @@ def _open(path: Path, scratch: Path, without: Collection[Path]) -> Archive:
         nature = f"is a {foreign}" if foreign else f"is none: it begins with {start[:8]!r}" if start else "is empty"
         raise ZooError(f"{path}: {nature}; expected a folder, a .zip, a .tar, or a .tar.gz, .xz, .bz2, .zst or .lz4")
     return alone
+
+
+def _archive_with_files_beside(path: Path, listing: MemberList, scratch: Path) -> Archive | None:
+    """Return the archive that a folder holds, with its other files; None where it holds more than one archive's."""
+    packed = [name for name in listing.members if name.lower().endswith(_PACKED)]
+    others = {name: member for name, member in listing.members.items() if name not in packed}
+    if len(packed) != 1 or not others:
+        return None
+    inner = listing.members[packed[0]]
+    if inner.leads_to or inner.size <= sum(member.size for member in others.values()):
+        return None
+    archive = _open(path / inner.at, scratch, ())
+    twice = next((name for name in others if name in archive.members), None)
+    if twice is not None:
+        archive.close()
+        raise ZooError(f"{path}: {shown(twice)} is also in {shown(packed[0])}; expected one of them")
+    archive.members.update({name: replace(other, beside=path / other.at) for name, other in others.items()})
+    return archive
 
 
 def _open_zip(path: Path) -> Archive | None:

@@ -32,6 +32,7 @@ class Member:
     at: str = ""  # what the archive or the disk calls it
     sum: int | None = None  # CRC-32 of its bytes, where the archive says it
     leads_to: str = ""  # of a link: the target, which is not there
+    beside: Path | None = None  # the file that it is, where it lies beside the archive
 
 
 class MemberList:

@@ -9,14 +9,18 @@ import pytest
 from tests.conftest import files_of
 from zoo_gen import engine
 
+ARCHITECTURES = {
+    "cnn": 'name = "cnn_small"',
+    "transformer": 'name = "vit"\npatch = 7\nwidth = 8\nskips = true\naffine = true\npooling = "class_token"',
+}
 ZOO = """
-name = "cnn"
+name = "{name}"
 [data]
 source = "synthetic"
 train_size = 30
 test_size = 20
 [architecture]
-name = "cnn_small"
+{architecture}
 [training]
 epochs = 2
 batch_size = 10
@@ -47,14 +51,15 @@ engine.run(Path(manifest), Path(out), workers=1)
 @pytest.mark.parametrize(
     ("bits", "count", "cpu"), [(128, 16, "x86-64"), pytest.param(256, 16, "haswell", marks=pytest.mark.slow)]
 )
+@pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the other processors are of this kind")
-def test_a_zoo_has_the_same_bytes_whatever_the_vector_registers_of_our_kernels(tmp_path, bits, count, cpu):
+def test_a_zoo_has_the_same_bytes_whatever_the_vector_registers_of_our_kernels(tmp_path, name, bits, count, cpu):
     """What torch itself computes is the same here; docs/cpu.md says on what its last bits depend."""
     llvm = pytest.importorskip("llvmlite.binding")
     if cpu == "haswell" and not llvm.get_host_cpu_features().get("avx2"):
         pytest.skip("needs AVX2")
-    manifest = tmp_path / "cnn.toml"
-    manifest.write_text(ZOO)
+    manifest = tmp_path / "zoo.toml"
+    manifest.write_text(ZOO.format(name=name, architecture=ARCHITECTURES[name]))
     arguments = [str(part) for part in (manifest, tmp_path / "other", bits, count, cpu)]
     subprocess.run([sys.executable, "-c", RUN, *arguments], check=True)
     engine.run(manifest, tmp_path / "own", workers=1)

@@ -1,14 +1,20 @@
 """Small Transformer Zoo: archives of networks that are written here in plain torch, with the published names."""
 
 import csv
+import io
 import math
+import zipfile
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
+from zoo_bench.evaluation import run as evaluation
+from zoo_bench.protocol.zoos import read_benchmark
 from zoo_gen import ZooError, open_zoo
+from zoo_gen.cli.main import main
 from zoo_gen.published import convert
 
 WIDTH, HEADS = 8, 2
@@ -66,7 +72,7 @@ class Network(nn.Module):
         return self.classifier.fc2(torch.relu(self.classifier.fc1(pooled)))
 
 
-def published(folder, *, images=True, states=(("aa", 1), ("aa", 50), ("bb", 1), ("bb", 75))):
+def published(folder, *, images=True, states=(("aa", 1), ("aa", 50), ("bb", 1), ("bb", 75)), more=1):
     """Write states as the public code does; return them by run and epoch."""
     data, nets = "mnist" if images else "ag_news", {}
     (folder / data).mkdir(parents=True)
@@ -74,12 +80,13 @@ def published(folder, *, images=True, states=(("aa", 1), ("aa", 50), ("bb", 1), 
     for number, (run, epoch) in enumerate(states):
         torch.manual_seed(number)
         net = nets[run, epoch] = Network(images=images, classes=10 if images else 4).eval()
-        name = f"{data}/{run}_{epoch}_{1000 + number}.pt"
+        accuracy = 1000 + more * number
+        name = f"{data}/{run}_{epoch}_{accuracy}.pt"
         torch.save(net.state_dict(), folder / name)
         rows.append(
             {"ckpt_epoch": epoch, "ckpt_file": name, "optimizer": "sgd_momentum" if run == "aa" else "adam",
              "lr": 0.01, "w_init_std": 0.2, "l2_regularize": 1e-6, "train_fraction": 0.9, "dropout": 0.1,
-             "n_attention_heads": HEADS, "test_top1_accuracy": (1000 + number) / 10_000}
+             "n_attention_heads": HEADS, "test_top1_accuracy": accuracy / 10_000}
         )  # fmt: skip
     torch.save(net.state_dict(), folder / data / f"bb_best{1 if images else ''}_4321.pt")
     (folder / "metadata").mkdir()
@@ -144,3 +151,36 @@ def test_a_name_without_run_and_epoch_is_refused(tmp_path):
     torch.save(Network().state_dict(), tmp_path / "model.pt")
     with pytest.raises(ZooError, match="expected a name such as"):
         convert(tmp_path, tmp_path / "zoo", format="small_transformer_zoo")
+
+
+def test_the_published_archive_is_pulled_with_its_table_and_evaluated_by_accuracy(hub, tmp_path):
+    """A zip and the CSV beside it, as the repository has them; epoch 75 alone, as the authors evaluate."""
+    states = [(f"run{number:02d}", epoch) for number in range(60) for epoch in (1, 75)]
+    nets = published(tmp_path / "archive", states=states, more=70)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        for path in sorted((tmp_path / "archive" / "mnist").iterdir()):
+            file.write(path, f"MNIST-Transformers/mnist/{path.name}")
+    table = (tmp_path / "archive" / "metadata" / "mnist.csv").read_bytes()
+    others = {"AG-News-Transformers.zip": b"", "ag_news.csv": b"", "README.md": b""}
+    hub.add(
+        "anonymized-acamedia/Small-Transformer-Zoo",
+        {"MNIST-Transformers.zip": packed.getvalue(), "mnist.csv": table, **others},
+    )
+    out = tmp_path / "zoos" / "small_transformer_zoo_mnist_published"
+    pulled = ["pull", "small_transformer_zoo/mnist", "--epochs", "75", "--cache", str(tmp_path / "cache")]
+    for command in ([*pulled, "--out", str(out)], ["verify", str(out)]):
+        answer = CliRunner().invoke(main, command)
+        assert answer.exit_code == 0, answer.output
+    zoo = open_zoo(out)
+    assert (len(zoo.models), zoo.epochs.tolist()) == (60, [75])
+    assert set(zoo.models.column("optimizer").to_pylist()) == {"adam"}  # which the table beside the zip says
+    images = torch.randn(2, 1, 28, 28)
+    with torch.no_grad():
+        torch.testing.assert_close(zoo.module(7, 75)(images), nets["run07", 75](images), rtol=1e-5, atol=1e-6)
+    benchmark = read_benchmark("transformers_epoch_75")
+    folders = {"zoos": tmp_path / "zoos", "results": tmp_path / "results"}
+    ((result, _),) = evaluation.run(benchmark, ["weight_statistics"], **folders, seeds=[0])
+    accuracies = np.array([1000 + 70 * number for number, (_, epoch) in enumerate(states) if epoch == 75]) / 10_000
+    counts = [cell.train_models + cell.validation_models + cell.test_models for cell in result.cells]
+    assert counts == [np.count_nonzero(accuracies >= least) for least in (0, 0.2, 0.4, 0.6, 0.8)]
