@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import TINY, files_of
 from tests.zoo_gen.engine.test_batch_norm import cut
+from tests.zoo_gen.engine.test_mixed import MIXED
 from zoo_gen import engine
 from zoo_gen.files import atomic
 from zoo_gen.manifest import read_manifest
@@ -69,6 +70,7 @@ ZOOS = {
     "CNNs in four populations": CNN,
     "batch norm in lanes": cut(epochs=2).replace("models_per_shard = 2", "models_per_shard = 4"),
     "a module with optimisers of one's own": MODULE,
+    "several architectures, one after the other": MIXED,
 }
 
 
