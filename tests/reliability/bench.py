@@ -80,7 +80,7 @@ def wait(process: subprocess.Popen[str]) -> int:
     code = process.wait(waiting.LIMIT)
     # A worker that is still starting ends when it is ready to be told, which is late on a busy machine.
     with suppress(TimeoutError):
-        waiting.until(lambda: not group_of(process), pause=0.05)
+        waiting.until(lambda: not group_of(process), pause=0.1)
     if remaining := group_of(process):
         said = "\n".join(describe(pid) for pid in remaining)
         for pid in remaining:
