@@ -111,7 +111,9 @@ def describe(pid: int) -> str:
 
 def group_of(process: subprocess.Popen[str]) -> list[int]:
     """Return the processes of a run that are alive, the driver and the tracker of its semaphores left out."""
-    found = subprocess.run(["ps", "-eo", "pid,pgid,stat,args"], capture_output=True, text=True, check=True).stdout
+    # Whole commands (ww): where readline was imported, which pytest does, lines end at 80 columns without it.
+    command = ["ps", "-eww", "-o", "pid,pgid,stat,args"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = (line.split(maxsplit=3) for line in found.splitlines()[1:])
     return [
         int(pid)
