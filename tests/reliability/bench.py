@@ -86,7 +86,7 @@ def wait(process: subprocess.Popen[str]) -> int:
     code = process.wait(waiting.LIMIT)
     # A worker that is still starting ends when it is ready to be told, which is late on a busy machine.
     with suppress(TimeoutError):
-        waiting.until(lambda: not group_of(process), pause=0.05)
+        waiting.until(lambda: not group_of(process), pause=0.1)
     if remaining := group_of(process):
         said = "\n".join(describe(pid) for pid in remaining)
         for pid in remaining:
@@ -117,7 +117,9 @@ def describe(pid: int) -> str:
 
 def group_of(process: subprocess.Popen[str]) -> list[int]:
     """Return the processes of a run that are alive, the driver and the tracker of its semaphores left out."""
-    found = subprocess.run(["ps", "-eo", "pid,pgid,stat,args"], capture_output=True, text=True, check=True).stdout
+    # Whole commands (ww): where readline was imported, which pytest does, lines end at 80 columns without it.
+    command = ["ps", "-eww", "-o", "pid,pgid,stat,args"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = (line.split(maxsplit=3) for line in found.splitlines()[1:])
     return [
         int(pid)

@@ -85,7 +85,7 @@ def parts(folder: Path) -> int:
 
 
 def wait_for_parts(folder: Path, count: int, client: subprocess.Popen) -> None:
-    waiting.until(lambda: parts(folder) >= count or client.poll() is not None, pause=0.002)
+    waiting.until(lambda: parts(folder) >= count or client.poll() is not None)
 
 
 def killed_in_the_middle(zoo: bench.Zoo, place: Path, **options: tuple[str, ...]) -> Path:

@@ -123,8 +123,8 @@ def test_two_objects_of_one_class_need_names(working_folder, benchmark):
         zoo_bench.evaluate([Remembers(1), Remembers(2)], benchmark, progress=False)
 
 
-def test_processes_take_objects_and_names_and_give_the_same(working_folder, two_cells):
-    one, two = (zoo_bench.evaluate([Remembers(), "pca"], two_cells, workers=n, progress=False) for n in (1, 2))
+def test_processes_take_objects_and_names_and_give_the_same(working_folder, benchmark):
+    one, two = (zoo_bench.evaluate([Remembers(), "pca"], benchmark, workers=n, progress=False) for n in (1, 2))
     assert [result.encoder for result in two] == [f"{__name__}:Remembers", "pca"]
     for here, there in zip(one, two, strict=True):
         assert [(cell.name, cell.scores) for cell in here.cells] == [(cell.name, cell.scores) for cell in there.cells]

@@ -189,7 +189,7 @@ def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifes
     _, message = process.communicate(timeout=waiting.LIMIT)
     assert process.returncode == 130
     assert message == "interrupted; what is complete is kept, the same command resumes\n"
-    waiting.until(lambda: not workers_of(process.pid))
+    waiting.until(lambda: not workers_of(process.pid), pause=0.1)
     assert open_zoo(tmp_path / "zoo").complete_shards
 
 
@@ -230,12 +230,12 @@ def test_workers_end_when_the_driver_is_killed(tmp_path, tiny_manifest, at_work)
     command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(tmp_path / "zoo")]
     process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
     # The driver, the tracker of its semaphores, and two workers, which first import for a while.
-    waiting.until(lambda: len(workers_of(process.pid)) >= 4)
+    waiting.until(lambda: len(workers_of(process.pid)) >= 4, pause=0.1)
     if at_work:
         waiting.until(lambda: list((tmp_path / "zoo").glob("models/part-*.parquet")))
     os.kill(process.pid, signal.SIGKILL)
     process.wait(waiting.LIMIT)
-    waiting.until(lambda: not workers_of(process.pid))
+    waiting.until(lambda: not workers_of(process.pid), pause=0.1)
 
 
 # Holding the interpreter stands for a library that is being loaded: no other thread of the worker can run.
@@ -264,7 +264,7 @@ def test_a_worker_that_cannot_run_python_ends_when_the_driver_is_killed(tmp_path
     waiting.until(lambda: len(list(tmp_path.glob("begun*"))) == 2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait(waiting.LIMIT)
-    waiting.until(lambda: not workers_of(process.pid))
+    waiting.until(lambda: not workers_of(process.pid), pause=0.1)
 
 
 def test_two_runs_on_one_folder_give_the_bytes_of_one(tmp_path, tiny_zoo, tiny_manifest):
