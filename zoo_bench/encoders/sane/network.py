@@ -6,6 +6,7 @@ are mapped to the width, so that deeper and wider networks than those of the tra
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from zoo_bench.encoders.hyper_representation.network import Block, FilledLinear, Norm, Update, projection_head
 from zoo_bench.encoders.sane.settings import Settings
@@ -60,10 +61,13 @@ class SequenceAutoencoder(nn.Module):
         )
 
     def forward(self, window: Window, *, reconstruct: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the codes (network, token, latent) of windows, and if asked for their tokens reconstructed."""
+        """Return the codes (network, token, latent) of windows, and if asked for their tokens reconstructed.
+
+        Codes are above 0: the mean of codes with signs would tell the mean of weights and not how large they are.
+        """
         codes = sinusoid(window.positions, CODE).flatten(2)
         values = window.values.masked_fill(~window.mask, 0.0)  # whatever stands in padding
-        latent = self.compress(self.encoder(self.embed(values), codes, window.present)).float()
+        latent = functional.softplus(self.compress(self.encoder(self.embed(values), codes, window.present)).float())
         if not reconstruct:
             return latent, None
         return latent, self.output(self.decoder(self.expand(latent), codes, window.present)).float()

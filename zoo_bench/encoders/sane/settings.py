@@ -38,12 +38,12 @@ class Settings:
     width: int = 256
     heads: int = 4
     feedforward: int = 512
-    latent: int = 128
+    latent: int = 256
     dropout: float = 0.0
     head_layers: int = 2
     head_width: int = 128
     head_output: int = 50
-    gamma: float = 0.05
+    gamma: float = 0.3
     temperature: float = 0.1
     noise: float = 0.1
     permute: bool = True
@@ -75,7 +75,7 @@ TRAINING = TrainingSettings(
     evaluate_every=5,
     graph=True,
 )
-SMALL = Settings(window=32, blocks=2, width=64, heads=2, feedforward=128, latent=64, head_width=64, head_output=32)
+SMALL = Settings(window=32, blocks=2, width=64, heads=2, feedforward=128, latent=128, head_width=64, head_output=32)
 # About a minute on two cores, whatever the zoo: a step reads 32 windows of 32 tokens, twice.
 SMALL_TRAINING = replace(
     TRAINING, epochs=10, steps=1000, batch_size=32, learning_rate=2e-3, warm_up_steps=50, evaluate_every=2, threads=1
