@@ -23,8 +23,8 @@ quickstart: $(READY)  ## Make two zoos, evaluate baselines, SSL and SNE, write l
 	$(BIN)/zoo-gen run tetris_seed
 	$(BIN)/zoo-gen run digits_hyp
 	$(BIN)/zoo-bench run quickstart
-	$(BIN)/zoo-bench run quickstart_accuracy --workers 2 --encoder hyper_representation_small --encoder sne_small \
-		--encoder statistics_boosting --encoder default
+	$(BIN)/zoo-bench run quickstart_accuracy --workers 2 --encoder 'hyper_representation_small[steps=1000]' \
+		--encoder 'sne_small[steps=500]' --encoder statistics_boosting --encoder default
 	$(BIN)/zoo-bench leaderboard --html leaderboard.html
 
 leaderboard: $(READY)  ## Make the page of the results that ship
