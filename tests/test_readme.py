@@ -1,15 +1,20 @@
 """What the README and the tutorial show is run as it stands there."""
 
 import re
+import shlex
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import zoo_gen
+from zoo_bench import list_benchmarks
 from zoo_bench.cli import main as zoo_bench
+from zoo_bench.encoders import DEFAULT_ENCODERS, encoder_names, make_encoder
+from zoo_bench.encoders.settings import split_name
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -81,6 +86,23 @@ def test_an_encoder_is_evaluated_as_shown(folder, monkeypatch, capsys):
     outcome = CliRunner().invoke(zoo_bench, ["run", "one.toml", "--encoder", "mymodule:LayerNorm"])
     sys.modules.pop("mymodule", None)
     assert outcome.exit_code == 0, outcome.output
+
+
+def test_the_quickstart_ends_with_the_reference_encoders_beside_baselines():
+    recipe = (ROOT / "Makefile").read_text().partition("\nquickstart:")[2].partition("\n\n")[0].replace("\\\n", " ")
+    commands = [shlex.split(line)[1:] for line in recipe.splitlines() if "$(BIN)/zoo-" in line]
+    made = {command[1] for command in commands if command[0] == "run" and command[1] in zoo_gen.list_zoos()}
+    runs = {command[1]: command[2:] for command in commands if command[0] == "run" and command[1] not in made}
+    benchmarks = list_benchmarks()
+    assert set().union(*(benchmarks[name].zoos for name in runs)) == made
+    *_, (last, options) = runs.items()
+    chosen = [value for option, value in pairwise(options) if option == "--encoder"]
+    names = encoder_names(chosen, protocol=benchmarks[last].protocol, targets=benchmarks[last].targets)
+    shown = {split_name(name)[0] for name in names}
+    assert shown == {"hyper_representation_small", "sne_small", "statistics_boosting", *DEFAULT_ENCODERS}
+    assert all(make_encoder(name) for name in names)  # with settings that there are
+    assert benchmarks[last].rank_by == "kendall_tau"
+    assert commands[-1][0] == "leaderboard"
 
 
 def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch):

@@ -5,17 +5,23 @@ the values of every target of the benchmark.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from zoo_gen.errors import ZooError
 
-if TYPE_CHECKING:
-    from zoo_bench.protocol.selection import Selecting
-
 Metric = Literal["r2", "kendall_tau", "mse", "accuracy"]
 Loss = Literal["auto", "bce", "mse"]
+
+
+class Selecting(Protocol):
+    """What scores predictions of the validation models."""
+
+    left_out: int  # validation rows without a value of the target
+
+    def score(self, predicted: np.ndarray, *, rows: np.ndarray | None = None) -> float:
+        """Return the score of predictions of the validation rows, or of some, or the best score of this fit so far."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Problem:
     metric: Metric = "kendall_tau"
     loss: Loss = "auto"
     targets: tuple[str, ...] = ("test_accuracy",)
-    selection: "Selecting | None" = field(default=None, repr=False, compare=False)
+    selection: Selecting | None = field(default=None, repr=False, compare=False)
 
     def validation_score(self, predicted: np.ndarray, *, rows: np.ndarray | None = None) -> float:
         """Return how well predictions of the validation models score, or the best of this fit so far if that is higher.

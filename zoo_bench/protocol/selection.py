@@ -7,7 +7,6 @@ of Blum and Hardt ("The Ladder: A Reliable Leaderboard for Machine Learning Comp
 """
 
 import math
-from typing import Protocol
 
 import numpy as np
 from scipy import stats
@@ -19,15 +18,6 @@ LOWEST_R2 = -1.0  # a score is never lower, and a few wild predictions do not hi
 LEAST_ERROR = 1e-9  # 1 - score; what is below is as good as right
 MOST_SCORES = 1000  # that a fit may ask for
 FEWEST_ROWS = 128  # that are scored, where there are as many
-
-
-class Selecting(Protocol):
-    """What scores predictions of the validation models."""
-
-    left_out: int  # validation rows without a value of the target
-
-    def score(self, predicted: np.ndarray, *, rows: np.ndarray | None = None) -> float:
-        """Return the score of predictions of the validation rows, or of some, or the best score of this fit so far."""
 
 
 class Selection:

@@ -122,7 +122,7 @@ def test_every_zoo_of_a_shipped_benchmark_ships_or_was_published():
 def test_whose_predictions_rank_is_said_in_every_shipped_benchmark():
     """As the papers report: a supervised method's own prediction, or the probe of a representation."""
     own = ("cross_", "nfn_", "sne_", "data_efficiency", "unseen_epochs", "scalegmn_", "cnn_wild_park", "robustness")
-    own += ("transformers_",)
+    own += ("transformers_", "quickstart_accuracy")
     for name, its in list_benchmarks().items():
         assert "reading" in its.model_fields_set
         assert its.reading == ("own" if name.startswith(own) else "probe"), name
