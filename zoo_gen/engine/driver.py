@@ -147,7 +147,7 @@ def run(
             reports=reports,
             given=_of_a_script(manifest) if pending else (),
             reuse=tuple(reuse),
-            begun=frozenset(begun),
+            begun=None if isinstance(folder, Path) else frozenset(begun),
             save_seconds=save_seconds,
         )
         if client is None and device != "cpu":

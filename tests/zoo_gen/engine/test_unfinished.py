@@ -1,6 +1,7 @@
 """Interruptions inside of a shard: what it had trained is trained no second time, and the zoo has the same bytes."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from tests.conftest import TINY, files_of
 from tests.zoo_gen.engine.test_batch_norm import cut
 from tests.zoo_gen.engine.test_mixed import MIXED
 from zoo_gen import engine
+from zoo_gen.engine import blocks
 from zoo_gen.files import atomic
 from zoo_gen.manifest import read_manifest
 from zoo_gen.population.population import Population
-from zoo_gen.store import Store
+from zoo_gen.store import Extent, Store
 from zoo_gen.store.unfinished import Unfinished, state_name
 
 OWN = "tests.zoo_gen.population."
@@ -188,3 +190,14 @@ def test_a_store_tells_complete_shards_from_those_trained_half_way(tmp_path, tin
     folder = tmp_path / "tiny"
     interrupt(tiny_manifest, folder, epochs, after=6)
     assert Store.open(folder).shards_on_disk() == ([0], frozenset([1]))
+
+
+def test_on_gpus_shards_that_were_trained_together_half_way_stay_together(tmp_path, monkeypatch):
+    (tmp_path / "tiny.toml").write_text(TINY.replace("models_per_shard = 12", "models_per_shard = 5"))
+    manifest = read_manifest(tmp_path / "tiny.toml")
+    monkeypatch.setattr(blocks, "models_on_device", lambda manifest, *, device: (15, 0))
+    cut = partial(blocks.blocks, manifest, Extent.of(manifest), range(8), devices=["cuda:0"])
+    assert cut() == [[0, 1], [2, 3, 4], [5, 6, 7]]
+    assert cut(pending=range(1, 8)) == [[1, 2], [3, 4], [5, 6, 7]]
+    assert cut(pending=range(1, 8), begun={2}) == [[2, 3, 4], [1, 5], [6, 7]]
+    assert cut(pending=[1, 2, 3, 5, 6, 7], begun={2, 5}) == [[5, 6, 7], [1, 2, 3]]  # 4 was complete after all

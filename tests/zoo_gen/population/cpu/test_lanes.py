@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_gen.architecture.layers import Convolution, Pooling
-from zoo_gen.population.cpu import lanes
+from zoo_gen.architecture.layers import Convolution, Normalization, Pooling
+from zoo_gen.population.cpu import lanes, lanes_norms
 from zoo_gen.population.random import kept_by_dropout
 
 pytest.importorskip("llvmlite")
@@ -187,3 +187,18 @@ def test_what_is_no_number_stays_none_when_it_is_dropped():
     n_models = hidden.shape[-1]
     found = lanes.drop(hidden, torch.arange(n_models), torch.full((n_models,), 0.9), 0, start=0)
     assert found.isnan().all()
+
+
+def test_what_batch_norm_gives_and_its_gradient_lie_in_lanes():
+    """Else every layer before and after it walks through memory in strides."""
+    random = torch.Generator().manual_seed(0)
+    hidden = torch.randn((1, 4, 3, 3, 2, 16), generator=random).requires_grad_()
+    layer = Normalization("norm", 2, 1e-5, buffers=True)
+    parameters = {
+        f"norm.{role}": torch.randn((15, 2), generator=random).requires_grad_() for role in ("weight", "bias")
+    }
+    buffers = {f"norm.{role}": torch.ones(15, 2) for role in ("running_mean", "running_var")}
+    normalized = lanes_norms.batch_norm(layer, hidden, parameters, buffers)
+    (gradient,) = torch.autograd.grad(normalized.square().sum(), hidden)
+    assert normalized.is_contiguous()
+    assert gradient.is_contiguous()
