@@ -77,8 +77,7 @@ def forward(
     n_models = activations[-1][1].stop
     hidden = _laid_out(inputs)
     read_again = sources(layers)
-    of_steps = False  # whether what lies in lanes is a sequence
-    given = {INPUT: (hidden, of_steps)}
+    given, of_steps = {INPUT: (hidden, False)}, False  # whether what lies in lanes is a sequence
     done: tuple[Layer, ...] = ()  # what follows a convolution and is done with it
     for number, layer in enumerate(layers):
         was_in_lanes = hidden.dim() == 6
@@ -87,7 +86,8 @@ def forward(
         if layer in done:
             pass
         elif of_steps and isinstance(layer, lanes_sequences.LAYERS):
-            hidden = lanes_sequences.passed(layer, hidden, parameters, n_models)
+            done = _done_with(layers, number, activations, read_again) if isinstance(layer, Linear) else ()
+            hidden = lanes_sequences.passed(layer, hidden, parameters, n_models, with_relu=bool(done))
         elif isinstance(layer, Convolution):
             if forms.get(layer.name) == LANES:
                 done = _done_with(layers, number, activations, read_again) if layer.is_plain else ()
@@ -137,7 +137,7 @@ def _laid_out(inputs: Tensor) -> Tensor:
 def _done_with(
     layers: Sequence[Layer], number: int, activations: Sequence[Run], read_again: Collection[str]
 ) -> tuple[Layer, ...]:
-    """Return the layers after a convolution that our kernels do with it: pooling, relu, or both."""
+    """Return the layers after a convolution, or a linear layer of steps, that our kernels do with it: pooling, relu."""
     done: tuple[Layer, ...] = ()
     before = layers[number]
     for layer in layers[number + 1 : number + 3]:

@@ -51,6 +51,7 @@ def multiply(
     *,
     bias: Value | None = None,
     add: bool = False,
+    relu: bool = False,
 ) -> None:
     """Write outputs (row, column), the products of `one` (row, depth) and `other` (depth, column).
 
@@ -62,6 +63,7 @@ def multiply(
         outputs: where sums go.
         bias: the address of a vector a column that sums begin with.
         add: whether the products are added to what is there.
+        relu: whether what is no larger than 0 becomes 0.
     """
     rows, columns, depth = shape
     high, wide = block_of(rows, columns)
@@ -98,15 +100,32 @@ def multiply(
                     return [code.multiply_add(*pair, total) for pair, total in zip(pairs, sums, strict=True)]
 
                 for total, place in zip(code.loop(depth, term, begun), places, strict=True):
-                    code.store(total, own, place)
+                    code.store(_positive(code, total, total) if relu else total, own, place)
 
             code.loop(along, block)
 
         code.loop(down, row_of_blocks)
 
 
+def _positive(code: Code, sign: Value, values: Value) -> Value:
+    """Return values where another is larger than 0, and 0 elsewhere; where it is no number, values stay."""
+    return code.builder.select(code.builder.fcmp_ordered("<=", sign, code.zero), code.zero, values)
+
+
+def _behind_relu(code: Code, count: int, gradient: Value, results: Value, room: Value) -> None:
+    """Put into a room what relu sends back of a gradient, by what came out of it."""
+
+    def one(place: Value, _: list[Value]) -> None:
+        slope = _positive(code, code.load(results, (place, 1)), code.load(gradient, (place, 1)))
+        code.store(slope, room, (place, 1))
+
+    code.loop(count, one)
+
+
 @cache
-def linear_forward(steps: int, inputs: int, outputs: int, *, bias: bool, lanes: int, bits: int) -> Callable[..., None]:
+def linear_forward(
+    steps: int, inputs: int, outputs: int, *, bias: bool, relu: bool, lanes: int, bits: int
+) -> Callable[..., None]:
     """Return kernel(values, weight, bias, results, number of images).
 
     Shapes: values (image, step, input, lane), weight (output, input, lane), bias (output, lane), results (image, step,
@@ -121,6 +140,7 @@ def linear_forward(steps: int, inputs: int, outputs: int, *, bias: bool, lanes: 
             *(code, (steps, outputs, inputs), Matrix(own, inputs), Matrix(weight, inputs).turned),
             Matrix(target, outputs),
             bias=biases if bias else None,
+            relu=relu,
         )
 
     code.loop(n_images, image)
@@ -128,17 +148,23 @@ def linear_forward(steps: int, inputs: int, outputs: int, *, bias: bool, lanes: 
 
 
 @cache
-def linear_backward(steps: int, inputs: int, outputs: int, *, bias: bool, lanes: int, bits: int) -> Callable[..., None]:
-    """Return kernel(values, weight, gradient, values', weight', bias', number of images), shapes as `linear_forward`.
+def linear_backward(
+    steps: int, inputs: int, outputs: int, *, bias: bool, relu: bool, lanes: int, bits: int
+) -> Callable[..., None]:
+    """Return kernel(values, weight, gradient, values', weight', bias', results, room, number of images).
 
+    Shapes as in `linear_forward`; with relu, results are what came out of it, and room is (step, output, lane).
     Gradients (') of weight and bias are added to what is there. Operations: twice those forward.
     """
-    code = Code(6, lanes=lanes, bits=bits)
-    values, weight, gradient, to_values, to_weight, to_bias, n_images = code.arguments
+    code = Code(8, lanes=lanes, bits=bits)
+    values, weight, gradient, to_values, to_weight, to_bias, results, room, n_images = code.arguments
 
     def image(number: Value, _: list[Value]) -> None:
         own, given = code.at(values, (number, steps * inputs)), code.at(gradient, (number, steps * outputs))
         target = code.at(to_values, (number, steps * inputs))
+        if relu:
+            _behind_relu(code, steps * outputs, given, code.at(results, (number, steps * outputs)), room)
+            given = room
         slopes = Matrix(given, outputs)
         multiply(code, (steps, inputs, outputs), slopes, Matrix(weight, inputs), Matrix(target, inputs))
         sums = Matrix(to_weight, inputs)

@@ -27,7 +27,9 @@ Ours = Tokens | ClassToken | PositionEmbedding | Attention | FirstStep | GlobalP
 LAYERS = (Tokens, ClassToken, PositionEmbedding, Attention, FirstStep, GlobalPooling, Linear, LayerNorm)
 
 
-def passed(layer: Ours, hidden: Tensor, parameters: Mapping[str, Tensor], n_models: int) -> Tensor:
+def passed(
+    layer: Ours, hidden: Tensor, parameters: Mapping[str, Tensor], n_models: int, *, with_relu: bool = False
+) -> Tensor:
     """Return what a layer gives.
 
     Args:
@@ -36,6 +38,7 @@ def passed(layer: Ours, hidden: Tensor, parameters: Mapping[str, Tensor], n_mode
             lane).
         parameters: name -> (model, *shape).
         n_models: how many models there are.
+        with_relu: whether what a linear layer gives goes through relu at once.
 
     Returns:
         Sequences in lanes; of `FirstStep` and `GlobalPooling`, (model, feature, image).
@@ -50,7 +53,8 @@ def passed(layer: Ours, hidden: Tensor, parameters: Mapping[str, Tensor], n_mode
             return hidden + _in_lanes(parameters[f"{layer.name}.weight"], hidden)[:, None, :, None]
         return hidden + position_codes(layer.steps, layer.features).to(hidden)[:, None, :, None]
     if isinstance(layer, Linear):
-        return _linear(hidden, parameters[f"{layer.name}.weight"], parameters.get(f"{layer.name}.bias"))
+        weight, bias = parameters[f"{layer.name}.weight"], parameters.get(f"{layer.name}.bias")
+        return _linear(hidden, weight, bias, with_relu=with_relu)
     if isinstance(layer, Attention):
         return _attend(layer, hidden, parameters)
     if isinstance(layer, LayerNorm):
@@ -73,9 +77,9 @@ def _in_lanes(values: Tensor, hidden: Tensor) -> Tensor:
     return filled(values, 0, lanes).unflatten(0, (-1, lanes)).movedim(1, -1).contiguous()
 
 
-def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, with_relu: bool = False) -> Tensor:
     biases = None if bias is None else _in_lanes(bias, hidden)
-    return _Linear.apply(hidden.contiguous(), _in_lanes(weight, hidden), biases)
+    return _Linear.apply(hidden.contiguous(), _in_lanes(weight, hidden), biases, with_relu)
 
 
 def _attend(layer: Attention, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
@@ -103,30 +107,31 @@ def _normalize(layer: LayerNorm, hidden: Tensor, parameters: Mapping[str, Tensor
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
         from zoo_gen.population.cpu.lanes_sequence_kernels import linear_forward
 
         groups, images, steps, _, inputs, lanes = hidden.shape
         ctx.sizes = {
             **{"steps": steps, "inputs": inputs, "outputs": weight.shape[1], "bias": bias is not None},
-            **{"lanes": lanes, "bits": 8 * hidden.itemsize},
+            **{"relu": relu, "lanes": lanes, "bits": 8 * hidden.itemsize},
         }
         outputs = hidden.new_empty(groups, images, steps, 1, weight.shape[1], lanes)
         _of_each_group(linear_forward(**ctx.sizes), hidden, weight, bias, outputs)
-        ctx.save_for_backward(hidden, weight)
+        ctx.save_for_backward(hidden, weight, outputs if relu else None)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         from zoo_gen.population.cpu.lanes_sequence_kernels import linear_backward
 
-        hidden, weight = ctx.saved_tensors
+        hidden, weight, results = ctx.saved_tensors
         to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         groups, outputs, _, lanes = weight.shape
         to_bias = hidden.new_zeros(groups, outputs, lanes) if ctx.sizes["bias"] else None
-        kernel = linear_backward(**ctx.sizes)
-        _of_each_group(kernel, hidden, weight, gradient.contiguous(), to_hidden, to_weight, to_bias)
-        return to_hidden, to_weight, to_bias
+        kernel, gradient = linear_backward(**ctx.sizes), gradient.contiguous()
+        room = None if results is None else _room(hidden, hidden.shape[2], outputs)
+        _of_each_group(kernel, hidden, weight, gradient, to_hidden, to_weight, to_bias, results, room)
+        return to_hidden, to_weight, to_bias, None
 
 
 class _Attend(torch.autograd.Function):
@@ -195,7 +200,7 @@ class _Mean(torch.autograd.Function):
 
 
 def _room(like: Tensor, rows: int, columns: int) -> Tensor:
-    """Return room for scores, which all groups use: the axis of groups has no length in memory."""
+    """Return room for vectors (row, column, lane), which all groups use: the axis of groups has no length in memory."""
     return like.new_empty(rows, columns, like.shape[-1]).expand(len(like), -1, -1, -1)
 
 

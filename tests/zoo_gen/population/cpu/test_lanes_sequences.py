@@ -84,6 +84,20 @@ def test_a_layer_and_its_gradients_are_those_of_torch(layer, steps, features):
         torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer_with_its_relu_and_their_gradients_are_those_of_torch(bias):
+    layer, values = Linear("l", 5, 7, bias), drawn(MODELS, 4, 6, 5, seed=9).requires_grad_()
+    parameters = parameters_of(layer)
+    hidden = lanes_sequences.passed(layer, in_lanes(values), parameters, MODELS, with_relu=True)
+    outputs = lanes_sequences.from_lanes(hidden, MODELS)
+    expected = torch.stack([plain(layer, values[model], parameters, model) for model in range(MODELS)]).relu()
+    torch.testing.assert_close(outputs, expected, rtol=1e-12, atol=1e-12)
+    slopes, leaves = drawn(*expected.shape, seed=10), [values, *parameters.values()]
+    gradients = torch.autograd.grad((outputs * slopes).sum(), leaves)
+    for gradient, wanted in zip(gradients, torch.autograd.grad((expected * slopes).sum(), leaves), strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize(
     ("size", "dtype", "bound"),
     [(1e-3, torch.float32, 1e-5), (1.0, torch.float32, 1e-5), (30.0, torch.float64, 1e-9), (1e3, torch.float64, 1e-7)],
