@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.drawn import RandomCNNs
 from zoo_gen.architecture.layers import Shape
-from zoo_gen.architecture.registry import Architecture
+from zoo_gen.architecture.registry import Architecture, One
 from zoo_gen.files import schema
 from zoo_gen.files.schema import Schema
 
@@ -69,4 +69,4 @@ class Mixed(Schema):
         return dict(zip(self.names, [*self.named.values(), *drawn], strict=True))
 
 
-AnyArchitecture = Annotated[Architecture | Mixed, Field(discriminator="name")]
+AnyArchitecture = Annotated[One | Mixed, Field(discriminator="name")]

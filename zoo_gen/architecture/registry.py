@@ -171,9 +171,8 @@ class Module(Schema):
         return OwnModule(self.module, self.arguments, self.parameters, self.buffers, self.source_sha256, n_outputs)
 
 
-Architecture = Annotated[
-    MLP | CNNSmall | CNNLarge | SmallCNNGap | CNN3FC2 | Siren | ViT | Layers | Module, Field(discriminator="name")
-]
+One = MLP | CNNSmall | CNNLarge | SmallCNNGap | CNN3FC2 | Siren | ViT | Layers | Module
+Architecture = Annotated[One, Field(discriminator="name")]
 
 
 def layers(architecture: Architecture, input_shape: Shape, n_outputs: int) -> tuple[Layer, ...]:

@@ -14,7 +14,7 @@ import pydantic
 from pydantic import Field, model_validator
 
 from zoo_gen.architecture import registry
-from zoo_gen.architecture.layers import Activate
+from zoo_gen.architecture.layers import Activate, Layer
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.mixed import AnyArchitecture, Mixed
 from zoo_gen.architecture.network import BUFFERS, Network
@@ -240,6 +240,11 @@ class ZooManifest(Schema):
     def network(self) -> Network | None:
         """The network of every model; None where they differ."""
         return None if self.ragged else next(iter(self.networks.values()))
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of every model; none where they differ."""
+        return () if self.network is None else self.network.layers
 
     @property
     def layout(self) -> ParameterLayout | None:

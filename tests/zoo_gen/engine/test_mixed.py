@@ -1,6 +1,7 @@
 """Mixed zoos: each network is that of an ordinary zoo of its architecture, and the zoo is one like any other."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from torch import nn
 
 from tests import plain_loop
 from tests.conftest import files_of
-from zoo_gen import ZooError, engine, export, open_zoo, open_zoos, split, verify
+from zoo_gen import ZooError, engine, export, open_zoo, open_zoos, pull, push, split, verify
 from zoo_gen.cli.main import main
 from zoo_gen.engine import cost, driver
 from zoo_gen.files.schema import parse_toml
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest import ZooManifest
+from zoo_gen.population import train as population
 from zoo_gen.population.random import data_order
 from zoo_gen.store.places import row_elements
 from zoo_gen.zoo import Zoo
@@ -170,6 +172,45 @@ def test_parts_and_interruptions_give_the_same_bytes(zoo, tmp_path):
     (begun / "weights.zarr" / "weights" / "c" / "2" / "0").write_bytes(b"damaged")
     driver.run(path, begun, workers=1, repair=True, progress=False)
     assert files_of(begun) == expected
+
+
+@pytest.mark.parametrize(
+    ("kernels", "expected"), [("float32", [6, 6, 6, 6, 6]), (None, [6, 2, 4, 4, 2, 6, 6])], ids=["together", "each"]
+)
+def test_an_architecture_is_one_population_of_the_shards_that_are_trained_together(
+    zoo, tmp_path, monkeypatch, kernels, expected
+):
+    """As our kernels on a GPU train all shards of a block, and torch's operations one; stood in for by a CPU's."""
+    sizes, real, settings_of = [], population.train, driver.settings_of
+
+    def train(architecture, data, rows, settings, **options):
+        sizes.append(len(rows))
+        return real(architecture, data, rows, replace(settings, kernels=None), **options)
+
+    def settings(manifest, **options):
+        return {name: replace(one, kernels=kernels) for name, one in settings_of(manifest, **options).items()}
+
+    monkeypatch.setattr(population, "train", train)
+    monkeypatch.setattr(driver, "settings_of", settings)
+    shutil.copytree(zoo.path, tmp_path / "again")
+    for part in (tmp_path / "again" / "models").iterdir():
+        part.unlink()
+    driver.train_shards(tmp_path / "again", [0, 1, 2, 3])
+    assert sizes == expected
+    assert files_of(tmp_path / "again") == files_of(zoo.path)
+
+
+def test_it_travels_over_the_hub(zoo, hub, tmp_path):
+    shutil.copytree(zoo.path, tmp_path / "mine")
+    pushed = push(tmp_path / "mine", "org/mixed", tag="v1")
+    assert pushed.changed
+    pull("hf://org/mixed@v1", tmp_path / "back")
+    back = files_of(tmp_path / "back")
+    del back[".gitattributes"]
+    assert back == files_of(tmp_path / "mine")
+    models = zoo.split("test")[:1]
+    remote = open_zoo("hf://org/mixed@v1")
+    np.testing.assert_array_equal(remote.view(models).weights, zoo.view(models).weights)
 
 
 def test_it_is_sound_and_damage_is_found(zoo, tmp_path):
