@@ -8,7 +8,7 @@ the results of one model equal the plain module's bit for bit, for two images or
 scales of normalisation, whose last bit may differ.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -79,14 +79,16 @@ def forward(
         hidden = inputs.permute(1, 2, 0) if inputs.dim() == 3 else inputs.transpose(0, 1)
     read_again = sources(layers)
     given = {INPUT: hidden}
-    done = None  # pooling that its convolution has done
+    done: tuple[Layer, ...] = ()  # what follows a convolution and is done with it
     for number, layer in enumerate(layers):
         was_in_lanes = hidden.dim() == 6
         if was_in_lanes and _leaves_lanes(layer, forms):
             hidden = lanes.from_lanes(hidden, n_models)
-        if isinstance(layer, Convolution):
+        if layer in done:
+            pass
+        elif isinstance(layer, Convolution):
             if forms.get(layer.name) == LANES:
-                done = None if layer.name in read_again or not layer.is_plain else pooling_of(layers, number)
+                done = _done_with(layers, number, activations, read_again) if layer.is_plain else ()
                 hidden = _convolve_in_lanes(layer, done, hidden, parameters)
             else:
                 hidden = _convolve(layer, hidden, parameters)
@@ -95,8 +97,7 @@ def forward(
         elif isinstance(layer, Activate):
             hidden = _activate(hidden, [(layer.function, slice(0, n_models))] if layer.function else activations)
         elif isinstance(layer, Pooling):
-            if layer is not done:
-                hidden = lanes.pool(layer, hidden) if hidden.dim() == 6 else _pool(layer, hidden)
+            hidden = lanes.pool(layer, hidden) if hidden.dim() == 6 else _pool(layer, hidden)
         elif isinstance(layer, GlobalPooling):
             hidden = lanes.means(hidden, n_models) if hidden.dim() == 6 else _over_positions(layer, hidden)
         elif isinstance(layer, Flatten):
@@ -125,10 +126,22 @@ def forward(
     return hidden
 
 
-def pooling_of(layers: Sequence[Layer], number: int) -> Pooling | None:
-    """Return the pooling right after a convolution, which our kernels do with it."""
-    following = layers[number + 1] if number + 1 < len(layers) else None
-    return following if isinstance(following, Pooling) and _pools_in_lanes(following) else None
+def _done_with(
+    layers: Sequence[Layer], number: int, activations: Sequence[Run], read_again: Collection[str]
+) -> tuple[Layer, ...]:
+    """Return the layers after a convolution that our kernels do with it: pooling, relu, or both."""
+    done: tuple[Layer, ...] = ()
+    before = layers[number]
+    for layer in layers[number + 1 : number + 3]:
+        if before.name in read_again:
+            break
+        if isinstance(layer, Activate):
+            functions = [layer.function] if layer.function else [name for name, _ in activations]
+            return (*done, layer) if functions == ["relu"] else done
+        if done or not (isinstance(layer, Pooling) and _pools_in_lanes(layer)):
+            break
+        done, before = (layer,), layer
+    return done
 
 
 def _pools_in_lanes(layer: Pooling) -> bool:
@@ -197,7 +210,7 @@ def _convolve_grouped(layer: Convolution, hidden: Tensor, weight: Tensor, bias: 
 
 
 def _convolve_in_lanes(
-    layer: Convolution, pooling: Pooling | None, hidden: Tensor, parameters: Mapping[str, Tensor]
+    layer: Convolution, following: Sequence[Layer], hidden: Tensor, parameters: Mapping[str, Tensor]
 ) -> Tensor:
     weight = parameters[f"{layer.name}.weight"]  # (model, output, input, kernel, kernel)
     bias = parameters[f"{layer.name}.bias"] if layer.bias else None  # (model, output)
@@ -209,7 +222,9 @@ def _convolve_in_lanes(
         ]
         return lanes.to_lanes(torch.cat(outputs, dim=1))
     hidden = hidden if hidden.dim() == 6 else lanes.to_lanes(hidden)
-    return lanes.convolve(layer, pooling, hidden, weight, bias)
+    pooling = next((each for each in following if isinstance(each, Pooling)), None)
+    relu = any(isinstance(each, Activate) for each in following)
+    return lanes.convolve(layer, pooling, hidden, weight, bias, relu=relu)
 
 
 def _convolve_as_product(layer: Convolution, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -56,9 +56,15 @@ def means(hidden: Tensor, n_models: int) -> Tensor:
 
 
 def convolve(
-    layer: Convolution, pooling: Pooling | None, hidden: Tensor, weight: Tensor, bias: Tensor | None
+    layer: Convolution,
+    pooling: Pooling | None,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    relu: bool = False,
 ) -> Tensor:
-    """Convolve, and pool what comes out.
+    """Convolve, and pool and rectify what comes out.
 
     Args:
         layer: the convolution.
@@ -66,6 +72,7 @@ def convolve(
         hidden: (group, image, height, width, input, lane).
         weight: (model, output, input, kernel, kernel).
         bias: (model, output), if the layer has one.
+        relu: whether relu comes next.
     """
     lanes = hidden.shape[-1]
     if layer.padding:
@@ -73,7 +80,7 @@ def convolve(
     weight = filled(weight, 0, lanes).unflatten(0, (-1, lanes)).permute(0, 4, 5, 3, 2, 1).contiguous()
     if bias is not None:
         bias = filled(bias, 0, lanes).unflatten(0, (-1, lanes)).transpose(1, 2).contiguous()
-    return _Convolve.apply(layer, pooling, hidden.contiguous(), weight, bias)
+    return _Convolve.apply(layer, pooling, relu, hidden.contiguous(), weight, bias)
 
 
 def pool(layer: Pooling, hidden: Tensor) -> Tensor:
@@ -126,22 +133,26 @@ def _run(kernel: Callable[..., None], count: int, group: int, *tensors: Tensor |
 class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, layer: Convolution, pooling: Pooling | None, hidden: Tensor, weight: Tensor, bias: Tensor | None
+        ctx: Any,
+        layer: Convolution,
+        pooling: Pooling | None,
+        relu: bool,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
     ) -> Tensor:
         from zoo_gen.population.cpu.lanes_kernels import Stage, stage_forward
 
         groups, images, height, width, _, lanes = hidden.shape
-        stage = Stage(layer, pooling, height, width)
+        stage = Stage(layer, pooling, height, width, relu)
         outputs = hidden.new_empty(groups, images, *stage.given, layer.outputs, lanes)
-        room = places = None
-        if pooling is not None:
-            room = _room(stage.convolved, layer.outputs, hidden)
-            places = torch.empty(outputs.shape, dtype=torch.uint8)
+        places = torch.empty(outputs.shape, dtype=torch.uint8) if pooling else None
+        more = [_room(stage.convolved, layer.outputs, hidden), places] if pooling else []
         kernel = stage_forward(stage, lanes=lanes, bits=8 * hidden.itemsize)
         for group in range(groups):
-            _run_stage(kernel, images, group, hidden, weight, bias, outputs, room=room, places=places)
+            _run(kernel, images, group, hidden, weight, bias, outputs, *more)
         ctx.stage = stage
-        ctx.save_for_backward(hidden, weight, places)
+        ctx.save_for_backward(hidden, weight, places, outputs if relu else None)
         return outputs
 
     @staticmethod
@@ -149,38 +160,27 @@ class _Convolve(torch.autograd.Function):
         from zoo_gen.population.cpu.lanes_kernels import stage_backward
 
         stage = ctx.stage
-        hidden, weight, places = ctx.saved_tensors
-        back = ctx.needs_input_grad[2]
+        hidden, weight, places, outputs = ctx.saved_tensors
+        back = ctx.needs_input_grad[3]
         groups, images, lanes = hidden.shape[0], hidden.shape[1], hidden.shape[-1]
         gradient = gradient.contiguous()
         to_hidden = torch.empty_like(hidden) if back else None
         to_weight = torch.zeros_like(weight)
         to_bias = hidden.new_zeros(groups, stage.convolution.outputs, lanes) if stage.convolution.bias else None
-        room = None if places is None else _room(stage.convolved, stage.convolution.outputs, hidden)
+        tensors = [hidden, weight, gradient, to_hidden, to_weight, to_bias]
+        if stage.pooling:
+            tensors += [_room(stage.convolved, stage.convolution.outputs, hidden), places]
+        if stage.relu:
+            tensors += [_room(stage.given, stage.convolution.outputs, hidden), outputs]
         kernel = stage_backward(stage, lanes=lanes, bits=8 * hidden.itemsize, back=back)
         for group in range(groups):
-            tensors = (hidden, weight, gradient, to_hidden, to_weight, to_bias)
-            _run_stage(kernel, images, group, *tensors, room=room, places=places)
-        return None, None, to_hidden, to_weight, to_bias
+            _run(kernel, images, group, *tensors)
+        return None, None, None, to_hidden, to_weight, to_bias
 
 
 def _room(shape: tuple[int, int], channels: int, like: Tensor) -> Tensor:
     """Return one image's room, which all groups use: the axis of groups has no length in memory."""
     return like.new_empty(*shape, channels, like.shape[-1]).expand(len(like), -1, -1, -1, -1)
-
-
-def _run_stage(
-    kernel: Callable[..., None],
-    count: int,
-    group: int,
-    *tensors: Tensor | None,
-    room: Tensor | None,
-    places: Tensor | None,
-) -> None:
-    if room is None:
-        _run(kernel, count, group, *tensors)
-    else:
-        _run(kernel, count, group, *tensors, room, places)
 
 
 class _Pool(torch.autograd.Function):

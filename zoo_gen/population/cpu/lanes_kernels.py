@@ -1,12 +1,12 @@
-"""The kernels of a convolution, with the pooling after it, and of dropout, for models in the lanes of vectors.
+"""The kernels of a convolution, with the pooling and relu after it, and of dropout, for models in the lanes of vectors.
 
-All of a layer is done image by image, so that what lies between a convolution and its pooling stays in a core's cache,
-in one image's room. What one lane computes, and in which order, depends neither on how many lanes there are nor on
-how sums are cut into registers: a model has the same bits alone and in any population.
+All of these layers is done image by image, so that what lies between them stays in a core's cache, in one image's
+room. What one lane computes, and in which order, depends neither on how many lanes there are nor on how sums are cut
+into registers: a model has the same bits alone and in any population.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from zoo_gen.architecture.layers import Pooling
 from zoo_gen.machine.vector_code import Code, Value
@@ -15,6 +15,8 @@ from zoo_gen.population.cpu.lanes_products import (
     bias_gradient,
     convolve,
     input_gradient,
+    rectified,
+    rectified_gradient,
     weight_gradient,
 )
 from zoo_gen.population.cpu.lanes_windows import pool, pooled, unpool
@@ -40,11 +42,12 @@ def stage_forward(stage: Stage, *, lanes: int, bits: int) -> Callable[..., None]
         target = code.at(outputs, (number, size))
         if stage.pooling is None:
             convolve(code, stage, own, weight, bias, target)
-        else:
-            room, places = more
-            convolve(code, stage, own, weight, bias, room)
-            places = code.at(places, (number, size), kind=code.integers(8))
-            pool(code, stage.pooling, stage.convolved, convolution.outputs, room, target, places)
+            return
+        room, places = more
+        convolve(code, stage, own, weight, bias, room)
+        places = code.at(places, (number, size), kind=code.integers(8))
+        then = {"then": partial(rectified, code)} if stage.relu else {}
+        pool(code, stage.pooling, stage.convolved, convolution.outputs, room, target, places, **then)
 
     code.loop(n_images, image)
     return code.compiled()
@@ -54,11 +57,12 @@ def stage_forward(stage: Stage, *, lanes: int, bits: int) -> Callable[..., None]
 def stage_backward(stage: Stage, *, lanes: int, bits: int, back: bool) -> Callable[..., None]:
     """Return kernel(inputs, weight, gradient, inputs', weight', bias', number of images).
 
-    With pooling, (..., room, places, number) as in `stage_forward`. Gradients (') have the shapes of what they belong
-    to; those of weight and bias are added to what is there. `back` says whether that of the inputs is wanted.
+    With pooling, (..., room, places, number) as in `stage_forward`; with relu, then (..., before, outputs, number):
+    the stage's outputs, and room for one image's gradient before relu. Gradients (') have the shapes of what they
+    belong to; those of weight and bias are added to what is there. `back` says whether that of the inputs is wanted.
     Operations: as many as forward for each gradient.
     """
-    code = Code(6 if stage.pooling is None else 8, lanes=lanes, bits=bits)
+    code = Code(6 + 2 * (stage.pooling is not None) + 2 * stage.relu, lanes=lanes, bits=bits)
     inputs, weight, gradient, to_inputs, to_weight, to_bias, *more, n_images = code.arguments
     convolution, (height, width) = stage.convolution, stage.given
     size, n_inputs = height * width * convolution.outputs, stage.height * stage.width * convolution.inputs
@@ -66,8 +70,12 @@ def stage_backward(stage: Stage, *, lanes: int, bits: int, back: bool) -> Callab
     def image(number: Value, _: list[Value]) -> None:
         own = code.at(inputs, (number, n_inputs))
         given = code.at(gradient, (number, size))
+        if stage.relu:
+            *_, before, outputs = more
+            rectified_gradient(code, size, given, code.at(outputs, (number, size)), before)
+            given = before
         if stage.pooling is not None:
-            room, places = more
+            room, places, *_ = more
             places = code.at(places, (number, size), kind=code.integers(8))
             unpool(code, stage.pooling, stage.convolved, convolution.outputs, given, room, places)
             given = room

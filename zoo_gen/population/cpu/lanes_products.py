@@ -14,12 +14,13 @@ from zoo_gen.population.cpu.lanes_windows import clear, pooled, windows
 
 @dataclass(frozen=True)
 class Stage:
-    """A convolution without padding, and the pooling of what it gives, if any, on images of (height, width)."""
+    """A convolution without padding, the pooling after it and relu after that, if any, on images of (height, width)."""
 
     convolution: Convolution
     pooling: Pooling | None
     height: int
     width: int
+    relu: bool = False
 
     @property
     def convolved(self) -> tuple[int, int]:
@@ -65,11 +66,27 @@ def convolve(code: Code, stage: Stage, inputs: Value, weight: Value, bias: Value
             sums = code.loop(layer.kernel, down, [each for each in begun for _ in range(pixels)])
             for place, total in enumerate(sums):
                 o, p = divmod(place, pixels)
-                code.store(total, destination, p * layer.outputs + o)
+                value = rectified(code, total) if stage.relu and stage.pooling is None else total
+                code.store(value, destination, p * layer.outputs + o)
 
         code.loop(repeats, one)
 
     code.loop(height, row)
+
+
+def rectified(code: Code, value: Value) -> Value:
+    """Return relu of a vector, which leaves -0 and what is no number as they are, as torch does."""
+    return code.builder.select(code.builder.fcmp_ordered("<", value, code.zero), code.zero, value)
+
+
+def rectified_gradient(code: Code, count: int, gradient: Value, outputs: Value, before: Value) -> None:
+    """Put the gradient before relu of so many vectors into `before`: 0 where relu gave 0."""
+
+    def one(number: Value, _: list[Value]) -> None:
+        is_off = code.builder.fcmp_ordered("<=", code.load(outputs, (number, 1)), code.zero)
+        code.store(code.builder.select(is_off, code.zero, code.load(gradient, (number, 1))), before, (number, 1))
+
+    code.loop(count, one)
 
 
 def weight_gradient(code: Code, stage: Stage, inputs: Value, gradient: Value, to_weight: Value) -> None:
@@ -128,49 +145,113 @@ def bias_gradient(code: Code, stage: Stage, gradient: Value, to_bias: Value) -> 
 
 
 def input_gradient(code: Code, stage: Stage, gradient: Value, weight: Value, to_inputs: Value) -> None:
-    """Add what each tap sends back to its inputs, for a block of rows and neighbouring taps at once.
+    """Gather what all outputs send back to each input; sums of neighbouring pixels and inputs are in registers.
 
-    Rows of outputs send the same tap to different rows of inputs, so the sums of a block never meet.
+    With a stride, inputs at one remainder of their place meet the same taps, so each remainder has code of its own. An
+    input adds up rows of the kernel downwards, and of each row what its outputs send from left to right.
     """
-    layer, (height, width) = stage.convolution, stage.convolved
-    taps = layer.kernel * layer.inputs
-    most_rows, most_taps = _block(height, taps)
-    down_a_row = layer.stride * stage.width * layer.inputs
-    clear(code, to_inputs, stage.height * stage.width * layer.inputs)
+    layer, shape = stage.convolution, stage.convolved
+    remainders = range(min(layer.stride, layer.kernel))
+    if layer.stride > layer.kernel or any(
+        _reach(layer, n) < n_inputs for n, n_inputs in zip(shape, (stage.height, stage.width), strict=True)
+    ):
+        clear(code, to_inputs, stage.height * stage.width * layer.inputs)  # some inputs that no output reads
+    for down in remainders:
+        n_down = len(range(down, layer.kernel, layer.stride))
 
-    def down(ky: Value, _: list[Value]) -> None:
-        line, kernel = code.at(to_inputs, (ky, stage.width * layer.inputs)), code.at(weight, (ky, taps * layer.outputs))
+        def row(number: Value, _: list[Value], down: int = down, n_down: int = n_down) -> None:
+            own = code.at(
+                to_inputs, (number, layer.stride * stage.width * layer.inputs), down * stage.width * layer.inputs
+            )
+            rows = _Taps(code, number, n_outputs=shape[0], count=n_down)
+            for across in remainders:
+                _gather_row(code, stage, gradient, weight, own, rows, down=down, across=across)
 
-        def pixel(x: Value, _: list[Value]) -> None:
-            given, destination = code.at(gradient, (x, layer.outputs)), code.at(line, (x, layer.stride * layer.inputs))
-            for start, some, repeats in _tiles(taps, most_taps):
-                tile(given, destination, kernel, start, some, repeats)
+        code.loop(shape[0] + n_down - 1, row)
 
-        code.loop(width, pixel)
 
-    def tile(given: Value, destination: Value, kernel: Value, start: int, some: int, repeats: int) -> None:
-        def one(number: Value, _: list[Value]) -> None:
-            own = code.at(kernel, (number, some * layer.outputs), start * layer.outputs)
-            target = code.at(destination, (number, some), start)
-            for first, rows in _cut(height, most_rows):
-                block(own, target, given, first, rows, some)
+class _Taps:
+    """The outputs that send something to an input along one axis, by the number of their tap: first, last and count."""
 
-        code.loop(repeats, one)
+    def __init__(self, code: Code, place: Value, *, n_outputs: int, count: int) -> None:
+        build, integer = code.builder, vector_code.INT
+        beyond = build.sub(place, integer(n_outputs - 1))
+        self.first = build.select(build.icmp_signed(">", beyond, integer(0)), beyond, integer(0))
+        most = integer(count - 1)
+        self.last = build.select(build.icmp_signed("<", place, most), place, most)
+        self.count = build.add(build.sub(self.last, self.first), integer(1))
+        self.place = place
 
-    def block(own: Value, target: Value, given: Value, first: int, rows: int, some: int) -> None:
-        places = [(first + row) * down_a_row + tap for row in range(rows) for tap in range(some)]
 
-        def output(o: Value, sums: list[Value]) -> list[Value]:
-            weights = [code.load(own, (o, 1), tap * layer.outputs) for tap in range(some)]
-            values = [code.load(given, (o, 1), (first + row) * width * layer.outputs) for row in range(rows)]
-            pairs = [(value, each) for value in values for each in weights]
-            return [code.multiply_add(*pair, total) for pair, total in zip(pairs, sums, strict=True)]
+def _gather_row(
+    code: Code, stage: Stage, gradient: Value, weight: Value, own: Value, rows: _Taps, *, down: int, across: int
+) -> None:
+    """Write a row of inputs' gradients, those whose column has a remainder of `across`."""
+    layer, width, build, integer = stage.convolution, stage.convolved[1], code.builder, vector_code.INT
+    n_across = len(range(across, layer.kernel, layer.stride))
+    n_inner = max(width - n_across + 1, 0)  # columns that meet every tap
+    most_pixels, most_inputs = _block(max(n_inner, 1), layer.inputs)
 
-        sums = code.loop(layer.outputs, output, [code.load(target, place) for place in places])
-        for place, total in zip(places, sums, strict=True):
-            code.store(total, target, place)
+    def sums(column: Value, first: Value, first_tap: Value, n_taps: Value | int, pixels: int, some: int) -> list[Value]:
+        """Return the sums of neighbouring columns (pixel, input); of a row of the kernel, the last tap comes first."""
 
-    code.loop(layer.kernel, down)
+        def over_rows(number: Value, carried: list[Value]) -> list[Value]:
+            tap = build.add(rows.first, number)
+            line = code.at(gradient, (build.sub(rows.place, tap), width * layer.outputs))
+            row_size = layer.kernel * layer.inputs * layer.outputs
+            kernel = code.at(weight, (tap, layer.stride * row_size), down * row_size)
+
+            def over_taps(back: Value, carried: list[Value]) -> list[Value]:
+                tap = build.sub(first_tap, back)
+                given = code.at(line, (build.sub(column, tap), layer.outputs))
+                size = layer.inputs * layer.outputs
+                taps = code.at(kernel, (tap, layer.stride * size), (first, layer.outputs), across * size)
+
+                def output(o: Value, carried: list[Value]) -> list[Value]:
+                    values = [code.load(given, (o, 1), pixel * layer.outputs) for pixel in range(pixels)]
+                    weights = [code.load(taps, (o, 1), each * layer.outputs) for each in range(some)]
+                    pairs = [(value, each) for value in values for each in weights]
+                    return [code.multiply_add(*pair, total) for pair, total in zip(pairs, carried, strict=True)]
+
+                return code.loop(layer.outputs, output, carried)
+
+            return code.loop(n_taps, over_taps, carried)
+
+        return code.loop(rows.count, over_rows, [code.zero] * (pixels * some))
+
+    def tile(column: Value, first_tap: Value, n_taps: Value | int, pixels: int, most: int) -> None:
+        for start, some, repeats in _tiles(layer.inputs, most):
+
+            def one(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
+                first = build.add(build.mul(number, integer(some)), integer(start))
+                target = code.at(own, (column, layer.stride * layer.inputs), (first, 1), across * layer.inputs)
+                for place, total in enumerate(sums(column, first, first_tap, n_taps, pixels, some)):
+                    pixel, each = divmod(place, some)
+                    code.store(total, target, pixel * layer.stride * layer.inputs + each)
+
+            code.loop(repeats, one)
+
+    for start, pixels, repeats in _tiles(n_inner, most_pixels):
+
+        def inner(number: Value, _: list[Value], start: int = start, pixels: int = pixels) -> None:
+            column = build.add(build.mul(number, integer(pixels)), integer(n_across - 1 + start))
+            tile(column, integer(n_across - 1), n_across, pixels, most_inputs)
+
+        code.loop(repeats, inner)
+
+    def edge(number: Value, _: list[Value]) -> None:
+        is_left = build.icmp_signed("<", number, integer(n_across - 1))
+        column = build.select(is_left, number, build.add(number, integer(n_inner)))
+        taps = _Taps(code, column, n_outputs=width, count=n_across)
+        tile(column, taps.last, taps.count, 1, min(vector_code.machine().sums, layer.inputs))
+
+    if n_edge := width + n_across - 1 - n_inner:
+        code.loop(n_edge, edge)
+
+
+def _reach(layer: Convolution, n_outputs: int) -> int:
+    """Return how many inputs along an axis the outputs read, gaps between strides not counted."""
+    return (n_outputs - 1) * layer.stride + layer.kernel
 
 
 def _cut(length: int, most: int) -> list[tuple[int, int]]:

@@ -24,8 +24,13 @@ def pool(
     inputs: Value,
     outputs: Value,
     places: Value,
+    *,
+    then: Callable[[Value], Value] = lambda value: value,
 ) -> None:
-    """Pool; the maximum is the first of equals and NaN wins, as in torch, and `places` says which it was."""
+    """Pool; the maximum is the first of equals and NaN wins, as in torch, and `places` says which it was.
+
+    `then` is what becomes of each result before it is stored.
+    """
     build, small = code.builder, code.integers(8)
 
     def window(own: Value, target: Value, chosen: Value) -> None:
@@ -42,7 +47,7 @@ def pool(
             best = build.fdiv(best, code.constant(len(values)))
         else:
             code.store(which, chosen)
-        code.store(best, target)
+        code.store(then(best), target)
 
     _over_windows(code, pooling, shape, channels, inputs, outputs, places, window)
 

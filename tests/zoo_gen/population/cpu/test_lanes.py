@@ -26,6 +26,9 @@ STAGES = {
     "windows apart": ((1, 3, 3, 1, 1, True), Pooling("p", "max", 2, 3), (11, 10)),
     "means that overlap": ((1, 3, 3, 1, 1, True), Pooling("p", "average", 3, 2), (10, 10)),
     "means": ((1, 3, 3, 1, 1, True), Pooling("p", "average", 2, 2), (9, 10)),
+    "columns that no output reads": ((2, 3, 2, 3, 0, True), None, (7, 10)),
+    "stride and a wide kernel": ((3, 4, 5, 2, 0, True), None, (11, 16)),
+    "a kernel wider than what it gives": ((2, 3, 5, 1, 0, True), None, (7, 6)),
 }
 
 
@@ -95,6 +98,28 @@ def test_a_model_has_the_same_bits_alone_and_in_any_population(stage):
         axes = (1, 1, 0, 0)  # of the models in outputs and gradients
         for axis, one, all_of_them in zip(axes, alone, among, strict=True):
             assert torch.equal(one, all_of_them.narrow(axis, own.start, own.stop - own.start))
+
+
+@pytest.mark.parametrize("stage", ["one channel", "stride", "padding without bias", "means that overlap"])
+def test_relu_done_with_a_convolution_equals_relu_after_it(stage):
+    """Bit for bit, and so do the gradients, also where the convolution gives no number, or just zero."""
+    layer, pooling, inputs, weight, bias = parts(stage, 7, n_images=4)
+    inputs[0, 1], inputs[1, 2], inputs[2, 3] = float("nan"), float("inf"), 0.0
+    bias = torch.zeros_like(bias) if bias is not None else None
+
+    def at_once(layer, pooling, inputs, weight, bias):
+        outputs = lanes.convolve(layer, pooling, lanes.to_lanes(inputs), weight, bias, relu=True)
+        return lanes.from_lanes(outputs, len(weight))
+
+    def in_turn(*given):
+        return torch.relu(by_lanes(*given))
+
+    one, other = (outputs_and_gradients(way, layer, pooling, inputs, weight, bias) for way in (at_once, in_turn))
+    assert torch.isnan(one[0]).any()
+    assert (one[0] == 0).any()
+    assert (one[0] > 0).any()
+    for same, expected in zip(one, other, strict=True):
+        assert torch.equal(same.view(torch.int64), expected.view(torch.int64))
 
 
 @pytest.mark.parametrize("registers", [(128, 16), (256, 16), (512, 32)])
