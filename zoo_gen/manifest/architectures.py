@@ -1,19 +1,13 @@
-"""The architectures of a mixed zoo as an axis of its manifest, and the manifest of an ordinary zoo of each of them.
+"""The architectures of a mixed zoo as an axis of its manifest.
 
-Whatever trains or counts a mixed zoo does it for these ordinary manifests, one after the other.
+It is there even where the file does not say it, so that whoever asks for the axes need not know of mixed zoos.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from zoo_gen.architecture.mixed import ALL, Mixed
-from zoo_gen.errors import unknown_name
 from zoo_gen.manifest.axes import Axes
-
-if TYPE_CHECKING:
-    from zoo_gen.manifest.manifest import ZooManifest
 
 AXIS = "architecture"  # the hyper-parameter, whose values are the names of architectures
 
@@ -50,52 +44,17 @@ def with_axis(document: Any) -> Any:
     return {**document, "axes": tables}
 
 
-def check(manifest: "ZooManifest") -> None:
-    """Refuse architectures that do not fit the data, and an axis of architectures that names others.
-
-    Raises:
-        ValueError: one does; the message begins with its place.
-    """
-    try:
-        known = manifest.architectures
-    except ValueError as error:
-        raise ValueError(f"architecture.{error}") from None
-    for name in manifest.values(AXIS) if manifest.ragged else ():
-        if name not in known:
-            raise ValueError(f"{manifest.place(AXIS)}: {unknown_name('architecture', str(name), known)}")
-    try:
-        _ = manifest.networks
-    except ValueError as error:
-        raise ValueError(f"architecture.{error}") from None
-
-
 def _is_mixed(architecture: Any) -> bool:
     return isinstance(architecture, Mapping) and architecture.get("name") == "mixed"
 
 
-def of_architecture(manifest: "ZooManifest", name: str) -> "ZooManifest":
-    """Return the manifest of an ordinary zoo of one architecture of a zoo; its axes say no more of architectures.
-
-    Args:
-        manifest: of the zoo; that of an ordinary zoo is returned as it is.
-        name: of the architecture.
-    """
-    if not manifest.ragged:
-        return manifest
-    axes = manifest.axes
+def without_axis(axes: Axes) -> Axes:
+    """Return axes that say nothing of architectures."""
     random = axes.random
     if random is not None:
         random = random.model_copy(update={"draw": _others(random.draw)})
-    others = axes.model_copy(update={"product": _others(axes.product), "zip": _others(axes.zip), "random": random})
-    return manifest.model_copy(update={"architecture": manifest.architectures[name], "axes": others})
+    return axes.model_copy(update={"product": _others(axes.product), "zip": _others(axes.zip), "random": random})
 
 
 def _others(table: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name != AXIS}
-
-
-def sizes(manifest: "ZooManifest") -> np.ndarray:
-    """Return the number of parameters of each model of a mixed zoo, int64 (model,)."""
-    names = manifest.rows(slice(0, manifest.n_models))[AXIS].to_pylist()
-    of_each = {name: network.layout.size for name, network in manifest.networks.items()}
-    return np.array([of_each[name] for name in names], dtype=np.int64)

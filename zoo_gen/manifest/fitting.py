@@ -6,10 +6,13 @@ from itertools import product
 from typing import Protocol
 
 from zoo_gen.architecture.layers import Dropout, Normalization
-from zoo_gen.architecture.mixed import AnyArchitecture
+from zoo_gen.architecture.mixed import AnyArchitecture, Mixed
 from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.registry import Architecture
 from zoo_gen.architecture.shapes import shapes as layer_shapes
+from zoo_gen.errors import unknown_name
 from zoo_gen.image_data import DataSource
+from zoo_gen.manifest.architectures import AXIS
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OPTIONAL, Value, is_own
 from zoo_gen.manifest.training import Training
@@ -37,6 +40,10 @@ class Trained(Protocol):
     @property
     def architecture(self) -> AnyArchitecture:
         """What the file says of the network, or the networks."""
+
+    @property
+    def architectures(self) -> Mapping[str, Architecture]:
+        """The architectures by their names."""
 
     @property
     def networks(self) -> Mapping[str, Network]:
@@ -75,6 +82,25 @@ def check_training(manifest: Trained) -> None:
         raise ValueError(f"{place('warm_up_epochs')}: {warm_up:g} leaves none of {epochs} epochs after it")
     for reference in set(manifest.training.source_sha256).difference(manifest.own_functions):
         raise ValueError(f"training.source_sha256: {reference!r} is used by no part of this zoo; expected no digest")
+
+
+def check_architectures(manifest: Trained) -> None:
+    """Refuse architectures that do not fit the data, and an axis of architectures that names others.
+
+    Raises:
+        ValueError: one does; the message begins with its place.
+    """
+    try:
+        known = manifest.architectures
+    except ValueError as error:
+        raise ValueError(f"architecture.{error}") from None
+    for name in manifest.values(AXIS) if isinstance(manifest.architecture, Mixed) else ():
+        if name not in known:
+            raise ValueError(f"{manifest.place(AXIS)}: {unknown_name('architecture', str(name), known)}")
+    try:
+        _ = manifest.networks
+    except ValueError as error:
+        raise ValueError(f"architecture.{error}") from None
 
 
 def check_use(manifest: Trained) -> None:

@@ -26,7 +26,13 @@ from zoo_gen.image_data import HYPERPARAMETERS_OF_DATA, DataSource
 from zoo_gen.manifest import architectures, grid, own_functions
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.converted import Origin, SplitFacts
-from zoo_gen.manifest.fitting import check_batches, check_initialization, check_training, check_use
+from zoo_gen.manifest.fitting import (
+    check_architectures,
+    check_batches,
+    check_initialization,
+    check_training,
+    check_use,
+)
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OF_SCHEDULES, OPTIONAL, OWN, Value, is_own
 from zoo_gen.manifest.split import Split
 from zoo_gen.manifest.toml import toml, toml_value
@@ -69,7 +75,7 @@ class ZooManifest(Schema):
             here, varies = name in self.training.model_fields_set, name in self.axes.names
             if here and varies:
                 raise ValueError(f"training.{name}: also stands in axes; expected one of the two")
-        architectures.check(self)
+        check_architectures(self)
         check_use(self)
         check_initialization(self)
         check_training(self)
@@ -233,8 +239,14 @@ class ZooManifest(Schema):
         return {name: registry.network(self.architectures[name], shape, n_outputs) for name in names}
 
     def of_architecture(self, name: str) -> "ZooManifest":
-        """Return the manifest of an ordinary zoo of one architecture; of an ordinary zoo itself."""
-        return architectures.of_architecture(self, name)
+        """Return the manifest of an ordinary zoo of one architecture, by which its models are trained and counted.
+
+        Its axes say no more of architectures, so that there may be none; that of an ordinary zoo is itself.
+        """
+        if not self.ragged:
+            return self
+        axes = architectures.without_axis(self.axes)
+        return self.model_copy(update={"architecture": self.architectures[name], "axes": axes})
 
     @property
     def network(self) -> Network | None:
@@ -254,7 +266,11 @@ class ZooManifest(Schema):
     @cached_property
     def sizes(self) -> np.ndarray | None:
         """The parameters of each model, int64 (model,), where models differ in architecture; else None."""
-        return architectures.sizes(self) if self.ragged else None
+        if not self.ragged:
+            return None
+        of_each = {name: network.layout.size for name, network in self.networks.items()}
+        names = self.rows(slice(0, self.n_models))[architectures.AXIS].to_pylist()
+        return np.array([of_each[name] for name in names], dtype=np.int64)
 
     @cached_property
     def checkpoint_epochs(self) -> tuple[int, ...]:
