@@ -212,6 +212,7 @@ def test_a_group_stands_for_encoders_that_suit_the_protocol():
         "pooled_layer_statistics",
         "deep_sets_small",
         "graph_network_small",
+        "scale_graph_network_small",
         "sane_small",
         "sne_small",
     ]
