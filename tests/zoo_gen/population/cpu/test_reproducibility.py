@@ -10,7 +10,7 @@ from tests.conftest import files_of
 
 ARCHITECTURES = {
     "cnn": 'name = "cnn_small"',
-    "transformer": 'name = "vit"\npatch = 7\nwidth = 8\nblocks = 1\nskips = true\naffine = true\npooling = "class_token"',
+    "transformer": 'name = "vit"\npatch = 7\nwidth = 8\nblocks = 1\naffine = true\npooling = "class_token"',
 }
 ZOO = """
 name = "{name}"
