@@ -11,7 +11,7 @@ from zoo_gen import engine
 
 ARCHITECTURES = {
     "cnn": 'name = "cnn_small"',
-    "transformer": 'name = "vit"\npatch = 7\nwidth = 8\nskips = true\naffine = true\npooling = "class_token"',
+    "transformer": 'name = "vit"\npatch = 7\nwidth = 8\nblocks = 1\naffine = true\npooling = "class_token"',
 }
 ZOO = """
 name = "{name}"
