@@ -60,7 +60,7 @@ class Code:
 
     def __init__(self, pointers: int, *, lanes: int, bits: int) -> None:
         self.module = ir.Module("lanes")
-        self.lanes = lanes
+        self.lanes, self.bits = lanes, bits
         self.vector = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), lanes)
         self.zero = ir.Constant(self.vector, None)
         self.pointers = pointers
@@ -126,6 +126,13 @@ class Code:
     def multiply_add(self, one: Value, other: Value, to: Value) -> Value:
         """Return one x other + to."""
         return self.builder.call(self._multiply_add, [one, other, to])
+
+    def root(self, values: Value) -> Value:
+        """Return the square root of each number."""
+        name = f"llvm.sqrt.v{self.lanes}f{self.bits}"
+        function = self.module.globals.get(name)
+        function = function or ir.Function(self.module, ir.FunctionType(self.vector, [self.vector]), name)
+        return self.builder.call(function, [values])
 
     def several(self, count: int) -> ir.VectorType:
         """Return the type of so many neighbouring numbers."""

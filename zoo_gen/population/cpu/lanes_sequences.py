@@ -138,7 +138,7 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: Attention, products: Tensor) -> Tensor:
         """Return (group, image, step, 1, inner, lane) of queries, keys and values (..., 3 x inner, lane)."""
-        from zoo_gen.population.cpu.lanes_sequence_kernels import attention_forward, queries_at_once
+        from zoo_gen.population.cpu.lanes_attention_kernels import attention_forward, queries_at_once
 
         steps, lanes = products.shape[2], products.shape[-1]
         outputs = products.new_empty(*products.shape[:4], layer.inner, lanes)
@@ -151,7 +151,7 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        from zoo_gen.population.cpu.lanes_sequence_kernels import attention_backward, queries_at_once
+        from zoo_gen.population.cpu.lanes_attention_kernels import attention_backward, queries_at_once
 
         (products,) = ctx.saved_tensors
         steps, lanes = products.shape[2], products.shape[-1]
