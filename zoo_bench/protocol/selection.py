@@ -9,7 +9,6 @@ of Blum and Hardt ("The Ladder: A Reliable Leaderboard for Machine Learning Comp
 import math
 
 import numpy as np
-from scipy import stats
 
 from zoo_bench.protocol.problem import Metric
 from zoo_gen.errors import ZooError
@@ -98,5 +97,7 @@ class Selection:
         r2 = max(1 - error / variance, LOWEST_R2)
         if self._metric != "kendall_tau":
             return r2
+        from scipy import stats  # which listing encoders does without
+
         tau = float(stats.kendalltau(predicted, truth).statistic)
         return (r2 + (tau if np.isfinite(tau) else -1.0)) / 2

@@ -28,7 +28,7 @@ class Mixed(Schema):
     >>> mixed.names
     ['small', 'cnn_0', 'cnn_1']
     >>> [len(each.layers) for each in list(mixed.architectures((1, 28, 28), 10).values())[1:]]
-    [8, 5]
+    [5, 5]
     """
 
     name: Literal["mixed"]

@@ -7,7 +7,7 @@ imported where something is computed.
 import inspect
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,6 +124,22 @@ def resolve(reference: str) -> Factory:
     if not callable(factory):
         raise ZooError(f"{reference!r}: is no class or function")
     return factory
+
+
+def folders_of(references: Iterable[str]) -> tuple[str, ...]:
+    """Return the folders from which this process imports what references name, for processes that began elsewhere."""
+    folders = []
+    for reference in references:
+        top = sys.modules.get(reference.partition(":")[0].partition(".")[0])
+        if (file := getattr(top, "__file__", None)) is not None:
+            path = Path(file).resolve()
+            folders.append(str(path.parents[1] if path.name == "__init__.py" else path.parent))
+    return tuple(dict.fromkeys(folders))
+
+
+def search(folders: Iterable[str]) -> None:
+    """Let this process import from folders too."""
+    sys.path.extend(folder for folder in folders if folder not in sys.path)
 
 
 def resolve_as_of(reference: str, sha256: str, *, what: str) -> Factory:

@@ -146,6 +146,7 @@ def run(
             run=uuid.uuid4().hex,
             reports=reports,
             given=_of_a_script(manifest) if pending else (),
+            code=own_module.folders_of(_references(manifest)) if pending else (),
             reuse=tuple(reuse),
             begun=None if isinstance(folder, Path) else frozenset(begun),
             save_seconds=save_seconds,
@@ -190,11 +191,15 @@ def _data_sha256(manifest: ZooManifest, folder: Folder, *, data_root: Path | Non
         return str(store.attributes["data_sha256"])
 
 
+def _references(manifest: ZooManifest) -> list[str]:
+    """Return the references of a manifest to functions and classes of somebody's own."""
+    modules = [network.own.reference for network in manifest.networks.values() if network.own is not None]
+    return [*manifest.own_functions, *dict.fromkeys(modules)]
+
+
 def _of_a_script(manifest: ZooManifest) -> tuple[Factory, ...]:
     """Return the classes and functions of a manifest that workers cannot import, as a script or notebook has them."""
-    own = [network.own.reference for network in manifest.networks.values() if network.own is not None]
-    references = [*manifest.own_functions, *dict.fromkeys(own)]
-    return tuple(own_module.resolve(each) for each in references if each.startswith("__main__:"))
+    return tuple(own_module.resolve(each) for each in _references(manifest) if each.startswith("__main__:"))
 
 
 def _why_lost(folder: Folder, blocks: list[list[int]], *, by_processes: bool) -> str:

@@ -37,6 +37,7 @@ def train_shards(
     run: str = "",
     reports: str | None = None,
     given: tuple[Factory, ...] = (),
+    code: tuple[str, ...] = (),
     reuse: tuple[Folder, ...] = (),
     begun: frozenset[int] | None = None,
     save_seconds: float = SAVE_SECONDS,
@@ -51,6 +52,7 @@ def train_shards(
         run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
         reports: the folder in which the run looks for how far its tasks are.
         given: the classes and functions that the manifest names and this process cannot import.
+        code: the folders from which it can import the others.
         reuse: folders of zoos whose models are copied where they are the same.
         begun: at a URL, the shards at which a file says how far an interrupted run was; None: look.
         save_seconds: how often what the training has reached is written.
@@ -61,8 +63,9 @@ def train_shards(
     from zoo_gen.population.cpu.convolutions import check
     from zoo_gen.population.train import single_threaded
 
-    for code in given:
-        own_module.give(code, trusted=True)
+    for factory in given:
+        own_module.give(factory, trusted=True)
+    own_module.search(code)
     check_device(device)  # a cluster's worker may stand where there is none
     manifest, store = _opened(folder, run) if run else _open(folder)
     forms, extent = store.attributes.get("forms", {}), store.extent

@@ -78,5 +78,6 @@ def test_a_graph_is_one_of_pytorch_geometric():
 
 def test_attention_is_refused_by_name():
     vit = registry.network(registry.ViT(name="vit"), (1, 28, 28), 10)
-    with pytest.raises(ZooError, match=r"^graphs: layer attention1 has no form as a graph yet; expected tensors\(\)$"):
+    expected = r"expected an encoder of weights, or tensors\(\)"
+    with pytest.raises(ZooError, match=rf"^graphs: layer attention1 has no form as a graph yet; {expected}$"):
         graph_structure(vit)

@@ -14,7 +14,7 @@ from tests import plain_loop
 from tests.conftest import files_of
 from zoo_gen import ZooError, engine, export, open_zoo, open_zoos, pull, push, split, verify
 from zoo_gen.cli.main import main
-from zoo_gen.engine import cost, driver
+from zoo_gen.engine import cost, driver, worker
 from zoo_gen.files.schema import parse_toml
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest import ZooManifest
@@ -181,7 +181,7 @@ def test_an_architecture_is_one_population_of_the_shards_that_are_trained_togeth
     zoo, tmp_path, monkeypatch, kernels, expected
 ):
     """As our kernels on a GPU train all shards of a block, and torch's operations one; stood in for by a CPU's."""
-    sizes, real, settings_of = [], population.train, driver.settings_of
+    sizes, real, settings_of = [], population.train, worker.settings_of
 
     def train(architecture, data, rows, settings, **options):
         sizes.append(len(rows))
@@ -191,7 +191,7 @@ def test_an_architecture_is_one_population_of_the_shards_that_are_trained_togeth
         return {name: replace(one, kernels=kernels) for name, one in settings_of(manifest, **options).items()}
 
     monkeypatch.setattr(population, "train", train)
-    monkeypatch.setattr(driver, "settings_of", settings)
+    monkeypatch.setattr(worker, "settings_of", settings)
     shutil.copytree(zoo.path, tmp_path / "again")
     for part in (tmp_path / "again" / "models").iterdir():
         part.unlink()

@@ -19,7 +19,7 @@ from zoo_bench.encoders.scale_graph_network.network import POOLED, ScaleGraphNet
 from zoo_bench.encoders.training.loop import TrainingSettings
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.protocol.computing import Computing
-from zoo_gen.architecture.registry import MLP, Layers, network
+from zoo_gen.architecture.registry import MLP, Layers, ViT, network
 from zoo_gen.errors import ZooError
 
 GRAPHS = NETWORKS | {"residual": OPEN["residual"]}
@@ -134,8 +134,18 @@ def test_it_is_refused_where_functions_are_not_known_or_asked_for():
         scale_graph_network(training=SHORT).fit([view], [view], seed=0)
 
 
-@pytest.mark.parametrize("name", ["gru over a sequence", "depthwise"])
+ALSO = {
+    "gru over a sequence": network(
+        Layers.model_validate(architecture("gru over a sequence")),
+        grammar_networks.NETWORKS["gru over a sequence"][2],
+        10,
+    ),
+    "attention": network(ViT(name="vit"), (1, 28, 28), 10),
+}
+
+
+@pytest.mark.parametrize("name", ALSO)
 def test_what_has_no_form_as_a_graph_is_refused_in_one_line(name):
-    view = view_of(network(Layers.model_validate(architecture(name)), grammar_networks.NETWORKS[name][2], 10), 12)
+    view = view_of(ALSO[name], 12)
     with pytest.raises(ZooError, match=r"^scale_graph_network: graphs: [^\n]* no form as a graph yet; expected"):
         scale_graph_network(training=SHORT).fit([view], [view], seed=0)
