@@ -25,8 +25,8 @@ $(READY): pyproject.toml
 quickstart: $(READY)  ## Make two zoos, evaluate baselines, SSL and SNE, write leaderboard.html
 	$(BIN)/zoo-gen run tetris_seed
 	$(BIN)/zoo-gen run digits_hyp
-	$(BIN)/zoo-bench run quickstart
-	$(BIN)/zoo-bench run quickstart_accuracy --workers 2 --encoder 'hyper_representation_small[steps=1000]' \
+	$(BIN)/zoo-bench run quickstart --workers 2
+	$(BIN)/zoo-bench run quickstart_accuracy --workers 2 --encoder 'hyper_representation_small[steps=500]' \
 		--encoder 'sne_small[steps=500]' --encoder statistics_boosting --encoder default
 	$(BIN)/zoo-bench leaderboard --html leaderboard.html
 
