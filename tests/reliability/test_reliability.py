@@ -11,7 +11,7 @@ RUNS = {"one bit of any file flipped": 30, "any file truncated": 6, "any file mi
 RUNS["two runs on one folder at once"] = 0  # engine/test_driver.py has the short form
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [3, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path, many_shards, count):
     met = kills(many_shards, tmp_path, count=count, seed=count)
     assert sum(len(met[target]) for target in TARGETS) == count
@@ -19,7 +19,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path, many
     assert not lost
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_run_killed_inside_of_its_only_shard_goes_on_to_the_same_bytes(tmp_path, one_shard, count):
     met = kills_inside(one_shard, tmp_path, count=count, seed=count)
     assert len(met) == count

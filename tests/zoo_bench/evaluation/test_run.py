@@ -127,7 +127,7 @@ def test_processes_give_the_same_as_one(tmp_path, three_zoos):
 
 
 def test_cells_that_are_evaluated_at_the_same_time_have_a_gpu_each(tmp_path, three_zoos, counting, monkeypatch):
-    """Two of four workers share a GPU where there are two; an encoder without a network asks for none."""
+    """Two of three workers share a GPU where there are two; an encoder without a network asks for none."""
     its = benchmark("standard", "tiny", "other", "third")
     asked = []
     monkeypatch.setattr(runtime, "resolve", lambda name: asked.append(name) or ("cuda:0", "cuda:1"))
@@ -136,7 +136,7 @@ def test_cells_that_are_evaluated_at_the_same_time_have_a_gpu_each(tmp_path, thr
     assert {path.name.split()[1] for path in tmp_path.glob("fit *")} == {"cuda"}
     for path in tmp_path.glob("fit *"):
         path.unlink()
-    ((two, _),) = run(its, ["counting:OnDevice"], three_zoos, tmp_path / "two", workers=4, **options)
+    ((two, _),) = run(its, ["counting:OnDevice"], three_zoos, tmp_path / "two", workers=3, **options)
     assert scores(one) == scores(two)
     fits = [path.name.split()[1:3] for path in tmp_path.glob("fit *")]
     assert sorted(device for device, _ in fits) == ["cuda:0", "cuda:0", "cuda:1"]
