@@ -162,8 +162,8 @@ def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
         embeddings, again = (encode_views(fitted, views) for _ in range(2))
         yield _finding("fits, and encodes to a finite matrix", None, f"{embeddings.shape[1]} dimensions")
         if facts["config"].items() >= ASKED_FOR_LABELS.items():
-            said = "asks for labels of validation models and gets training models for them; problem.validation_score"
-            yield Finding("selection", "note", f"{said} scores predictions of validation models")
+            note = "asks for labels of validation models and gets training models for them; problem.validation_score"
+            yield Finding("selection", "note", f"{note} scores predictions of validation models")
         yield _finding("encoding again gives the same", changed(embeddings, again, among=embeddings))
         yield _finding("a row depends on its own weights alone", _alone(fitted, views[0], embeddings))
         if problem.target is not None:

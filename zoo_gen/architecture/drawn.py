@@ -97,9 +97,9 @@ class RandomCNNs(Schema):
         least, most = self.parameters
         for number in range(_DRAWS_A_NETWORK * self.count):
             layers = Layers(name="layers", layers=tuple(self._layers(number, input_shape, n_outputs)))
-            made = network(layers, input_shape, n_outputs)
-            if least <= made.layout.size <= most:
-                drawn.setdefault(repr(layers_to_json(made.layers)), layers)
+            candidate = network(layers, input_shape, n_outputs)
+            if least <= candidate.layout.size <= most:
+                drawn.setdefault(repr(layers_to_json(candidate.layers)), layers)
             if len(drawn) == self.count:
                 return list(drawn.values())
         raise ValueError(

@@ -140,7 +140,7 @@ def digest(schema: Schema, *, exclude: set[str]) -> str:
 def one_line(error: pydantic.ValidationError, document: Any, schema: type[BaseModel]) -> str:
     """Return the first thing that is wrong with a document, and where, as one line."""
     # A misspelt key also leaves the right one missing: the unknown key is what the reader has to see.
-    first, *others = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    first, *others = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     place = _place(first["loc"], document, missing=first["type"] == "missing")
     if first["type"] == "extra_forbidden":
         message = unknown_name("key", place[-1], _keys(first["loc"][:-1], schema))

@@ -87,10 +87,10 @@ class JointArrays:
 
     def _zoo_of(self, row: Mapping[str, Any]) -> tuple[Zoo, dict[str, Any]]:
         """Return a zoo that has models of the architecture of a row, and a row of its own table."""
-        wanted = self._kinds[int(row.get("architecture", 0))]
+        architecture = self._kinds[int(row.get("architecture", 0))]
         for zoo in self._zoos:
             for name, kind in _kinds_of(zoo).items():
-                if kind.is_like(wanted):
+                if kind.is_like(architecture):
                     return zoo, {"architecture": name} if zoo.ragged else {}
         raise AssertionError("every architecture is of one of the zoos")
 

@@ -80,6 +80,23 @@ class Round(nn.Module):
         return nodes, edges
 
 
+class Head(nn.Module):
+    """Pooled states of networks to embeddings and a logit."""
+
+    def __init__(self, pooled: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.LayerNorm(pooled), nn.Linear(pooled, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        )
+        self.last = last_layer(width)
+
+    def forward(self, plan: Plan, pooled: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Map what was pooled (network, channel), a part of the plan each, to embeddings and logits (network,)."""
+        joined = pooled[0] if plan.order is None else torch.cat(list(pooled)).index_select(0, plan.order)
+        embeddings = self.layers(joined)
+        return embeddings, self.last(embeddings).squeeze(1).float()
+
+
 class GraphNetwork(nn.Module):
     """Networks as graphs to embeddings and a logit."""
 
@@ -89,21 +106,12 @@ class GraphNetwork(nn.Module):
         super().__init__()
         self.features = Features(width, node_deviation=node_deviation, edge_deviation=edge_deviation)
         self.rounds = nn.ModuleList(Round(width) for _ in range(rounds))
-        self.head = nn.Sequential(
-            nn.LayerNorm(POOLED * width),
-            nn.Linear(POOLED * width, head_width),
-            nn.SiLU(),
-            nn.Linear(head_width, head_width),
-            nn.SiLU(),
-        )
-        self.last = last_layer(head_width)
+        self.head = Head(POOLED * width, head_width)
 
     def forward(self, plan: Plan, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""
         pooled = [self.pool(graph, dense(numbers, offsets[rows], graph.size)) for graph, rows in plan.parts]
-        joined = pooled[0] if plan.order is None else torch.cat(pooled).index_select(0, plan.order)
-        embeddings = self.head(joined)
-        return embeddings, self.last(embeddings).squeeze(1).float()
+        return self.head(plan, pooled)
 
     def states(self, graph: DenseGraph, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Map flat weights (network, parameter) to the last states of nodes and edges."""

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from zoo_bench.encoders.graph_network.codes import KERNEL_CODES, NODE_CODES
 from zoo_bench.encoders.graph_network.dense_graph import DenseGraph, EdgeBlock
-from zoo_bench.encoders.graph_network.network import KERNEL_WIDTH, Plan, mean_over_units
+from zoo_bench.encoders.graph_network.network import KERNEL_WIDTH, Head, Plan, mean_over_units
 from zoo_bench.encoders.scale_graph_network.free_factors import SymmetricGraph
 from zoo_bench.encoders.scale_graph_network.layers import MOST, Equivariant, Invariant
-from zoo_bench.encoders.training.networks import dense, last_layer
+from zoo_bench.encoders.training.networks import dense
 from zoo_gen.architecture.graphs import NODE_FEATURES
 
 POOLED = 4  # means that are read: over units of the first, of all and of the last hidden layers, and over outputs
@@ -92,21 +92,12 @@ class ScaleGraphNetwork(nn.Module):
         self.rounds = nn.ModuleList(Round(width) for _ in range(rounds))
         self.of_read = nn.Linear(NODE_CODES, width)
         self.read = Invariant(width, width)
-        self.head = nn.Sequential(
-            nn.LayerNorm(POOLED * width),
-            nn.Linear(POOLED * width, head_width),
-            nn.SiLU(),
-            nn.Linear(head_width, head_width),
-            nn.SiLU(),
-        )
-        self.last = last_layer(head_width)
+        self.head = Head(POOLED * width, head_width)
 
     def forward(self, plan: Plan, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""
         pooled = [self.pool(graph, dense(numbers, offsets[rows], graph.graph.size + 1)) for graph, rows in plan.parts]
-        joined = pooled[0] if plan.order is None else torch.cat(pooled).index_select(0, plan.order)
-        embeddings = self.head(joined)
-        return embeddings, self.last(embeddings).squeeze(1).float()
+        return self.head(plan, pooled)
 
     def states(self, symmetric: SymmetricGraph, rows: Tensor) -> tuple[States, States, States]:
         """Map rows (network, 1 + parameter) to the last states of each layer, and its factors and signs."""

@@ -13,11 +13,7 @@ from zoo_bench.protocol.views import SelectionViews, TrainingView
 from zoo_gen.errors import ZooError
 
 
-def check_views(
-    name: str,
-    train: Sequence[TrainingView],
-    validation: SelectionViews,
-) -> None:
+def check_views(name: str, train: Sequence[TrainingView], validation: SelectionViews) -> None:
     """Refuse views without models, and weights that are not finite.
 
     Raises:

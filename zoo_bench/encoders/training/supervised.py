@@ -145,7 +145,7 @@ class SupervisedEncoder:
         check_views(self.name, train, validation)
         if self._fixed_length:
             check_one_layout(self.name, views)
-        told = self._facts_of_views(views) if self._facts_of_views else {}
+        facts_of_views = self._facts_of_views(views) if self._facts_of_views else {}
         labels, problem = Labels.of(self.name, problem, train), selecting(problem, validation)
         targets = labels.values
         check_target(self.name, problem.target, targets)
@@ -156,7 +156,7 @@ class SupervisedEncoder:
         others = Networks.of(
             [self._architecture(view) for view in validation], [self._read(view) for view in validation], device
         )
-        facts = self._find_facts(networks) | told
+        facts = self._find_facts(networks) | facts_of_views
         plans, plans_of_others = (self._make_plans(facts, part.layouts, device) for part in (networks, others))
         with seeded(seed, Purpose.INITIALIZATION):
             module = self._build(facts).to(device)

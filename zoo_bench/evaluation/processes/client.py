@@ -30,8 +30,7 @@ from zoo_bench.protocol.views import WeightsView
 from zoo_gen.errors import ZooError
 
 # Threads of OpenMP that wait for each other sleep: by default they compute nothing at full speed, and where other work
-# holds a core all wait for the one that has none. On two busy cores that took 28 s for what now takes 1.3 s, with the
-# same processor time.
+# holds a core all wait for the one that has none.
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 _templates = threading.local()  # one a thread, because a template serves one process at a time
 

@@ -156,7 +156,7 @@ class Host:
             validation: the models that select.
             problem: what to learn.
             seed: of all randomness.
-            left_out: how many validation rows have no value of the target; None where there is no target.
+            left_out: how many validation rows have no value of the target; 0 where there is no target.
         """
         if problem.target is not None:
             problem = replace(problem, selection=AskedSelection(self._connection, left_out))

@@ -45,7 +45,7 @@ class _Column:
     """One column before it has its name in the zoo."""
 
     kind: Kind
-    wanted: str
+    name: str  # asked for in the zoo
     values: np.ndarray | pa.Array
     why: str
 
@@ -66,16 +66,16 @@ def sort_out(
     Raises:
         ZooError: a metric has a cell that is no number, or an accuracy is above 1; the message names line and column.
     """
-    found: dict[str, _Column] = {}
+    by_name: dict[str, _Column] = {}
     for name in names:
         column = _column(sheet, name, model=model, n_models=n_models, unit=unit)
         if column.kind in ("state", "dropped"):
             account.column(name, column.kind, why=column.why)
         else:
-            found[name] = column
-    ours = columns.distinct({name: column.wanted for name, column in found.items()})
+            by_name[name] = column
+    ours = columns.distinct({name: column.name for name, column in by_name.items()})
     sorted_out = Sorted()
-    for name, column in found.items():
+    for name, column in by_name.items():
         account.column(name, column.kind, ours[name], column.why)
         if isinstance(column.values, np.ndarray):
             sorted_out.metrics[ours[name]] = column.values

@@ -25,13 +25,13 @@ def _window(
     winner = tl.zeros(y.shape, tl.int32)
     for number in range(SIZE_Y * SIZE_X):
         place = ((y + number // SIZE_X) * WIDTH + x + number % SIZE_X) * PITCH + channel
-        found = tl.load(source + place, mask=ok, other=0.0).to(tl.float32)
+        element = tl.load(source + place, mask=ok, other=0.0).to(tl.float32)
         if MAXIMUM:
-            better = (found > value) | (found != found)  # NaN wins
+            better = (element > value) | (element != element)  # NaN wins
             winner = tl.where(better, number, winner)
-            value = tl.where(better, found, value)
+            value = tl.where(better, element, value)
         else:
-            value += found * (1.0 / (SIZE_Y * SIZE_X))
+            value += element * (1.0 / (SIZE_Y * SIZE_X))
     return value, winner
 
 
