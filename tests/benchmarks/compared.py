@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 
@@ -37,7 +38,8 @@ def scores(path):
         )
         for cell in json.loads(path.read_text())["cells"]
         for score in cell["scores"]
-        if score["metric"] in ("r2", "accuracy") and score["value"] is not None
+        if score["metric"] in ("r2", "accuracy", "kendall_tau")
+        and None not in (score["value"], score["low"], score["high"])
     }
 
 
@@ -54,6 +56,7 @@ def main():
     parser.add_argument("--scores", action="store_true", help="compare scores with their intervals, not bits")
     arguments = parser.parse_args()
     first, second = results(arguments.first), results(arguments.second)
+    changes = defaultdict(list)  # by encoder and metric
     for name in sorted({*first, *second}):
         if name not in first or name not in second:
             print(f"{name} | only in {arguments.first if name in first else arguments.second}")
@@ -62,9 +65,12 @@ def main():
         else:
             before, after = scores(first[name]), scores(second[name])
             for key in sorted(before.keys() & after.keys()):
+                changes[name.split("/")[1], *key[3:]].append(after[key][0] - before[key][0])
                 apart = before[key][2] < after[key][1] or after[key][2] < before[key][1]
                 both = f"{shown(before[key])} -> {shown(after[key])}"
                 print(f"{name} | {' '.join(key)} | {both} | {'APART' if apart else 'within'}")
+    for (encoder, metric, by), values in sorted(changes.items()):
+        print(f"{encoder} | {metric} by {by} | mean change of {len(values)}: {sum(values) / len(values):+.3f}")
     return 0 if first.keys() | second.keys() else 1
 
 
