@@ -368,6 +368,7 @@ def test_a_zoo_has_the_same_bytes_whatever_the_number_of_gpus(tmp_path, one_gpu_
 def test_what_a_gpu_was_at_when_it_failed_is_trained_again(tmp_path, one_gpu_zoo, gpus, caplog):
     """One of two chosen GPUs fails at its first task."""
     gpus(3)
+    (tmp_path / "cuda:2 fails").touch()
     summary = engine.run(tmp_path / "tiny.toml", tmp_path / "zoo", device="cuda:0,2")
     assert (summary.trained_models, summary.trained_shards) == (40, 4)
     assert {"zoo cuda:0 0 1", "zoo cuda:2 2 3"} <= {path.name for path in tmp_path.glob("zoo *")}
