@@ -43,7 +43,8 @@ def test_missing_zoos_are_pulled_from_an_owner_on_the_hub(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tiny", r"^tiny: is trained here and not published; expected --missing-zoos make$"),
+        ("mini_mnist_mlp", r"^mini_mnist_mlp: is trained here and not published; expected --missing-zoos make$"),
+        ("mini_mnist_mpl", r"mini_mnist_mpl: no such zoo; unknown zoo 'mini_mnist_mpl'; .*; expected one that zoo-gen"),
         ("small_cnn_zoo_svhn", r"^small_cnn_zoo_svhn: is trained here .* make, or --zoos-from published for what its"),
     ],
 )
