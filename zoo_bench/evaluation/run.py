@@ -91,8 +91,8 @@ def run(
         is_read = path.exists() and rerun != "always" and not (rerun == "only-missing" and is_outdated(path))
         try:
             result = read_result(path) if is_read else None
-        except ZooError as error:  # a damaged result stays as it is, and stops no other
-            errors.append(str(error))
+        except ZooError as damaged:  # stays as it is, and stops no other
+            errors.append(str(damaged))
             settings.remove(setting)
             continue
         if result and (rerun == "never" or _is_current(result, setting, cells)):
