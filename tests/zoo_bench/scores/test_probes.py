@@ -193,6 +193,21 @@ def test_wide_embeddings_of_nothing_predict_the_mean():
     assert np.abs(found.values - its.train.mean()).max() < 1.0
 
 
+def test_a_wide_embedding_gets_a_penalty_beyond_the_papers_grid_and_short_of_the_mean_alone():
+    """A hundred dimensions that each stand there a hundred times: the paper's strongest penalty, 1e3, is too weak."""
+    random = np.random.RandomState(0)
+    base = random.standard_normal((600, 100))
+    truth = base @ random.standard_normal(100) / 10 + random.standard_normal(600)
+    rows = np.repeat(base, 100, axis=1)
+    features = {"train": rows[:200], "validation": rows[200:400], "test": rows[400:]}
+    chosen = predicted(features, Labels(truth[:200], truth[200:400]))
+    assert 1e3 < chosen.penalty < MEAN_ALONE
+    scaler = StandardScaler().fit(features["train"])
+    weak = Ridge(alpha=1e3).fit(scaler.transform(features["train"]), truth[:200])
+    of_weak = r2_score(truth[400:], weak.predict(scaler.transform(features["test"])))
+    assert r2_score(truth[400:], chosen.values) > max(of_weak, 0) + 0.05
+
+
 def test_a_penalty_that_leaves_the_mean_alone_ends_the_grid(parts):
     features, _ = parts
     gram = standard_probes.features(*features.values(), cut=WIDE).train
