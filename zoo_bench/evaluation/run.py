@@ -118,8 +118,8 @@ def run(
                 continue
             yield assemble(setting, cells, outcomes, results), True
     first, *others = dict.fromkeys(errors) or [""]
-    for error in others:
-        logger.error("%s", error)
+    for message in others:
+        logger.error("%s", message)
     if first:
         raise ZooError(first)
 
