@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from zoo_bench.encoders.graph_network.codes import KERNEL_CODES, edge_code, kernel_codes, node_codes, numbers_read
 from zoo_gen.architecture.graph_walk import KINDS, EdgeBlock
@@ -50,16 +51,6 @@ class DenseBlock:
             code=torch.from_numpy(code).to(device),
             gain=math.sqrt(numbers_read(block)),
         )
-
-    def at_targets(self, nodes: Tensor) -> Tensor:
-        """Return nodes (network, node, channel) at the targets, (network, group, target, 1, channel)."""
-        groups, targets, _ = self.of.shape
-        return nodes[:, slice(*self.of.targets)].unflatten(1, (groups, targets, 1))
-
-    def at_sources(self, nodes: Tensor) -> Tensor:
-        """Return nodes (network, node, channel) at the sources, (network, group, 1, source, channel)."""
-        groups, _, sources = self.of.shape
-        return nodes[:, slice(*self.of.sources)].unflatten(1, (groups, 1, sources))
 
 
 @dataclass(frozen=True)
@@ -165,6 +156,18 @@ class DenseGraph:
         """Return nodes (network, node, channel) layer by layer."""
         return list(nodes.split([stop - start for start, stop in self.layers], dim=1))
 
+    def at_targets(self, nodes: Tensor) -> list[Tensor]:
+        """Return nodes at the targets of each block, (network, group, target, 1, channel)."""
+        layers = self.by_layer(nodes)
+        groups = ((block.of.target_layer, block.of.shape[:2]) for block in self.blocks)
+        return [layers[layer][:, : math.prod(shape)].unflatten(1, (*shape, 1)) for layer, shape in groups]
+
+    def at_sources(self, nodes: Tensor) -> list[Tensor]:
+        """Return nodes at the sources of each block, (network, group, 1, source, channel)."""
+        layers = self.by_layer(nodes)
+        groups = ((block.of.source_layer, block.of.shape[::2]) for block in self.blocks)
+        return [layers[layer][:, : math.prod(shape)].unflatten(1, (shape[0], 1, shape[1])) for layer, shape in groups]
+
     def ends(self, targets: Tensor, sources: Tensor) -> Tensor:
         """Return the sum of what stands at both ends of each edge, (network, edge, channel).
 
@@ -172,22 +175,30 @@ class DenseGraph:
             targets: (network, node, channel), read where an edge leads to.
             sources: read where it begins.
         """
-        sums = [block.at_targets(targets) + block.at_sources(sources) for block in self.blocks]
-        return torch.cat([each.flatten(1, 3) for each in sums], dim=1)
+        pairs = zip(self.at_targets(targets), self.at_sources(sources), strict=True)
+        return torch.cat([(target + source).flatten(1, 3) for target, source in pairs], dim=1)
 
     def incoming(self, edges: Tensor, nodes: Tensor) -> Tensor:
         """Return at each node the mean over its incoming edges of edge times source, (network, node, channel).
 
         Blocks of edges that lead to one node are added; nodes without incoming edges get 0.
         """
-        gathered = torch.zeros_like(nodes)
-        for block, edge in zip(self.blocks, self.by_block(edges), strict=True):
-            gathered[:, slice(*block.of.targets)] += (edge * block.at_sources(nodes)).mean(dim=3).flatten(1, 2)
-        return gathered
+        pairs = zip(self.by_block(edges), self.at_sources(nodes), strict=True)
+        means = [(edge * source).mean(dim=3).flatten(1, 2) for edge, source in pairs]
+        return self._gathered(nodes, means, [block.of.target_layer for block in self.blocks])
 
     def outgoing(self, edges: Tensor, nodes: Tensor) -> Tensor:
         """Return at each node the mean over its outgoing edges of edge times target, as `incoming` does."""
-        gathered = torch.zeros_like(nodes)
-        for block, edge in zip(self.blocks, self.by_block(edges), strict=True):
-            gathered[:, slice(*block.of.sources)] += (edge * block.at_targets(nodes)).mean(dim=2).flatten(1, 2)
-        return gathered
+        pairs = zip(self.by_block(edges), self.at_targets(nodes), strict=True)
+        means = [(edge * target).mean(dim=2).flatten(1, 2) for edge, target in pairs]
+        return self._gathered(nodes, means, [block.of.source_layer for block in self.blocks])
+
+    def _gathered(self, nodes: Tensor, means: Sequence[Tensor], layers: Sequence[int]) -> Tensor:
+        """Return the sum of means (network, unit, channel) at the first units of layers, (network, node, channel)."""
+        sums: dict[int, Tensor] = {}
+        for layer, mean in zip(layers, means, strict=True):
+            start, stop = self.layers[layer]
+            padded = mean if mean.shape[1] == stop - start else pad(mean, (0, 0, 0, stop - start - mean.shape[1]))
+            sums[layer] = sums[layer] + padded if layer in sums else padded
+        none = self.by_layer(torch.zeros_like(nodes))
+        return torch.cat([sums.get(layer, none[layer]) for layer in range(len(self.layers))], dim=1)
