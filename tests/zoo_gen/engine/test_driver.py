@@ -187,7 +187,7 @@ def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifes
     process = start(tiny_manifest, tmp_path / "zoo", workers=2)
     send(process.pid, number)
     _, message = process.communicate(timeout=waiting.LIMIT)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert message == "interrupted; what is complete is kept, the same command resumes\n"
     waiting.until(lambda: not workers_of(process.pid), pause=0.1)
     assert open_zoo(tmp_path / "zoo").complete_shards
