@@ -106,7 +106,7 @@ def test_the_page_leads_from_pictures_to_the_leaderboard(tmp_path, monkeypatch, 
     del fetched[".gitattributes"]  # of the repository
     assert fetched == files_of(tmp_path / "zoos/my_zoo")
     assert "0 of 400 models are copied, 400 trained" in "".join(said.values())
-    assert "on validation models: mine:Quantiles[penalty=" in "".join(said.values())
+    assert "best of 4 on validation models: mine:Quantiles" in "".join(said.values())
     results = load_results(tmp_path / "results")
     ranked = results.to_pandas()
     assert {"mine:Quantiles[penalty=10.0]", "sne_small"} <= set(ranked["encoder"])
