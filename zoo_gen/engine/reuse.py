@@ -74,6 +74,10 @@ class Copies:
         """Return how many models are copied as a sentence for a person."""
         return f"{self.count:,} of {len(self.sources):,} models are copied, {len(self.sources) - self.count:,} trained"
 
+    def copied(self, models: slice) -> int:
+        """Return how many models of a shard are copied."""
+        return sum(source is not None for source in self.sources[models])
+
     def missing(self, rows: pa.Table) -> pa.Table:
         """Return the rows of the models that have to be trained, among rows of the new zoo's table."""
         return rows.filter(pa.array(~self._are_copied(rows)))

@@ -157,3 +157,7 @@ def test_the_commands_say_what_differs_and_what_is_copied(tiny_zoo, tmp_path):
     assert "differs in axes.product.seed" in result.output
     result = CliRunner().invoke(main, ["plan", str(path), "--reuse", str(tiny_zoo), "--workers", "1"])
     assert "40 of 56 models are copied, 16 trained" in result.output
+    options = ["--reuse", str(tiny_zoo), "--workers", "1"]
+    result = CliRunner().invoke(main, ["run", str(path), "--out", str(tmp_path / "grown"), *options])
+    assert "trained 16 models in " in result.output
+    assert ", 40 copied; complete in " in result.output
