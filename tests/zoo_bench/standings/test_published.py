@@ -80,7 +80,7 @@ def test_the_page_shows_published_rows_beneath_the_ranked_ones(tiny_loaded, boar
     html = page.html(boards.boards(tiny_loaded), tiny_loaded)
     (grey,) = re.findall(r'<tbody class="unranked published">(.*?)</tbody>', html, re.DOTALL)
     table = html[: html.index('<tbody class="unranked published">')].rpartition("<table")[2]
-    assert all(f'<tr data-encoder="{encoder}">' in table for encoder in board.encoders)
+    assert all(f'<tr data-encoder="{encoder}" data-column=' in table for encoder in board.encoders)
     assert re.findall(r'<tr data-encoder="(\w+)">', grey) == ["Oracle", "Copied"]
     assert "0.9999 ± 0.0004" in grey
     assert "as published, 2024 [1]" in grey
