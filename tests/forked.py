@@ -33,7 +33,7 @@ class Forked:
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = _asked(self._control, {"poll": self.pid})["code"]
+            self.returncode = _answer_to(self._control, {"poll": self.pid})["code"]
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -59,7 +59,7 @@ def start(
     """Run a module as `python -m` does; what it prints goes to a file."""
     control = _template(os.getpid())
     request = {"module": module, "arguments": arguments, "folder": str(folder), "environment": environment}
-    return Forked(control, _asked(control, request, output.fileno())["pid"])
+    return Forked(control, _answer_to(control, request, output.fileno())["pid"])
 
 
 @cache
@@ -84,7 +84,7 @@ def _end(control: socket.socket, process: subprocess.Popen[bytes], owner: int) -
         process.wait()
 
 
-def _asked(control: socket.socket, request: dict[str, object], *descriptors: int) -> dict[str, int]:
+def _answer_to(control: socket.socket, request: dict[str, object], *descriptors: int) -> dict[str, int]:
     socket.send_fds(control, [json.dumps(request).encode()], descriptors)
     return json.loads(control.recv(_ANSWER))
 

@@ -123,26 +123,26 @@ def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Clas
     # Truncated Newton steps: on thousands of correlated features they converge where L-BFGS still wanders.
     model = LogisticRegression(solver="newton-cg", warm_start=True)
     candidates: list[tuple[float, float, Classification]] = []
-    worse = 0
+    best_error, least_entropy, worse = np.inf, np.inf, 0
     for penalty in LOGISTIC_PENALTIES:
-        with _fine_line_searches():
+        with _line_searches_may_end():
             model.set_params(C=1.0 / penalty).fit(of_train, train)
         error = float((model.predict(of_validation) != validation).mean())
         is_true = validation[:, None] == model.classes_  # nowhere for a name that no training row has
         shares = np.maximum(model.predict_proba(of_validation), _LEAST_SHARE)
         entropy = -float(np.where(is_true, np.log(shares), 0.0).sum())
-        before = [each[:2] for each in candidates]
-        gains = not before or error < min(each[0] for each in before)
-        worse = 0 if gains or entropy < (1 + _BETTER) * min(each[1] for each in before) else worse + 1
         candidates.append((error, entropy, Classification(model.predict(of_test), penalty, error)))
+        gains = error < best_error or entropy < (1 + _BETTER) * least_entropy
+        worse = 0 if gains else worse + 1
+        best_error, least_entropy = min(error, best_error), min(entropy, least_entropy)
         if worse == PATIENCE:
             break
     return min(candidates, key=lambda candidate: candidate[:2])[2]
 
 
 @contextmanager
-def _fine_line_searches() -> Iterator[None]:
-    """Ignore that a line search ends where float32 tells losses no longer apart: nothing can be gained."""
+def _line_searches_may_end() -> Iterator[None]:
+    """Ignore that a line search ends where float32 no longer tells losses apart."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The line search algorithm did not converge")
         warnings.filterwarnings("ignore", message="Line Search failed")

@@ -142,9 +142,9 @@ class GraphWalk:
         if isinstance(layer, Flatten | Rows):
             return _laid_out(layer, value)
         if isinstance(layer, Convolution):
-            return self._made(layer.name, value, layer.outputs, kernel=layer.kernels, groups=layer.groups)
+            return self._reading_units(layer.name, value, layer.outputs, kernel=layer.kernels, groups=layer.groups)
         if isinstance(layer, Linear):
-            return self._made(layer.name, value, layer.outputs)
+            return self._reading_units(layer.name, value, layer.outputs)
         if isinstance(layer, Recurrent):
             return self._recurrent(layer, value)
         if isinstance(layer, Attention):
@@ -161,7 +161,9 @@ class GraphWalk:
             raise _formless(layer)
         return value
 
-    def _made(self, name: str, value: _Value, outputs: int, *, kernel: Pair = (1, 1), groups: int = 1) -> _Value:
+    def _reading_units(
+        self, name: str, value: _Value, outputs: int, *, kernel: Pair = (1, 1), groups: int = 1
+    ) -> _Value:
         """Return the new units of a convolution or a linear layer, which read others."""
         layer = self._add(name, outputs, bias=f"{name}.bias")
         positions = value.positions if kernel == (1, 1) else kernel
@@ -189,13 +191,13 @@ class GraphWalk:
         head meets the values that it weighs; none of these edges has a number.
         """
         parts = [f"{layer.name}.{part}" for part in ("query", "key", "value", "output")]
-        query, key = (self._made(part, value, layer.inner).layer for part in parts[:2])
+        query, key = (self._reading_units(part, value, layer.inner).layer for part in parts[:2])
         heads = self._add(f"{layer.name}.heads", layer.heads)
-        values = self._made(parts[2], value, layer.inner)
+        values = self._reading_units(parts[2], value, layer.inner)
         self._edges(query, key, None, (0, 0), groups=layer.inner)
         self._edges(key, heads, None, (0, 0), groups=layer.heads)
         self._edges(heads, values.layer, None, (0, 0), groups=layer.heads)
-        return self._made(parts[3], values, layer.features)
+        return self._reading_units(parts[3], values, layer.features)
 
     def _normalise(self, layer: Normalization | LayerNorm | GroupNorm, value: _Value) -> None:
         """Note the numbers of a normalisation at the units that it normalises, or on edges if a unit has several."""

@@ -171,11 +171,11 @@ class Plan:
             f"which trains {time.models_at_risk:,} models at a time and saves them every {duration(SAVE_SECONDS)}",
         }
         models = self.cost.models
-        wanted = count_processes(self.workers, models) if self.device == "cpu" else workers
-        if wanted > workers:
+        processes = count_processes(self.workers, models) if self.device == "cpu" else workers
+        if processes > workers:
             lines["idle"] = (
-                f"{wanted - workers:,} of {wanted:,} workers, as a shard is one worker's; "
-                f"expected storage.models_per_shard = {models // wanted:,} to give all of them one"
+                f"{processes - workers:,} of {processes:,} workers, as a shard is one worker's; "
+                f"expected storage.models_per_shard = {models // processes:,} to give all of them one"
             )
         return lines
 
