@@ -32,9 +32,7 @@ from zoo_gen.population.gpu.updates import Crops
 FROM_VALUE = ("relu", "leaky_relu", "tanh", "sigmoid")  # their derivative follows from their value
 
 
-def build(
-    network: Network, arrays: Arrays, *, capacity: int, scale: Tensor, splits: int, crops: Crops
-) -> list[Stage]:
+def build(network: Network, arrays: Arrays, *, capacity: int, scale: Tensor, splits: int, crops: Crops) -> list[Stage]:
     """Return the stages of a network in the order of the forward pass.
 
     Args:

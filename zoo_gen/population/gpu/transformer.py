@@ -20,6 +20,7 @@ from zoo_gen.population.gpu.updates import Crops
 WARPS = {"embed": 4, "attention": 4, "attention_gradient": 8, "perceptron": 4, "perceptron_gradient": 8, "gather": 4}
 _ROWS = 64  # of tokens that the linear layers take at once
 
+
 class _Part:
     """What the stages of a transformer share.
 

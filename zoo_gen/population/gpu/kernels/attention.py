@@ -95,7 +95,8 @@ def attention(
 
 @triton.jit(do_not_specialize=VARYING)
 def attention_gradient(
-    source, slopes, into, weights, gradient, clock, rates, keys, n_images, capacity, n_models, n_parameters, first_place,
+    source, slopes, into, weights, gradient, clock, rates, keys, n_images, capacity, n_models, n_parameters,
+    first_place,
     NORM: constexpr, EPSILON: constexpr, QUERY: constexpr, KEY: constexpr, VALUE: constexpr, OUTPUT: constexpr,
     BIAS: constexpr, STEPS: constexpr, FEATURES: constexpr, HEADS: constexpr, UNITS: constexpr, PITCH: constexpr,
     SKIP: constexpr, DROP: constexpr, SPLITS: constexpr, PRECISION: constexpr,
