@@ -116,11 +116,14 @@ class PositionTokens(nn.Module):
 class AddPositions(nn.Module):
     """A code of its own added to each step of a sequence, learned or fixed."""
 
+    codes: Tensor | None
+
     def __init__(self, steps: int, features: int, *, learned: bool) -> None:
         super().__init__()
         if learned:
             self.weight = nn.Parameter(torch.empty(steps, features).normal_(std=0.02))
-        self.codes = None if learned else position_codes(steps, features)  # no buffer: nothing of it is stored
+        # Moves with the module; nothing of it is stored.
+        self.register_buffer("codes", None if learned else position_codes(steps, features), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return (image, step, feature) with the codes."""

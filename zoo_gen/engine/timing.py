@@ -143,15 +143,16 @@ def _time(manifest: ZooManifest, models: pa.Table, seconds: float, *, device: st
 def _seconds_of_epochs(population: "Population", clock: Callable[[], float], seconds: float) -> tuple[float, float]:
     """Return the seconds that compiling and allocating add to the first two epochs, and those of an epoch after them.
 
-    Where a single epoch takes longer than all of them may, the first one stands for the others.
+    Where two epochs take far longer than all of them may, the second one stands for those after it.
     """
     times = [clock()]
     while len(times) < 4 or times[-1] - times[2] < seconds:
         population.train_epoch(len(times))
         float(population.running()["running_loss"].sum())  # a GPU is ready only when its numbers can be read
         times.append(clock())
-        if times[1] - times[0] > 4 * seconds:
-            return 0.0, times[1] - times[0]
+        if len(times) == 3 and times[2] - times[0] > 8 * seconds:
+            first, second = times[1] - times[0], times[2] - times[1]
+            return max(0.0, first - second), second
     epoch = (times[-1] - times[2]) / (len(times) - 3)
     return max(0.0, times[2] - times[0] - 2 * epoch), epoch
 
@@ -162,9 +163,7 @@ def _seconds_of_evaluations(population: "Population", clock: Callable[[], float]
     while len(times) < 3 or times[-1] - times[1] < seconds:
         float(population.evaluate("train")["loss"].sum())
         times.append(clock())
-        if times[1] - times[0] > 2 * seconds:
-            break
-    return (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else times[1] - times[0]
+    return (times[-1] - times[1]) / (len(times) - 2)
 
 
 @cache

@@ -257,7 +257,8 @@ def _convolve_as_product(layer: Convolution, hidden: Tensor, weight: Tensor, bia
     n_images, height, width = patches.shape[4:]
     n_groups = len(weight) * layer.groups
     patches = patches.reshape(n_groups, -1, n_images * height * width)
-    outputs = torch.bmm(weight.view(n_groups, layer.outputs // layer.groups, -1), patches)
+    # Weights are slices of longer rows: model and group have one stride only after a copy.
+    outputs = torch.bmm(weight.reshape(n_groups, layer.outputs // layer.groups, -1), patches)
     outputs = outputs.view(len(weight), layer.outputs, -1)
     if bias is not None:
         outputs = outputs + bias.unsqueeze(2)

@@ -1,5 +1,6 @@
 """Populations of networks in the open grammar against the same networks written in torch.nn, one model at a time."""
 
+import math
 from itertools import product
 
 import numpy as np
@@ -122,18 +123,19 @@ def test_models_of_a_mixed_population_on_a_gpu_equal_plain_torch_loops(name):
     ids=lambda layer: layer.name,
 )
 def test_a_convolution_as_a_product_is_that_of_torch(layer):
-    """As a GPU computes it: patches of images times kernels, of each model and group."""
-    weight = torch.randn(3, layer.outputs, 6 // layer.groups, *layer.kernels, dtype=torch.float64)
+    """As a GPU computes it: patches of images times kernels, of each model and group; weights are slices of rows."""
+    shape = layer.outputs, 6 // layer.groups, *layer.kernels
+    weight = torch.randn(3, 5 + math.prod(shape), dtype=torch.float64)[:, 5:].view(3, *shape)
     bias = torch.randn(3, layer.outputs, dtype=torch.float64) if layer.bias else None
     hidden = torch.randn(5, 3, 6, 8, 7, dtype=torch.float64)
-    found = forward._convolve_as_product(layer, hidden, weight, bias)
+    outputs = forward._convolve_as_product(layer, hidden, weight, bias)
     for model in range(3):
         expected = nn.functional.conv2d(
             *(hidden[:, model], weight[model], None if bias is None else bias[model]),
             *(layer.strides, layer.paddings),
             groups=layer.groups,
         )
-        torch.testing.assert_close(found[:, model], expected)
+        torch.testing.assert_close(outputs[:, model], expected)
 
 
 @pytest.mark.parametrize(
