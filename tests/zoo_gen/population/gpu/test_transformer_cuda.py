@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
+from tests.benchmarks.plain import graphed_accuracies
 from tests.transformer_networks import WHOLE, layers
 from tests.zoo_gen.population.gpu.test_cuda import TOLERANCES
 from tests.zoo_gen.population.interruptions import check_interruptions
 from tests.zoo_gen.population.test_train import OPTIMIZERS, models, relative_difference, synthetic
 from zoo_gen.architecture.registry import Layers, ViT
-from zoo_gen.image_data import load_image_data
+from zoo_gen.image_data import Idx, load_image_data
 from zoo_gen.population.gpu.device import Device
 from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.train import populations, train
@@ -78,3 +80,36 @@ def test_a_transformer_is_trained_by_our_kernels():
     settings = TrainingSettings(epochs=1, device="cuda", kernels="bfloat16")
     ((_, population),) = populations(architecture, data, table(), settings)
     assert isinstance(population._arithmetic, Device)
+
+
+@pytest.fixture(scope="module")
+def fashion(data_root):
+    return load_image_data(
+        Idx(source="idx", folder="fashion-mnist", train_size=60_000, test_size=10_000), data_root=data_root
+    )
+
+
+@pytest.fixture(scope="module")
+def plain_accuracies(fashion):
+    """Of 64 plain float32 loops, two epochs each."""
+    return graphed_accuracies(fashion, list(range(64)), epochs=2, architecture=ViT(name="vit"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_final_accuracies_are_distributed_as_those_of_plain_loops(
+    fashion, plain_accuracies, precision, record_property
+):
+    """The published network on Fashion-MNIST, 64 models each way, from other seeds."""
+    some = models(
+        seed=list(range(1000, 1064)), activation=["relu"], batch_size=[128], learning_rate=[1e-3],
+        initialization=["kaiming_uniform"],
+    )  # fmt: skip
+    settings = TrainingSettings(epochs=2, drop_last=True, device="cuda", kernels=precision)
+    ours = train(ViT(name="vit"), fashion, some, settings, checkpoint_epochs=[2]).arrays["test_accuracy"][:, 0]
+    medians = [float(np.median(values)) for values in (ours, plain_accuracies)]
+    error = np.hypot(*(1.2533 * values.std() / len(values) ** 0.5 for values in (ours, plain_accuracies)))
+    same = stats.ks_2samp(ours, plain_accuracies).pvalue
+    record_property("medians, standard error of their difference, p", f"{medians}, {error:.4f}, {same:.3f}")
+    assert abs(medians[0] - medians[1]) < 3 * error
+    assert same > 1e-3
