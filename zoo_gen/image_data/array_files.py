@@ -14,15 +14,16 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pydantic
-from pydantic import ConfigDict, Field, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.files import atomic
-from zoo_gen.files.schema import Count, DataSeed, Schema
+from zoo_gen.files.schema import Count
 from zoo_gen.image_data import examples
 from zoo_gen.image_data.arrays import ImageData
-from zoo_gen.image_data.examples import Examples, Share, TaskName
-from zoo_gen.image_data.places import own_path, root_of
+from zoo_gen.image_data.examples import Examples, TaskName
+from zoo_gen.image_data.own_files import Choice, completed
+from zoo_gen.image_data.places import own_path
 from zoo_gen.image_data.steps import Normalization, affine, check_normalize
 
 _DIVIDED = ("x_train", "y_train", "x_test", "y_test")
@@ -55,15 +56,9 @@ class Arrays(Examples):
     @model_validator(mode="before")
     @classmethod
     def _look_up(cls, document: Any, info: pydantic.ValidationInfo) -> Any:
-        if not isinstance(document, dict) or {"task", "kind", "input_shape", "train_size", "test_size"} <= set(
-            document
-        ):
-            return document
-        try:
-            asked = _Asked(**document)
-        except (pydantic.ValidationError, TypeError):
-            return document  # whose check says what is wrong
-        return _look_up(asked, root_of(info)) | document
+        return completed(
+            document, info, _Choice, _look_up, facts={"task", "kind", "input_shape", "train_size", "test_size"}
+        )
 
     @model_validator(mode="after")
     def _normalizes_bytes(self) -> Self:
@@ -86,35 +81,27 @@ class Arrays(Examples):
         return examples.stand_in(self, random.standard_normal(shape).astype(np.float32))
 
 
-class _Asked(Schema):
+class _Choice(Choice):
     """What decides which arrays are read, and as what."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    path: str
     channels_last: bool | None = None
     task: TaskName | None = None
-    test_share: Share | None = None
-    train_size: Count | None = None
-    validation_size: Annotated[int, Strict(), Field(ge=0)] = 0
-    test_size: Count | None = None
-    seed: DataSeed = 0
 
 
-def _look_up(asked: _Asked, root: Path) -> dict[str, Any]:
+def _look_up(choice: _Choice, root: Path) -> dict[str, Any]:
     """Return what the arrays say and the manifest does not."""
-    path = own_path(asked.path, root)
-    inputs, labels = _divided(path, asked.test_share, asked.seed)
-    shaped = _inputs(inputs[0], path, channels_last=asked.channels_last)
+    path = own_path(choice.path, root)
+    inputs, labels = _divided(path, choice.test_share, choice.seed)
+    shaped = _inputs(inputs[0], path, channels_last=choice.channels_last)
     facts: dict[str, Any] = examples.sizes(
         n_train=len(labels[0]),
         n_test=len(labels[1]),
-        train_size=asked.train_size,
-        validation_size=asked.validation_size,
-        test_size=asked.test_size,
+        train_size=choice.train_size,
+        validation_size=choice.validation_size,
+        test_size=choice.test_size,
     )
     where = f"{path}: y_train"
-    task = examples.task_of(labels[0], asked.task, whole_is="classification", where=where)
+    task = examples.task_of(labels[0], choice.task, whole_is="classification", where=where)
     if task == "classification":
         facts["classes"] = examples.classes_of(labels[0], where=where)
     kind = "bytes" if shaped.dtype == np.uint8 else "numbers"

@@ -14,10 +14,10 @@ from pydantic import Field, Strict, model_validator
 from zoo_gen.errors import ZooError
 from zoo_gen.files.schema import Count, DataSeed, Schema
 from zoo_gen.image_data.arrays import ImageData
+from zoo_gen.image_data.own_files import Share
 from zoo_gen.image_data.source import OF_IMAGES, Metrics, metrics_of_classes, metrics_of_numbers
 from zoo_gen.image_data.steps import chosen
 
-Share = Annotated[float, Strict(), Field(gt=0, lt=1)]
 TaskName = Literal["classification", "regression"]
 
 

@@ -6,19 +6,20 @@ the manifest with all of it, so that a zoo can be read where the images are not.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pydantic
-from pydantic import ConfigDict, Field, Strict, model_validator
+from pydantic import Field, model_validator
 
 from zoo_gen.errors import ZooError
-from zoo_gen.files.schema import Count, DataSeed, Schema
+from zoo_gen.files.schema import Count
 from zoo_gen.image_data import pictures
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.examples import Share, shuffled, split_off
+from zoo_gen.image_data.own_files import Choice, completed
 from zoo_gen.image_data.pictures import Mode, Pictures
-from zoo_gen.image_data.places import own_path, root_of
+from zoo_gen.image_data.places import own_path
 from zoo_gen.image_data.steps import Size, Steps, Stored, apply, chosen
 
 
@@ -49,13 +50,7 @@ class Folder(Steps):
     @model_validator(mode="before")
     @classmethod
     def _look_up(cls, document: Any, info: pydantic.ValidationInfo) -> Any:
-        if not isinstance(document, dict) or {"classes", "mode", "train_size", "test_size"} <= set(document):
-            return document
-        try:
-            asked = _Asked(**document)
-        except (pydantic.ValidationError, TypeError):
-            return document  # whose check says what is wrong
-        return _look_up(asked, root_of(info)) | document
+        return completed(document, info, _Choice, _look_up, facts={"classes", "mode", "train_size", "test_size"})
 
     @property
     def n_classes(self) -> int:
@@ -68,23 +63,15 @@ class Folder(Steps):
         return Stored(1 if self.mode == "L" else 3, self.size)
 
 
-class _Asked(Schema):
+class _Choice(Choice):
     """What decides where the images are and what they are brought to."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    path: str
     train_folder: str = "train"
     test_folder: str = "test"
-    test_share: Share | None = None
     size: tuple[Count, Count] | None = None
     mode: Mode | None = None
     resize: Size | None = None
     center_crop: Size | None = None
-    train_size: Count | None = None
-    validation_size: Annotated[int, Strict(), Field(ge=0)] = 0
-    test_size: Count | None = None
-    seed: DataSeed = 0
 
     @property
     def may_differ(self) -> bool:
@@ -92,23 +79,23 @@ class _Asked(Schema):
         return isinstance(self.resize, tuple) or (self.resize is not None and self.center_crop is not None)
 
 
-def _look_up(asked: _Asked, root: Path) -> dict[str, Any]:
+def _look_up(choice: _Choice, root: Path) -> dict[str, Any]:
     """Return what the files say and the manifest does not."""
-    path = own_path(asked.path, root)
-    listed = pictures.listed(path, train=asked.train_folder, test=asked.test_folder)
-    train, test = _divided(listed, asked.test_share, asked.seed, path)
+    path = own_path(choice.path, root)
+    listed = pictures.listed(path, train=choice.train_folder, test=choice.test_folder)
+    train, test = _divided(listed, choice.test_share, choice.seed, path)
     size, mode = pictures.common_shape(
-        path, [*train, *test], size=asked.size, mode=asked.mode, may_differ=asked.may_differ
+        path, [*train, *test], size=choice.size, mode=choice.mode, may_differ=choice.may_differ
     )
     facts: dict[str, Any] = {} if size is None else {"size": size}
-    if asked.validation_size >= len(train):
-        raise ZooError(f"data.validation_size {asked.validation_size}: exceeds the {len(train)} training images")
-    train_size = asked.train_size or len(train) - asked.validation_size
+    if choice.validation_size >= len(train):
+        raise ZooError(f"data.validation_size {choice.validation_size}: exceeds the {len(train)} training images")
+    train_size = choice.train_size or len(train) - choice.validation_size
     return facts | {
         "mode": mode,
         "classes": listed.classes,
         "train_size": train_size,
-        "test_size": asked.test_size or len(test),
+        "test_size": choice.test_size or len(test),
     }
 
 

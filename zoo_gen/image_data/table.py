@@ -5,7 +5,7 @@ Inputs are brought to mean 0 and deviation 1 by the training rows. Nothing is fi
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pydantic
-from pydantic import ConfigDict, Field, Strict, model_validator
+from pydantic import Field, model_validator
 
 from zoo_gen.errors import ZooError, one_line, unknown_name
-from zoo_gen.files.schema import Count, DataSeed, Schema
 from zoo_gen.image_data import examples
 from zoo_gen.image_data.arrays import ImageData
-from zoo_gen.image_data.examples import Examples, Share, TaskName
-from zoo_gen.image_data.places import own_path, root_of
+from zoo_gen.image_data.examples import Examples, TaskName
+from zoo_gen.image_data.own_files import Choice, completed
+from zoo_gen.image_data.places import own_path
 
 
 class Table(Examples):
@@ -45,13 +45,7 @@ class Table(Examples):
     @model_validator(mode="before")
     @classmethod
     def _look_up(cls, document: Any, info: pydantic.ValidationInfo) -> Any:
-        if not isinstance(document, dict) or {"task", "features", "train_size", "test_size"} <= set(document):
-            return document
-        try:
-            asked = _Asked(**document)
-        except (pydantic.ValidationError, TypeError):
-            return document  # whose check says what is wrong
-        return _look_up(asked, root_of(info)) | document
+        return completed(document, info, _Choice, _look_up, facts={"task", "features", "train_size", "test_size"})
 
     @property
     def input_shape(self) -> tuple[int]:
@@ -69,49 +63,41 @@ class Table(Examples):
         return examples.stand_in(self, random.standard_normal((n_images, *self.input_shape)).astype(np.float32))
 
 
-class _Asked(Schema):
+class _Choice(Choice):
     """What decides which rows and columns are read."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    path: str
     test_path: str | None = None
     target: str
     features: tuple[str, ...] | None = None
     task: TaskName | None = None
-    test_share: Share | None = None
-    train_size: Count | None = None
-    validation_size: Annotated[int, Strict(), Field(ge=0)] = 0
-    test_size: Count | None = None
-    seed: DataSeed = 0
 
 
-def _look_up(asked: _Asked, root: Path) -> dict[str, Any]:
+def _look_up(choice: _Choice, root: Path) -> dict[str, Any]:
     """Return what the file says and the manifest does not."""
-    path = own_path(asked.path, root)
+    path = own_path(choice.path, root)
     table = _read(path)
-    if asked.target not in table.column_names:
-        raise ZooError(f"{path}: {unknown_name('column', asked.target, table.column_names)}")
-    if (asked.test_path is None) == (asked.test_share is None):
+    if choice.target not in table.column_names:
+        raise ZooError(f"{path}: {unknown_name('column', choice.target, table.column_names)}")
+    if (choice.test_path is None) == (choice.test_share is None):
         raise ZooError(f"{path}: expected test_share = 0.2 or another share in [data], or test_path, and not both")
-    features = asked.features or tuple(name for name in table.column_names if name != asked.target)
-    labels = _labels(table, asked.target, path)
-    if labels.dtype.kind == "U" and asked.task != "classification":
-        _check_text(labels, asked, path)
-    where = f"{path} column {asked.target!r}"
-    task = examples.task_of(labels, asked.task, whole_is=None, where=where)
+    features = choice.features or tuple(name for name in table.column_names if name != choice.target)
+    labels = _labels(table, choice.target, path)
+    if labels.dtype.kind == "U" and choice.task != "classification":
+        _check_text(labels, choice, path)
+    where = f"{path} column {choice.target!r}"
+    task = examples.task_of(labels, choice.task, whole_is=None, where=where)
     n_train, n_test = len(table), 0
-    if asked.test_share is not None:
-        train, test = examples.split_off(len(table), asked.test_share, asked.seed)
+    if choice.test_share is not None:
+        train, test = examples.split_off(len(table), choice.test_share, choice.seed)
         n_train, n_test = len(train), len(test)
-    elif asked.test_path is not None:
-        n_test = len(_read(own_path(asked.test_path, root)))
+    elif choice.test_path is not None:
+        n_test = len(_read(own_path(choice.test_path, root)))
     facts: dict[str, Any] = examples.sizes(
         n_train=n_train,
         n_test=n_test,
-        train_size=asked.train_size,
-        validation_size=asked.validation_size,
-        test_size=asked.test_size,
+        train_size=choice.train_size,
+        validation_size=choice.validation_size,
+        test_size=choice.test_size,
     )
     if task == "classification":
         facts["classes"] = examples.classes_of(labels, where=where)
@@ -235,12 +221,12 @@ def _labels(table: pa.Table, name: str, path: Path) -> np.ndarray:
     raise ZooError(f"{path}: column {name!r} holds {kind}; expected text or numbers")
 
 
-def _check_text(labels: np.ndarray, asked: _Asked, path: Path) -> None:
+def _check_text(labels: np.ndarray, choice: _Choice, path: Path) -> None:
     """Refuse a column to predict (row,) that holds text among numbers, or text where numbers are to be predicted."""
     row, cell = _first_text(pa.array(labels.tolist()))
-    if asked.task == "regression" or any(_is_number(label) for label in labels):
+    if choice.task == "regression" or any(_is_number(label) for label in labels):
         raise ZooError(
-            f"{path}: {_row(path, row)}, column {asked.target!r}: is {cell!r}; expected a number, or task = "
+            f"{path}: {_row(path, row)}, column {choice.target!r}: is {cell!r}; expected a number, or task = "
             '"classification", for which every text is a class'
         )
 
