@@ -18,7 +18,8 @@ from zoo_gen.population.gpu.transformer_form import SPLITS, Embedding, Form, Gat
 from zoo_gen.population.gpu.updates import Crops
 
 # By what the compiler says for sm_90, not by a clock: the gradients then take 246 and 255 registers a thread, so that
-# two programs share a processor; with 8 warps it is one.
+# two programs share a processor; with 8 warps it is one. Heads of more than 32 units together take twice the warps: with 4
+# some 3 kB a thread would be spilled.
 WARPS = {"embed": 4, "attention": 4, "attention_gradient": 4, "perceptron": 4, "perceptron_gradient": 4, "gather": 4}
 _ROWS = 64  # of tokens that the linear layers take at once
 
@@ -128,8 +129,10 @@ class Mix(_Part):
             **self._norm(part.norm),
         }
         self._codes: tuple[Tensor, ...] = ()
+        self._times_warps = 1  # of the gradient
         if isinstance(part.layers[0], Attention):
             attention = part.layers[0]
+            self._times_warps = 2 if attention.inner > 32 else 1
             starts = {
                 each.upper(): arrays.start(f"{attention.name}.{each}.weight")
                 for each in ("query", "key", "value", "output")
@@ -173,7 +176,7 @@ class Mix(_Part):
             source.tensor, self.output.slopes, source.slopes, arrays.weights, arrays.gradient, clock,
             *self._codes, *randomness,
             *self._sizes(n_images), *arrays.weights.shape, behind.first_place(n_images),
-            DROP=behind.drops, num_warps=WARPS[f"{self._name}_gradient"], **self._options,
+            DROP=behind.drops, num_warps=self._times_warps * WARPS[f"{self._name}_gradient"], **self._options,
         )  # fmt: skip
 
 
