@@ -18,8 +18,8 @@ from zoo_gen.population.gpu.transformer_form import SPLITS, Embedding, Form, Gat
 from zoo_gen.population.gpu.updates import Crops
 
 # By what the compiler says for sm_90, not by a clock: the gradients then take 246 and 255 registers a thread, so that
-# two programs share a processor; with 8 warps it is one. Heads of more than 32 units together take twice the warps: with 4
-# some 3 kB a thread would be spilled.
+# two programs share a processor; with 8 warps it is one. Heads of more than 32 units together take twice the warps:
+# with 4 some 3 kB a thread would be spilled.
 WARPS = {"embed": 4, "attention": 4, "attention_gradient": 4, "perceptron": 4, "perceptron_gradient": 4, "gather": 4}
 _ROWS = 64  # of tokens that the linear layers take at once
 
