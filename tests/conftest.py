@@ -21,6 +21,8 @@ from zoo_gen.store import Store, untrained
 # The tests' models are so small that a second thread only waits, for very long where cores are busy.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of scikit-learn's trees
+# Power does not fail while tests run, and every flush waits for the disk. Processes that tests start do flush.
+os.fsync = lambda file: None
 # Without a GPU, kernels are run by Triton's interpreter, which is chosen before they are imported.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"

@@ -21,7 +21,7 @@ from zoo_gen import open_zoo
 pytestmark = pytest.mark.slow
 PAGE = (Path(__file__).parent.parent / "docs" / "your_own.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-MANIFEST, LARGER = (code for language, code in BLOCKS if language == "toml")
+MANIFEST, LARGER, BENCHMARK = (code for language, code in BLOCKS if language == "toml")
 (ENCODER,) = (code for language, code in BLOCKS if language == "python")
 INSTALL, *LINES = (line for language, code in BLOCKS if language == "sh" for line in code.splitlines())
 PROGRAMS = {"zoo-gen": "zoo_gen", "zoo-bench": "zoo_bench"}
@@ -77,6 +77,7 @@ def test_the_page_leads_from_pictures_to_the_leaderboard(tmp_path, monkeypatch, 
     manifest = tmp_path / "my_zoo.toml"
     manifest.write_text(MANIFEST)
     (tmp_path / "mine.py").write_text(ENCODER)
+    (tmp_path / "my_benchmark.toml").write_text(BENCHMARK)
     said: dict[str, str] = {}
     with hub_server.serve() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
@@ -105,9 +106,11 @@ def test_the_page_leads_from_pictures_to_the_leaderboard(tmp_path, monkeypatch, 
     del fetched[".gitattributes"]  # of the repository
     assert fetched == files_of(tmp_path / "zoos/my_zoo")
     assert "0 of 400 models are copied, 400 trained" in "".join(said.values())
-    assert "on validation models: mine:Quantiles[penalty=" in "".join(said.values())
+    assert "best of 4 on validation models: mine:Quantiles" in "".join(said.values())
     results = load_results(tmp_path / "results")
-    assert {"mine:Quantiles[penalty=10.0]", "sne_small"} <= set(results.to_pandas()["encoder"])
+    ranked = results.to_pandas()
+    assert {"mine:Quantiles[penalty=10.0]", "sne_small"} <= set(ranked["encoder"])
+    assert set(ranked["target"]) == {"test_accuracy"}
     page = (tmp_path / "leaderboard.html").read_text()
     assert "mine:Quantiles[penalty=10.0]" in page
     assert "sne_small" in page

@@ -1,7 +1,8 @@
 """Pictures of embeddings, coloured by metrics and hyper-parameters of the models, and of what robustness tests found.
 
 Embeddings are shown by their two principal components. Colours carry one thing a panel: a sequential scale for numbers
-(logarithmic for rates and decays, and where others than accuracies span two decades), a few distinct colours for names.
+(logarithmic for rates and decays, and where others than accuracies span two decades), and a legend of distinct colours
+for names and for numbers that take a few values.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ COLUMNS = 3
 MOST_POINTS = 20000  # more than this hide one another; a random part of them is drawn
 NAMES_COLORMAP, NUMBERS_COLORMAP = "tab10", "viridis"
 MOST_NAMES = 10
+FEW_VALUES = 6  # so many numbers stand in a legend with their n, more on a scale
 LOGARITHMIC = ("learning_rate", "weight_decay", "l2", "batch_size")  # which people choose by factors
 
 
@@ -136,25 +138,43 @@ def _is_logarithmic(name: str, values: np.ndarray) -> bool:
     return name in LOGARITHMIC or bool(values.max() >= 100 * values.min())
 
 
+def _swatches(values: np.ndarray) -> list[tuple[Any, str]] | None:
+    """Return what a legend shows of values (row,), each value and its colour; None where a scale says more."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    distinct = np.unique(values)
+    if not np.issubdtype(values.dtype, np.number):
+        return [(name, to_hex(colormaps[NAMES_COLORMAP](place))) for place, name in enumerate(distinct[:MOST_NAMES])]
+    if len(distinct) > FEW_VALUES:
+        return None
+    # The light end of the scale is hard to see on white.
+    places = np.linspace(0, 0.9, len(distinct))
+    return [
+        (number, to_hex(colormaps[NUMBERS_COLORMAP](place))) for number, place in zip(distinct, places, strict=True)
+    ]
+
+
 def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Path, *, title: str) -> None:
     """Draw embeddings (row, dimension) with a panel for each colouring, name -> numbers or names (row,)."""
     n_columns = min(COLUMNS, len(colourings))
     n_rows = -(-len(colourings) // n_columns)
     figure = _figure(n_rows, n_columns, width=4.4, height=3.9)
-    from matplotlib import colormaps
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import MaxNLocator
 
     points, shares = principal_components(embeddings)
     # In random order, so that no value lies on top because its rows come last.
     order = np.random.RandomState(0).permutation(len(points))[:MOST_POINTS]
+    count = f"{len(order):,}" if len(order) == len(points) else f"{len(order):,} of {len(points):,}"
     points = points[order]
-    figure.suptitle(title)
+    figure.suptitle(f"{title} (n = {count})")
     size = float(np.clip(4000 / len(points), 2, 24))
     for number, (name, column) in enumerate(colourings.items(), start=1):
         axes = figure.add_subplot(n_rows, n_columns, number)
         values = column[order]
-        if np.issubdtype(values.dtype, np.number):
+        swatches = _swatches(values)
+        if swatches is None:
             norm = LogNorm() if _is_logarithmic(name, values) else None
             drawn = axes.scatter(
                 points[:, 0], points[:, 1], c=values, cmap=NUMBERS_COLORMAP, norm=norm, s=size, linewidths=0, alpha=0.8
@@ -163,10 +183,10 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
             if norm is None and np.issubdtype(values.dtype, np.integer):
                 bar.ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         else:
-            names = np.unique(values)[:MOST_NAMES]
-            for position, value in enumerate(names):
-                colour, (x, y) = colormaps[NAMES_COLORMAP](position), points[values == value].T
-                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=f"{value} (n = {len(x):,})")
+            for value, colour in swatches:
+                x, y = points[values == value].T
+                label = f"{value:g}" if np.issubdtype(values.dtype, np.number) else value
+                axes.scatter(x, y, color=colour, s=size, linewidths=0, alpha=0.8, label=f"{label} (n = {len(x):,})")
             axes.legend(
                 fontsize=8, markerscale=max(1.0, 5 / size**0.5), frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
             )

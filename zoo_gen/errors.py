@@ -21,20 +21,24 @@ class ZooError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
-_SHOWN = 20  # names that still read as one line
+_SHOWN = 20  # names that stand beside the nearest one
+_LISTED = 40  # names that are listed where none is near
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
-    """Return the line that answers an unknown name: the nearest valid one, then all of them, or the nearest of many."""
+    """Return the line that answers an unknown name: the nearest valid one, and the others where a line has the room.
+
+    >>> unknown_name("optimizer", "adm", ["adam", "sgd"])
+    "unknown optimizer 'adm'; did you mean 'adam'? valid: adam, sgd"
+    """
     names = sorted(valid)
     nearest = get_close_matches(str(name), names, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    rest = ""
-    if len(names) > _SHOWN:
-        shown = get_close_matches(str(name), names, n=5, cutoff=0.0)
-        rest = f" and {len(names) - len(shown)} more"
-        names = sorted(shown)
-    return f"unknown {kind} {str(name)!r}; {hint}valid: {', '.join(names) or '(none)'}{rest}"
+    shown = names
+    if len(names) > (_SHOWN if nearest else _LISTED):
+        shown = nearest or sorted(get_close_matches(str(name), names, n=5, cutoff=0.0))
+    rest = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+    return f"unknown {kind} {str(name)!r}; {hint}valid: {', '.join(shown) or '(none)'}{rest}"
 
 
 def one_line(error: BaseException) -> str:

@@ -1,9 +1,9 @@
-"""Which ridge penalties the validation networks of a zoo choose, and whether one lies at an edge of the grid.
+"""Which penalties of probes the validation networks of a zoo choose, and whether one lies at an edge of its grid.
 
     python -m zoo_gen run mini_mnist_mlp
     python -m tests.benchmarks.edges zoos/mini_mnist_mlp [--encoder weights]
 
-The mean alone, the limit of strong penalties, is no edge: nothing lies beyond it.
+What nothing lies beyond is no edge: the mean alone or the shares of the names, and least squares of numbers.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from zoo_bench.protocol import protocols
 from zoo_bench.protocol.standard import standard_benchmark
 from zoo_bench.protocol.targets import problems, targets
 from zoo_bench.scores.probes import Embeddings, Labels, probe
-from zoo_bench.scores.standard_probes import MEAN_ALONE, RIDGE_PENALTIES
+from zoo_bench.scores.standard_probes import LOGISTIC_PENALTIES, MEAN_ALONE, RIDGE_PENALTIES
 from zoo_gen import open_zoo
 
 ENCODERS = (
@@ -28,11 +28,11 @@ ENCODERS = (
     "pooled_layer_statistics",
     "weights",
 )
-STRONGEST, WEAKEST = RIDGE_PENALTIES[1], RIDGE_PENALTIES[-1]
+STRONGEST, WEAKEST = RIDGE_PENALTIES[1], LOGISTIC_PENALTIES[-1]  # of numbers, and of names
 
 
 def report(name, folder, *, device):
-    """Print the penalties of all targets that are numbers."""
+    """Print the penalties of all targets."""
     zoo = open_zoo(folder)
     cell = protocols.standard_cell(zoo)
     benchmark = standard_benchmark(zoo)
@@ -46,11 +46,11 @@ def report(name, folder, *, device):
     labels = {
         target.name: Labels(target.of_rows(cell.train), target.of_rows(cell.validation))
         for target in targets(benchmark, zoo)
-        if target.is_number
     }
+    numbers = {target.name for target in targets(benchmark, zoo) if target.is_number}
     chosen = probe(Embeddings(train, validation, test), labels, kind="standard")
     penalties = {target: prediction.penalty for target, prediction in chosen.items()}
-    at_edge = [target for target, penalty in penalties.items() if penalty in (STRONGEST, WEAKEST)]
+    at_edge = [name for name, penalty in penalties.items() if penalty == (STRONGEST if name in numbers else WEAKEST)]
     shown = ", ".join(f"{t} {'the mean alone' if p == MEAN_ALONE else f'{p:g}'}" for t, p in penalties.items())
     verdict = f"AT THE EDGE: {', '.join(at_edge)}" if at_edge else "inside"
     print(f"{zoo.name} | {name}, {train.shape[1]} dimensions, {len(train)} rows | {shown} | {verdict}", flush=True)
@@ -63,7 +63,8 @@ def main():
     parser.add_argument("--encoder", action="append")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    print(f"the grid goes from {WEAKEST:g} to {STRONGEST:g}, and to the mean alone")
+    print(f"numbers: {RIDGE_PENALTIES[-1]:g}, which is least squares, to {STRONGEST:g}, and the mean alone")
+    print(f"names: {WEAKEST:g} to {LOGISTIC_PENALTIES[0]:g}, which leaves the shares of the names")
     for zoo in arguments.zoos:
         for name in arguments.encoder or ENCODERS:
             report(name, zoo, device=arguments.device)

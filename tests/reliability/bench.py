@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import waiting
+from tests import forked, waiting
 from tests.conftest import TINY, files_of
 from zoo_gen import engine
 
@@ -70,18 +70,31 @@ def compare(zoo: Zoo, found: dict[str, bytes], *, lost: bool = False, said: str 
 
 
 def start(
-    zoo: Zoo, folder: Path | str, *, workers: int = 1, options: tuple[str, ...] = (), prefix: tuple[str, ...] = ()
-) -> subprocess.Popen[str]:
-    """Start `zoo-gen run` in a process group of its own; `prefix` are words before the command."""
-    command = [*prefix, sys.executable, "-m", "zoo_gen", "run", str(zoo.manifest), "--out", str(folder)]
-    command += ["--workers", str(workers), *options]
+    zoo: Zoo,
+    folder: Path | str,
+    *,
+    workers: int = 1,
+    options: tuple[str, ...] = (),
+    prefix: tuple[str, ...] = (),
+    fresh: bool = False,
+) -> forked.Process:
+    """Start `zoo-gen run` in a process group of its own.
+
+    Words before the command (`prefix`) need a fresh interpreter, as does who wants to meet one that is starting.
+    """
+    arguments = ["run", str(zoo.manifest), "--out", str(folder), "--workers", str(workers), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     # Output goes to a file: orphans would keep a pipe open.
-    with (zoo.manifest.parent / "said").open("w") as said:
-        return subprocess.Popen(command, stdout=said, stderr=said, text=True, start_new_session=True, env=environment)
+    with (zoo.manifest.parent / "said").open("w") as output:
+        if not (prefix or fresh):
+            return forked.start("zoo_gen", arguments, output=output, folder=Path.cwd(), environment=environment)
+        command = [*prefix, sys.executable, "-m", "zoo_gen", *arguments]
+        return subprocess.Popen(
+            command, stdout=output, stderr=output, text=True, start_new_session=True, env=environment
+        )
 
 
-def wait(process: subprocess.Popen[str]) -> int:
+def wait(process: forked.Process) -> int:
     """Wait for a run and for all its processes; return its exit code."""
     code = process.wait(waiting.LIMIT)
     # A worker that is still starting ends when it is ready to be told, which is late on a busy machine.
@@ -115,7 +128,7 @@ def describe(pid: int) -> str:
     return "\n".join(lines)
 
 
-def group_of(process: subprocess.Popen[str]) -> list[int]:
+def group_of(process: forked.Process) -> list[int]:
     """Return the processes of a run that are alive, the driver and the tracker of its semaphores left out."""
     # Whole commands (ww): where readline was imported, which pytest does, lines end at 80 columns without it.
     command = ["ps", "-eww", "-o", "pid,pgid,stat,args"]

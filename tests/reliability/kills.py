@@ -2,24 +2,24 @@
 
 import io
 import random
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 
-from tests import waiting
+from tests import forked, waiting
 from tests.reliability import bench
 from tests.reliability.bench import Outcome, Zoo
 
 TARGETS = ("group", "driver", "worker")
 
 
-def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Outcome]]:
+def kills(zoo: Zoo, place: Path, *, count: int, seed: int, fresh: bool = True) -> dict[str, list[Outcome]]:
     """Kill runs with two workers until `count` kills have met one; return the outcome of the zoo that each met.
 
     A zoo is killed and resumed until it is complete, then compared, and the next is begun. A run that gives up a shard
     because three workers in a row were killed at it, as it promises, is resumed like one that was killed itself.
+    Drivers are `fresh` interpreters, which also die while they import, or forks.
     """
     chance = random.Random(seed)
     met: dict[str, list[Outcome]] = {target: [] for target in TARGETS}
@@ -29,7 +29,7 @@ def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Out
         targets: list[str] = []
         code, outlived = None, ""
         while code is None:
-            process = bench.start(zoo, folder, workers=2)
+            process = bench.start(zoo, folder, workers=2, fresh=fresh)
             while process.poll() is None and done < count:
                 _wait_for_a_moment(folder, chance, process)
                 target = chance.choice(TARGETS)
@@ -53,7 +53,7 @@ def kills(zoo: Zoo, place: Path, *, count: int, seed: int) -> dict[str, list[Out
     return met
 
 
-def kills_inside(zoo: Zoo, place: Path, *, count: int, seed: int) -> list[Outcome]:
+def kills_inside(zoo: Zoo, place: Path, *, count: int, seed: int, fresh: bool = True) -> list[Outcome]:
     """Kill runs of one worker between two states of one shard, which every epoch saves; return what met each kill.
 
     A kill waits for a state that the run before had not reached. So a zoo of which nothing were kept inside of a shard
@@ -65,7 +65,7 @@ def kills_inside(zoo: Zoo, place: Path, *, count: int, seed: int) -> list[Outcom
         folder, met_here = place / f"inside{len(met)}", 0
         code, epoch = None, -1
         while code is None:
-            process = bench.start(zoo, folder, options=("--save-every", "0"))
+            process = bench.start(zoo, folder, options=("--save-every", "0"), fresh=fresh)
             reached = epoch
             while process.poll() is None and reached <= epoch:
                 time.sleep(0.005)
@@ -90,7 +90,7 @@ def _epoch(path: Path) -> int:
         return -1
 
 
-def _wait_for_a_moment(folder: Path, chance: random.Random, process: subprocess.Popen[str]) -> None:
+def _wait_for_a_moment(folder: Path, chance: random.Random, process: forked.Process) -> None:
     """Wait for any moment of a run, of which most are starting up; or for one while shards are written."""
     if chance.random() < 0.3:
         time.sleep(chance.uniform(0, 4))

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests import waiting
+from tests import forked, waiting
 
 READ_TIMEOUT = 2.0  # seconds after which a client that meets faults asks again; a busy machine answers within it
 # Which share of requests meets which fault.
@@ -79,7 +79,7 @@ class ObjectStore:
                 drawn -= share
         return None
 
-    def wait_for(self, requests: int, process: subprocess.Popen) -> None:
+    def wait_for(self, requests: int, process: forked.Process) -> None:
         """Wait until so many more requests have come, or the process that makes them has ended."""
         enough = self.requests + requests
         waiting.until(lambda: self.requests >= enough or process.poll() is not None)

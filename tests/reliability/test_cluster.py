@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests import waiting
+from tests import forked, waiting
 from tests.reliability import bench
 from tests.reliability.hosts import THIS, CannotIsolate, Host, three_hosts
 from zoo_gen import engine
@@ -29,21 +29,26 @@ class Cluster:
 
     def __init__(self, place: Path, hosts: list[Host]) -> None:
         self.place, self.hosts = place, hosts
-        self.processes: list[subprocess.Popen] = []
+        self.processes: list[forked.Process] = []
         address = place / "scheduler.json"
         self.start(hosts[0], "scheduler", "--port", "0", "--scheduler-file", str(address))
         waiting.until(lambda: address.exists() and address.read_text().endswith("}"))
         self.address = json.loads(address.read_text())["address"]
 
-    def start(self, host: Host, kind: str, *options: str) -> subprocess.Popen:
-        command = [*host.prefix, sys.executable, "-m", "dask", kind, "--host", host.address, "--no-dashboard", *options]
+    def start(self, host: Host, kind: str, *options: str) -> forked.Process:
+        arguments = [kind, "--host", host.address, "--no-dashboard", *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process: forked.Process
         with (self.place / f"{kind}.log").open("a") as log:
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.place, env=environment)
+            if host.prefix:
+                command = [*host.prefix, sys.executable, "-m", "dask", *arguments]
+                process = subprocess.Popen(command, stdout=log, stderr=log, text=True, cwd=self.place, env=environment)
+            else:
+                process = forked.start("dask", arguments, output=log, folder=self.place, environment=environment)
         self.processes.append(process)
         return process
 
-    def add_worker(self, host: int) -> subprocess.Popen:
+    def add_worker(self, host: int) -> forked.Process:
         """Start a worker and wait until the scheduler knows it."""
         log = self.place / "worker.log"
         before = log.read_text().count("Registered to") if log.exists() else 0
@@ -84,7 +89,7 @@ def parts(folder: Path) -> int:
     return len(list(folder.glob("models/part-*.parquet")))
 
 
-def wait_for_parts(folder: Path, count: int, client: subprocess.Popen) -> None:
+def wait_for_parts(folder: Path, count: int, client: forked.Process) -> None:
     waiting.until(lambda: parts(folder) >= count or client.poll() is not None)
 
 

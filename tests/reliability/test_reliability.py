@@ -7,21 +7,21 @@ import pytest
 from tests.reliability.faults import FAULTS, CannotMount
 from tests.reliability.kills import TARGETS, kills, kills_inside
 
-RUNS = {"one bit of any file flipped": 30, "any file truncated": 6, "any file missing": 6, "stale temporary files": 3}
+RUNS = {"one bit of any file flipped": 12, "any file truncated": 6, "any file missing": 6, "stale temporary files": 3}
 RUNS["two runs on one folder at once"] = 0  # engine/test_driver.py has the short form
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path, many_shards, count):
-    met = kills(many_shards, tmp_path, count=count, seed=count)
+@pytest.mark.parametrize(("count", "fresh"), [(3, False), pytest.param(100, True, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path, many_shards, count, fresh):
+    met = kills(many_shards, tmp_path, count=count, seed=count, fresh=fresh)
     assert sum(len(met[target]) for target in TARGETS) == count
     lost = {target: found for target in TARGETS for found in met[target] if found.lost}
     assert not lost
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(30, marks=pytest.mark.slow)])
-def test_a_run_killed_inside_of_its_only_shard_goes_on_to_the_same_bytes(tmp_path, one_shard, count):
-    met = kills_inside(one_shard, tmp_path, count=count, seed=count)
+@pytest.mark.parametrize(("count", "fresh"), [(2, False), pytest.param(30, True, marks=pytest.mark.slow)])
+def test_a_run_killed_inside_of_its_only_shard_goes_on_to_the_same_bytes(tmp_path, one_shard, count, fresh):
+    met = kills_inside(one_shard, tmp_path, count=count, seed=count, fresh=fresh)
     assert len(met) == count
     assert not [found for found in met if found.lost]
 

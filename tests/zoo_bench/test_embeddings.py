@@ -5,7 +5,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from zoo_bench.cli import main
-from zoo_bench.plots import _is_logarithmic, principal_components
+from zoo_bench.plots import _is_logarithmic, _swatches, principal_components
 from zoo_gen import open_zoo
 
 
@@ -103,3 +103,12 @@ def test_rates_are_coloured_by_factors_and_accuracies_by_differences():
     assert not _is_logarithmic("test_accuracy", np.array([0.005, 0.9]))
     assert not _is_logarithmic("weight_decay", np.array([0.0, 1e-2]))
     assert not _is_logarithmic("epoch", np.array([1, 50]))
+
+
+def test_names_and_numbers_of_a_few_values_have_a_legend_of_distinct_colours():
+    rates = _swatches(np.array([1e-2, 1e-3, 1e-2]))
+    assert [value for value, _ in rates] == [1e-3, 1e-2]
+    assert [value for value, _ in _swatches(np.array(["tanh", "relu", "tanh"]))] == ["relu", "tanh"]
+    for swatches in (rates, _swatches(np.arange(6))):
+        assert len({colour for _, colour in swatches}) == len(swatches)
+    assert _swatches(np.linspace(0, 1, 50)) is None

@@ -1,4 +1,4 @@
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, unknown_name
 
 
 def raised() -> ZooError:
@@ -15,3 +15,13 @@ def test_a_notebook_shows_one_line_unless_the_traceback_is_asked_for(monkeypatch
     assert lines[0] == "Traceback (most recent call last):"
     assert any("in raised" in line for line in lines)
     assert lines[-1].endswith("ZooError: zoo.toml: name: is missing")
+
+
+def test_an_unknown_name_answers_with_the_nearest_and_with_all_where_a_line_has_the_room():
+    keys = [f"key_{number}" for number in range(30)]
+    near = unknown_name("key", "key_7x", keys)
+    assert near == "unknown key 'key_7x'; did you mean 'key_7'? valid: key_7 and 29 more"
+    far = unknown_name("key", "lr", keys)
+    assert far == f"unknown key 'lr'; valid: {', '.join(sorted(keys))}"
+    of_many = unknown_name("key", "lr", [f"key_{number}" for number in range(60)])
+    assert of_many.endswith(" and 55 more")

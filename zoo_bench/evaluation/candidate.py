@@ -5,6 +5,7 @@ in the next.
 """
 
 import copy
+import json
 import sys
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -59,9 +60,7 @@ def described(unchecked: Candidate) -> Candidate:
     """
     encoder = unchecked.fresh()
     with named(unchecked.name, "cannot be used", encoder=encoder):
-        config = encoder.config
-        if not isinstance(config, dict):
-            raise ZooError(f"config is {config!r}; expected a dictionary of plain data")
+        config = plain_config(encoder)
         source = getattr(encoder, "source", type(encoder))
         if is_interactive(source):
             digest = interactive_digest(unchecked.name, config, source)
@@ -69,6 +68,22 @@ def described(unchecked: Candidate) -> Candidate:
             digest = encoder_digest(unchecked.name, encoder)
     neural = hasattr(encoder, "runtime")
     return replace(unchecked, digest=digest, torch=neural or "torch" in sys.modules, neural=neural)
+
+
+def plain_config(encoder: Encoder) -> dict[str, object]:
+    """Return the settings of an encoder as JSON holds them.
+
+    Raises:
+        ZooError: they are no dictionary of plain data.
+    """
+    config = encoder.config
+    if not isinstance(config, dict):
+        raise ZooError(f"config is {config!r}; expected a dictionary of plain data")
+    try:
+        plain: dict[str, object] = json.loads(json.dumps(config, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ZooError(f"config: {error}; expected plain data: text, finite numbers, lists, dictionaries") from None
+    return plain
 
 
 def name_of(encoder: AnyEncoder) -> str:

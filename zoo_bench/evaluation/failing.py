@@ -84,4 +84,4 @@ def _files(encoder: Any) -> set[str]:
 
 
 def _is_of_a_library(file: str) -> bool:
-    return file.startswith(("<frozen", *_LIBRARIES)) or Path(file).parent == Path(__file__).parent
+    return file.startswith(("<frozen", *_LIBRARIES)) or Path(__file__).parent in Path(file).parents

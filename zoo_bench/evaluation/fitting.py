@@ -156,8 +156,11 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
         state = process.ask("state")
         rows = [encode_views(process, part, hide_activation=hide) for part in views]
         check_dimensions(name, rows)
-        if np.ptp(rows[0], axis=0).max() == 0 and len(rows[0]) > 1:
-            raise EncoderError(f"encoder {name!r}: encode returned one embedding for all {len(rows[0])} training rows")
+        if len(rows[0]) > 1 and (rows[0] == rows[0][0]).all():
+            raise EncoderError(
+                f"encoder {name!r}: encode returned one embedding for all {len(rows[0])} training rows; expected "
+                "embeddings that differ"
+            )
         encode = Cost.of(process.costs)
         few = among(cell.train[0], cell.train[0].models[:_COUNTED])
         operations = process.operations(HiddenRows.of(few, hide_activation=hide).view)

@@ -10,6 +10,9 @@ from zoo_bench.evaluation.failing import EncoderError, named
 from zoo_bench.protocol.views import HiddenRows, WeightsView
 from zoo_gen.zoo import ZooView
 
+LARGEST_EMBEDDING = np.float64(1e150)  # whose square is still a number
+LARGEST_PREDICTION = np.float64(np.finfo(np.float32).max)  # in whose digits predictions are stored
+
 
 class Embedder(Protocol):
     """A fitted encoder, in this process or in another."""
@@ -52,6 +55,8 @@ def returned(name: str, encoder: Any, method: str, view: WeightsView) -> np.ndar
     with named(name, f"{method} returned a {type(values).__name__} that is no array", encoder=encoder):
         array = np.asarray(values)
     if array.dtype.hasobject:
+        if array.ndim == 0:  # None, or what numpy knows nothing of
+            raise EncoderError(f"encoder {name!r}: {method} returned a {type(values).__name__}; expected an array")
         if not all(isinstance(value, str) for value in array.flat):
             raise EncoderError(f"encoder {name!r}: {method} returned values of type {array.dtype}; expected numbers")
         array = array.astype(str)
@@ -110,9 +115,14 @@ def checked_embeddings(name: str, embeddings: np.ndarray, count: int) -> np.ndar
         raise EncoderError(f"{what} shape {embeddings.shape}; expected ({count}, dimension), a row a checkpoint")
     if embeddings.dtype.kind not in "biuf":
         raise EncoderError(f"{what} values of type {embeddings.dtype}; expected real numbers")
-    if not np.isfinite(embeddings).all():
-        raise EncoderError(f"{what} numbers that are not finite; expected finite embeddings of finite weights")
-    return embeddings
+    finite = np.abs(embeddings) <= LARGEST_EMBEDDING
+    if not finite.all():
+        wrong, dimension = int((~finite.all(axis=1)).sum()), int(finite.all(axis=0).argmin())
+        raise EncoderError(
+            f"{what} numbers that are not finite in {wrong} of {count} rows, first in dimension {dimension}; "
+            f"expected finite embeddings of finite weights, none beyond {LARGEST_EMBEDDING:g}"
+        )
+    return embeddings.astype(np.uint8) if embeddings.dtype.kind == "b" else embeddings
 
 
 def check_dimensions(name: str, parts: Sequence[np.ndarray]) -> None:
@@ -143,6 +153,10 @@ def checked_predictions(name: str, values: np.ndarray, count: int, *, is_number:
         raise EncoderError(f"{what} values of type {values.dtype}; expected {expected}")
     if values.dtype.kind == "U":
         return values
-    if not np.isfinite(values).all():
-        raise EncoderError(f"{what} numbers that are not finite; expected finite predictions of finite weights")
+    wrong = int((~(np.abs(values) <= LARGEST_PREDICTION)).sum())
+    if wrong:
+        raise EncoderError(
+            f"{what} numbers that are not finite for {wrong} of {count} rows; expected finite predictions of finite "
+            f"weights, none beyond {LARGEST_PREDICTION:.1e}"
+        )
     return values.astype(np.float64)

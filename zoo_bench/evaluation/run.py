@@ -53,8 +53,8 @@ def run(
 ) -> Iterator[tuple[Result, bool]]:
     """Yield the result of every encoder and seed, and whether it was computed now; new ones are written to `results`.
 
-    An encoder that fails on every cell has no result; the others go on, and the first such failure is raised last,
-    after all others were logged.
+    An encoder that fails on every cell has no result, and a stored result that cannot be read is left as it is; the
+    others go on, and the first such failure is raised last, after all others were logged.
 
     The arguments are those of `zoo_bench.evaluate`, but for these.
 
@@ -85,11 +85,16 @@ def run(
         for seed in dict.fromkeys(seeds)
     ]
     stored: dict[Setting, Result] = {}
-    for setting in settings:
+    for setting in list(settings):
         path = result_path(results, benchmark=benchmark.name, encoder=setting.candidate.name, seed=setting.seed, on=on)
         # A result of an earlier schema is replaced, unless nothing is to be computed again: it is an error then.
         is_read = path.exists() and rerun != "always" and not (rerun == "only-missing" and is_outdated(path))
-        result = read_result(path) if is_read else None
+        try:
+            result = read_result(path) if is_read else None
+        except ZooError as damaged:  # stays as it is, and stops no other
+            errors.append(str(damaged))
+            settings.remove(setting)
+            continue
         if result and (rerun == "never" or _is_current(result, setting, cells)):
             stored[setting] = result
         # What is there already was left by a run that was killed; processes that train together must all train.
@@ -113,8 +118,8 @@ def run(
                 continue
             yield assemble(setting, cells, outcomes, results), True
     first, *others = dict.fromkeys(errors) or [""]
-    for error in others:
-        logger.error("%s", error)
+    for message in others:
+        logger.error("%s", message)
     if first:
         raise ZooError(first)
 

@@ -20,7 +20,17 @@ from zoo_bench.protocol.parts import rows_of, views_of
 from zoo_bench.protocol.protocols import rows_sha256
 from zoo_bench.protocol.targets import Target
 from zoo_bench.protocol.zoos import find_zoo, find_zoos, is_there
-from zoo_bench.results import CellResult, Result, Score, read_result, records, result_path, result_paths, scoring
+from zoo_bench.results import (
+    CellResult,
+    Result,
+    Score,
+    integrity,
+    read_result,
+    records,
+    result_path,
+    result_paths,
+    scoring,
+)
 from zoo_bench.results.records import TargetPrediction
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import AnyZoo
@@ -105,18 +115,7 @@ def _of_content(result: Result, path: Path, shipped: Mapping[str, BenchmarkManif
     place = result_path(Path(), benchmark=result.benchmark, encoder=result.encoder, seed=result.seed, on=result.on)
     if path.name != place.name:
         yield f"on: is a result on {result.on} models, whose file is called {place.name}"
-    if result.content_sha256 != result.sha256:
-        yield (
-            f"sha256: the content has {result.content_sha256[:12]}, the result says {result.sha256[:12]}; "
-            "something was changed"
-        )
-    files = [("predictions", records.predictions_path(path), result.predictions_sha256)]
-    if records.resamples_path(path).exists():  # results that are shipped come without
-        files.append(("resamples", records.resamples_path(path), result.resamples_sha256))
-    for what, file, expected in files:
-        digest = records.file_sha256(file)
-        if digest != expected:
-            yield f"{what}_sha256: {file.name} has {digest[:12]}, the result says {expected[:12]}"
+    yield from integrity.changes(result, path)
     if result.benchmark in shipped and shipped[result.benchmark].digest != result.benchmark_digest:
         yield f"benchmark_digest: is not that of the shipped benchmark {result.benchmark!r}; run it again"
 

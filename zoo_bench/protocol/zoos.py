@@ -166,6 +166,8 @@ def pull_missing_zoos(
         except ZooError as error:
             raise ZooError(f"{error}; the command for this zoo alone is: {_pulling(name, out)}") from None
     for name in missing:
+        if name not in pulled and name not in shipped_manifests():
+            raise ZooError(f"{Path(folder) / name}: no such zoo; {_remedy(name, Path(folder) / name)}")
         if name not in pulled:
             instead = ", or --zoos-from published for what its paper published" if name in by_population() else ""
             raise ZooError(f"{name}: is trained here and not published; expected --missing-zoos make{instead}")

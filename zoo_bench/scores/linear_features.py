@@ -37,13 +37,14 @@ class Axes:
                 centred = rows[block].astype(np.float64) - centre
                 gram += centred.T @ centred
             squares, directions = np.linalg.eigh(gram)
-            return cls(centre, directions, np.maximum(squares, 0.0))
+            there = _beyond_rounding(squares)
+            return cls(centre, directions[:, there], squares[there])
         gram = np.zeros((n_rows, n_rows))
         for block in _blocks(n_features, n_rows):
             centred = rows[:, block].astype(np.float64) - centre[block]
             gram += centred @ centred.T
         squares, left = np.linalg.eigh(gram)
-        there = squares > n_rows * np.finfo(np.float64).eps * squares[-1]
+        there = _beyond_rounding(squares)
         scaled = left[:, there] / np.sqrt(squares[there])
         directions = np.empty((n_features, scaled.shape[1]))
         for block in _blocks(n_features, n_rows):
@@ -112,6 +113,11 @@ class Classification:
     predicted: np.ndarray  # of the test rows (row,)
     penalty: float | None  # None where nothing was chosen
     error: float  # the share of the validation rows that are wrong
+
+
+def _beyond_rounding(squares: np.ndarray) -> np.ndarray:
+    """Return which eigenvalues of a Gram matrix, rising (axis,), are more than its rounding, bool (axis,)."""
+    return squares > len(squares) * np.finfo(np.float64).eps * squares[-1]
 
 
 def _blocks(count: int, width: int) -> list[slice]:

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from zoo_bench.results import CellResult, Failure, Result, Score, read_result, result_paths
+from zoo_bench.results.integrity import changes
 from zoo_bench.results.records import (
     TargetPrediction,
     read_predictions,
@@ -165,9 +166,12 @@ def load_result(path: Path) -> Loaded:
     Results that are shipped come without resamples, which are four fifths of their bytes; these are drawn again then.
 
     Raises:
-        ZooError: it is damaged; the message names the file.
+        ZooError: it is damaged, or was changed since it was written; the message names the file.
     """
     result, predictions = read_result(path), read_predictions(path)
+    change = next(changes(result, path), None)
+    if change is not None:
+        raise ZooError(f"{path}: {change}; expected a result as zoo-bench run wrote it")
     if resamples_path(path).exists():
         resamples = read_resamples(resamples_path(path))
     else:

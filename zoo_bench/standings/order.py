@@ -17,7 +17,8 @@ PROTOCOLS = {
     "cross_architecture": "Fitted and selected on models of one zoo, tested on those of zoos of other architectures.",
     "unseen_epochs": "Fitted and selected on the first checkpoints of models, tested on the later ones of others.",
     "accuracy_thresholds": "Fitted, selected and tested on models of one zoo whose test accuracy reaches a threshold.",
-    "data_efficiency": "Fitted on a share of the training models; selected and tested on all of the others.",
+    "data_efficiency": "Fitted on a share of the training models, selected on the same share of the validation models, "
+    "tested on all test models.",
     "robustness": "Fitted and selected on models of one zoo, tested on others of it, and in their place on networks "
     "that compute the same function.",
 }

@@ -13,7 +13,7 @@ from zoo_bench.standings.robustness import Drop, drops
 from zoo_gen.cli.command import table
 
 READINGS = {"probe": "by probes", "encoder": "by encoders", "own": ""}  # said beside a target
-FLOOR_NAMES = {"recipe": "by hyper-parameters alone", "mean": "by the mean"}
+FLOOR_NAMES = {"recipe": "hyper-parameters alone", "mean": "the mean"}
 DROPS = "robustness: what scores lose on networks that compute the same function"
 _NOTHING = 1e-12  # what rounding alone makes, as of R2 where the mean is predicted
 METRIC_NAMES = {
@@ -104,16 +104,27 @@ def label(board: Board, row: Row) -> str:
     return f"{row.target}, {reading}" if reading else row.target
 
 
-def remarks(board: Board) -> str:
-    """Return what a reader of a board has to know beside its scores; empty if there is nothing."""
-    return "".join(f"; {sentence}" for sentence in _sentences(board))
+def remarks(board: Board, *, floors: bool = True) -> str:
+    """Return what a reader of a board has to know beside its scores; empty if there is nothing.
+
+    Args:
+        board: of one cell.
+        floors: whether the scores of the floors are said too, which the page has in its table.
+    """
+    return "".join(f"; {sentence}" for sentence in _sentences(board, floors=floors))
 
 
-def _sentences(board: Board) -> list[str]:
+def floor_names(board: Board) -> dict[str, str]:
+    """Return the floors that a board has, each with its name for people."""
+    present = {floor for row in board.rows for floor, _ in row.floors}
+    return {floor: name for floor, name in FLOOR_NAMES.items() if floor in present}
+
+
+def _sentences(board: Board, *, floors: bool = True) -> list[str]:
     sentences = []
     if any(row.by == "own" for row in board.rows):
         sentences.append("what encoders predict themselves ranks, and p marks a probe's score where they do not")
-    sentences += floor_sentences(board)
+    sentences += floor_sentences(board) if floors else []
     left_out = {row.target: cell.left_out for row in board.rows for cell in row.cells if cell.left_out}
     sentences += [f"{count} test rows without {target} are left out" for target, count in left_out.items()]
     return sentences
@@ -124,7 +135,7 @@ def floor_sentences(board: Board) -> list[str]:
     sentences = []
     for row in board.rows:
         ceiling = next((cell.ceiling for cell in row.cells if cell.ceiling is not None), None)
-        parts = [f"{FLOOR_NAMES[name]} {digits(value)}" for name, value in row.floors] if row.ranks else []
+        parts = [f"by {FLOOR_NAMES[name]} {digits(value)}" for name, value in row.floors] if row.ranks else []
         if parts and ceiling is not None and ceiling < 1:
             parts.append(f"ties allow {digits(ceiling)}")
         if parts:

@@ -1,26 +1,24 @@
 """Networks as graphs: a node a unit, an edge a pair of units whose values meet, features from weights and biases.
 
-Nodes are channels, or numbers where there are no channels; all edges between two units of neighbouring layers are one,
-with the whole kernel as its features, or, behind a flattened image, a number a position. So networks of one
-architecture share nodes and edges, and differ in features alone (Kofinas et al., ICLR 2024; Lim et al., ICLR 2024).
+Nodes are channels, or numbers where there are no channels; all edges between two units are one, with the whole kernel
+as its features, or, behind a flattened image, a number a position. So networks of one architecture share nodes and
+edges, and differ in features alone (Kofinas et al., ICLR 2024; Lim et al., ICLR 2024). What each step of a sequence or
+each pixel has of its own, as codes of position do, is an edge from a node that stands for the constant 1.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo_gen.architecture.layers import Branch, Convolution, Flatten, Linear, Normalization, Residual, Rows
+from zoo_gen.architecture.graph_walk import KINDS, EdgeBlock, GraphWalk
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
-
-NODE_FEATURES = ("bias", "weight", "norm_bias", "running_mean", "running_var")  # the last four: of normalisation
-KINDS = ("input", "hidden", "output")
-_INSTEAD = "expected an encoder of weights, or tensors()"
 
 
 @dataclass(frozen=True)
@@ -28,24 +26,51 @@ class GraphStructure:
     """Nodes and edges that all networks of an architecture share, and where their features lie in the weights.
 
     Attributes:
-        layer_of_node: int64 (node,), 0 for inputs, then each convolution or linear layer counted from 1.
+        names: of each set of units, "input" first, then in the order in which they are made: "convolution1", of
+            attention "attention1.query" and so on, "position_embedding1" of the node that stands for the constant 1.
+        layer_of_node: int64 (node,), a place in `names`.
         place_of_node: int64 (node,), the number of the unit within its layer.
-        kind_of_node: int64 (node,), a place in KINDS.
-        edges: int64 (2, edge), from and to; they point forward.
-        layer_of_edge: int64 (edge,), the layer that the edge leads to.
-        is_residual: bool (edge,), whether an earlier output is added, which has no weight.
+        kind_of_node: int64 (node,), a place in KINDS; a constant is an input.
+        blocks: of edges, in the order of the edges.
         node_index: int64 (node, feature), the places in the weights of NODE_FEATURES; -1 where there is none.
-        edge_index: int64 (edge, feature), the places in the weights of a kernel, row by row; -1 where there is none.
     """
 
+    names: tuple[str, ...]
     layer_of_node: np.ndarray
     place_of_node: np.ndarray
     kind_of_node: np.ndarray
-    edges: np.ndarray
-    layer_of_edge: np.ndarray
-    is_residual: np.ndarray
+    blocks: tuple[EdgeBlock, ...]
     node_index: np.ndarray
-    edge_index: np.ndarray
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """From which node to which each edge leads, int64 (2, edge)."""
+        return np.concatenate([block.edges for block in self.blocks], axis=1)
+
+    @cached_property
+    def block_of_edge(self) -> np.ndarray:
+        """The block of each edge, int64 (edge,)."""
+        return np.repeat(np.arange(len(self.blocks)), [block.count for block in self.blocks])
+
+    @cached_property
+    def layer_of_edge(self) -> np.ndarray:
+        """The layer that each edge leads to, int64 (edge,)."""
+        return np.array([block.target_layer for block in self.blocks])[self.block_of_edge]
+
+    @cached_property
+    def has_weight(self) -> np.ndarray:
+        """Whether an edge has numbers, bool (edge,); without any, values are added or multiplied as they are."""
+        return np.array([block.has_weight for block in self.blocks])[self.block_of_edge]
+
+    @cached_property
+    def edge_index(self) -> np.ndarray:
+        """The places in the weights of each edge's kernel, row by row, int64 (edge, feature); -1 where there is none.
+
+        Edges of all blocks are filled up to the largest kernel.
+        """
+        width = max(1, *(block.index.shape[1] for block in self.blocks))
+        parts = [np.pad(b.index, ((0, 0), (0, width - b.index.shape[1])), constant_values=-1) for b in self.blocks]
+        return np.concatenate(parts)
 
     def features(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the features of nodes (network, node, feature) and edges (network, edge, feature); 0 for none.
@@ -79,7 +104,7 @@ class Graphs:
         return len(self.nodes)
 
     def to_pyg(self, number: int) -> "Data":
-        """Return one network as PyTorch Geometric's Data: x, edge_index, edge_attr, layer, place, kind, residual.
+        """Return one network as PyTorch Geometric's Data: x, edge_index, edge_attr, layer, place, kind, has_weight.
 
         Raises:
             ZooError: PyTorch Geometric is not installed.
@@ -98,7 +123,7 @@ class Graphs:
             "layer": shared.layer_of_node,
             "place": shared.place_of_node,
             "kind": shared.kind_of_node,
-            "residual": shared.is_residual,
+            "has_weight": shared.has_weight,
         }
         return Data(**{name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
 
@@ -118,102 +143,20 @@ def graph_structure(network: Network) -> GraphStructure:
         raise ZooError(
             "graphs: how these networks are built is not known layer by layer; expected layers of zoo-gen, or tensors()"
         )
-    if len(network.input_shape) == 2 or any(isinstance(layer, Rows) for layer in network.layers):
-        raise ZooError(f"graphs: networks of sequences have no form as a graph yet; {_INSTEAD}")
-    places = network.layout.split(np.arange(network.layout.size))
-    inputs = network.input_shape[0]
-    nodes = [_Nodes(0, np.full((inputs, len(NODE_FEATURES)), -1))]
-    edges: list[tuple[np.ndarray, np.ndarray, int, bool]] = []  # (2, edge), places (edge, feature), layer, residual
-    current, positions_first = 0, False
-    source_nodes: dict[str, int] = {}  # of each layer, whose units it gives
-    for layer in network.layers:
-        if isinstance(layer, Flatten):
-            positions_first = positions_first or layer.channels_last
-            if current == 0 and len(network.input_shape) == 3:  # every pixel of an input is a unit of its own
-                pixels = int(np.prod(network.input_shape))
-                nodes[0], positions_first = _Nodes(0, np.full((pixels, len(NODE_FEATURES)), -1)), False
-        elif isinstance(layer, Branch) or (isinstance(layer, Convolution) and layer.groups > 1):
-            raise ZooError(f"graphs: layer {layer.name} has no form as a graph yet; {_INSTEAD}")
-        elif isinstance(layer, Convolution | Linear):
-            edges.append(_weighted(places[f"{layer.name}.weight"], nodes, current, positions_first))
-            index = np.full((layer.outputs, len(NODE_FEATURES)), -1)
-            if layer.bias:
-                index[:, 0] = places[f"{layer.name}.bias"]
-            nodes.append(_Nodes(nodes[-1].stop, index))
-            current, positions_first = len(nodes) - 1, False
-        elif isinstance(layer, Normalization):
-            if current == 0 or nodes[current].count != layer.features:
-                raise ZooError(f"graphs: layer {layer.name} does not normalise units of a layer; {_INSTEAD}")
-            for feature, role in enumerate(("weight", "bias", "running_mean", "running_var"), start=1):
-                if f"{layer.name}.{role}" in places:  # running statistics may lie beside the weights
-                    nodes[current].index[:, feature] = places[f"{layer.name}.{role}"]
-        elif isinstance(layer, Residual):
-            if layer.source not in source_nodes:
-                raise ZooError(f"graphs: layer {layer.name} adds the network's inputs; {_INSTEAD}")
-            source, target = nodes[source_nodes[layer.source]], nodes[current]
-            channels = np.arange(min(layer.channels or target.count, source.count, target.count))
-            pairs = np.stack([source.start + channels, target.start + channels])
-            edges.append((pairs, np.full((len(channels), 1), -1), current, True))
-        elif any(name.startswith(f"{layer.name}.") for name in places):
-            raise ZooError(f"graphs: layer {layer.name} has no form as a graph yet; {_INSTEAD}")
-        source_nodes[layer.name] = current
-    return _joined(nodes, edges, last=current)
-
-
-@dataclass(frozen=True)
-class _Nodes:
-    """The units of one layer among all nodes."""
-
-    start: int
-    index: np.ndarray  # int64 (unit, feature)
-
-    @property
-    def count(self) -> int:
-        return len(self.index)
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.count
-
-
-def _weighted(
-    weight: np.ndarray, nodes: Sequence[_Nodes], current: int, positions_first: bool
-) -> tuple[np.ndarray, np.ndarray, int, bool]:
-    """Return the edges of one layer: pairs of nodes, and where their numbers lie.
-
-    Args:
-        weight: places in the flat weights (output, input, ...).
-        nodes: of all layers up to now.
-        current: which of them the layer reads.
-        positions_first: whether a flattened image lies position by position.
-    """
-    source, outputs = nodes[current], len(weight)
-    flat = weight.reshape(outputs, -1)
-    if positions_first:
-        numbers = flat.reshape(outputs, -1, source.count).transpose(0, 2, 1)
-    else:
-        numbers = flat.reshape(outputs, source.count, -1)
-    start = nodes[-1].stop
-    to, origin = np.meshgrid(np.arange(outputs) + start, np.arange(source.count) + source.start, indexing="ij")
-    return np.stack([origin.reshape(-1), to.reshape(-1)]), numbers.reshape(to.size, -1), len(nodes), False
-
-
-def _joined(
-    nodes: Sequence[_Nodes], edges: Sequence[tuple[np.ndarray, np.ndarray, int, bool]], *, last: int
-) -> GraphStructure:
-    """Return all parts as one graph; features that an edge lacks are -1."""
-    width = max(places.shape[1] for _, places, _, _ in edges)
-    padded = [np.pad(places, ((0, 0), (0, width - places.shape[1])), constant_values=-1) for _, places, _, _ in edges]
-    counts = [part.count for part in nodes]
-    kinds = [0 if number == 0 else 2 if number == last else 1 for number in range(len(nodes))]
-    lengths = [pairs.shape[1] for pairs, _, _, _ in edges]
+    walk = GraphWalk(network)
+    counts = [len(units.index) for units in walk.units]
     return GraphStructure(
-        layer_of_node=np.repeat(np.arange(len(nodes)), counts),
+        names=tuple(units.name for units in walk.units),
+        layer_of_node=np.repeat(np.arange(len(counts)), counts),
         place_of_node=np.concatenate([np.arange(count) for count in counts]),
-        kind_of_node=np.repeat(kinds, counts),
-        edges=np.concatenate([pairs for pairs, _, _, _ in edges], axis=1),
-        layer_of_edge=np.repeat([layer for _, _, layer, _ in edges], lengths),
-        is_residual=np.repeat([residual for _, _, _, residual in edges], lengths),
-        node_index=np.concatenate([part.index for part in nodes]),
-        edge_index=np.concatenate(padded),
+        kind_of_node=np.repeat(_kinds(walk), counts),
+        blocks=tuple(walk.blocks),
+        node_index=np.concatenate([units.index for units in walk.units]),
     )
+
+
+def _kinds(walk: GraphWalk) -> Sequence[int]:
+    """Return the kind of each set of units."""
+    kinds = [KINDS.index("input" if units.is_input else "hidden") for units in walk.units]
+    kinds[walk.last] = KINDS.index("output")
+    return kinds

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.modules.batchnorm import _NormBase
 
 from zoo_gen.architecture.own_module import OwnModule
 from zoo_gen.errors import ZooError, one_line
@@ -137,6 +138,11 @@ def check(own: OwnModule, input_shape: tuple[int, ...]) -> None:
                 f"{list(expected_shape)}, as the data has it"
             )
         fresh = [own.build(seed=seed).double() for seed in (0, 1)]
+        for name in sorted(_changed(modules[0], fresh[0]).difference(name for name, _ in own.buffers)):
+            raise ZooError(
+                f"{where}: buffer {name} changes while the module is called, and no zoo would keep it; "
+                "expected buffers that stay, or torch's batch normalisation"
+            )
         parameters = _stack(fresh, [name for name, _ in own.parameters], gradient=training)
         buffers = _stack(fresh, [name for name, _ in own.buffers])
         if training:
@@ -187,6 +193,21 @@ def _alone(module: nn.Module, images: Tensor, where: str) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise ZooError(f"{where}: gives {type(outputs).__name__}; expected one tensor (image, output)")
     return outputs.detach()
+
+
+def _changed(module: nn.Module, fresh: nn.Module) -> set[str]:
+    """Return the names of buffers that differ between a module and a fresh one, without what batch norms count."""
+    counters = {
+        f"{path}.num_batches_tracked".removeprefix(".")
+        for path, part in module.named_modules()
+        if isinstance(part, _NormBase)
+    }
+    before = dict(fresh.named_buffers())
+    return {
+        name
+        for name, buffer in module.named_buffers()
+        if name not in counters and not torch.equal(buffer, before[name])
+    }
 
 
 def _stack(modules: list[nn.Module], names: list[str], *, gradient: bool = False) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from zoo_gen.errors import ZooError, missing_package
 
 PATIENCE = 15.0  # seconds that an interrupted command may take to end by itself
 _RESUMES = "zoo_gen.resumes"  # what a context's notes say of the command that runs in it
+_SIGNAL = "zoo_gen.signal"  # and of what interrupted it
 _KEPT = "; what is complete is kept, the same command resumes"
 
 
@@ -79,7 +80,7 @@ class Commands(click.Group):
         except click.UsageError as error:  # click's own answer takes four lines
             _end(error.format_message(), 2)
         except KeyboardInterrupt:
-            _end(f"interrupted{_kept(ctx)}", 130)
+            _end(f"interrupted{_kept(ctx)}", _code(ctx))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -98,6 +99,11 @@ def _os_error(error: OSError) -> str:
 def _kept(ctx: click.Context | None) -> str:
     """Return what is true of an interrupted command."""
     return _KEPT if ctx is not None and ctx.meta.get(_RESUMES) else ""
+
+
+def _code(ctx: click.Context | None) -> int:
+    """Return the exit code of an interrupted command, as shells have it: 130 after Ctrl-C, 143 after SIGTERM."""
+    return 128 + (ctx.meta.get(_SIGNAL, signal.SIGINT) if ctx is not None else signal.SIGINT)
 
 
 def _has_current_folder() -> bool:
@@ -121,7 +127,10 @@ def _interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in heard:
             signal.signal(each, signal.SIG_IGN)
-        last_resort = threading.Timer(PATIENCE, _end_at_once, [_kept(click.get_current_context(silent=True))])
+        context = click.get_current_context(silent=True)
+        if context is not None:
+            context.meta[_SIGNAL] = number
+        last_resort = threading.Timer(PATIENCE, _end_at_once, [_kept(context), _code(context)])
         last_resort.daemon = True
         last_resort.start()
         raise KeyboardInterrupt
@@ -135,10 +144,10 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end_at_once(kept: str) -> None:
+def _end_at_once(kept: str, code: int) -> None:
     sys.stderr.write(f"interrupted{kept}\n")
     sys.stderr.flush()
-    os._exit(130)
+    os._exit(code)
 
 
 def _end(message: str, code: int) -> None:

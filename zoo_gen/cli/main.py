@@ -165,9 +165,10 @@ def run(
         return
     rate = summary.trained_models / summary.seconds
     lost = f", {summary.diverged_models:,} diverged" if summary.diverged_models else ""
+    copied = f", {summary.copied_models:,} copied" if summary.copied_models else ""
     click.echo(
-        f"{name}: trained {summary.trained_models:,} models in {summary.seconds:.1f} s ({rate:.1f} models/s{lost}); "
-        f"{state} in {folder}"
+        f"{name}: trained {summary.trained_models:,} models in {summary.seconds:.1f} s ({rate:.1f} models/s{lost})"
+        f"{copied}; {state} in {folder}"
     )
 
 

@@ -17,6 +17,7 @@ from zoo_gen.engine.settings import check_own_functions
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.machine.devices import check_device
 from zoo_gen.machine.progress import duration
+from zoo_gen.machine.workers import count_processes
 from zoo_gen.manifest import ZooManifest, read_manifest, shipped_manifests
 from zoo_gen.store.unfinished import SAVE_SECONDS
 from zoo_gen.zoo import Zoo, open_zoo
@@ -164,11 +165,19 @@ class Plan:
         else:
             where = self.device if workers == 1 else f"{workers} GPUs"
         each = "worker" if self.device == "cpu" else "GPU"
-        return {
+        lines = {
             "seconds": f"{time.seconds:,.0f} with {where} ({duration(time.seconds)})",
             "at risk": f"an interruption loses up to {duration(time.at_risk)} of a {each}, "
             f"which trains {time.models_at_risk:,} models at a time and saves them every {duration(SAVE_SECONDS)}",
         }
+        models = self.cost.models
+        processes = count_processes(self.workers, models) if self.device == "cpu" else workers
+        if processes > workers:
+            lines["idle"] = (
+                f"{processes - workers:,} of {processes:,} workers, as a shard is one worker's; "
+                f"expected storage.models_per_shard = {models // processes:,} to give all of them one"
+            )
+        return lines
 
     def __str__(self) -> str:
         lines = {**self.counts(), **self.durations()}

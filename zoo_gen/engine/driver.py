@@ -21,7 +21,7 @@ from zoo_gen.architecture import own_module
 from zoo_gen.architecture.own_module import Factory
 from zoo_gen.engine.blocks import blocks, of_part
 from zoo_gen.engine.growth import set_aside, tidy_up
-from zoo_gen.engine.reuse import find_copies
+from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions, choose_forms
 from zoo_gen.engine.worker import train_shards
 from zoo_gen.errors import ZooError
@@ -47,6 +47,7 @@ class Summary:
     """What a run did."""
 
     trained_models: int
+    copied_models: int
     trained_shards: int
     n_shards: int
     diverged_models: int
@@ -111,8 +112,7 @@ def run(
         _remove_damage(folder, [beginning(forms=forms), beginning(forms=_recorded_forms(folder))])
     empty = beginning(forms=forms)
     reuse = [*(other.absolute() for other in reuse), *(set_aside(folder, empty) if grow else ())]
-    if reuse:
-        _logger.warning("%s: %s", manifest.name, find_copies(reuse, manifest, empty.attributes).sentence())
+    copies = _find_copies(reuse, manifest, empty) if reuse else None
     store = Store.create(folder, empty)
     extent = store.extent
     if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
@@ -170,7 +170,15 @@ def run(
         atomic.tidy(folder)
         if grow:
             tidy_up(folder)
-    return Summary(trained, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+    copied = sum(copies.copied(extent.models(shard)) for shard in pending) if copies else 0
+    return Summary(trained - copied, copied, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+
+
+def _find_copies(reuse: Sequence[Folder], manifest: ZooManifest, empty: EmptyZoo) -> Copies:
+    """Return the models that other zoos hold, and say how many there are."""
+    copies = find_copies(reuse, manifest, empty.attributes)
+    _logger.warning("%s: %s", manifest.name, copies.sentence())
+    return copies
 
 
 def _data_sha256(manifest: ZooManifest, folder: Folder, *, data_root: Path | None) -> str:

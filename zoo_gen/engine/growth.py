@@ -7,11 +7,13 @@ same command resumes.
 import shutil
 from pathlib import Path
 
-from zoo_gen.engine.reuse import find_copies
+from zoo_gen.engine.reuse import MOST_SHOWN, find_copies
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest, read_any
+from zoo_gen.manifest.difference import differences
+from zoo_gen.manifest.rows import keys_of
 from zoo_gen.store import EmptyZoo
 from zoo_gen.store.create import MANIFEST
 
@@ -24,8 +26,8 @@ def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
         empty: the zoo that will be there.
 
     Raises:
-        ZooError: the folder is at a URL, none of the old zoo's models can be copied, or one that was set aside before
-            is of use to neither.
+        ZooError: the folder is at a URL, none of the old zoo's models can be copied or is in the new manifest, or one
+            that was set aside before is of use to neither.
     """
     if not isinstance(folder, Path):
         raise ZooError(f"{folder}: a zoo at a URL cannot grow in place; expected another folder, with --reuse {folder}")
@@ -35,9 +37,22 @@ def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
         if old.exists():
             raise ZooError(f"{old}: is there from a growth that did not end; run its manifest to the end, or remove it")
         find_copies([folder], empty.manifest, empty.attributes)  # refuses what cannot grow, before anything moves
+        _check_keeps_some(folder, empty.manifest)
         folder.rename(old)
         atomic.flush(folder.parent)
     return [old] if old.exists() else []
+
+
+def _check_keeps_some(folder: Path, manifest: ZooManifest) -> None:
+    """Refuse a manifest that has none of the models of a zoo: it would not grow, it would be lost."""
+    old = read_any(folder / MANIFEST)
+    assert isinstance(old, ZooManifest)  # `find_copies` refuses others
+    if set(keys_of(old.rows(slice(0, old.n_models)))).isdisjoint(keys_of(manifest.rows(slice(0, manifest.n_models)))):
+        shown = "; ".join(map(str, differences(old, manifest)[:MOST_SHOWN]))
+        raise ZooError(
+            f"{folder}: the new manifest has none of its models ({shown}), and a zoo that grows replaces the old one; "
+            "expected another folder"
+        )
 
 
 def tidy_up(folder: Folder) -> None:

@@ -28,7 +28,7 @@ _OF_A_MODEL = ("checkpoints.epochs", "training.epochs", *(f"training.{name}" for
 # Functions of the user's own and architectures of mixed zoos, each of which only some models may use.
 _OF_SOME_MODELS = ("training.source_sha256.", "architecture.named.")
 _WITHOUT_END = ("constant", "step", "milestones")  # schedules that do not depend on the last epoch
-_MOST_SHOWN = 3
+MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,10 @@ class Copies:
     def sentence(self) -> str:
         """Return how many models are copied as a sentence for a person."""
         return f"{self.count:,} of {len(self.sources):,} models are copied, {len(self.sources) - self.count:,} trained"
+
+    def copied(self, models: slice) -> int:
+        """Return how many models of a shard are copied."""
+        return sum(source is not None for source in self.sources[models])
 
     def missing(self, rows: pa.Table) -> pa.Table:
         """Return the rows of the models that have to be trained, among rows of the new zoo's table."""
@@ -178,7 +182,7 @@ def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] 
             if (old.get(key) or None) != (new.get(key) or None)
         ]
     if binding:
-        more = f" and {len(binding) - _MOST_SHOWN} more" if len(binding) > _MOST_SHOWN else ""
-        shown = "; ".join(map(str, binding[:_MOST_SHOWN]))
+        more = f" and {len(binding) - MOST_SHOWN} more" if len(binding) > MOST_SHOWN else ""
+        shown = "; ".join(map(str, binding[:MOST_SHOWN]))
         raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown}{more}")
     return Donor(store, store.manifest)

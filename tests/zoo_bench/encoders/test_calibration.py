@@ -37,11 +37,10 @@ def test_all_that_predict_are_here():
     assert {"statistics_boosting", "statistics_network", "mlp", "deep_sets", "sne", "sne_sine"} < set(SUPERVISED)
 
 
-# Variants of SNE and of NFN share their training: they take one number of models each here, and both in the long form.
-SLOW = {
-    (name, (16, 72)[number % 2])
-    for number, name in enumerate(name for name in SUPERVISED if name.startswith(("sne", "nfn")))
-}
+# All networks share their training: they take one number of models each here, and both in the long form.
+SNE_AND_NFN = [name for name in SUPERVISED if name.startswith(("sne", "nfn"))]
+NETWORKS = [name for name in SUPERVISED if name not in (*SNE_AND_NFN, "mlp", "statistics_boosting")]
+SLOW = {(name, (16, 72)[number % 2]) for names in (SNE_AND_NFN, NETWORKS) for number, name in enumerate(names)}
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_a_strangers_encoder_is_evaluated(tmp_path, tiny_zoo, tiny_benchmark, st
         ("stranger:WithoutSeed", "fit: TypeError: .*unexpected keyword argument 'seed'"),
         ("stranger:FailsToBeMade", r"cannot be made \(ValueError: no file of weights\); .* \(stranger\.py, line 61\)"),
         ("stranger:ListOfSettings", r"cannot be used: config is \[1\]; expected a dictionary of plain data"),
-        ("stranger:NumpySettings", "cannot be used: TypeError: Object of type float32 is not JSON"),
+        ("stranger:NumpySettings", "cannot be used: config: Object of type float32 is not JSON serializable; exp"),
     ],
 )
 def test_an_encoder_that_fails_is_named(tmp_path, tiny_zoo, tiny_benchmark, stranger, name, message):

@@ -144,12 +144,17 @@ def test_a_pending_cell_that_another_run_removed_is_computed_again(tmp_path, tin
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
-def test_a_damaged_result_is_one_line_that_names_the_file(tmp_path, tiny_benchmark, tiny_zoo, tiny_results, content):
+def test_a_damaged_result_is_one_line_that_names_the_file_and_stops_no_other(
+    tmp_path, tiny_benchmark, tiny_zoo, tiny_results, content
+):
     shutil.copytree(tiny_results[0], tmp_path, dirs_exist_ok=True)
     path = tmp_path / "tiny_standard" / "weights" / "seed-0.json"
     path.write_bytes(content)
+    found = run.run(tiny_benchmark, ["weights", "pca"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0])
+    assert next(found)[0].encoder == "pca"
     with pytest.raises(ZooError, match=r"^[^\n]*weights/seed-0.json: [^\n]*delete it to have it computed again$"):
-        list(run.run(tiny_benchmark, ["weights"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0]))
+        next(found)
+    assert path.read_bytes() == content
 
 
 def test_a_worker_process_opens_each_zoo_once(tmp_path, tiny_zoo, monkeypatch):

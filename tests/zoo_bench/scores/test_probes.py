@@ -193,6 +193,21 @@ def test_wide_embeddings_of_nothing_predict_the_mean():
     assert np.abs(found.values - its.train.mean()).max() < 1.0
 
 
+def test_a_wide_embedding_gets_a_penalty_beyond_the_papers_grid_and_short_of_the_mean_alone():
+    """A hundred dimensions that each stand there a hundred times: the paper's strongest penalty, 1e3, is too weak."""
+    random = np.random.RandomState(0)
+    base = random.standard_normal((600, 100))
+    truth = base @ random.standard_normal(100) / 10 + random.standard_normal(600)
+    rows = np.repeat(base, 100, axis=1)
+    features = {"train": rows[:200], "validation": rows[200:400], "test": rows[400:]}
+    chosen = predicted(features, Labels(truth[:200], truth[200:400]))
+    assert 1e3 < chosen.penalty < MEAN_ALONE
+    scaler = StandardScaler().fit(features["train"])
+    weak = Ridge(alpha=1e3).fit(scaler.transform(features["train"]), truth[:200])
+    of_weak = r2_score(truth[400:], weak.predict(scaler.transform(features["test"])))
+    assert r2_score(truth[400:], chosen.values) > max(of_weak, 0) + 0.05
+
+
 def test_a_penalty_that_leaves_the_mean_alone_ends_the_grid(parts):
     features, _ = parts
     gram = standard_probes.features(*features.values(), cut=WIDE).train
@@ -315,3 +330,44 @@ def test_the_papers_layer_is_trained_as_torch_trains_it(parts, monkeypatch):
     ]
     assert found.penalty is None
     assert set(found.values) <= set(kinds)
+
+
+def test_the_weakest_penalty_is_least_squares(parts):
+    """On features of which some are sums of others: axes that are rounding are left out, as NumPy leaves them out."""
+    features, targets = parts
+    both = {name: np.concatenate([rows, rows[:, :4] + rows[:, 4:8]], axis=1) for name, rows in features.items()}
+    scaled = standard_probes.features(*both.values(), cut=WIDE)
+    mean = targets["train"].mean(axis=0)
+    moments = scaled.axes.moments(scaled.train, targets["train"] - mean)
+    coefficients = scaled.axes.coefficients(moments, RIDGE_PENALTIES[-1])
+    centred = scaled.train.astype(np.float64) - scaled.axes.centre
+    rounding = np.sqrt(centred.shape[1] * np.finfo(np.float64).eps)  # of singular values, whose squares the axes have
+    least_squares = np.linalg.lstsq(centred, targets["train"] - mean, rcond=rounding)[0]
+    assert scaled.axes.squares.shape == (12,)
+    np.testing.assert_allclose(centred @ coefficients, centred @ least_squares, rtol=1e-5, atol=1e-5)
+
+
+def test_strong_penalties_leave_the_most_frequent_name(parts):
+    features, _ = parts
+    random = np.random.RandomState(0)
+    of_train, of_validation = (
+        random.choice(["often", "rare", "seldom"], size, p=[0.8, 0.1, 0.1]) for size in (200, 80)
+    )
+    chosen = predicted(features, Labels(of_train, of_validation))
+    assert set(chosen.values) == {"often"}
+    assert chosen.penalty > 1e4
+
+
+def test_the_path_of_penalties_ends_where_validation_rows_stop_to_gain(parts, monkeypatch):
+    """What is left out is what a whole path would not have chosen, and takes no fit."""
+    features, targets = parts
+    labelled, tried = names(targets), []
+    scaled = standard_probes.features(*features.values(), cut=WIDE)
+    fit = LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", lambda model, *a: tried.append(model.C) or fit(model, *a))
+    short = standard_probes.classify(scaled, labelled["train"], labelled["validation"])
+    monkeypatch.setattr(standard_probes, "PATIENCE", len(LOGISTIC_PENALTIES))
+    n_tried = len(tried)
+    whole = standard_probes.classify(scaled, labelled["train"], labelled["validation"])
+    assert n_tried < len(tried) - n_tried == len(LOGISTIC_PENALTIES)
+    assert (short.penalty, short.error) == (whole.penalty, whole.error)

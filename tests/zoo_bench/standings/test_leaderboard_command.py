@@ -3,11 +3,12 @@
 import json
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from zoo_bench.cli import main
-from zoo_bench.results import this_machine
+from zoo_bench.results import read_result, this_machine, write_result
 from zoo_bench.results.machine import software
 
 
@@ -55,12 +56,37 @@ def test_a_result_that_cannot_be_read_is_one_line_and_the_others_are_shown(resul
     assert str(path) in line
 
 
+@pytest.mark.parametrize("table", ["predictions", "resamples"])
+def test_a_table_without_one_of_its_rows_is_one_line_and_the_others_are_shown(results, table):
+    path = results / "tiny_standard" / "pca" / f"seed-0.{table}.parquet"
+    rows = pq.read_table(path)
+    pq.write_table(rows.slice(0, len(rows) - 1), path)
+    found = invoke("--results", results)
+    assert found.exit_code == 2
+    assert "weight_statistics" in found.stdout
+    assert "pca" not in found.stdout
+    (line,) = found.stderr.splitlines()
+    assert f"seed-0.json: {table}_sha256: {path.name} has " in line
+    assert line.endswith("; expected a result as zoo-bench run wrote it")
+
+
+def test_a_score_that_was_edited_is_one_line_and_the_others_are_shown(results):
+    path = results / "tiny_standard" / "pca" / "seed-0.json"
+    content = json.loads(path.read_text())
+    content["cells"][0]["scores"][0]["value"] = 1.0
+    path.write_text(json.dumps(content))
+    found = invoke("--results", results)
+    assert found.exit_code == 2
+    assert "pca" not in found.stdout
+    (line,) = found.stderr.splitlines()
+    assert f"{path}: sha256: the content has " in line
+
+
 def test_two_results_of_one_encoder_and_seed_are_refused(results, tmp_path):
     shutil.copytree(results, tmp_path / "other")
     assert invoke("--results", results, "--results", tmp_path / "other").exit_code == 0  # the same ones
     path = tmp_path / "other" / "tiny_standard" / "pca" / "seed-0.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"sha256": "0" * 64}))
+    write_result(read_result(path).model_copy(update={"seconds": 1.0}).signed(), path)
     found = invoke("--results", results, "--results", tmp_path / "other")
     assert found.exit_code == 2
     assert "is another result of pca, seed 0" in found.stderr

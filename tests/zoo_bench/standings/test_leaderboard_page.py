@@ -28,11 +28,26 @@ const visible = (query) => [...document.querySelectorAll(query)].filter((one) =>
 const type = (id, text) => { by(id).value = text; by(id).dispatchEvent(new Event("input", {bubbles: true})); };
 const press = (element) => { element.focus(); if (document.activeElement === element) element.click(); };
 const heads = () => visible(".board thead th[data-target]").map((head) => head.dataset.target);
-const rows = () => visible(".board tbody tr").map((row) => row.dataset.encoder);
-const column = (head) => visible(".board tbody tr").map((row) => Number(row.cells[head.cellIndex].dataset.value));
+const rows = () => visible(".board tbody tr[data-encoder]").map((row) => row.dataset.encoder);
+const scored = () => visible(".board tbody tr[data-encoder]");
+const column = (head) => scored().map((row) => Number(row.cells[head.cellIndex].dataset.value));
 const found = {};
 found.heads = heads();
 found.rows = rows();
+const texts = (row) => [...row.cells].filter((cell) => !cell.hidden).map((cell) => cell.textContent);
+found.floors = visible(".board tbody.unranked tr").map(texts);
+found.marked = visible("td.score .floor").length;
+const PARTS = ".rank, .value, .by, .floor";
+const parts = (td) => [...td.querySelectorAll(PARTS)].map((part) => part.getBoundingClientRect());
+const beside = (one, other) => one.right <= other.left || other.right <= one.left;
+const apart = (one, other) => beside(one, other) || one.bottom <= other.top || other.bottom <= one.top;
+const clear = (boxes) => boxes.every((one, place) => boxes.slice(0, place).every((other) => apart(one, other)));
+found.overlapping = visible("td.score").filter((td) => !clear(parts(td))).length;
+press(by("numbers"));
+found.intervals = visible(".interval").length;
+found.scores = visible("td.score .value").length;
+press(by("numbers"));
+found.without = visible(".interval").length;
 type("metric", "mae");
 found.mae = [...new Set(visible(".board thead th[data-target]").map((head) => head.dataset.metric))];
 type("metric", "");
@@ -147,6 +162,28 @@ def test_a_table_has_a_row_an_encoder_and_a_column_a_target_that_ranks(found, ti
     assert found["errors"] == []
     assert found["heads"] == [row.target for row in board.rows if row.ranks]
     assert found["rows"] == list(board.encoders)
+
+
+def test_floors_are_rows_below_the_encoders(found, tiny_loaded):
+    cell = tiny_loaded[0].result.cells[0]
+    ranking = dict.fromkeys((score.target, score.metric) for score in cell.scores if score.ranks)
+    values = {(score.target, score.metric, score.by): score.value for score in cell.scores}
+    texts = {
+        by: [page.render.in_digits(values[target, metric, by]) for target, metric in ranking]
+        for by in ("recipe", "mean")
+    }
+    assert [row[2:] for row in found["floors"]] == [texts["recipe"], texts["mean"]]
+    assert [row[0].startswith(name) for row, name in zip(found["floors"], ("hyper", "the mean"), strict=True)]
+
+
+def test_what_stands_in_a_cell_does_not_overlap(found):
+    assert found["marked"] > 0
+    assert found["overlapping"] == 0
+
+
+def test_intervals_are_written_into_cells_and_taken_away(found):
+    assert found["intervals"] == found["scores"] > 0
+    assert found["without"] == 0
 
 
 def test_columns_and_rows_are_filtered(found):

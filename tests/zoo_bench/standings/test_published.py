@@ -78,9 +78,9 @@ def test_published_rows_enter_no_rank_and_no_table_of_scores(tiny_loaded, board,
 
 def test_the_page_shows_published_rows_beneath_the_ranked_ones(tiny_loaded, board, reported):
     html = page.html(boards.boards(tiny_loaded), tiny_loaded)
-    (grey,) = re.findall(r'<tbody class="published">(.*?)</tbody>', html, re.DOTALL)
-    table = html[: html.index('<tbody class="published">')].rpartition("<table")[2]
-    assert all(f'<tr data-encoder="{encoder}">' in table for encoder in board.encoders)
+    (grey,) = re.findall(r'<tbody class="unranked published">(.*?)</tbody>', html, re.DOTALL)
+    table = html[: html.index('<tbody class="unranked published">')].rpartition("<table")[2]
+    assert all(f'<tr data-encoder="{encoder}" data-column=' in table for encoder in board.encoders)
     assert re.findall(r'<tr data-encoder="(\w+)">', grey) == ["Oracle", "Copied"]
     assert "0.9999 ± 0.0004" in grey
     assert "as published, 2024 [1]" in grey

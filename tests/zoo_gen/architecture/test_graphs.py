@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.zoo_bench.encoders.peers.graph_views import GRAMMAR, of_grammar
 from tests.zoo_gen.architecture.test_symmetry_group import NETWORKS, weights_of
 from zoo_gen.architecture import layers as L
 from zoo_gen.architecture import registry
@@ -57,8 +58,8 @@ def test_an_earlier_output_that_is_added_is_an_edge_of_its_own():
         L.Linear("linear1", 2, 2, True),
     )
     structure = graph_structure(Network(layers, (1, 4, 4)))
-    assert structure.edges[:, structure.is_residual].T.tolist() == [[1, 4], [2, 5]]
-    assert (structure.edge_index[structure.is_residual] == -1).all()
+    assert structure.edges[:, ~structure.has_weight].T.tolist() == [[1, 4], [2, 5]]
+    assert (structure.edge_index[~structure.has_weight] == -1).all()
 
 
 def test_networks_without_layers_are_refused():
@@ -76,8 +77,23 @@ def test_a_graph_is_one_of_pytorch_geometric():
     data.validate(raise_on_error=True)
 
 
-def test_attention_is_refused_by_name():
+def test_attention_joins_each_query_with_its_key_and_each_head_with_its_values():
     vit = registry.network(registry.ViT(name="vit"), (1, 28, 28), 10)
-    expected = r"expected an encoder of weights, or tensors\(\)"
-    with pytest.raises(ZooError, match=rf"^graphs: layer attention1 has no form as a graph yet; {expected}$"):
-        graph_structure(vit)
+    structure, layer = graph_structure(vit), next(layer for layer in vit.layers if isinstance(layer, L.Attention))
+    nodes = {name: np.flatnonzero(structure.layer_of_node == place) for place, name in enumerate(structure.names)}
+    query, key, heads, value = (nodes[f"{layer.name}.{part}"] for part in ("query", "key", "heads", "value"))
+    weightless = {tuple(edge) for edge in structure.edges[:, ~structure.has_weight].T.tolist()}
+    for unit in range(layer.inner):
+        head = heads[unit // layer.units]
+        assert {(query[unit], key[unit]), (key[unit], head), (head, value[unit])} <= weightless
+    met = np.isin(structure.edges, np.concatenate([query, key, heads, value])).all(axis=0)
+    assert met.sum() == 3 * layer.inner  # and no others
+    assert not structure.has_weight[met].any()
+
+
+@pytest.mark.parametrize("name", GRAMMAR)
+def test_every_number_of_a_network_of_the_grammar_stands_once_in_its_graph(name):
+    net = of_grammar(name)
+    structure = graph_structure(net)
+    places = np.concatenate([structure.node_index.reshape(-1), structure.edge_index.reshape(-1)])
+    np.testing.assert_array_equal(np.sort(places[places >= 0]), np.arange(net.layout.size))

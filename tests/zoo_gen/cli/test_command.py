@@ -52,12 +52,13 @@ main(sys.argv[1:])
         ("dry", "interrupted\n"),
     ],
 )
-def test_a_command_whose_interruption_is_swallowed_ends_all_the_same(name, message):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_command_whose_interruption_is_swallowed_ends_all_the_same(name, message, number):
     process = subprocess.Popen(
         [sys.executable, "-c", STUBBORN, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, found = process.communicate(timeout=waiting.LIMIT)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number  # as a shell reports a process that a signal ended
     assert found == message

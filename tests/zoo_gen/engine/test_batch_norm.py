@@ -21,12 +21,12 @@ def cut(*, count: int = 1, epochs: int = 2) -> str:
     text = SHIPPED
     for pattern, instead in (
         ("count = 5", f"count = {count}"),
-        ("epochs = 5", f"epochs = {epochs}\ntrain_fraction = 0.2"),
+        ("epochs = 5", f"epochs = {epochs}\ntrain_fraction = 0.1"),
         ("models_per_shard = 16", "models_per_shard = 2"),
         (r"learning_rate = \[1e-1, 1e-2, 1e-3\]", "learning_rate = [1e-2]"),
     ):
-        text, found = re.subn(pattern, instead, text)
-        assert found == 1
+        text, replaced = re.subn(pattern, instead, text)
+        assert replaced == 1
     return text
 
 

@@ -1,7 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 
+import zoo_gen
 from tests.conftest import files_of
 from zoo_gen.engine import cost, timing
 from zoo_gen.engine.timing import Speed
@@ -33,6 +36,17 @@ def test_the_estimate_adds_up_steps_and_evaluations_of_all_shards(tiny_zoo, monk
     assert (found.workers, found.models_at_risk) == (2, 12)
     assert found.seconds == pytest.approx(7 + 24 * each, rel=1e-3)  # and what writing takes
     assert found.at_risk == pytest.approx(12 * each, rel=1e-3)
+
+
+@pytest.mark.usefixtures("quick_plans")
+def test_a_plan_says_which_workers_would_have_no_shard_and_how_all_of_them_have_one(tiny_zoo):
+    manifest = read_manifest(tiny_zoo / "manifest.toml")  # 40 models in 4 shards
+    assert "idle" not in zoo_gen.plan(manifest, workers=4).durations()
+    said = zoo_gen.plan(manifest, workers=7).durations()["idle"]
+    assert said.startswith("3 of 7 workers, ")
+    size = int(re.search(r"models_per_shard = (\d+)", said)[1])
+    smaller = manifest.model_copy(update={"storage": manifest.storage.model_copy(update={"models_per_shard": size})})
+    assert "idle" not in zoo_gen.plan(smaller, workers=7).durations()
 
 
 def test_an_interruption_loses_no_more_than_what_was_not_saved(tiny_zoo, monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import waiting
+from tests import forked, waiting
 from tests.conftest import files_of
 from tests.reliability import bench
 from tests.zoo_gen.engine.stand_ins import copy_but_die_at_shard_2, train_on_the_cpu
@@ -157,18 +157,24 @@ def test_a_complete_zoo_needs_no_images_and_one_that_lacks_a_shard_does(tmp_path
         engine.run(manifest, tmp_path / "zoo", workers=1)
 
 
-def start(manifest: Path, folder: Path, *, workers: int) -> subprocess.Popen:
-    """Start a run in a process group of its own and return when its first shard is complete."""
-    command = [sys.executable, "-m", "zoo_gen", "run", str(manifest), "--out", str(folder), "--workers", str(workers)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def run_in_fork(manifest: Path, folder: Path, *options: str, output: Path) -> forked.Process:
+    """Start `zoo-gen run` in a process group of its own; what it prints goes to a file."""
+    arguments = ["run", str(manifest), "--out", str(folder), *options]
+    with output.open("w") as file:
+        return forked.start("zoo_gen", arguments, output=file, folder=Path.cwd(), environment=dict(os.environ))
+
+
+def start(manifest: Path, folder: Path, *, workers: int, output: Path) -> forked.Process:
+    """Start a run and return when its first shard is complete."""
+    process = run_in_fork(manifest, folder, "--workers", str(workers), output=output)
     waiting.until(lambda: process.poll() is not None or list(folder.glob("models/part-*.parquet")))
     return process
 
 
 def workers_of(group: int) -> list[int]:
     """Return the processes of a process group that still run."""
-    found = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout
-    rows = (line.split() for line in found.splitlines()[1:])
+    processes = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout
+    rows = (line.split() for line in processes.splitlines()[1:])
     return [int(pid) for pid, pgid, state in rows if int(pgid) == group and not state.startswith("Z")]
 
 
@@ -184,11 +190,10 @@ def workers_of(group: int) -> list[int]:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifest, number, send):
     tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 2000]"))  # no machine is done soon
-    process = start(tiny_manifest, tmp_path / "zoo", workers=2)
+    process = start(tiny_manifest, tmp_path / "zoo", workers=2, output=tmp_path / "output")
     send(process.pid, number)
-    _, message = process.communicate(timeout=waiting.LIMIT)
-    assert process.returncode == 130
-    assert message == "interrupted; what is complete is kept, the same command resumes\n"
+    assert process.wait(waiting.LIMIT) == 128 + number
+    assert (tmp_path / "output").read_text() == "interrupted; what is complete is kept, the same command resumes\n"
     waiting.until(lambda: not workers_of(process.pid), pause=0.1)
     assert open_zoo(tmp_path / "zoo").complete_shards
 
@@ -197,10 +202,10 @@ def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifes
 def test_a_worker_that_dies_does_not_end_the_run(tmp_path, tiny_manifest):
     # Of so many shards some are left to train when the first is complete.
     tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 60]"))
-    process = start(tiny_manifest, tmp_path / "zoo", workers=2)
+    process = start(tiny_manifest, tmp_path / "zoo", workers=2, output=tmp_path / "output")
     os.kill(bench.group_of(process)[0], signal.SIGKILL)
-    _, message = process.communicate(timeout=waiting.LIMIT)
-    assert process.returncode == 0
+    assert process.wait(waiting.LIMIT) == 0
+    message = (tmp_path / "output").read_text()
     assert "a worker died; the shards that were being trained are tried again" in message
     assert "Traceback" not in message
     engine.run(tiny_manifest, tmp_path / "undisturbed", workers=1)
@@ -227,8 +232,7 @@ def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
 @pytest.mark.parametrize("at_work", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_workers_end_when_the_driver_is_killed(tmp_path, tiny_manifest, at_work):
     tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 2000]"))  # no machine is done soon
-    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(tmp_path / "zoo")]
-    process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
+    process = run_in_fork(tiny_manifest, tmp_path / "zoo", "--workers", "2", output=tmp_path / "output")
     # The driver, the tracker of its semaphores, and two workers, which first import for a while.
     waiting.until(lambda: len(workers_of(process.pid)) >= 4, pause=0.1)
     if at_work:
@@ -269,9 +273,11 @@ def test_a_worker_that_cannot_run_python_ends_when_the_driver_is_killed(tmp_path
 
 def test_two_runs_on_one_folder_give_the_bytes_of_one(tmp_path, tiny_zoo, tiny_manifest):
     folder = tmp_path / "tiny"
-    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
-    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [(run.communicate(timeout=waiting.LIMIT)[1], run.returncode) for run in runs] == [("", 0), ("", 0)]
+    outputs = [tmp_path / f"output{number}" for number in range(2)]
+    runs = [run_in_fork(tiny_manifest, folder, "--workers", "1", output=output) for output in outputs]
+    assert [run.wait(waiting.LIMIT) for run in runs] == [0, 0]
+    assert all(output.read_text().startswith("tiny: ") for output in outputs)
+    assert all(output.read_text().count("\n") == 1 for output in outputs)
     assert files_of(folder) == files_of(tiny_zoo)
 
 
@@ -287,12 +293,12 @@ def test_a_card_that_an_interruption_left_out_is_written_later(tmp_path, tiny_zo
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, tiny_zoo, tiny_manifest, kill):
     folder = tmp_path / "tiny"
-    process = start(tiny_manifest, folder, workers=1)
+    process = start(tiny_manifest, folder, workers=1, output=tmp_path / "output")
     os.killpg(process.pid, kill)
-    process.communicate(timeout=waiting.LIMIT)
-    kept = Store.open(folder).complete_shards()
-    assert kept
-    assert engine.run(tiny_manifest, folder, workers=1).trained_shards == 4 - len(kept)
+    process.wait(waiting.LIMIT)
+    complete = Store.open(folder).complete_shards()
+    assert complete
+    assert engine.run(tiny_manifest, folder, workers=1).trained_shards == 4 - len(complete)
     assert files_of(folder) == files_of(tiny_zoo)
 
 
@@ -306,23 +312,23 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, tin
 
 def test_parts_of_an_array_job_make_the_zoo_together(tmp_path, tiny_zoo, tiny_manifest):
     folder = tmp_path / "tiny"
-    kept = []
+    complete = []
     for number in (3, 1, 2):
         engine.run(tiny_manifest, folder, workers=1, part=(number, 3))
-        kept.append(Store.open(folder).complete_shards())
+        complete.append(Store.open(folder).complete_shards())
         # Which shards are its own does not depend on what is there.
         assert engine.run(tiny_manifest, folder, workers=1, part=(number, 3)).trained_shards == 0
-    assert kept == [[2], [0, 2, 3], [0, 1, 2, 3]]
+    assert complete == [[2], [0, 2, 3], [0, 1, 2, 3]]
     assert files_of(folder) == files_of(tiny_zoo)
 
 
 def test_parts_that_run_at_once_give_the_bytes_of_one_run(tmp_path, tiny_zoo, tiny_manifest):
     folder = tmp_path / "tiny"
-    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
-    first = subprocess.Popen([*command, "--part", "1/2"], stderr=subprocess.PIPE, text=True)
+    first = run_in_fork(tiny_manifest, folder, "--workers", "1", "--part", "1/2", output=tmp_path / "output")
     waiting.until(lambda: first.poll() is not None or (folder / "manifest.toml").exists())
     engine.run(tiny_manifest, folder, workers=1, part=(2, 2))
-    assert (first.communicate(timeout=waiting.LIMIT)[1], first.returncode) == ("", 0)
+    assert first.wait(waiting.LIMIT) == 0
+    assert (tmp_path / "output").read_text().count("\n") == 1  # what it has made
     assert files_of(folder) == files_of(tiny_zoo)
 
 
@@ -396,6 +402,6 @@ def test_parts_of_a_zoo_that_fits_one_gpu_share_it_evenly(tmp_path, tiny_zoo, ti
     ],
 )
 def test_every_gpu_has_as_many_blocks_and_none_is_larger_than_fills_one(shards, at_once, devices, lengths):
-    found = blocks.cut(range(shards), at_once=at_once, devices=devices)
-    assert [shard for block in found for shard in block] == list(range(shards))
-    assert [len(block) for block in found] == lengths
+    cut = blocks.cut(range(shards), at_once=at_once, devices=devices)
+    assert [shard for block in cut for shard in block] == list(range(shards))
+    assert [len(block) for block in cut] == lengths

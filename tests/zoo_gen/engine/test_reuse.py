@@ -113,6 +113,22 @@ def test_what_changes_every_model_is_refused_with_the_keys(tiny_zoo, tmp_path, w
     assert (files_of(folder) if folder.exists() else {}) == before
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[1, 5]", "[11, 15]", "axes.product.seed"),
+        ("batch_size = 32", "batch_size = 16", "training.batch_size: 32, not 16"),
+    ],
+)
+def test_a_zoo_is_not_replaced_by_one_that_has_none_of_its_models(tiny_zoo, tmp_path, old, new, message):
+    before = files_of(shutil.copytree(tiny_zoo, tmp_path / "zoo"))
+    with pytest.raises(ZooError, match="has none of its models") as raised:
+        make(tmp_path / "zoo", TINY.replace(old, new), grow=True)
+    assert message in str(raised.value)
+    assert files_of(tmp_path / "zoo") == before
+    assert not (tmp_path / ".zoo.old").exists()
+
+
 def test_models_of_a_schedule_are_not_cut_short(tmp_path):
     text = TINY.replace("epochs = 4", 'epochs = 4\nschedule = "one_cycle"')
     long, short = make(tmp_path / "long", text), text.replace("epochs = 4", "epochs = 2")
@@ -141,3 +157,7 @@ def test_the_commands_say_what_differs_and_what_is_copied(tiny_zoo, tmp_path):
     assert "differs in axes.product.seed" in result.output
     result = CliRunner().invoke(main, ["plan", str(path), "--reuse", str(tiny_zoo), "--workers", "1"])
     assert "40 of 56 models are copied, 16 trained" in result.output
+    options = ["--reuse", str(tiny_zoo), "--workers", "1"]
+    result = CliRunner().invoke(main, ["run", str(path), "--out", str(tmp_path / "grown"), *options])
+    assert "trained 16 models in " in result.output
+    assert ", 40 copied; complete in " in result.output

@@ -1,6 +1,7 @@
 """Populations of networks in the open grammar against the same networks written in torch.nn, one model at a time."""
 
 import math
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -21,7 +22,7 @@ from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.random import data_order
 from zoo_gen.population.train import Trajectories, single_threaded, train
 
-N_TRAIN, BATCH, EPOCHS = 38, 8, 4  # 20 steps, the last of each epoch short
+N_TRAIN, BATCH, EPOCHS, STEPS = 22, 8, 2, 6  # three steps an epoch, the last one short
 CONVOLUTIONAL = [name for name, (_, _, shape) in NETWORKS.items() if len(shape) == 3]
 
 
@@ -56,16 +57,18 @@ def trained(
     dtype: torch.dtype = torch.float64,
     device: str = "cpu",
 ) -> Trajectories:
-    its = Layers.model_validate(architecture(name))
+    grammar = Layers.model_validate(architecture(name))
     shape = NETWORKS[name][2]
-    forms = forms_of(network(its, shape, 10).layers, form)
+    forms = forms_of(network(grammar, shape, 10).layers, form)
     settings = TrainingSettings(epochs=EPOCHS, dtype=dtype, forms=forms, device=device)
-    return train(its, numbers(shape), table, settings, checkpoint_epochs=[0, EPOCHS])
+    return train(grammar, numbers(shape), table, settings, checkpoint_epochs=[0, EPOCHS])
 
 
-def alone(name: str, model: dict, initial: np.ndarray) -> nn.Module:
+@cache  # every form of a convolution is compared with the same models
+def alone(name: str, row: int, initial: bytes) -> nn.Module:
     """Return the model of a row trained by torch alone."""
     _, build, shape = NETWORKS[name]
+    model = table_for(name).to_pylist()[row]
     data = numbers(shape)
     orders = np.stack([data_order(torch.tensor([model["seed"]]), epoch, N_TRAIN)[0] for epoch in range(1, EPOCHS + 1)])
     sequence = network(Layers.model_validate(architecture(name)), shape, 10).layers
@@ -74,26 +77,26 @@ def alone(name: str, model: dict, initial: np.ndarray) -> nn.Module:
         torch.from_numpy(data.train_images).double(),
         torch.from_numpy(data.train_labels),
         model,
-        initial=initial,
+        initial=np.frombuffer(initial),
         batches=list(plain_loop.batches_of(orders, BATCH)),
-        next_mask=dropout_masks(sequence, model["seed"], model["dropout"], 20, shape, BATCH),
+        next_mask=dropout_masks(sequence, model["seed"], model["dropout"], STEPS, shape, BATCH),
     )
 
 
 def check(name: str, *, form: str | None = None, device: str = "cpu") -> None:
-    """Compare every model after 20 steps, and its loss in evaluation mode."""
+    """Compare every model after its steps, and its loss in evaluation mode."""
     table = table_for(name)
-    found = trained(name, table, form=form, device=device)
+    arrays = trained(name, table, form=form, device=device).arrays
     data = numbers(NETWORKS[name][2])
     inputs, labels = torch.from_numpy(data.test_images).double(), torch.from_numpy(data.test_labels)
     for row, model in enumerate(table.to_pylist()):
-        module = alone(name, model, found.arrays["weights"][row, 0])
-        assert relative_difference(found.arrays["weights"][row, 1], vector(module)) < 1e-10, model
+        module = alone(name, row, arrays["weights"][row, 0].tobytes())
+        assert relative_difference(arrays["weights"][row, 1], vector(module)) < 1e-10, model
         with torch.no_grad():
             loss = nn.functional.cross_entropy(module(inputs), labels).item()
-        assert found.arrays["test_loss"][row, 1] == pytest.approx(loss, rel=1e-9)
+        assert arrays["test_loss"][row, 1] == pytest.approx(loss, rel=1e-9)
         if list(module.buffers()):
-            assert relative_difference(found.arrays["buffers"][row, 1], statistics(module)) < 1e-10
+            assert relative_difference(arrays["buffers"][row, 1], statistics(module)) < 1e-10
 
 
 def statistics(module: nn.Module) -> np.ndarray:

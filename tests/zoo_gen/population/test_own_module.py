@@ -196,7 +196,8 @@ def test_the_module_initialization_of_layers_is_torchs_own():
     [
         ("RandomInForward", "cannot be stacked by torch.func"),
         ("DecidesByValue", "cannot be stacked by torch.func"),
-        ("Counts", "cannot be stacked by torch.func"),
+        ("Counts", "buffer seen changes while the module is called"),
+        ("CountsSteps", "buffer steps changes while the module is called"),
         ("Unused", "parameter spare.weight has no part in its outputs"),
         ("Frozen", "parameter spare.weight needs no gradient; expected a buffer"),
         ("RandomBuffer", "buffer features differs from seed to seed"),

@@ -127,6 +127,8 @@ def train(n_runs=6, steps=STEPS, images=None, seed=0):
                     row[f"{part}_loss"] = repr(nn.functional.cross_entropy(logits, labels).item())
             gathered[f"{modeldir}/permanent_ckpt-{step}"] = row, network.vector()
             found.states[modeldir, step] = {k: v.detach().clone() for k, v in network.state_dict().items()}
+            if step == steps[-1]:
+                break
             inputs, labels = images["train"]
             for batch in torch.randperm(len(labels)).split(max(16, len(labels) // 20)):
                 optimizer.zero_grad()

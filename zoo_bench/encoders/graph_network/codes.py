@@ -4,11 +4,12 @@ Networks of one architecture have the same codes. Hidden units of one layer have
 nothing; inputs and outputs stand in a fixed order, and each has the code of its place.
 """
 
-from collections.abc import Sequence
+import math
 
 import numpy as np
 
-from zoo_gen.architecture.graphs import KINDS, GraphStructure
+from zoo_gen.architecture.graph_walk import KINDS, EdgeBlock
+from zoo_gen.architecture.graphs import GraphStructure
 
 PLACES, DEPTHS, POSITIONS = 16, 8, 16  # numbers of the codes of a place in a layer, of a depth, of a position
 NODE_CODES = len(KINDS) + PLACES + 2 * DEPTHS + 2
@@ -16,29 +17,32 @@ KERNEL_CODES = POSITIONS + 3
 EDGE_CODES = 2 * DEPTHS + 1
 
 
-def node_codes(structure: GraphStructure, positions: Sequence[int]) -> np.ndarray:
+def node_codes(structure: GraphStructure) -> np.ndarray:
     """Return the code of each node, float32 (node, NODE_CODES).
 
     Its kind, the place of inputs and outputs, the depth from the front and from the back, and the logarithms of how
     many units its layer has and how many numbers it reads.
-
-    Args:
-        structure: the graph.
-        positions: of each layer with weights, how many numbers lie on an edge.
     """
     kind, layer = structure.kind_of_node, structure.layer_of_node
     places = np.where((kind != KINDS.index("hidden"))[:, None], _sines(structure.place_of_node, PLACES), 0)
     counts = np.bincount(layer)
-    reads = np.array([1, *(counts[:-1] * np.array(positions))])
+    reads = np.ones(len(counts))
+    for block in structure.blocks:
+        reads[block.target_layer] = max(reads[block.target_layer], numbers_read(block))
     sizes = np.log(np.stack([counts[layer], reads[layer]], axis=1)) / 4
     parts = [np.eye(len(KINDS))[kind], places, *_depths(layer, layer.max()), sizes]
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def edge_code(layer: int, last: int) -> np.ndarray:
-    """Return the code of the edges that lead to a layer of `last`, float32 (EDGE_CODES,); 0 is a residual sum."""
+def numbers_read(block: EdgeBlock) -> int:
+    """Return how many numbers a target of a block of edges reads."""
+    return block.shape[2] * math.prod(block.kernel)
+
+
+def edge_code(layer: int, last: int, *, has_weight: bool) -> np.ndarray:
+    """Return the code of the edges that lead to a layer of `last`, float32 (EDGE_CODES,)."""
     depths = [part.reshape(-1) for part in _depths(np.array([layer]), last)]
-    return np.concatenate([*depths, [layer == 0]]).astype(np.float32)
+    return np.concatenate([*depths, [not has_weight]]).astype(np.float32)
 
 
 def kernel_codes(height: int, width: int) -> np.ndarray:

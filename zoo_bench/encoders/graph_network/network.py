@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zoo_bench.encoders.graph_network.codes import EDGE_CODES, KERNEL_CODES, NODE_CODES
 from zoo_bench.encoders.graph_network.dense_graph import DenseGraph
 from zoo_bench.encoders.training.networks import dense, last_layer
-from zoo_gen.architecture.graphs import NODE_FEATURES
+from zoo_gen.architecture.graph_walk import NODE_FEATURES
 
 KERNEL_WIDTH = 64  # of the hidden layer that maps the code of a position in a kernel
 POOLED = 5  # means that are read: over hidden and output nodes, and over edges of first, middle and last layers
@@ -123,10 +123,12 @@ class GraphNetwork(nn.Module):
     def pool(self, graph: DenseGraph, weights: Tensor) -> Tensor:
         """Return the means of the last states (network, POOLED x width)."""
         nodes, edges = self.states(graph, weights)
-        (_, inputs), (outputs, _) = graph.layers[0], graph.layers[-1]
-        weighted = [part.flatten(1, 2) for part in graph.by_block(edges)[: len(graph.layers) - 1]]
+        layers = graph.by_layer(nodes)
+        hidden = torch.cat([nodes[:, :0], *graph.of_kind("hidden", layers)], dim=1)
+        pairs = zip(graph.blocks, graph.by_block(edges), strict=True)
+        weighted = [edge.flatten(1, 3) for block, edge in pairs if block.of.has_weight]
         middle = torch.cat([edges[:, :0], *weighted[1:-1]], dim=1)
-        parts = [nodes[:, inputs:outputs], nodes[:, outputs:], weighted[0], middle, weighted[-1]]
+        parts = [hidden, *graph.of_kind("output", layers), weighted[0], middle, weighted[-1]]
         return torch.cat([mean_over_units(part) for part in parts], dim=1)
 
 

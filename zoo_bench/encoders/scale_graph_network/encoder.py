@@ -6,13 +6,13 @@ function to know which, and several architectures in one fit. `scale_graph_netwo
 steps, for CPUs.
 """
 
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from zoo_bench.encoders.function_codes import rows_with_functions
 from zoo_bench.encoders.graph_network.encoder import (
     SMALL_TRAINING,
     TRAINING,
-    Settings,
     architecture_of,
     graph_facts,
     plans,
@@ -23,7 +23,19 @@ from zoo_bench.encoders.training.loop import TrainingSettings
 from zoo_bench.encoders.training.supervised import Facts, SupervisedEncoder
 
 NAME = "scale_graph_network"
-LARGE = Settings(rounds=3)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines the network."""
+
+    width: int = 64  # of the states of units
+    rounds: int = 3  # a round passes through all layers
+    head_width: int = 256  # of the layers that read the means; the last is the embedding
+    bidirectional: bool = False  # whether a round goes back to the inputs too, along inverse edges
+
+
+LARGE = Settings()
 SMALL = Settings(width=24, rounds=2, head_width=64)
 
 
@@ -31,14 +43,14 @@ def scale_graph_network(settings: Settings = LARGE, *, training: TrainingSetting
     """Return the encoder; its embedding is the last hidden layer.
 
     Args:
-        settings: of the network; a round passes through all layers.
+        settings: of the network.
         training: how.
     """
     encoder = SupervisedEncoder(
         NAME,
         source=scale_graph_network,
         training=training,
-        settings={"width": settings.width, "rounds": settings.rounds, "head_width": settings.head_width},
+        settings=asdict(settings),
         facts=partial(graph_facts, skipped=1),
         build=lambda facts: _network(settings, facts),
         plans=partial(plans, make=SymmetricGraph.of),
@@ -61,4 +73,5 @@ def _network(settings: Settings, facts: Facts) -> ScaleGraphNetwork:
         settings.head_width,
         bias_size=facts["node_deviation"][0],
         edge_deviation=facts["edge_deviation"],
+        bidirectional=settings.bidirectional,
     )

@@ -3,7 +3,6 @@
 An encoder that another process has fitted can be restored here, so that what it remembers beside its own state is lost.
 """
 
-import json
 import logging
 import os
 import sys
@@ -21,7 +20,7 @@ import numpy as np
 
 from zoo_bench.encoders import fit_encoder, learned_problems
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation.candidate import Candidate, described
+from zoo_bench.evaluation.candidate import Candidate, described, plain_config
 from zoo_bench.evaluation.costs import measured
 from zoo_bench.evaluation.failing import EncoderError, named
 from zoo_bench.evaluation.processes.messages import receive_request, send_answer
@@ -127,7 +126,8 @@ class Host:
         self._encoder = candidate.fresh(runtime)
         # The last digits of linear algebra follow from its number of threads, which workers share out: one, always.
         threadpool_limits(limits=1, user_api="blas")
-        return {"config": self._encoder.config}, None
+        with named(self.name, "config", encoder=self._encoder):
+            return {"config": plain_config(self._encoder)}, None
 
     def describe(self, candidate: Candidate) -> Answer:
         """Return the digest of a candidate, and whether it needs torch."""
@@ -163,7 +163,7 @@ class Host:
         with named(self.name, "fit", encoder=self._encoder), measured() as cost:
             fit_encoder(self._encoder, train, validation, problem=problem, seed=seed)
         with named(self.name, "config", encoder=self._encoder):
-            config = json.loads(json.dumps(self._encoder.config))
+            config = plain_config(self._encoder)
             parameters = getattr(self._encoder, "parameter_count", None)
         count = None if parameters is None else int(parameters)
         return {"cost": asdict(cost), "config": config, "parameters": count, "gpu": this_machine().gpu}, None

@@ -21,7 +21,7 @@ from zoo_bench.standings.page.epochs import TARGET, AtEpoch, by_epoch
 from zoo_bench.standings.text import seeds_text
 
 POINTS = 150  # of each scatter, drawn at random from the test rows of the first seed
-DIGITS = 4  # significant, of what is drawn
+DIGITS = 3  # significant, of what is drawn: a picture is some 400 pixels wide
 MOST_NAMES = 12  # in a table of what was taken for what
 
 

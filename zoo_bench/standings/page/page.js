@@ -174,9 +174,22 @@ function drawTaken(svg, names, counts) {
   svg.setAttribute("aria-label", `How many test rows of each name were taken for each: ${names.map((name, row) => `${name}: ${counts[row].join(", ")}`).join("; ")}`);
 }
 
+const interval = (td) => `[${[td.dataset.low, td.dataset.high].map((bound) => Number(bound).toPrecision(3).replace("-", "−")).join(", ")}]`;
+
+// Write the interval of each score into its cell, or take it away.
+function writeIntervals(wanted) {
+  for (const old of all("td.score .interval")) old.remove();
+  for (const td of wanted ? all("td.score[data-low]") : []) {
+    const text = document.createElement("span");
+    text.className = "interval";
+    text.textContent = interval(td);
+    td.querySelector(".strip").before(text);
+  }
+}
+
 function open(button) {
-  const [board, row, column] = button.dataset.key.split("/").map(Number);
   const td = button.closest("td"), table = td.closest("table");
+  const board = table.closest(".board").dataset.board, column = td.parentElement.dataset.column;
   const head = table.tHead.rows[0].cells[td.cellIndex];
   const encoder = td.parentElement.dataset.encoder, target = head.dataset.target;
   const source = head.dataset.by;
@@ -184,9 +197,9 @@ function open(button) {
   const facts = [
     ["cell", table.closest(".board").querySelector("h3").textContent],
     ["score", `${td.querySelector(".value").textContent} ${head.querySelector(".metric").textContent}`],
-    ["95 % interval", td.querySelector(".interval").textContent],
+    ["95 % interval", interval(td)],
     ...(head.querySelector(".ceiling") ? [["best without ties", head.querySelector(".ceiling").textContent.replace("ties allow ", "")]] : []),
-    ["rank", td.querySelector(".rank").textContent.replace("rank ", "")],
+    ["rank", `#${td.querySelector(".rank").textContent}`],
     ["predicted by", source === "probe" || td.querySelector(".by") ? "a probe of the embeddings" : "the encoder itself"],
   ];
   by("cell-facts").replaceChildren(...facts.flatMap(([name, text]) => {
@@ -226,7 +239,7 @@ function download() {
         if (heads[column].dataset.target === undefined || cell.dataset.value === undefined) return;
         const named = [board.closest(".benchmark").dataset.benchmark, board.querySelector("h3").textContent, row.dataset.encoder];
         const { target, metric, by: source, ranks } = heads[column].dataset;
-        const { value, low, high, rank } = cell.dataset;
+        const { value, low, high } = cell.dataset, rank = cell.querySelector(".rank").textContent;
         lines.push([...[...named, target, metric, source].map(quoted), ranks, value, low, high, rank].join(","));
       });
   }
@@ -248,12 +261,12 @@ document.addEventListener("click", (event) => {
   if (!button) return;
   if (button.id === "download") download();
   else if (button.closest("th")) sort(button.closest("th"));
-  else if (button.dataset.key) open(button);
+  else if (button.closest("td.score")) open(button);
   else if (button.dataset.open) openHeat(button);
 });
 for (const id of FILTERS) by(id).addEventListener("input", filter);
 for (const choice of all("[name=cost]")) choice.addEventListener("input", drawCost);
-by("numbers").addEventListener("input", () => document.body.classList.toggle("numbers", by("numbers").checked));
+by("numbers").addEventListener("input", () => { writeIntervals(by("numbers").checked); measure(); });
 by("theme").addEventListener("click", () => {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;

@@ -1,8 +1,10 @@
 """The page rendered from boards: the Jinja template with its style and script."""
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from zoo_bench.standings.order import standings
 from zoo_bench.standings.page import content
 from zoo_bench.standings.page.curves import curve_paths
 from zoo_bench.standings.published import published, stated
-from zoo_bench.standings.text import METRIC_NAMES, comparison, digits, label, remarks, seeds_text
+from zoo_bench.standings.text import METRIC_NAMES, comparison, digits, floor_names, label, remarks, seeds_text
 
 NOTHING = "\N{EN DASH}"
 
@@ -34,6 +36,8 @@ def html(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         "bytes": in_bytes,
         "seconds": in_seconds,
         "digits": in_digits,
+        "exact": in_full,
+        "compact": compact,
         "stated": stated,
         "breakable": _breakable,
     }
@@ -59,6 +63,7 @@ def html(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         lower=LOWER_IS_BETTER,
         label=label,
         remarks=remarks,
+        floor_names=floor_names,
         shown={number: [row in shown(board) for row in board.rows] for number, board in enumerate(boards)},
         published=[published(board) for board in boards],
         extent=content.extent,
@@ -83,6 +88,18 @@ def amount(value: int | None) -> str:
 def in_digits(value: float, figures: int = 3) -> str:
     """Return a score for people, with a real minus."""
     return digits(value, figures).replace("-", "\N{MINUS SIGN}")
+
+
+def in_full(value: float) -> str:
+    """Return a score for programs, with six significant digits."""
+    return f"{value:.6g}"
+
+
+def compact(data: object) -> str:
+    """Return data as JSON without blanks, safe inside a script."""
+    from jinja2.utils import htmlsafe_json_dumps
+
+    return htmlsafe_json_dumps(data, dumps=partial(json.dumps, separators=(",", ":")))
 
 
 def in_bytes(value: int | None) -> str:

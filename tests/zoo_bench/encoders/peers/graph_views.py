@@ -2,11 +2,26 @@
 
 import numpy as np
 
+from tests import grammar_networks
 from tests.zoo_bench.encoders.layouts import FakeView
 from tests.zoo_gen.architecture.test_symmetry_group import weights_of
 from zoo_bench.protocol.computing import Computing
+from zoo_gen.architecture import layers as L
 from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.registry import Layers, network
 from zoo_gen.zoo import ForwardPass
+
+# Of the open grammar; two have edges that would lead to the network's inputs: a sum, and a normalisation.
+GRAMMAR = tuple(
+    name for name in grammar_networks.NETWORKS if name not in ("residual of named layers", "batch norm of vectors")
+)
+# Rows of two channels one after another: each channel's numbers are no neighbours then.
+FORMLESS = Network((L.Rows("rows1"), L.Flatten("flatten1"), L.Linear("linear1", 32, 3, True)), (2, 4, 4))
+
+
+def of_grammar(name):
+    """Return a network of the open grammar."""
+    return network(Layers.model_validate(grammar_networks.architecture(name)), grammar_networks.NETWORKS[name][2], 10)
 
 
 def view_of(net: Network, count, *, seed=0, functions=("relu",), target=None):

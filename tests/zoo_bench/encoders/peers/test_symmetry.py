@@ -13,6 +13,7 @@ from zoo_bench.encoders.graph_network.encoder import graph_network
 from zoo_bench.encoders.nfn.encoder import nfn
 from zoo_bench.encoders.nfn.layers import EquivariantLayer, axes_of
 from zoo_bench.encoders.probing.encoder import probing
+from zoo_bench.encoders.scale_graph_network.encoder import Settings as ScaleSettings
 from zoo_bench.encoders.scale_graph_network.encoder import scale_graph_network
 from zoo_bench.encoders.training.loop import TrainingSettings
 from zoo_bench.encoders.training.runtime import Runtime
@@ -24,11 +25,12 @@ from zoo_gen.errors import ZooError
 
 SHORT = TrainingSettings(epochs=4, batch_size=16, learning_rate=3e-3, optimizer="adam", bfloat16=False)
 TINY_GRAPHS = GraphSettings(width=8, rounds=2, head_width=16)
+TINY_SCALED = ScaleSettings(width=8, rounds=2, head_width=16)
 PEERS = {
     "nfn_np": lambda: nfn("np", training=SHORT),
     "nfn_hnp": lambda: nfn("hnp", training=SHORT),
     "graph_network": lambda: graph_network(TINY_GRAPHS, training=SHORT),
-    "scale_graph_network": lambda: scale_graph_network(TINY_GRAPHS, training=SHORT),
+    "scale_graph_network": lambda: scale_graph_network(TINY_SCALED, training=SHORT),
     "probing": lambda: probing(probes=8, training=SHORT),
 }
 
