@@ -17,9 +17,10 @@ from zoo_gen.population.gpu.stages import OPERANDS, Arrays, Behind, Images, Valu
 from zoo_gen.population.gpu.transformer_form import SPLITS, Embedding, Form, Gathering, Mixing
 from zoo_gen.population.gpu.updates import Crops
 
-# By what the compiler says for sm_90, not by a clock: the gradients then take 246 and 255 registers a thread, so that
-# two programs share a processor; with 8 warps it is one. Heads of more than 32 units together take twice the warps:
-# with 4 some 3 kB a thread would be spilled.
+# By what the compiler says for sm_90, not by a clock: in bfloat16 the gradients then take 246 and 255 registers a
+# thread, so that two programs share a processor; with 8 warps it is one. Gradients take twice the warps for heads of
+# more than 32 units together, where some 3 kB a thread would be spilled, and in float32, whose products are no matrix
+# units' work: linear layers would spill 15 kB a thread with 4 warps, and spill nothing with 8.
 WARPS = {"embed": 4, "attention": 4, "attention_gradient": 4, "perceptron": 4, "perceptron_gradient": 4, "gather": 4}
 _ROWS = 64  # of tokens that the linear layers take at once
 
@@ -129,10 +130,10 @@ class Mix(_Part):
             **self._norm(part.norm),
         }
         self._codes: tuple[Tensor, ...] = ()
-        self._times_warps = 1  # of the gradient
+        in_float32 = arrays.precision == "float32"
         if isinstance(part.layers[0], Attention):
             attention = part.layers[0]
-            self._times_warps = 2 if attention.inner > 32 else 1
+            self._times_warps = 2 if in_float32 or attention.inner > 32 else 1  # of the gradient
             starts = {
                 each.upper(): arrays.start(f"{attention.name}.{each}.weight")
                 for each in ("query", "key", "value", "output")
@@ -149,6 +150,7 @@ class Mix(_Part):
             for suffix, role in (("", "weight"), ("_BIAS", "bias"))
         }
         self._kernel, self._gradient, self._name = kernels.perceptron, kernels.perceptron_gradient, "perceptron"
+        self._times_warps = 2 if in_float32 else 1
         codes = behind.codes
         if codes is None:  # nothing between the two
             codes = torch.zeros(output.n_models, dtype=torch.int32, device=output.device)
