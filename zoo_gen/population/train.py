@@ -65,7 +65,7 @@ def train(
         saves: of this training: it goes on from what was written last, to the same bits.
     """
     network = registry.network(architecture, data.input_shape, data.n_outputs)
-    settings = _that_run(network, data, models, settings)
+    settings = runnable(network, data, models, settings, weights=weights)
     cuts: Iterable[tuple[np.ndarray, int]] = groups(network, models, settings, n_train=data.n_train)
     reached = Reached(len(models), len(checkpoint_epochs))
     if saves is not None and (values := saves.read()):
@@ -115,7 +115,7 @@ def populations(
     `train`.
     """
     network = registry.network(architecture, data.input_shape, data.n_outputs)
-    settings = _that_run(network, data, models, settings)
+    settings = runnable(network, data, models, settings, weights=weights)
     for rows, n_used in groups(network, models, settings, n_train=data.n_train):
         yield rows, _population(network, data, models, settings, rows=rows, n_used=n_used, weights=weights)
 
@@ -142,8 +142,14 @@ def _population(
     return Population(network, models.take(rows), settings, make_task=task_of, weights=own)
 
 
-def _that_run(network: Network, data: Data, models: pa.Table, settings: TrainingSettings) -> TrainingSettings:
-    """Return the settings, without our kernels where a GPU does not run them."""
+def runnable(
+    network: Network, data: Data, models: pa.Table, settings: TrainingSettings, *, weights: Tensor | None = None
+) -> TrainingSettings:
+    """Return the settings, without our kernels where a GPU does not run them; see `trial`.
+
+    Raises:
+        ZooError: as `trial.settings_that_run`.
+    """
     if settings.kernels is None or settings.device == "cpu":
         return settings
     from zoo_gen.population.trial import rows_to_try, settings_that_run
@@ -153,7 +159,7 @@ def _that_run(network: Network, data: Data, models: pa.Table, settings: Training
 
     def population_of(rows: np.ndarray) -> Population:
         n_used = min(data.n_train, 2 * batch_size(rows))
-        return _population(network, data, models, settings, rows=rows, n_used=n_used, weights=None)
+        return _population(network, data, models, settings, rows=rows, n_used=n_used, weights=weights)
 
     tried = [rows for rows in rows_to_try(models) if not is_resident(network, settings, batch_size=batch_size(rows))]
     with devices.current(settings.device):

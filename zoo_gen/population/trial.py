@@ -18,6 +18,8 @@ from zoo_gen.errors import ZooError, one_line
 from zoo_gen.population.columns import column, numbers
 from zoo_gen.population.population import Population, TrainingSettings
 
+_OF_THE_GPU = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))  # from torch 2.8 on
+
 _logger = logging.getLogger(__name__)
 
 
@@ -40,10 +42,10 @@ def settings_that_run(
         for rows in tried:
             population = population_of(rows)
             population.train_epoch(1)
-            losses = population.evaluate("test")["loss"]
+            losses = population.evaluate("train")["loss"]
             losses.cpu()  # waits for all that was launched
-    except (torch.OutOfMemoryError, torch.AcceleratorError):
-        raise  # nothing that torch's operations would not meet, too
+    except _OF_THE_GPU:
+        raise  # torch's operations would meet it, too
     except (TritonError, SubprocessError, OSError, RuntimeError) as error:
         reason = f"our kernels cannot run on {settings.device}, {one_line(error)}"
         if settings.kernels != "float32":

@@ -12,10 +12,12 @@ from tests.zoo_gen.population.interruptions import check_interruptions
 from tests.zoo_gen.population.test_train import OPTIMIZERS, models, relative_difference, synthetic
 from zoo_gen.architecture.registry import Layers, ViT
 from zoo_gen.image_data import Idx, load_image_data
+from zoo_gen.population.gpu import kernels
 from zoo_gen.population.gpu.device import Device
 from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.train import populations, train
 
+triton = pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 NETWORKS = {
@@ -80,6 +82,24 @@ def test_a_transformer_is_trained_by_our_kernels():
     settings = TrainingSettings(epochs=1, device="cuda", kernels="bfloat16")
     ((_, population),) = populations(architecture, data, table(), settings)
     assert isinstance(population._arithmetic, Device)
+
+
+def test_what_the_compiler_refuses_is_trained_by_torch_to_the_same_bytes(monkeypatch, caplog):
+    class Refused:
+        def __getitem__(self, grid):
+            raise triton.TritonError("no such layout")
+
+    monkeypatch.setattr(kernels, "attention_gradient", Refused())
+    architecture, shape = NETWORKS["as published"]
+    data = load_image_data(synthetic(shape, train_size=35))
+    some = table().slice(0, 3)
+    found, expected = (
+        train(architecture, data, some, TrainingSettings(epochs=1, device="cuda", kernels=ours), checkpoint_epochs=[1])
+        for ours in ("float32", None)
+    )
+    assert "no such layout; torch's own operations are used" in caplog.text
+    for name, values in expected.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], values, err_msg=name)
 
 
 @pytest.fixture(scope="module")
