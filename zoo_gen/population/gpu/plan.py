@@ -129,7 +129,8 @@ class _Builder:
         earlier = tuple(self.dropped)
         if dropout:
             self.dropped.append(math.prod(after))
-        return Behind(codes, dropout and bool(self.arrays.dropout.any()), earlier)
+        # Also where no model drops anything: another compiled kernel might add up in another order.
+        return Behind(codes, dropout, earlier)
 
     def value(self, after: Shape, behind: Behind | None) -> Value:
         """Return room for what a stage gives; `behind`: what is done to it as it is stored by a product."""

@@ -99,7 +99,7 @@ class Embed(_Part):
             *images.arguments(), arrays.weights, self._scales, self._positions, self.output.tensor,
             *self._randomness(images)[1:], crops.keys, crops.paddings, crops.thresholds,
             *self._sizes(n_images), arrays.weights.shape[1], self._behind.first_place(n_images),
-            CROP=training and crops.there, DROP=training and self._behind.drops, **self._options,
+            CROP=training, DROP=training and self._behind.drops, **self._options,
         )  # fmt: skip
 
     def backward(self, images: Images, n_images: int) -> None:
@@ -109,7 +109,7 @@ class Embed(_Part):
             *images.arguments(), self.output.slopes, self._scales, arrays.gradient,
             *self._randomness(images)[1:], crops.keys, crops.paddings, crops.thresholds,
             *self._sizes(n_images), *arrays.weights.shape, self._behind.first_place(n_images),
-            CROP=crops.there, DROP=self._behind.drops, **self._options,
+            CROP=True, DROP=self._behind.drops, **self._options,
         )  # fmt: skip
 
 
