@@ -4,16 +4,17 @@ Workers answer with the number of a cell and nothing else: its outcome is on the
 killed at any moment finds it again.
 """
 
+import shutil
 import sys
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
 
-from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.encoders.training.runtime import Runtime, is_first_process
 from zoo_bench.evaluation import pending
 from zoo_bench.evaluation.cell import evaluate_cell
 from zoo_bench.evaluation.pending import CellRecord, Outcome, Setting
@@ -136,16 +137,21 @@ def _cells(benchmark: BenchmarkManifest, zoos: tuple[ZooAddress, ...], on: On) -
 
 
 def evaluate(setting: Setting, cell: Cell) -> Outcome:
-    """Evaluate one cell, write its outcome, or the line that says why it failed, and return it."""
+    """Evaluate one cell, write its outcome, or the line that says why it failed, and return it.
+
+    The cell's trainings stay on the disk until its outcome is there, so that none is lost to an interrupted probe.
+    """
     from threadpoolctl import threadpool_limits
 
     began = time.monotonic()
+    runtime, trainings = setting.runtime, None
+    if runtime is not None and runtime.checkpoints is not None:
+        trainings = runtime.checkpoints / pending.name(setting, cell)
+        runtime = replace(runtime, checkpoints=trainings)
     try:
         # The last digits of linear algebra follow from its number of threads, which workers share out: one, always.
         with threadpool_limits(limits=1, user_api="blas"):
-            evaluated = evaluate_cell(
-                setting.candidate, setting.benchmark, cell, seed=setting.seed, runtime=setting.runtime
-            )
+            evaluated = evaluate_cell(setting.candidate, setting.benchmark, cell, seed=setting.seed, runtime=runtime)
         record = CellRecord(
             results=evaluated.results,
             failures=evaluated.failures,
@@ -158,4 +164,8 @@ def evaluate(setting: Setting, cell: Cell) -> Outcome:
         traceback = getattr(error, "traceback", "")
         outcome = Outcome(CellRecord(error=str(error), tracebacks=(traceback,) if traceback else ()))
     pending.write(setting, cell, outcome)
+    if trainings is not None and is_first_process():
+        shutil.rmtree(trainings, ignore_errors=True)
+        with suppress(OSError):  # other cells have trainings there
+            trainings.parent.rmdir()
     return outcome

@@ -104,7 +104,8 @@ def remove(setting: Setting, cells: Sequence[Cell]) -> None:
             folder.rmdir()
 
 
-def _path(setting: Setting, cell: Cell) -> Path:
+def name(setting: Setting, cell: Cell) -> str:
+    """Return the name of a cell's files: a digest of all that determines its outcome."""
     zoos = [used(zoo).model_dump() for zoo in (cell.zoo, *(test.zoo for test in cell.tests))]
     identity = [
         setting.candidate.digest,
@@ -117,4 +118,8 @@ def _path(setting: Setting, cell: Cell) -> Path:
         *([setting.on] if setting.on != "test" else []),
     ]
     content = json.dumps(identity, sort_keys=True)
-    return setting.folder / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.json"
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _path(setting: Setting, cell: Cell) -> Path:
+    return setting.folder / f"{name(setting, cell)}.json"

@@ -134,7 +134,16 @@ def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit(tmp_path, sche
     assert resumed == undisturbed
     for key, value in module.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[key]), key
-    assert not list(tmp_path.iterdir()), "nothing unfinished is left"
+    # It is finished, and stays so: whoever asks again gets it without a step.
+    third, inputs, targets, score = problem(dropout=0.3)
+    nn.init.normal_(third[0].weight)
+
+    def untrained(samples):
+        raise AssertionError("a finished training took a step")
+
+    assert fit(third, untrained, score, settings=settings, runtime=runtime) == undisturbed
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, third.state_dict()[key]), key
 
 
 def test_another_training_does_not_resume_from_it(tmp_path):

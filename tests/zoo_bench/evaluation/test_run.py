@@ -10,6 +10,8 @@ from zoo_bench.evaluation import cell_queue
 from zoo_bench.evaluation import run as engine
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.results import read_result, result_path
+from zoo_bench.scores import probes
+from zoo_bench.scores.probes import probe
 from zoo_bench.standings import boards, grids, page
 from zoo_bench.standings import text as leaderboard
 from zoo_gen.errors import ZooError
@@ -115,6 +117,33 @@ def test_an_interrupted_run_computes_only_what_is_missing_and_gives_the_same(
     assert scores(resumed) == scores(undisturbed)
     assert resumed.predictions_sha256 == undisturbed.predictions_sha256
     assert not (tmp_path / "results" / ".cells").exists()
+
+
+def test_a_training_is_kept_until_its_cell_is_written(tmp_path, three_zoos, monkeypatch):
+    """Probes can take longer than the training that they read: who interrupts them trains nothing again."""
+    wanted = benchmark("standard", "tiny")
+    names = ["hyper_representation_small[steps=20]"]
+    ((undisturbed, _),) = run(wanted, names, three_zoos, tmp_path / "undisturbed")
+    trainings = tmp_path / "trainings"
+    where = Runtime(device="cpu", checkpoints=trainings, checkpoint_seconds=0.0)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probes, "probe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(wanted, names, three_zoos, tmp_path / "results", runtime=where)
+    monkeypatch.undo()
+    (checkpoint,) = trainings.glob("*/*/checkpoint.pt")
+    written = checkpoint.stat().st_mtime_ns
+    noticed = []
+    monkeypatch.setattr(
+        probes, "probe", lambda *a, **k: noticed.append(checkpoint.stat().st_mtime_ns) or probe(*a, **k)
+    )
+    ((resumed, _),) = run(wanted, names, three_zoos, tmp_path / "results", runtime=where)
+    assert noticed[0] == written, "it was not trained again"
+    assert scores(resumed) == scores(undisturbed)
+    assert not trainings.exists()
 
 
 @pytest.mark.slow  # tests/zoo_bench/test_face.py has the short form

@@ -8,7 +8,6 @@ takes exactly the steps of an undisturbed one.
 import contextlib
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -216,7 +215,7 @@ def train(
             progress_bar(label=name, unit="epoch", total=settings.epochs, done=finished, shown=rank == 0) as bar,
         ):
             module.train()
-            if one_launch:
+            if one_launch and finished < settings.epochs:
                 step = graphed(step, module, optimizer, generator=generator, n_samples=local)
             for epoch in range(finished + 1, settings.epochs + 1):
                 if settings.patience is not None and history.worse_scores >= settings.patience:
@@ -243,10 +242,11 @@ def train(
                 if folder and rank == 0 and time.monotonic() - written >= runtime.checkpoint_seconds:
                     write_checkpoint(folder, module, optimizer, history, best)
                     written = time.monotonic()
+        # What follows a training can be interrupted too, so whoever asked for it removes the folder when all is done.
+        if folder and rank == 0 and len(history.epochs) > finished:
+            write_checkpoint(folder, module, optimizer, history, best)
         if settings.keep == "best" and best is not None:
             module.load_state_dict(best)
-        if folder and rank == 0:
-            shutil.rmtree(folder, ignore_errors=True)  # the training is finished
     module.eval()
     logger.info("%s: %d epochs, best score in epoch %d", name, len(history.epochs), history.best_epoch)
     return history

@@ -22,7 +22,8 @@ class Runtime:
     Attributes:
         device: "auto" (GPUs if torch sees any), "cpu", "cuda", "cuda:N" or "cuda:N,M". Of several, cells that are
             evaluated at the same time have one each; a single cell has the first.
-        checkpoints: the folder of unfinished trainings; None keeps none.
+        checkpoints: the folder of trainings, each resumed from there by the same command; None keeps none. A finished
+            one stays until whoever asked for it removes it, as the evaluation of a cell does once it is written.
         checkpoint_seconds: at most so often is one written (at the end of an epoch).
         compile: whether a training on a GPU may spend a minute on torch.compile.
         cpu_bfloat16: whether what trains in bfloat16 on a GPU does so on a CPU too, which is faster where the CPU has
