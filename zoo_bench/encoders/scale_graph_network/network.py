@@ -77,7 +77,7 @@ class Pass(nn.Module):
                     notice[:, own] += hidden
                     is_reached = True
             if is_reached:
-                both = torch.cat([states[layer], message], dim=2)
+                both = torch.cat([states[layer], message.clamp(-MOST, MOST)], dim=2)
                 seen[layer] = noticed[layer] + self.notice(notice)
                 code = self.of_nodes(codes[layer]) + self.noticed_here(seen[layer])
                 state = self.update(both, code, factors[layer], signs[layer])
