@@ -60,14 +60,15 @@ class Invariant(nn.Module):
 
 
 class Equivariant(nn.Module):
-    """Maps states to states that the same factor multiplies."""
+    """Maps states to states that the same factor multiplies; `around` is what a gate of 0 multiplies them with."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, *, around: float = 1.0) -> None:
         super().__init__()
+        self.around = around
         self.linear = nn.Linear(inputs, width, bias=False)
         self.gate = Invariant(width, width)
 
     def forward(self, state: Tensor, code: Tensor, factor: Tensor, sign: Tensor) -> Tensor:
         """Map states (..., inputs) to (..., width); the other arguments are those of `Invariant`."""
         mapped = self.linear(state)
-        return mapped * (1 + self.gate(mapped, code, factor, sign))
+        return mapped * (self.around + self.gate(mapped, code, factor, sign))

@@ -38,7 +38,7 @@ class Pass(nn.Module):
         self.gate = Invariant(width, width)
         self.notice = nn.Linear(width, width)
         self.noticed_there, self.noticed_here = (nn.Linear(width, width, bias=False) for _ in range(2))
-        self.update = Equivariant(2 * width, width)
+        self.update = Equivariant(2 * width, width, around=0.0 if backward else 1.0)
 
     def forward(
         self,
@@ -98,8 +98,9 @@ class Pass(nn.Module):
         )
         square = target.square().mean(dim=-1, keepdim=True)
         hidden = self.gate.hidden(sent, code + seen, factor, sign, shared=self.target(target), shared_square=square)
-        # Weights of either sign add up to the root of their number, as in the networks themselves.
-        message = (sent * (1 + self.gate.output(hidden))).sum(dim=3) / sources**0.5
+        gate = self.gate.output(hidden)
+        # Forward, weights of either sign add up as in the networks themselves; inverse ones differ too much in size.
+        message = (sent * gate).mean(dim=3) if self.backward else (sent * (1 + gate)).sum(dim=3) / sources**0.5
         return message.flatten(1, 2), hidden.mean(dim=3).flatten(1, 2)
 
 
