@@ -71,7 +71,7 @@ def test_a_saved_encoder_encodes_as_before(tiny_zoo, tmp_path, monkeypatch):
     from zoo_bench.encoders import ENCODERS
     from zoo_bench.encoders.baselines.deep_sets import TRAINING, deep_sets
 
-    monkeypatch.setitem(ENCODERS, "deep_sets", lambda: deep_sets(training=replace(TRAINING, epochs=1)))
+    monkeypatch.setitem(ENCODERS, "deep_sets", lambda: deep_sets(training=replace(TRAINING, epochs=1, steps=None)))
     folder, first, second = tmp_path / "saved", tmp_path / "first.npz", tmp_path / "second.npz"
     for out, option in ((first, "--save"), (second, "--load")):
         found = invoke("encode", tiny_zoo, "--encoder", "deep_sets", "--out", out, option, folder)

@@ -22,7 +22,7 @@ from zoo_bench.protocol.problem import Problem
 from zoo_gen.architecture.registry import Layers, network
 from zoo_gen.errors import ZooError
 
-SHORT = replace(TRAINING, epochs=3, batch_size=8)
+SHORT = replace(TRAINING, epochs=3, steps=None, batch_size=8)
 TINY = Settings(width=8, heads=2, head_width=8)
 
 

@@ -1,7 +1,8 @@
 """The baseline `deep_sets`: all weights of a network as one set of numbers, whatever the architecture.
 
-Each number is mapped by itself, the mean over the network is mapped again (Zaheer et al., NeurIPS 2017). Sizes are our
-own: SNE's paper gives none in print. `deep_sets_small` is a quarter as wide, for CPUs.
+Each number is mapped by itself, the mean over the network is mapped again (Zaheer et al., NeurIPS 2017). Numbers are
+divided by their root mean square in training networks: of numbers near 0 the means hardly differ, and nothing is
+learned. Sizes are our own: SNE's paper gives none in print. `deep_sets_small` is a quarter as wide, for CPUs.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from zoo_bench.encoders.training.loop import TrainingSettings
-from zoo_bench.encoders.training.networks import last_layer
+from zoo_bench.encoders.training.networks import Networks, dense, last_layer
 from zoo_bench.encoders.training.supervised import Facts, Plans, SupervisedEncoder
 from zoo_gen.architecture.layout import ParameterLayout
 
 WIDTHS = {"large": (128, 256), "small": (32, 64)}  # of what numbers are mapped to, and of what their means are
 TRAINING = TrainingSettings(
     epochs=100,
+    steps=6000,
     batch_size=64,
     learning_rate=1e-3,
     weight_decay=1e-4,
@@ -29,14 +31,17 @@ TRAINING = TrainingSettings(
     graph=True,
 )
 # About a minute on two cores, whatever the zoo.
-SMALL_TRAINING = replace(TRAINING, epochs=20, steps=1000, most_numbers=60_000_000, threads=1)
+SMALL_TRAINING = replace(TRAINING, epochs=20, steps=1000, most_numbers=60_000_000, learning_rate=1e-2, threads=1)
+
+_LEAST_SIZE = 1e-6  # of networks whose numbers are all 0
 
 
 class DeepSetsNetwork(nn.Module):
     """Sets of numbers to embeddings and a logit."""
 
-    def __init__(self, width: int, head_width: int) -> None:
+    def __init__(self, width: int, head_width: int, *, size: float) -> None:
         super().__init__()
+        self.size = size
         self.numbers = nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.means = nn.Sequential(nn.Linear(width, head_width), nn.ReLU(), nn.Linear(head_width, width), nn.ReLU())
         self.last = last_layer(width)
@@ -53,7 +58,7 @@ class DeepSetsNetwork(nn.Module):
         positions = torch.arange(longest, device=offsets.device)
         mask = positions < lengths[:, None]
         index = offsets[:, None] + torch.where(mask, positions, 0)
-        values = numbers.index_select(0, index.view(-1)).view(index.shape)
+        values = numbers.index_select(0, index.view(-1)).view(index.shape) / self.size
         mapped = self.numbers(values.unsqueeze(2)) * mask.unsqueeze(2)
         embeddings = self.means(mapped.sum(dim=1) / lengths[:, None])
         return embeddings, self.last(embeddings).squeeze(1).float()
@@ -70,13 +75,22 @@ def deep_sets(
         source=deep_sets,
         training=training,
         settings={"width": widths[0], "head_width": widths[1]},
-        facts=lambda networks: {},
-        build=lambda facts: DeepSetsNetwork(*widths),
+        facts=_facts,
+        build=lambda facts: DeepSetsNetwork(*widths, size=facts["size"]),
         plans=_plans,
     )
 
 
 small = partial(deep_sets, widths=WIDTHS["small"], training=SMALL_TRAINING)  # the encoder in its small size
+
+
+def _facts(networks: Networks) -> Facts:
+    """Return the median over networks of the root mean square of their numbers."""
+    sizes: list[Tensor] = []
+    for place, layout in enumerate(networks.layouts):
+        for some in networks.part(np.flatnonzero(networks.layout_of == place)).offsets.split(256):
+            sizes.append(dense(networks.numbers, some, layout.size).square().mean(dim=1).sqrt())
+    return {"size": max(float(torch.cat(sizes).median()), _LEAST_SIZE)}
 
 
 def _plans(facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:

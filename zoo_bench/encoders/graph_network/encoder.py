@@ -35,6 +35,7 @@ class Settings:
 SMALL = Settings(width=24, rounds=3, head_width=64)
 TRAINING = TrainingSettings(
     epochs=100,
+    steps=6400,
     batch_size=32,
     learning_rate=1e-3,
     weight_decay=1e-4,
@@ -42,6 +43,7 @@ TRAINING = TrainingSettings(
     warm_up_steps=1000,
     clip=10.0,
     bfloat16=False,
+    graph=True,
 )
 # About a minute on two cores: of larger networks fewer steps.
 SMALL_TRAINING = replace(

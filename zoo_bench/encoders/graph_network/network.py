@@ -108,6 +108,7 @@ class GraphNetwork(nn.Module):
         self.rounds = nn.ModuleList(Round(width) for _ in range(rounds))
         self.head = Head(POOLED * width, head_width)
 
+    @torch.compiler.disable  # thousands of small operations: one CUDA graph of them is enough, compiling takes minutes
     def forward(self, plan: Plan, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""
         pooled = [self.pool(graph, dense(numbers, offsets[rows], graph.size)) for graph, rows in plan.parts]

@@ -2,8 +2,9 @@
 
 After Kalogeropoulos et al., Scale Equivariant Graph Metanetworks (NeurIPS 2024): an edge is multiplied by its target's
 factor and divided by its source's, so edge times source has the factor of the target, and, in the bidirectional form,
-inverse edge times target that of the source. A round goes from the inputs to the outputs, layer by layer, as the
-networks do, so each reaches through any depth; in the bidirectional form it then goes back.
+inverse edge times target that of the source. Beside it a unit keeps what it noticed of its edges that no factor or
+sign changes, such as their sizes: signs let a state add up only what cancels. A round goes from the inputs to the
+outputs, layer by layer, as the networks do, so each reaches through any depth; in the bidirectional form it goes back.
 """
 
 from collections.abc import Sequence
@@ -35,53 +36,72 @@ class Pass(nn.Module):
         self.target = nn.Linear(width, width, bias=False)
         self.of_edges, self.of_nodes = (nn.Linear(NODE_CODES, width) for _ in range(2))
         self.gate = Invariant(width, width)
-        self.update = Equivariant(2 * width, width)
+        self.notice = nn.Linear(width, width)
+        self.noticed_there, self.noticed_here = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.update = Equivariant(2 * width, width, around=0.0 if backward else 1.0)
 
     def forward(
-        self, graph: DenseGraph, states: States, edges: Sequence[Tensor], factors: States, signs: States
-    ) -> States:
-        """Return the states after the pass.
+        self,
+        graph: DenseGraph,
+        states: States,
+        noticed: States,
+        edges: Sequence[Tensor],
+        factors: States,
+        signs: States,
+    ) -> tuple[States, States]:
+        """Return the states after the pass, and what is noticed of them.
 
         Args:
             graph: of the networks.
-            states: of each layer (network, unit, width).
+            states: of each layer (network, unit, width), multiplied by factors.
+            noticed: of each layer (network, unit, width), left alone by factors.
             edges: of each block (network, group, target, source, width); inverse ones of a pass backward.
             factors, signs: of each layer (network, unit, 1).
         """
         codes = graph.by_layer(graph.node_codes.unsqueeze(0))
-        passed = list(states)
+        passed, seen = list(states), list(noticed)
         order = range(len(states))
         for layer in reversed(order) if self.backward else order:
             message, start, is_reached = torch.zeros_like(states[layer]), graph.layers[layer][0], False
+            notice = torch.zeros_like(message)
             for block, edge in zip(graph.blocks, edges, strict=True):
                 ends = ((block.of.target_layer, block.of.targets), (block.of.source_layer, block.of.sources))
                 (to, reached), (origin, read) = reversed(ends) if self.backward else ends
                 if to == layer:
                     own = slice(*(node - start for node in reached))
-                    source = passed[origin][:, slice(*(node - graph.layers[origin][0] for node in read))]
+                    there = slice(*(node - graph.layers[origin][0] for node in read))
+                    source = (passed[origin][:, there], seen[origin][:, there])
                     target = (states[layer], self.of_edges(codes[layer]), factors[layer], signs[layer])
-                    message[:, own] += self._message(edge, source, *(values[:, own] for values in target))
+                    sent, hidden = self._message(edge, *source, *(values[:, own] for values in target))
+                    message[:, own] += sent
+                    notice[:, own] += hidden
                     is_reached = True
             if is_reached:
-                both = torch.cat([states[layer], message], dim=2)
-                state = self.update(both, self.of_nodes(codes[layer]), factors[layer], signs[layer])
+                both = torch.cat([states[layer], message.clamp(-MOST, MOST)], dim=2)
+                seen[layer] = noticed[layer] + self.notice(notice)
+                code = self.of_nodes(codes[layer]) + self.noticed_here(seen[layer])
+                state = self.update(both, code, factors[layer], signs[layer])
                 passed[layer] = (states[layer] + state).clamp(-MOST, MOST)
-        return passed
+        return passed, seen
 
     def _message(
-        self, edge: Tensor, source: Tensor, target: Tensor, code: Tensor, factor: Tensor, sign: Tensor
-    ) -> Tensor:
-        """Return what a block sends to the units that it reaches, (network, unit, width)."""
+        self, edge: Tensor, source: Tensor, seen: Tensor, target: Tensor, code: Tensor, factor: Tensor, sign: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what a block sends to the units that it reaches, and what they notice, (network, unit, width)."""
         groups, targets, sources = edge.shape[1:4]
         if self.backward:
             edge, targets, sources = edge.transpose(2, 3), sources, targets
         sent = self.source(source).unflatten(1, (groups, 1, sources)) * edge
+        seen = self.noticed_there(seen).unflatten(1, (groups, 1, sources))
         target, code, factor, sign = (
             values.unflatten(1, (groups, targets, 1)) for values in (target, code, factor, sign)
         )
-        square = target.square().sum(dim=-1, keepdim=True)
-        gate = self.gate(sent, code, factor, sign, shared=self.target(target), shared_square=square)
-        return (sent * gate).mean(dim=3).flatten(1, 2)
+        square = target.square().mean(dim=-1, keepdim=True)
+        hidden = self.gate.hidden(sent, code + seen, factor, sign, shared=self.target(target), shared_square=square)
+        gate = self.gate.output(hidden)
+        # Forward, weights of either sign add up as in the networks themselves; inverse ones differ too much in size.
+        message = (sent * gate).mean(dim=3) if self.backward else (sent * (1 + gate)).sum(dim=3) / sources**0.5
+        return message.flatten(1, 2), hidden.mean(dim=3).flatten(1, 2)
 
 
 class ScaleGraphNetwork(nn.Module):
@@ -106,16 +126,18 @@ class ScaleGraphNetwork(nn.Module):
         self.rounds = nn.ModuleList(Pass(width) for _ in range(rounds))
         self.rounds_back = nn.ModuleList(Pass(width, backward=True) for _ in range(rounds if bidirectional else 0))
         self.of_read = nn.Linear(NODE_CODES, width)
+        self.of_noticed = nn.Linear(width, width, bias=False)
         self.read = Invariant(width, width)
         self.head = Head(POOLED * width, head_width)
 
+    @torch.compiler.disable  # thousands of small operations: one CUDA graph of them is enough, compiling takes minutes
     def forward(self, plan: Plan, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""
         pooled = [self.pool(graph, dense(numbers, offsets[rows], graph.graph.size + 1)) for graph, rows in plan.parts]
         return self.head(plan, pooled)
 
-    def states(self, symmetric: SymmetricGraph, rows: Tensor) -> tuple[States, States, States]:
-        """Map rows (network, 1 + parameter) to the last states of each layer, and its factors and signs."""
+    def states(self, symmetric: SymmetricGraph, rows: Tensor) -> tuple[States, States, States, States]:
+        """Map rows (network, 1 + parameter) to the last states of each layer, what is noticed, factors and signs."""
         graph, functions, weights = symmetric.graph, rows[:, 0].long(), rows[:, 1:]
         factors, signs = (
             graph.by_layer(table[functions].to(weights.dtype).unsqueeze(2))
@@ -130,17 +152,17 @@ class ScaleGraphNetwork(nn.Module):
             for kind, code, bias in zip(graph.kinds, codes, graph.by_layer(biases / self.bias_size), strict=True)
         ]
         states = [state.clamp(-MOST, MOST) for state in states]
+        noticed = [torch.zeros_like(state) for state in states]
         for number, each in enumerate(self.rounds):
-            states = each(graph, states, edges, factors, signs)
+            states, noticed = each(graph, states, noticed, edges, factors, signs)
             if inverse:
-                states = self.rounds_back[number](graph, states, inverse, factors, signs)
-        return states, factors, signs
+                states, noticed = self.rounds_back[number](graph, states, noticed, inverse, factors, signs)
+        return states, noticed, factors, signs
 
     def pool(self, symmetric: SymmetricGraph, rows: Tensor) -> Tensor:
         """Return the means of what is read of the last states (network, POOLED x width)."""
-        states, factors, signs = self.states(symmetric, rows)
-        code = self.of_read(symmetric.graph.node_codes).unsqueeze(0)
-        state, factor, sign = (torch.cat(parts, dim=1) for parts in (states, factors, signs))
+        state, seen, factor, sign = (torch.cat(parts, dim=1) for parts in self.states(symmetric, rows))
+        code = self.of_read(symmetric.graph.node_codes) + self.of_noticed(seen)
         layers = symmetric.graph.by_layer(self.read(state, code, factor, sign))
         (outputs,) = symmetric.graph.of_kind("output", layers)
         hidden = symmetric.graph.of_kind("hidden", layers) or [outputs[:, :0]]

@@ -112,7 +112,8 @@ def test_parameters_are_as_many_as_the_page_says():
     first += (KERNEL_CODES + 1) * KERNEL_WIDTH + (KERNEL_WIDTH + 1) * width + width
     invariant = width**2 + width + (width + 1) * width
     each = 2 * width**2 + 2 * (NODE_CODES + 1) * width + invariant + 2 * width**2 + invariant
-    read = (NODE_CODES + 1) * width + invariant
+    each += 3 * width**2 + width  # of what is noticed
+    read = (NODE_CODES + 1) * width + invariant + width**2
     last = 2 * POOLED * width + (POOLED * width + 1) * head + (head + 1) * head + head + 1
     for passes in (rounds, 2 * rounds):
         model = ScaleGraphNetwork(width, rounds, head, bias_size=1.0, edge_deviation=1.0, bidirectional=passes > rounds)
