@@ -61,7 +61,9 @@ def test_a_zoo_is_made_as_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = block("python", "ZooManifest(")
     assert '"epochs": 50' in code
-    zoo = run(code.replace('"epochs": 50', '"epochs": 2').replace("[0, 1, 5, 10, 50]", "[0, 2]"))["zoo"]
+    assert "zoo_gen.run(manifest)" in code
+    code = code.replace('"epochs": 50', '"epochs": 2').replace("[0, 1, 5, 10, 50]", "[0, 2]")
+    zoo = run(code.replace("zoo_gen.run(manifest)", "zoo_gen.run(manifest, workers=1)"))["zoo"]
     assert zoo.path == Path("zoos/my_zoo")
     assert zoo.complete
     assert zoo.weights.shape[0] == 200
@@ -110,7 +112,9 @@ def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks((ROOT / "docs" / "tutorial.md").read_text(), "python"))
     assert '"range": [1, 20]' in code
-    variables = run(code.replace('"range": [1, 20]', '"range": [1, 5]'))
+    assert "zoo_gen.run(manifest)" in code
+    code = code.replace('"range": [1, 20]', '"range": [1, 5]')
+    variables = run(code.replace("zoo_gen.run(manifest)", "zoo_gen.run(manifest, workers=1)"))
     assert len(variables["results"]) == 6
     assert not [
         finding for finding in variables["zoo_bench"].mock(variables["SpectralNorms"]()) if finding.state == "FAILED"

@@ -228,7 +228,7 @@ def test_the_file_of_architectures_is_the_one_of_converted_zoos(zoo):
     assert read_architectures(zoo.path) == zoo.architectures
 
 
-def test_the_plan_counts_what_a_run_makes(zoo, quick_plans):
+def test_the_plan_counts_what_a_run_makes(zoo):
     found = cost.plan(zoo.manifest)
     assert (found.models, found.shards, found.architectures) == (30, 4, 5)
     # Of the running statistics, two shards have none to write.

@@ -309,7 +309,6 @@ def test_a_dozen_models_of_a_small_zoo_learn_real_images_unequally_well(name, cu
     assert high - low > 0.01
 
 
-@pytest.mark.usefixtures("quick_plans")
 @pytest.mark.parametrize(
     ("name", "lines"),
     [

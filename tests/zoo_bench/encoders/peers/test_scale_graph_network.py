@@ -119,7 +119,7 @@ def test_parameters_are_as_many_as_the_page_says():
         assert sum(parameter.numel() for parameter in model.parameters()) == first + passes * each + read + last
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_it_learns_what_follows_from_which_weights_meet_in_a_unit(bidirectional):
     net = network(MLP(name="mlp", widths=(4, 5, 3)), (4,), 3)
     target = paired(net)
