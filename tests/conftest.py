@@ -132,10 +132,12 @@ def data_root() -> Path:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Processes that a test starts heed SIGINT, which those that a shell starts in its background ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Processes that a test starts heed the signals that those in a shell's background or behind nohup ignore."""
+    heeded = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in heeded.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -23,7 +23,10 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path, many
     assert not lost
 
 
-@pytest.mark.parametrize(("count", "fresh"), [(2, False), pytest.param(30, True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "fresh"),
+    [(1, False), pytest.param(2, False, marks=pytest.mark.thorough), pytest.param(30, True, marks=pytest.mark.slow)],
+)
 def test_a_run_killed_inside_of_its_only_shard_goes_on_to_the_same_bytes(tmp_path, one_shard, count, fresh):
     met = kills_inside(one_shard, tmp_path, count=count, seed=count, fresh=fresh)
     assert len(met) == count

@@ -37,6 +37,7 @@ def cluster(tmp_path, monkeypatch):
     found.close()
 
 
+@pytest.mark.thorough  # zoo_bench/test_face.py has the quick form; reliability/test_cluster.py has a cluster
 def test_a_cluster_gives_the_same_as_this_process_and_finds_a_strangers_encoder(
     tmp_path, tiny_zoo, cluster, monkeypatch
 ):

@@ -178,6 +178,7 @@ def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, c
     assert is_new
 
 
+@pytest.mark.thorough  # test_cheats.py has the quick form, in this process
 def test_a_cell_whose_process_is_killed_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, counting):
     its = benchmark("standard", "tiny", "other")
     found = engine.run(

@@ -71,6 +71,7 @@ def test_two_processes_that_write_one_result_never_fail_nor_leave_half_a_file(tm
     ]
 
 
+@pytest.mark.thorough  # the tests below have the quick forms, in this process
 def test_two_commands_on_one_folder_both_end_well(tmp_path, tiny_zoo):
     (tmp_path / "its.toml").write_text(BENCHMARK)
     results = tmp_path / "results"

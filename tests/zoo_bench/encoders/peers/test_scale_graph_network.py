@@ -41,7 +41,9 @@ def mixed(request):
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("drawn", [{}, {"scales": (1, 10)}, {"scales": (1, 1000)}, {"flips": True}])
+@pytest.mark.parametrize(
+    "drawn", [{}, pytest.param({"scales": (1, 10)}, marks=pytest.mark.thorough), {"scales": (1, 1000)}, {"flips": True}]
+)
 def test_embeddings_do_not_change_with_what_computes_the_same(mixed, name, drawn):
     view = view_of(GRAPHS[name], 12, seed=9, functions=ALL)
     other = moved(view, **drawn)
