@@ -7,7 +7,7 @@ READY := .venv/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart leaderboard leaderboard-small test test-slow api check reliability scale benchmark clean
+.PHONY: help install quickstart leaderboard leaderboard-small test test-thorough test-slow api check reliability scale benchmark clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -41,10 +41,15 @@ leaderboard-small: $(READY)  ## Make five zoos of CNNs, run three benchmarks wit
 		--markdown leaderboard-small.md --parquet leaderboard-small.parquet
 	$(BIN)/zoo-bench validate --results results-small
 
-# A third of the time is waiting: for processes that start, end and are killed.
-test: $(READY)  ## Run the tests, a process a core and one more
-	$(BIN)/python -m pytest -m "not slow" --dist worksteal \
-		--numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+# A process a core and one more: a third of the time is waiting, for processes that start, end and are killed.
+PYTEST := $(BIN)/python -m pytest --dist worksteal \
+	--numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+
+test: $(READY)  ## Run the tests
+	$(PYTEST) -m "not thorough and not slow"
+
+test-thorough: $(READY)  ## Run the tests that take long, of which `make test` has quick forms
+	$(PYTEST) -m "thorough and not slow"
 
 test-slow: $(READY)  ## Run the long forms of the tests
 	$(BIN)/python -m pytest -m slow

@@ -1,5 +1,6 @@
 """Small zoos that many tests read, made once a run, and where the real images are."""
 
+import gc
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from zoo_gen.files.location import Folder
 from zoo_gen.manifest import read_manifest
 from zoo_gen.store import Store, untrained
 
+gc.disable()  # while tests are collected, which makes a million objects that all stay
 # The tests' models are so small that a second thread only waits, for very long where cores are busy.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of scikit-learn's trees
@@ -106,9 +108,16 @@ def tiny_zoo(made_once) -> Path:
     return made_once("zoos", fill) / "tiny"
 
 
-@pytest.fixture
-def quick_plans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plans that time few steps, for tests of what a plan counts and says, not of the seconds it states."""
+def pytest_collection_finish() -> None:
+    """Leave what the libraries and the tests themselves hold out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _quick_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans time few steps: tests are of what a plan counts and says; test_cost.py has its own clocks."""
     monkeypatch.setattr(timing, "BUDGET", 0.1)
     monkeypatch.setattr(timing, "_start", lambda device: 2.0)
 
@@ -123,10 +132,12 @@ def data_root() -> Path:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Processes that a test starts heed SIGINT, which those that a shell starts in its background ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Processes that a test starts heed the signals that those in a shell's background or behind nohup ignore."""
+    heeded = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in heeded.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

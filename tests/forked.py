@@ -5,6 +5,7 @@ own. Tests of how a program starts run it in a fresh interpreter instead.
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -92,9 +93,12 @@ def _answer_to(control: socket.socket, request: dict[str, object], *descriptors:
 def main(descriptor: int) -> None:
     """Serve the process at the other end of a socket until it closes it; a fork becomes the program asked for."""
     control = socket.socket(fileno=descriptor)
+    gc.disable()
     for module in IMPORTED:
         with suppress(ImportError):
             importlib.import_module(module)
+    gc.freeze()  # no collection in a fork looks at it, which would copy its memory
+    gc.enable()
     while True:
         content, descriptors, _, _ = socket.recv_fds(control, 2**18, 1)
         if not content:

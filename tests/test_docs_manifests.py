@@ -63,7 +63,6 @@ def tiny(text: str) -> str:
     return text
 
 
-@pytest.mark.usefixtures("quick_plans")
 def test_the_small_cnn_of_ones_own_runs_at_the_first_try(tmp_path, monkeypatch):
     published.write_idx(tmp_path / "data" / "fashion-mnist", sizes=(40, 20), gz=".gz")
     monkeypatch.setenv("ZOO_DATA_ROOT", str(tmp_path / "data"))

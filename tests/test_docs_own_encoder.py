@@ -57,6 +57,7 @@ def test_the_supervised_example_is_ridge_regression(tiny_zoo):
     np.testing.assert_allclose(encoder.weights, other.coef_, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.thorough  # evaluation/test_tune.py has the quick form, with an encoder that ships
 def test_it_is_tuned_on_validation_and_ranks_beside_others(tiny_zoo, benchmark, tmp_path):
     options = {"zoos": tiny_zoo.parent, "results": tmp_path, "progress": False}
     tuned = zoo_bench.tune("ridge:Ridge", benchmark, trials=3, **options)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests import forked, waiting
+from tests.conftest import files_of
 from tests.reliability import bench
 from tests.reliability.hosts import THIS, CannotIsolate, Host, three_hosts
 from zoo_gen import engine
@@ -21,7 +23,7 @@ from zoo_gen.cli.main import main
 from zoo_gen.errors import ZooError
 from zoo_gen.machine import workers
 
-pytest.importorskip("distributed")
+pytestmark = pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
 
 
 class Cluster:
@@ -106,7 +108,21 @@ def killed_in_the_middle(zoo: bench.Zoo, place: Path, **options: tuple[str, ...]
     raise AssertionError
 
 
-@pytest.mark.parametrize("hosts", ["one machine", pytest.param("three hosts", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("hosts", ["one machine"], indirect=True)
+def test_a_cluster_makes_the_bytes_of_one_process(tmp_path, tiny, cluster):
+    cluster.add_worker(1)
+    engine.run(tiny.manifest, tmp_path / "zoo", scheduler=cluster.address, progress=False)
+    assert files_of(tmp_path / "zoo") == tiny.files
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        pytest.param("one machine", marks=pytest.mark.thorough),
+        pytest.param("three hosts", marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
 def test_a_worker_dies_another_comes_the_client_is_killed_and_no_byte_differs(tmp_path, many_shards, cluster):
     options = {
         "options": ("--engine", "dask", "--scheduler", cluster.address),
@@ -124,9 +140,9 @@ def test_a_worker_dies_another_comes_the_client_is_killed_and_no_byte_differs(tm
     assert bench.outcome(many_shards, folder) == bench.Outcome(lost=False, bytes_that_differ=0)
 
 
-def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, many_shards, monkeypatch):
+def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 1)
-    words = ["run", str(many_shards.manifest), "--out", str(tmp_path / "zoo"), "--engine", "dask"]
+    words = ["run", str(tiny.manifest), "--out", str(tmp_path / "zoo"), "--engine", "dask"]
     outcome = CliRunner().invoke(main, [*words, "--scheduler", "tcp://127.0.0.1:9"])
     assert outcome.exit_code == 2
     (line,) = [line for line in outcome.output.splitlines() if line.startswith("error: ")]

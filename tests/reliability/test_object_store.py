@@ -1,18 +1,20 @@
 """Zoos on a real S3 server on loopback; faults.py has the one that refuses, delays, cuts off and loses answers."""
 
+import random
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from tests.conftest import TINY, begin
 from tests.reliability import bench
-from tests.reliability.object_store import known, object_store
+from tests.reliability.object_store import FLAKY, known, object_store
 from zoo_gen import engine, open_zoo
 from zoo_gen.cli.main import main
 from zoo_gen.files.location import locate
 
-pytest.importorskip("moto")
-pytest.importorskip("s3fs")
+pytestmark = pytest.mark.skipif(not (find_spec("moto") and find_spec("s3fs")), reason="needs moto and s3fs")
 
 CNN = """
 name = "cnn"
@@ -48,16 +50,29 @@ def s3(remote):
         yield remote
 
 
-def test_two_runs_at_one_url_give_the_bytes_of_one_and_all_commands_read_them(s3, tiny):
-    other = bench.start(tiny, "s3://bucket/two", workers=2)
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.thorough)])
+def test_two_runs_at_one_url_give_the_bytes_of_one_and_all_commands_read_them(s3, tiny, workers):
+    url = f"s3://bucket/two-{workers}"
+    other = bench.start(tiny, url, workers=workers)
     s3.wait_for(1, other)
-    engine.run(tiny.manifest, locate("s3://bucket/two"), workers=1, progress=False)
+    engine.run(tiny.manifest, locate(url), workers=1, progress=False)
     assert bench.wait(other) == 0
-    assert s3.files("two") == tiny.files
+    assert s3.files(f"two-{workers}") == tiny.files
     for command, ending in (("info", "median"), ("verify", ": sound")):
-        found = CliRunner().invoke(main, [command, "s3://bucket/two"])
+        found = CliRunner().invoke(main, [command, url])
         assert (found.exit_code, found.stderr) == (0, "")
         assert ending in found.output.splitlines()[-1]
+
+
+def test_a_store_that_refuses_cuts_off_and_loses_answers_costs_no_byte(s3, tiny):
+    """faults.py also delays answers, and kills the run."""
+    s3.chance, s3.faults = random.Random(0), {fault: FLAKY[fault] for fault in ("refused", "cut off", "answer lost")}
+    try:
+        engine.run(tiny.manifest, locate("s3://bucket/flaky"), workers=1, progress=False)
+    finally:
+        s3.faults = {}
+    assert {fault for fault, count in s3.met.items() if count} == {"refused", "cut off", "answer lost"}
+    assert s3.files("flaky") == tiny.files
 
 
 def fill(folder, manifest_path, shards):

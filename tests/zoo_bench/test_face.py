@@ -11,6 +11,7 @@ import types
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ import zoo_bench
 from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.run import run
 from zoo_gen import ZooError, open_zoo
+from zoo_gen.machine import workers
 
 ROOT = Path(__file__).parents[2]
 # Examples are on the methods, or the class has nothing to call: it is what another function's example returns.
@@ -123,6 +125,21 @@ def test_two_objects_of_one_class_need_names(working_folder, benchmark):
         zoo_bench.evaluate([Remembers(1), Remembers(2)], benchmark, progress=False)
 
 
+def test_tasks_of_workers_take_objects_and_names_and_give_the_same(working_folder, benchmark, monkeypatch):
+    """With workers that are this process, to which tasks come as they go to others: as bytes."""
+
+    def here(task, numbers, lost, **options):
+        for of_one in numbers:
+            yield cloudpickle.loads(cloudpickle.dumps(task))(of_one)
+
+    monkeypatch.setattr(workers, "train_all", here)
+    one, two = (zoo_bench.evaluate([Remembers(), "pca"], benchmark, workers=n, progress=False) for n in (1, 2))
+    assert [result.encoder for result in two] == [f"{__name__}:Remembers", "pca"]
+    for first, second in zip(one, two, strict=True):
+        assert first.predictions_sha256 == second.predictions_sha256
+
+
+@pytest.mark.thorough
 def test_processes_take_objects_and_names_and_give_the_same(working_folder, benchmark):
     one, two = (zoo_bench.evaluate([Remembers(), "pca"], benchmark, workers=n, progress=False) for n in (1, 2))
     assert [result.encoder for result in two] == [f"{__name__}:Remembers", "pca"]
@@ -133,11 +150,17 @@ def test_processes_take_objects_and_names_and_give_the_same(working_folder, benc
 def test_opened_zoos_give_the_same_as_their_folder(working_folder, benchmark):
     zoo = open_zoo("zoos/tiny")
     expected = zoo_bench.evaluate("pca", benchmark, progress=False)[0]
-    for workers in (1, 2):
-        result = zoo_bench.evaluate("pca", benchmark, zoos=[zoo], workers=workers, progress=False)[0]
-        assert result.predictions_sha256 == expected.predictions_sha256
+    result = zoo_bench.evaluate("pca", benchmark, zoos=[zoo], progress=False)[0]
+    assert result.predictions_sha256 == expected.predictions_sha256
     with pytest.raises(ZooError, match="mine: unknown zoo 'tiny'"):
         zoo_bench.evaluate("pca", benchmark, zoos=[], progress=False)
+
+
+@pytest.mark.thorough
+def test_processes_take_opened_zoos(working_folder, benchmark):
+    zoo = open_zoo("zoos/tiny")
+    one, two = (zoo_bench.evaluate("pca", benchmark, zoos=[zoo], workers=n, progress=False)[0] for n in (1, 2))
+    assert one.predictions_sha256 == two.predictions_sha256
 
 
 def test_a_folder_of_results_is_shared_with_the_command_and_computed_once(working_folder, benchmark):
@@ -273,8 +296,10 @@ def test_a_class_of_a_notebook_has_a_digest_that_changes_with_all_that_it_uses(m
     assert len(set(digests)) == 4
 
 
-def test_a_class_of_a_notebook_is_evaluated_in_processes_too(monkeypatch, working_folder, benchmark):
-    results = zoo_bench.evaluate(notebook(monkeypatch, NOTEBOOK)(), benchmark, workers=2, progress=False)
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.thorough)])
+def test_a_class_of_a_notebook_is_evaluated_in_processes(monkeypatch, working_folder, benchmark, workers):
+    """Even one worker hands encoders to a process, which fits them."""
+    results = zoo_bench.evaluate(notebook(monkeypatch, NOTEBOOK)(), benchmark, workers=workers, progress=False)
     assert [result.encoder for result in results] == ["Mine"]
 
 

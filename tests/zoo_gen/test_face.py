@@ -34,7 +34,6 @@ def test_a_part_of_a_zoo_is_opened_as_far_as_it_is(tmp_path, tiny_manifest):
     assert "12 of 40 (1 of 4 shards)" in zoo.facts()["models"]
 
 
-@pytest.mark.usefixtures("quick_plans")
 def test_a_plan_says_what_the_command_says(tiny_manifest):
     planned = zoo_gen.plan(tiny_manifest)
     assert (planned.cost.models, planned.cost.shards, planned.cost.models_per_shard) == (40, 4, 12)

@@ -41,15 +41,19 @@ def test_all_that_predict_are_here():
 SNE_AND_NFN = [name for name in SUPERVISED if name.startswith(("sne", "nfn"))]
 NETWORKS = [name for name in SUPERVISED if name not in (*SNE_AND_NFN, "mlp", "statistics_boosting")]
 SLOW = {(name, (16, 72)[number % 2]) for names in (SNE_AND_NFN, NETWORKS) for number, name in enumerate(names)}
+# Variants are settings of one network: the small one of each kind is in the quick form.
+QUICK = ("sne_small", "nfn_np_small", "mlp", "deep_sets_small", "statistics_network", "statistics_boosting")
+
+
+def marks_of(name, models):
+    if (name, models) in SLOW:
+        return [pytest.mark.slow]
+    return [] if name in QUICK else [pytest.mark.thorough]
 
 
 @pytest.mark.parametrize(
     ("name", "models"),
-    [
-        pytest.param(name, models, marks=[pytest.mark.slow] if (name, models) in SLOW else [])
-        for name in SUPERVISED
-        for models in (16, 72)
-    ],
+    [pytest.param(name, models, marks=marks_of(name, models)) for name in SUPERVISED for models in (16, 72)],
 )
 def test_predictions_of_training_networks_are_better_than_their_mean(name, models):
     train, validation = random_view(INR, models=models), random_view(INR, models=8, seed=1)
@@ -61,7 +65,7 @@ def test_a_norm_before_the_head_fits_the_state_that_is_kept():
     """Its mean and variance are those of the embeddings that the kept state gives to the training networks."""
     train, validation = random_view(INR, models=30), random_view(INR, models=8, seed=1)
     settings, training = VARIANTS["small"]
-    encoder = sne(settings, training=replace(training, epochs=4, steps=60)).fit([train], [validation], seed=0)
+    encoder = sne(settings, training=replace(training, epochs=4, steps=24)).fit([train], [validation], seed=0)
     norm = encoder._fitted.module.head[0]
     embeddings = encoder.encode(train)
     np.testing.assert_allclose(norm.running_mean, embeddings.mean(axis=0), rtol=1e-4, atol=1e-5)

@@ -173,6 +173,7 @@ print(results.best, len(results.failures))
 """
 
 
+@pytest.mark.thorough  # zoo_bench/test_face.py evaluates a class of __main__
 def test_an_encoder_of_a_script_is_evaluated_though_nothing_guards_its_last_lines(tmp_path, tiny_zoo):
     (tmp_path / "script.py").write_text(SCRIPT.replace("ZOOS", repr(str(tiny_zoo.parent))))
     found = subprocess.run(

@@ -1,6 +1,7 @@
 """Cells on a real Dask scheduler with real worker processes."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from zoo_bench.cli import main
 from zoo_bench.evaluation import run
 from zoo_bench.protocol.manifest import BenchmarkManifest
 
-pytest.importorskip("distributed")
+pytestmark = pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
 
 ENCODER = """
 class First:
@@ -36,6 +37,7 @@ def cluster(tmp_path, monkeypatch):
     found.close()
 
 
+@pytest.mark.thorough  # zoo_bench/test_face.py has the quick form; reliability/test_cluster.py has a cluster
 def test_a_cluster_gives_the_same_as_this_process_and_finds_a_strangers_encoder(
     tmp_path, tiny_zoo, cluster, monkeypatch
 ):

@@ -30,7 +30,7 @@ print(copy)
 """
 
 
-@pytest.mark.parametrize("use", ["used", "not used"])
+@pytest.mark.parametrize("use", [pytest.param("used", marks=pytest.mark.thorough), "not used"])
 def test_templates_end_with_their_thread_and_with_their_process(use):
     command = [sys.executable, "-W", "always", "-c", SCRIPT, use]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

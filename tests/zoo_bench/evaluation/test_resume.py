@@ -79,7 +79,10 @@ def undisturbed(place):
 
 @pytest.mark.parametrize(
     ("workers", "kills"),
-    [(2, 1), *(pytest.param(*long, marks=pytest.mark.slow) for long in ((1, 10), (2, 20)))],
+    [  # test_run.py has the quick form, in this process
+        pytest.param(2, 1, marks=pytest.mark.thorough),
+        *(pytest.param(*long, marks=pytest.mark.slow) for long in ((1, 10), (2, 20))),
+    ],
 )
 def test_a_run_killed_anywhere_and_started_again_gives_the_same_page(place, undisturbed, workers, kills):
     killed = place / f"killed-{workers}-{kills}"

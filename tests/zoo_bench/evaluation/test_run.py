@@ -15,6 +15,7 @@ from zoo_bench.scores.probes import probe
 from zoo_bench.standings import boards, grids, page
 from zoo_bench.standings import text as leaderboard
 from zoo_gen.errors import ZooError
+from zoo_gen.machine import device_workers
 
 COUNTING = """
 from pathlib import Path
@@ -54,9 +55,8 @@ class OnDevice(Counting):
         import os, time
 
         Path(__file__).with_name(f"fit {self.runtime.device} {os.getpid()} {train[0].zoo.name}").touch()
-        if ":" in self.runtime.device:  # one of several GPUs: no cell ends before all three have begun
-            while len(list(Path(__file__).parent.glob("fit *"))) < 3:
-                time.sleep(0.01)
+        while len(list(Path(__file__).parent.glob("fit *"))) < int(os.environ["BEGIN_TOGETHER"]):
+            time.sleep(0.01)
         return self
 
 class Watching(Counting):
@@ -155,8 +155,26 @@ def test_processes_give_the_same_as_one(tmp_path, three_zoos):
     assert [cell.name for cell in one.cells] == ["tiny", "tiny → other", "other → tiny", "other"]
 
 
+def test_a_cell_is_evaluated_on_the_gpu_of_its_worker(tmp_path, three_zoos, counting, monkeypatch):
+    """With workers that are this process: of three, two share a GPU where there are two."""
+    its = benchmark("standard", "tiny", "other", "third")
+
+    def here(task, blocks, lost, *, devices):
+        for block, device in zip(blocks, devices, strict=True):
+            yield task(block, device=device)
+
+    monkeypatch.setattr(runtime, "resolve", lambda name: ("cuda:0", "cuda:1"))
+    monkeypatch.setattr(device_workers, "train_on_devices", here)
+    monkeypatch.setenv("BEGIN_TOGETHER", "1")
+    run(its, ["counting:OnDevice"], three_zoos, tmp_path, workers=3, runtime=Runtime(device="cuda"))
+    fits = [path.name.split()[1] for path in tmp_path.glob("fit *")]
+    assert sorted(fits) == ["cuda:0", "cuda:0", "cuda:1"]
+
+
+@pytest.mark.thorough
 def test_cells_that_are_evaluated_at_the_same_time_have_a_gpu_each(tmp_path, three_zoos, counting, monkeypatch):
     """Two of three workers share a GPU where there are two; an encoder without a network asks for none."""
+    monkeypatch.setenv("BEGIN_TOGETHER", "1")
     its = benchmark("standard", "tiny", "other", "third")
     asked = []
     monkeypatch.setattr(runtime, "resolve", lambda name: asked.append(name) or ("cuda:0", "cuda:1"))
@@ -165,6 +183,7 @@ def test_cells_that_are_evaluated_at_the_same_time_have_a_gpu_each(tmp_path, thr
     assert {path.name.split()[1] for path in tmp_path.glob("fit *")} == {"cuda"}
     for path in tmp_path.glob("fit *"):
         path.unlink()
+    monkeypatch.setenv("BEGIN_TOGETHER", "3")  # no cell ends before all three have begun
     ((two, _),) = run(its, ["counting:OnDevice"], three_zoos, tmp_path / "two", workers=3, **options)
     assert scores(one) == scores(two)
     fits = [path.name.split()[1:3] for path in tmp_path.glob("fit *")]
@@ -188,6 +207,7 @@ def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, c
     assert is_new
 
 
+@pytest.mark.thorough  # test_cheats.py has the quick form, in this process
 def test_a_cell_whose_process_is_killed_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, counting):
     its = benchmark("standard", "tiny", "other")
     found = engine.run(

@@ -22,7 +22,6 @@ def test_list_shows_the_shipped_zoos():
     assert re.search(r"tetris_hyp +3,600 +76 +100 +tetris", found.output)
 
 
-@pytest.mark.usefixtures("quick_plans")
 def test_plan_says_what_it_costs_and_writes_nothing(tmp_path, tiny_manifest, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = files_of(tmp_path)

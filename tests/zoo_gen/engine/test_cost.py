@@ -38,7 +38,6 @@ def test_the_estimate_adds_up_steps_and_evaluations_of_all_shards(tiny_zoo, monk
     assert found.at_risk == pytest.approx(12 * each, rel=1e-3)
 
 
-@pytest.mark.usefixtures("quick_plans")
 def test_a_plan_says_which_workers_would_have_no_shard_and_how_all_of_them_have_one(tiny_zoo):
     manifest = read_manifest(tiny_zoo / "manifest.toml")  # 40 models in 4 shards
     assert "idle" not in zoo_gen.plan(manifest, workers=4).durations()

@@ -182,14 +182,14 @@ def workers_of(group: int) -> list[int]:
     ("number", "send"),
     [
         (signal.SIGINT, os.killpg),  # Ctrl-C reaches the workers too
-        (signal.SIGTERM, os.kill),
+        pytest.param(signal.SIGTERM, os.kill, marks=pytest.mark.thorough),
         pytest.param(signal.SIGINT, os.kill, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, os.killpg, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.usefixtures("interruptible")
 def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifest, number, send):
-    tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 2000]"))  # no machine is done soon
+    tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 500]"))  # no machine is done soon
     process = start(tiny_manifest, tmp_path / "zoo", workers=2, output=tmp_path / "output")
     send(process.pid, number)
     assert process.wait(waiting.LIMIT) == 128 + number
@@ -231,7 +231,7 @@ def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
 # While it imports, a worker is like one that cannot run Python, which the next test makes sure of.
 @pytest.mark.parametrize("at_work", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_workers_end_when_the_driver_is_killed(tmp_path, tiny_manifest, at_work):
-    tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 2000]"))  # no machine is done soon
+    tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 500]"))  # no machine is done soon
     process = run_in_fork(tiny_manifest, tmp_path / "zoo", "--workers", "2", output=tmp_path / "output")
     # The driver, the tracker of its semaphores, and two workers, which first import for a while.
     waiting.until(lambda: len(workers_of(process.pid)) >= 4, pause=0.1)
@@ -358,7 +358,8 @@ def one_gpu_zoo(tmp_path, tiny_manifest, gpus):
     [
         (1, "cuda", ["cuda:0 0 1", "cuda:0 2 3"]),
         (2, "cuda:1", ["cuda:1 0 1", "cuda:1 2 3"]),
-        (2, "cuda", ["cuda:0 0 1", "cuda:1 2 3"]),
+        # The next test has two GPUs at once too.
+        pytest.param(2, "cuda", ["cuda:0 0 1", "cuda:1 2 3"], marks=pytest.mark.thorough),
         pytest.param(4, "cuda", ["cuda:0 0", "cuda:1 1", "cuda:2 2", "cuda:3 3"], marks=pytest.mark.slow),
     ],
 )

@@ -50,7 +50,13 @@ PARTS_OF_ONE_GRID = {
 }
 
 
-@pytest.mark.parametrize("parts", PARTS_OF_ONE_GRID)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        *("seeds, the later ones first", "names", "overlapping"),
+        *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("seeds", "one inside the other", "three")),
+    ],
+)
 def test_zoos_that_are_parts_of_one_grid_give_the_zoo_of_that_grid(tmp_path, tiny_zoo, parts, never_trains):
     never_trains()
     zoos = [tmp_path / f"part{number}" for number in range(len(PARTS_OF_ONE_GRID[parts]))]

@@ -144,7 +144,6 @@ def test_models_that_diverged_are_copied_too(tmp_path):
     assert open_zoo(renamed).models["status"].equals(open_zoo(zoo).models["status"])
 
 
-@pytest.mark.usefixtures("quick_plans")
 def test_the_commands_say_what_differs_and_what_is_copied(tiny_zoo, tmp_path):
     path = tmp_path / "grown.toml"
     path.write_text(GROWN["more seeds"])

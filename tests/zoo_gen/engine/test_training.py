@@ -87,7 +87,6 @@ def test_models_have_the_same_bytes_in_other_shards_and_by_more_workers(folder):
     assert np.isfinite(zoo.weights[:]).all()
 
 
-@pytest.mark.usefixtures("quick_plans")
 def test_a_zoo_grows_by_models_with_functions_that_it_did_not_have(folder):
     make(folder / "at_once", GROWN)
     make(folder / "zoo", EVERYTHING)

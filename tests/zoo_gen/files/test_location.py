@@ -98,7 +98,6 @@ def test_a_zoo_is_made_at_a_url_with_the_bytes_of_one_on_disk(memory, tiny_zoo, 
     assert verify(folder, sample=3).findings == ()
 
 
-@pytest.mark.usefixtures("quick_plans")
 def test_a_manifest_at_a_url_is_planned_and_run(memory, tiny_zoo, tiny_manifest):
     memory.pipe_file("/manifests/tiny.toml", tiny_manifest.read_bytes())
     found = CliRunner().invoke(main, ["plan", "memory://manifests/tiny.toml", "--workers", "1"])

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from tests.hub_server import Fault, serve
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import HuggingFace, load_image_data
 
-pytest.importorskip("datasets")
+pytestmark = pytest.mark.skipif(find_spec("datasets") is None, reason="needs datasets")
 
 REPOSITORY = "someone/shapes"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 PROGRAM = """
 import sys
+from importlib.util import find_spec
 import numpy as np
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import HuggingFace, load_image_data

@@ -4,7 +4,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision import transforms
 
 from tests.zoo_gen.image_data import published
 from zoo_gen.errors import ZooError
@@ -63,6 +62,8 @@ def test_grey_is_the_plain_mean_of_the_channels():
 @pytest.mark.parametrize("resize", [28, 48, [28, 28], [40, 20]])
 @pytest.mark.parametrize("size", [(32, 32), (30, 47), (47, 30)])
 def test_resize_is_torchvisions(size, resize):
+    from torchvision import transforms
+
     images = published.pixels(3, 3, *size)
     source = colour(size, resize=resize)
     found = apply(source, images)
@@ -75,6 +76,8 @@ def test_resize_is_torchvisions(size, resize):
 @pytest.mark.parametrize("crop", [28, 27, [5, 30]])
 @pytest.mark.parametrize("size", [(32, 32), (31, 47)])
 def test_centre_crop_is_torchvisions(size, crop):
+    from torchvision import transforms
+
     images = published.pixels(3, 3, *size)
     source = colour(size, center_crop=crop)
     np.testing.assert_array_equal(apply(source, images), transforms.CenterCrop(crop)(torch.from_numpy(images)).numpy())
@@ -90,6 +93,8 @@ def test_centre_crop_is_torchvisions(size, crop):
     ],
 )
 def test_normalising_is_torchvisions(normalize, mean, deviation):
+    from torchvision import transforms
+
     data = put_together(colour(normalize=normalize), 10, 5)
     images, labels = data.tensors("train", dtype=torch.float64)
     expected = transforms.Normalize(mean, deviation)(torch.from_numpy(data.train_images).double() / 255)

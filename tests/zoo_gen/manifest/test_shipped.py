@@ -309,7 +309,6 @@ def test_a_dozen_models_of_a_small_zoo_learn_real_images_unequally_well(name, cu
     assert high - low > 0.01
 
 
-@pytest.mark.usefixtures("quick_plans")
 @pytest.mark.parametrize(
     ("name", "lines"),
     [
@@ -318,9 +317,10 @@ def test_a_dozen_models_of_a_small_zoo_learn_real_images_unequally_well(name, cu
             ("models       30,000 in 80 shards", "checkpoints  9 a model", "parameters   4,970 a model"),
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "modelzoos_svhn_hyp_10_random",
             ("models       4,320 in", "checkpoints  51 a model", "parameters   2,464 a", "steps        1,296,000,000"),
+            marks=pytest.mark.thorough,
         ),
         ("sne_sine_inr", ("models       4,000 in 40 shards of 100", "parameters   1,153", "steps        6,000,000")),
     ],

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
-from matplotlib import pyplot
 
 from tests import waiting
 from tests.conftest import TINY, files_of
@@ -79,6 +78,8 @@ def test_a_push_that_broke_off_goes_on(hub, zoo):
 
 
 def test_the_card_says_what_the_hub_and_people_want_to_know(hub, zoo):
+    from matplotlib import pyplot
+
     push(zoo, "org/tiny", licence="cc0-1.0", tag="v1")
     _, front, body = (zoo / "README.md").read_text().split("---\n", 2)
     found = yaml.safe_load(front)

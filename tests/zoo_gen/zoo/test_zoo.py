@@ -129,7 +129,7 @@ def test_a_diverged_model_keeps_its_row_and_says_so(tmp_path, tiny_manifest):
 
 
 def test_the_revision_follows_the_content(tmp_path, tiny_zoo, tiny_manifest):
-    engine.run(tiny_manifest, tmp_path / "same", workers=2)
+    engine.run(tiny_manifest, tmp_path / "same", workers=1)
     assert open_zoo(tmp_path / "same").revision == open_zoo(tiny_zoo).revision
     tiny_manifest.write_text(tiny_manifest.read_text().replace("batch_size = 32", "batch_size = 31"))
     engine.run(tiny_manifest, tmp_path / "other", workers=1)

@@ -5,6 +5,7 @@ the fork has left behind: on Linux they become its children, wherever they have 
 """
 
 import ctypes
+import gc
 import importlib
 import os
 import select
@@ -128,9 +129,13 @@ def _children() -> list[int]:
 
 
 def _import(modules: tuple[str, ...]) -> None:
+    """Import modules whose objects no garbage collection looks at, which would copy their memory in every fork."""
+    gc.disable()
     for module in modules:
         with suppress(ImportError):  # whoever needs it says so
             importlib.import_module(module)
+    gc.freeze()
+    gc.enable()
 
 
 def _prctl(option: int, value: int) -> None:

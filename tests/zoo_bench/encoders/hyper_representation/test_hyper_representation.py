@@ -234,7 +234,7 @@ def test_the_loss_weighs_contrast_and_reconstruction_by_gamma():
     assert actual.item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("loss", ["E_cD", "E_c+D"])
+@pytest.mark.parametrize("loss", ["E_cD", pytest.param("E_c+D", marks=pytest.mark.thorough)])
 def test_all_behind_the_views_compiles_as_one_graph_with_the_same_gradients(loss):
     views = torch.randn(2 * 12, 100)
 

@@ -41,7 +41,9 @@ def mixed(request):
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("drawn", [{}, {"scales": (1, 10)}, {"scales": (1, 1000)}, {"flips": True}])
+@pytest.mark.parametrize(
+    "drawn", [{}, pytest.param({"scales": (1, 10)}, marks=pytest.mark.thorough), {"scales": (1, 1000)}, {"flips": True}]
+)
 def test_embeddings_do_not_change_with_what_computes_the_same(mixed, name, drawn):
     view = view_of(GRAPHS[name], 12, seed=9, functions=ALL)
     other = moved(view, **drawn)
@@ -120,7 +122,7 @@ def test_parameters_are_as_many_as_the_page_says():
         assert sum(parameter.numel() for parameter in model.parameters()) == first + passes * each + read + last
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_it_learns_what_follows_from_which_weights_meet_in_a_unit(bidirectional):
     net = network(MLP(name="mlp", widths=(4, 5, 3)), (4,), 3)
     target = paired(net)

@@ -47,11 +47,12 @@ engine.run(Path(manifest), Path(out), workers=1)
 
 
 # Register bits, registers, LLVM's name of a processor. That of 2003 differs most from any here: the narrowest
-# registers, and no fused multiply-add. AVX2, which has both halfway, is the long form.
+# registers, and no fused multiply-add. AVX2, which has both halfway, is the long form; kernels of transformers meet
+# other registers in test_lanes_sequences.py too.
 @pytest.mark.parametrize(
     ("bits", "count", "cpu"), [(128, 16, "x86-64"), pytest.param(256, 16, "haswell", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", ["cnn", pytest.param("transformer", marks=pytest.mark.thorough)])
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the other processors are of this kind")
 def test_a_zoo_has_the_same_bytes_whatever_the_vector_registers_of_our_kernels(tmp_path, name, bits, count, cpu):
     """What torch itself computes is the same here; docs/cpu.md says on what its last bits depend."""

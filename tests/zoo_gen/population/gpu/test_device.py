@@ -84,12 +84,19 @@ def compared(architecture, data, table, *, precision: str = "float32", **setting
 
 # An activation function is the same lines of every kernel: each network meets one half of them, both in the long form.
 FUNCTIONS = (("relu", "tanh", "sigmoid"), ("gelu", "silu", "leaky_relu"))
+THOROUGH = ("a stem of two convolutions that touch", "windows that overlap, and strides")
+
+
+def marks_of(name, number, half):
+    if (number + half) % 2:
+        return [pytest.mark.slow]
+    return [pytest.mark.thorough] if name in THOROUGH else []
 
 
 @pytest.mark.parametrize(
     ("name", "activations"),
     [
-        pytest.param(name, functions, marks=() if (number + half) % 2 == 0 else pytest.mark.slow)
+        pytest.param(name, functions, marks=marks_of(name, number, half))
         for number, name in enumerate(NETWORKS)
         for half, functions in enumerate(FUNCTIONS)
     ],
@@ -154,7 +161,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_bits():
 
 
 def test_waves_are_fitted_as_torch_does():
-    data = load_image_data(Sine(source="sine", points=300))
+    data = load_image_data(Sine(source="sine", points=200))
     table = models(
         initialization=["siren"], optimizer=["adam"], learning_rate=[1e-4], batch_size=[100], frequency=[0.7, 3.0],
         amplitude=[1.0],
@@ -164,7 +171,7 @@ def test_waves_are_fitted_as_torch_does():
 
 def test_a_model_has_the_same_bytes_alone_and_among_others():
     architecture, shape = NETWORKS["padding, colours and pooling"]
-    data = load_image_data(small(shape, train_size=8))
+    data = load_image_data(small(shape, train_size=4))
     table = models(activation=["relu", "gelu"], dropout=[0.2], batch_size=[4])
     settings = TrainingSettings(epochs=1, kernels="float32")
     among = train(architecture, data, table, settings, checkpoint_epochs=[1]).arrays

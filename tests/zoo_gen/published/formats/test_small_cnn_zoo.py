@@ -351,7 +351,7 @@ def test_accuracies_are_computed_again_from_the_weights(proven, tmp_path, images
     assert max(float(row["test_accuracy"]) for row in found.rows) > 0.6  # they have learned something
 
 
-@pytest.mark.parametrize("scramble", ["kernel axes", "channels"])
+@pytest.mark.parametrize("scramble", ["kernel axes", pytest.param("channels", marks=pytest.mark.thorough)])
 def test_a_kernel_in_the_wrong_order_is_caught(proven, tmp_path, images_root, scramble):
     found, _ = proven
     weights = found.weights.copy()
