@@ -62,6 +62,19 @@ def test_only_the_chosen_states_come_and_no_optimiser(server, contents, fetch, e
     assert wanted < server.sent("zoo.zip") < wanted + 300_000
 
 
+def test_a_part_has_all_that_the_converter_reads_of_a_run(contents, server, fetch):
+    with zipfile.ZipFile(server.folder / "zoo.zip", "a") as archive:
+        archive.writestr("zoo/run_0/progress.csv", "training_iteration,test_acc\n1,0.5\n")
+    assert "zoo/run_0/progress.csv" in read(fetch(epochs=[1]))
+
+
+def test_a_run_that_only_its_states_name_is_had_with_the_whole(contents, server, fetch):
+    with zipfile.ZipFile(server.folder / "zoo.zip", "a") as archive:
+        archive.writestr("zoo/a_run_without_params/checkpoint_000001/checkpoints", b"state")
+    with pytest.raises(partial_zip.NoRanges):
+        fetch(models=[2])
+
+
 def test_a_part_is_fetched_once(server, contents, fetch):
     path = fetch(epochs=[1])
     server.log.clear()
