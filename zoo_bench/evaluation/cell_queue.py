@@ -5,7 +5,6 @@ killed at any moment finds it again.
 """
 
 import sys
-import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,8 +14,8 @@ from itertools import chain
 
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import pending
-from zoo_bench.evaluation.cell import evaluate_cell
-from zoo_bench.evaluation.pending import CellRecord, Outcome, Setting
+from zoo_bench.evaluation.cell import CellRecord, Outcome, evaluate_cell
+from zoo_bench.evaluation.pending import Setting
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell, On
@@ -139,21 +138,12 @@ def evaluate(setting: Setting, cell: Cell) -> Outcome:
     """Evaluate one cell, write its outcome, or the line that says why it failed, and return it."""
     from threadpoolctl import threadpool_limits
 
-    began = time.monotonic()
     try:
         # The last digits of linear algebra follow from its number of threads, which workers share out: one, always.
         with threadpool_limits(limits=1, user_api="blas"):
-            evaluated = evaluate_cell(
+            outcome = evaluate_cell(
                 setting.candidate, setting.benchmark, cell, seed=setting.seed, runtime=setting.runtime
             )
-        record = CellRecord(
-            results=evaluated.results,
-            failures=evaluated.failures,
-            tracebacks=evaluated.tracebacks,
-            encoder_config=evaluated.encoder_config,
-            seconds=time.monotonic() - began,
-        )
-        outcome = Outcome(record, evaluated.predictions, evaluated.resamples)
     except ZooError as error:
         traceback = getattr(error, "traceback", "")
         outcome = Outcome(CellRecord(error=str(error), tracebacks=(traceback,) if traceback else ()))
