@@ -19,7 +19,6 @@ from zoo_bench.standings.text import METRIC_NAMES
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import AnyZoo, open_any
 
-FORMATS = (".png", ".pdf", ".svg")
 COLUMNS = 3
 MOST_POINTS = 20000  # more than this hide one another; a random part of them is drawn
 NAMES_COLORMAP, NUMBERS_COLORMAP = "tab10", "viridis"
@@ -43,6 +42,12 @@ def principal_components(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return rows @ vectors[:, [-1, -2]], values[[-1, -2]] / total
 
 
+def check_name(path: str | Path, *, option: str = "") -> None:
+    """Refuse the name of a picture in a format that is not drawn; the message begins with the option that gave it."""
+    if Path(path).suffix not in (".png", ".pdf", ".svg"):
+        raise ZooError(f"{option}{path}: expected a name that ends in .png, .pdf or .svg")
+
+
 def plot_embeddings(embeddings: Embeddings, zoo: str | Path | AnyZoo, path: str | Path, *, title: str = "") -> None:
     """Write a picture of embeddings: a panel each for test accuracy, epoch and every hyper-parameter that varies.
 
@@ -59,8 +64,7 @@ def plot_embeddings(embeddings: Embeddings, zoo: str | Path | AnyZoo, path: str 
     >>> embeddings = zoo_bench.encode(zoo_bench.fit("pca", "zoos/tiny"), "zoos/tiny")
     >>> zoo_bench.plot_embeddings(embeddings, "zoos/tiny", "embeddings.png")
     """
-    if Path(path).suffix not in FORMATS:
-        raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")
+    check_name(path)
     opened = open_any(zoo)
     _draw(embeddings.embedding, colours(opened, embeddings), Path(path), title=title or opened.name)
 
@@ -82,8 +86,7 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
     >>> results = zoo_bench.evaluate("weight_statistics", benchmark, results="robust")
     >>> zoo_bench.plot_robustness("robust", "robustness.png")
     """
-    if Path(path).suffix not in FORMATS:
-        raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")
+    check_name(path)
     losses = drops(load(Path(results)))
     if not losses:
         raise ZooError(f"{results}: holds no results of the robustness protocol; expected those of robustness_small")
@@ -116,11 +119,7 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
 
 
 def _figure(rows: int, columns: int, *, width: float, height: float) -> Any:
-    """Return an empty figure for so many panels of a size in inches.
-
-    Raises:
-        ZooError: matplotlib is not installed.
-    """
+    """Return an empty figure for so many panels of a size in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

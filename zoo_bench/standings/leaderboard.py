@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo_bench.standings import hub, page, text
-from zoo_bench.standings.collection import Results, data_frame, load_results
+from zoo_bench.standings.collection import Results, load_results
 from zoo_gen.errors import ZooError
+from zoo_gen.zoo.frame import data_frame
 
 if TYPE_CHECKING:
     import pandas

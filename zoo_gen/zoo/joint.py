@@ -58,11 +58,7 @@ def open_zoos(zoos: Sequence[str | Folder | Zoo]) -> "JointZoo":
 
 
 def open_any(zoo: "str | Folder | Zoo | JointZoo") -> "Zoo | JointZoo":
-    """Open a zoo, or several whose folders or URLs stand with a + between them; what is open stays as it is.
-
-    Raises:
-        ZooError: as `open_zoo` and `open_zoos`.
-    """
+    """Open a zoo, or several whose folders or URLs stand with a + between them; what is open stays as it is."""
     if isinstance(zoo, Zoo | JointZoo):
         return zoo
     if isinstance(zoo, str) and JOIN in zoo and not Path(zoo).is_dir():

@@ -3,7 +3,7 @@
 It may show, in place of the models' weights, others that compute the same function.
 """
 
-# ruff: noqa: D102, as `Arrays` says what each answer of a `Readable` means
+# ruff: noqa: D102, as `Zoo` and `Arrays` say what each answer of a `Viewed` and a `Readable` means
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,25 +24,18 @@ if TYPE_CHECKING:
 
 
 class Viewed(Protocol):
-    """What a view asks of its zoo."""
+    """What a view asks of its zoo; see `Zoo`, which says what each answer means."""
 
     name: str
     epochs: np.ndarray
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of what was measured."""
-
+    def metrics(self) -> tuple[str, ...]: ...
     @property
-    def varying(self) -> tuple[str, ...]:
-        """The hyper-parameters that vary."""
-
+    def varying(self) -> tuple[str, ...]: ...
     @property
-    def models(self) -> pa.Table:
-        """The table of models."""
-
-    def metric(self, name: str) -> object:
-        """Return a metric, or say that there is none of that name."""
+    def models(self) -> pa.Table: ...
+    def metric(self, name: str) -> object: ...
 
 
 class Readable(Protocol):
