@@ -56,30 +56,9 @@ def convert(
     """Convert a published zoo on disk into a zoo of our own store, which `open_zoo` reads; return its folder.
 
     The archive is read where it lies: a folder, a .zip, a .tar, or a compressed tar (which is expanded into one file
-    beside `out` for the time of the conversion, never into its members). Nothing in it is executed. The same call
-    after an interruption resumes; on a complete zoo it does nothing.
-
-    Args:
-        source: the archive, the folder it was unpacked to, or the one file that it is.
-        out: the folder of the zoo; new, empty, or the same conversion begun before.
-        format: how the archive is laid out, a key of FORMATS.
-        name: the zoo's name; by default taken from the archive's.
-        epochs: convert only these checkpoints; by default all.
-        models: convert only these models, by their number in the whole zoo (the column `source_model` keeps it).
-        splits: split files that the paper published, name of the split -> file; each becomes a named split table.
-        data: the image data the models were trained on, as "fashion_mnist", where the archive does not say it; of the
-            format "folder" also a TOML file with [data] as in a manifest.
-        table: of the format "folder", which CSV names the files, where several do.
-        accuracies: "percent" if they are to be divided by 100, "fraction" if not; needed where one is above 1.
-        classes: of the format "folder", the number of classes.
-        architecture: of the format "folder", the network of all models: the name of an architecture, a TOML file with
-            [architecture] as in a manifest and `input_shape`, `activation`, `names`, or the same as plain data.
-        licence: under which the zoo may be passed on, by the Hub's name of it; part of the provenance.
-        provenance: where the archive came from, kept as it is in the zoo's manifest and card: any of paper, url,
-            revision, sha256, licence, citation.
-        progress: called with (models done, models in all) after each shard.
-
-    The zoo's conversion.json says what was read and left out, and what each column was taken as: see `Zoo.conversion`.
+    beside `out` for the time of the conversion, never into its members). The same call after an interruption resumes;
+    on a complete zoo it does nothing. The arguments are those of `zoo_gen.convert`, but for `progress`, which is called
+    with (models done, models in all) after each shard.
 
     Raises:
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
@@ -151,11 +130,7 @@ _SAY_THEIR_IMAGES = ("cnn_wild_park", "small_transformer_zoo")
 def _check_options(
     format: str, *, table: str | None, accuracies: str | None, classes: int | None, architecture: Any, data: str | None
 ) -> None:
-    """Refuse what a format does not use, and names that nobody knows.
-
-    Raises:
-        ZooError: an option is of another format, or unknown.
-    """
+    """Refuse what a format does not use, and names that nobody knows."""
     from zoo_gen.published.accuracies import UNITS
     from zoo_gen.published.formats import images
 

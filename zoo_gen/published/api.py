@@ -35,14 +35,15 @@ def convert(
     what each column was taken as, and what became of what could not be kept as it was.
 
     Args:
-        archive: a folder, .zip, .tar, or a tar compressed by gzip, xz, bzip2, zstd or lz4.
-        out: the folder of the zoo; zoos/NAME if not given.
+        archive: a folder, .zip, .tar, or a tar compressed by gzip, xz, bzip2, zstd or lz4; or the one file that it is.
+        out: the folder of the zoo, new, empty, or the same conversion begun before; zoos/NAME if not given.
         format: how the archive is laid out, a key of `zoo_gen.published.FORMATS`.
         name: of the zoo; the archive's if not given.
         epochs: only these checkpoints.
-        models: only these models, by number.
-        splits: split files of the paper, name of the split -> file.
-        data: the images that the models were trained on, as "fashion_mnist", if the archive does not say.
+        models: only these models, by their number in the whole zoo, which the column `source_model` keeps.
+        splits: split files of the paper, name of the split -> file; each becomes a named split table.
+        data: the images that the models were trained on, as "fashion_mnist", if the archive does not say; of the format
+            "folder" also a TOML file with [data] as in a manifest.
         table: of the format "folder", which CSV names the files, where several do.
         accuracies: "percent" if they are to be divided by 100, "fraction" if not; needed where one is above 1.
         classes: of the format "folder", the number of classes.

@@ -45,15 +45,7 @@ def pull(
 ) -> Path:
     """Download a zoo and return its folder; the same call after an interruption resumes.
 
-    Args:
-        name: a published zoo (`zoo-gen list --published`), or hf://org/zoo@revision.
-        out: the folder of the zoo.
-        zoo_name: what a published zoo is called here; `PublishedZoo.zoo_name` if not given.
-        epochs: of a published zoo, convert only these checkpoints.
-        models: of a published zoo, convert only these models, by their number in the whole zoo.
-        file: a pattern of names, where a publication has several archives.
-        splits: files with which papers divide the models, name of the split -> file.
-        cache: where archives are kept; see `cache_root`.
+    The arguments are those of `zoo_gen.pull`.
 
     Raises:
         ZooError: there is no such zoo, it cannot be had, or it is not what was expected.

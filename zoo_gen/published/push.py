@@ -157,11 +157,7 @@ def publish(release: Release, *, private: bool = False, replace: bool = False) -
 
 
 def _change(zoo: Zoo, files: Mapping[str, int], present: Present, *, replace: bool) -> Change:
-    """Return what a push does to what the repository holds.
-
-    Raises:
-        ZooError: that is another zoo, which is not to be replaced.
-    """
+    """Return what a push does to what the repository holds."""
     if MANIFEST not in present.files:  # no zoo, or one whose first push was interrupted
         begun = [path for path in present.files if path not in files and _BEGUN.fullmatch(path)]
         return Change(removed=begun)

@@ -121,11 +121,7 @@ def read(archive: Archive, request: Request) -> Reading:
 
 
 def _classes(request: Request, data: DataSource | None, network: Network | None) -> int | None:
-    """Return the number of classes, if the caller says it or what the models were trained on.
-
-    Raises:
-        ZooError: two of what was given disagree.
-    """
+    """Return the number of classes, if the caller says it or what the models were trained on."""
     of_data = None if data is None or data.task != "classification" else data.n_outputs
     given = {"--classes": request.classes, f"--data {request.data}": of_data}
     given["--architecture"] = None if network is None else network.n_outputs

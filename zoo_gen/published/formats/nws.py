@@ -26,7 +26,7 @@ from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.archives.names import by_longest_end, path_ends
 from zoo_gen.published.formats import images, networks, states, tables
-from zoo_gen.published.reading import Reading, Request, Source, Wiring
+from zoo_gen.published.reading import Reading, Request, Wiring, in_order
 from zoo_gen.published.splits import SplitTable
 
 SNAPSHOTS = 20
@@ -197,21 +197,13 @@ def _wiring(row: Mapping[str, Any], *, where: str) -> Wiring:
     layers.append(Linear(f"linear{n_linear + 1}", inputs, _OUTPUTS, bias=True))
     network = Network(tuple(layers), (3, _SIDE, _SIDE))
     shapes = {parameter.name: parameter.shape for parameter in network.layout.parameters}
-    sources: list[Source] = []
+    names: list[str] = []
     for layer in layers:
-        roles: tuple[str, ...] = ("weight", "bias")
-        if isinstance(layer, Normalization):
-            roles = ("bias", "weight", "running_mean", "running_var")  # beta, gamma, moving mean, moving variance
-        elif not isinstance(layer, Convolution | Linear):
-            continue
-        for role in roles:
-            shape = shapes[f"{layer.name}.{role}"]
-            start = sources[-1].start + int(np.prod(sources[-1].shape)) if sources else 0
-            sources.append(
-                Source(f"{layer.name}.{role}", start, shape, tuple(range(len(shape))), f"{layer.name}.{role}")
-            )
-
-    return Wiring.of(network, sources)
+        if isinstance(layer, Normalization):  # beta, gamma, moving mean, moving variance
+            names += [f"{layer.name}.{role}" for role in ("bias", "weight", "running_mean", "running_var")]
+        elif isinstance(layer, Convolution | Linear):
+            names += [f"{layer.name}.{role}" for role in ("weight", "bias")]
+    return Wiring.of(network, in_order((name, shapes[name], name) for name in names))
 
 
 def _named(name: str, value: Any, *, where: str) -> str:

@@ -22,7 +22,7 @@ from zoo_gen.image_data import DataSource
 from zoo_gen.published.archives.names import natural_order
 from zoo_gen.published.formats import images
 from zoo_gen.published.formats.states import Shapes, signature
-from zoo_gen.published.reading import Source, Wiring
+from zoo_gen.published.reading import Wiring, in_order
 
 
 class OwnNetwork(Schema):
@@ -127,13 +127,10 @@ def wiring_of(shapes: Shapes, network: Network, names: Mapping[str, str], *, whe
         prefix, _, role = name.rpartition(".")
         tensors.setdefault(prefix, {})[role] = shape
     layer_of = _matched(layers, tensors, names, where=where)
-    sources, start = [], 0
-    for name, shape in shapes:
-        prefix, _, role = name.rpartition(".")
-        source = Source(name, start, shape, tuple(range(len(shape))), f"{layer_of[prefix]}.{role}")
-        sources.append(source)
-        start += source.size
-    return Wiring.of(network, sources)
+    parts = ((name, shape, name.rpartition(".")) for name, shape in shapes)
+    return Wiring.of(
+        network, in_order((name, shape, f"{layer_of[prefix]}.{role}") for name, shape, (prefix, _, role) in parts)
+    )
 
 
 def _matched(

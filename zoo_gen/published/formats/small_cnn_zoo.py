@@ -20,15 +20,10 @@ from zoo_gen.published.formats import images, tables
 from zoo_gen.published.reading import Reading, Request, Source, Wiring, layout_of
 from zoo_gen.published.splits import SplitTable
 
-# The publication's names of what has a name here.
+# The publication's names of what has another name here.
 _OURS = {
-    "learning_rate": "learning_rate",
-    "activation": "activation",
-    "dropout": "dropout",
     "l2reg": "l2",
-    "optimizer": "optimizer",
     "random_seed": "seed",
-    "train_fraction": "train_fraction",
     "w_init": "initialization",
     "init_std": "initialization_deviation",
 }

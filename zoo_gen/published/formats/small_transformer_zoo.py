@@ -20,7 +20,7 @@ from zoo_gen.published.archives.names import natural_order
 from zoo_gen.published.archives.pickles import Reader
 from zoo_gen.published.formats import states, tables
 from zoo_gen.published.formats.states import Shapes
-from zoo_gen.published.reading import Reading, Request, Source, Wiring
+from zoo_gen.published.reading import Reading, Request, Wiring, in_order
 
 _NAME = re.compile(r"(?:.*/)?([^/_]+)_(\d+|best\d*)(?:_(\d+))?\.pt")
 _CODES = "embedding.pos_embedding"
@@ -175,15 +175,12 @@ def _wiring(shapes: Shapes, steps: int | None, heads: int, *, where: str) -> Wir
             )
     except ValueError as error:
         raise ZooError(f"{where}: is no transformer as published ({error})") from None
-    sources, start = [], 0
-    for name, shape in shapes:
-        sources.append(Source(name, start, shape, tuple(range(len(shape))), _parameter(name, n_blocks)))
-        start += int(np.prod(shape, dtype=np.int64))
+    sources = in_order((name, shape, _parameter(name, n_blocks)) for name, shape in shapes)
     expected = {parameter.name: parameter.shape for parameter in network.layout.parameters}
     if {source.parameter: source.shape for source in sources} != expected:
         raise ZooError(f"{where}: its tensors have other names or shapes than a transformer as published")
     if patches is None:
-        return Wiring(network.layout, tuple(sources))
+        return Wiring(network.layout, sources)
     return Wiring.of(network, sources)
 
 

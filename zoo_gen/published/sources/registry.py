@@ -200,22 +200,14 @@ def by_population() -> dict[str, PublishedZoo]:
 
 
 def publications() -> dict[str, Publication]:
-    """Return all publications, name -> what is known.
-
-    Raises:
-        ZooError: a file is wrong; the message names the place.
-    """
+    """Return all publications, name -> what is known."""
     shipped = schema.shipped("published", installed=Path(__file__).parent / "shipped")
     read = map(read_publication, shipped.values())
     return {publication.name: publication for publication in read}
 
 
 def read_publication(path: Path) -> Publication:
-    """Read one publication.
-
-    Raises:
-        ZooError: the file is missing or wrong; the message names the place.
-    """
+    """Read one publication."""
     publication = schema.read_toml(path, Publication)
     if publication.name != path.stem:
         raise ZooError(f"{path}: name: is {publication.name!r}; expected the file's name, {path.stem!r}")
