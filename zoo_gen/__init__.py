@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from zoo_gen.errors import ZooError
     from zoo_gen.image_data import ImageData, load_image_data
     from zoo_gen.manifest import ZooManifest, find_manifest, read_manifest
-    from zoo_gen.published.api import convert, list_published_zoos, pull
+    from zoo_gen.published import convert
+    from zoo_gen.published.pull import pull
     from zoo_gen.published.push import push
+    from zoo_gen.published.sources.registry import list_published_zoos
     from zoo_gen.zoo import JointZoo, Zoo, ZooView, open_zoo, open_zoos
     from zoo_gen.zoo.export import export
     from zoo_gen.zoo.plots import write_plots
@@ -60,8 +62,10 @@ _HOMES = {  # module -> the public names that it has
     "errors": ("ZooError",),
     "image_data": ("ImageData", "load_image_data"),
     "manifest": ("ZooManifest", "find_manifest", "read_manifest"),
-    "published.api": ("convert", "list_published_zoos", "pull"),
+    "published": ("convert",),
+    "published.pull": ("pull",),
     "published.push": ("push",),
+    "published.sources.registry": ("list_published_zoos",),
     "zoo": ("JointZoo", "Zoo", "ZooView", "open_zoo", "open_zoos"),
     "zoo.export": ("export",),
     "zoo.plots": ("write_plots",),

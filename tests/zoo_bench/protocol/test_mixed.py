@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner
 
 import zoo_bench
+from tests.zoo_gen.published.ray import convert
 from zoo_bench.cli import main
 from zoo_bench.evaluation import run
 from zoo_bench.protocol import protocols
@@ -17,7 +18,6 @@ from zoo_bench.protocol.standard import standard_benchmark
 from zoo_bench.protocol.targets import targets
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
-from zoo_gen.published import convert
 
 EPOCHS = (1, 2, 5)
 PARTS = ("train", "train", "train", "val", "test", "test")

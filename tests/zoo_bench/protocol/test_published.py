@@ -47,7 +47,7 @@ def publish(server, monkeypatch, part, *, archive, split):
 
 
 def test_no_zoo_that_is_trained_here_has_the_name_of_a_published_one():
-    published = registry.published_zoos()
+    published = registry.list_published_zoos()
     names = [zoo.zoo_name for zoo in published.values()]
     assert len(set(names)) == len(names)
     assert not set(names) & set(shipped_manifests())
@@ -72,7 +72,7 @@ def test_every_benchmark_of_a_paper_asks_for_what_its_paper_published(name, tmp_
         zoos.pull_missing_zoos(benchmark, tmp_path)
     assert len(asked) == len(benchmark.zoos) - len(trained) > 0
     for (address, out), named in asked:
-        assert address in registry.published_zoos()
+        assert address in registry.list_published_zoos()
         assert out.name == named["zoo_name"]
         assert named["zoo_name"] in benchmark.zoos
 

@@ -1,4 +1,7 @@
-"""ModelZoos as Ray Tune leaves them, built without any of our code: a folder a run, a torch file a checkpoint."""
+"""ModelZoos as Ray Tune leaves them, built without any of our code: a folder a run, a torch file a checkpoint.
+
+`convert` gives a folder, where `zoo_gen.convert` opens the zoo.
+"""
 
 import io
 import json
@@ -7,6 +10,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+
+import zoo_gen
+
+
+def convert(*archive_and_out, **options):
+    """Convert an archive, and return the folder of the zoo."""
+    return zoo_gen.convert(*archive_and_out, **options).path
 
 
 class Network(nn.Module):

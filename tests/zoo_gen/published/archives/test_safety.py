@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from tests.zoo_gen.published import ray, small_cnn
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError
-from zoo_gen.published import convert
 from zoo_gen.published.archives import archive as archives
 from zoo_gen.published.archives import members, pickles
 from zoo_gen.published.archives.archive import open_archive

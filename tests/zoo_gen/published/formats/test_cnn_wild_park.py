@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.published import convert
 from zoo_gen.zoo.verify import verify
 
 omegaconf = pytest.importorskip("omegaconf")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.zoo_gen.published import ray, small_cnn
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.published import convert
 from zoo_gen.zoo.verify import verify
 
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from tests.zoo_gen.published import ray
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.published import convert
 from zoo_gen.zoo.verify import verify
 
 META = ["dataset", "lrate", "batch_size", "batch_norm", "augmentation", "optimizer", "activation", "initialization"]

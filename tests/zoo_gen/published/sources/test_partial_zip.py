@@ -8,9 +8,9 @@ import pytest
 
 from tests.hub_server import Fault
 from tests.zoo_gen.published import ray, small_cnn
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
-from zoo_gen.published import convert
 from zoo_gen.published.sources import partial_zip
 
 RUNS, EPOCHS, SIZE = 4, 6, 300_000
