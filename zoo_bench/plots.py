@@ -102,10 +102,10 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
     for number, ((zoo, target), of_panel) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(len(panels), 1, number)
         for place, encoder in enumerate(encoders):
-            own = [drop for drop in of_panel if drop.encoder == encoder]
-            across = [conditions.index(drop.condition) + (place + 0.5) * width - 0.4 for drop in own]
-            heights = np.array([drop.drop for drop in own])
-            errors = np.array([[drop.drop - drop.low, drop.high - drop.drop] for drop in own]).reshape(-1, 2).T
+            of_encoder = [drop for drop in of_panel if drop.encoder == encoder]
+            across = [conditions.index(drop.condition) + (place + 0.5) * width - 0.4 for drop in of_encoder]
+            heights = np.array([drop.drop for drop in of_encoder])
+            errors = np.array([[drop.drop - drop.low, drop.high - drop.drop] for drop in of_encoder]).reshape(-1, 2).T
             colour = colormaps[NAMES_COLORMAP](place % MOST_NAMES)
             axes.bar(across, heights, width, yerr=np.maximum(errors, 0), color=colour, label=encoder, capsize=2)
         axes.axhline(0, color="black", linewidth=0.8)

@@ -34,11 +34,11 @@ def floors(cell: Cell, chosen: Sequence[Target]) -> list[list[TargetPrediction]]
         for number, test in enumerate(cell.tests):
             rows = len(rows_of(test.views)[0])
             predicted[number].append(prediction_of(cell, test, target, "mean", np.full(rows, constant), None))
-        own = [name for name in columns if name != target.name.removeprefix(LOG10)]
-        able = [n for n, test in enumerate(cell.tests) if all(name in test.zoo.varying for name in own)]
-        if not own or not able:
+        columns_read = [name for name in columns if name != target.name.removeprefix(LOG10)]
+        able = [n for n, test in enumerate(cell.tests) if all(name in test.zoo.varying for name in columns_read)]
+        if not columns_read or not able:
             continue
-        values, penalty = _by_recipe(cell, [cell.tests[number] for number in able], target, own)
+        values, penalty = _by_recipe(cell, [cell.tests[number] for number in able], target, columns_read)
         for number, of_test in zip(able, values, strict=True):
             predicted[number].append(prediction_of(cell, cell.tests[number], target, "recipe", of_test, penalty))
     return predicted

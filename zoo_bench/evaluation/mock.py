@@ -165,8 +165,8 @@ def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
         yield Finding("standard protocol", "FAILED", f"{failure.target}: {failure.message}".removeprefix(": "))
     if not evaluated.failures:
         targets = sorted({score.target for score in evaluated.results[0].scores if score.by == "encoder"})
-        own = f", predictions of {', '.join(targets)}" if targets else ""
-        yield _finding("standard protocol", None, f"{len(evaluated.results[0].scores)} scores{own}")
+        and_targets = f", predictions of {', '.join(targets)}" if targets else ""
+        yield _finding("standard protocol", None, f"{len(evaluated.results[0].scores)} scores{and_targets}")
 
 
 def _finding(what: str, change: tuple[int, str] | None, detail: str = "") -> Finding:

@@ -119,8 +119,8 @@ def convert(
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_beside(target))
         whole = stack.enter_context(open_archive(source, scratch, without=[target]))
-        own, ignored, doubts = foreign.split_off(whole, with_copies=format != "folder")
-        listing, account = Listing(own.members), Account(ignored=ignored, notes=dict.fromkeys(doubts))
+        content, ignored, doubts = foreign.split_off(whole, with_copies=format != "folder")
+        listing, account = Listing(content.members), Account(ignored=ignored, notes=dict.fromkeys(doubts))
         request = Request(
             scratch,
             stack,
@@ -132,7 +132,7 @@ def convert(
             architecture=architecture,
             account=account,
         )
-        reading = import_module(f"zoo_gen.published.formats.{format}").read(replace(own, members=listing), request)
+        reading = import_module(f"zoo_gen.published.formats.{format}").read(replace(content, members=listing), request)
         opened = set(listing.opened)
         chosen, numbers = selected(settled(reading, request), epochs=epochs, models=models)
         origin = {
@@ -156,7 +156,7 @@ def convert(
         if not card.is_written(target):
             for line in whole.remarks():
                 account.note(line)
-            _finish(store, account, own.members, opened, unused=f"the format {format} does not use it")
+            _finish(store, account, content.members, opened, unused=f"the format {format} does not use it")
     return open_zoo(folder)
 
 

@@ -96,7 +96,7 @@ def prepare(zoo: Zoo | str | Folder, repository: str, *, licence: str | None = N
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name == "main":
         raise ZooError(f"tag {name!r}: expected letters, digits, '.', '-' and '_', and not main")
     contents = Contents(zoo.store)
-    files = {path: size for path, size in hub_limits.files_of(folder).items() if contents.own(path)}
+    files = {path: size for path, size in hub_limits.files_of(folder).items() if contents.has(path)}
     files.setdefault(PICTURE, 0)
     hub_limits.check_limits(files, where=str(folder))
     return Release(folder, repository, chosen, name, dict(sorted(files.items())))

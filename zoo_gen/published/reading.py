@@ -163,9 +163,9 @@ class Reading:
     wiring_of_model: np.ndarray  # int64 (model,), positions in `wirings`
     models: pa.Table  # one row a model: `run`, and every hyper-parameter the publication has
     epochs: np.ndarray  # int32 (checkpoint,), rising
-    kept: np.ndarray  # bool (model, checkpoint): whether the publication has that state
+    present: np.ndarray  # bool (model, checkpoint): whether the publication has that state
     metrics: Mapping[str, np.ndarray]  # float32 (model, checkpoint), NaN where not measured
-    read: Callable[[int, np.ndarray], np.ndarray]  # model, positions of kept checkpoints -> (checkpoint, parameter)
+    read: Callable[[int, np.ndarray], np.ndarray]  # model, positions of present checkpoints -> (checkpoint, parameter)
     states: pa.Table | None = None  # rows as in the source: model, epoch and every column as published
     splits: Mapping[str, SplitTable] = field(default_factory=dict)
     varying: tuple[str, ...] = ()
@@ -215,10 +215,10 @@ def settled(reading: Reading, request: Request) -> Reading:
     account.columns[:] = [
         each.model_copy(update={"stored": renamed.get(each.stored, each.stored)}) for each in account.columns
     ]
-    lacking = [name for name, values in metrics.items() if np.isnan(values[reading.kept]).any()]
+    lacking = [name for name, values in metrics.items() if np.isnan(values[reading.present]).any()]
     for name in lacking:
-        count = int(np.isnan(metrics[name][reading.kept]).sum())
-        account.note(f"{name} is not measured, and so NaN, in {count:,} of {int(reading.kept.sum()):,} states")
+        count = int(np.isnan(metrics[name][reading.present]).sum())
+        account.note(f"{name} is not measured, and so NaN, in {count:,} of {int(reading.present.sum()):,} states")
     return replace(
         reading,
         models=reading.models.rename_columns(["run", *(names[name] for name in titles)]),
@@ -273,7 +273,7 @@ def selected(
             wiring_of_model=wiring_of_model.astype(np.int64),
             models=reading.models.take(pa.array(rows)),
             epochs=reading.epochs[columns],
-            kept=reading.kept[grid],
+            present=reading.present[grid],
             metrics={name: values[grid] for name, values in reading.metrics.items()},
             read=lambda model, columns_read: read(int(rows[model]), columns[columns_read]),
             states=states,

@@ -103,7 +103,7 @@ def _write_shard(plan: Plan, store: Store, shard: int, stop: threading.Event) ->
         if stop.is_set():
             return
         wiring = reading.wirings[reading.wiring_of_model[model]]
-        positions = np.flatnonzero(reading.kept[model])
+        positions = np.flatnonzero(reading.present[model])
         vectors = reading.read(model, positions)
         run = plan.table["run"][model].as_py()
         if vectors.shape != (len(positions), wiring.layout.size):
@@ -115,7 +115,7 @@ def _write_shard(plan: Plan, store: Store, shard: int, stop: threading.Event) ->
         if is_rounded and reading.exact:
             raise ZooError(f"{reading.name}: model {model} ({run}) has float64 weights that are no float32 numbers")
         blocks.append(wiring.applied(narrow))
-    present = reading.kept[models.start : models.stop]
+    present = reading.present[models.start : models.stop]
     max_abs = np.full(present.shape, np.nan, dtype=np.float32)
     for row, block in enumerate(blocks):
         if block.size:

@@ -207,16 +207,17 @@ class JointZoo:
         if self._is_partial:
             places = np.searchsorted(self.epochs, zoo.epochs)
             every = [list(range(len(places)))] * len(table)
-            own = table["checkpoints"].to_pylist() if "checkpoints" in table.column_names else every
-            columns["checkpoints"] = pa.array([places[positions].tolist() for positions in own], pa.list_(pa.int64()))
+            present = table["checkpoints"].to_pylist() if "checkpoints" in table.column_names else every
+            columns["checkpoints"] = pa.array(
+                [places[positions].tolist() for positions in present], pa.list_(pa.int64())
+            )
         others = [name for name in table.column_names if name not in (*columns, "architecture", *_OF_THE_FILES)]
         return pa.table(columns | {name: table[name] for name in others})
 
     @property
     def _is_partial(self) -> bool:
         """Whether models keep different checkpoints."""
-        kept = (len(zoo.epochs) < len(self.epochs) or "checkpoints" in zoo.models.column_names for zoo in self.zoos)
-        return any(kept)
+        return any(len(zoo.epochs) < len(self.epochs) or "checkpoints" in zoo.models.column_names for zoo in self.zoos)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one column of the table of models.
@@ -309,13 +310,13 @@ class JointZoo:
 
     def state_dict(self, model: int, epoch: int | None = None) -> "dict[str, torch.Tensor]":
         """Return the parameters of a model, as `Zoo.state_dict`."""
-        zoo, own = self._arrays.owner(model)
-        return zoo.state_dict(own, epoch)
+        zoo, number = self._arrays.owner(model)
+        return zoo.state_dict(number, epoch)
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
         """Return a model as a torch module in evaluation mode, as `Zoo.module`."""
-        zoo, own = self._arrays.owner(model)
-        return zoo.module(own, epoch)
+        zoo, number = self._arrays.owner(model)
+        return zoo.module(number, epoch)
 
     def torch_dataset(self, split: str = "train", **options: Any) -> dataset.WeightDataset:
         """Return the checkpoints of one part of the split as a dataset, as `Zoo.torch_dataset`."""

@@ -114,8 +114,10 @@ class ZooView:
         Raises:
             ZooError: the models differ in architecture, or how they compute is not known.
         """
-        own = self._own_forward_pass
-        return own if self.equivalent is None else replace(own, network=self.equivalent.network(own.network))
+        forward = self._own_forward_pass
+        return (
+            forward if self.equivalent is None else replace(forward, network=self.equivalent.network(forward.network))
+        )
 
     @cached_property
     def _own_forward_pass(self) -> ForwardPass:
@@ -136,8 +138,8 @@ class ZooView:
             ZooError: the models differ in architecture.
         """
         self.arrays.layout_of(self._models)
-        own = self.arrays.architecture_of(self._architecture) if len(self.models) else None
-        return own if own is None or self.equivalent is None else self.equivalent.network(own)
+        network = self.arrays.architecture_of(self._architecture) if len(self.models) else None
+        return network if network is None or self.equivalent is None else self.equivalent.network(network)
 
     @property
     def _is_known(self) -> bool:

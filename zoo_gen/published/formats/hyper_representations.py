@@ -125,7 +125,7 @@ def read(archive: Archive, request: Request, *, format: str = "hyper_representat
         wiring_of_model=np.zeros(len(runs), dtype=np.int64),
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
         epochs=epochs,
-        kept=row_of >= 0,
+        present=row_of >= 0,
         metrics=metrics,
         read=weights_of,
         states=pa.table(

@@ -69,8 +69,8 @@ def read(archive: Archive, request: Request) -> Reading:
     place_of = {(int(model), int(epoch)): int(at) for (model, epoch), at in zip(rows, places.of_row, strict=True)}
     if places.note:
         request.account.note(places.note)
-    kept = np.zeros((len(runs), len(places.epochs)), dtype=bool)
-    kept[rows[:, 0], places.of_row] = True
+    present = np.zeros((len(runs), len(places.epochs)), dtype=bool)
+    present[rows[:, 0], places.of_row] = True
     member_of = {(model, place_of[model, epoch]): state_of[runs[model]][epoch] for model, epoch in place_of}
     request.account.used.update(member_of.values())
     metrics: dict[str, np.ndarray] = {}
@@ -86,7 +86,7 @@ def read(archive: Archive, request: Request) -> Reading:
             for name, ours in tables.METRICS.items():
                 value = line.get(name)
                 if place is not None and isinstance(value, int | float) and value != tables.SENTINEL:
-                    values = metrics.setdefault(ours, np.full(kept.shape, np.nan, dtype=np.float32))
+                    values = metrics.setdefault(ours, np.full(present.shape, np.nan, dtype=np.float32))
                     values[model, place] = value
     dataset = images.dataset_of(request.data or _dataset(configurations) or archive.path.name)
     stored = states.States(archive, request, partial(states.read_state, archive, reader, account=request.account))
@@ -107,7 +107,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
         epochs=places.epochs,
-        kept=kept,
+        present=present,
         metrics=metrics,
         read=weights_of,
         states=_states(lines_of_states),

@@ -79,7 +79,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=np.zeros(n_models, dtype=np.int64),
         models=pa.table({"run": pa.array(runs), **columns}),
         epochs=np.array([1], dtype=np.int32),
-        kept=np.ones((n_models, 1), dtype=bool),
+        present=np.ones((n_models, 1), dtype=bool),
         metrics={},
         read=weights_of,
         splits=tables,

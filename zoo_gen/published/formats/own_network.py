@@ -78,24 +78,24 @@ def data_of(given: str | None) -> DataSource | None:
     return OwnData.model_validate({"data": plain}).data
 
 
-def network_of(own: OwnNetwork, data: DataSource | None, classes: int | None) -> Network:
+def network_of(described_network: OwnNetwork, data: DataSource | None, classes: int | None) -> Network:
     """Return the network of a description.
 
     Raises:
         ZooError: its layers do not fit together, or nothing says what it reads or how many outputs it has.
     """
-    shape = own.input_shape or (None if data is None else data.input_shape)
+    shape = described_network.input_shape or (None if data is None else data.input_shape)
     if shape is None:
         raise ZooError("--architecture: needs the shape of its inputs; expected input_shape in its file, or --data")
     if len(shape) == 2:
         raise ZooError(f"--architecture: input_shape has two numbers, {list(shape)}; expected one or three")
     outputs = classes or (None if data is None else data.n_outputs)
     if outputs is None:
-        outputs = _last_units(own.architecture)
+        outputs = _last_units(described_network.architecture)
     if outputs is None:
         raise ZooError("--architecture: needs the number of its outputs; expected --classes, or --data")
     try:
-        return registry.network(own.architecture, tuple(shape), outputs)
+        return registry.network(described_network.architecture, tuple(shape), outputs)
     except ValueError as error:
         raise ZooError(f"--architecture: architecture.{error}") from None
 

@@ -91,7 +91,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=np.zeros(n_models, dtype=np.int64),
         models=pa.table({"run": encoded.dictionary, **hyperparameters}),
         epochs=epochs.astype(np.int32),
-        kept=source_row >= 0,
+        present=source_row >= 0,
         metrics=metrics,
         read=weights_of,
         states=pa.table(columns),

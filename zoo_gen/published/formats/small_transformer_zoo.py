@@ -60,7 +60,7 @@ def read(archive: Archive, request: Request) -> Reading:
         raise ZooError(f"{archive.path}: holds no <run>_<epoch>_<accuracy>.pt")
     runs = sorted({run for run, _ in members})
     epochs = np.array(sorted({epoch for _, epoch in members}), dtype=np.int32)
-    kept = np.array([[(run, int(epoch)) in members for epoch in epochs] for run in runs])
+    present = np.array([[(run, int(epoch)) in members for epoch in epochs] for run in runs])
     accuracies = [[accuracy_of.get((run, int(epoch)), np.nan) for epoch in epochs] for run in runs]
     configurations = _configurations(archive)
     reader = Reader(scratch=request.scratch, format="small_transformer_zoo")
@@ -83,7 +83,7 @@ def read(archive: Archive, request: Request) -> Reading:
     wiring_of_model = np.zeros(len(runs), dtype=np.int64)
     rows: list[dict[str, Any]] = []
     for model, run in enumerate(runs):
-        member = members[run, int(epochs[np.flatnonzero(kept[model])[0]])]
+        member = members[run, int(epochs[np.flatnonzero(present[model])[0]])]
         shapes, row = stored.shapes(member), configurations.get(run, {})
         heads = int(row.get("n_attention_heads") or _HEADS)
         build = partial(_wiring, shapes, steps[member], heads, where=archive.where(member))
@@ -103,7 +103,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
         epochs=epochs,
-        kept=kept,
+        present=present,
         metrics={"test_accuracy": np.array(accuracies, dtype=np.float32)},
         read=weights_of,
         splits=request.split_files({run: model for model, run in enumerate(runs)}),
