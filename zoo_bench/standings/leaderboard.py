@@ -78,8 +78,7 @@ class Leaderboard:
         Raises:
             ZooError: the encoder has no results, or the owner is no name of the Hub.
         """
-        source = hub.Source(source_url) if source_url else None
-        return hub.export(self.results.boards, encoder, Path(folder), owner=owner, source=source)
+        return hub.export(self.results.boards, encoder, Path(folder), owner=owner, source_url=source_url)
 
 
 def leaderboard(results: Results | str | Path) -> Leaderboard:

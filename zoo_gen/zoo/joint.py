@@ -25,7 +25,7 @@ from zoo_gen.store.side_files import text_sha256
 from zoo_gen.zoo import dataset
 from zoo_gen.zoo.frame import data_frame, long_table
 from zoo_gen.zoo.joint_arrays import JointArray, JointArrays
-from zoo_gen.zoo.view import ZooView
+from zoo_gen.zoo.view import ZooView, checkpoint
 from zoo_gen.zoo.zoo import Zoo, open_zoo
 
 if TYPE_CHECKING:
@@ -208,9 +208,7 @@ class JointZoo:
             places = np.searchsorted(self.epochs, zoo.epochs)
             every = [list(range(len(places)))] * len(table)
             present = table["checkpoints"].to_pylist() if "checkpoints" in table.column_names else every
-            columns["checkpoints"] = pa.array(
-                [places[positions].tolist() for positions in present], pa.list_(pa.int64())
-            )
+            columns["checkpoints"] = pa.array([places[each].tolist() for each in present], pa.list_(pa.int64()))
         others = [name for name in table.column_names if name not in (*columns, "architecture", *_OF_THE_FILES)]
         return pa.table(columns | {name: table[name] for name in others})
 
@@ -288,12 +286,7 @@ class JointZoo:
         Raises:
             ZooError: no zoo kept that epoch.
         """
-        (positions,) = np.nonzero(self.epochs == epoch)
-        if not len(positions):
-            raise ZooError(
-                f"{self.name}: no checkpoint of epoch {epoch}; kept are {self.epochs[0]} to {self.epochs[-1]}"
-            )
-        return int(positions[0])
+        return checkpoint(self, epoch)
 
     def view(self, models: np.ndarray | Sequence[int], epochs: Sequence[int] | None = None) -> ZooView:
         """Return some models (all their checkpoints, or those of the given epochs) as one object with arrays.

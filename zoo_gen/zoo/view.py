@@ -38,6 +38,15 @@ class Viewed(Protocol):
     def metric(self, name: str) -> object: ...
 
 
+def checkpoint(zoo: Viewed, epoch: int) -> int:
+    """Return the position of an epoch among the checkpoints of a zoo, which must have it."""
+    (positions,) = np.nonzero(zoo.epochs == epoch)
+    if not len(positions):
+        first = ", ".join(map(str, zoo.epochs[:12])) + (", ..." if len(zoo.epochs) > 12 else "")
+        raise ZooError(f"{zoo.name}: no checkpoint of epoch {epoch}; kept are {first}, last {zoo.epochs[-1]}")
+    return int(positions[0])
+
+
 class Readable(Protocol):
     """The arrays of a zoo, or of several; see `Arrays`, which says what each answer means."""
 
