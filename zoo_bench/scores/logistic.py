@@ -54,8 +54,8 @@ class Logistic:
 
         options = {"gtol": _TOLERANCE, "maxiter": _STEPS}
         start = self._coefficients.ravel()
-        found = minimize(loss, start, jac=True, hessp=curvature, method="trust-ncg", options=options)
-        self._coefficients = found.x.reshape(self._coefficients.shape)
+        optimum = minimize(loss, start, jac=True, hessp=curvature, method="trust-ncg", options=options)
+        self._coefficients = optimum.x.reshape(self._coefficients.shape)
 
     def shares(self, rows: np.ndarray) -> np.ndarray:
         """Return the probability of each name, of rows (row, feature): float64 (row, class)."""
