@@ -51,10 +51,12 @@ def manifest(network: str, *, models: int, dropout: float, padding: int) -> ZooM
     )  # fmt: skip
 
 
-def operations(own: ZooManifest) -> int:
+def operations(zoo_manifest: ZooManifest) -> int:
     """Return the operations of training on one sample: three products for each of the forward pass."""
-    total, before = 0, own.data.input_shape
-    for layer, after in zip(own.layers, shapes(own.layers, own.data.input_shape), strict=True):
+    total, before = 0, zoo_manifest.data.input_shape
+    for layer, after in zip(
+        zoo_manifest.layers, shapes(zoo_manifest.layers, zoo_manifest.data.input_shape), strict=True
+    ):
         if isinstance(layer, Convolution):
             total += layer.kernels[0] * layer.kernels[1] * before[0] * after[0] * after[1] * after[2]
         elif isinstance(layer, Linear):
@@ -65,12 +67,12 @@ def operations(own: ZooManifest) -> int:
     return 6 * total
 
 
-def loop_steps(own: ZooManifest, data: Data, *, dropout: float, padding: int) -> Callable[[], None]:
+def loop_steps(zoo_manifest: ZooManifest, data: Data, *, dropout: float, padding: int) -> Callable[[], None]:
     """Return a function that takes one epoch of one model by torch.nn and torch.optim."""
     images, labels = data.tensors("train")
-    batch_size = own.training.batch_size
+    batch_size = zoo_manifest.training.batch_size
     torch.manual_seed(0)
-    model = own.network.module(activation="relu", dropout=dropout)
+    model = zoo_manifest.network.module(activation="relu", dropout=dropout)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     side = images.shape[3]
 
@@ -89,9 +91,9 @@ def loop_steps(own: ZooManifest, data: Data, *, dropout: float, padding: int) ->
     return epoch
 
 
-def population_of(own: ZooManifest, data: Data, *, device: str) -> Population:
-    settings = training_settings(own, device=device, forms=choose_forms(own, device=device))
-    return next(populations(own.architecture, data, grid.table_of_models(own), settings))[1]
+def population_of(zoo_manifest: ZooManifest, data: Data, *, device: str) -> Population:
+    settings = training_settings(zoo_manifest, device=device, forms=choose_forms(zoo_manifest, device=device))
+    return next(populations(zoo_manifest.architecture, data, grid.table_of_models(zoo_manifest), settings))[1]
 
 
 def _next_epoch(population: Population, epochs: Iterator[int]) -> None:
@@ -110,11 +112,11 @@ def rate(epoch: Callable[[], object], samples: int, seconds: float) -> float:
 
 def on_cpu(network: str, *, models: int, seconds: float, profiled: bool) -> None:
     for what, dropout, padding in (("steps alone", 0.0, 0), ("with dropout and crops", 0.1, 2)):
-        own = manifest(network, models=models, dropout=dropout, padding=padding)
-        data = load_image_data(own.data)
+        zoo_manifest = manifest(network, models=models, dropout=dropout, padding=padding)
+        data = load_image_data(zoo_manifest.data)
         with single_threaded(), freed_memory_kept():
-            loop = rate(loop_steps(own, data, dropout=dropout, padding=padding), data.n_train, seconds)
-            population, epochs = population_of(own, data, device="cpu"), iter(range(1, 1001))
+            loop = rate(loop_steps(zoo_manifest, data, dropout=dropout, padding=padding), data.n_train, seconds)
+            population, epochs = population_of(zoo_manifest, data, device="cpu"), iter(range(1, 1001))
             ours = rate(partial(_next_epoch, population, epochs), len(population) * data.n_train, seconds)
             if profiled:
                 with profile() as seen:
@@ -122,15 +124,15 @@ def on_cpu(network: str, *, models: int, seconds: float, profiled: bool) -> None
                 print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=45))
         print(
             f"{network}, {what}: loop {loop:,.0f} samples/s of a core's time, {len(population)} models {ours:,.0f}: "
-            f"{ours / loop:.2f} times, {operations(own) * ours / 1e9:.1f} GFLOP/s"
+            f"{ours / loop:.2f} times, {operations(zoo_manifest) * ours / 1e9:.1f} GFLOP/s"
         )
 
 
 def on_gpu(network: str, *, models: int, seconds: float) -> None:
-    own = manifest(network, models=models, dropout=0.0, padding=0)
-    data, batch_size = load_image_data(own.data), own.training.batch_size
+    zoo_manifest = manifest(network, models=models, dropout=0.0, padding=0)
+    data, batch_size = load_image_data(zoo_manifest.data), zoo_manifest.training.batch_size
     inputs, labels = data.tensors("train", device="cuda")
-    graph = PlainLoop(own.architecture, inputs, labels, batch_size=batch_size, activation="relu").captured()
+    graph = PlainLoop(zoo_manifest.architecture, inputs, labels, batch_size=batch_size, activation="relu").captured()
 
     def timed(step: Callable[[], object], samples: int) -> float:
         step()
@@ -143,11 +145,12 @@ def on_gpu(network: str, *, models: int, seconds: float) -> None:
         return samples * count / (time.perf_counter() - began)
 
     loop = timed(lambda: [graph.replay() for _ in range(100)], 100 * batch_size)
-    population, epochs = population_of(own, data, device="cuda"), iter(range(1, 1001))
+    population, epochs = population_of(zoo_manifest, data, device="cuda"), iter(range(1, 1001))
     ours = timed(partial(_next_epoch, population, epochs), len(population) * data.n_train)
+    per_second = operations(zoo_manifest) * ours / 1e12
     print(
         f"{network} on {torch.cuda.get_device_name()}: loop in a CUDA graph {loop:,.0f} samples/s, "
-        f"{len(population)} models {ours:,.0f}: {ours / loop:.1f} times, {operations(own) * ours / 1e12:.2f} TFLOP/s, "
+        f"{len(population)} models {ours:,.0f}: {ours / loop:.1f} times, {per_second:.2f} TFLOP/s, "
         f"{torch.cuda.max_memory_allocated() / len(population) / 1e6:.1f} MB a model"
     )
 
