@@ -31,7 +31,7 @@ def archive(tmp_path_factory):
 @pytest.fixture(scope="module")
 def zoo(archive, tmp_path_factory):
     options = {"format": "small_cnn_zoo", "splits": {"nfn": archive.parent / "split.csv"}}
-    return open_zoo(convert(archive, tmp_path_factory.mktemp("zoo") / "zoo", **options))
+    return convert(archive, tmp_path_factory.mktemp("zoo") / "zoo", **options)
 
 
 def test_convert_info_and_verify(archive, tmp_path):
@@ -87,7 +87,7 @@ def test_a_changed_cell_bit_or_file_is_found(archive, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    zoo = convert(archive, tmp_path / "zoo", format="small_cnn_zoo")
+    zoo = convert(archive, tmp_path / "zoo", format="small_cnn_zoo").path
     part = zoo / "models" / "part-00001.parquet"
     before, table = part.read_bytes(), pq.read_table(part)
     place = table.column_names.index("learning_rate")
@@ -127,7 +127,7 @@ def test_the_card_says_what_was_converted_and_how_it_is_split(zoo):
 def test_provenance_is_kept_and_does_not_change_the_digest(archive, tmp_path, zoo):
     options = {"format": "small_cnn_zoo", "splits": {"nfn": archive.parent / "split.csv"}}
     provenance = {"licence": "CC-BY 4.0", "url": "https://example.org/a.tar.xz"}
-    other = open_zoo(convert(archive, tmp_path / "zoo", provenance=provenance, **options))
+    other = convert(archive, tmp_path / "zoo", provenance=provenance, **options)
     assert other.digest == zoo.digest
     assert other.revision == zoo.revision
     assert "licence: CC-BY 4.0" in (other.path / "README.md").read_text()
@@ -155,7 +155,7 @@ def test_a_benchmark_on_mixed_architectures_says_why_not(tmp_path):
     published = ray.zoo(small_cnn.noise(8, 8), n_runs=4, epochs=0)
     run_ = min(run for run, _ in published.networks)
     published.files[f"{run_}/checkpoint_000000/checkpoints"] = ray.saved({"a.weight": torch.zeros(3, 4)})
-    mixed = open_zoo(convert(ray.zipped(tmp_path / "a.zip", published.files), tmp_path / "zoo", format="model_zoos"))
+    mixed = convert(ray.zipped(tmp_path / "a.zip", published.files), tmp_path / "zoo", format="model_zoos")
     with pytest.raises(ZooError, match=r"these models have 2 architectures|is empty"):
         _ = standard_cell(mixed).train.weights
 

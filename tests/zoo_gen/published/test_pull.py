@@ -63,7 +63,7 @@ def publish(tmp_path, monkeypatch):
 @pytest.fixture
 def pull(tmp_path):
     def pull(name, **given):
-        return open_zoo(pulling.pull(name, tmp_path / "zoo", cache=tmp_path / "cache", **given))
+        return pulling.pull(name, tmp_path / "zoo", cache=tmp_path / "cache", **given)
 
     return pull
 
@@ -92,7 +92,7 @@ def test_some_epochs_of_some_models_are_converted(server, publish, pull, archive
     zoo = pull("one", epochs=[0, 86], models=[1, 3])
     assert zoo.weights.shape == (2, 2, 4970)
     assert zoo.epochs.tolist() == [0, 86]
-    whole = open_zoo(pulling.pull("one", zoo.path.parent / "whole", cache=zoo.path.parent / "cache"))
+    whole = pulling.pull("one", zoo.path.parent / "whole", cache=zoo.path.parent / "cache")
     np.testing.assert_array_equal(zoo.weights[:], np.asarray(whole.weights[:])[[1, 3]][:, [0, 8]])
 
 
@@ -119,7 +119,7 @@ def test_what_is_in_the_cache_needs_no_network(server, publish, pull, archive, t
     publish(a="zenodo = { record = 77 }")
     first = pull("one")
     monkeypatch.setenv("ZENODO_ENDPOINT", "http://127.0.0.1:9")
-    again = open_zoo(pulling.pull("one", tmp_path / "again", cache=tmp_path / "cache"))
+    again = pulling.pull("one", tmp_path / "again", cache=tmp_path / "cache")
     assert again.models.equals(first.models)
 
 
@@ -233,7 +233,7 @@ splits = [{{ name = "nfn", how = "so", url = "{server.url}split.csv" }}]"""
     )
     zoo = pull("one")
     pushed = push(zoo.path, "org/theirs")
-    back = open_zoo(pulling.pull(f"hf://org/theirs@{pushed.tag}", tmp_path / "back"))
+    back = pulling.pull(f"hf://org/theirs@{pushed.tag}", tmp_path / "back")
     assert back.models.equals(zoo.models)
     for part in ("train", "validation", "test"):
         np.testing.assert_array_equal(back.split(part, table="nfn"), zoo.split(part, table="nfn"))
