@@ -144,8 +144,8 @@ def interruptible() -> Iterator[None]:
 def server(tmp_path: Path) -> Iterator[files_server.Files]:
     """A server on loopback of an empty folder, which tests fill."""
     (tmp_path / "served").mkdir()
-    with files_server.serve(tmp_path / "served") as found:
-        yield found
+    with files_server.serve(tmp_path / "served") as started:
+        yield started
 
 
 @pytest.fixture
@@ -154,10 +154,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_server.Hub]:
     constants = pytest.importorskip("huggingface_hub.constants")
     # The Hub's other storage protocol is its own servers'; the client falls back to LFS as where hf_xet cannot be had.
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    with hub_server.serve() as found:
-        monkeypatch.setenv("HF_ENDPOINT", found.endpoint)
+    with hub_server.serve() as started:
+        monkeypatch.setenv("HF_ENDPOINT", started.endpoint)
         monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
-        yield found
+        yield started
 
 
 def begin(folder: Folder, manifest: Path, *, data_sha256: str = "") -> Store:

@@ -100,9 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
         tag = tag if self.files.tags == "strong" else f"W/{tag}"
         headers = {} if self.files.tags == "none" else {"ETag": tag}
         status = 200
-        wanted, condition = self.headers.get("Range", ""), self.headers.get("If-Range")
-        if wanted and self.files.ranges and condition in (None, tag):
-            first, _, last = wanted.removeprefix("bytes=").partition("-")
+        asked_range, condition = self.headers.get("Range", ""), self.headers.get("If-Range")
+        if asked_range and self.files.ranges and condition in (None, tag):
+            first, _, last = asked_range.removeprefix("bytes=").partition("-")
             start, stop = int(first), min(int(last) + 1 if last else len(content), len(content))
             if start >= len(content):
                 self._send(416, b"", {"Content-Range": f"bytes */{len(content)}"}, fault=None)

@@ -196,16 +196,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.missing("RepoNotFound")
 
     def _repository(self, kind: str, name: str) -> Repository | None:
-        found = self.hub.repositories.get((kind, name))
+        repository = self.hub.repositories.get((kind, name))
         anonymous = not self.headers.get("Authorization")
-        if found is None or (found.private and anonymous):
+        if repository is None or (repository.private and anonymous):
             # Who has no token is not told whether a repository is private or not there.
             if anonymous:
                 self.send(401, b'{"error": "Invalid username or password."}')
             else:
                 self.missing("RepoNotFound")
             return None
-        return found
+        return repository
 
     def _create(self) -> None:
         given = json.loads(self.body)
@@ -229,11 +229,11 @@ class _Handler(BaseHTTPRequestHandler):
         known = (name for name in (*repository.tags, *repository.unlisted) if f"{place}/".startswith(f"{name}/"))
         revision = next(known, place.partition("/")[0])  # names of revisions may have slashes
         folder = place.removeprefix(revision).lstrip("/")
-        found = repository.files(revision or "main")
-        if found is None:
+        listed = repository.files(revision or "main")
+        if listed is None:
             self.missing("RevisionNotFound")
             return
-        commit, files = found
+        commit, files = listed
         if verb in ("", "revision"):
             self.reply(_about(name, commit, files, private=repository.private))
         elif verb == "tree":
@@ -321,10 +321,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _batch(self) -> None:
         objects = []
-        for wanted in json.loads(self.body)["objects"]:
-            if wanted["oid"] not in self.hub.blobs:
-                wanted["actions"] = {"upload": {"href": f"{self.hub.storage}/lfs/{wanted['oid']}"}}
-            objects.append(wanted)
+        for entry in json.loads(self.body)["objects"]:
+            if entry["oid"] not in self.hub.blobs:
+                entry["actions"] = {"upload": {"href": f"{self.hub.storage}/lfs/{entry['oid']}"}}
+            objects.append(entry)
         self.reply({"transfer": "basic", "objects": objects})
 
     def _blob(self, sha256: str) -> None:
@@ -342,11 +342,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.missing("EntryNotFound")
 
     def _file(self, repository: Repository, revision: str, path: str) -> None:
-        found = repository.files(revision)
-        if found is None:
+        listed = repository.files(revision)
+        if listed is None:
             self.missing("RevisionNotFound")
             return
-        commit, files = found
+        commit, files = listed
         if path not in files:
             self.missing("EntryNotFound", X_Repo_Commit=commit)
             return
@@ -360,8 +360,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _content(self, content: bytes, headers: dict[str, str]) -> None:
         headers, status = headers | {"Accept_Ranges": "bytes"}, 200
-        if wanted := self.headers.get("Range", ""):
-            first, last = wanted.removeprefix("bytes=").split("-")
+        if asked_range := self.headers.get("Range", ""):
+            first, last = asked_range.removeprefix("bytes=").split("-")
             start, stop = int(first), min(int(last) + 1 if last else len(content), len(content))
             headers["Content_Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
             content, status = content[start:stop], 206

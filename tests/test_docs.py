@@ -31,5 +31,5 @@ def test_the_page_shows_every_source():
 def test_the_python_of_the_page_prints_what_it_says(capsys):
     (code,) = (code for language, code in BLOCKS if language == "python")
     exec(compile(code, "image_data.md", "exec"), {})
-    said = [re.split(", uint8", line.split("# ")[1])[0] for line in code.splitlines() if line.startswith("print")]
-    assert capsys.readouterr().out.splitlines() == said
+    written = [re.split(", uint8", line.split("# ")[1])[0] for line in code.splitlines() if line.startswith("print")]
+    assert capsys.readouterr().out.splitlines() == written

@@ -18,17 +18,17 @@ def ranked(words):
 def documented():
     """Return what the table says ranks on each benchmark, small forms too: name -> (metric, reading)."""
     table = PAGE.split("| benchmark | after |", maxsplit=1)[1].split("\n\n", maxsplit=1)[0]
-    found, before = {}, None
+    blocks, before = {}, None
     for line in table.splitlines()[2:]:
         names, _, words, small = (cell.strip() for cell in line.strip("|").split("|"))
         before = before if words.startswith("as above") else ranked(words)
         for name in re.findall("`([^`]+)`", names):
-            assert name not in found
-            found[name] = before
+            assert name not in blocks
+            blocks[name] = before
         for name in re.findall("`([^`]+)`", small):
             metric = ranked(re.sub("`[^`]+`", "", small))[0]  # where a small form ranks by another one
-            found.setdefault(name, (metric or before[0], before[1]))
-    return found
+            blocks.setdefault(name, (metric or before[0], before[1]))
+    return blocks
 
 
 def test_the_page_says_what_ranks_on_every_benchmark_as_its_manifest_does():

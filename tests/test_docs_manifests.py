@@ -71,8 +71,8 @@ def test_the_small_cnn_of_ones_own_runs_at_the_first_try(tmp_path, monkeypatch):
     commands = re.findall(r"^zoo-gen (\w+) (\S+)", REFERENCE, re.MULTILINE)
     assert commands == [("plan", "my_cnn.toml"), ("run", "my_cnn.toml"), ("info", "zoos/my_cnn")]
     for command in commands:
-        found = CliRunner().invoke(main, command)
-        assert found.exit_code == 0, found.output
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
     zoo = open_zoo("zoos/my_cnn")
     promised = int(re.search(r"# ([\d,]+) parameters", OWN)[1].replace(",", ""))
     assert zoo.weights.shape == (8, 6, promised)
@@ -81,8 +81,8 @@ def test_the_small_cnn_of_ones_own_runs_at_the_first_try(tmp_path, monkeypatch):
 
 def test_the_small_cnn_of_ones_own_has_as_many_models_as_it_says():
     manifest = parse_toml(OWN, ZooManifest, where="docs/manifests.md")
-    found = cost.plan(manifest)
-    assert (found.models, found.shards) == (80, 4)
+    plan = cost.plan(manifest)
+    assert (plan.models, plan.shards) == (80, 4)
     assert "2 x 2 x 2 x 10 models" in OWN
     assert manifest.description.startswith("80 CNNs")
 
@@ -210,5 +210,5 @@ def test_the_table_of_zoos_names_exactly_the_shipped_ones_with_their_extent():
     assert len(rows(ZOOS)) == len(shown)
     for name, row in shown.items():
         manifest = read_manifest(find_manifest(name))
-        found = cost.plan(manifest)
-        assert row[2:5] == [f"{found.models:,}", f"{found.checkpoints}", f"{found.parameters:,}"], name
+        plan = cost.plan(manifest)
+        assert row[2:5] == [f"{plan.models:,}", f"{plan.checkpoints}", f"{plan.parameters:,}"], name

@@ -42,8 +42,8 @@ def test_the_python_of_the_page_does_what_it_says(folder, capsys, monkeypatch):
     (folder / "page.py").write_text(code.replace("module=MyNet,", "module=MyNet, workers=1, progress=False,"))
     monkeypatch.syspath_prepend(str(folder))
     __import__("page")
-    said = [line.split("# ")[1] for line in code.splitlines() if line.startswith("print")]
-    assert capsys.readouterr().out.splitlines() == said
+    written = [line.split("# ")[1] for line in code.splitlines() if line.startswith("print")]
+    assert capsys.readouterr().out.splitlines() == written
 
 
 def test_the_loss_optimiser_and_schedule_of_the_page_train_a_zoo(folder, monkeypatch):
@@ -51,8 +51,8 @@ def test_the_loss_optimiser_and_schedule_of_the_page_train_a_zoo(folder, monkeyp
     (folder / "own_training.toml").write_text(OWN_TRAINING)
     monkeypatch.syspath_prepend(str(folder))
     for command in (["plan"], ["run", "--workers", "1"]):
-        found = CliRunner().invoke(main, [*command, "own_training.toml"])
-        assert found.exit_code == 0, found.output
+        result = CliRunner().invoke(main, [*command, "own_training.toml"])
+        assert result.exit_code == 0, result.output
     zoo = zoo_gen.open_zoo("zoos/own_training")
     assert set(zoo.manifest.training.source_sha256) == {
         f"my_training:{name}" for name in ("focal", "Lion", "polynomial")
@@ -70,8 +70,8 @@ def test_the_tables_of_the_page_describe_data(folder):
         Image.fromarray(np.full((4, 4), number, dtype=np.uint8)).save(place)
     np.savez(folder / "own.npz", x=np.zeros((10, 4)), y=np.arange(10) % 2)
     (folder / "houses.csv").write_text("rooms,area,price\n" + "".join(f"{n},{n * 10},{n + 0.5}\n" for n in range(10)))
-    found = [Manifest.model_validate(document).data for document in DATA]
-    assert [source.source for source in found] == ["folder", "arrays", "table"]
-    assert [source.input_shape for source in found] == [(3, 32, 32), (4,), (2,)]
-    assert [(source.n_train, source.n_test) for source in found] == [(8, 2)] * 3
-    assert found[2].task == "regression"
+    sources = [Manifest.model_validate(document).data for document in DATA]
+    assert [source.source for source in sources] == ["folder", "arrays", "table"]
+    assert [source.input_shape for source in sources] == [(3, 32, 32), (4,), (2,)]
+    assert [(source.n_train, source.n_test) for source in sources] == [(8, 2)] * 3
+    assert sources[2].task == "regression"

@@ -39,9 +39,9 @@ def benchmark():
 
 
 def test_the_supervised_example_conforms_and_predicts(tmp_path):
-    found = {finding.what: finding for finding in check("ridge:Ridge", make_zoos(tmp_path))}
-    assert "FAILED" not in {finding.state for finding in found.values()}
-    assert "test_accuracy" in found["predict"].detail
+    findings = {finding.what: finding for finding in check("ridge:Ridge", make_zoos(tmp_path))}
+    assert "FAILED" not in {finding.state for finding in findings.values()}
+    assert "test_accuracy" in findings["predict"].detail
 
 
 def test_the_supervised_example_is_ridge_regression(tiny_zoo):
@@ -82,12 +82,14 @@ def test_it_is_saved_and_loaded_by_the_command(tiny_zoo, tmp_path):
 
 def test_the_example_with_a_fixed_target_predicts_it_alone(tiny_zoo, benchmark):
     (result,) = zoo_bench.evaluate(examples()["MeanAccuracy"](), benchmark, zoos=tiny_zoo.parent, progress=False)
-    own = {score.target: score for score in result.cells[0].scores if score.by == "encoder" and score.metric == "mae"}
-    assert set(own) == {"test_accuracy"}
+    by_encoder = {
+        score.target: score for score in result.cells[0].scores if score.by == "encoder" and score.metric == "mae"
+    }
+    assert set(by_encoder) == {"test_accuracy"}
     zoo = open_zoo(tiny_zoo)
     mean = np.mean(np.array(zoo.view(zoo.split("train")).metric("test_accuracy"), np.float64))
     truth = zoo.view(zoo.split("test")).metric("test_accuracy")
-    assert own["test_accuracy"].value == pytest.approx(np.abs(truth - mean).mean(), abs=1e-6)
+    assert by_encoder["test_accuracy"].value == pytest.approx(np.abs(truth - mean).mean(), abs=1e-6)
 
 
 def test_the_example_that_selects_has_the_penalty_that_the_validation_models_like_best(tiny_zoo):

@@ -34,8 +34,8 @@ every_page = pytest.mark.parametrize("page", PAGES)
 
 def blocks(page: str, language: str) -> list[str]:
     """Return the code blocks of a language."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
-    return [code for name, code in found if name == language]
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
+    return [code for name, code in fences if name == language]
 
 
 def spans(page: str) -> list[str]:
@@ -73,8 +73,8 @@ def all_options() -> set[str]:
 @every_page
 def test_every_line_of_shell_is_one_that_our_commands_take(page):
     for words in lines(page):
-        if found := command_of(words):
-            command, rest = found
+        if command_found := command_of(words):
+            command, rest = command_found
             rest = [re.sub(r"\$SLURM_ARRAY_TASK_\w+", "1", word) for word in rest]
             with command.make_context(command.name, rest):  # parses; runs nothing
                 pass
@@ -84,8 +84,8 @@ def test_every_line_of_shell_is_one_that_our_commands_take(page):
 def test_every_command_in_the_text_exists_with_its_options(page):
     for span in spans(page):
         words = span.split()
-        if found := command_of(words):
-            command, rest = found
+        if command_found := command_of(words):
+            command, rest = command_found
             named = {word.strip("[]").partition("=")[0] for word in rest if word.strip("[").startswith("--")}
             assert named <= options_of(command) | OF_OTHERS, span
         elif not set(words) & set(COMMANDS):
@@ -150,10 +150,10 @@ def test_every_module_and_name_of_python_exists(page):
         while not _is_module(module):
             module, _, last = module.rpartition(".")
             missing.insert(0, last)
-        found = importlib.import_module(module)
+        value = importlib.import_module(module)
         for attribute in missing:
-            assert hasattr(found, attribute), f"{module} has no {attribute}"
-            found = getattr(found, attribute)
+            assert hasattr(value, attribute), f"{module} has no {attribute}"
+            value = getattr(value, attribute)
 
 
 def _is_module(name: str) -> bool:

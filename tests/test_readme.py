@@ -93,10 +93,10 @@ def test_an_encoder_is_evaluated_as_shown(folder, monkeypatch, capsys):
 def test_the_quickstart_ends_with_the_reference_encoders_beside_baselines():
     recipe = (ROOT / "Makefile").read_text().partition("\nquickstart:")[2].partition("\n\n")[0].replace("\\\n", " ")
     commands = [shlex.split(line)[1:] for line in recipe.splitlines() if "$(BIN)/zoo-" in line]
-    made = {command[1] for command in commands if command[0] == "run" and command[1] in zoo_gen.list_zoos()}
-    runs = {command[1]: command[2:] for command in commands if command[0] == "run" and command[1] not in made}
+    zoos_made = {command[1] for command in commands if command[0] == "run" and command[1] in zoo_gen.list_zoos()}
+    runs = {command[1]: command[2:] for command in commands if command[0] == "run" and command[1] not in zoos_made}
     benchmarks = list_benchmarks()
-    assert set().union(*(benchmarks[name].zoos for name in runs)) == made
+    assert set().union(*(benchmarks[name].zoos for name in runs)) == zoos_made
     *_, (last, options) = runs.items()
     chosen = [value for option, value in pairwise(options) if option == "--encoder"]
     names = encoder_names(chosen, protocol=benchmarks[last].protocol, targets=benchmarks[last].targets)

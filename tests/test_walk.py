@@ -41,16 +41,16 @@ def begin(line: str, folder: Path) -> subprocess.Popen[str]:
     """Start a command of the page in a folder, in a process group of its own."""
     program, *arguments = shlex.split(line, comments=True)
     command = [sys.executable, "-m", PROGRAMS[program], *arguments]
-    with (folder / "said").open("w") as said:
-        return subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, text=True, start_new_session=True)
+    with (folder / "said").open("w") as output:
+        return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, text=True, start_new_session=True)
 
 
 def done(line: str, folder: Path) -> str:
     """Run a command of the page to its end, and return what it says."""
     code = begin(line, folder).wait()
-    said = (folder / "said").read_text()
-    assert code == 0, f"{line}\n{said}"
-    return said
+    output = (folder / "said").read_text()
+    assert code == 0, f"{line}\n{output}"
+    return output
 
 
 def interrupt(folder: Path, number: signal.Signals) -> int:
@@ -78,7 +78,7 @@ def test_the_page_leads_from_pictures_to_the_leaderboard(tmp_path, monkeypatch, 
     manifest.write_text(MANIFEST)
     (tmp_path / "mine.py").write_text(ENCODER)
     (tmp_path / "my_benchmark.toml").write_text(BENCHMARK)
-    said: dict[str, str] = {}
+    outputs: dict[str, str] = {}
     with hub_server.serve() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
@@ -90,7 +90,7 @@ def test_the_page_leads_from_pictures_to_the_leaderboard(tmp_path, monkeypatch, 
                 assert "the same command resumes" in (tmp_path / "said").read_text()
                 assert interrupt(tmp_path, signal.SIGKILL) == -signal.SIGKILL
                 assert len(open_zoo(tmp_path / "zoos/my_zoo").complete_shards) < 16
-                said[line] = done(line, tmp_path)
+                outputs[line] = done(line, tmp_path)
                 assert files_of(tmp_path / "zoos/my_zoo") == files_of(tmp_path / "whole")
                 continue
             if "--reuse" in line:
@@ -98,15 +98,15 @@ def test_the_page_leads_from_pictures_to_the_leaderboard(tmp_path, monkeypatch, 
                     text, count = re.subn(rf"^{key.split(' = ')[0]} = .*$", key, manifest.read_text(), flags=re.M)
                     assert count == 1
                     manifest.write_text(text)
-            said[line] = done(line, tmp_path)
+            outputs[line] = done(line, tmp_path)
     zoo = open_zoo(tmp_path / "fetched/my_zoo")
     assert zoo.weights.shape == (400, 21, 1362)
     assert "batch_norm1.running_var" in zoo.state_dict(7)
     fetched = files_of(zoo.path)
     del fetched[".gitattributes"]  # of the repository
     assert fetched == files_of(tmp_path / "zoos/my_zoo")
-    assert "0 of 400 models are copied, 400 trained" in "".join(said.values())
-    assert "best of 4 on validation models: mine:Quantiles" in "".join(said.values())
+    assert "0 of 400 models are copied, 400 trained" in "".join(outputs.values())
+    assert "best of 4 on validation models: mine:Quantiles" in "".join(outputs.values())
     results = load_results(tmp_path / "results")
     ranked = results.to_pandas()
     assert {"mine:Quantiles[penalty=10.0]", "sne_small"} <= set(ranked["encoder"])

@@ -50,39 +50,29 @@ __all__ = [
     "validate",
 ]
 
-_HOME = {
-    "BenchmarkManifest": "protocol.manifest",
-    "Embeddings": "embeddings",
-    "Encoder": "encoders",
-    "Finding": "evaluation.mock",
-    "Leaderboard": "standings.leaderboard",
-    "Result": "results",
-    "Results": "standings.collection",
-    "Runtime": "encoders.training.runtime",
-    "Tuned": "evaluation.tune",
-    "encode": "embeddings",
-    "evaluate": "evaluation.evaluate",
-    "fit": "embeddings",
-    "leaderboard": "standings.leaderboard",
-    "list_benchmarks": "protocol.manifest",
-    "list_encoders": "evaluation.candidates",
-    "load_results": "standings.collection",
-    "make_encoder": "encoders",
-    "make_missing_zoos": "protocol.zoos",
-    "mock": "evaluation.mock",
-    "plot_embeddings": "plots",
-    "plot_robustness": "plots",
-    "pull_missing_zoos": "protocol.zoos",
-    "read_benchmark": "protocol.manifest",
-    "tune": "evaluation.tune",
-    "validate": "evaluation.validate",
+_HOMES = {  # module -> the public names that it has
+    "embeddings": ("Embeddings", "encode", "fit"),
+    "encoders": ("Encoder", "make_encoder"),
+    "encoders.training.runtime": ("Runtime",),
+    "evaluation.candidates": ("list_encoders",),
+    "evaluation.evaluate": ("evaluate",),
+    "evaluation.mock": ("Finding", "mock"),
+    "evaluation.tune": ("Tuned", "tune"),
+    "evaluation.validate": ("validate",),
+    "plots": ("plot_embeddings", "plot_robustness"),
+    "protocol.manifest": ("BenchmarkManifest", "list_benchmarks", "read_benchmark"),
+    "protocol.zoos": ("make_missing_zoos", "pull_missing_zoos"),
+    "results": ("Result",),
+    "standings.collection": ("Results", "load_results"),
+    "standings.leaderboard": ("Leaderboard", "leaderboard"),
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module 'zoo_bench' has no attribute {name!r}")
-    return getattr(import_module(f"zoo_bench.{_HOME[name]}"), name)
+    return getattr(import_module(f"zoo_bench.{home}"), name)
 
 
 def __dir__() -> list[str]:

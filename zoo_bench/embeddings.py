@@ -78,7 +78,7 @@ def fit(
     checked = candidate(encoder)
     runtime = device if isinstance(device, Runtime) else Runtime(device=device)
     fresh = checked.fresh(runtime)
-    cell = protocols.standard_cell(_opened(zoo))
+    cell = protocols.standard_cell(open_any(zoo))
     with named(checked.name, "fit", encoder=fresh):
         (problem,) = learned_problems(checked.name, fresh, [_problem(target, cell.zoo, fresh)])
     try:
@@ -110,7 +110,7 @@ def encode(encoder: Encoder, zoo: str | Path | AnyZoo) -> Embeddings:
     >>> embeddings.save("embeddings.npz")
     """
     fitted = InThisProcess(Candidate.of(encoder).name, encoder)
-    view = converged(_opened(zoo))
+    view = converged(open_any(zoo))
     shape = (len(view.models), len(view.checkpoints))
     return Embeddings(
         model=np.repeat(view.models, shape[1]),
@@ -153,7 +153,3 @@ def _problem(target: str, zoo: AnyZoo, encoder: Encoder) -> Problem:
         return Problem(target=None, checkpoints="all", targets=())
     chosen = target_named(zoo, target)
     return Problem(target=target, is_number=chosen.is_number, checkpoints="all", metric="r2", targets=(target,))
-
-
-def _opened(zoo: str | Path | AnyZoo) -> AnyZoo:
-    return open_any(zoo)

@@ -19,7 +19,6 @@ from zoo_bench.standings.text import METRIC_NAMES
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import AnyZoo, open_any
 
-FORMATS = (".png", ".pdf", ".svg")
 COLUMNS = 3
 MOST_POINTS = 20000  # more than this hide one another; a random part of them is drawn
 NAMES_COLORMAP, NUMBERS_COLORMAP = "tab10", "viridis"
@@ -43,6 +42,12 @@ def principal_components(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return rows @ vectors[:, [-1, -2]], values[[-1, -2]] / total
 
 
+def check_name(path: str | Path, *, option: str = "") -> None:
+    """Refuse the name of a picture in a format that is not drawn; the message begins with the option that gave it."""
+    if Path(path).suffix not in (".png", ".pdf", ".svg"):
+        raise ZooError(f"{option}{path}: expected a name that ends in .png, .pdf or .svg")
+
+
 def plot_embeddings(embeddings: Embeddings, zoo: str | Path | AnyZoo, path: str | Path, *, title: str = "") -> None:
     """Write a picture of embeddings: a panel each for test accuracy, epoch and every hyper-parameter that varies.
 
@@ -59,8 +64,7 @@ def plot_embeddings(embeddings: Embeddings, zoo: str | Path | AnyZoo, path: str 
     >>> embeddings = zoo_bench.encode(zoo_bench.fit("pca", "zoos/tiny"), "zoos/tiny")
     >>> zoo_bench.plot_embeddings(embeddings, "zoos/tiny", "embeddings.png")
     """
-    if Path(path).suffix not in FORMATS:
-        raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")
+    check_name(path)
     opened = open_any(zoo)
     _draw(embeddings.embedding, colours(opened, embeddings), Path(path), title=title or opened.name)
 
@@ -82,8 +86,7 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
     >>> results = zoo_bench.evaluate("weight_statistics", benchmark, results="robust")
     >>> zoo_bench.plot_robustness("robust", "robustness.png")
     """
-    if Path(path).suffix not in FORMATS:
-        raise ZooError(f"{path}: expected a name that ends in .png, .pdf or .svg")
+    check_name(path)
     losses = drops(load(Path(results)))
     if not losses:
         raise ZooError(f"{results}: holds no results of the robustness protocol; expected those of robustness_small")
@@ -99,10 +102,10 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
     for number, ((zoo, target), of_panel) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(len(panels), 1, number)
         for place, encoder in enumerate(encoders):
-            own = [drop for drop in of_panel if drop.encoder == encoder]
-            across = [conditions.index(drop.condition) + (place + 0.5) * width - 0.4 for drop in own]
-            heights = np.array([drop.drop for drop in own])
-            errors = np.array([[drop.drop - drop.low, drop.high - drop.drop] for drop in own]).reshape(-1, 2).T
+            of_encoder = [drop for drop in of_panel if drop.encoder == encoder]
+            across = [conditions.index(drop.condition) + (place + 0.5) * width - 0.4 for drop in of_encoder]
+            heights = np.array([drop.drop for drop in of_encoder])
+            errors = np.array([[drop.drop - drop.low, drop.high - drop.drop] for drop in of_encoder]).reshape(-1, 2).T
             colour = colormaps[NAMES_COLORMAP](place % MOST_NAMES)
             axes.bar(across, heights, width, yerr=np.maximum(errors, 0), color=colour, label=encoder, capsize=2)
         axes.axhline(0, color="black", linewidth=0.8)
@@ -116,11 +119,7 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
 
 
 def _figure(rows: int, columns: int, *, width: float, height: float) -> Any:
-    """Return an empty figure for so many panels of a size in inches.
-
-    Raises:
-        ZooError: matplotlib is not installed.
-    """
+    """Return an empty figure for so many panels of a size in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

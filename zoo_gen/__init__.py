@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from zoo_gen.errors import ZooError
     from zoo_gen.image_data import ImageData, load_image_data
     from zoo_gen.manifest import ZooManifest, find_manifest, read_manifest
-    from zoo_gen.published.api import convert, list_published_zoos, pull
+    from zoo_gen.published import convert
+    from zoo_gen.published.pull import pull
     from zoo_gen.published.push import push
+    from zoo_gen.published.sources.registry import list_published_zoos
     from zoo_gen.zoo import JointZoo, Zoo, ZooView, open_zoo, open_zoos
     from zoo_gen.zoo.export import export
     from zoo_gen.zoo.plots import write_plots
@@ -53,40 +55,30 @@ __all__ = [
     "write_plots",
 ]
 
-_HOME = {
-    "ImageData": "image_data",
-    "JointZoo": "zoo",
-    "ParameterLayout": "architecture.layout",
-    "Plan": "engine.api",
-    "Report": "zoo.report",
-    "Zoo": "zoo",
-    "ZooError": "errors",
-    "ZooManifest": "manifest",
-    "ZooView": "zoo",
-    "convert": "published.api",
-    "export": "zoo.export",
-    "find_manifest": "manifest",
-    "list_published_zoos": "published.api",
-    "list_zoos": "engine.api",
-    "load_image_data": "image_data",
-    "merge": "engine.merge",
-    "open_zoo": "zoo",
-    "open_zoos": "zoo",
-    "plan": "engine.api",
-    "pull": "published.api",
-    "push": "published.push",
-    "read_manifest": "manifest",
-    "run": "engine.api",
-    "split": "engine.merge",
-    "verify": "zoo.verify",
-    "write_plots": "zoo.plots",
+_HOMES = {  # module -> the public names that it has
+    "architecture.layout": ("ParameterLayout",),
+    "engine.api": ("Plan", "list_zoos", "plan", "run"),
+    "engine.merge": ("merge", "split"),
+    "errors": ("ZooError",),
+    "image_data": ("ImageData", "load_image_data"),
+    "manifest": ("ZooManifest", "find_manifest", "read_manifest"),
+    "published": ("convert",),
+    "published.pull": ("pull",),
+    "published.push": ("push",),
+    "published.sources.registry": ("list_published_zoos",),
+    "zoo": ("JointZoo", "Zoo", "ZooView", "open_zoo", "open_zoos"),
+    "zoo.export": ("export",),
+    "zoo.plots": ("write_plots",),
+    "zoo.report": ("Report",),
+    "zoo.verify": ("verify",),
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module 'zoo_gen' has no attribute {name!r}")
-    return getattr(import_module(f"zoo_gen.{_HOME[name]}"), name)
+    return getattr(import_module(f"zoo_gen.{home}"), name)
 
 
 def __dir__() -> list[str]:

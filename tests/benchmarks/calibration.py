@@ -50,14 +50,14 @@ def row(name, folder, *, checkpoints, device):
     try:
         FitInput.of(cell, problem, seed=0).fit(encoder)
         seconds = time.perf_counter() - began
-        own, other = (
+        mean, other = (
             r2(target.of_rows(views), predict_views(InThisProcess(name, encoder), views))
             for views in (cell.train, cell.validation)
         )
     except ZooError as error:  # as of an encoder that does not read this zoo
         return [name, zoo.name, checkpoints, str(rows), target.name, one_line(error), "", "", device], np.nan
-    shown = [f"{own:.3f}", f"{other:.3f}", f"{seconds:.0f}"]
-    return [name, zoo.name, checkpoints, str(rows), target.name, *shown, device], own
+    shown = [f"{mean:.3f}", f"{other:.3f}", f"{seconds:.0f}"]
+    return [name, zoo.name, checkpoints, str(rows), target.name, *shown, device], mean
 
 
 def main():
@@ -79,9 +79,9 @@ def main():
     wrong = 0
     for zoo in arguments.zoos:
         for name in arguments.encoder or groups[arguments.group]:
-            cells, own = row(name, zoo, checkpoints=arguments.checkpoints, device=arguments.device)
+            cells, line = row(name, zoo, checkpoints=arguments.checkpoints, device=arguments.device)
             say(cells, arguments.out)
-            wrong += own <= 0
+            wrong += line <= 0
     return int(wrong > 0)
 
 

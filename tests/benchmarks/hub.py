@@ -28,11 +28,11 @@ def files(name: str, folder: Path) -> dict[str, bytes]:
         for name, shape in extent.arrays().items()
     }
     store.write_shard(0, arrays, device="cpu")
-    found = files_of(folder)
-    for path in list(found):
+    sizes = files_of(folder)
+    for path in list(sizes):
         for shard in range(1, extent.n_shards) if "/c/0/" in path or "part-00000" in path else ():
-            found[path.replace("/c/0/", f"/c/{shard}/").replace("part-00000", f"part-{shard:05d}")] = b"x"
-    return found
+            sizes[path.replace("/c/0/", f"/c/{shard}/").replace("part-00000", f"part-{shard:05d}")] = b"x"
+    return sizes
 
 
 def main() -> None:

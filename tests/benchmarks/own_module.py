@@ -66,11 +66,11 @@ def loop_rate(data, *, seconds: float, device: str) -> float:
     return seen / (clock() - began)
 
 
-def stacked_rate(own: ZooManifest, data, *, seconds: float, device: str) -> float:
+def stacked_rate(zoo_manifest: ZooManifest, data, *, seconds: float, device: str) -> float:
     """Return the samples a second of all models of a population together."""
     clock = clock_of(device)
     settings = TrainingSettings(epochs=1000, device=device)
-    _, population = next(populations(own.architecture, data, grid.table_of_models(own), settings))
+    _, population = next(populations(zoo_manifest.architecture, data, grid.table_of_models(zoo_manifest), settings))
     population.train_epoch(1)
     epoch, began = 1, clock()
     while epoch < 2 or clock() - began < seconds:
@@ -89,11 +89,11 @@ def main() -> None:
     options = parser.parse_args()
     device, seconds = ("cpu", 0.0) if options.dry else (options.device, options.seconds)
     check_device(device)
-    own = manifest(options.models)
-    data = load_image_data(own.data)
+    zoo_manifest = manifest(options.models)
+    data = load_image_data(zoo_manifest.data)
     with single_threaded():
         loop = loop_rate(data, seconds=seconds, device=device)
-        stacked = stacked_rate(own, data, seconds=seconds, device=device)
+        stacked = stacked_rate(zoo_manifest, data, seconds=seconds, device=device)
     if options.dry:
         print(f"a loop and {options.models} stacked models trained")
         return

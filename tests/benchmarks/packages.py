@@ -107,8 +107,8 @@ def vmapped(work: Work, n_models: int, dtype: torch.dtype, device: str, seconds:
     }
     module = modules[0]
 
-    def loss(own: dict[str, torch.Tensor], batch: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = functional_call(module, {name: values.to(dtype) for name, values in own.items()}, (batch,))
+    def loss(parameters: dict[str, torch.Tensor], batch: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = functional_call(module, {name: values.to(dtype) for name, values in parameters.items()}, (batch,))
         return functional.cross_entropy(logits.float(), targets)
 
     gradients = vmap(grad(loss))
@@ -117,10 +117,10 @@ def vmapped(work: Work, n_models: int, dtype: torch.dtype, device: str, seconds:
     choice = torch.randint(len(labels), (n_models, work.batch_size), device=device)
 
     def step() -> None:
-        found = gradients(
+        derivatives = gradients(
             {name: values.detach() for name, values in parameters.items()}, inputs[choice], labels[choice]
         )
-        for leaf, its_gradient in zip(leaves, found.values(), strict=True):
+        for leaf, its_gradient in zip(leaves, derivatives.values(), strict=True):
             leaf.grad = its_gradient
         optimizer.step()
 
@@ -216,8 +216,8 @@ def jaxed(work: Work, n_models: int, dtype: str, *, patches: bool, seconds: floa
         rows = jax.lax.conv_general_dilated_patches(hidden, size, strides, padding)
         return jnp.einsum("nkhw,ok->nohw", rows, weight.reshape(len(weight), -1))
 
-    def loss(own: Any, batch: Any, targets: Any) -> Any:
-        hidden, rest = batch.astype(dtype) / 255, [p.astype(dtype) for p in own]
+    def loss(parameters: Any, batch: Any, targets: Any) -> Any:
+        hidden, rest = batch.astype(dtype) / 255, [p.astype(dtype) for p in parameters]
         for layer in plain:
             if isinstance(layer, Convolution):
                 weight, bias, *rest = rest
@@ -287,13 +287,13 @@ def ours_on_a_cpu(work: Work, n_models: int, seconds: float) -> float:
 
 def versions() -> str:
     """Return what is installed of the packages."""
-    found = []
+    lines = []
     for name in ("torch", "jax", "modelbatch", "turbanet"):
         try:
-            found.append(f"{name} {version(name)}")
+            lines.append(f"{name} {version(name)}")
         except ImportError:
-            found.append(f"no {name}")
-    return ", ".join(found)
+            lines.append(f"no {name}")
+    return ", ".join(lines)
 
 
 def main() -> None:

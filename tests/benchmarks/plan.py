@@ -41,9 +41,9 @@ def main() -> None:
     print(f"{'zoo':32} {titles}")
     for zoo in zoos:
         text, planning, _ = command("plan", zoo, *options)
-        found = re.search(r"^seconds +([\d,]+) with (?:(\d+) workers?)?", text, re.MULTILINE)
-        assert found is not None, text
-        planned, workers = float(found[1].replace(",", "")), int(found[2] or 1)
+        line = re.search(r"^seconds +([\d,]+) with (?:(\d+) workers?)?", text, re.MULTILINE)
+        assert line is not None, text
+        planned, workers = float(line[1].replace(",", "")), int(line[2] or 1)
         with tempfile.TemporaryDirectory() as folder:
             _, clock, cores = command("run", zoo, "--out", folder, *options)
         measured = cores / workers if on_cpu else clock

@@ -105,7 +105,7 @@ def main(folders):
         values = {t.name: {part: t.of_rows(views) for part, views in parts.items()} for t in all_targets}
         numbers, names = ([t.name for t in all_targets if t.is_number == kind] for kind in (True, False))
         truth = {part: np.column_stack([values[name][part] for name in numbers]) for part in parts}
-        labels = {name: Labels(its["train"], its["validation"]) for name, its in values.items()}
+        labels = {name: Labels(each["train"], each["validation"]) for name, each in values.items()}
         median = r2(truth["test"], np.median(truth["train"], axis=0))
         print(f"| {zoo.name}, the median of the training targets | {shown(median)} |{' |' * (len(head) - 2)}")
         for encoder_name in ENCODERS:
@@ -119,8 +119,8 @@ def main(folders):
                     line.append("")
                     continue
                 features = standard_probes.features(*map(treatment(rows["train"]), rows.values()), cut=NO_CUT)
-                found = standard_probes.regress(features, truth["train"], truth["validation"])
-                line.append(shown(r2(truth["test"], found.predicted)))
+                prediction = standard_probes.regress(features, truth["train"], truth["validation"])
+                line.append(shown(r2(truth["test"], prediction.predicted)))
             chosen = probe(Embeddings(**rows), labels, kind="standard")
             paper = probe(Embeddings(**rows), {name: labels[name] for name in numbers}, kind="paper")
             for predicted in (chosen, paper):
@@ -128,7 +128,7 @@ def main(folders):
             penalties += [chosen[name].penalty for name in numbers]
             uncut = standard_probes.features(*rows.values(), cut=NO_CUT)
             before = {name: standard_probes.classify(uncut, *vars(labels[name]).values()).predicted for name in names}
-            line += [accuracy(values, names, its) for its in (before, {name: chosen[name].values for name in names})]
+            line += [accuracy(values, names, each) for each in (before, {name: chosen[name].values for name in names})]
             print(f"| {zoo.name}, `{encoder_name}` | {' | '.join(line)} |", flush=True)
     inner = sorted(penalty for penalty in penalties if penalty != standard_probes.MEAN_ALONE)
     print(

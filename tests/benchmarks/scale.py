@@ -101,17 +101,19 @@ def main() -> None:
     columns: dict[int, dict[str, float]] = {}
     for n_models in arguments.models:
         with tempfile.TemporaryDirectory() as name:
-            found: dict[str, float] = {"shards": Extent.of(read_manifest(manifest_of(Path(name), n_models))).n_shards}
+            measured: dict[str, float] = {
+                "shards": Extent.of(read_manifest(manifest_of(Path(name), n_models))).n_shards
+            }
             for step in ("drive", "read", "size"):
                 command = [sys.executable, "-m", "tests.benchmarks.scale", "--step", step]
                 command += ["--folder", name, "--models", str(n_models)]
                 answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-                found |= json.loads(answer.splitlines()[-1])
-            columns[n_models] = found
+                measured |= json.loads(answer.splitlines()[-1])
+            columns[n_models] = measured
     print("| | " + " | ".join(f"{n:,} models" for n in columns) + " |")
     print("|---|" + "---|" * len(columns))
     for what in next(iter(columns.values())):
-        print(f"| {what} | " + " | ".join(f"{found[what]:,.4g}" for found in columns.values()) + " |")
+        print(f"| {what} | " + " | ".join(f"{measured[what]:,.4g}" for measured in columns.values()) + " |")
 
 
 def _given(arguments: argparse.Namespace) -> tuple[Path, ...]:

@@ -125,20 +125,20 @@ def npy_way() -> Way:
 def measure(way: Way, folder: Path, weights: np.ndarray, *, repeat: int) -> dict[str, float]:
     """Return MB/s, ms and sizes of one way; what it reads is compared with what was written."""
     n_models, megabytes = len(weights), weights.nbytes / 1e6
-    found: dict[str, float] = {"write, MB/s": float("nan")}
+    measured: dict[str, float] = {"write, MB/s": float("nan")}
     if way.write:
         seconds = []
         for _ in range(repeat):
             shutil.rmtree(folder, ignore_errors=True)
             seconds.append(timed(way.write, folder, weights))
-        found["write, MB/s"] = megabytes / min(seconds)
+        measured["write, MB/s"] = megabytes / min(seconds)
     assert np.array_equal(way.read(folder, range(n_models)), weights)
-    found["read all, MB/s"] = megabytes / min(timed(way.read, folder, range(n_models)) for _ in range(repeat))
+    measured["read all, MB/s"] = megabytes / min(timed(way.read, folder, range(n_models)) for _ in range(repeat))
     one, chosen = way.trajectory(folder), np.random.RandomState(1).randint(n_models, size=50).tolist()
     assert np.array_equal(one(chosen[0]), weights[chosen[0]])
-    found["one trajectory, ms"] = 1e3 * float(np.median([timed(one, model) for model in chosen]))
+    measured["one trajectory, ms"] = 1e3 * float(np.median([timed(one, model) for model in chosen]))
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return {**found, "on disk, MB": sum(sizes) / 1e6, "files": len(sizes)}
+    return {**measured, "on disk, MB": sum(sizes) / 1e6, "files": len(sizes)}
 
 
 def timed(action: Callable[..., object], *arguments: object) -> float:
@@ -166,17 +166,17 @@ def main() -> None:
         if importlib.util.find_spec("zarrs"):
             ways["store, zarrs"] = store_way(manifest_path, zarrs=True, writes=False)
         ways |= {".pt": pt_way(manifest.layout), ".safetensors": safetensors_way(manifest.layout), ".npy": npy_way()}
-        found = {}
+        measured = {}
         for way in ways:
             folder = place / ("store" if way.startswith("store") else way)
-            found[way] = measure(ways[way], folder, weights, repeat=arguments.repeat)
+            measured[way] = measure(ways[way], folder, weights, repeat=arguments.repeat)
     print(f"{' x '.join(map(str, shape))} (model, checkpoint, parameter), {weights.nbytes / 1e6:.0f} MB of float32\n")
-    print(f"{'':20}" + "".join(f"{way:>14}" for way in found))
-    for what in found["store"]:
-        print(f"{what:20}" + "".join(f"{each[what]:14,.4g}" for each in found.values()))
+    print(f"{'':20}" + "".join(f"{way:>14}" for way in measured))
+    for what in measured["store"]:
+        print(f"{what:20}" + "".join(f"{each[what]:14,.4g}" for each in measured.values()))
     print()
     for what in ("write, MB/s", "read all, MB/s"):
-        ratios = (each[what] / found[".pt"][what] for each in found.values())
+        ratios = (each[what] / measured[".pt"][what] for each in measured.values())
         print(f"{what.split(',')[0] + ', times .pt':20}" + "".join(f"{ratio:14.1f}" for ratio in ratios))
 
 

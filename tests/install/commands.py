@@ -18,7 +18,7 @@ def calls(zoo: Path, out: Path, checkpoints: Path) -> dict[str, list[str]]:
     results = ["--results", str(out / "results")]
     weights = ["--encoder", "weight_statistics", *results, "--device", "cpu"]
     tuning = ["--trials", "1", "--range", "dimension=3", "--zoos", str(zoo.parent), *results]
-    own = ["--format", "folder", "--out", str(out / "converted"), "--name", "converted"]
+    as_folder = ["--format", "folder", "--out", str(out / "converted"), "--name", "converted"]
     return {
         "list": [GEN, "list"],
         "list --published": [GEN, "list", "--published"],
@@ -49,7 +49,7 @@ def calls(zoo: Path, out: Path, checkpoints: Path) -> dict[str, list[str]]:
             "--format",
             "onnx",
         ],
-        "convert": [GEN, "convert", str(checkpoints), *own],
+        "convert": [GEN, "convert", str(checkpoints), *as_folder],
         "pull": [GEN, "pull", "hf://nobody/nothing", "--out", str(out / "pulled")],
         "push": [GEN, "push", str(zoo), "nobody/nothing"],
         "info s3://": [GEN, "info", "s3://nobody-s-bucket/zoo"],

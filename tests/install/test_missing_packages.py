@@ -109,10 +109,10 @@ def advice(name: str, code: int, text: str) -> str:
     """Return the extra that a command asks for, in one line."""
     lines = text.strip().splitlines()
     assert code == 2, (name, code, text)
-    found = ADVICE.search(lines[-1])
-    assert found, (name, text)
+    match = ADVICE.search(lines[-1])
+    assert match, (name, text)
     assert lines[-1].startswith("error: "), (name, text)
-    return found[1]
+    return match[1]
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +137,11 @@ def test_every_advice_ends_in_a_command_that_works(base, tiny_zoo, tmp_path):
             names = [name for name, needed in waiting.items() if needed == extras]
             # Commands over results need some.
             only = [*names, *(["bench run"] if {"leaderboard", "validate", "bench export"} & set(names) else [])]
-            found = answers(tiny_zoo, tmp_path / "_".join(sorted(extras)), sorted(extras), only)
+            answered = answers(tiny_zoo, tmp_path / "_".join(sorted(extras)), sorted(extras), only)
             for name in names:
-                if not works(name, *found[name]):
-                    more = advice(name, *found[name])
-                    assert more not in extras, (name, found[name])
+                if not works(name, *answered[name]):
+                    more = advice(name, *answered[name])
+                    assert more not in extras, (name, answered[name])
                     again[name] = extras | {more}
         if not again:
             return
@@ -151,9 +151,9 @@ def test_every_advice_ends_in_a_command_that_works(base, tiny_zoo, tmp_path):
 
 def test_the_extras_that_messages_name_are_those_of_the_project():
     names = {"PIL": "pillow", "sklearn": "scikit-learn", "distributed": "dask"}
-    said = {names.get(module, module): set(extras) for module, extras in EXTRAS.items()}
+    extras_of = {names.get(module, module): set(extras) for module, extras in EXTRAS.items()}
     brought: dict[str, set[str]] = {}
     for extra, needed in OPTIONAL.items():
         for text in needed if extra not in ("all", "dev") else ():
             brought.setdefault(re.match(r"[\w.-]+", text)[0], set()).add(extra)
-    assert said == brought
+    assert extras_of == brought

@@ -32,7 +32,7 @@ class Outcome:
 
     lost: bool
     bytes_that_differ: int
-    said: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ def make(place: Path, text: str = TINY) -> Zoo:
     return Zoo(manifest, place / "tiny", files_of(place / "tiny"))
 
 
-def outcome(zoo: Zoo, folder: Path, *, lost: bool = False, said: str = "") -> Outcome:
+def outcome(zoo: Zoo, folder: Path, *, lost: bool = False, detail: str = "") -> Outcome:
     """Compare a folder with the undisturbed zoo, byte for byte, in every file that either has."""
-    return compare(zoo, files_of(folder), lost=lost, said=said)
+    return compare(zoo, files_of(folder), lost=lost, detail=detail)
 
 
-def compare(zoo: Zoo, found: dict[str, bytes], *, lost: bool = False, said: str = "") -> Outcome:
+def compare(zoo: Zoo, content: dict[str, bytes], *, lost: bool = False, detail: str = "") -> Outcome:
     """Compare files with those of the undisturbed zoo."""
     differ = 0
-    for name in sorted({*found, *zoo.files}):
-        one, other = found.get(name, b""), zoo.files.get(name, b"")
+    for name in sorted({*content, *zoo.files}):
+        one, other = content.get(name, b""), zoo.files.get(name, b"")
         same = sum(a == b for a, b in zip(one, other, strict=False)) if one != other else len(one)
         # An empty file that only one of them has is a difference too.
-        differ += max(len(one), len(other)) - same + ((name in found) != (name in zoo.files))
-    return Outcome(lost or differ > 0, differ, said)
+        differ += max(len(one), len(other)) - same + ((name in content) != (name in zoo.files))
+    return Outcome(lost or differ > 0, differ, detail)
 
 
 def start(
@@ -101,10 +101,10 @@ def wait(process: forked.Process) -> int:
     with suppress(TimeoutError):
         waiting.until(lambda: not group_of(process), pause=0.1)
     if remaining := group_of(process):
-        said = "\n".join(describe(pid) for pid in remaining)
+        description = "\n".join(describe(pid) for pid in remaining)
         for pid in remaining:
             kill(pid)
-        raise Outlived(said)
+        raise Outlived(description)
     return code
 
 
@@ -132,8 +132,8 @@ def group_of(process: forked.Process) -> list[int]:
     """Return the processes of a run that are alive, the driver and the tracker of its semaphores left out."""
     # Whole commands (ww): where readline was imported, which pytest does, lines end at 80 columns without it.
     command = ["ps", "-eww", "-o", "pid,pgid,stat,args"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows = (line.split(maxsplit=3) for line in found.splitlines()[1:])
+    completed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = (line.split(maxsplit=3) for line in completed.splitlines()[1:])
     return [
         int(pid)
         for pid, group, state, command in rows

@@ -45,11 +45,11 @@ def disk_full(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
     with disk(place / "disk", kilobytes=chance.randint(150, 300)) as mounted:
         folder = mounted / "tiny"
         first = bench.wait(bench.start(zoo, folder))
-        said = (zoo.manifest.parent / "said").read_text()
+        output = (zoo.manifest.parent / "said").read_text()
         remount(mounted, "size=64m")
         engine.run(zoo.manifest, folder, workers=1)
-        clear = first == 2 and "No space left on device; what is complete is kept" in said and said.count("\n") == 1
-        return bench.outcome(zoo, folder, lost=not clear, said=said)
+        clear = first == 2 and "No space left on device; what is complete is kept" in output and output.count("\n") == 1
+        return bench.outcome(zoo, folder, lost=not clear, detail=output)
 
 
 def read_only(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
@@ -62,12 +62,12 @@ def read_only(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
         before = files_of(folder)
         remount(mounted, "ro")
         first = bench.wait(bench.start(zoo, folder))
-        said = (zoo.manifest.parent / "said").read_text()
+        output = (zoo.manifest.parent / "said").read_text()
         unchanged = files_of(folder) == before
         remount(mounted, "rw")
         engine.run(zoo.manifest, folder, workers=1)
-        clear = first == 2 and "Read-only file system" in said and said.count("\n") == 1
-        return bench.outcome(zoo, folder, lost=not (clear and unchanged), said=said)
+        clear = first == 2 and "Read-only file system" in output and output.count("\n") == 1
+        return bench.outcome(zoo, folder, lost=not (clear and unchanged), detail=output)
 
 
 def flipped_bit(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
@@ -101,12 +101,12 @@ def _damaged(zoo: Zoo, place: Path, chance: random.Random, damage: Callable[[byt
         path.unlink()
     else:
         path.write_bytes(content)
-    found = verify(folder, sample=0).findings
+    findings = verify(folder, sample=0).findings
     summary = engine.run(zoo.manifest, folder, workers=1, repair=True)
     # The card, the manifest and all metadata are mended without training.
     in_a_shard = path.suffix == ".parquet" or (kind == "weights.zarr" and "epoch" not in path.parts)
     exact = summary.trained_shards == int(in_a_shard)
-    return bench.outcome(zoo, folder, lost=not found or not exact, said=str(path.relative_to(folder)))
+    return bench.outcome(zoo, folder, lost=not findings or not exact, detail=str(path.relative_to(folder)))
 
 
 def stale_temporary_files(zoo: Zoo, place: Path, chance: random.Random) -> Outcome:
@@ -145,8 +145,8 @@ def killed_at_a_flaky_store(zoo: Zoo, place: Path, chance: random.Random) -> Out
         findings = verify(locate("s3://bucket/tiny"), sample=0).findings if begun else ()
         store_.faults = FLAKY
         second = bench.wait(bench.start(zoo, "s3://bucket/tiny"))
-        said = (zoo.manifest.parent / "said").read_text() + "\n".join(findings)
-        return bench.compare(zoo, store_.files("tiny"), lost=bool(findings) or second != 0, said=said)
+        output = (zoo.manifest.parent / "said").read_text() + "\n".join(findings)
+        return bench.compare(zoo, store_.files("tiny"), lost=bool(findings) or second != 0, detail=output)
 
 
 FAULTS: dict[str, Callable[[Zoo, Path, random.Random], Outcome]] = {

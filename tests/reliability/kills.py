@@ -47,9 +47,9 @@ def kills(zoo: Zoo, place: Path, *, count: int, seed: int, fresh: bool = True) -
                 code, outlived = process.wait(), str(error)
             if code < 0 or bench.gave_up(zoo):
                 code = None
-        found = bench.outcome(zoo, folder, lost=code != 0 or bool(outlived), said=outlived)
+        after = bench.outcome(zoo, folder, lost=code != 0 or bool(outlived), detail=outlived)
         for target in targets:
-            met[target].append(found)
+            met[target].append(after)
     return met
 
 

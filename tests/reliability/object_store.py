@@ -99,14 +99,14 @@ class ObjectStore:
             aws_access_key_id="test",
             aws_secret_access_key="test",
         )
-        found = {}
+        parts = {}
         for page in client.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=f"{prefix}/"):
             for entry in page.get("Contents", []):
                 body = client.get_object(Bucket="bucket", Key=entry["Key"])["Body"]
-                found[entry["Key"].removeprefix(f"{prefix}/")] = body.read()
+                parts[entry["Key"].removeprefix(f"{prefix}/")] = body.read()
                 body.close()
         client.close()
-        return found
+        return parts
 
     def close(self) -> None:
         self._proxy.shutdown()
@@ -145,14 +145,14 @@ def known(store: ObjectStore) -> Iterator[None]:
     """Let this process and those that it starts know a store."""
     from s3fs import S3FileSystem
 
-    kept = dict(os.environ)
+    before = dict(os.environ)
     os.environ.update(store.environment)
     S3FileSystem.clear_instance_cache()  # fsspec keeps its clients
     try:
         yield
     finally:
         os.environ.clear()
-        os.environ.update(kept)
+        os.environ.update(before)
         S3FileSystem.clear_instance_cache()
 
 
@@ -181,11 +181,11 @@ def _handler(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
             connection.request(self.command, self.path, body=body, headers=headers)
             answer = connection.getresponse()
             content = answer.read()
-            kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
+            answered = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
             if self.command == "HEAD":
-                kept["Content-Length"] = answer.getheader("Content-Length", "0")
+                answered["Content-Length"] = answer.getheader("Content-Length", "0")
             connection.close()
-            return answer.status, kept, content
+            return answer.status, answered, content
 
         def reply(self, status: int, headers: dict[str, str], content: bytes, *, fault: str | None = None) -> None:
             self.send_response_only(status)

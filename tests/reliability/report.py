@@ -27,8 +27,8 @@ INSIDE = "SIGKILL inside of a shard, after other epochs"
 
 def row(fault: str, outcomes: list[Outcome]) -> str:
     lost, differ = sum(o.lost for o in outcomes), sum(o.bytes_that_differ for o in outcomes)
-    for said in sorted({outcome.said for outcome in outcomes if outcome.lost}):
-        print(f"{fault}: {said}", file=sys.stderr)
+    for detail in sorted({outcome.detail for outcome in outcomes if outcome.lost}):
+        print(f"{fault}: {detail}", file=sys.stderr)
     return f"| {fault} | {len(outcomes):,} | {lost} | {differ:,} |"
 
 

@@ -71,8 +71,8 @@ def hosts(request):
         yield [THIS] * 3
         return
     try:
-        with three_hosts() as found:
-            yield found
+        with three_hosts() as started:
+            yield started
     except CannotIsolate as error:
         pytest.skip(f"no rights for networks of one's own ({error})")
 
@@ -82,9 +82,9 @@ def cluster(tmp_path, monkeypatch, hosts):
     root = str(Path(__file__).parent.parent.parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
     (tmp_path / "cluster").mkdir()
-    found = Cluster(tmp_path / "cluster", hosts)
-    yield found
-    found.close()
+    hosts_started = Cluster(tmp_path / "cluster", hosts)
+    yield hosts_started
+    hosts_started.close()
 
 
 def parts(folder: Path) -> int:
@@ -135,8 +135,8 @@ def test_a_worker_dies_another_comes_the_client_is_killed_and_no_byte_differs(tm
     first.kill()
     cluster.add_worker(1)
     assert bench.wait(client) == 0
-    said = (many_shards.manifest.parent / "said").read_text()
-    assert "Traceback" not in said
+    output = (many_shards.manifest.parent / "said").read_text()
+    assert "Traceback" not in output
     assert bench.outcome(many_shards, folder) == bench.Outcome(lost=False, bytes_that_differ=0)
 
 

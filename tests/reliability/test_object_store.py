@@ -39,8 +39,8 @@ seed = { range = [1, 1000] }
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory):
-    with object_store(tmp_path_factory.mktemp("store")) as found:
-        yield found
+    with object_store(tmp_path_factory.mktemp("store")) as started:
+        yield started
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def test_two_runs_at_one_url_give_the_bytes_of_one_and_all_commands_read_them(s3
     assert bench.wait(other) == 0
     assert s3.files(f"two-{workers}") == tiny.files
     for command, ending in (("info", "median"), ("verify", ": sound")):
-        found = CliRunner().invoke(main, [command, url])
-        assert (found.exit_code, found.stderr) == (0, "")
-        assert ending in found.output.splitlines()[-1]
+        result = CliRunner().invoke(main, [command, url])
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert ending in result.output.splitlines()[-1]
 
 
 def test_a_store_that_refuses_cuts_off_and_loses_answers_costs_no_byte(s3, tiny):
@@ -119,7 +119,7 @@ def test_a_store_that_is_away_is_one_line(s3, tiny, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("FSSPEC_S3", '{"config_kwargs": {"retries": {"max_attempts": 1}}}')
     assert bench.wait(bench.start(tiny, "s3://bucket/away")) == 2
-    said = (tiny.manifest.parent / "said").read_text()
-    assert said.startswith("error: s3://bucket/away")
-    assert "EndpointConnectionError" in said
-    assert said.count("\n") == 1
+    output = (tiny.manifest.parent / "said").read_text()
+    assert output.startswith("error: s3://bucket/away")
+    assert "EndpointConnectionError" in output
+    assert output.count("\n") == 1

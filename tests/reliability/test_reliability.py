@@ -19,7 +19,7 @@ RUNS["two runs on one folder at once"] = 0  # engine/test_driver.py has the shor
 def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path, many_shards, count, fresh):
     met = kills(many_shards, tmp_path, count=count, seed=count, fresh=fresh)
     assert sum(len(met[target]) for target in TARGETS) == count
-    lost = {target: found for target in TARGETS for found in met[target] if found.lost}
+    lost = {target: outcome for target in TARGETS for outcome in met[target] if outcome.lost}
     assert not lost
 
 
@@ -30,7 +30,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bytes(tmp_path, many
 def test_a_run_killed_inside_of_its_only_shard_goes_on_to_the_same_bytes(tmp_path, one_shard, count, fresh):
     met = kills_inside(one_shard, tmp_path, count=count, seed=count, fresh=fresh)
     assert len(met) == count
-    assert not [found for found in met if found.lost]
+    assert not [outcome for outcome in met if outcome.lost]
 
 
 def marks_of(fault, seed):
@@ -50,7 +50,7 @@ def marks_of(fault, seed):
 )
 def test_a_fault_is_answered_and_no_byte_differs(tmp_path, tiny, fault, seed):
     try:
-        found = FAULTS[fault](tiny, tmp_path, random.Random(seed))
+        met_with = FAULTS[fault](tiny, tmp_path, random.Random(seed))
     except CannotMount:
         pytest.skip("no rights to mount a disk")
-    assert (found.lost, found.bytes_that_differ) == (False, 0), found.said
+    assert (met_with.lost, met_with.bytes_that_differ) == (False, 0), met_with.detail

@@ -18,10 +18,10 @@ def layout_of(*layers: tuple[int, ...], bias: bool = True) -> ParameterLayout:
             parameters.append(Parameter(f"{kind}{counts[kind]}", role, size, start))
     kernels = [parameter for parameter in parameters if parameter.role == "weight"]
     symmetries = []
-    for own, reader in itertools.pairwise(kernels):
-        units = own.shape[0]
-        moves = [Move(p.name, 0, 1) for p in parameters if p.layer == own.layer]
-        symmetries.append(Symmetry(own.layer, units, (*moves, Move(reader.name, 1, reader.shape[1] // units))))
+    for kernel, reader in itertools.pairwise(kernels):
+        units = kernel.shape[0]
+        moves = [Move(p.name, 0, 1) for p in parameters if p.layer == kernel.layer]
+        symmetries.append(Symmetry(kernel.layer, units, (*moves, Move(reader.name, 1, reader.shape[1] // units))))
     return ParameterLayout(tuple(parameters), tuple(symmetries))
 
 

@@ -28,17 +28,17 @@ def invoke(*arguments: object):
 
 
 def test_list_shows_benchmarks_and_encoders():
-    found = invoke("list")
-    assert found.exit_code == 0
-    assert "quickstart standard tetris_seed, digits_hyp" in " ".join(found.output.split())
-    assert "weight_statistics_without_biases" in found.output
+    result = invoke("list")
+    assert result.exit_code == 0
+    assert "quickstart standard tetris_seed, digits_hyp" in " ".join(result.output.split())
+    assert "weight_statistics_without_biases" in result.output
 
 
 def test_run_then_leaderboard_then_nothing_to_do(benchmark, tiny_zoo, tmp_path):
-    found = invoke("run", benchmark, "--zoos", tiny_zoo.parent, "--encoder", "weights", "--encoder", "pca")
-    assert found.exit_code == 0, found.output
-    assert found.stdout.splitlines()[0].startswith("tiny_standard: weights, seed 0: evaluated in ")
-    assert found.stderr == ""
+    result = invoke("run", benchmark, "--zoos", tiny_zoo.parent, "--encoder", "weights", "--encoder", "pca")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].startswith("tiny_standard: weights, seed 0: evaluated in ")
+    assert result.stderr == ""
     before = files_of(tmp_path / "results")
     again = invoke("run", benchmark, "--zoos", tiny_zoo.parent, "--encoder", "weights", "--encoder", "pca")
     assert again.stdout.splitlines()[0] == "tiny_standard: weights, seed 0: there already"
@@ -57,8 +57,8 @@ def test_a_cpu_trains_in_bfloat16_where_it_is_told_to(benchmark, tiny_zoo, tmp_p
     for number, options in enumerate(([], [], ["--cpu-bfloat16"])):
         results = tmp_path / str(number)
         common = ("--zoos", tiny_zoo.parent, "--device", "cpu", "--results", results)
-        found = invoke("run", benchmark, "--encoder", SHORT, *common, *options)
-        assert found.exit_code == 0, found.output
+        result = invoke("run", benchmark, "--encoder", SHORT, *common, *options)
+        assert result.exit_code == 0, result.output
         (path,) = results.glob("*/*/seed-0.json")
         digests.append(json.loads(path.read_text())["predictions_sha256"])
     assert digests[0] == digests[1] != digests[2]
@@ -80,11 +80,11 @@ def test_a_cpu_trains_in_bfloat16_where_it_is_told_to(benchmark, tiny_zoo, tmp_p
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(benchmark, arguments, message):
-    found = invoke(*arguments)
-    assert found.exit_code == 2
-    assert message in found.stderr
-    assert found.stderr.startswith("error: ")
-    assert found.stderr.count("\n") == 1
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -98,16 +98,16 @@ def test_bad_input_is_one_line_and_exit_code_two(benchmark, arguments, message):
 )
 def test_a_wrong_benchmark_names_the_place(benchmark, written, instead, message):
     benchmark.write_text(BENCHMARK.replace(written, instead))
-    found = invoke("run", benchmark)
-    assert found.exit_code == 2
-    assert f"benchmark.toml: {message}" in found.stderr
+    result = invoke("run", benchmark)
+    assert result.exit_code == 2
+    assert f"benchmark.toml: {message}" in result.stderr
 
 
 def test_an_unknown_target_is_named(benchmark, tiny_zoo):
     benchmark.write_text(BENCHMARK.replace('"epoch"', '"epohc"'))
-    found = invoke("run", benchmark, "--zoos", tiny_zoo.parent)
-    assert found.exit_code == 2
-    assert "unknown target 'epohc'; did you mean 'epoch'?" in found.stderr
+    result = invoke("run", benchmark, "--zoos", tiny_zoo.parent)
+    assert result.exit_code == 2
+    assert "unknown target 'epohc'; did you mean 'epoch'?" in result.stderr
 
 
 def test_a_result_that_does_not_fit_the_schema_is_named(tmp_path, tiny_results):
@@ -117,22 +117,22 @@ def test_a_result_that_does_not_fit_the_schema_is_named(tmp_path, tiny_results):
     content = json.loads(path.read_text())
     content["seed"] = "zero"
     path.write_text(json.dumps(content))
-    found = invoke("leaderboard", "--results", folder)
-    assert found.exit_code == 2
-    assert "seed-0.json: seed: " in found.stderr
-    assert "expected a result of zoo-bench run" in found.stderr
+    result = invoke("leaderboard", "--results", folder)
+    assert result.exit_code == 2
+    assert "seed-0.json: seed: " in result.stderr
+    assert "expected a result of zoo-bench run" in result.stderr
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_out_of_range_is_named(benchmark, tiny_zoo, seed):
-    found = invoke("run", benchmark, "--zoos", tiny_zoo.parent, f"--seeds={seed}")
-    assert found.exit_code == 2
-    assert found.stderr == f"error: seed {seed}: expected a whole number from 0 to 4294967295\n"
+    result = invoke("run", benchmark, "--zoos", tiny_zoo.parent, f"--seeds={seed}")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: seed {seed}: expected a whole number from 0 to 4294967295\n"
 
 
 def test_a_seed_given_twice_is_evaluated_once(benchmark, tiny_zoo):
-    found = invoke("run", benchmark, "--zoos", tiny_zoo.parent, "--encoder", "weights", "--seeds", "3,3")
-    assert found.stdout.count("\n") == 1
+    result = invoke("run", benchmark, "--zoos", tiny_zoo.parent, "--encoder", "weights", "--seeds", "3,3")
+    assert result.stdout.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_a_damaged_result_is_named(tmp_path, tiny_results, change, message):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
-    found = invoke("leaderboard", "--results", folder)
-    assert found.exit_code == 2
-    assert f"seed-0.json: {message}" in found.stderr
-    assert "delete it to have it computed again" in found.stderr
-    assert found.stderr.count("\n") == 1
+    result = invoke("leaderboard", "--results", folder)
+    assert result.exit_code == 2
+    assert f"seed-0.json: {message}" in result.stderr
+    assert "delete it to have it computed again" in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -18,24 +18,24 @@ def encoded(tiny_zoo, tmp_path_factory):
     """What one command writes."""
     folder = tmp_path_factory.mktemp("encoded")
     out, plot = folder / "found.npz", folder / "found.png"
-    found = invoke("encode", tiny_zoo, "--encoder", "statistics_boosting", "--out", out, "--plot", plot)
-    assert found.exit_code == 0, found.output
-    return out, plot, found.stdout
+    result = invoke("encode", tiny_zoo, "--encoder", "statistics_boosting", "--out", out, "--plot", plot)
+    assert result.exit_code == 0, result.output
+    return out, plot, result.stdout
 
 
 def test_rows_say_which_model_and_checkpoint_they_are_of(tiny_zoo, encoded):
     zoo = open_zoo(tiny_zoo)
     with np.load(encoded[0]) as arrays:
-        its = dict(arrays)
+        by_name = dict(arrays)
     assert encoded[2].splitlines()[0] == f"written: {encoded[0]}, 200 checkpoints x 14 dimensions"
-    assert set(its) == {"model", "checkpoint", "epoch", "split", "embedding", "prediction"}
+    assert set(by_name) == {"model", "checkpoint", "epoch", "split", "embedding", "prediction"}
     for row in (0, 7, 199):
-        weights = zoo.weights[its["model"][row], its["checkpoint"][row]]
+        weights = zoo.weights[by_name["model"][row], by_name["checkpoint"][row]]
         first = zoo.layout.split(np.asarray(weights))["linear1.weight"]
-        assert its["embedding"][row, 0] == pytest.approx(first.mean(), abs=1e-6)
-        assert its["embedding"][row, 2] == first.min()
-        assert its["epoch"][row] == zoo.epochs[its["checkpoint"][row]]
-        assert its["model"][row] in zoo.split(str(its["split"][row]))
+        assert by_name["embedding"][row, 0] == pytest.approx(first.mean(), abs=1e-6)
+        assert by_name["embedding"][row, 2] == first.min()
+        assert by_name["epoch"][row] == zoo.epochs[by_name["checkpoint"][row]]
+        assert by_name["model"][row] in zoo.split(str(by_name["split"][row]))
 
 
 def test_the_picture_has_a_panel_for_accuracy_epoch_and_each_hyperparameter(encoded):
@@ -52,10 +52,10 @@ def test_components_are_those_of_scikit_learn():
     random = np.random.RandomState(0)
     rows = random.standard_normal((60, 6)) @ random.standard_normal((6, 6))
     rows[:, 3] = 5.0  # says nothing
-    found, shares = principal_components(rows)
+    components, shares = principal_components(rows)
     pca = PCA(2).fit(StandardScaler().fit_transform(np.delete(rows, 3, axis=1)))
     expected = pca.transform(StandardScaler().fit_transform(np.delete(rows, 3, axis=1)))
-    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-8)
+    np.testing.assert_allclose(np.abs(components), np.abs(expected), atol=1e-8)
     np.testing.assert_allclose(shares, pca.explained_variance_ratio_)
 
 
@@ -74,8 +74,8 @@ def test_a_saved_encoder_encodes_as_before(tiny_zoo, tmp_path, monkeypatch):
     monkeypatch.setitem(ENCODERS, "deep_sets", lambda: deep_sets(training=replace(TRAINING, epochs=1, steps=None)))
     folder, first, second = tmp_path / "saved", tmp_path / "first.npz", tmp_path / "second.npz"
     for out, option in ((first, "--save"), (second, "--load")):
-        found = invoke("encode", tiny_zoo, "--encoder", "deep_sets", "--out", out, option, folder)
-        assert found.exit_code == 0, found.output
+        result = invoke("encode", tiny_zoo, "--encoder", "deep_sets", "--out", out, option, folder)
+        assert result.exit_code == 0, result.output
     with np.load(first) as one, np.load(second) as other:
         np.testing.assert_array_equal(one["embedding"], other["embedding"])
         np.testing.assert_array_equal(one["prediction"], other["prediction"])
@@ -92,9 +92,9 @@ def test_a_saved_encoder_encodes_as_before(tiny_zoo, tmp_path, monkeypatch):
 )
 def test_what_cannot_be_written_is_said_before_anything_is_fitted(tiny_zoo, tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
-    found = invoke("encode", tiny_zoo, *options)
-    assert found.exit_code == 2
-    assert message in found.stderr
+    result = invoke("encode", tiny_zoo, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

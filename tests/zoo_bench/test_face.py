@@ -181,10 +181,10 @@ def test_scores_and_predictions_become_data_frames(tiny_results):
     results = zoo_bench.load_results(tiny_results[0])
     scores, predictions = results.to_pandas(), results.predictions()
     assert len(scores) == sum(len(cell.scores) for result in tiny_results[1] for cell in result.cells)
-    wanted = scores.query("encoder == 'pca' and target == 'test_accuracy' and metric == 'mae'").iloc[0]
+    expected = scores.query("encoder == 'pca' and target == 'test_accuracy' and metric == 'mae'").iloc[0]
     rows = predictions.query("encoder == 'pca' and target == 'test_accuracy' and by == 'probe'")
-    assert wanted.value == pytest.approx((rows.truth - rows.predicted).abs().mean())
-    assert wanted.low < wanted.value < wanted.high
+    assert expected.value == pytest.approx((rows.truth - rows.predicted).abs().mean())
+    assert expected.low < expected.value < expected.high
     assert len(rows) == 8 * 5  # test models x checkpoints
     names = predictions.query("target == 'optimizer'")
     assert set(names.true_name) == {"adam", "sgd"}

@@ -46,14 +46,14 @@ def encode(
     import zoo_bench
     from zoo_bench.encoders import exchange
     from zoo_bench.evaluation.candidate import Candidate
-    from zoo_bench.plots import FORMATS
+    from zoo_bench.plots import check_name
     from zoo_gen.files import hub
     from zoo_gen.zoo import open_any
 
     if out.suffix != ".npz":
         raise ZooError(f"--out {out}: expected a name that ends in .npz")
-    if plot and plot.suffix not in FORMATS:
-        raise ZooError(f"--plot {plot}: expected a name that ends in .png, .pdf or .svg")
+    if plot:
+        check_name(plot, option="--plot ")
     search_working_folder()
     runtime = zoo_bench.Runtime(device=device)
     with _showing_tracebacks(verbose):

@@ -261,11 +261,7 @@ def tune(
 
 
 def _seeds(text: str) -> list[int]:
-    """Return the seeds that an option lists.
-
-    Raises:
-        ZooError: they are no whole numbers.
-    """
+    """Return the seeds that an option lists."""
     try:
         return [int(seed) for seed in text.split(",")]
     except ValueError:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from zoo_bench.encoders.training.runtime import is_first_process
 from zoo_bench.evaluation import pending
-from zoo_bench.evaluation.pending import Outcome, Setting
+from zoo_bench.evaluation.cell import Outcome
+from zoo_bench.evaluation.pending import Setting
 from zoo_bench.protocol.protocols import Cell
 from zoo_bench.results import (
     Failure,

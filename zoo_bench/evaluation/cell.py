@@ -10,44 +10,55 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import Field
 
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.candidate import Candidate
 from zoo_bench.evaluation.costs import Cost
 from zoo_bench.evaluation.failing import EncoderError
 from zoo_bench.evaluation.fitting import Encoded, Fitted, fit_all
-from zoo_bench.evaluation.floors import floors
+from zoo_bench.evaluation.floors import floors, prediction_of
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.parts import checkpoints_of, models_of, rows_of
 from zoo_bench.protocol.protocols import Cell, rows_sha256
 from zoo_bench.protocol.targets import Target, targets
-from zoo_bench.results import CellResult, Failure, ZooUsed, cell_name, scoring, this_machine
+from zoo_bench.results import CellResult, Failure, ZooUsed, scoring, this_machine
 from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
 from zoo_gen.errors import ZooError
+from zoo_gen.files.schema import Schema
 from zoo_gen.zoo import AnyZoo
 
 
+class CellRecord(Schema):
+    """What one evaluated cell adds to its result."""
+
+    results: tuple[CellResult, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    error: str = ""  # why there are no results at all
+    tracebacks: tuple[str, ...] = ()  # of what failed, in the encoder's own code; no result holds them
+    encoder_config: dict[str, object] = Field(default_factory=dict)
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
-class Evaluated:
+class Outcome:
     """All that comes out of one cell."""
 
-    results: tuple[CellResult, ...]
-    failures: tuple[Failure, ...]
-    predictions: tuple[TargetPrediction, ...]
-    resamples: tuple[Resampled, ...]
-    encoder_config: dict[str, object]
-    tracebacks: tuple[str, ...]
+    record: CellRecord
+    predictions: tuple[TargetPrediction, ...] = ()
+    resamples: tuple[Resampled, ...] = ()
 
 
 def evaluate_cell(
     candidate: Candidate, benchmark: BenchmarkManifest, cell: Cell, *, seed: int, runtime: Runtime | None = None
-) -> Evaluated:
+) -> Outcome:
     """Fit an encoder to the source of a cell and score it on every test.
 
     Raises:
         ZooError: the encoder could not be fitted or failed on every test; nothing is known then.
     """
+    started = time.monotonic()
     fits: list[Fitted] = []
     errors: list[tuple[str, EncoderError]] = []  # of fits, by target
     for target, outcome in fit_all(candidate, benchmark, cell, seed=seed, runtime=runtime):
@@ -111,14 +122,14 @@ def evaluate_cell(
             )
         )
     raised = [error for _, error in errors] + [e for fit in fits for e in fit.tests if isinstance(e, EncoderError)]
-    return Evaluated(
+    record = CellRecord(
         results=tuple(results),
         failures=tuple(failures),
-        predictions=tuple(predictions),
-        resamples=tuple(resamples),
-        encoder_config=fits[0].config,
         tracebacks=tuple(error.traceback for error in raised if error.traceback),
+        encoder_config=fits[0].config,
+        seconds=time.monotonic() - started,
     )
+    return Outcome(record, tuple(predictions), tuple(resamples))
 
 
 def _speed(encoded: Sequence[Encoded]) -> float | None:
@@ -181,13 +192,13 @@ def _predictions(
         if fit is fits[0]:
             chosen += [target for target in every if target.name not in learned]
         for number, target, prediction in _probed(cell, fit, chosen, kind=benchmark.probe):
-            predictions[number].append(_prediction(cell, number, target, "probe", prediction))
+            predictions[number].append(_prediction_by("probe", cell, number, target, prediction))
     for fit in fits:
         for number, encoded in enumerate(fit.tests):
             if isinstance(encoded, Encoded) and encoded.predicted is not None:
                 target = next(target for target in every if target.name == fit.target)
                 prediction = probes.Prediction(encoded.predicted, None)
-                predictions[number].append(_prediction(cell, number, target, "encoder", prediction))
+                predictions[number].append(_prediction_by("encoder", cell, number, target, prediction))
     for number, test in enumerate(cell.tests):
         known = every if test.zoo is cell.zoo else targets(benchmark, test.zoo)
         order = {target.name: place for place, target in enumerate(known)}
@@ -218,21 +229,7 @@ def _probed(
             yield number, target, probes.Prediction(values, predicted[target.name].penalty)
 
 
-def _prediction(cell: Cell, number: int, target: Target, by: By, prediction: probes.Prediction) -> TargetPrediction:
-    test = cell.tests[number]
-    models, epochs = rows_of(test.views)
-    return TargetPrediction(
-        cell=cell_name(cell.zoo.name, test.zoo.name, test.condition),
-        target=target.name,
-        by=by,
-        penalty=prediction.penalty,
-        models=models,
-        epochs=epochs,
-        truth=target.of_rows(test.views),
-        predicted=_stored(prediction.values, is_number=target.is_number),
-    )
-
-
-def _stored(values: np.ndarray, *, is_number: bool) -> np.ndarray:
-    """Return predictions as they are scored and stored: numbers in float32's digits, which is half of the file."""
-    return values.astype(np.float32).astype(np.float64) if is_number else values.astype(str)
+def _prediction_by(by: By, cell: Cell, number: int, target: Target, prediction: probes.Prediction) -> TargetPrediction:
+    """Return a prediction as it is scored and stored: numbers in float32's digits, which is half of the file."""
+    values = prediction.values.astype(np.float32) if target.is_number else prediction.values
+    return prediction_of(cell, cell.tests[number], target, by, values, prediction.penalty)

@@ -6,7 +6,6 @@ killed at any moment finds it again.
 
 import shutil
 import sys
-import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -16,8 +15,8 @@ from itertools import chain
 
 from zoo_bench.encoders.training.runtime import Runtime, is_first_process
 from zoo_bench.evaluation import pending
-from zoo_bench.evaluation.cell import evaluate_cell
-from zoo_bench.evaluation.pending import CellRecord, Outcome, Setting
+from zoo_bench.evaluation.cell import CellRecord, Outcome, evaluate_cell
+from zoo_bench.evaluation.pending import Setting
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell, On
@@ -143,7 +142,6 @@ def evaluate(setting: Setting, cell: Cell) -> Outcome:
     """
     from threadpoolctl import threadpool_limits
 
-    began = time.monotonic()
     runtime, trainings = setting.runtime, None
     if runtime is not None and runtime.checkpoints is not None:
         trainings = runtime.checkpoints / pending.name(setting, cell)
@@ -151,15 +149,7 @@ def evaluate(setting: Setting, cell: Cell) -> Outcome:
     try:
         # The last digits of linear algebra follow from its number of threads, which workers share out: one, always.
         with threadpool_limits(limits=1, user_api="blas"):
-            evaluated = evaluate_cell(setting.candidate, setting.benchmark, cell, seed=setting.seed, runtime=runtime)
-        record = CellRecord(
-            results=evaluated.results,
-            failures=evaluated.failures,
-            tracebacks=evaluated.tracebacks,
-            encoder_config=evaluated.encoder_config,
-            seconds=time.monotonic() - began,
-        )
-        outcome = Outcome(record, evaluated.predictions, evaluated.resamples)
+            outcome = evaluate_cell(setting.candidate, setting.benchmark, cell, seed=setting.seed, runtime=runtime)
     except ZooError as error:
         traceback = getattr(error, "traceback", "")
         outcome = Outcome(CellRecord(error=str(error), tracebacks=(traceback,) if traceback else ()))

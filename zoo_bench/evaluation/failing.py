@@ -67,9 +67,9 @@ def _place(trace: TracebackType | None, encoder: Any) -> str:
     """Return file and line of the deepest frame of the encoder's own code."""
     frames = traceback.extract_tb(trace)
     files = _files(encoder)
-    own = [frame for frame in frames if frame.filename in files]
+    in_encoder = [frame for frame in frames if frame.filename in files]
     foreign = [frame for frame in frames if not _is_of_a_library(frame.filename)]
-    chosen = (own or foreign or frames)[-1:]
+    chosen = (in_encoder or foreign or frames)[-1:]
     return "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in chosen)
 
 

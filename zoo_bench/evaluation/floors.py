@@ -33,14 +33,14 @@ def floors(cell: Cell, chosen: Sequence[Target]) -> list[list[TargetPrediction]]
         constant = _middle(train[~missing(train)])
         for number, test in enumerate(cell.tests):
             rows = len(rows_of(test.views)[0])
-            predicted[number].append(_prediction(cell, test, target, "mean", np.full(rows, constant), None))
-        own = [name for name in columns if name != target.name.removeprefix(LOG10)]
-        able = [n for n, test in enumerate(cell.tests) if all(name in test.zoo.varying for name in own)]
-        if not own or not able:
+            predicted[number].append(prediction_of(cell, test, target, "mean", np.full(rows, constant), None))
+        columns_read = [name for name in columns if name != target.name.removeprefix(LOG10)]
+        able = [n for n, test in enumerate(cell.tests) if all(name in test.zoo.varying for name in columns_read)]
+        if not columns_read or not able:
             continue
-        values, penalty = _by_recipe(cell, [cell.tests[number] for number in able], target, own)
+        values, penalty = _by_recipe(cell, [cell.tests[number] for number in able], target, columns_read)
         for number, of_test in zip(able, values, strict=True):
-            predicted[number].append(_prediction(cell, cell.tests[number], target, "recipe", of_test, penalty))
+            predicted[number].append(prediction_of(cell, cell.tests[number], target, "recipe", of_test, penalty))
     return predicted
 
 
@@ -127,9 +127,10 @@ def _repeated(values: np.ndarray, views: Sequence[ZooView]) -> np.ndarray:
     return np.repeat(values, np.concatenate([np.full(len(view.models), len(view.checkpoints)) for view in views]))
 
 
-def _prediction(
+def prediction_of(
     cell: Cell, test: Test, target: Target, by: By, values: np.ndarray, penalty: float | None
 ) -> TargetPrediction:
+    """Return what is predicted of the rows of a test (row,), beside the truth."""
     models, epochs = rows_of(test.views)
     return TargetPrediction(
         cell=cell_name(cell.zoo.name, test.zoo.name, test.condition),

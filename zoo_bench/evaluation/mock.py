@@ -25,6 +25,7 @@ from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.targets import problems
 from zoo_bench.protocol.views import HiddenRows
 from zoo_gen.errors import ZooError
+from zoo_gen.manifest import ZooManifest
 from zoo_gen.zoo import Zoo, ZooView, open_zoo
 
 State = Literal["ok", "FAILED", "note"]
@@ -35,36 +36,6 @@ _BENCHMARK = BenchmarkManifest(
     # Not the activation function, so that encoders that run networks are checked too.
     targets=("epoch", "test_accuracy", "generalization_gap", "log10_learning_rate", "optimizer"),
 )
-_ZOO = """
-name = "{name}"
-description = "A tiny zoo that shows whether an encoder conforms."
-
-[data]
-source = "tetris"
-noise = {noise}
-train_size = 64
-test_size = 64
-
-[architecture]
-name = "mlp"
-widths = {widths}
-
-[training]
-epochs = 3
-batch_size = 32
-initialization = "kaiming_uniform"
-
-[axes.product]
-activation = ["relu", "tanh"]
-optimizer = ["adam", "momentum"]
-learning_rate = [1e-2, 1e-3]
-seed = {{ range = [1, 5] }}
-
-[split]
-train = 0.5
-validation = 0.25
-test = 0.25
-"""
 
 
 @dataclass(frozen=True)
@@ -80,10 +51,11 @@ class Finding:
         return f"{self.state:7} {self.what}{': ' if self.detail else ''}{self.detail}"
 
 
+# Name, widths of the networks, and the noise of the images.
 _ZOOS = (
-    ("mock", "[16, 5, 4]", 0.1),
-    ("mock_other_data", "[16, 5, 4]", 0.3),
-    ("mock_other_architecture", "[16, 7, 6, 4]", 0.1),
+    ("mock", [16, 5, 4], 0.1),
+    ("mock_other_data", [16, 5, 4], 0.3),
+    ("mock_other_architecture", [16, 7, 6, 4], 0.1),
 )
 
 
@@ -137,13 +109,21 @@ def check(encoder: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
         yield Finding("the checks after this one", "FAILED", str(error), traceback=getattr(error, "traceback", ""))
 
 
-def _make(folder: Path, name: str, widths: str, noise: float) -> Zoo:
+def _make(folder: Path, name: str, widths: list[int], noise: float) -> Zoo:
     """Train a tiny zoo below a folder."""
     from zoo_gen import engine
 
-    path = folder / f"{name}.toml"
-    path.write_text(_ZOO.format(name=name, widths=widths, noise=noise), encoding="utf-8")
-    engine.run(path, folder / name, workers=1)
+    product = {"activation": ["relu", "tanh"], "optimizer": ["adam", "momentum"], "learning_rate": [1e-2, 1e-3]}
+    document = {
+        "name": name,
+        "description": "A tiny zoo that shows whether an encoder conforms.",
+        "data": {"source": "tetris", "noise": noise, "train_size": 64, "test_size": 64},
+        "architecture": {"name": "mlp", "widths": widths},
+        "training": {"epochs": 3, "batch_size": 32, "initialization": "kaiming_uniform"},
+        "axes": {"product": {**product, "seed": {"range": [1, 5]}}},
+        "split": {"train": 0.5, "validation": 0.25, "test": 0.25},
+    }
+    engine.run(ZooManifest.model_validate(document), folder / name, workers=1)
     return open_zoo(folder / name)
 
 
@@ -180,13 +160,13 @@ def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
     with fitted_process(checked, cell, problem, seed=0, runtime=None) as (other, _, _):
         again = encode_views(other, views)
         yield _finding("fitting again with the seed gives the same", changed(embeddings, again, among=embeddings))
-    evaluated = evaluate_cell(checked, _BENCHMARK, cell, seed=0)
+    evaluated = evaluate_cell(checked, _BENCHMARK, cell, seed=0).record
     for failure in evaluated.failures:
         yield Finding("standard protocol", "FAILED", f"{failure.target}: {failure.message}".removeprefix(": "))
     if not evaluated.failures:
         targets = sorted({score.target for score in evaluated.results[0].scores if score.by == "encoder"})
-        own = f", predictions of {', '.join(targets)}" if targets else ""
-        yield _finding("standard protocol", None, f"{len(evaluated.results[0].scores)} scores{own}")
+        and_targets = f", predictions of {', '.join(targets)}" if targets else ""
+        yield _finding("standard protocol", None, f"{len(evaluated.results[0].scores)} scores{and_targets}")
 
 
 def _finding(what: str, change: tuple[int, str] | None, detail: str = "") -> Finding:

@@ -13,40 +13,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pydantic
-from pydantic import Field
 
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.candidate import Candidate
-from zoo_bench.evaluation.cell import used
+from zoo_bench.evaluation.cell import CellRecord, Outcome, used
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell, On
 from zoo_bench.protocol.zoos import ZooAddress
-from zoo_bench.results import CellResult, Failure, records
+from zoo_bench.results import records
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
-from zoo_gen.files.schema import Schema
 
 _ATTEMPTS = 20  # to write into a folder that another run, as it ends, may remove
-
-
-class CellRecord(Schema):
-    """What one evaluated cell adds to its result."""
-
-    results: tuple[CellResult, ...] = ()
-    failures: tuple[Failure, ...] = ()
-    error: str = ""  # why there are no results at all
-    tracebacks: tuple[str, ...] = ()  # of what failed, in the encoder's own code; no result holds them
-    encoder_config: dict[str, object] = Field(default_factory=dict)
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """All that comes out of one cell."""
-
-    record: CellRecord
-    predictions: tuple[records.TargetPrediction, ...] = ()
-    resamples: tuple[records.Resampled, ...] = ()
 
 
 @dataclass(frozen=True)

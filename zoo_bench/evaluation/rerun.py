@@ -44,8 +44,8 @@ def differences(result: Result, candidate: Candidate, *, zoos: str | Path | None
     if not cells:
         raise ZooError(f"{benchmark.name}: none of its cells on these zoos is in the result")
     with threadpool_limits(limits=1, user_api="blas"):  # as zoo-bench run computes
-        evaluated = evaluate_cell(candidate, benchmark, secrets.choice(cells), seed=result.seed)
-    for again in evaluated.results:
+        outcome = evaluate_cell(candidate, benchmark, secrets.choice(cells), seed=result.seed)
+    for again in outcome.record.results:
         if again.name not in stored:
             yield f"{again.name}: is missing; fitting again gives it"
             continue

@@ -126,11 +126,7 @@ def checked_embeddings(name: str, embeddings: np.ndarray, count: int) -> np.ndar
 
 
 def check_dimensions(name: str, parts: Sequence[np.ndarray]) -> None:
-    """Refuse embeddings of several parts, (row, dimension) each, that differ in dimension or have none.
-
-    Raises:
-        EncoderError: they do.
-    """
+    """Refuse embeddings of several parts, (row, dimension) each, that differ in dimension or have none."""
     dimensions = sorted({part.shape[1] for part in parts})
     if len(dimensions) > 1 or dimensions == [0]:
         raise EncoderError(

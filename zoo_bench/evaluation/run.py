@@ -76,7 +76,7 @@ def run(
     if wrong:
         raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")
     on_traceback = tell or (lambda traceback: None)
-    chosen, errors = _made(encoders, on_traceback)
+    chosen, errors = _constructed(encoders, on_traceback)
     addresses = tuple(ZooAddress.of(zoo) for zoo in opened)
     folder = pending_folder(results).absolute()
     settings = [
@@ -124,7 +124,7 @@ def run(
         raise ZooError(first)
 
 
-def _made(encoders: Sequence[str | Candidate], tell: Callable[[str], None]) -> tuple[list[Candidate], list[str]]:
+def _constructed(encoders: Sequence[str | Candidate], tell: Callable[[str], None]) -> tuple[list[Candidate], list[str]]:
     """Return the encoders that can be made, and the errors of those that cannot, so that they stop no other."""
     chosen, errors = [], []
     for encoder in dict.fromkeys(encoders):

@@ -161,14 +161,14 @@ def _names(encoder: str, written: Mapping[str, str], trials: int, *, search: Sea
 
 def _trial(name: str, results: Results, rank: float | None, message: str) -> Trial:
     """Return what a trial reached."""
-    own = [result for result in results if result.encoder == name]
-    scores = [score.value for result in own for cell in result.cells for score in cell.scores if score.ranks]
+    of_encoder = [result for result in results if result.encoder == name]
+    scores = [score.value for result in of_encoder for cell in result.cells for score in cell.scores if score.ranks]
     values = [value for value in scores if value is not None]
-    failures = [failure.message for result in own for failure in result.failures]
+    failures = [failure.message for result in of_encoder for failure in result.failures]
     return Trial(
         encoder=name,
         mean_rank=rank,
         value=float(np.mean(values)) if values else None,
-        seconds=sum(result.seconds for result in own),
+        seconds=sum(result.seconds for result in of_encoder),
         message=message or next(iter(failures), ""),
     )

@@ -112,11 +112,7 @@ def standard_cell(zoo: AnyZoo, *, checkpoints: Literal["all", "last"] = "all", o
 
 
 def check_disjoint(parts: dict[str, np.ndarray]) -> None:
-    """Refuse parts that share a model.
-
-    Raises:
-        ZooError: a model is in two parts.
-    """
+    """Refuse parts that share a model."""
     models, counts = np.unique(np.concatenate(list(parts.values())), return_counts=True)
     if (counts > 1).any():
         raise ZooError(f"model {models[counts > 1][0]} is in two parts of the split; expected parts without overlap")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Self
 
 from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark
+from zoo_bench.protocol.origins import PUBLISHED, by_population, published_name
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.manifest import shipped_manifests
-from zoo_gen.published.sources.registry import PUBLISHED, by_population, published_name
 from zoo_gen.zoo import JOIN, AnyZoo, JointZoo, Zoo, open_zoo, open_zoos
 
 

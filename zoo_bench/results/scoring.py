@@ -45,7 +45,9 @@ def score_cell(
         reading: whose predictions rank: "probe", or "own", the encoder's where it predicts a target and else the
             probe's.
     """
-    own = {prediction.target for prediction in predictions if prediction.by == "encoder"} if reading == "own" else set()
+    predicted = (
+        {prediction.target for prediction in predictions if prediction.by == "encoder"} if reading == "own" else set()
+    )
     scored: list[Scored] = []
     classes: dict[By, list[TargetPrediction]] = defaultdict(list)
     estimates: dict[tuple[By, str], list[Estimate]] = defaultdict(list)
@@ -54,13 +56,13 @@ def score_cell(
         if is_class:
             classes[prediction.by].append(prediction)
         ranking = rank_by if prediction.is_number else NAMES[0]
-        counts = not is_class and prediction.by == ("encoder" if prediction.target in own else "probe")
+        counts = not is_class and prediction.by == ("encoder" if prediction.target in predicted else "probe")
         for metric, estimate in _estimates(prediction, rank_by=rank_by, chance=chance):
             scored.append(_of_target(prediction, metric, estimate, ranks=counts and metric == ranking))
             if is_class:
                 estimates[prediction.by, metric].append(estimate)
     all_classes = {prediction.target for several in classes.values() for prediction in several}
-    ranks = "encoder" if all_classes <= own else "probe"
+    ranks = "encoder" if all_classes <= predicted else "probe"
     for (by, metric), several in estimates.items():
         if len(classes[by]) == len(all_classes):  # a mean over fewer is another target
             mean = metrics.mean_of(several)

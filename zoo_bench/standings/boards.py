@@ -98,7 +98,6 @@ class Costs:
 
 
 def _most(values: Iterable[int | None]) -> int | None:
-    """Return the largest of the values that are known; None if none is."""
     return max((value for value in values if value is not None), default=None)
 
 

@@ -1,10 +1,10 @@
 """Results: what encoders reached on benchmarks, as a sequence that gives data frames, the best encoder and HTML."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import pyarrow as pa
 
@@ -15,6 +15,7 @@ from zoo_bench.standings.boards import Board, Loaded, boards, failures, load
 from zoo_bench.standings.html_tables import html_tables
 from zoo_bench.standings.order import Standings, standings
 from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.zoo.frame import data_frame
 
 if TYPE_CHECKING:
     import pandas
@@ -138,7 +139,7 @@ class Results(Sequence[Result]):
             for cell in result.cells
             for score in cell.scores
         ]
-        return data_frame(rows)
+        return data_frame(pa.Table.from_pylist(rows))
 
     def predictions(self) -> "pandas.DataFrame":
         """Return every prediction of a test model as a row: benchmark, encoder, seed, cell, target, model_id, ...
@@ -175,16 +176,3 @@ def load_results(*folders: str | Path) -> Results:
     <Results: 2 of 2 encoders on tiny_standard>
     """
     return Results(tuple(load(*map(Path, folders))))
-
-
-def data_frame(rows: "pa.Table | Iterable[dict[str, Any]]") -> "pandas.DataFrame":
-    """Return a table, or rows, as a data frame.
-
-    Raises:
-        ZooError: pandas is not installed.
-    """
-    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
-    try:
-        return table.to_pandas()
-    except ImportError:
-        raise ZooError("data frames need pandas; expected: pip install 'zoo-gen[bench]'") from None

@@ -7,7 +7,6 @@ the data set that it names. Our JSON stays the source: an entry is what it says,
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from zoo_bench.standings.boards import Board, shown
@@ -20,16 +19,8 @@ FOLDER = ".eval_results"
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+")
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a reader finds the evaluation."""
-
-    url: str
-    name: str = "zoo_bench"
-
-
 def export(
-    boards: Sequence[Board], encoder: str, folder: Path, *, owner: str, source: Source | None = None
+    boards: Sequence[Board], encoder: str, folder: Path, *, owner: str, source_url: str | None = None
 ) -> list[Path]:
     """Write one file a benchmark with the scores of an encoder that its leaderboards show; return their paths.
 
@@ -38,7 +29,7 @@ def export(
         encoder: whose scores.
         folder: of the trained encoder, as `zoo-bench encode --save` writes it.
         owner: of the zoos on the Hub: a data set is called OWNER/ZOO.
-        source: where a reader finds the evaluation.
+        source_url: where a reader finds the evaluation.
 
     Raises:
         ZooError: there are no results of the encoder, or the owner is no name of the Hub.
@@ -58,7 +49,7 @@ def export(
     entries: dict[str, list[str]] = {}
     for board in boards:
         if encoder in board.encoders:
-            entries.setdefault(board.benchmark, []).extend(_entries(board, encoder, owner, source))
+            entries.setdefault(board.benchmark, []).extend(_entries(board, encoder, owner, source_url))
     paths = []
     for benchmark, texts in entries.items():
         path = folder / FOLDER / f"{benchmark}.yaml"
@@ -68,7 +59,7 @@ def export(
     return paths
 
 
-def _entries(board: Board, encoder: str, owner: str, source: Source | None) -> list[str]:
+def _entries(board: Board, encoder: str, owner: str, source_url: str | None) -> list[str]:
     """Return an entry of YAML a score; strings are written as JSON does, which YAML reads."""
     column = board.encoders.index(encoder)
     about = board.about
@@ -91,8 +82,8 @@ def _entries(board: Board, encoder: str, owner: str, source: Source | None) -> l
             f"    task_id: {json.dumps(_task(board, row.target, row.metric, row.by))}",
             f"  value: {cell.value!r}",
         ]
-        if source is not None:
-            lines += ["  source:", f"    url: {json.dumps(source.url)}", f"    name: {json.dumps(source.name)}"]
+        if source_url:
+            lines += ["  source:", f"    url: {json.dumps(source_url)}", '    name: "zoo_bench"']
         texts.append("\n".join([*lines, f"  notes: {json.dumps(notes, ensure_ascii=False)}"]) + "\n")
     return texts
 

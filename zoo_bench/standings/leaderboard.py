@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo_bench.standings import hub, page, text
-from zoo_bench.standings.collection import Results, data_frame, load_results
+from zoo_bench.standings.collection import Results, load_results
 from zoo_gen.errors import ZooError
+from zoo_gen.zoo.frame import data_frame
 
 if TYPE_CHECKING:
     import pandas
@@ -77,8 +78,7 @@ class Leaderboard:
         Raises:
             ZooError: the encoder has no results, or the owner is no name of the Hub.
         """
-        source = hub.Source(source_url) if source_url else None
-        return hub.export(self.results.boards, encoder, Path(folder), owner=owner, source=source)
+        return hub.export(self.results.boards, encoder, Path(folder), owner=owner, source_url=source_url)
 
 
 def leaderboard(results: Results | str | Path) -> Leaderboard:

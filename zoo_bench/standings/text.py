@@ -35,17 +35,11 @@ def text(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
     if len(order.benchmarks) > 1 or len(boards) > 1:
         blocks.append(f"{comparison(order)}\n\n{table([*_standing_rows(order)])}")
     for board in boards:
-        rows: list[dict[str, object]] = []
-        for row in shown(board):
-            cells = {name: _short(cell, row) for name, cell in zip(board.encoders, row.cells, strict=True)}
-            rows.append({"target": label(board, row), "metric": METRIC_NAMES[row.metric], **cells})
-        ranks = {name: f"{rank:.2f}" for name, rank in zip(board.encoders, board.mean_ranks, strict=True)}
-        rows.append({"target": "mean rank", "metric": "", **ranks})
         about = board.about
         blocks.append(
             f"{board.benchmark} / {board.cell}: {about.train_models} models train, {about.validation_models} select, "
             f"{about.test_models} test; 95 % intervals over models and seeds; * best, = no difference from the best"
-            f"{remarks(board)}\n\n{table(rows)}"
+            f"{remarks(board)}\n\n{table(_board_rows(board))}"
         )
         blocks += ["\n".join(lines) for lines in [_published_lines(board)] if lines]
     lost = [_drop_row(drop) for drop in drops(loaded)]
@@ -64,12 +58,7 @@ def markdown(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
     order = standings(boards, loaded)
     lines = ["# Leaderboard", "", f"{comparison(order)}.", "", *_markdown_table(_standing_rows(order)), ""]
     for board in boards:
-        lines += [f"## {board.benchmark}: {board.cell}", "", _line("target", "metric", *board.encoders)]
-        lines.append(_line(*["---"] * (2 + len(board.encoders))))
-        for row in shown(board):
-            cells = (_short(cell, row) for cell in row.cells)
-            lines.append(_line(label(board, row), METRIC_NAMES[row.metric], *cells))
-        lines += [_line("mean rank", "", *(f"{rank:.2f}" for rank in board.mean_ranks)), ""]
+        lines += [f"## {board.benchmark}: {board.cell}", "", *_markdown_table(_board_rows(board)), ""]
         lines += [f"{sentence[0].upper()}{sentence[1:]}.\n" for sentence in _sentences(board)]
         lines += [f"- {line}" for line in _published_lines(board)]
     lost = [_drop_row(drop) for drop in drops(loaded)]
@@ -153,6 +142,15 @@ def _published_lines(board: Board) -> list[str]:
         scores = [f"{score.target} {METRIC_NAMES[score.metric]} {stated(score.value)}" for score in row.scores if score]
         lines.append(f"not ranked, {row.status} [{row.source}]: {row.method}: {', '.join(scores)}")
     return lines + [f"[{number}] {source.source}, {source.date}" for number, source in enumerate(reported.sources, 1)]
+
+
+def _board_rows(board: Board) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for row in shown(board):
+        cells = {name: _short(cell, row) for name, cell in zip(board.encoders, row.cells, strict=True)}
+        rows.append({"target": label(board, row), "metric": METRIC_NAMES[row.metric], **cells})
+    ranks = {name: f"{rank:.2f}" for name, rank in zip(board.encoders, board.mean_ranks, strict=True)}
+    return [*rows, {"target": "mean rank", "metric": "", **ranks}]
 
 
 def _standing_rows(order: Standings) -> list[dict[str, object]]:

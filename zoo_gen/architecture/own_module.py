@@ -69,7 +69,7 @@ class OwnModule:
         else:
             factory = resolve_as_of(self.reference, self.sha256, what="module")
             self._checked.append(True)
-        module = _made(factory, self.reference, self.arguments, seed=seed)
+        module = _constructed(factory, self.reference, self.arguments, seed=seed)
         if _shapes(module.named_parameters()) != self.parameters:
             raise ZooError(f"module {self.reference!r}: has other parameters than its manifest says")
         return module
@@ -164,7 +164,7 @@ def look_up(reference: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         ZooError: it cannot be imported or made, or holds what cannot be stacked; the message names the part.
     """
     factory, where = resolve(reference), f"module {reference!r}"
-    module, again, other = (_made(factory, reference, arguments, seed=seed) for seed in (0, 0, 1))
+    module, again, other = (_constructed(factory, reference, arguments, seed=seed) for seed in (0, 0, 1))
     if not all(np.array_equal(one, two) for one, two in zip(_values(module), _values(again), strict=True)):
         raise ZooError(f"{where}: two made of one seed differ; expected all random numbers from torch's generator")
     for name, parameter in module.named_parameters():
@@ -205,7 +205,7 @@ def _statistics(module: "nn.Module", where: str) -> list[str]:
     return names
 
 
-def _made(factory: Factory, reference: str, arguments: Mapping[str, Any], *, seed: int) -> "nn.Module":
+def _constructed(factory: Factory, reference: str, arguments: Mapping[str, Any], *, seed: int) -> "nn.Module":
     try:
         from torch import nn
     except ImportError:

@@ -203,12 +203,12 @@ def network(architecture: Architecture, input_shape: Shape, n_outputs: int) -> N
         ValueError: as `layers`.
     """
     if isinstance(architecture, Module):
-        own = architecture.own(n_outputs)
+        definition = architecture.own(n_outputs)
         if architecture._is_new:
             from zoo_gen.architecture import stacking
 
-            stacking.check(own, input_shape)
-        return Network((), input_shape, own)
+            stacking.check(definition, input_shape)
+        return Network((), input_shape, definition)
     return Network(layers(architecture, input_shape, n_outputs), input_shape)
 
 

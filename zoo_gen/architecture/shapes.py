@@ -103,11 +103,7 @@ def output_shape(layer: Layer, shape: Shape, *, earlier: Mapping[str, Shape] | N
 
 
 def shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
-    """Return the shape of one hidden value after each layer.
-
-    Raises:
-        ValueError: as `output_shape`.
-    """
+    """Return the shape of one hidden value after each layer; errors as `output_shape`."""
     earlier = {INPUT: input_shape}
     shapes_after: list[Shape] = []
     for layer in layers:

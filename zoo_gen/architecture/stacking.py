@@ -26,15 +26,15 @@ class Stacked:
     """The forward pass of models of one module.
 
     Args:
-        own: the module.
+        definition: the module.
         dtype: of weights and inputs.
         device: where they lie.
     """
 
-    def __init__(self, own: OwnModule, *, dtype: torch.dtype, device: str | torch.device) -> None:
-        self._where = f"module {own.reference!r}"
-        self._one_number = own.n_outputs == 1
-        self._evaluated = own.build().to(device, dtype).eval()
+    def __init__(self, definition: OwnModule, *, dtype: torch.dtype, device: str | torch.device) -> None:
+        self._where = f"module {definition.reference!r}"
+        self._one_number = definition.n_outputs == 1
+        self._evaluated = definition.build().to(device, dtype).eval()
         self._trained = copy.deepcopy(self._evaluated).train()
         self._dropouts = _replaced(self._trained)
 
@@ -56,10 +56,10 @@ class Stacked:
             drop: what dropout does.
         """
 
-        def one(own: dict[str, Tensor], statistics: dict[str, Tensor], images: Tensor, seed: Tensor) -> Tensor:
+        def one(weights: dict[str, Tensor], statistics: dict[str, Tensor], images: Tensor, seed: Tensor) -> Tensor:
             for dropout in self._dropouts:
                 dropout.drop, dropout.seed, dropout.seen = drop, seed, seen
-            return self._shaped(functional_call(self._trained, (own, statistics), (images,)))
+            return self._shaped(functional_call(self._trained, (weights, statistics), (images,)))
 
         seen = [0]
         return self._run(one, (0, 0, 1, 0), dict(parameters), dict(buffers), inputs, seeds)
@@ -67,8 +67,8 @@ class Stacked:
     def evaluate(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Return the outputs (model, output, image) in evaluation mode for inputs (image, *shape) that all share."""
 
-        def one(own: dict[str, Tensor], statistics: dict[str, Tensor]) -> Tensor:
-            return self._shaped(functional_call(self._evaluated, (own, statistics), (inputs,)))
+        def one(weights: dict[str, Tensor], statistics: dict[str, Tensor]) -> Tensor:
+            return self._shaped(functional_call(self._evaluated, (weights, statistics), (inputs,)))
 
         return self._run(one, (0, 0), dict(parameters), dict(buffers))
 
@@ -117,7 +117,7 @@ def _replaced(module: nn.Module) -> list[_Dropout]:
     return list(ours.values())
 
 
-def check(own: OwnModule, input_shape: tuple[int, ...]) -> None:
+def check(definition: OwnModule, input_shape: tuple[int, ...]) -> None:
     """Refuse a module that does not give the outputs of its data, or whose stacked models compute something else.
 
     Two models are stacked, on random inputs in float64, in training and in evaluation mode.
@@ -125,26 +125,26 @@ def check(own: OwnModule, input_shape: tuple[int, ...]) -> None:
     Raises:
         ZooError: they do not agree with the modules themselves, or a parameter has no part in the outputs.
     """
-    where = f"module {own.reference!r}"
+    where = f"module {definition.reference!r}"
     images = torch.rand((3, *input_shape), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    modules = [own.build(seed=seed).double() for seed in (0, 1)]
-    stacked = Stacked(own, dtype=torch.float64, device="cpu")
+    modules = [definition.build(seed=seed).double() for seed in (0, 1)]
+    stacked = Stacked(definition, dtype=torch.float64, device="cpu")
     for training in (False, True):
         plain = [_alone(module.train(training), images, where) for module in modules]
-        expected_shape = (len(images), own.n_outputs)
-        if tuple(plain[0].shape) not in (expected_shape, *([expected_shape[:1]] if own.n_outputs == 1 else [])):
+        expected_shape = (len(images), definition.n_outputs)
+        if tuple(plain[0].shape) not in (expected_shape, *([expected_shape[:1]] if definition.n_outputs == 1 else [])):
             raise ZooError(
                 f"{where}: gives {list(plain[0].shape)} for inputs {list(images.shape)}; expected "
                 f"{list(expected_shape)}, as the data has it"
             )
-        fresh = [own.build(seed=seed).double() for seed in (0, 1)]
-        for name in sorted(_changed(modules[0], fresh[0]).difference(name for name, _ in own.buffers)):
+        fresh = [definition.build(seed=seed).double() for seed in (0, 1)]
+        for name in sorted(_changed(modules[0], fresh[0]).difference(name for name, _ in definition.buffers)):
             raise ZooError(
                 f"{where}: buffer {name} changes while the module is called, and no zoo would keep it; "
                 "expected buffers that stay, or torch's batch normalisation"
             )
-        parameters = _stack(fresh, [name for name, _ in own.parameters], gradient=training)
-        buffers = _stack(fresh, [name for name, _ in own.buffers])
+        parameters = _stack(fresh, [name for name, _ in definition.parameters], gradient=training)
+        buffers = _stack(fresh, [name for name, _ in definition.buffers])
         if training:
             each = images.unsqueeze(1).expand(-1, 2, *input_shape)
             outputs = stacked.train(parameters, buffers, each, torch.tensor([0, 1]), lambda values, *_: values)
@@ -163,7 +163,7 @@ def check(own: OwnModule, input_shape: tuple[int, ...]) -> None:
             raise ZooError(f"{where}: its stacked models give other outputs than each alone; expected the same")
 
 
-def count_values(own: OwnModule, input_shape: tuple[int, ...]) -> int:
+def count_values(definition: OwnModule, input_shape: tuple[int, ...]) -> int:
     """Return how many numbers the parts of a module give for one image, which is what training keeps of it."""
     counts: list[int] = []
 
@@ -171,7 +171,7 @@ def count_values(own: OwnModule, input_shape: tuple[int, ...]) -> int:
         if isinstance(outputs, Tensor):
             counts.append(outputs.numel())
 
-    module = own.build().eval()
+    module = definition.build().eval()
     for part in module.modules():
         if not list(part.children()):
             part.register_forward_hook(count)

@@ -133,7 +133,7 @@ class _Walk:
         if isinstance(layer, Convolution) and layer.groups > 1:
             return self._grouped(layer, axis)
         if isinstance(layer, Convolution | Linear | Recurrent):
-            return self._made(layer, axis)
+            return self._computed(layer, axis)
         if isinstance(layer, Normalization | LayerNorm | GroupNorm):
             for role, _ in [*parameter_shapes(layer), *buffer_shapes(layer)]:
                 self._put(axis, f"{layer.name}.{role}", 0)
@@ -163,7 +163,7 @@ class _Walk:
                 self._fixed += [axis.units, other.units]
         return axis
 
-    def _made(self, layer: Convolution | Linear | Recurrent, axis: _Axis) -> _Axis:
+    def _computed(self, layer: Convolution | Linear | Recurrent, axis: _Axis) -> _Axis:
         """Return the units of a layer, which reads others."""
         new_axis = _Axis(self._new(layer.outputs), copies=layer.gates if isinstance(layer, Recurrent) else 1)
         read: list[tuple[_Axis, str]] = []

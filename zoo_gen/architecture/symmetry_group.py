@@ -42,16 +42,16 @@ class HiddenUnits:
     can_scale: bool  # whether all layers between commute with positive factors
     can_flip: bool  # and with -1, as the maximum of a window does not
 
-    def allows_factors(self, own: Function | None) -> bool:
-        """Say whether a network can have positive factors here, whose own function is `own` where layers name none."""
-        return self.can_scale and self._all_in(HOMOGENEOUS, own)
+    def allows_factors(self, default: Function | None) -> bool:
+        """Say whether a network can have positive factors here, whose function is `default` where layers name none."""
+        return self.can_scale and self._all_in(HOMOGENEOUS, default)
 
-    def allows_signs(self, own: Function | None) -> bool:
+    def allows_signs(self, default: Function | None) -> bool:
         """Say whether a network can have other signs here."""
-        return self.can_flip and self._all_in(ODD, own)
+        return self.can_flip and self._all_in(ODD, default)
 
-    def _all_in(self, functions: frozenset[Function], own: Function | None) -> bool:
-        return all((function or own) in functions for function in self.functions)
+    def _all_in(self, functions: frozenset[Function], default: Function | None) -> bool:
+        return all((function or default) in functions for function in self.functions)
 
 
 @dataclass(frozen=True)
@@ -158,10 +158,10 @@ class SymmetryGroup:
         for units in self.units if scales is not None or flips else ():
             of_units = np.ones((self.count, units.symmetry.size))
             for row, draw in enumerate(draws):
-                size, own = units.symmetry.size, self._functions[self._function_of[row]]
-                if scales is not None and units.allows_factors(own):
+                size, function = units.symmetry.size, self._functions[self._function_of[row]]
+                if scales is not None and units.allows_factors(function):
                     of_units[row] *= draw.uniform(*scales, size=size)
-                if flips and units.allows_signs(own):
+                if flips and units.allows_signs(function):
                     of_units[row] *= draw.choice((-1.0, 1.0), size=size)
             for name in units.scaled:
                 parts[name] *= _along(of_units, parts[name].ndim, 1)
@@ -174,7 +174,7 @@ class SymmetryGroup:
         With HOMOGENEOUS it says which networks factors change, with ODD which ones signs change.
         """
         allows = HiddenUnits.allows_signs if functions is ODD else HiddenUnits.allows_factors
-        able = [any(allows(units, own) for units in self.units) for own in self._functions]
+        able = [any(allows(units, function) for units in self.units) for function in self._functions]
         return np.array(able, dtype=bool)[self._function_of] if able else np.zeros(self.count, dtype=bool)
 
     def _index(self, draw: np.random.Generator, sizes: dict[str, int]) -> np.ndarray:
@@ -198,14 +198,14 @@ def _between(symmetry: Symmetry, layers: Sequence[Layer]) -> HiddenUnits | None:
     if symmetry.layer not in names or len(reads) != 1 or parts:
         return None
     scaled: Layer = layers[names.index(symmetry.layer)]
-    own = {move.parameter for move in symmetry.moves if move.axis == 0}
+    parameters = {move.parameter for move in symmetry.moves if move.axis == 0}
     known = {symmetry.layer}
     functions: list[Function | None] = []
     can_scale = can_flip = True
     for layer in layers[names.index(symmetry.layer) + 1 :]:
         if f"{layer.name}.weight" == reads[0].parameter:
-            changed = tuple(name for name in (f"{scaled.name}.weight", f"{scaled.name}.bias") if name in own)
-            moved = {name.rpartition(".")[0] for name in own}
+            changed = tuple(name for name in (f"{scaled.name}.weight", f"{scaled.name}.bias") if name in parameters)
+            moved = {name.rpartition(".")[0] for name in parameters}
             if not isinstance(scaled, Convolution | Linear | Normalization) or not changed or not moved <= known:
                 return None
             return HiddenUnits(

@@ -84,8 +84,8 @@ def split_units(network: Network, weights: np.ndarray, *, seed: int, keys: Seque
                 tensors[move.parameter] = np.repeat(values, 2, axis=1)
                 continue
             units = values.reshape(*values.shape[:2], symmetry.size, move.block, *values.shape[3:])
-            own = shares.reshape(len(weights), 1, symmetry.size, *[1] * (units.ndim - 3))
-            halves = np.stack([units * own, units * (1 - own)], axis=3)
+            first_share = shares.reshape(len(weights), 1, symmetry.size, *[1] * (units.ndim - 3))
+            halves = np.stack([units * first_share, units * (1 - first_share)], axis=3)
             tensors[move.parameter] = halves.reshape(*values.shape[:2], 2 * values.shape[2], *values.shape[3:])
     parts = [tensors[parameter.name].reshape(len(weights), -1) for parameter in wide.parameters]
     return np.concatenate(parts, axis=1).astype(np.float32)

@@ -76,11 +76,11 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except OSError as error:
-            _end(_os_error(error) + _kept(ctx), 2)
+            _end(_os_error(error) + _resumable(ctx), 2)
         except click.UsageError as error:  # click's own answer takes four lines
             _end(error.format_message(), 2)
         except KeyboardInterrupt:
-            _end(f"interrupted{_kept(ctx)}", _code(ctx))
+            _end(f"interrupted{_resumable(ctx)}", _code(ctx))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -96,7 +96,7 @@ def _os_error(error: OSError) -> str:
     return f"{place}{error.strerror or error}"
 
 
-def _kept(ctx: click.Context | None) -> str:
+def _resumable(ctx: click.Context | None) -> str:
     """Return what is true of an interrupted command."""
     return _KEPT if ctx is not None and ctx.meta.get(_RESUMES) else ""
 
@@ -130,7 +130,7 @@ def _interruptible() -> Iterator[None]:
         context = click.get_current_context(silent=True)
         if context is not None:
             context.meta[_SIGNAL] = number
-        last_resort = threading.Timer(PATIENCE, _end_at_once, [_kept(context), _code(context)])
+        last_resort = threading.Timer(PATIENCE, _end_at_once, [_resumable(context), _code(context)])
         last_resort.daemon = True
         last_resort.start()
         raise KeyboardInterrupt
@@ -144,8 +144,8 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end_at_once(kept: str, code: int) -> None:
-    sys.stderr.write(f"interrupted{kept}\n")
+def _end_at_once(resumable: str, code: int) -> None:
+    sys.stderr.write(f"interrupted{resumable}\n")
     sys.stderr.flush()
     os._exit(code)
 

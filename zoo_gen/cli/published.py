@@ -56,9 +56,9 @@ def convert(
       small_cnn_zoo, model_zoos, hyper_representations, cnn_wild_park, nws, dwsnets, nfn,
       small_transformer_zoo, neural_field_arena, folder
     """
-    from zoo_gen.published import api
+    from zoo_gen import published
 
-    zoo = api.convert(
+    zoo = published.convert(
         archive,
         out,
         format=format_,
@@ -137,7 +137,6 @@ def pull(
 
     NAME is what `zoo-gen list --published` shows, or hf://org/zoo@revision.
     """
-    from zoo_gen.published import api
     from zoo_gen.published import pull as downloads
 
     if dry_run:
@@ -147,7 +146,7 @@ def pull(
     if download_only:
         click.echo(downloads.download(name, file=file, cache=cache))
         return
-    zoo = api.pull(
+    zoo = downloads.pull(
         name,
         out,
         zoo_name=zoo_name,

@@ -71,22 +71,13 @@ def run(
 ) -> Summary:
     """Train the shards of a zoo that are not complete yet and write them to `folder`.
 
+    The arguments are those of `zoo_gen.run`, but for these.
+
     Args:
         manifest: itself, its path or URL, or the name of one that comes with the package.
         folder: where the zoo is, or will be; at a URL, workers need the same access to it.
-        workers: processes, each on one core; all cores if not given. The zoo's bytes do not depend on it. A GPU is
-            used by one process whatever is said here.
-        device: "cpu", "cuda" for all GPUs, "cuda:N" or "cuda:N,M"; bytes do not depend on how many there are.
-        data_root: where image data is looked for; see `load_image_data`.
-        repair: look for damaged files first, and make them again.
-        part: (i, n) trains the i-th of n parts of the shards, from 1; which shards those are depends on n alone.
         scheduler: the address of a Dask cluster's scheduler, whose workers are used instead of processes here; they
             must see `folder` and `data_root` under the same paths. "cuda" is then the first GPU that a worker sees.
-        progress: whether a bar shows how many models are complete.
-        reuse: folders of zoos; models that they hold and this one asks for too are copied, and not trained.
-        grow: where the folder holds the zoo of another manifest, set it aside, reuse its models, and remove it once
-            this zoo is complete.
-        save_seconds: how often what a shard's training has reached is written, so that an interruption loses no more.
 
     Raises:
         ZooError: a device is not there, the manifest or the folder does not fit, the disk has no room, or the worker
@@ -182,11 +173,7 @@ def _find_copies(reuse: Sequence[Folder], manifest: ZooManifest, empty: EmptyZoo
 
 
 def _data_sha256(manifest: ZooManifest, folder: Folder, *, data_root: Path | None) -> str:
-    """Return the digest of a manifest's images; what its zoo says of them where it is complete and they are not here.
-
-    Raises:
-        ZooError: they cannot be read, and there is something to train.
-    """
+    """Return the digest of a manifest's images; where they are not here, what their zoo says if it is complete."""
     try:
         return load_image_data(manifest.data, data_root=data_root).sha256()
     except ZooError as error:

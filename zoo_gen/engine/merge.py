@@ -108,11 +108,7 @@ def split(
 
 
 def _complete(zoo: str | Folder) -> Store:
-    """Open a zoo whose models are all there.
-
-    Raises:
-        ZooError: some are not.
-    """
+    """Open a zoo whose models are all there."""
     store = Store.open(locate(zoo))
     missing = store.extent.n_shards - len(store.complete_shards())
     if missing:
@@ -132,11 +128,7 @@ def _generated(store: Store) -> ZooManifest:
 
 
 def _check_alike(first: Store, other: Store) -> None:
-    """Refuse zoos that differ in what all models of one zoo share.
-
-    Raises:
-        ZooError: they do; the line names the first keys.
-    """
+    """Refuse zoos that differ in what all models of one zoo share."""
     different = [
         each
         for each in differences(_generated(first), _generated(other))

@@ -37,11 +37,11 @@ def of_models(
     timed = timing.spread(by_cost, _MOST_TIMED)
     speeds = {}
     for name in timed:
-        own = [np.flatnonzero(np.isin(members[name], rows)) for rows in tasks]
+        tasks_of_architecture = [np.flatnonzero(np.isin(members[name], rows)) for rows in tasks]
         speeds[name] = timing.measure(
             manifest.of_architecture(name),
             models.take(members[name]),
-            [rows for rows in own if len(rows)],
+            [rows for rows in tasks_of_architecture if len(rows)],
             device=device,
             budget=timing.BUDGET / len(timed),
         )

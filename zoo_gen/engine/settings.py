@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 from zoo_gen.architecture.layers import Convolution, Flatten, Linear
 from zoo_gen.architecture.own_module import resolve_as_of
 from zoo_gen.errors import ZooError
-from zoo_gen.machine.devices import check_device, lacks_for_gpu_kernels
+from zoo_gen.machine.devices import lacks_for_gpu_kernels
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.population.cpu import convolutions
 
 if TYPE_CHECKING:
     from zoo_gen.population.population import TrainingSettings
-
-__all__ = ["check_device", "check_own_functions", "choose_forms", "models_on_device", "training_settings"]
 
 _logger = logging.getLogger(__name__)
 

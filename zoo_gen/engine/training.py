@@ -158,14 +158,14 @@ def _as_ordinary(rows: pa.Table, ordinary: ZooManifest) -> pa.Table:
 def with_buffers(arrays: Arrays, manifest: ZooManifest) -> Arrays:
     """Return the arrays of models with as many running statistics as their zoo has room for, NaN after their own."""
     width = dict(manifest.metric_widths).get(BUFFERS, 0)
-    kept = arrays.get(BUFFERS)
-    if (0 if kept is None else kept.shape[-1]) == width:
+    statistics = arrays.get(BUFFERS)
+    if (0 if statistics is None else statistics.shape[-1]) == width:
         return arrays
     others = {name: values for name, values in arrays.items() if name != BUFFERS}
     if width == 0:
         return others
     buffers = np.full((*next(iter(others.values())).shape[:2], width), np.nan, dtype=np.float32)
-    if kept is not None:
-        own = min(width, kept.shape[-1])
-        buffers[..., :own] = kept[..., :own]
+    if statistics is not None:
+        shared = min(width, statistics.shape[-1])
+        buffers[..., :shared] = statistics[..., :shared]
     return {**others, BUFFERS: buffers}

@@ -13,11 +13,10 @@ import pyarrow.parquet as pq
 from zoo_gen.architecture import own_module
 from zoo_gen.architecture.own_module import Factory
 from zoo_gen.engine.reuse import Copies, find_copies
-from zoo_gen.engine.settings import check_device
 from zoo_gen.engine.training import settings_of, train_models
 from zoo_gen.files.location import Folder
 from zoo_gen.image_data import load_image_data
-from zoo_gen.machine.devices import kind_of
+from zoo_gen.machine.devices import check_device, kind_of
 from zoo_gen.machine.progress import reporter
 from zoo_gen.manifest import ZooManifest, read_manifest
 from zoo_gen.store import Store

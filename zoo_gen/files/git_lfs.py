@@ -23,11 +23,7 @@ def is_pointer(content: bytes) -> bool:
 
 
 def check(content: bytes, *, where: object) -> None:
-    """Refuse content that is a pointer of Git LFS.
-
-    Raises:
-        ZooError: it is; the message says how the file itself is had.
-    """
+    """Refuse content that is a pointer of Git LFS; the message says how the file itself is had."""
     if is_pointer(content):
         size = _SIZE.search(content)
         of = f" to a file of {int(size[1]):,} bytes" if size else ""

@@ -187,11 +187,7 @@ def quiet() -> Iterator[None]:
 
 
 def check_installed(doing: str) -> None:
-    """Refuse to begin what needs the Hub's client where it is not installed.
-
-    Raises:
-        ZooError: it is not.
-    """
+    """Refuse to begin what needs the Hub's client where it is not installed."""
     try:
         import huggingface_hub  # noqa: F401
     except ImportError:

@@ -90,8 +90,8 @@ class Code:
         phis = [b.phi(value.type) for value in (INT(0), *carried)]
         for phi, value in zip(phis, (INT(0), *carried), strict=True):
             phi.add_incoming(value, before)
-        number, *own = phis
-        results = body(number, own) or []
+        number, *values_inside = phis
+        results = body(number, values_inside) or []
         following = b.add(number, INT(1))
         for phi, value in zip(phis, (following, *results), strict=True):
             phi.add_incoming(value, b.block)

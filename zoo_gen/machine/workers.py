@@ -181,14 +181,14 @@ def ended_by_this_process_alone() -> Iterator[None]:
     """
     # Only the main thread may set handlers.
     numbers = (signal.SIGINT, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
-    kept, silenced = [signal.getsignal(number) for number in numbers], os.environ.get("PYTHONWARNINGS")
+    handlers, silenced = [signal.getsignal(number) for number in numbers], os.environ.get("PYTHONWARNINGS")
     try:
         os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [silenced, "ignore::UserWarning:" + _TRACKER]))
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         yield
     finally:
-        for number, handler in zip(numbers, kept, strict=True):
+        for number, handler in zip(numbers, handlers, strict=True):
             signal.signal(number, handler)
         del os.environ["PYTHONWARNINGS"]
         if silenced is not None:

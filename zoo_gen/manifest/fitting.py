@@ -1,4 +1,9 @@
-"""Checks of a manifest's [training] against its data, network and epochs: what changes nothing or cannot be done."""
+"""Checks of a manifest's [training] against its data, network and epochs: what changes nothing or cannot be done.
+
+All raise ValueError.
+"""
+
+# ruff: noqa: D102, as `ZooManifest` says what each answer of a `Trained` means
 
 import math
 from collections.abc import Mapping
@@ -19,53 +24,30 @@ from zoo_gen.manifest.training import Training
 
 
 class Trained(Protocol):
-    """What a manifest says of training."""
+    """What a manifest says of training; see `ZooManifest` for what each answer means."""
 
     @property
-    def data(self) -> DataSource:
-        """What the models learn."""
-
+    def data(self) -> DataSource: ...
     @property
-    def training(self) -> Training:
-        """How they are trained."""
-
+    def training(self) -> Training: ...
     @property
-    def axes(self) -> Axes:
-        """What varies."""
-
+    def axes(self) -> Axes: ...
     @property
-    def hyperparameters(self) -> tuple[str, ...]:
-        """The names of the hyper-parameters that its models have."""
-
+    def hyperparameters(self) -> tuple[str, ...]: ...
     @property
-    def architecture(self) -> AnyArchitecture:
-        """What the file says of the network, or the networks."""
-
+    def architecture(self) -> AnyArchitecture: ...
     @property
-    def architectures(self) -> Mapping[str, Architecture]:
-        """The architectures by their names."""
-
+    def architectures(self) -> Mapping[str, Architecture]: ...
     @property
-    def networks(self) -> Mapping[str, Network]:
-        """The networks of its models, by the names of their architectures."""
-
+    def networks(self) -> Mapping[str, Network]: ...
     @property
-    def own_functions(self) -> Mapping[str, str]:
-        """The functions and classes of the user's own, by reference."""
-
-    def values(self, name: str) -> tuple[Value, ...]:
-        """Return the values that a hyper-parameter can take."""
-
-    def place(self, name: str) -> str:
-        """Return where a hyper-parameter stands in the file."""
+    def own_functions(self) -> Mapping[str, str]: ...
+    def values(self, name: str) -> tuple[Value, ...]: ...
+    def place(self, name: str) -> str: ...
 
 
 def check_training(manifest: Trained) -> None:
-    """Refuse what this data or this number of epochs leaves no room for.
-
-    Raises:
-        ValueError: something does; the message begins with its place.
-    """
+    """Refuse what this data or this number of epochs leaves no room for; the error begins with its place."""
     values, place, shape = manifest.values, manifest.place, manifest.data.input_shape
     if any(values("label_smoothing")):
         if manifest.data.task != "classification":
@@ -104,11 +86,7 @@ def check_architectures(manifest: Trained) -> None:
 
 
 def check_use(manifest: Trained) -> None:
-    """Refuse hyper-parameters that would change nothing.
-
-    Raises:
-        ValueError: one stands there; the message begins with its place.
-    """
+    """Refuse hyper-parameters that would change nothing; the error begins with its place."""
     layers = [layer for network in manifest.networks.values() for layer in network.layers]
     has_dropout = any(isinstance(layer, Dropout) for layer in layers)
     for name in [*manifest.training.model_fields_set, *manifest.axes.names]:
@@ -135,11 +113,7 @@ def check_initialization(manifest: Trained) -> None:
 
 
 def check_batches(manifest: Trained) -> None:
-    """Refuse batches of a single value where their mean and variance are asked for.
-
-    Raises:
-        ValueError: there would be one; the message begins with its place.
-    """
+    """Refuse batches of a single value where their mean and variance are asked for; the error begins with its place."""
     single = (
         layer.name
         for network in manifest.networks.values()

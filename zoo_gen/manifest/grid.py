@@ -4,6 +4,8 @@ The order is part of a zoo's identity: product axes as written, the last one fas
 random draws. In a mixed zoo models of one architecture stand together, in that order.
 """
 
+# ruff: noqa: D102, as `ZooManifest` says what each answer of a `Gridded` means
+
 import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,27 +25,18 @@ _WITH_MOMENTUM = ("momentum", "nesterov")
 
 
 class Gridded(Protocol):
-    """What a manifest says of its grid."""
+    """What a manifest says of its grid; see `ZooManifest` for what each answer means."""
 
     @property
-    def digest(self) -> str:
-        """What names it."""
-
+    def digest(self) -> str: ...
     @property
-    def axes(self) -> Axes:
-        """What varies."""
-
+    def axes(self) -> Axes: ...
     @property
-    def split(self) -> Split:
-        """The split by model."""
-
+    def split(self) -> Split: ...
     @property
-    def training(self) -> BaseModel:
-        """The hyper-parameters that are equal for all models, as fields."""
-
+    def training(self) -> BaseModel: ...
     @property
-    def hyperparameters(self) -> tuple[str, ...]:
-        """The names of all hyper-parameters."""
+    def hyperparameters(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)

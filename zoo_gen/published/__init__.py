@@ -11,15 +11,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo_gen.errors import ZooError, unknown_name
 
 if TYPE_CHECKING:
     from zoo_gen.manifest import ConvertedManifest
     from zoo_gen.published.account import Account
-    from zoo_gen.published.accuracies import Unit
     from zoo_gen.store import Store
+    from zoo_gen.zoo import Zoo
 
 FORMATS: dict[str, str] = {
     "small_cnn_zoo": "Small CNN Zoo (Unterthiner 2020): weights.npy, metrics.csv.gz, layout.csv",
@@ -36,54 +36,67 @@ FORMATS: dict[str, str] = {
 
 
 def convert(
-    source: Path,
-    out: Path,
+    archive: str | Path,
+    out: str | Path | None = None,
     *,
     format: str,
     name: str | None = None,
     epochs: Sequence[int] | None = None,
-    models: Sequence[int] | range | None = None,
-    splits: Mapping[str, Path] | None = None,
+    models: Sequence[int] | None = None,
+    splits: Mapping[str, str | Path] | None = None,
     data: str | None = None,
     table: str | None = None,
-    accuracies: "Unit | None" = None,
+    accuracies: Literal["percent", "fraction"] | None = None,
     classes: int | None = None,
     architecture: str | Path | Mapping[str, Any] | None = None,
     licence: str | None = None,
     provenance: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Convert a published zoo on disk into a zoo of our own store, which `open_zoo` reads; return its folder.
+) -> "Zoo":
+    """Convert a published zoo that is on the disk, and open it. Nothing in the archive is executed.
 
-    The archive is read where it lies: a folder, a .zip, a .tar, or a compressed tar (which is expanded into one file
-    beside `out` for the time of the conversion, never into its members). Nothing in it is executed. The same call
-    after an interruption resumes; on a complete zoo it does nothing.
+    The archive is read where it lies; a compressed tar is expanded into one file beside `out` for the time of the
+    conversion, never into its members. The same call after an interruption resumes; on a complete zoo it does nothing.
+    `zoo.conversion` is the report: which files were read and which not,
+    what each column was taken as, and what became of what could not be kept as it was.
 
     Args:
-        source: the archive, the folder it was unpacked to, or the one file that it is.
-        out: the folder of the zoo; new, empty, or the same conversion begun before.
-        format: how the archive is laid out, a key of FORMATS.
-        name: the zoo's name; by default taken from the archive's.
-        epochs: convert only these checkpoints; by default all.
-        models: convert only these models, by their number in the whole zoo (the column `source_model` keeps it).
-        splits: split files that the paper published, name of the split -> file; each becomes a named split table.
-        data: the image data the models were trained on, as "fashion_mnist", where the archive does not say it; of the
-            format "folder" also a TOML file with [data] as in a manifest.
+        archive: a folder, .zip, .tar, or a tar compressed by gzip, xz, bzip2, zstd or lz4; or the one file that it is.
+        out: the folder of the zoo, new, empty, or the same conversion begun before; zoos/NAME if not given.
+        format: how the archive is laid out, a key of `zoo_gen.published.FORMATS`.
+        name: of the zoo; the archive's if not given.
+        epochs: only these checkpoints.
+        models: only these models, by their number in the whole zoo, which the column `source_model` keeps.
+        splits: split files of the paper, name of the split -> file; each becomes a named split table.
+        data: the images that the models were trained on, as "fashion_mnist", if the archive does not say; of the format
+            "folder" also a TOML file with [data] as in a manifest.
         table: of the format "folder", which CSV names the files, where several do.
         accuracies: "percent" if they are to be divided by 100, "fraction" if not; needed where one is above 1.
         classes: of the format "folder", the number of classes.
-        architecture: of the format "folder", the network of all models: the name of an architecture, a TOML file with
-            [architecture] as in a manifest and `input_shape`, `activation`, `names`, or the same as plain data.
-        licence: under which the zoo may be passed on, by the Hub's name of it; part of the provenance.
-        provenance: where the archive came from, kept as it is in the zoo's manifest and card: any of paper, url,
-            revision, sha256, licence, citation.
+        architecture: of the format "folder", the network of all models: a name, a TOML file, or plain data as in
+            {"architecture": {"name": "mlp", "widths": [3, 2]}, "input_shape": [3]}.
+        licence: under which the zoo may be passed on, by the Hub's name of it.
+        provenance: where the archive came from, any of paper, url, revision, sha256, licence, citation; kept as it is
+            in the zoo's manifest and card.
         progress: called with (models done, models in all) after each shard.
-
-    The zoo's conversion.json says what was read and left out, and what each column was taken as: see `Zoo.conversion`.
 
     Raises:
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
             message names the member, and nothing of it stays.
+
+    >>> import pathlib, torch, zoo_gen
+    >>> folder = pathlib.Path("checkpoints")
+    >>> folder.mkdir()
+    >>> for name in ("first", "second"):
+    ...     torch.save(torch.nn.Linear(3, 2).state_dict(), folder / f"{name}.pt")
+    >>> _ = (folder / "models.csv").write_text("file,test_accuracy\\nfirst.pt,0.5\\nsecond.pt,0.75\\n")
+    >>> zoo = zoo_gen.convert(folder, format="folder")
+    >>> zoo.models["test_accuracy"].to_pylist()
+    [0.5, 0.75]
+    >>> print(zoo.conversion)
+    read         first.pt, models.csv, second.pt
+    column       file: file
+    column       test_accuracy: metric
     """
     from zoo_gen.published import foreign
     from zoo_gen.published.account import Account, Listing
@@ -92,24 +105,26 @@ def convert(
     from zoo_gen.published.plan import plan
     from zoo_gen.published.reading import Request, selected, settled
     from zoo_gen.published.write import write
-    from zoo_gen.zoo import card
+    from zoo_gen.zoo import card, open_zoo
 
     _check_options(format, table=table, accuracies=accuracies, classes=classes, architecture=architecture, data=data)
     if licence is not None:
         provenance = _licensed(licence, provenance or {})
-    source, out = Path(source), Path(out).absolute()
+    source = Path(archive)
+    folder = Path("zoos") / (name or source.resolve().name.split(".")[0].lower()) if out is None else Path(out)
+    target = folder.absolute()
     archive_name = os.fsencode(source.resolve().name).decode(errors="replace")  # of "." too, and in any locale
-    if source.is_dir() and out.exists() and out.samefile(source):
-        raise ZooError(f"{out}: is the archive itself; expected another folder for the zoo")
+    if source.is_dir() and target.exists() and target.samefile(source):
+        raise ZooError(f"{target}: is the archive itself; expected another folder for the zoo")
     with ExitStack() as stack:
-        scratch = stack.enter_context(scratch_beside(out))
-        archive = stack.enter_context(open_archive(source, scratch, without=[out]))
-        own, ignored, doubts = foreign.split_off(archive, with_copies=format != "folder")
-        listing, account = Listing(own.members), Account(ignored=ignored, notes=dict.fromkeys(doubts))
+        scratch = stack.enter_context(scratch_beside(target))
+        whole = stack.enter_context(open_archive(source, scratch, without=[target]))
+        content, ignored, doubts = foreign.split_off(whole, with_copies=format != "folder")
+        listing, account = Listing(content.members), Account(ignored=ignored, notes=dict.fromkeys(doubts))
         request = Request(
             scratch,
             stack,
-            dict(splits or {}),
+            {split: Path(file) for split, file in (splits or {}).items()},
             data=data,
             table=table,
             accuracies=accuracies,
@@ -117,13 +132,13 @@ def convert(
             architecture=architecture,
             account=account,
         )
-        reading = import_module(f"zoo_gen.published.formats.{format}").read(replace(own, members=listing), request)
+        reading = import_module(f"zoo_gen.published.formats.{format}").read(replace(content, members=listing), request)
         opened = set(listing.opened)
         chosen, numbers = selected(settled(reading, request), epochs=epochs, models=models)
         origin = {
             "archive": archive_name,
-            "members": len(archive.members),
-            "listing_sha256": archive.listing_sha256(),
+            "members": len(whole.members),
+            "listing_sha256": whole.listing_sha256(),
             "models": "all" if models is None else _ranges(numbers.tolist()),
             "epochs": "all" if epochs is None else _ranges(chosen.epochs.tolist()),
             "provenance": dict(provenance or {}),
@@ -135,14 +150,14 @@ def convert(
             description=f"converted from {archive_name}: {FORMATS[format]}",
             facts={"format": format, "origin": origin},
         )
-        store = write(planned, out, workers=min(4, os.cpu_count() or 1), progress=progress)
+        store = write(planned, target, workers=min(4, os.cpu_count() or 1), progress=progress)
         if provenance and store.manifest.origin is not None and store.manifest.origin.provenance != dict(provenance):
             store = _with_provenance(store, planned.manifest)
-        if not card.is_written(out):
-            for line in archive.remarks():
+        if not card.is_written(target):
+            for line in whole.remarks():
                 account.note(line)
-            _finish(store, account, own.members, opened, unused=f"the format {format} does not use it")
-    return out
+            _finish(store, account, content.members, opened, unused=f"the format {format} does not use it")
+    return open_zoo(folder)
 
 
 _SAY_THEIR_IMAGES = ("cnn_wild_park", "small_transformer_zoo")
@@ -151,11 +166,7 @@ _SAY_THEIR_IMAGES = ("cnn_wild_park", "small_transformer_zoo")
 def _check_options(
     format: str, *, table: str | None, accuracies: str | None, classes: int | None, architecture: Any, data: str | None
 ) -> None:
-    """Refuse what a format does not use, and names that nobody knows.
-
-    Raises:
-        ZooError: an option is of another format, or unknown.
-    """
+    """Refuse what a format does not use, and names that nobody knows."""
     from zoo_gen.published.accuracies import UNITS
     from zoo_gen.published.formats import images
 
@@ -234,6 +245,3 @@ def _ranges(numbers: list[int]) -> str:
         else:
             ranges.append([number, number])
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
-
-
-__all__ = ["FORMATS", "convert"]

@@ -52,7 +52,7 @@ def plan(reading: Reading, source_model: np.ndarray, *, name: str, description: 
     sizes = np.array([wiring.layout.size for wiring in reading.wirings], dtype=np.int64)
     of_model = sizes[reading.wiring_of_model]
     architectures = tuple(_architecture(wiring) for wiring in reading.wirings)
-    counts = reading.kept.sum(axis=1)
+    counts = reading.present.sum(axis=1)
     mean_bytes = float((counts * of_model).mean()) * 4
     fitting = max(1, min(_MOST_MODELS, int(_SHARD_BYTES // max(mean_bytes, 1))))
     per_shard = min(reading.n_models, fitting, max(1, -(-reading.n_models // _FEWEST_SHARDS)))
@@ -112,9 +112,9 @@ def _table(
         for model, part in zip(split.models.tolist(), split.parts.tolist(), strict=True):
             parts[model] = part
     columns["split"] = pa.array(parts, pa.string())
-    columns["checkpoints"] = pa.array([np.flatnonzero(row) for row in reading.kept], POSITIONS)
+    columns["checkpoints"] = pa.array([np.flatnonzero(row) for row in reading.present], POSITIONS)
     if len(reading.wirings) > 1:
-        counts = reading.kept.sum(axis=1) * of_model
+        counts = reading.present.sum(axis=1) * of_model
         starts = np.concatenate([np.cumsum(row) - row for row in in_shards(counts, per_shard)])
         columns["architecture"] = pa.array([ids[wiring] for wiring in reading.wiring_of_model], pa.string())
         columns["n_parameters"] = pa.array(of_model)

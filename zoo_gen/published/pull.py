@@ -21,7 +21,7 @@ from zoo_gen.published.sources import partial_zip, zenodo
 from zoo_gen.published.sources.download import Progress, RemoteFile, cache_root, fetch
 from zoo_gen.published.sources.registry import PublishedZoo, find_published
 from zoo_gen.store import checksums
-from zoo_gen.zoo import open_zoo
+from zoo_gen.zoo import Zoo, open_zoo
 
 
 @dataclass(frozen=True)
@@ -34,45 +34,52 @@ class Fetched:
 
 def pull(
     name: str,
-    out: Path,
+    out: str | Path | None = None,
     *,
     zoo_name: str | None = None,
     epochs: Sequence[int] | None = None,
     models: Sequence[int] | None = None,
     file: str | None = None,
-    splits: Mapping[str, Path] | None = None,
-    cache: Path | None = None,
-) -> Path:
-    """Download a zoo and return its folder; the same call after an interruption resumes.
+    splits: Mapping[str, str | Path] | None = None,
+    cache: str | Path | None = None,
+) -> Zoo:
+    """Download a zoo, convert it if it is an archive, and open it. The same call after an interruption resumes.
 
     Args:
-        name: a published zoo (`zoo-gen list --published`), or hf://org/zoo@revision.
-        out: the folder of the zoo.
-        zoo_name: what a published zoo is called here; `PublishedZoo.zoo_name` if not given.
-        epochs: of a published zoo, convert only these checkpoints.
-        models: of a published zoo, convert only these models, by their number in the whole zoo.
+        name: a published zoo (see `list_published_zoos`), or hf://org/zoo@revision.
+        out: the folder of the zoo; zoos/NAME if not given.
+        zoo_name: what a published zoo is called here; its population's name with `_published` if not given.
+        epochs: of a published zoo, only these checkpoints.
+        models: of a published zoo, only these models, by number.
         file: a pattern of names, where a publication has several archives.
-        splits: files with which papers divide the models, name of the split -> file.
-        cache: where archives are kept; see `cache_root`.
+        splits: more split files, name of the split -> file.
+        cache: where archives are kept; $ZOO_CACHE_ROOT, or zoo_gen/published in the cache folder, if not given.
 
     Raises:
         ZooError: there is no such zoo, it cannot be had, or it is not what was expected.
+
+    >>> import zoo_gen
+    >>> _ = zoo_gen.push("zoos/tiny", "my-lab/tiny", tag="v1")
+    >>> zoo_gen.pull("hf://my-lab/tiny@v1", "zoos/copy", cache="cache").name
+    'tiny'
     """
     if hub.is_address(name):
         given = {"name": zoo_name, "epochs": epochs, "models": models, "file": file, "split": splits}
         for option, value in given.items():
             if value:
                 raise ZooError(f"--{option}: {name} is pulled whole; expected open_zoo, which reads what is asked for")
-        return _pull_from_hub(name, out)
+        folder = Path("zoos") / hub.parse(name).repository.partition("/")[2] if out is None else Path(out)
+        _pull_from_hub(name, folder)
+        return open_zoo(folder)
     zoo = find_published(name)
-    zoo_cache = (cache or cache_root()) / zoo.plain_name
+    zoo_cache = _cache_of(zoo, cache)
     if zoo.part.format is None:
         raise ZooError(f"{name}: has no converter; --download-only brings what {zoo.part.way} has of it")
     archive = _fetch_part(zoo, zoo_cache, file, epochs=epochs, models=models) or _fetch(zoo, zoo_cache, file)
     with _bar("converting", "model") as shown:
         return convert(
             archive.path,
-            out,
+            Path("zoos") / (zoo_name or zoo.zoo_name) if out is None else out,
             format=zoo.part.format,
             name=zoo_name or zoo.zoo_name,
             epochs=epochs,
@@ -89,7 +96,11 @@ def download(name: str, *, file: str | None = None, cache: Path | None = None) -
     if hub.is_address(name):
         raise ZooError(f"--download-only: {name} is a zoo and no archive; expected it to be pulled")
     zoo = find_published(name)
-    return _fetch(zoo, (cache or cache_root()) / zoo.plain_name, file).path
+    return _fetch(zoo, _cache_of(zoo, cache), file).path
+
+
+def _cache_of(zoo: PublishedZoo, cache: str | Path | None) -> Path:
+    return Path(cache or cache_root()) / zoo.plain_name
 
 
 def dry_run(name: str, *, file: str | None = None, cache: Path | None = None) -> dict[str, str]:
@@ -98,7 +109,7 @@ def dry_run(name: str, *, file: str | None = None, cache: Path | None = None) ->
         files = hub.list_files(hub.parse(name))
         return {"files": f"{len(files):,}", "bytes": f"{sum(files.values()):,}", "licence": "see its card"}
     zoo = find_published(name)
-    zoo_cache = (cache or cache_root()) / zoo.plain_name
+    zoo_cache = _cache_of(zoo, cache)
     lines = {"paper": zoo.publication.paper, "licence": _licence(zoo), "cache": str(zoo_cache)}
     if zoo.part.by_hand:
         return {**lines, "by hand": _instruction(zoo, zoo_cache)}
@@ -111,10 +122,10 @@ def dry_run(name: str, *, file: str | None = None, cache: Path | None = None) ->
     return {**lines, **{f"defect {n}": text for n, text in enumerate(zoo.publication.defects, start=1)}}
 
 
-def _pull_from_hub(address: str, out: Path) -> Path:
+def _pull_from_hub(address: str, out: Path) -> None:
     parsed = hub.parse(address)
     if (out / checksums.NAME).exists() and _is_same(out, address):
-        return out
+        return
     hub.pull_folder(parsed.repository, out, revision=parsed.revision)
     missing = [name for name in ("manifest.toml", "models", "weights.zarr") if not (out / name).exists()]
     if missing:
@@ -122,7 +133,6 @@ def _pull_from_hub(address: str, out: Path) -> Path:
     wrong = checksums.findings(out)
     if wrong:
         raise ZooError(f"{out}: was downloaded, but is damaged on the Hub: {wrong[0][0]} {wrong[0][1]}")
-    return out
 
 
 def _is_same(folder: Path, address: str) -> bool:

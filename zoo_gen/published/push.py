@@ -96,7 +96,7 @@ def prepare(zoo: Zoo | str | Folder, repository: str, *, licence: str | None = N
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name == "main":
         raise ZooError(f"tag {name!r}: expected letters, digits, '.', '-' and '_', and not main")
     contents = Contents(zoo.store)
-    files = {path: size for path, size in hub_limits.files_of(folder).items() if contents.own(path)}
+    files = {path: size for path, size in hub_limits.files_of(folder).items() if contents.has(path)}
     files.setdefault(PICTURE, 0)
     hub_limits.check_limits(files, where=str(folder))
     return Release(folder, repository, chosen, name, dict(sorted(files.items())))
@@ -157,11 +157,7 @@ def publish(release: Release, *, private: bool = False, replace: bool = False) -
 
 
 def _change(zoo: Zoo, files: Mapping[str, int], present: Present, *, replace: bool) -> Change:
-    """Return what a push does to what the repository holds.
-
-    Raises:
-        ZooError: that is another zoo, which is not to be replaced.
-    """
+    """Return what a push does to what the repository holds."""
     if MANIFEST not in present.files:  # no zoo, or one whose first push was interrupted
         begun = [path for path in present.files if path not in files and _BEGUN.fullmatch(path)]
         return Change(removed=begun)

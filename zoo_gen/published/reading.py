@@ -4,7 +4,8 @@ A converter describes; it never writes. Weights are handed over in the order of 
 each architecture says where each number goes, so that the permutation is stored exactly as it was applied.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -62,7 +63,21 @@ class Source:
     @property
     def size(self) -> int:
         """The number of its elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
+
+    @property
+    def stop(self) -> int:
+        """The position after its last element."""
+        return self.start + self.size
+
+
+def in_order(tensors: Iterable[tuple[str, tuple[int, ...], str]]) -> tuple[Source, ...]:
+    """Return tensors (the publication's name, shape, our name) that lie one after the other, in torch's axes."""
+    sources: list[Source] = []
+    for name, shape, parameter in tensors:
+        start = sources[-1].stop if sources else 0
+        sources.append(Source(name, start, shape, tuple(range(len(shape))), parameter))
+    return tuple(sources)
 
 
 @dataclass(frozen=True)
@@ -81,9 +96,10 @@ class Wiring:
     def __post_init__(self) -> None:
         index = self.permutation
         if not np.array_equal(np.sort(index), np.arange(self.layout.size)):
+            count = sum(source.size for source in self.sources)
             raise ZooError(
-                f"the source's {sum(map(_size, self.sources)):,} numbers do not fill the {self.layout.size:,} "
-                "parameters of the architecture, each once"
+                f"the source's {count:,} numbers do not fill the {self.layout.size:,} parameters of the architecture, "
+                "each once"
             )
 
     @cached_property
@@ -91,7 +107,7 @@ class Wiring:
         """The index (parameter,) that puts a source vector in our order: stored = source[index]."""
         index = np.full(self.layout.size, -1, dtype=np.int64)
         for source, target in self._pairs():
-            numbers = np.arange(source.start, source.start + _size(source)).reshape(source.shape)
+            numbers = np.arange(source.start, source.stop).reshape(source.shape)
             moved = numbers.transpose(source.axes)
             if moved.shape != target.shape:
                 raise ZooError(f"{source.name}: has shape {moved.shape} in torch order; expected {target.shape}")
@@ -104,7 +120,7 @@ class Wiring:
             return vectors.astype(np.float32, copy=False)
         out = np.empty(vectors.shape, dtype=np.float32)
         for source, target in self._pairs():  # tensor by tensor, several times faster than one index over all
-            block = vectors[:, source.start : source.start + _size(source)].reshape(len(vectors), *source.shape)
+            block = vectors[:, source.start : source.stop].reshape(len(vectors), *source.shape)
             moved = block.transpose(0, *(axis + 1 for axis in source.axes))
             out[:, target.start : target.stop].reshape(len(vectors), *target.shape)[...] = moved
         return out
@@ -138,10 +154,6 @@ def _role(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _size(source: Source) -> int:
-    return int(np.prod(source.shape, dtype=np.int64))
-
-
 @dataclass(frozen=True)
 class Reading:
     """A published zoo as its converter describes it. Arrays are (model, checkpoint) over all models and all epochs."""
@@ -151,10 +163,9 @@ class Reading:
     wiring_of_model: np.ndarray  # int64 (model,), positions in `wirings`
     models: pa.Table  # one row a model: `run`, and every hyper-parameter the publication has
     epochs: np.ndarray  # int32 (checkpoint,), rising
-    kept: np.ndarray  # bool (model, checkpoint): whether the publication has that state
+    present: np.ndarray  # bool (model, checkpoint): whether the publication has that state
     metrics: Mapping[str, np.ndarray]  # float32 (model, checkpoint), NaN where not measured
-    read: Callable[[int, np.ndarray], np.ndarray]  # model, positions of kept checkpoints -> (checkpoint, parameter)
-    source_row: np.ndarray | None = None  # int64 (model, checkpoint), -1 where there is none
+    read: Callable[[int, np.ndarray], np.ndarray]  # model, positions of present checkpoints -> (checkpoint, parameter)
     states: pa.Table | None = None  # rows as in the source: model, epoch and every column as published
     splits: Mapping[str, SplitTable] = field(default_factory=dict)
     varying: tuple[str, ...] = ()
@@ -204,10 +215,10 @@ def settled(reading: Reading, request: Request) -> Reading:
     account.columns[:] = [
         each.model_copy(update={"stored": renamed.get(each.stored, each.stored)}) for each in account.columns
     ]
-    lacking = [name for name, values in metrics.items() if np.isnan(values[reading.kept]).any()]
+    lacking = [name for name, values in metrics.items() if np.isnan(values[reading.present]).any()]
     for name in lacking:
-        count = int(np.isnan(metrics[name][reading.kept]).sum())
-        account.note(f"{name} is not measured, and so NaN, in {count:,} of {int(reading.kept.sum()):,} states")
+        count = int(np.isnan(metrics[name][reading.present]).sum())
+        account.note(f"{name} is not measured, and so NaN, in {count:,} of {int(reading.present.sum()):,} states")
     return replace(
         reading,
         models=reading.models.rename_columns(["run", *(names[name] for name in titles)]),
@@ -262,10 +273,9 @@ def selected(
             wiring_of_model=wiring_of_model.astype(np.int64),
             models=reading.models.take(pa.array(rows)),
             epochs=reading.epochs[columns],
-            kept=reading.kept[grid],
+            present=reading.present[grid],
             metrics={name: values[grid] for name, values in reading.metrics.items()},
             read=lambda model, columns_read: read(int(rows[model]), columns[columns_read]),
-            source_row=None if reading.source_row is None else reading.source_row[grid],
             states=states,
             splits=tables,
         ),

@@ -103,7 +103,7 @@ def _write_shard(plan: Plan, store: Store, shard: int, stop: threading.Event) ->
         if stop.is_set():
             return
         wiring = reading.wirings[reading.wiring_of_model[model]]
-        positions = np.flatnonzero(reading.kept[model])
+        positions = np.flatnonzero(reading.present[model])
         vectors = reading.read(model, positions)
         run = plan.table["run"][model].as_py()
         if vectors.shape != (len(positions), wiring.layout.size):
@@ -111,10 +111,11 @@ def _write_shard(plan: Plan, store: Store, shard: int, stop: threading.Event) ->
                 f"{reading.name}: model {model} ({run}) has states of shape {vectors.shape}; "
                 f"expected {(len(positions), wiring.layout.size)}"
             )
-        if vectors.dtype == np.float64 and reading.exact and not _is_exact(vectors):
+        narrow, is_rounded = as_float32(vectors, where=f"{reading.name}: model {model} ({run})")
+        if is_rounded and reading.exact:
             raise ZooError(f"{reading.name}: model {model} ({run}) has float64 weights that are no float32 numbers")
-        blocks.append(wiring.applied(as_float32(vectors, where=f"{reading.name}: model {model} ({run})")[0]))
-    present = reading.kept[models.start : models.stop]
+        blocks.append(wiring.applied(narrow))
+    present = reading.present[models.start : models.stop]
     max_abs = np.full(present.shape, np.nan, dtype=np.float32)
     for row, block in enumerate(blocks):
         if block.size:
@@ -129,9 +130,3 @@ def _write_shard(plan: Plan, store: Store, shard: int, stop: threading.Event) ->
         for row, block in enumerate(blocks):
             arrays["weights"][row, present[row]] = block
     store.write_shard(shard, arrays, rows=plan.table.slice(models.start, len(models)))
-
-
-def _is_exact(vectors: np.ndarray) -> bool:
-    with np.errstate(over="ignore"):
-        narrow = vectors.astype(np.float32)
-    return bool(((narrow == vectors) | np.isnan(vectors)).all())

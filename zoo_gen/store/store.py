@@ -216,11 +216,7 @@ class Store:
 
 
 def _check_no_pointers(folder: Path) -> None:
-    """Refuse a zoo that was cloned without Git LFS, by its metadata, its first part and its first chunk.
-
-    Raises:
-        ZooError: one of them is a pointer.
-    """
+    """Refuse a zoo that was cloned without Git LFS, by its metadata, its first part and its first chunk."""
     git_lfs.check_file(folder / MANIFEST)
     git_lfs.check_file(folder / "weights.zarr" / "zarr.json")
     git_lfs.check_file(folder / "models" / shards.part_name(0))

@@ -39,7 +39,7 @@ class Contents:
         self._files |= {f"weights.zarr/{name}/zarr.json" for name in self._arrays}
         self._parts = {f"models/{part_name(shard)}" for shard in range(extent.n_shards)}
 
-    def own(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         """Return whether a file, by its path from the zoo's folder, is the zoo's."""
         if name in self._files or name in self._parts:
             return True
@@ -56,7 +56,7 @@ class Contents:
         known |= {f"weights.zarr/{array}/c/" for array in self._arrays}
         counts: Counter[str] = Counter()
         for name in sorted(names):
-            if self.own(name) or name in known or _UNFINISHED.fullmatch(name) or _OF_CLIENTS.fullmatch(name):
+            if self.has(name) or name in known or _UNFINISHED.fullmatch(name) or _OF_CLIENTS.fullmatch(name):
                 continue
             inside = (name[:end] for end in _slashes(name))
             folder = next((each for each in inside if each not in known and not _is_chunk_folder(each, known)), None)

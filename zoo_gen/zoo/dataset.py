@@ -97,11 +97,7 @@ class WeightDataset:
         return {name: torch.from_numpy(array) for name, array in layout.split(flat).items()}
 
     def _structure_of(self, row: int) -> GraphStructure:
-        """Return the graph of a model's architecture.
-
-        Raises:
-            ZooError: its layers are not known, or have no form as a graph.
-        """
+        """Return the graph of a model's architecture."""
         table = self._table
         name = table["architecture"][row].as_py() if "architecture" in table.column_names else ""
         if name not in self._structures:
@@ -138,11 +134,7 @@ class WeightDataset:
         return block[order, np.searchsorted(checkpoints, self._checkpoints)]
 
     def _read_targets(self, name: str) -> np.ndarray:
-        """Return the target of each sample (sample,).
-
-        Raises:
-            ZooError: there is none of that name, or it is no number a checkpoint and no text.
-        """
+        """Return the target of each sample (sample,)."""
         zoo = self._view.zoo
         metrics = [*zoo.metrics, *["generalization_gap"] * ({"train_accuracy", "test_accuracy"} <= set(zoo.metrics))]
         if name == "epoch":

@@ -71,11 +71,7 @@ def export(
 
 
 def _writer(zoo: Zoo, format_: str) -> Callable[[Path, int, int], None]:
-    """Return the function that writes a model after an epoch to a path.
-
-    Raises:
-        ZooError: a package that it needs is not installed.
-    """
+    """Return the function that writes a model after an epoch to a path."""
     extra = {"pt": "generate", "safetensors": "convert", "onnx": "onnx"}[format_]
     try:
         import torch
@@ -112,11 +108,7 @@ def _images(zoo: Zoo, model: int) -> "torch.Tensor":
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill, which takes its name when all is in it and vanishes if anything fails.
-
-    Raises:
-        ZooError: the folder is there already, or cannot be made.
-    """
+    """Give a folder to fill, which takes its name when all is in it and vanishes if anything fails."""
     if folder.exists():
         raise ZooError(f"{folder}: is there already; expected a folder that does not exist yet")
     unfinished = folder.with_name(f".{folder.name}.exporting")

@@ -55,4 +55,4 @@ def _present(table: pa.Table, checkpoints: np.ndarray) -> np.ndarray | None:
     """Return which checkpoints each model has, bool (model, checkpoint); None where each has all."""
     if "checkpoints" not in table.column_names:
         return None
-    return np.array([np.isin(checkpoints, own) for own in table["checkpoints"].to_pylist()])
+    return np.array([np.isin(checkpoints, positions) for positions in table["checkpoints"].to_pylist()])

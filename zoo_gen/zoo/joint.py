@@ -25,7 +25,7 @@ from zoo_gen.store.side_files import text_sha256
 from zoo_gen.zoo import dataset
 from zoo_gen.zoo.frame import data_frame, long_table
 from zoo_gen.zoo.joint_arrays import JointArray, JointArrays
-from zoo_gen.zoo.view import ZooView
+from zoo_gen.zoo.view import ZooView, checkpoint
 from zoo_gen.zoo.zoo import Zoo, open_zoo
 
 if TYPE_CHECKING:
@@ -58,11 +58,7 @@ def open_zoos(zoos: Sequence[str | Folder | Zoo]) -> "JointZoo":
 
 
 def open_any(zoo: "str | Folder | Zoo | JointZoo") -> "Zoo | JointZoo":
-    """Open a zoo, or several whose folders or URLs stand with a + between them; what is open stays as it is.
-
-    Raises:
-        ZooError: as `open_zoo` and `open_zoos`.
-    """
+    """Open a zoo, or several whose folders or URLs stand with a + between them; what is open stays as it is."""
     if isinstance(zoo, Zoo | JointZoo):
         return zoo
     if isinstance(zoo, str) and JOIN in zoo and not Path(zoo).is_dir():
@@ -211,16 +207,15 @@ class JointZoo:
         if self._is_partial:
             places = np.searchsorted(self.epochs, zoo.epochs)
             every = [list(range(len(places)))] * len(table)
-            own = table["checkpoints"].to_pylist() if "checkpoints" in table.column_names else every
-            columns["checkpoints"] = pa.array([places[positions].tolist() for positions in own], pa.list_(pa.int64()))
+            present = table["checkpoints"].to_pylist() if "checkpoints" in table.column_names else every
+            columns["checkpoints"] = pa.array([places[each].tolist() for each in present], pa.list_(pa.int64()))
         others = [name for name in table.column_names if name not in (*columns, "architecture", *_OF_THE_FILES)]
         return pa.table(columns | {name: table[name] for name in others})
 
     @property
     def _is_partial(self) -> bool:
         """Whether models keep different checkpoints."""
-        kept = (len(zoo.epochs) < len(self.epochs) or "checkpoints" in zoo.models.column_names for zoo in self.zoos)
-        return any(kept)
+        return any(len(zoo.epochs) < len(self.epochs) or "checkpoints" in zoo.models.column_names for zoo in self.zoos)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one column of the table of models.
@@ -291,12 +286,7 @@ class JointZoo:
         Raises:
             ZooError: no zoo kept that epoch.
         """
-        (positions,) = np.nonzero(self.epochs == epoch)
-        if not len(positions):
-            raise ZooError(
-                f"{self.name}: no checkpoint of epoch {epoch}; kept are {self.epochs[0]} to {self.epochs[-1]}"
-            )
-        return int(positions[0])
+        return checkpoint(self, epoch)
 
     def view(self, models: np.ndarray | Sequence[int], epochs: Sequence[int] | None = None) -> ZooView:
         """Return some models (all their checkpoints, or those of the given epochs) as one object with arrays.
@@ -313,13 +303,13 @@ class JointZoo:
 
     def state_dict(self, model: int, epoch: int | None = None) -> "dict[str, torch.Tensor]":
         """Return the parameters of a model, as `Zoo.state_dict`."""
-        zoo, own = self._arrays.owner(model)
-        return zoo.state_dict(own, epoch)
+        zoo, number = self._arrays.owner(model)
+        return zoo.state_dict(number, epoch)
 
     def module(self, model: int, epoch: int | None = None) -> "torch.nn.Module":
         """Return a model as a torch module in evaluation mode, as `Zoo.module`."""
-        zoo, own = self._arrays.owner(model)
-        return zoo.module(own, epoch)
+        zoo, number = self._arrays.owner(model)
+        return zoo.module(number, epoch)
 
     def torch_dataset(self, split: str = "train", **options: Any) -> dataset.WeightDataset:
         """Return the checkpoints of one part of the split as a dataset, as `Zoo.torch_dataset`."""

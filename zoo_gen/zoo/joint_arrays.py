@@ -55,8 +55,8 @@ class JointArrays:
         """Return what names the architecture of each model of a zoo: the same word for the same one."""
         zoo = self._zoos[number]
         names = {name: str(self._number(kind)) for name, kind in _kinds_of(zoo).items()}
-        own = zoo.models["architecture"].to_pylist() if zoo.ragged else [""] * len(zoo.models)
-        return [names[name] for name in own]
+        architectures = zoo.models["architecture"].to_pylist() if zoo.ragged else [""] * len(zoo.models)
+        return [names[name] for name in architectures]
 
     def layout_of(self, models: pa.Table) -> ParameterLayout:
         """Return the layout of the models in some rows of the table.
@@ -73,8 +73,8 @@ class JointArrays:
 
     def architecture_of(self, row: Mapping[str, Any]) -> Network | None:
         """Return the network of a model, by its row of the table; None where its layers are not known."""
-        zoo, own = self._zoo_of(row)
-        return zoo.arrays.architecture_of(own)
+        zoo, row_there = self._zoo_of(row)
+        return zoo.arrays.architecture_of(row_there)
 
     def network_of(self, row: Mapping[str, Any]) -> Network:
         """Return the same; see `Arrays.network_of`.
@@ -82,8 +82,8 @@ class JointArrays:
         Raises:
             ZooError: its layers, or the activation that they need, are not known.
         """
-        zoo, own = self._zoo_of(row)
-        return zoo.arrays.network_of({**own, "activation": row.get("activation")})
+        zoo, row_there = self._zoo_of(row)
+        return zoo.arrays.network_of({**row_there, "activation": row.get("activation")})
 
     def _zoo_of(self, row: Mapping[str, Any]) -> tuple[Zoo, dict[str, Any]]:
         """Return a zoo that has models of the architecture of a row, and a row of its own table."""
@@ -98,14 +98,14 @@ class JointArrays:
         """Return the weights (model, checkpoint, parameter) of models of one architecture; see `Arrays.weights`."""
         shape = (self.layout_of(models).size,)
         ids = models["model_id"].to_numpy()
-        return self._gathered(ids, checkpoints, shape, lambda zoo, own, epochs: zoo.view(own, epochs).weights)
+        return self._gathered(ids, checkpoints, shape, lambda zoo, numbers, epochs: zoo.view(numbers, epochs).weights)
 
     def read(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray:
         """Return values (model, checkpoint, ...) of some models and checkpoint positions, in the order given."""
         shape = (self.layouts[0].size,) if name == "weights" else self._zoos[0].metric(name).shape[2:]
 
-        def values(zoo: Zoo, own: np.ndarray, epochs: list[int]) -> np.ndarray:
-            view = zoo.view(own, epochs)
+        def values(zoo: Zoo, numbers: np.ndarray, epochs: list[int]) -> np.ndarray:
+            view = zoo.view(numbers, epochs)
             return view.weights if name == "weights" else view.metric(name)
 
         return self._gathered(models, checkpoints, shape, values)
@@ -138,8 +138,8 @@ class JointArrays:
             (rows,) = np.nonzero(numbers == number)
             (columns,) = np.nonzero(np.isin(epochs, zoo.epochs))
             if len(columns):
-                own = zoo.column("model_id").to_numpy()[models[rows] - self._starts[number]]
-                values[np.ix_(rows, columns)] = read(zoo, own, epochs[columns].tolist())
+                models_there = zoo.column("model_id").to_numpy()[models[rows] - self._starts[number]]
+                values[np.ix_(rows, columns)] = read(zoo, models_there, epochs[columns].tolist())
         return values
 
 
@@ -190,8 +190,8 @@ class JointArray:
         ]
         models, checkpoints = (np.arange(n)[at] for n, at in zip(self.arrays.shape, (first, second), strict=True))
         values = self.arrays.read(self.name, np.atleast_1d(models), np.atleast_1d(checkpoints))
-        kept = tuple(0 if np.ndim(at) == 0 else slice(None) for at in (models, checkpoints))
-        return values[(*kept, *rest)]
+        of_first_two = tuple(0 if np.ndim(at) == 0 else slice(None) for at in (models, checkpoints))
+        return values[(*of_first_two, *rest)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)

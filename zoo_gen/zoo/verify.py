@@ -57,8 +57,8 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
     if (folder / checksums.NAME).is_file() and any(name != checksums.CARD for name, _ in wrong):
         return Report(0, 0, tuple(findings))  # arrays are not read by metadata that may say anything
     store = Store.open(folder)
-    own = contents.Contents(store)
-    unlisted = [name for name in checksums.files(folder) if name not in listed and own.own(name)]
+    of_zoo = contents.Contents(store)
+    unlisted = [name for name in checksums.files(folder) if name not in listed and of_zoo.has(name)]
     findings += [f"{name}: is not listed in {checksums.NAME}" for name in unlisted]
     zoo, extent, complete = Zoo(store), store.extent, store.complete_shards()
     findings += _attributes(zoo)
@@ -74,7 +74,7 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
     if checksums.CARD in listed:  # it was complete
         missing = sorted(set(range(extent.n_shards)).difference(complete))
         findings += [f"models/{part_name(shard)}: is not there any more" for shard in missing]
-    evaluated, notes = 0, contents.describe(own.strange())
+    evaluated, notes = 0, contents.describe(of_zoo.strange())
     # A checkpoint is looked up in the whole table, which damaged parts may not give.
     if not damaged:
         if converted:

@@ -3,7 +3,7 @@
 It may show, in place of the models' weights, others that compute the same function.
 """
 
-# ruff: noqa: D102, as `Arrays` says what each answer of a `Readable` means
+# ruff: noqa: D102, as `Zoo` and `Arrays` say what each answer of a `Viewed` and a `Readable` means
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,25 +24,27 @@ if TYPE_CHECKING:
 
 
 class Viewed(Protocol):
-    """What a view asks of its zoo."""
+    """What a view asks of its zoo; see `Zoo`, which says what each answer means."""
 
     name: str
     epochs: np.ndarray
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of what was measured."""
-
+    def metrics(self) -> tuple[str, ...]: ...
     @property
-    def varying(self) -> tuple[str, ...]:
-        """The hyper-parameters that vary."""
-
+    def varying(self) -> tuple[str, ...]: ...
     @property
-    def models(self) -> pa.Table:
-        """The table of models."""
+    def models(self) -> pa.Table: ...
+    def metric(self, name: str) -> object: ...
 
-    def metric(self, name: str) -> object:
-        """Return a metric, or say that there is none of that name."""
+
+def checkpoint(zoo: Viewed, epoch: int) -> int:
+    """Return the position of an epoch among the checkpoints of a zoo, which must have it."""
+    (positions,) = np.nonzero(zoo.epochs == epoch)
+    if not len(positions):
+        first = ", ".join(map(str, zoo.epochs[:12])) + (", ..." if len(zoo.epochs) > 12 else "")
+        raise ZooError(f"{zoo.name}: no checkpoint of epoch {epoch}; kept are {first}, last {zoo.epochs[-1]}")
+    return int(positions[0])
 
 
 class Readable(Protocol):
@@ -121,8 +123,10 @@ class ZooView:
         Raises:
             ZooError: the models differ in architecture, or how they compute is not known.
         """
-        own = self._own_forward_pass
-        return own if self.equivalent is None else replace(own, network=self.equivalent.network(own.network))
+        forward = self._own_forward_pass
+        return (
+            forward if self.equivalent is None else replace(forward, network=self.equivalent.network(forward.network))
+        )
 
     @cached_property
     def _own_forward_pass(self) -> ForwardPass:
@@ -143,8 +147,8 @@ class ZooView:
             ZooError: the models differ in architecture.
         """
         self.arrays.layout_of(self._models)
-        own = self.arrays.architecture_of(self._architecture) if len(self.models) else None
-        return own if own is None or self.equivalent is None else self.equivalent.network(own)
+        network = self.arrays.architecture_of(self._architecture) if len(self.models) else None
+        return network if network is None or self.equivalent is None else self.equivalent.network(network)
 
     @property
     def _is_known(self) -> bool:

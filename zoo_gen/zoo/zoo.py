@@ -26,7 +26,7 @@ from zoo_gen.zoo import dataset, module, summary
 from zoo_gen.zoo.arrays import Arrays
 from zoo_gen.zoo.frame import data_frame, long_table
 from zoo_gen.zoo.table import ModelTable
-from zoo_gen.zoo.view import ZooView
+from zoo_gen.zoo.view import ZooView, checkpoint
 
 if TYPE_CHECKING:
     import pandas
@@ -325,11 +325,7 @@ class Zoo:
         Raises:
             ZooError: that epoch was not kept.
         """
-        (positions,) = np.nonzero(self.epochs == epoch)
-        if not len(positions):
-            first = ", ".join(map(str, self.epochs[:12])) + (", ..." if len(self.epochs) > 12 else "")
-            raise ZooError(f"{self.name}: no checkpoint of epoch {epoch}; kept are {first}, last {self.epochs[-1]}")
-        return int(positions[0])
+        return checkpoint(self, epoch)
 
     def state_dict(self, model: int, epoch: int | None = None) -> "dict[str, torch.Tensor]":
         """Return the parameters of a model after an epoch (the last one kept, if none is given), name -> tensor.

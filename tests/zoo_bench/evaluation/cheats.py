@@ -65,9 +65,9 @@ class AnswersFromMemory(Transductive):
         return self
 
     def encode(self, view):
-        found = Transductive.encode(self, view)
+        embeddings = Transductive.encode(self, view)
         keys = [row.tobytes() for row in view.weights]
-        return np.stack([self.known.setdefault(key, row) for key, row in zip(keys, found, strict=True)])
+        return np.stack([self.known.setdefault(key, row) for key, row in zip(keys, embeddings, strict=True)])
 
 
 class AnswersFromMemoryUnpickled(AnswersFromMemory):
@@ -242,9 +242,9 @@ class Sparse(Products):
     """Mostly zeros, one dimension always zero, one constant."""
 
     def encode(self, view):
-        found = np.maximum(super().encode(view) - 3, 0)
-        found[:, 0], found[:, 1] = 0, 1
-        return found
+        embeddings = np.maximum(super().encode(view) - 3, 0)
+        embeddings[:, 0], embeddings[:, 1] = 0, 1
+        return embeddings
 
 
 class Locked(Products):
@@ -333,17 +333,17 @@ class LooksAtSelection(Honest):
     insists = False
 
     def fit(self, train, validation, *, problem, seed):
-        told, refused = {}, {}
+        lines, refused = {}, {}
         for name, *arguments in LABELS:
             try:
                 value = getattr(validation[0], name)
-                told[name] = str(value(*arguments) if arguments else value)
+                lines[name] = str(value(*arguments) if arguments else value)
             except ZooError as error:
                 refused[name] = str(error)
                 if self.insists:
                     raise RuntimeError("no labels") from error
         others = 0 if refused else len(validation[0].models)
-        self.config = {"told": told, "refused": refused, "models": len(train[0].models), "others": others}
+        self.config = {"told": lines, "refused": refused, "models": len(train[0].models), "others": others}
         return self
 
 

@@ -126,12 +126,12 @@ def test_results_say_where_they_come_from(tiny_zoo, tiny_results, tiny_benchmark
     for result in results:
         assert read_result(result_path(folder, benchmark="tiny_standard", encoder=result.encoder, seed=0)) == result
         assert result.benchmark_digest == tiny_benchmark.digest
-        (found,) = result.cells
-        assert found.source == found.test
-        its = found.test
-        assert (its.revision, its.split_sha256, its.digest) == (zoo.revision, zoo.split_sha256, zoo.digest)
-        assert (found.train_models, found.validation_models, found.test_models) == (24, 8, 8)
-        assert all(score.low <= score.high for score in found.scores if score.value is not None)
+        (cell,) = result.cells
+        assert cell.source == cell.test
+        test = cell.test
+        assert (test.revision, test.split_sha256, test.digest) == (zoo.revision, zoo.split_sha256, zoo.digest)
+        assert (cell.train_models, cell.validation_models, cell.test_models) == (24, 8, 8)
+        assert all(score.low <= score.high for score in cell.scores if score.value is not None)
 
 
 def test_only_what_is_missing_or_changed_is_computed(tmp_path, tiny_zoo, tiny_benchmark, tiny_results):
@@ -188,14 +188,14 @@ def test_an_encoder_that_fails_is_named(tmp_path, tiny_zoo, tiny_benchmark, stra
 
 def test_what_a_supervised_encoder_predicts_is_scored_beside_the_probes(tmp_path, tiny_zoo, tiny_benchmark, stranger):
     ((result, _),) = run(tiny_benchmark, ["stranger:Largest"], tiny_zoo.parent, tmp_path / "results")
-    own = {score.metric: score for score in result.cells[0].scores if score.by == "encoder"}
+    by_encoder = {score.metric: score for score in result.cells[0].scores if score.by == "encoder"}
     zoo = open_zoo(tiny_zoo)
     predicted = zoo.weights[:][zoo.split("test")].max(axis=2).ravel().astype(float)
     truth = zoo.test_accuracy[:][zoo.split("test")].ravel().astype(float)
-    assert own["r2"].value == pytest.approx(r2_score(truth, predicted))
-    assert own["kendall_tau"].value == pytest.approx(kendalltau(truth, predicted).statistic)
-    assert {score.target for score in own.values()} == {"test_accuracy"}
-    assert not any(score.ranks for score in own.values())
+    assert by_encoder["r2"].value == pytest.approx(r2_score(truth, predicted))
+    assert by_encoder["kendall_tau"].value == pytest.approx(kendalltau(truth, predicted).statistic)
+    assert {score.target for score in by_encoder.values()} == {"test_accuracy"}
+    assert not any(score.ranks for score in by_encoder.values())
     assert {score.by for score in result.cells[0].scores} == {"probe", "encoder", "recipe", "mean"}
 
 
@@ -208,11 +208,11 @@ def test_the_leaderboard_shows_own_predictions_in_rows_of_their_own(tmp_path, ti
     for name in ("stranger:Largest", "stranger:Norms"):
         run(tiny_benchmark, [name], tiny_zoo.parent, tmp_path / "results")
     loaded = load(tmp_path / "results")
-    found = boards(loaded)
-    lines = [line for line in text.text(found, loaded).splitlines() if "test_accuracy, by encoders" in line]
+    shown = boards(loaded)
+    lines = [line for line in text.text(shown, loaded).splitlines() if "test_accuracy, by encoders" in line]
     assert any("R²" in line for line in lines)
     assert all(" - " in line or line.endswith("-") for line in lines)
-    assert 'data-target="test_accuracy" data-metric="r2" data-by="encoder"' in page.html(found, loaded)
+    assert 'data-target="test_accuracy" data-metric="r2" data-by="encoder"' in page.html(shown, loaded)
 
 
 def test_a_missing_zoo_says_how_to_make_it(tmp_path, tiny_benchmark):

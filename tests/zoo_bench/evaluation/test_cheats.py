@@ -149,8 +149,8 @@ def test_what_varies_by_less_than_rounding_is_constant():
     train = np.ones((100, 3), np.float32)
     train[:, 1] += np.linspace(0, 5e-6, 100, dtype=np.float32)
     train[:, 2] += np.linspace(0, 1e-3, 100, dtype=np.float32)
-    found, test = without_rounding(train, [train[:5]])
-    assert np.ptp(found, axis=0).tolist() == pytest.approx([0, 0, 1e-3], rel=1e-3)
+    rounded, test = without_rounding(train, [train[:5]])
+    assert np.ptp(rounded, axis=0).tolist() == pytest.approx([0, 0, 1e-3], rel=1e-3)
     assert np.ptp(test[:, :2]) == 0
 
 
@@ -176,14 +176,14 @@ print(results.best, len(results.failures))
 @pytest.mark.thorough  # zoo_bench/test_face.py evaluates a class of __main__
 def test_an_encoder_of_a_script_is_evaluated_though_nothing_guards_its_last_lines(tmp_path, tiny_zoo):
     (tmp_path / "script.py").write_text(SCRIPT.replace("ZOOS", repr(str(tiny_zoo.parent))))
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, tmp_path / "script.py"],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
-    assert found.stdout == "Doubled 0\n", found.stderr
+    assert completed.stdout == "Doubled 0\n", completed.stderr
 
 
 FAILING = """
@@ -211,11 +211,11 @@ def test_the_line_of_the_encoders_own_code_is_named_and_the_traceback_is_there_o
     monkeypatch.chdir(tmp_path)  # no other place names it
     monkeypatch.setattr(sys, "path", list(sys.path))
     arguments = [str(tiny_zoo) if word == "ZOO" else word for word in command] + ["--encoder", "failing:Fails"]
-    found = CliRunner().invoke(main, arguments)
-    assert found.exit_code == 2
-    assert "encode: LinAlgError: Last 2 dimensions of the array must be square (failing.py, line 14)" in found.output
-    assert "Traceback" not in found.output
-    told = CliRunner().invoke(main, [*arguments, "-v"])
-    assert "Traceback (most recent call last)" in told.output
-    assert 'failing.py", line 11, in encode' in told.output
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "encode: LinAlgError: Last 2 dimensions of the array must be square (failing.py, line 14)" in result.output
+    assert "Traceback" not in result.output
+    answer = CliRunner().invoke(main, [*arguments, "-v"])
+    assert "Traceback (most recent call last)" in answer.output
+    assert 'failing.py", line 11, in encode' in answer.output
     sys.modules.pop("failing", None)

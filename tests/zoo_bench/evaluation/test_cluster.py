@@ -32,9 +32,9 @@ def cluster(tmp_path, monkeypatch):
     root = str(Path(__file__).parents[3])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
     (tmp_path / "cluster").mkdir()
-    found = Cluster(tmp_path / "cluster", [THIS] * 2)
-    yield found
-    found.close()
+    hosts = Cluster(tmp_path / "cluster", [THIS] * 2)
+    yield hosts
+    hosts.close()
 
 
 @pytest.mark.thorough  # zoo_bench/test_face.py has the quick form; reliability/test_cluster.py has a cluster
@@ -44,15 +44,15 @@ def test_a_cluster_gives_the_same_as_this_process_and_finds_a_strangers_encoder(
     (tmp_path / "strange.py").write_text(ENCODER)
     monkeypatch.chdir(tmp_path)  # the workers of the cluster stand elsewhere
     monkeypatch.syspath_prepend(tmp_path)
-    its = BenchmarkManifest(
+    manifest = BenchmarkManifest(
         name="b", protocol="data_efficiency", zoos=("tiny",), targets=("test_accuracy",), shares=(0.5, 1.0)
     )
     cluster.add_worker(1)
-    found = {}
+    by_place = {}
     for name, scheduler in (("here", None), ("there", cluster.address)):
-        found[name] = list(
+        by_place[name] = list(
             run.run(
-                its,
+                manifest,
                 ["strange:First", "weight_statistics"],
                 zoos=tiny_zoo.parent,
                 results=Path(name),
@@ -60,7 +60,7 @@ def test_a_cluster_gives_the_same_as_this_process_and_finds_a_strangers_encoder(
                 scheduler=scheduler,
             )
         )
-    for (here, _), (there, _) in zip(found["here"], found["there"], strict=True):
+    for (here, _), (there, _) in zip(by_place["here"], by_place["there"], strict=True):
         assert [cell.scores for cell in here.cells] == [cell.scores for cell in there.cells]
         assert here.predictions_sha256 == there.predictions_sha256
     assert not Path("there/.cells").exists()
@@ -68,6 +68,6 @@ def test_a_cluster_gives_the_same_as_this_process_and_finds_a_strangers_encoder(
 
 @pytest.mark.parametrize("options", [["--engine", "dask"], ["--scheduler", "tcp://127.0.0.1:1"]])
 def test_the_engine_and_its_scheduler_belong_together(options):
-    found = CliRunner().invoke(main, ["run", "quickstart", *options])
-    assert found.exit_code == 2
-    assert found.stderr.startswith("error: --engine dask and --scheduler tcp://host:8786 belong together")
+    result = CliRunner().invoke(main, ["run", "quickstart", *options])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --engine dask and --scheduler tcp://host:8786 belong together")

@@ -71,9 +71,9 @@ def strangers(tmp_path, monkeypatch):
 
 
 def test_an_encoder_that_keeps_to_the_protocol_conforms(zoos):
-    found = list(check("strangers:Means", zoos))
-    assert {its.state for its in found} == {"ok", "note"}
-    assert next(its.state for its in found if its.what == "cross-architecture protocol") == "ok"
+    findings = list(check("strangers:Means", zoos))
+    assert {finding.state for finding in findings} == {"ok", "note"}
+    assert next(finding.state for finding in findings if finding.what == "cross-architecture protocol") == "ok"
 
 
 @pytest.mark.parametrize(
@@ -87,13 +87,13 @@ def test_an_encoder_that_keeps_to_the_protocol_conforms(zoos):
     ],
 )
 def test_what_an_encoder_does_wrong_is_named(zoos, name, what, detail):
-    failed = {its.what: its.detail for its in check(f"strangers:{name}", zoos) if its.state == "FAILED"}
+    failed = {finding.what: finding.detail for finding in check(f"strangers:{name}", zoos) if finding.state == "FAILED"}
     assert detail in failed[what]
 
 
 def test_an_encoder_of_one_architecture_conforms_with_a_note(zoos):
-    found = {its.what: its for its in check("strangers:OneArchitecture", zoos)}
-    assert "FAILED" not in {its.state for its in found.values()}
+    findings = {finding.what: finding for finding in check("strangers:OneArchitecture", zoos)}
+    assert "FAILED" not in {finding.state for finding in findings.values()}
 
 
 def test_the_command_says_so_and_fails_where_something_is_wrong():
@@ -111,13 +111,13 @@ def test_the_command_says_so_and_fails_where_something_is_wrong():
 
 def test_the_documented_example_is_short_conforms_and_is_evaluated(tmp_path, zoos, tiny_zoo, monkeypatch):
     assert len((EXAMPLES / "layer_norms.py").read_text().splitlines()) <= 35
-    found = {its.what: its.state for its in check("layer_norms:LayerNorms", zoos)}
-    assert "FAILED" not in found.values()
+    states = {each.what: each.state for each in check("layer_norms:LayerNorms", zoos)}
+    assert "FAILED" not in states.values()
     monkeypatch.chdir(EXAMPLES)
     (tmp_path / "its.toml").write_text(
         'name = "its"\nprotocol = "standard"\nzoos = ["tiny"]\ntargets = ["epoch", "test_accuracy"]\n'
     )
     arguments = ["run", tmp_path / "its.toml", "--encoder", "layer_norms:LayerNorms", "--zoos", tiny_zoo.parent]
-    done = CliRunner().invoke(main, [str(its) for its in [*arguments, "--results", tmp_path / "results"]])
+    done = CliRunner().invoke(main, [str(each) for each in [*arguments, "--results", tmp_path / "results"]])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("its: layer_norms:LayerNorms, seed 0: evaluated in ")

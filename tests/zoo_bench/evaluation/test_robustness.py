@@ -99,8 +99,8 @@ def test_tests_are_of_networks_that_compute_the_same(tiny_zoo):
 
 
 def test_what_runs_networks_loses_nothing_and_what_reads_weights_does(tiny_zoo, tmp_path, runs):
-    found = run.run(ROBUST, ["runs:Runs", "weights"], zoos=tiny_zoo.parent, results=tmp_path / "r", seeds=[0])
-    assert {result.encoder for result, _ in found} == {"runs:Runs", "weights"}
+    outcomes = run.run(ROBUST, ["runs:Runs", "weights"], zoos=tiny_zoo.parent, results=tmp_path / "r", seeds=[0])
+    assert {result.encoder for result, _ in outcomes} == {"runs:Runs", "weights"}
     loaded = load(tmp_path / "r")
     lost = {(drop.encoder, drop.condition): drop for drop in drops(loaded)}
     for condition in CHANGES:

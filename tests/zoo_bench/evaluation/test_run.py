@@ -84,8 +84,8 @@ def benchmark(protocol, *zoos, **options):
     return BenchmarkManifest(name=protocol, protocol=protocol, zoos=zoos, targets=("epoch", "test_accuracy"), **options)
 
 
-def run(found, names, zoos, results, **options):
-    return list(engine.run(found, names, zoos=zoos, results=results, seeds=[0], **options))
+def run(benchmark, names, zoos, results, **options):
+    return list(engine.run(benchmark, names, zoos=zoos, results=results, seeds=[0], **options))
 
 
 def scores(result):
@@ -95,8 +95,8 @@ def scores(result):
 def test_an_interrupted_run_computes_only_what_is_missing_and_gives_the_same(
     tmp_path, three_zoos, counting, monkeypatch
 ):
-    its = benchmark("standard", "tiny", "other", "third")
-    ((undisturbed, _),) = run(its, ["counting:Counting"], three_zoos, tmp_path / "undisturbed")
+    chosen = benchmark("standard", "tiny", "other", "third")
+    ((undisturbed, _),) = run(chosen, ["counting:Counting"], three_zoos, tmp_path / "undisturbed")
     (counting / "log").unlink()
     evaluate = cell_queue.evaluate_cell
 
@@ -107,11 +107,11 @@ def test_an_interrupted_run_computes_only_what_is_missing_and_gives_the_same(
 
     monkeypatch.setattr(cell_queue, "evaluate_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(its, ["counting:Counting"], three_zoos, tmp_path / "results")
+        run(chosen, ["counting:Counting"], three_zoos, tmp_path / "results")
     monkeypatch.undo()
     monkeypatch.syspath_prepend(counting)
     assert not list((tmp_path / "results").glob("*/*/seed-*.json"))
-    ((resumed, is_new),) = run(its, ["counting:Counting"], three_zoos, tmp_path / "results")
+    ((resumed, is_new),) = run(chosen, ["counting:Counting"], three_zoos, tmp_path / "results")
     assert is_new
     assert (counting / "log").read_text().split() == ["tiny", "other", "third"]
     assert scores(resumed) == scores(undisturbed)
@@ -148,9 +148,9 @@ def test_a_training_is_kept_until_its_cell_is_written(tmp_path, three_zoos, monk
 
 @pytest.mark.slow  # tests/zoo_bench/test_face.py has the short form
 def test_processes_give_the_same_as_one(tmp_path, three_zoos):
-    its = benchmark("cross_dataset", "tiny", "other")
-    ((one, _),) = run(its, ["pca"], three_zoos, tmp_path / "one")
-    ((two, _),) = run(its, ["pca"], three_zoos, tmp_path / "two", workers=2)
+    manifest = benchmark("cross_dataset", "tiny", "other")
+    ((one, _),) = run(manifest, ["pca"], three_zoos, tmp_path / "one")
+    ((two, _),) = run(manifest, ["pca"], three_zoos, tmp_path / "two", workers=2)
     assert scores(one) == scores(two)
     assert [cell.name for cell in one.cells] == ["tiny", "tiny → other", "other → tiny", "other"]
 
@@ -175,27 +175,27 @@ def test_a_cell_is_evaluated_on_the_gpu_of_its_worker(tmp_path, three_zoos, coun
 def test_cells_that_are_evaluated_at_the_same_time_have_a_gpu_each(tmp_path, three_zoos, counting, monkeypatch):
     """Two of three workers share a GPU where there are two; an encoder without a network asks for none."""
     monkeypatch.setenv("BEGIN_TOGETHER", "1")
-    its = benchmark("standard", "tiny", "other", "third")
+    manifest = benchmark("standard", "tiny", "other", "third")
     asked = []
     monkeypatch.setattr(runtime, "resolve", lambda name: asked.append(name) or ("cuda:0", "cuda:1"))
     options = {"runtime": Runtime(device="cuda")}
-    ((one, _),) = run(its, ["counting:OnDevice"], three_zoos, tmp_path / "one", workers=1, **options)
+    ((one, _),) = run(manifest, ["counting:OnDevice"], three_zoos, tmp_path / "one", workers=1, **options)
     assert {path.name.split()[1] for path in tmp_path.glob("fit *")} == {"cuda"}
     for path in tmp_path.glob("fit *"):
         path.unlink()
     monkeypatch.setenv("BEGIN_TOGETHER", "3")  # no cell ends before all three have begun
-    ((two, _),) = run(its, ["counting:OnDevice"], three_zoos, tmp_path / "two", workers=3, **options)
+    ((two, _),) = run(manifest, ["counting:OnDevice"], three_zoos, tmp_path / "two", workers=3, **options)
     assert scores(one) == scores(two)
     fits = [path.name.split()[1:3] for path in tmp_path.glob("fit *")]
     assert sorted(device for device, _ in fits) == ["cuda:0", "cuda:0", "cuda:1"]
     assert len({process for _, process in fits}) == 3
-    run(its, ["pca"], three_zoos, tmp_path / "three", workers=2, **options)
+    run(manifest, ["pca"], three_zoos, tmp_path / "three", workers=2, **options)
     assert asked == ["cuda"]
 
 
 def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, counting):
-    its = benchmark("cross_dataset", "tiny", "other")
-    ((result, _),) = run(its, ["counting:Picky"], three_zoos, tmp_path)
+    manifest = benchmark("cross_dataset", "tiny", "other")
+    ((result, _),) = run(manifest, ["counting:Picky"], three_zoos, tmp_path)
     assert [cell.name for cell in result.cells] == ["tiny", "tiny → other"]
     assert [failure.name for failure in result.failures] == ["other → tiny", "other"]
     assert "fit: ValueError: cannot learn from other" in result.failures[0].message
@@ -203,17 +203,17 @@ def test_a_failing_cell_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, c
     for text in (page.html(boards.boards(loaded), loaded), leaderboard.markdown(boards.boards(loaded), loaded)):
         assert "cannot learn from other" in text
     # It is tried again, and what went well is not.
-    ((_, is_new),) = run(its, ["counting:Picky"], three_zoos, tmp_path)
+    ((_, is_new),) = run(manifest, ["counting:Picky"], three_zoos, tmp_path)
     assert is_new
 
 
 @pytest.mark.thorough  # test_cheats.py has the quick form, in this process
 def test_a_cell_whose_process_is_killed_is_reported_and_the_rest_goes_on(tmp_path, three_zoos, counting):
-    its = benchmark("standard", "tiny", "other")
-    found = engine.run(
-        its, ["counting:Dies", "pca"], zoos=three_zoos, results=tmp_path / "results", seeds=[0], workers=2
+    manifest = benchmark("standard", "tiny", "other")
+    outcomes = engine.run(
+        manifest, ["counting:Dies", "pca"], zoos=three_zoos, results=tmp_path / "results", seeds=[0], workers=2
     )
-    dies, pca = (result for result, _ in found)
+    dies, pca = (result for result, _ in outcomes)
     assert [cell.name for cell in dies.cells] == ["tiny"]
     (failure,) = dies.failures
     assert failure.name == "other"
@@ -222,15 +222,15 @@ def test_a_cell_whose_process_is_killed_is_reported_and_the_rest_goes_on(tmp_pat
 
 
 def test_encoders_of_one_architecture_say_so_and_the_others_go_on(tmp_path, three_zoos):
-    its = benchmark("cross_architecture", "tiny", "third")
-    found = engine.run(
-        its, ["weights", "last_layer_statistics"], zoos=three_zoos, results=tmp_path / "results", seeds=[0]
+    manifest = benchmark("cross_architecture", "tiny", "third")
+    outcomes = engine.run(
+        manifest, ["weights", "last_layer_statistics"], zoos=three_zoos, results=tmp_path / "results", seeds=[0]
     )
-    result, _ = next(found)
+    result, _ = next(outcomes)
     assert result.encoder == "last_layer_statistics"
     assert [cell.name for cell in result.cells] == ["tiny → third", "third → tiny"]
     with pytest.raises(ZooError, match=r"encoder 'weights': encode returned embeddings of dimensions \[100, 140\]"):
-        next(found)
+        next(outcomes)
 
 
 def test_a_probe_of_the_source_is_applied_unchanged_to_the_other_zoo(tmp_path, three_zoos):
@@ -277,25 +277,25 @@ def test_an_encoder_is_given_models_of_its_source_alone_to_learn_and_to_select(
         source = open_zoo(three_zoos / name)
         epochs_of_zoo = source.epochs.tolist()
         share = 0.5 if protocol == "unseen_epochs" else 1
-        kept = epochs_of_zoo[: round(share * len(epochs_of_zoo))]
+        first_epochs = epochs_of_zoo[: round(share * len(epochs_of_zoo))]
         parts = json.loads(line)  # who asks for models that select gets a part of those that train
-        assert [(zoo, epochs) for ((zoo, _, epochs),) in parts] == [(name, kept)] * 2
+        assert [(zoo, epochs) for ((zoo, _, epochs),) in parts] == [(name, first_epochs)] * 2
         train, validation = (set(models) for ((_, models, _),) in parts)
         assert not train & validation
         assert train | validation == set(source.split("train").tolist())
 
 
 def test_a_grid_has_diagonal_rest_average_and_spread(tmp_path, three_zoos):
-    its = benchmark("cross_dataset", "tiny", "other")
-    ((result, _),) = run(its, ["weight_statistics"], three_zoos, tmp_path)
-    found = {grid.target: grid for grid in grids.grids(boards.boards(boards.load(tmp_path)))}
+    manifest = benchmark("cross_dataset", "tiny", "other")
+    ((result, _),) = run(manifest, ["weight_statistics"], three_zoos, tmp_path)
+    by_target = {grid.target: grid for grid in grids.grids(boards.boards(boards.load(tmp_path)))}
     values = {
         (cell.source.zoo, cell.test.zoo): score.value
         for cell in result.cells
         for score in cell.scores
         if (score.target, score.metric, score.by) == ("test_accuracy", "r2", "probe")
     }
-    grid = found["test_accuracy"]
+    grid = by_target["test_accuracy"]
     assert (grid.sources, grid.tests) == (("tiny", "other"), ("tiny", "other"))
     assert grid.diagonal == pytest.approx((values["tiny", "tiny"] + values["other", "other"]) / 2)
     assert grid.off_diagonal == pytest.approx((values["tiny", "other"] + values["other", "tiny"]) / 2)

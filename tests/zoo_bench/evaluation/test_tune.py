@@ -104,9 +104,9 @@ def poisoned(tiny_zoo, folder):
 
 def test_a_search_does_not_depend_on_the_labels_of_test_models(tiny_zoo, benchmark, tmp_path):
     zoos = poisoned(tiny_zoo, tmp_path / "poisoned")
-    kept = open_zoo(tiny_zoo), open_zoo(zoos / "tiny")
+    zoos_opened = open_zoo(tiny_zoo), open_zoo(zoos / "tiny")
     for part, equal in (("validation", True), ("test", False)):
-        truth = [np.array(zoo.view(zoo.split(part)).metric("test_accuracy")) for zoo in kept]
+        truth = [np.array(zoo.view(zoo.split(part)).metric("test_accuracy")) for zoo in zoos_opened]
         assert np.array_equal(*truth) == equal  # or the poison does nothing
     tuned = [
         zoo_bench.tune("pca", benchmark, trials=2, zoos=folder, results=tmp_path / str(number), progress=False)

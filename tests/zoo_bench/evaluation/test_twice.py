@@ -41,10 +41,10 @@ def test_two_runs_of_a_command_give_the_same_bits(tmp_path, tiny_zoo):
     ]
     command += [word for name in names for word in ("--encoder", name)]
     for folder in ("first", "second"):
-        found = subprocess.run(
+        completed = subprocess.run(
             [*command, "--results", folder], cwd=tmp_path, capture_output=True, text=True, check=False
         )
-        assert found.returncode == 0, found.stderr
+        assert completed.returncode == 0, completed.stderr
     first, second = results(tmp_path / "first"), results(tmp_path / "second")
     assert len(first) == len(names)
     assert {name: content(path) for name, path in first.items()} == {

@@ -151,15 +151,17 @@ def test_a_damaged_result_is_one_line_that_names_the_file_and_stops_no_other(
     shutil.copytree(tiny_results[0], tmp_path, dirs_exist_ok=True)
     path = tmp_path / "tiny_standard" / "weights" / "seed-0.json"
     path.write_bytes(content)
-    found = run.run(tiny_benchmark, ["weights", "pca"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0])
-    assert next(found)[0].encoder == "pca"
+    outcomes = run.run(tiny_benchmark, ["weights", "pca"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0])
+    assert next(outcomes)[0].encoder == "pca"
     with pytest.raises(ZooError, match=r"^[^\n]*weights/seed-0.json: [^\n]*delete it to have it computed again$"):
-        next(found)
+        next(outcomes)
     assert path.read_bytes() == content
 
 
 def test_a_worker_process_opens_each_zoo_once(tmp_path, tiny_zoo, monkeypatch):
-    its = BenchmarkManifest(name="b", protocol="data_efficiency", zoos=("tiny",), targets=("epoch",), shares=(0.5, 1.0))
+    manifest = BenchmarkManifest(
+        name="b", protocol="data_efficiency", zoos=("tiny",), targets=("epoch",), shares=(0.5, 1.0)
+    )
     opened = []
     monkeypatch.setattr(zoos, "open_zoo", lambda path: opened.append(path) or open_zoo(path))
 
@@ -169,5 +171,5 @@ def test_a_worker_process_opens_each_zoo_once(tmp_path, tiny_zoo, monkeypatch):
 
     monkeypatch.setattr("zoo_gen.machine.workers.train_all", here)
     cell_queue._cells.cache_clear()
-    list(run.run(its, ["weights", "pca"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0], workers=2))
+    list(run.run(manifest, ["weights", "pca"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0], workers=2))
     assert len(opened) == 2  # the driver, and the worker for all of its four cells

@@ -37,7 +37,7 @@ def path_of(results, encoder="pca"):
 
 
 def problems(results, **options):
-    return {path.parent.name: found for path, found in validate(results, **options)}
+    return {path.parent.name: lines for path, lines in validate(results, **options)}
 
 
 def spoil(path, change, *, sign=False):
@@ -49,9 +49,9 @@ def spoil(path, change, *, sign=False):
 
 def test_what_run_wrote_is_right(results, tiny_zoo):
     assert not any(problems(results, zoos=tiny_zoo.parent).values())
-    found = CliRunner().invoke(main, ["validate", "--results", str(results), "--zoos", str(tiny_zoo.parent)])
-    assert found.exit_code == 0
-    assert found.output.count(": right") == 4
+    result = CliRunner().invoke(main, ["validate", "--results", str(results), "--zoos", str(tiny_zoo.parent)])
+    assert result.exit_code == 0
+    assert result.output.count(": right") == 4
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_what_run_wrote_is_right(results, tiny_zoo):
 )
 def test_a_changed_digit_anywhere_is_caught(results, change):
     spoil(path_of(results), change)
-    found = problems(results)
-    assert any("something was changed" in line for line in found["pca"])
-    assert not found["weights"]
+    found_problems = problems(results)
+    assert any("something was changed" in line for line in found_problems["pca"])
+    assert not found_problems["weights"]
 
 
 @pytest.mark.parametrize("field", ["value", "low", "high"])
@@ -116,8 +116,8 @@ def test_mixed_splits_are_caught(results):
         content["cells"][0]["test"]["split_sha256"] = "f" * 64
 
     spoil(path_of(results), change, sign=True)
-    found = [line for lines in problems(results).values() for line in lines]
-    assert any("split_sha256 of tiny is" in line and line.endswith("; expected one") for line in found)
+    messages = [line for lines in problems(results).values() for line in lines]
+    assert any("split_sha256 of tiny is" in line and line.endswith("; expected one") for line in messages)
 
 
 def test_a_missing_file_is_one_line(results):
@@ -128,10 +128,10 @@ def test_a_missing_file_is_one_line(results):
 
 def test_the_command_fails_on_a_wrong_result(results):
     spoil(path_of(results), lambda content: content.update(seconds=1.0))
-    found = CliRunner().invoke(main, ["validate", "--results", str(results)])
-    assert found.exit_code == 2
-    assert "pca/seed-0.json: WRONG" in found.output
-    assert "error: 1 results are wrong" in found.output
+    result = CliRunner().invoke(main, ["validate", "--results", str(results)])
+    assert result.exit_code == 2
+    assert "pca/seed-0.json: WRONG" in result.output
+    assert "error: 1 results are wrong" in result.output
 
 
 def rewrite(results, encoder="pca", **changes):
@@ -151,8 +151,8 @@ def test_a_missing_zoo_is_caught(results):
 
 def test_a_missing_target_is_caught_with_the_zoo_and_without(results, tiny_zoo):
     path = path_of(results)
-    kept = [its for its in read_predictions(path) if its.target != "optimizer"]
-    digest = write_predictions(kept, path)
+    others = [prediction for prediction in read_predictions(path) if prediction.target != "optimizer"]
+    digest = write_predictions(others, path)
 
     def change(content):
         (cell,) = content["cells"]
@@ -194,19 +194,21 @@ def test_the_rules_ask_for_three_seeds_none_left_out(seeds, missing):
 
 def test_predictions_that_are_the_truth_are_caught_by_fitting_again(results, tiny_zoo):
     path = path_of(results)
-    made_up = [replace(its, predicted=its.truth) for its in read_predictions(path)]
+    made_up = [replace(each, predicted=each.truth) for each in read_predictions(path)]
     content = read_result(path)
     (cell,) = content.cells
     scored = score_cell(made_up, rank_by="r2", chance=cell.chance, reading="probe")
     digests = {
         "predictions_sha256": write_predictions(made_up, path),
-        "resamples_sha256": write_resamples([its.resampled for its in scored], resamples_path(path)),
+        "resamples_sha256": write_resamples([each.resampled for each in scored], resamples_path(path)),
     }
-    cell = cell.model_copy(update={"scores": tuple(its.score for its in scored)})
+    cell = cell.model_copy(update={"scores": tuple(each.score for each in scored)})
     write_result(content.model_copy(update={"cells": (cell,), **digests}).signed(), path)
     assert problems(results, zoos=tiny_zoo.parent)["pca"] == []  # nothing in the files tells
-    found = problems(results, zoos=tiny_zoo.parent, rerun="pca")
-    assert any(line.startswith("tiny: epoch, r2 by the probe: is 1.0; fitting again gives 0.") for line in found["pca"])
+    by_encoder = problems(results, zoos=tiny_zoo.parent, rerun="pca")
+    assert any(
+        line.startswith("tiny: epoch, r2 by the probe: is 1.0; fitting again gives 0.") for line in by_encoder["pca"]
+    )
     assert problems(results, zoos=tiny_zoo.parent, rerun="weights")["weights"] == []
 
 

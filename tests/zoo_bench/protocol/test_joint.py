@@ -43,7 +43,7 @@ def test_two_halves_give_the_predictions_of_the_whole_zoo(folder, tmp_path, work
     tables = [results.predictions().drop(columns=["cell"]) for results in (whole, halves)]
     assert tables[0].equals(tables[1])
     assert halves[0].cells[0].test.zoo == "adam+sgd"
-    assert [found for _, found in zoo_bench.validate(tmp_path / "adam+sgd", zoos=folder, rerun="pca")] == [[]]
+    assert [lines for _, lines in zoo_bench.validate(tmp_path / "adam+sgd", zoos=folder, rerun="pca")] == [[]]
 
 
 def test_without_a_split_of_the_benchmark_models_keep_the_parts_of_their_zoos(folder):

@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner
 
 import zoo_bench
+from tests.zoo_gen.published.ray import convert
 from zoo_bench.cli import main
 from zoo_bench.evaluation import run
 from zoo_bench.protocol import protocols
@@ -17,7 +18,6 @@ from zoo_bench.protocol.standard import standard_benchmark
 from zoo_bench.protocol.targets import targets
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
-from zoo_gen.published import convert
 
 EPOCHS = (1, 2, 5)
 PARTS = ("train", "train", "train", "val", "test", "test")
@@ -110,8 +110,8 @@ def test_shares_and_seen_epochs_of_a_mixed_zoo(mixed):
 
 def test_encoders_of_any_architecture_are_evaluated_on_a_mixed_zoo(mixed, tmp_path):
     zoo, truth = mixed
-    found = list(run.run(benchmark(), ["pooled_layer_statistics"], zoos=[zoo], results=tmp_path, seeds=[0]))
-    (cell,) = found[0][0].cells
+    outcomes = list(run.run(benchmark(), ["pooled_layer_statistics"], zoos=[zoo], results=tmp_path, seeds=[0]))
+    (cell,) = outcomes[0][0].cells
     tested = [key for key in truth if PARTS[key[0] % len(PARTS)] == "test" and key[0] != 8]
     assert cell.test_models == len({model for model, _ in tested})
     rows = zoo_bench.load_results(tmp_path).predictions()
@@ -138,10 +138,10 @@ def test_a_zoo_without_accuracy_has_targets_of_its_own(losses):
 
 
 def test_the_folder_of_a_zoo_is_evaluated_like_a_benchmark(losses, tmp_path):
-    found = CliRunner().invoke(
+    result = CliRunner().invoke(
         main, ["run", str(losses.path), "--encoder", "weight_statistics", "--results", str(tmp_path / "results")]
     )
-    assert found.exit_code == 0, found.output
+    assert result.exit_code == 0, result.output
     targets_of = {"epoch", "test_loss", "learning_rate"}
     stored = zoo_bench.load_results(tmp_path / "results").to_pandas()
     assert (set(stored["benchmark"]), set(stored["target"])) == ({"theirs"}, targets_of)
@@ -156,10 +156,10 @@ def test_the_folder_of_a_zoo_is_evaluated_like_a_benchmark(losses, tmp_path):
 )
 def test_what_is_neither_a_benchmark_nor_a_zoo_is_one_line(given, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = CliRunner().invoke(main, ["run", given])
-    assert found.exit_code == 2
-    assert len(found.stderr.splitlines()) == 1
-    assert message in found.stderr
+    result = CliRunner().invoke(main, ["run", given])
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert message in result.stderr
 
 
 def test_families_say_what_counts_as_one_architecture(tmp_path, tiny_zoo, losses):
@@ -169,11 +169,11 @@ def test_families_say_what_counts_as_one_architecture(tmp_path, tiny_zoo, losses
     zoos = [make(tmp_path / name, 12, sizes=(size,))[0] for name, size in (("a", (3, 2)), ("b", (4, 2)), ("c", (5, 2)))]
     for zoo, name in zip(zoos, "abc", strict=True):
         zoo.name = name
-    its = benchmark(protocol="cross_architecture", zoos=("a", "b", "c"), families=(("a", "b"), ("c",)))
-    tested = {cell.zoo.name: [test.zoo.name for test in cell.tests] for cell in protocols.cells(its, zoos)}
+    manifest = benchmark(protocol="cross_architecture", zoos=("a", "b", "c"), families=(("a", "b"), ("c",)))
+    tested = {cell.zoo.name: [test.zoo.name for test in cell.tests] for cell in protocols.cells(manifest, zoos)}
     assert tested == {"a": ["c"], "b": ["c"], "c": ["a", "b"]}
-    assert its.pairs == (("a", "c"), ("b", "c"), ("c", "a"), ("c", "b"))
-    tested = protocols.cells(its.model_copy(update={"sources": ("c",)}), zoos)
+    assert manifest.pairs == (("a", "c"), ("b", "c"), ("c", "a"), ("c", "b"))
+    tested = protocols.cells(manifest.model_copy(update={"sources": ("c",)}), zoos)
     assert [(cell.zoo.name, len(cell.tests)) for cell in tested] == [("c", 2)]
 
 

@@ -75,13 +75,13 @@ def test_encoders_get_a_view_of_each_architecture_that_computes_its_models(zoo):
 def test_baselines_sne_and_floors_are_evaluated(zoo, tmp_path):
     benchmark = standard_benchmark(zoo).model_copy(update={"targets": ("test_accuracy",)})
     encoders = ["pooled_layer_statistics", "sne_small[steps=4,width=8,heads=2]"]
-    found = list(run.run(benchmark, encoders, zoos=[zoo], results=tmp_path, seeds=[0]))
-    assert [result.encoder for result, _ in found] == encoders
+    results = list(run.run(benchmark, encoders, zoos=[zoo], results=tmp_path, seeds=[0]))
+    assert [result.encoder for result, _ in results] == encoders
     assert [problems for _, problems in zoo_bench.validate(tmp_path, zoos=Path(zoo.path).parent)] == [[], []]
     table = zoo_bench.load_results(tmp_path).to_pandas()
-    found = table[(table["metric"] == "r2") & table["encoder"].isin(encoders)]
-    assert set(found["encoder"]) == set(encoders)
-    assert np.isfinite(found["value"]).all()
+    r2 = table[(table["metric"] == "r2") & table["encoder"].isin(encoders)]
+    assert set(r2["encoder"]) == set(encoders)
+    assert np.isfinite(r2["value"]).all()
 
 
 def test_two_architectures_of_one_layout_stay_apart_in_zoos_read_as_one(tmp_path):
@@ -125,5 +125,5 @@ two = { name = "layers", layers = [
         outputs = TrainingView.of(joint.view(models, [1])).forward(inputs)
         assert len(models) == 4
         for row, model in enumerate(models.tolist()):
-            zoo, own = joint._arrays.owner(model)
-            torch.testing.assert_close(outputs[row], zoo.module(own)(inputs), rtol=1e-4, atol=1e-5)
+            zoo, number = joint._arrays.owner(model)
+            torch.testing.assert_close(outputs[row], zoo.module(number)(inputs), rtol=1e-4, atol=1e-5)

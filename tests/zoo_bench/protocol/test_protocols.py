@@ -27,19 +27,21 @@ def test_parts_that_share_a_model_are_refused():
 
 def test_targets_are_written_out_and_have_the_values_of_the_zoo(tiny_zoo, tiny_benchmark):
     zoo = open_zoo(tiny_zoo)
-    found = {target.name: target for target in targets(tiny_benchmark, zoo)}
-    assert list(found) == [
+    by_name = {target.name: target for target in targets(tiny_benchmark, zoo)}
+    assert list(by_name) == [
         *["epoch", "test_accuracy", "generalization_gap"],
         *[f"test_class_f1_{number}" for number in range(4)],
         *["optimizer", "activation", "learning_rate"],
     ]
     view = zoo.view([39, 5])
-    assert found["epoch"].values(view).tolist() == [0, 1, 2, 3, 4] * 2
-    np.testing.assert_array_equal(found["test_accuracy"].values(view)[5:], zoo.test_accuracy[5].astype(float))
-    np.testing.assert_array_equal(found["test_class_f1_2"].values(view)[:5], zoo.test_class_f1[39, :, 2].astype(float))
-    assert found["optimizer"].values(view).tolist() == ["sgd"] * 5 + ["adam"] * 5
-    assert found["learning_rate"].values(view).tolist() == [3e-2] * 5 + [3e-2] * 5
-    assert [target.is_number for target in found.values()] == [True] * 7 + [False, False, True]
+    assert by_name["epoch"].values(view).tolist() == [0, 1, 2, 3, 4] * 2
+    np.testing.assert_array_equal(by_name["test_accuracy"].values(view)[5:], zoo.test_accuracy[5].astype(float))
+    np.testing.assert_array_equal(
+        by_name["test_class_f1_2"].values(view)[:5], zoo.test_class_f1[39, :, 2].astype(float)
+    )
+    assert by_name["optimizer"].values(view).tolist() == ["sgd"] * 5 + ["adam"] * 5
+    assert by_name["learning_rate"].values(view).tolist() == [3e-2] * 5 + [3e-2] * 5
+    assert [target.is_number for target in by_name.values()] == [True] * 7 + [False, False, True]
 
 
 def test_diverged_models_are_left_out_and_counted(tmp_path, tiny_manifest):
@@ -82,7 +84,7 @@ def test_the_last_checkpoint_alone_can_be_asked_for(tiny_zoo):
     zoo = open_zoo(tiny_zoo)
     last, every = protocols.standard_cell(zoo, checkpoints="last"), protocols.standard_cell(zoo)
     for part in ("train", "validation", "test"):
-        (view,), (whole,) = (its.tests[0].views if part == "test" else getattr(its, part) for its in (last, every))
+        (view,), (whole,) = (cell.tests[0].views if part == "test" else getattr(cell, part) for cell in (last, every))
         assert view.epochs.tolist() == [4]
         np.testing.assert_array_equal(view.weights[:, 0], whole.weights[:, -1])
 
@@ -101,12 +103,12 @@ def benchmark_of(protocol, *zoos, **options):
 
 def test_cross_dataset_trains_on_each_zoo_and_tests_on_all(tmp_path, tiny_zoo, tiny_manifest):
     zoos = [open_zoo(tiny_zoo), other_zoo(tmp_path, tiny_manifest)]
-    found = protocols.cells(benchmark_of("cross_dataset", "tiny", "other"), zoos)
-    assert [(c.zoo.name, [test.zoo.name for test in c.tests]) for c in found] == [
+    cells = protocols.cells(benchmark_of("cross_dataset", "tiny", "other"), zoos)
+    assert [(c.zoo.name, [test.zoo.name for test in c.tests]) for c in cells] == [
         ("tiny", ["tiny", "other"]),
         ("other", ["tiny", "other"]),
     ]
-    for cell in found:
+    for cell in cells:
         assert cell.train[0].zoo is cell.validation[0].zoo is cell.zoo
         for test in cell.tests:
             assert set(models_of(test.views)) == set(test.zoo.split("test"))
@@ -114,8 +116,8 @@ def test_cross_dataset_trains_on_each_zoo_and_tests_on_all(tmp_path, tiny_zoo, t
 
 def test_cross_architecture_tests_only_on_other_architectures(tmp_path, tiny_zoo, tiny_manifest):
     zoos = [open_zoo(tiny_zoo), other_zoo(tmp_path, tiny_manifest, widths="[16, 7, 4]")]
-    found = protocols.cells(benchmark_of("cross_architecture", "tiny", "other"), zoos)
-    assert [(c.zoo.name, [test.zoo.name for test in c.tests]) for c in found] == [
+    cells = protocols.cells(benchmark_of("cross_architecture", "tiny", "other"), zoos)
+    assert [(c.zoo.name, [test.zoo.name for test in c.tests]) for c in cells] == [
         ("tiny", ["other"]),
         ("other", ["tiny"]),
     ]
@@ -139,14 +141,14 @@ def test_unseen_epochs_are_later_than_all_that_train_or_select(tiny_zoo):
 
 
 def test_shares_of_the_training_models_are_nested_and_tested_alike(tiny_zoo):
-    found = protocols.cells(benchmark_of("data_efficiency", "tiny", shares=(0.25, 0.5, 1.0)), [open_zoo(tiny_zoo)])
-    train, validation = ([set(models_of(getattr(c, part))) for c in found] for part in ("train", "validation"))
+    cells = protocols.cells(benchmark_of("data_efficiency", "tiny", shares=(0.25, 0.5, 1.0)), [open_zoo(tiny_zoo)])
+    train, validation = ([set(models_of(getattr(c, part))) for c in cells] for part in ("train", "validation"))
     assert [len(models) for models in train] == [6, 12, 24]
     assert [len(models) for models in validation] == [2, 4, 8]  # labels that select are labels too
     for models in (train, validation):
         assert models[0] < models[1] < models[2]
-    assert len({tuple(models_of(cell.tests[0].views)) for cell in found}) == 1
-    assert [cell.tests[0].condition for cell in found][:2] == [
+    assert len({tuple(models_of(cell.tests[0].views)) for cell in cells}) == 1
+    assert [cell.tests[0].condition for cell in cells][:2] == [
         "25 % of the training models",
         "50 % of the training models",
     ]

@@ -35,19 +35,19 @@ PAPERS = [
 def publish(server, monkeypatch, part, *, archive, split):
     """Serve one archive and one split as a part of the Small CNN Zoo, in place of where the registry says they are."""
     known = registry.publications()
-    found = next(each for each in known["small_cnn_zoo"].parts if each.name == part)
+    known_part = next(each for each in known["small_cnn_zoo"].parts if each.name == part)
     shutil.copy(archive, server.folder / archive.name)
     shutil.copy(split, server.folder / "split.csv")
-    file = found.files[0].model_copy(update={"urls": (f"{server.url}{archive.name}",)})
-    its = found.splits[0].model_copy(update={"url": f"{server.url}split.csv", "sha256_starts": None})
+    file = known_part.files[0].model_copy(update={"urls": (f"{server.url}{archive.name}",)})
+    table = known_part.splits[0].model_copy(update={"url": f"{server.url}split.csv", "sha256_starts": None})
     others = (each for each in known["small_cnn_zoo"].parts if each.name != part)
-    parts = (found.model_copy(update={"files": (file,), "splits": (its,)}), *others)
+    parts = (known_part.model_copy(update={"files": (file,), "splits": (table,)}), *others)
     publication = known["small_cnn_zoo"].model_copy(update={"parts": parts})
     monkeypatch.setattr(registry, "publications", lambda: known | {"small_cnn_zoo": publication})
 
 
 def test_no_zoo_that_is_trained_here_has_the_name_of_a_published_one():
-    published = registry.published_zoos()
+    published = registry.list_published_zoos()
     names = [zoo.zoo_name for zoo in published.values()]
     assert len(set(names)) == len(names)
     assert not set(names) & set(shipped_manifests())
@@ -72,7 +72,7 @@ def test_every_benchmark_of_a_paper_asks_for_what_its_paper_published(name, tmp_
         zoos.pull_missing_zoos(benchmark, tmp_path)
     assert len(asked) == len(benchmark.zoos) - len(trained) > 0
     for (address, out), named in asked:
-        assert address in registry.published_zoos()
+        assert address in registry.list_published_zoos()
         assert out.name == named["zoo_name"]
         assert named["zoo_name"] in benchmark.zoos
 
@@ -117,20 +117,20 @@ published_split = { table = "nfn" }
 """)
     arguments = ["run", str(tmp_path / "mine.toml"), "--zoos", str(tmp_path / "zoos"), "--encoder", "weight_statistics"]
     arguments += ["--results", str(tmp_path / "results"), "--zoos-from", "published"]
-    found = CliRunner().invoke(main, arguments)
-    assert found.exit_code == 2
-    assert "no such zoo; pull it with: zoo-gen pull small_cnn_zoo/fashion_mnist --name small_cnn" in found.stderr
-    found = CliRunner().invoke(main, [*arguments, "--missing-zoos", "pull"])
-    assert found.exit_code == 0, found.output
+    answer = CliRunner().invoke(main, arguments)
+    assert answer.exit_code == 2
+    assert "no such zoo; pull it with: zoo-gen pull small_cnn_zoo/fashion_mnist --name small_cnn" in answer.stderr
+    answer = CliRunner().invoke(main, [*arguments, "--missing-zoos", "pull"])
+    assert answer.exit_code == 0, answer.output
     result = read_result(
         result_path(tmp_path / "results", benchmark="mine_published", encoder="weight_statistics", seed=0)
     )
     assert [cell.test.zoo for cell in result.cells] == ["small_cnn_zoo_fashion_published"]
     assert result.split.table == ("nfn",)
-    found = CliRunner().invoke(
+    answer = CliRunner().invoke(
         main, ["validate", "--results", str(tmp_path / "results"), "--zoos", str(tmp_path / "zoos")]
     )
-    assert found.exit_code == 0, found.output
+    assert answer.exit_code == 0, answer.output
 
 
 def test_a_split_table_that_is_not_there_is_one_line(tiny_zoo):
@@ -217,8 +217,8 @@ split = { table = "nfn" }
 """)
     arguments = [str(tmp_path / "nfn_svhn.toml"), "--missing-zoos", "pull", "--encoder", "weights"]
     arguments += ["--zoos", str(tmp_path / "zoos"), "--results", str(tmp_path / "results")]
-    found = CliRunner().invoke(main, ["run", *arguments])
-    assert found.exit_code == 0, found.output
+    result = CliRunner().invoke(main, ["run", *arguments])
+    assert result.exit_code == 0, result.output
     expected = nfn_by_pandas(tmp_path / "svhn_split.csv", metrics)
     path = result_path(tmp_path / "results", benchmark="nfn_svhn", encoder="weights", seed=0)
     (cell,) = read_result(path).cells
@@ -231,7 +231,11 @@ split = { table = "nfn" }
     assert set(runs[tested.models]) == expected["test"]
     assert set(tested.epochs) == {86}
     benchmark = read_benchmark(tmp_path / "nfn_svhn.toml")
-    (its,) = protocols.cells(benchmark, zoos.find_zoos(benchmark, tmp_path / "zoos"))
-    for part, views in (("train", its.train), ("validation", its.validation), ("test", its.tests[0].views)):
+    (cell_of_zoo,) = protocols.cells(benchmark, zoos.find_zoos(benchmark, tmp_path / "zoos"))
+    for part, views in (
+        ("train", cell_of_zoo.train),
+        ("validation", cell_of_zoo.validation),
+        ("test", cell_of_zoo.tests[0].views),
+    ):
         assert set(runs[models_of(views)]) == expected[part]
         assert {int(epoch) for view in views for epoch in view.epochs} == {86}

@@ -7,8 +7,8 @@ ROW = {"method": "M", "test": "sne_sine_inr_published", "target": "frequency", "
 
 
 def test_every_published_score_is_of_a_benchmark_and_says_where_it_is_from():
-    found = list_published_scores()
-    assert set(found) == {
+    collection = list_published_scores()
+    assert set(collection) == {
         "nfn_final_checkpoint_published",
         "scalegmn_relu",
         "scalegmn_tanh",
@@ -17,7 +17,7 @@ def test_every_published_score_is_of_a_benchmark_and_says_where_it_is_from():
         "sne_inr_published",
         "hyper_representations_2021_published",
     }
-    every = [(name, scores) for name, sources in found.items() for scores in sources]
+    every = [(name, scores) for name, sources in collection.items() for scores in sources]
     assert len({(name, scores.source) for name, scores in every}) == len(every)
     for name, scores in every:
         assert scores.benchmark == name == scores.manifest.name

@@ -30,10 +30,10 @@ def test_a_score_is_r2_or_its_mean_with_tau(metric, noise):
 def test_a_score_is_told_where_it_is_better_than_the_best_by_its_uncertainty():
     truth, _ = numbers()
     selection, random = Selection("a", "r2", truth), np.random.default_rng(1).normal(size=len(truth))
-    told = [selection.score(truth + noise * random) for noise in (0.3, 0.5, 0.299, 0.2, 0.25, 0.1, 0.0)]
+    values = [selection.score(truth + noise * random) for noise in (0.3, 0.5, 0.299, 0.2, 0.25, 0.1, 0.0)]
     alone = [Selection("a", "r2", truth).score(truth + noise * random) for noise in (0.3, 0.2, 0.1, 0.0)]
-    assert told == [alone[0], alone[0], alone[0], alone[1], alone[1], alone[2], alone[3]]
-    assert told[-1] == pytest.approx(1)
+    assert values == [alone[0], alone[0], alone[0], alone[1], alone[1], alone[2], alone[3]]
+    assert values[-1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("width", [0.02, 0.1, 0.5])

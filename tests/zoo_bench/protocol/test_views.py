@@ -90,35 +90,37 @@ def reachable(start):
     """All objects that can be reached from one, but for modules, classes and functions."""
     seen, waiting = {}, [start]
     while waiting:
-        its = waiting.pop()
-        if id(its) in seen or isinstance(its, type(sys) | type | type(reachable)):
+        thing = waiting.pop()
+        if id(thing) in seen or isinstance(thing, type(sys) | type | type(reachable)):
             continue
-        seen[id(its)] = its
-        waiting += gc.get_referents(its)
+        seen[id(thing)] = thing
+        waiting += gc.get_referents(thing)
     return seen.values()
 
 
 def test_no_way_leads_from_a_view_to_the_zoo(tiny_zoo):
     zoo = open_zoo(tiny_zoo)
     view = zoo.view(zoo.split("train"))
-    for its in (HiddenRows.of(view).view, TrainingView.of(view)):
-        assert not [found for found in reachable(its) if type(found).__name__ in ("Zoo", "ZooView", "Array", "Table")]
+    for shown in (HiddenRows.of(view).view, TrainingView.of(view)):
+        assert not [
+            reached for reached in reachable(shown) if type(reached).__name__ in ("Zoo", "ZooView", "Array", "Table")
+        ]
 
 
 def test_a_training_view_has_the_labels_of_its_own_models_alone(tiny_zoo):
     zoo = open_zoo(tiny_zoo)
     models = zoo.split("validation")
-    view, its = zoo.view(models), TrainingView.of(zoo.view(models))
-    np.testing.assert_array_equal(its.weights, view.weights)
+    view, shown = zoo.view(models), TrainingView.of(zoo.view(models))
+    np.testing.assert_array_equal(shown.weights, view.weights)
     for name in (*zoo.metrics, "generalization_gap"):
-        np.testing.assert_array_equal(its.metric(name), view.metric(name))
-    np.testing.assert_array_equal(its.hyperparameter("optimizer"), view.hyperparameter("optimizer"))
-    assert its.epochs.tolist() == view.epochs.tolist()
-    assert its.zoo.metrics == zoo.metrics
+        np.testing.assert_array_equal(shown.metric(name), view.metric(name))
+    np.testing.assert_array_equal(shown.hyperparameter("optimizer"), view.hyperparameter("optimizer"))
+    assert shown.epochs.tolist() == view.epochs.tolist()
+    assert shown.zoo.metrics == zoo.metrics
     with pytest.raises(ZooError, match="unknown metric 'val_accuracy'"):
-        its.metric("val_accuracy")
+        shown.metric("val_accuracy")
     with pytest.raises(ZooError, match="unknown column 'depth'"):
-        its.hyperparameter("depth")
+        shown.hyperparameter("depth")
 
 
 @pytest.mark.parametrize("column", ["test_accuracy", "status", "sha256", "train_loss", "generalization_gap"])
@@ -171,10 +173,10 @@ def test_rows_come_back_in_order(tiny_zoo):
 def test_the_stored_truth_is_the_zoos(tmp_path, tiny_zoo, tiny_results):
     zoo = open_zoo(tiny_zoo)
     path = result_path(tiny_results[0], benchmark="tiny_standard", encoder="weights", seed=0)
-    its = {found.target: found for found in read_predictions(path)}
-    accuracy = its["test_accuracy"]
+    predictions = {prediction.target: prediction for prediction in read_predictions(path)}
+    accuracy = predictions["test_accuracy"]
     rows = zoo.test_accuracy[:].astype(float)
     assert accuracy.truth.tolist() == [
         rows[model, epoch] for model, epoch in zip(accuracy.models, accuracy.epochs, strict=True)
     ]
-    assert set(its["optimizer"].truth) == {"adam", "sgd"}
+    assert set(predictions["optimizer"].truth) == {"adam", "sgd"}

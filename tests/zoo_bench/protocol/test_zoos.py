@@ -17,15 +17,15 @@ def benchmark(*names, **options):
 def test_missing_zoos_are_made_once_by_the_manifests_that_ship(tmp_path, monkeypatch, tiny_manifest):
     for place in ("zoo_gen.manifest.reading", "zoo_bench.protocol.zoos"):
         monkeypatch.setattr(f"{place}.shipped_manifests", lambda: {"tiny": tiny_manifest})
-    its = benchmark("tiny")
+    manifest = benchmark("tiny")
     with pytest.raises(
         ZooError, match=r"tiny: no such zoo; make it with: .* or with zoo-bench run --missing-zoos make"
     ):
-        zoos.find_zoos(its, tmp_path / "zoos")
-    assert zoos.make_missing_zoos(its, tmp_path / "zoos", workers=1) == ["tiny"]
-    (found,) = zoos.find_zoos(its, tmp_path / "zoos")
-    assert found.complete
-    assert zoos.make_missing_zoos(its, tmp_path / "zoos", workers=1) == []
+        zoos.find_zoos(manifest, tmp_path / "zoos")
+    assert zoos.make_missing_zoos(manifest, tmp_path / "zoos", workers=1) == ["tiny"]
+    (zoo,) = zoos.find_zoos(manifest, tmp_path / "zoos")
+    assert zoo.complete
+    assert zoos.make_missing_zoos(manifest, tmp_path / "zoos", workers=1) == []
 
 
 def test_a_zoo_that_does_not_ship_cannot_be_made(tmp_path):
@@ -84,7 +84,7 @@ def test_a_zoo_that_is_there_is_not_pulled(tiny_zoo):
 
 def test_a_benchmark_may_have_a_split_of_its_own(tiny_zoo):
     split = Split(train=0.4, validation=0.1, test=0.5, seed=3)
-    plain, other = (zoos.find_zoos(benchmark("tiny", split=its), tiny_zoo.parent)[0] for its in (None, split))
+    plain, other = (zoos.find_zoos(benchmark("tiny", split=each), tiny_zoo.parent)[0] for each in (None, split))
     assert [len(other.split(part)) for part in ("train", "validation", "test")] == [16, 4, 20]
     assert other.split_sha256 != plain.split_sha256 == open_zoo(tiny_zoo).split_sha256
     assert other.revision == plain.revision
@@ -108,27 +108,36 @@ def test_a_result_under_a_split_of_its_own_is_validated_under_it(tmp_path, tiny_
     from zoo_bench.evaluation import run
     from zoo_bench.evaluation.validate import validate
 
-    its = benchmark("tiny", split=Split(train=0.4, validation=0.1, test=0.5))
-    list(run.run(its, ["weights"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0]))
+    manifest = benchmark("tiny", split=Split(train=0.4, validation=0.1, test=0.5))
+    list(run.run(manifest, ["weights"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0]))
     assert [problems for _, problems in validate(tmp_path, zoos=tiny_zoo.parent)] == [[]]
 
 
 def test_every_zoo_of_a_shipped_benchmark_ships_or_was_published():
     published = {f"{population}_published" for population in by_population()}
-    for name, its in list_benchmarks().items():
-        assert its.name == name
-        assert set(its.zoos) <= (published if its.zoos_from == "published" else set(shipped_manifests()))
+    for name, manifest in list_benchmarks().items():
+        assert manifest.name == name
+        assert set(manifest.zoos) <= (published if manifest.zoos_from == "published" else set(shipped_manifests()))
 
 
 def test_whose_predictions_rank_is_said_in_every_shipped_benchmark():
     """As the papers report: a supervised method's own prediction, or the probe of a representation."""
-    own = ("cross_", "nfn_", "sne_", "data_efficiency", "unseen_epochs", "scalegmn_", "cnn_wild_park", "robustness")
-    own += ("transformers_", "quickstart_accuracy")
-    for name, its in list_benchmarks().items():
-        assert "reading" in its.model_fields_set
-        assert its.reading == ("own" if name.startswith(own) else "probe"), name
-        assert its.loss == ("bce" if name.startswith("nfn_") else its.loss)
-        assert "test_class_f1" not in its.targets or name == "tetris"
+    elsewhere = (
+        "cross_",
+        "nfn_",
+        "sne_",
+        "data_efficiency",
+        "unseen_epochs",
+        "scalegmn_",
+        "cnn_wild_park",
+        "robustness",
+    )
+    elsewhere += ("transformers_", "quickstart_accuracy")
+    for name, manifest in list_benchmarks().items():
+        assert "reading" in manifest.model_fields_set
+        assert manifest.reading == ("own" if name.startswith(elsewhere) else "probe"), name
+        assert manifest.loss == ("bce" if name.startswith("nfn_") else manifest.loss)
+        assert "test_class_f1" not in manifest.targets or name == "tetris"
 
 
 @pytest.mark.parametrize(
@@ -151,8 +160,13 @@ def test_whose_predictions_rank_is_said_in_every_shipped_benchmark():
     ],
 )
 def test_every_published_protocol_has_its_benchmark(name, protocol, count, rank_by, checkpoints):
-    its = read_benchmark(name)
-    assert (its.protocol, len(its.zoos), its.rank_by, its.checkpoints) == (protocol, count, rank_by, checkpoints)
+    manifest = read_benchmark(name)
+    assert (manifest.protocol, len(manifest.zoos), manifest.rank_by, manifest.checkpoints) == (
+        protocol,
+        count,
+        rank_by,
+        checkpoints,
+    )
 
 
 def shared(zoo, *columns):
@@ -188,15 +202,15 @@ def test_the_final_checkpoint_is_split_as_nfn_splits_it():
 
 def test_the_small_benchmarks_are_on_three_data_sets_and_three_architectures():
     benchmarks = {name: benchmark for name, benchmark in list_benchmarks().items() if name.endswith("_small")}
-    of = {name: [read_manifest(find_manifest(zoo)) for zoo in its.zoos] for name, its in benchmarks.items()}
+    of = {name: [read_manifest(find_manifest(zoo)) for zoo in each.zoos] for name, each in benchmarks.items()}
     for name in ("standard_small", "cross_dataset_small", "ood_small"):
-        assert [(its.data.source, its.data.input_shape) for its in of[name]] == [
+        assert [(each.data.source, each.data.input_shape) for each in of[name]] == [
             ("idx", (1, 28, 28)),
             ("torchvision", (1, 28, 28)),
             ("digits", (1, 28, 28)),
         ]
-        assert {its.architecture.name for its in of[name]} == {"cnn_small"}
-    found = [its.architecture.name for its in of["cross_architecture_small"]]
-    assert found == ["small_cnn_gap", "cnn3_fc2", "cnn_small"]
-    protocols_of = {its.protocol for its in benchmarks.values()}
+        assert {each.architecture.name for each in of[name]} == {"cnn_small"}
+    architectures = [each.architecture.name for each in of["cross_architecture_small"]]
+    assert architectures == ["small_cnn_gap", "cnn3_fc2", "cnn_small"]
+    protocols_of = {each.protocol for each in benchmarks.values()}
     assert protocols_of == set(PROTOCOLS)

@@ -40,19 +40,19 @@ def test_the_mean_over_classes_is_the_encoders_own_where_it_learned_them_all(lea
     assert {by for by, score in means.items() if score.ranks} == {"encoder" if learned == 2 else "probe"}
     assert set(means) == ({"probe", "encoder"} if learned == 2 else {"probe"})
     for by, score in means.items():
-        its = [p for p in several if p.by == by]
-        assert score.value == pytest.approx(np.mean([r2_score(p.truth, p.predicted) for p in its]))
+        by_one = [p for p in several if p.by == by]
+        assert score.value == pytest.approx(np.mean([r2_score(p.truth, p.predicted) for p in by_one]))
 
 
 def test_rows_without_a_true_value_are_left_out_and_counted():
-    its = prediction("test_accuracy", missing=3)
-    scores = {one.score.metric: one.score for one in score_cell([its], rank_by="r2", chance=0.1, reading="probe")}
+    several = prediction("test_accuracy", missing=3)
+    scores = {one.score.metric: one.score for one in score_cell([several], rank_by="r2", chance=0.1, reading="probe")}
     assert {score.left_out for score in scores.values()} == {3}
-    assert scores["r2"].value == pytest.approx(r2_score(its.truth[3:], its.predicted[3:]))
+    assert scores["r2"].value == pytest.approx(r2_score(several.truth[3:], several.predicted[3:]))
 
 
 def test_above_chance_is_left_out_where_nobody_knows_the_classes():
-    its = prediction("test_accuracy")
-    metrics = {one.score.metric for one in score_cell([its], rank_by="r2", chance=None, reading="probe")}
+    several = prediction("test_accuracy")
+    metrics = {one.score.metric for one in score_cell([several], rank_by="r2", chance=None, reading="probe")}
     assert "kendall_tau_above_chance" not in metrics
     assert "kendall_tau" in metrics

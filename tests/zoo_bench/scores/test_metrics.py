@@ -179,18 +179,18 @@ def test_a_difference_is_significant_when_it_is_there_and_only_then():
 def test_the_mean_over_targets_resamples_them_together():
     truth, predicted, models = rows()
     both = [estimate("mae", truth, predicted, models), estimate("mae", truth, -predicted, models)]
-    found = metrics.mean_of(both)
-    assert found.value == pytest.approx((both[0].value + both[1].value) / 2)
-    np.testing.assert_allclose(found.resampled, (both[0].resampled + both[1].resampled) / 2)
+    mean = metrics.mean_of(both)
+    assert mean.value == pytest.approx((both[0].value + both[1].value) / 2)
+    np.testing.assert_allclose(mean.resampled, (both[0].resampled + both[1].resampled) / 2)
 
 
 def test_no_number_of_resamples_makes_a_difference_impossible():
-    found = metrics.difference(np.ones((1, RESAMPLES)), np.zeros((1, RESAMPLES)))
-    assert found.p == 2 / (1 + RESAMPLES)
+    difference = metrics.difference(np.ones((1, RESAMPLES)), np.zeros((1, RESAMPLES)))
+    assert difference.p == 2 / (1 + RESAMPLES)
 
 
 def test_a_mean_is_undefined_in_a_resample_that_leaves_one_target_undefined():
     draws = np.linspace(0, 1, RESAMPLES)
     with_a_gap = np.where(np.arange(RESAMPLES) == 3, np.nan, draws)
-    found = metrics.mean_of([metrics.summary(0.5, draws), metrics.summary(0.5, with_a_gap)])
-    assert np.flatnonzero(np.isnan(found.resampled)).tolist() == [3]
+    mean = metrics.mean_of([metrics.summary(0.5, draws), metrics.summary(0.5, with_a_gap)])
+    assert np.flatnonzero(np.isnan(mean.resampled)).tolist() == [3]

@@ -82,12 +82,12 @@ def test_rank_correlations_of_every_resample_are_scipys(metric, reference, table
 @given(tables())
 def test_missing_truth_changes_nothing_but_who_is_counted(table):
     truth, predicted, models = table
-    kept = ~np.isnan(truth)
-    if len(np.unique(models[kept])) < len(np.unique(models)):
+    known = ~np.isnan(truth)
+    if len(np.unique(models[known])) < len(np.unique(models)):
         return  # the others draw from fewer models
     for metric in ("r2", "kendall_tau", "spearman", "mae", "mse"):
         one = metrics.estimate(metric, truth, predicted, models)
-        other = metrics.estimate(metric, truth[kept], predicted[kept], models[kept])
+        other = metrics.estimate(metric, truth[known], predicted[known], models[known])
         np.testing.assert_array_equal([one.value, one.low, one.high], [other.value, other.low, other.high])
 
 

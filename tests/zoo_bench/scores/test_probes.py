@@ -54,9 +54,9 @@ def test_ridge_equals_scikit_learns_with_the_strongest_penalty_of_nearly_the_bes
         best, error = None, np.inf
         for penalty in RIDGE_PENALTIES:
             model = Ridge(alpha=penalty).fit(scaled["train"], targets["train"][:, column])
-            its = mean_squared_error(targets["validation"][:, column], model.predict(scaled["validation"]))
-            if its < 0.999 * error:
-                best, error = (penalty, model), its
+            squared_error = mean_squared_error(targets["validation"][:, column], model.predict(scaled["validation"]))
+            if squared_error < 0.999 * error:
+                best, error = (penalty, model), squared_error
         assert actual.penalties[column] == best[0]
         assert actual.errors[column] == pytest.approx(error, rel=1e-4)
         np.testing.assert_allclose(actual.predicted[:, column], best[1].predict(scaled["test"]), rtol=1e-4, atol=1e-3)
@@ -64,14 +64,16 @@ def test_ridge_equals_scikit_learns_with_the_strongest_penalty_of_nearly_the_bes
 
 def test_logistic_equals_scikit_learns_with_the_penalty_of_the_best_validation_accuracy(parts):
     features, targets = parts
-    its = names(targets)
+    named = names(targets)
     actual = standard_probes.classify(
-        standard_probes.features(*features.values(), cut=WIDE), its["train"], its["validation"]
+        standard_probes.features(*features.values(), cut=WIDE), named["train"], named["validation"]
     )
     scaler = StandardScaler().fit(features["train"])
     scaled = {name: scaler.transform(x) for name, x in features.items()}
-    models = [LogisticRegression(C=1 / a, max_iter=5000).fit(scaled["train"], its["train"]) for a in LOGISTIC_PENALTIES]
-    accuracies = [accuracy_score(its["validation"], m.predict(scaled["validation"])) for m in models]
+    models = [
+        LogisticRegression(C=1 / a, max_iter=5000).fit(scaled["train"], named["train"]) for a in LOGISTIC_PENALTIES
+    ]
+    accuracies = [accuracy_score(named["validation"], m.predict(scaled["validation"])) for m in models]
     best = int(np.argmax(accuracies))
     assert actual.penalty == LOGISTIC_PENALTIES[best]
     assert actual.error == pytest.approx(1 - accuracies[best])
@@ -85,21 +87,27 @@ def wide():
     mixing = random.standard_normal((12, 500))
     sizes = {"train": 90, "validation": 60, "test": 50}
     hidden = {part: random.standard_normal((size, 12)) for part, size in sizes.items()}
-    features = {part: its @ mixing + random.standard_normal((len(its), 500)) for part, its in hidden.items()}
+    features = {
+        part: hidden_rows @ mixing + random.standard_normal((len(hidden_rows), 500))
+        for part, hidden_rows in hidden.items()
+    }
     for rows in features.values():
         rows[:, 7] = 3.0
-    return features, {part: its[:, :2] + 0.3 * random.standard_normal((len(its), 2)) for part, its in hidden.items()}
+    return features, {
+        part: hidden_rows[:, :2] + 0.3 * random.standard_normal((len(hidden_rows), 2))
+        for part, hidden_rows in hidden.items()
+    }
 
 
 def test_ridge_on_more_features_than_rows_is_scikit_learns(wide):
     features, targets = wide
-    its = standard_probes.features(*features.values(), cut=WIDE)
-    actual = standard_probes.regress(its, targets["train"], targets["validation"])
+    scaled = standard_probes.features(*features.values(), cut=WIDE)
+    actual = standard_probes.regress(scaled, targets["train"], targets["validation"])
     for column in range(2):
         penalty = actual.penalties[column]
         assert penalty < MEAN_ALONE
-        model = Ridge(alpha=penalty, solver="cholesky").fit(its.train.astype(float), targets["train"][:, column])
-        expected = model.predict(its.test.astype(float))
+        model = Ridge(alpha=penalty, solver="cholesky").fit(scaled.train.astype(float), targets["train"][:, column])
+        expected = model.predict(scaled.test.astype(float))
         np.testing.assert_allclose(actual.predicted[:, column], expected, rtol=1e-6, atol=1e-6)
 
 
@@ -108,11 +116,11 @@ def test_logistic_on_more_features_than_rows_is_scikit_learns(wide):
     labels_of = {
         part: np.array(["low", "middle", "high"])[np.digitize(y[:, 0], [-0.5, 0.5])] for part, y in targets.items()
     }
-    its = standard_probes.features(*features.values(), cut=WIDE)
-    actual = standard_probes.classify(its, labels_of["train"], labels_of["validation"])
-    model = LogisticRegression(C=1 / actual.penalty, max_iter=5000, tol=1e-8).fit(its.train, labels_of["train"])
-    assert accuracy_score(labels_of["validation"], model.predict(its.validation)) == pytest.approx(1 - actual.error)
-    np.testing.assert_array_equal(actual.predicted, model.predict(its.test))
+    scaled = standard_probes.features(*features.values(), cut=WIDE)
+    actual = standard_probes.classify(scaled, labels_of["train"], labels_of["validation"])
+    model = LogisticRegression(C=1 / actual.penalty, max_iter=5000, tol=1e-8).fit(scaled.train, labels_of["train"])
+    assert accuracy_score(labels_of["validation"], model.predict(scaled.validation)) == pytest.approx(1 - actual.error)
+    np.testing.assert_array_equal(actual.predicted, model.predict(scaled.test))
 
 
 def test_the_axes_of_more_features_than_rows_leave_out_what_does_not_vary():
@@ -138,7 +146,7 @@ def test_the_test_rows_do_not_take_part_in_fitting(parts, kind):
 def test_a_constant_feature_does_no_harm(parts):
     features, targets = parts
     constant = {name: np.column_stack([x, np.full(len(x), 0.1)]) for name, x in features.items()}
-    without, having = (predicted(its, labels(targets)).values for its in (features, constant))
+    without, having = (predicted(each, labels(targets)).values for each in (features, constant))
     np.testing.assert_allclose(without, having, rtol=1e-5, atol=1e-4)
 
 
@@ -149,20 +157,20 @@ def test_a_few_exploded_networks_do_not_ruin_a_probe(parts, scale):
     exploded = {part: rows.copy() for part, rows in features.items()}
     for rows in exploded.values():
         rows[:3] *= scale
-    its = {part: y.copy() for part, y in targets.items()}
-    for y in its.values():
+    changed = {part: y.copy() for part, y in targets.items()}
+    for y in changed.values():
         y[:3] = y.mean(axis=0)  # nothing can be told of them
-    score = r2_score(its["test"][:, 0], predicted(exploded, labels(its)).values)
+    score = r2_score(changed["test"][:, 0], predicted(exploded, labels(changed)).values)
     uncut = StandardScaler().fit(exploded["train"])
-    ridge = Ridge(alpha=1.0).fit(uncut.transform(exploded["train"]), its["train"][:, 0])
+    ridge = Ridge(alpha=1.0).fit(uncut.transform(exploded["train"]), changed["train"][:, 0])
     assert without > 0.9
     assert score > 0.6  # three of sixty test rows are predicted wrongly, within bounds
-    assert r2_score(its["test"][:, 0], ridge.predict(uncut.transform(exploded["test"]))) < 0.3
+    assert r2_score(changed["test"][:, 0], ridge.predict(uncut.transform(exploded["test"]))) < 0.3
 
 
 def test_where_no_tail_is_heavy_nothing_is_cut(parts):
     features, _ = parts
-    wide, cut = (standard_probes.features(*features.values(), cut=its) for its in (WIDE, CUTS[0]))
+    wide, cut = (standard_probes.features(*features.values(), cut=width) for width in (WIDE, CUTS[0]))
     for one, other in zip(vars(wide).values(), vars(cut).values(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -171,16 +179,16 @@ def test_a_feature_that_is_0_in_most_rows_is_cut_by_the_others():
     random = np.random.RandomState(0)
     rows = np.where(random.random_sample((400, 1)) < 0.6, 0.0, random.standard_normal((400, 1)))
     rows[0] = 1e6
-    its = standard_probes.features(rows, rows, rows, cut=CUTS[0]).train[:, 0]
-    assert np.abs(its).max() < 25
-    assert len(np.unique(its)) > 100
+    column = standard_probes.features(rows, rows, rows, cut=CUTS[0]).train[:, 0]
+    assert np.abs(column).max() < 25
+    assert len(np.unique(column)) > 100
 
 
 def test_a_feature_that_varies_by_rounding_alone_is_not_blown_up():
     train = np.full((200, 1), 1.1)
     assert 0 < train.std(axis=0)[0] < 1e-15
-    its = standard_probes.features(train, train, train, cut=WIDE)
-    np.testing.assert_allclose(its.test, 0, atol=1e-6)
+    scaled = standard_probes.features(train, train, train, cut=WIDE)
+    np.testing.assert_allclose(scaled.test, 0, atol=1e-6)
 
 
 def test_wide_embeddings_of_nothing_predict_the_mean():
@@ -188,10 +196,10 @@ def test_wide_embeddings_of_nothing_predict_the_mean():
     random = np.random.RandomState(0)
     sizes = {"train": 300, "validation": 60, "test": 60}
     noise = {name: random.standard_normal((size, 800)) for name, size in sizes.items()}
-    its = Labels(random.standard_normal(300), random.standard_normal(60))
-    found = predicted(noise, its)
-    assert found.penalty > 1e3
-    assert np.abs(found.values - its.train.mean()).max() < 1.0
+    labels_of_noise = Labels(random.standard_normal(300), random.standard_normal(60))
+    prediction = predicted(noise, labels_of_noise)
+    assert prediction.penalty > 1e3
+    assert np.abs(prediction.values - labels_of_noise.train.mean()).max() < 1.0
 
 
 def test_a_wide_embedding_gets_a_penalty_beyond_the_papers_grid_and_short_of_the_mean_alone():
@@ -219,8 +227,8 @@ def test_a_penalty_that_leaves_the_mean_alone_ends_the_grid(parts):
 
 def test_a_single_name_in_training_is_what_is_predicted(parts):
     features, _ = parts
-    found = predicted(features, Labels(np.full(200, "adam"), np.full(80, "sgd")))
-    assert found.values.tolist() == ["adam"] * 60
+    prediction = predicted(features, Labels(np.full(200, "adam"), np.full(80, "sgd")))
+    assert prediction.values.tolist() == ["adam"] * 60
 
 
 def test_of_penalties_with_equal_accuracy_that_with_the_least_cross_entropy_is_taken():
@@ -228,15 +236,15 @@ def test_of_penalties_with_equal_accuracy_that_with_the_least_cross_entropy_is_t
     random = np.random.RandomState(0)
     train, validation = random.standard_normal((2, 40, 3)) + np.array([[-3.0], [3.0]] * 20)
     train[::2, 0] *= 30  # so that under a strong penalty the mean is no good boundary
-    its = np.array(["low", "high"] * 20)
+    classes = np.array(["low", "high"] * 20)
     features = {"train": train, "validation": validation, "test": validation}
-    actual = predicted(features, Labels(its, its))
+    actual = predicted(features, Labels(classes, classes))
     scaled = standard_probes.features(*features.values(), cut=10.0)
     entropies = {}
     for penalty in LOGISTIC_PENALTIES:
-        model = LogisticRegression(C=1 / penalty, max_iter=5000, tol=1e-8).fit(scaled.train, its)
-        accuracy = accuracy_score(its, model.predict(scaled.validation))
-        entropies[-accuracy, log_loss(its, model.predict_proba(scaled.validation))] = penalty
+        model = LogisticRegression(C=1 / penalty, max_iter=5000, tol=1e-8).fit(scaled.train, classes)
+        accuracy = accuracy_score(classes, model.predict(scaled.validation))
+        entropies[-accuracy, log_loss(classes, model.predict_proba(scaled.validation))] = penalty
     assert sum(accuracy == min(entropies)[0] for accuracy, _ in entropies) > 1
     assert actual.penalty == entropies[min(entropies)] < max(LOGISTIC_PENALTIES)
 
@@ -251,13 +259,13 @@ def test_rows_without_a_label_change_nothing(parts, kind, monkeypatch):
     number[~keep["train"]], name[~keep["train"]] = np.nan, ""
     of_validation, named = targets["validation"][:, 0].copy(), names(targets)["validation"].astype("U9")
     of_validation[~keep["validation"]], named[~keep["validation"]] = np.nan, ""
-    its = {"number": Labels(number, of_validation), "name": Labels(name, named), "whole": labels(targets, 1)}
-    actual = probe(Embeddings(*features.values()), its, kind=kind)
+    labelled = {"number": Labels(number, of_validation), "name": Labels(name, named), "whole": labels(targets, 1)}
+    actual = probe(Embeddings(*features.values()), labelled, kind=kind)
     whole = predicted(features, labels(targets, 1), kind=kind)
     np.testing.assert_allclose(actual["whole"].values, whole.values, rtol=1e-9)
     if kind == "paper":  # its features take nothing from other rows
-        kept = {part: rows[keep[part]] for part, rows in features.items()}
-        alone = predicted(kept, Labels(number[keep["train"]], of_validation[keep["validation"]]), kind=kind)
+        rows_left = {part: rows[keep[part]] for part, rows in features.items()}
+        alone = predicted(rows_left, Labels(number[keep["train"]], of_validation[keep["validation"]]), kind=kind)
         np.testing.assert_allclose(actual["number"].values, alone.values, rtol=1e-9)
     assert r2_score(targets["test"][:, 0], actual["number"].values) > (0.9 if kind == "standard" else 0.5)
     assert set(actual["name"].values) <= {"low", "middle", "high"}
@@ -266,11 +274,11 @@ def test_rows_without_a_label_change_nothing(parts, kind, monkeypatch):
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_a_target_that_all_models_of_a_part_lack_is_refused(parts, part):
     features, targets = parts
-    its = {"train": targets["train"][:, 0], "validation": targets["validation"][:, 0]}
-    its[part] = np.full(len(its[part]), np.nan)
+    column = {"train": targets["train"][:, 0], "validation": targets["validation"][:, 0]}
+    column[part] = np.full(len(column[part]), np.nan)
     whose = "training" if part == "train" else "validation"
     with pytest.raises(ZooError, match=f"target 'it': no {whose} model has it"):
-        predicted(features, Labels(**its))
+        predicted(features, Labels(**column))
 
 
 @settings(max_examples=30)
@@ -280,26 +288,26 @@ def test_no_prediction_goes_far_beyond_what_was_seen(seed, dimension, magnitude)
     sizes = {"train": 40, "validation": 10, "test": 15}
     features = {name: random.standard_cauchy((size, dimension)) for name, size in sizes.items()}
     features["test"] *= 10**magnitude
-    its = Labels(random.random_sample(40), random.random_sample(10))
-    values = predicted(features, its).values
-    span = np.ptp(its.train)
+    random_labels = Labels(random.random_sample(40), random.random_sample(10))
+    values = predicted(features, random_labels).values
+    span = np.ptp(random_labels.train)
     assert np.isfinite(values).all()
-    assert values.min() >= its.train.min() - 0.5 * span - 1e-9
-    assert values.max() <= its.train.max() + 0.5 * span + 1e-9
+    assert values.min() >= random_labels.train.min() - 0.5 * span - 1e-9
+    assert values.max() <= random_labels.train.max() + 0.5 * span + 1e-9
 
 
 def test_the_papers_ridge_is_scikit_learns_on_raw_features_with_a_penalised_intercept(parts):
     features, targets = parts
     ones = {part: np.column_stack([x.astype(np.float32), np.ones(len(x))]) for part, x in features.items()}
-    found = predicted(features, labels(targets), kind="paper")
+    prediction = predicted(features, labels(targets), kind="paper")
     models = [
         Ridge(alpha=penalty, fit_intercept=False).fit(ones["train"], targets["train"][:, 0])
         for penalty in paper_probes.RIDGE_PENALTIES
     ]
     scores = [r2_score(targets["validation"][:, 0], model.predict(ones["validation"])) for model in models]
     best = int(np.argmax(scores))
-    assert found.penalty == paper_probes.RIDGE_PENALTIES[best]
-    np.testing.assert_allclose(found.values, models[best].predict(ones["test"]), rtol=1e-4, atol=1e-3)
+    assert prediction.penalty == paper_probes.RIDGE_PENALTIES[best]
+    np.testing.assert_allclose(prediction.values, models[best].predict(ones["test"]), rtol=1e-4, atol=1e-3)
     constant = Labels(targets["train"][:, 0], np.ones(80))  # R2 says nothing there, so the training rows choose
     assert predicted(features, constant, kind="paper").penalty < 1e-3
 
@@ -307,9 +315,9 @@ def test_the_papers_ridge_is_scikit_learns_on_raw_features_with_a_penalised_inte
 def test_the_papers_layer_is_trained_as_torch_trains_it(parts, monkeypatch):
     monkeypatch.setattr(paper_probes, "EPOCHS", 3)
     features, targets = parts
-    its = names(targets)
+    named = names(targets)
     (raw,) = paper_probes.alternatives(*features.values())
-    kinds, numbers = np.unique(its["train"], return_inverse=True)
+    kinds, numbers = np.unique(named["train"], return_inverse=True)
     start = np.random.RandomState(1).standard_normal((13, 3)).astype(np.float32)
     actual = paper_probes.trained(start, raw.train, np.eye(3, dtype=np.float32)[numbers], np.random.RandomState(2))
     layer = torch.nn.Linear(12, 3)
@@ -326,11 +334,11 @@ def test_the_papers_layer_is_trained_as_torch_trains_it(parts, monkeypatch):
             optimizer.step()
     np.testing.assert_allclose(actual[:-1].T, layer.weight.detach(), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(actual[-1], layer.bias.detach(), rtol=1e-4, atol=1e-6)
-    found = probes.probe(Embeddings(*features.values()), {"it": Labels(its["train"], its["validation"])}, kind="paper")[
-        "it"
-    ]
-    assert found.penalty is None
-    assert set(found.values) <= set(kinds)
+    prediction = probes.probe(
+        Embeddings(*features.values()), {"it": Labels(named["train"], named["validation"])}, kind="paper"
+    )["it"]
+    assert prediction.penalty is None
+    assert set(prediction.values) <= set(kinds)
 
 
 def test_the_weakest_penalty_is_least_squares(parts):

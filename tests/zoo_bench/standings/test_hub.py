@@ -4,7 +4,7 @@ from click.testing import CliRunner
 
 from zoo_bench.cli import main
 from zoo_bench.standings import boards
-from zoo_bench.standings.hub import Source, export
+from zoo_bench.standings.hub import export
 from zoo_gen.errors import ZooError
 
 
@@ -12,7 +12,7 @@ def test_the_hubs_own_reader_finds_every_score_that_ranks(tmp_path, tiny_loaded)
     from huggingface_hub import parse_eval_result_entries
 
     (board,) = boards.boards(tiny_loaded)
-    (path,) = export([board], "pca", tmp_path, owner="my-lab", source=Source("https://example.org/leaderboard"))
+    (path,) = export([board], "pca", tmp_path, owner="my-lab", source_url="https://example.org/leaderboard")
     assert path == tmp_path / ".eval_results" / "tiny_standard.yaml"
     entries = parse_eval_result_entries(yaml.safe_load(path.read_text()))
     column = board.encoders.index("pca")
@@ -32,9 +32,9 @@ def test_an_encoder_without_results_is_named(tmp_path, tiny_loaded):
 
 def test_the_command_writes_the_file(tmp_path, tiny_results):
     arguments = ["export", "weights", "--results", tiny_results[0], "--out", tmp_path, "--owner", "my lab"]
-    wrong = CliRunner().invoke(main, [str(its) for its in arguments])
+    wrong = CliRunner().invoke(main, [str(result) for result in arguments])
     assert wrong.exit_code == 2
     assert "error: --owner 'my lab': expected the name of a user" in wrong.stderr
-    right = CliRunner().invoke(main, [str(its) for its in arguments[:-1]] + ["my-lab"])
+    right = CliRunner().invoke(main, [str(result) for result in arguments[:-1]] + ["my-lab"])
     assert right.exit_code == 0
     assert (tmp_path / ".eval_results" / "tiny_standard.yaml").is_file()

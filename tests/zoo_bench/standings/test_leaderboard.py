@@ -62,14 +62,16 @@ def test_every_score_stands_on_the_board(tiny_loaded, boards):
 
 def test_the_mean_rank_is_the_mean_of_the_ranks_that_are_shown(tiny_loaded, boards):
     (board,) = boards
-    its = {loaded.result.encoder: loaded for loaded in tiny_loaded}
+    by_encoder = {loaded.result.encoder: loaded for loaded in tiny_loaded}
     totals = dict.fromkeys(board.encoders, 0)
     ranking = [row for row in board.rows if row.ranks]
     for row in ranking:
         sign = -1 if row.metric in metrics.LOWER_IS_BETTER else 1
         key = (board.cell, row.target, row.metric, "probe")
         for name, cell in zip(board.encoders, row.cells, strict=True):
-            lows = [sign * (its[other].resamples[key] - its[name].resamples[key]) for other in board.encoders]
+            lows = [
+                sign * (by_encoder[other].resamples[key] - by_encoder[name].resamples[key]) for other in board.encoders
+            ]
             rank = 1 + sum(np.nanquantile(low, 0.025) > 0 for low in lows)
             assert cell.rank == rank
             totals[name] += rank
@@ -97,7 +99,7 @@ def test_scores_that_cannot_be_told_apart_share_a_mean_rank(tiny_loaded):
 
 def test_the_best_of_a_row_is_marked_and_who_is_no_worse(tiny_loaded, boards):
     (board,) = boards
-    its = {loaded.result.encoder: loaded for loaded in tiny_loaded}
+    by_encoder = {loaded.result.encoder: loaded for loaded in tiny_loaded}
     for row in board.rows:
         sign = -1 if row.metric in metrics.LOWER_IS_BETTER else 1
         there = [cell for cell in row.cells if cell.value is not None]
@@ -111,7 +113,7 @@ def test_the_best_of_a_row_is_marked_and_who_is_no_worse(tiny_loaded, boards):
             if cell.value is None:
                 assert not cell.ties_with_best
                 continue
-            paired = sign * (its[best_name].resamples[key] - its[name].resamples[key])
+            paired = sign * (by_encoder[best_name].resamples[key] - by_encoder[name].resamples[key])
             paired = paired[np.isfinite(paired)]
             assert cell.ties_with_best == (not cell.is_best and np.quantile(paired, 0.025) <= 0)
         assert any(cell.rank == 1 for cell in row.cells)
@@ -128,16 +130,16 @@ def test_classes_count_once_for_the_rank(boards):
 
 def test_the_page_is_whole_and_needs_nothing_else(tiny_loaded, boards):
     text = page.html(boards, tiny_loaded)
-    found = Page(text)
-    assert found.open == []
-    assert found.addresses == []
+    parsed = Page(text)
+    assert parsed.open == []
+    assert parsed.addresses == []
     assert "@import" not in text
     assert "url(" not in text
     score = tiny_loaded[0].result.cells[0].scores[0]
     cells = re.findall(r'data-value="(\S+)" data-low="(\S+)" data-high="(\S+)"', text)
     of_score = (score.value, score.low, score.high)
     assert any(tuple(map(float, cell)) == pytest.approx(of_score, rel=1e-5) for cell in cells)
-    assert any(leaderboard.digits(score.value).replace("-", "\N{MINUS SIGN}") in cell for cell in found.cells)
+    assert any(leaderboard.digits(score.value).replace("-", "\N{MINUS SIGN}") in cell for cell in parsed.cells)
     assert tiny_loaded[0].result.cells[0].test.revision in text
 
 
@@ -164,15 +166,15 @@ def test_seeds_are_averaged_and_their_resamples_pooled(tiny_loaded):
     )
     second = Loaded(
         shifted.result.model_copy(update={"seed": 1}),
-        {key: its + 0.1 for key, its in first.resamples.items()},
+        {key: resampled + 0.1 for key, resampled in first.resamples.items()},
         first.predictions,
     )
     (board,) = boards_of.boards([first, second])
     assert board.seeds == ((0, 1),)
     row, score = board.rows[0], cell.scores[0]
     assert row.cells[0].value == pytest.approx(score.value + 0.05)
-    its = first.resamples[board.cell, row.target, row.metric, row.by]
-    expected = np.quantile(np.concatenate([its, its + 0.1]), [0.025, 0.975])
+    resampled = first.resamples[board.cell, row.target, row.metric, row.by]
+    expected = np.quantile(np.concatenate([resampled, resampled + 0.1]), [0.025, 0.975])
     assert (row.cells[0].low, row.cells[0].high) == pytest.approx(tuple(expected))
     # Means of bounds would hide that seeds differ.
     assert row.cells[0].high - row.cells[0].low > score.high - score.low
@@ -200,9 +202,9 @@ def test_results_of_different_zoos_are_not_mixed(tiny_loaded, field, what):
 
 
 def test_what_an_encoder_costs_stands_on_the_page(tiny_loaded):
-    told = changed(tiny_loaded[0], parameters=1_234_567, memory_bytes=89_000_000, fit_seconds=700.0)
-    found = Page(page.html(boards_of.boards([told]), [told]))
-    assert {"1.2 M", "89 MB", "12 min"} <= set(found.cells)
+    with_costs = changed(tiny_loaded[0], parameters=1_234_567, memory_bytes=89_000_000, fit_seconds=700.0)
+    parsed = Page(page.html(boards_of.boards([with_costs]), [with_costs]))
+    assert {"1.2 M", "89 MB", "12 min"} <= set(parsed.cells)
 
 
 def test_the_page_shows_how_well_accuracy_is_ranked_at_each_epoch(tiny_loaded):
@@ -210,11 +212,13 @@ def test_the_page_shows_how_well_accuracy_is_ranked_at_each_epoch(tiny_loaded):
 
     from zoo_bench.standings.page.epochs import by_epoch
 
-    (its,) = [p for p in tiny_loaded[0].predictions if (p.target, p.by) == ("test_accuracy", "probe")]
-    found = by_epoch([its, replace(its, predicted=-its.predicted)])
-    assert [point.epoch for point in found] == [0, 1, 2, 3, 4]
-    for point in found:
-        tau = kendalltau(its.truth[its.epochs == point.epoch], its.predicted[its.epochs == point.epoch]).statistic
+    (prediction,) = [p for p in tiny_loaded[0].predictions if (p.target, p.by) == ("test_accuracy", "probe")]
+    errors = by_epoch([prediction, replace(prediction, predicted=-prediction.predicted)])
+    assert [point.epoch for point in errors] == [0, 1, 2, 3, 4]
+    for point in errors:
+        tau = kendalltau(
+            prediction.truth[prediction.epochs == point.epoch], prediction.predicted[prediction.epochs == point.epoch]
+        ).statistic
         assert (point.low, point.high) == (-abs(tau), abs(tau))
         assert point.value == pytest.approx(0)
 
@@ -222,8 +226,8 @@ def test_the_page_shows_how_well_accuracy_is_ranked_at_each_epoch(tiny_loaded):
 def test_an_epoch_at_which_all_models_are_alike_has_no_point(tiny_loaded):
     from zoo_bench.standings.page.epochs import by_epoch
 
-    (its,) = [p for p in tiny_loaded[0].predictions if (p.target, p.by) == ("test_accuracy", "probe")]
-    alike = replace(its, truth=np.where(its.epochs == 0, 0.25, its.truth))
+    (prediction,) = [p for p in tiny_loaded[0].predictions if (p.target, p.by) == ("test_accuracy", "probe")]
+    alike = replace(prediction, truth=np.where(prediction.epochs == 0, 0.25, prediction.truth))
     assert [point.epoch for point in by_epoch([alike])] == [1, 2, 3, 4]
 
 

@@ -48,11 +48,11 @@ def test_encoders_that_are_chosen_are_compared_by_themselves(results):
 def test_a_result_that_cannot_be_read_is_one_line_and_the_others_are_shown(results):
     path = results / "tiny_standard" / "pca" / "seed-0.json"
     path.write_text(path.read_text()[:100])
-    found = invoke("--results", results)
-    assert found.exit_code == 2
-    assert "weight_statistics" in found.stdout
-    assert "pca" not in found.stdout
-    (line,) = found.stderr.splitlines()
+    result = invoke("--results", results)
+    assert result.exit_code == 2
+    assert "weight_statistics" in result.stdout
+    assert "pca" not in result.stdout
+    (line,) = result.stderr.splitlines()
     assert str(path) in line
 
 
@@ -61,11 +61,11 @@ def test_a_table_without_one_of_its_rows_is_one_line_and_the_others_are_shown(re
     path = results / "tiny_standard" / "pca" / f"seed-0.{table}.parquet"
     rows = pq.read_table(path)
     pq.write_table(rows.slice(0, len(rows) - 1), path)
-    found = invoke("--results", results)
-    assert found.exit_code == 2
-    assert "weight_statistics" in found.stdout
-    assert "pca" not in found.stdout
-    (line,) = found.stderr.splitlines()
+    result = invoke("--results", results)
+    assert result.exit_code == 2
+    assert "weight_statistics" in result.stdout
+    assert "pca" not in result.stdout
+    (line,) = result.stderr.splitlines()
     assert f"seed-0.json: {table}_sha256: {path.name} has " in line
     assert line.endswith("; expected a result as zoo-bench run wrote it")
 
@@ -75,10 +75,10 @@ def test_a_score_that_was_edited_is_one_line_and_the_others_are_shown(results):
     content = json.loads(path.read_text())
     content["cells"][0]["scores"][0]["value"] = 1.0
     path.write_text(json.dumps(content))
-    found = invoke("--results", results)
-    assert found.exit_code == 2
-    assert "pca" not in found.stdout
-    (line,) = found.stderr.splitlines()
+    result = invoke("--results", results)
+    assert result.exit_code == 2
+    assert "pca" not in result.stdout
+    (line,) = result.stderr.splitlines()
     assert f"{path}: sha256: the content has " in line
 
 
@@ -87,9 +87,9 @@ def test_two_results_of_one_encoder_and_seed_are_refused(results, tmp_path):
     assert invoke("--results", results, "--results", tmp_path / "other").exit_code == 0  # the same ones
     path = tmp_path / "other" / "tiny_standard" / "pca" / "seed-0.json"
     write_result(read_result(path).model_copy(update={"seconds": 1.0}).signed(), path)
-    found = invoke("--results", results, "--results", tmp_path / "other")
-    assert found.exit_code == 2
-    assert "is another result of pca, seed 0" in found.stderr
+    result = invoke("--results", results, "--results", tmp_path / "other")
+    assert result.exit_code == 2
+    assert "is another result of pca, seed 0" in result.stderr
 
 
 def test_results_name_python_torch_and_the_machine(tiny_loaded):

@@ -130,15 +130,15 @@ def loaded(tmp_path_factory, tiny_loaded, tiny_zoo):
     text = (tiny_zoo / "manifest.toml").read_text().replace('"tiny"', '"other"').replace("noise = 0.1", "noise = 0.3")
     (folder / "other.toml").write_text(text)
     zoo_engine.run(folder / "other.toml", folder / "other", workers=1)
-    its = BenchmarkManifest(
+    manifest = BenchmarkManifest(
         name="cross", protocol="cross_dataset", zoos=("tiny", "other"), targets=("test_accuracy",), checkpoints="last"
     )
-    list(run.run(its, ["weights", "pca"], zoos=folder, results=folder / "results", seeds=[0]))
+    list(run.run(manifest, ["weights", "pca"], zoos=folder, results=folder / "results", seeds=[0]))
     return [*tiny_loaded, *load(folder / "results")]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, loaded):
+def in_browser(tmp_path_factory, loaded):
     folder = tmp_path_factory.mktemp("page")
     file = folder / "page.html"
     file.write_text(page.html(boards.boards(loaded), loaded).replace("</body>", DRIVER + "</body>"), encoding="utf-8")
@@ -157,14 +157,14 @@ def found(tmp_path_factory, loaded):
     return json.loads(written[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 
 
-def test_a_table_has_a_row_an_encoder_and_a_column_a_target_that_ranks(found, tiny_loaded):
+def test_a_table_has_a_row_an_encoder_and_a_column_a_target_that_ranks(in_browser, tiny_loaded):
     (board,) = boards.boards(tiny_loaded)
-    assert found["errors"] == []
-    assert found["heads"] == [row.target for row in board.rows if row.ranks]
-    assert found["rows"] == list(board.encoders)
+    assert in_browser["errors"] == []
+    assert in_browser["heads"] == [row.target for row in board.rows if row.ranks]
+    assert in_browser["rows"] == list(board.encoders)
 
 
-def test_floors_are_rows_below_the_encoders(found, tiny_loaded):
+def test_floors_are_rows_below_the_encoders(in_browser, tiny_loaded):
     cell = tiny_loaded[0].result.cells[0]
     ranking = dict.fromkeys((score.target, score.metric) for score in cell.scores if score.ranks)
     values = {(score.target, score.metric, score.by): score.value for score in cell.scores}
@@ -172,38 +172,38 @@ def test_floors_are_rows_below_the_encoders(found, tiny_loaded):
         by: [page.render.in_digits(values[target, metric, by]) for target, metric in ranking]
         for by in ("recipe", "mean")
     }
-    assert [row[2:] for row in found["floors"]] == [texts["recipe"], texts["mean"]]
-    assert [row[0].startswith(name) for row, name in zip(found["floors"], ("hyper", "the mean"), strict=True)]
+    assert [row[2:] for row in in_browser["floors"]] == [texts["recipe"], texts["mean"]]
+    assert [row[0].startswith(name) for row, name in zip(in_browser["floors"], ("hyper", "the mean"), strict=True)]
 
 
-def test_what_stands_in_a_cell_does_not_overlap(found):
-    assert found["marked"] > 0
-    assert found["overlapping"] == 0
+def test_what_stands_in_a_cell_does_not_overlap(in_browser):
+    assert in_browser["marked"] > 0
+    assert in_browser["overlapping"] == 0
 
 
-def test_intervals_are_written_into_cells_and_taken_away(found):
-    assert found["intervals"] == found["scores"] > 0
-    assert found["without"] == 0
+def test_intervals_are_written_into_cells_and_taken_away(in_browser):
+    assert in_browser["intervals"] == in_browser["scores"] > 0
+    assert in_browser["without"] == 0
 
 
-def test_columns_and_rows_are_filtered(found):
-    assert found["mae"] == ["mae"]
-    assert set(found["filtered"]) == {"test_accuracy"}
-    assert set(found["encoders"]) == {"pca"}
-    assert found["said"] == "1 encoder"
-    assert found["parts"] == ["cross"]
+def test_columns_and_rows_are_filtered(in_browser):
+    assert in_browser["mae"] == ["mae"]
+    assert set(in_browser["filtered"]) == {"test_accuracy"}
+    assert set(in_browser["encoders"]) == {"pca"}
+    assert in_browser["said"] == "1 encoder"
+    assert in_browser["parts"] == ["cross"]
 
 
-def test_a_head_sorts_both_ways_and_says_so(found):
-    assert found["sorted"] == "descending"
-    assert found["descending"] == sorted(found["descending"], reverse=True)
-    assert found["again"] == "ascending"
-    assert found["ascending"] == sorted(found["ascending"])
-    assert len(set(found["ascending"])) > 1
+def test_a_head_sorts_both_ways_and_says_so(in_browser):
+    assert in_browser["sorted"] == "descending"
+    assert in_browser["descending"] == sorted(in_browser["descending"], reverse=True)
+    assert in_browser["again"] == "ascending"
+    assert in_browser["ascending"] == sorted(in_browser["ascending"])
+    assert len(set(in_browser["ascending"])) > 1
 
 
-def test_a_score_opens_its_predictions_and_gives_the_focus_back(found, tiny_loaded):
-    number, name = found["number"], found["name"]
+def test_a_score_opens_its_predictions_and_gives_the_focus_back(in_browser, tiny_loaded):
+    number, name = in_browser["number"], in_browser["name"]
     assert number["open"]
     assert number["title"].endswith(": test_accuracy")
     assert "95 % interval[" in number["facts"]
@@ -213,37 +213,37 @@ def test_a_score_opens_its_predictions_and_gives_the_focus_back(found, tiny_load
     assert number["back"]
 
 
-def test_a_cell_of_a_heat_map_opens_its_score(found):
-    assert found["heat"]["open"]
-    assert "cell" in found["heat"]["facts"]
-    assert found["heat"]["title"].endswith(": test_accuracy")
+def test_a_cell_of_a_heat_map_opens_its_score(in_browser):
+    assert in_browser["heat"]["open"]
+    assert "cell" in in_browser["heat"]["facts"]
+    assert in_browser["heat"]["title"].endswith(": test_accuracy")
 
 
-def test_costs_are_drawn(found, tiny_loaded):
-    assert found["costs"] == len({its.result.encoder for its in tiny_loaded})
-    assert found["memory"] == found["costs"]  # those that take no memory too
+def test_costs_are_drawn(in_browser, tiny_loaded):
+    assert in_browser["costs"] == len({each.result.encoder for each in tiny_loaded})
+    assert in_browser["memory"] == in_browser["costs"]  # those that take no memory too
 
 
-def test_the_address_keeps_the_filters_and_gives_them_back(found):
-    assert found["hash"] == "#metric=mae&encoder=pca"
-    assert {name for name in found["restored"] if "weights" not in name} == set()
-    assert found["restored"]
-    assert found["cleared"] == ""
+def test_the_address_keeps_the_filters_and_gives_them_back(in_browser):
+    assert in_browser["hash"] == "#metric=mae&encoder=pca"
+    assert {name for name in in_browser["restored"] if "weights" not in name} == set()
+    assert in_browser["restored"]
+    assert in_browser["cleared"] == ""
 
 
-def test_every_score_of_the_page_can_be_downloaded(found, loaded):
+def test_every_score_of_the_page_can_be_downloaded(in_browser, loaded):
     every = [cell for board in boards.boards(loaded) for row in board.rows for cell in row.cells]
-    assert found["csv"] == sum(cell.value is not None for cell in every)
+    assert in_browser["csv"] == sum(cell.value is not None for cell in every)
 
 
-def test_a_table_that_goes_on_says_so(found):
-    assert found["wideTables"] > 0
-    assert found["hints"] > 0
+def test_a_table_that_goes_on_says_so(in_browser):
+    assert in_browser["wideTables"] > 0
+    assert in_browser["hints"] > 0
 
 
-def test_everything_has_a_name_and_a_narrow_window_does_not_scroll_sideways(found):
-    assert found["unnamed"] == 0
-    assert found["uncaptioned"] == 0
-    assert found["wide"] == 0
-    assert found["themed"]
-    assert found["requests"] == 0
+def test_everything_has_a_name_and_a_narrow_window_does_not_scroll_sideways(in_browser):
+    assert in_browser["unnamed"] == 0
+    assert in_browser["uncaptioned"] == 0
+    assert in_browser["wide"] == 0
+    assert in_browser["themed"]
+    assert in_browser["requests"] == 0

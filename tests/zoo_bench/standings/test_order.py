@@ -14,10 +14,10 @@ from zoo_bench.standings.order import standings
 from zoo_gen.errors import ZooError
 
 
-def cell_of(template, zoo: str, scores: dict[str, float], own: dict[str, float]):
+def cell_of(template, zoo: str, scores: dict[str, float], by_encoder: dict[str, float]):
     """A cell with R2 of some targets, as probes and as the encoder itself predict them."""
-    said = [("probe", target, value) for target, value in scores.items()]
-    said += [("encoder", target, value) for target, value in own.items()]
+    rows = [("probe", target, value) for target, value in scores.items()]
+    rows += [("encoder", target, value) for target, value in by_encoder.items()]
     return template.model_copy(
         update={
             "source": template.source.model_copy(update={"zoo": zoo}),
@@ -28,13 +28,13 @@ def cell_of(template, zoo: str, scores: dict[str, float], own: dict[str, float])
                         "target": target,
                         "metric": "r2",
                         "by": by,
-                        "ranks": by == ("encoder" if target in own else "probe"),
+                        "ranks": by == ("encoder" if target in by_encoder else "probe"),
                         "value": value,
                         "low": value - 0.01,
                         "high": value + 0.01,
                     }
                 )
-                for by, target, value in said
+                for by, target, value in rows
             ),
         }
     )
@@ -46,21 +46,21 @@ def make(tiny_loaded):
     template = tiny_loaded[0].result
 
     def result(encoder, cells, *, benchmark="first", seed=0, failures=(), reading="probe"):
-        made = [cell_of(template.cells[0], zoo, *(*scores, {})[:2]) for zoo, scores in cells.items()]
+        new_cells = [cell_of(template.cells[0], zoo, *(*scores, {})[:2]) for zoo, scores in cells.items()]
         return Loaded(
             template.model_copy(
                 update={
                     "encoder": encoder,
                     "benchmark": benchmark,
                     "seed": seed,
-                    "cells": tuple(made),
+                    "cells": tuple(new_cells),
                     "failures": tuple(failures),
                     "reading": reading,
                 }
             ),
             {
                 (cell.name, s.target, s.metric, s.by): np.full(metrics.RESAMPLES, s.value)
-                for cell in made
+                for cell in new_cells
                 for s in cell.scores
             },
             [],

@@ -37,10 +37,10 @@ def test_the_first_networks_are_the_same_whatever_the_count_and_others_for_anoth
 
 
 def test_what_is_drawn_covers_the_lists_evenly_and_nothing_else():
-    found = drawn(300)
-    layers = [layer for one in found for layer in one.layers]
+    networks = drawn(300)
+    layers = [layer for one in networks for layer in one.layers]
     convolutions = [layer for layer in layers if isinstance(layer, Convolution)]
-    depths = Counter(sum(isinstance(layer, Convolution) for layer in one.layers) for one in found)
+    depths = Counter(sum(isinstance(layer, Convolution) for layer in one.layers) for one in networks)
     counts = {
         "depth": depths,
         "channels": Counter(layer.outputs for layer in convolutions),
@@ -48,18 +48,18 @@ def test_what_is_drawn_covers_the_lists_evenly_and_nothing_else():
         "strides": Counter(layer.stride for layer in convolutions),
         "activations": Counter(layer.function for layer in layers if isinstance(layer, Activate)),
     }
-    wanted = {**{name: set(WIDE[name]) for name in counts}, "depth": {1, 2, 3, 4}}
+    choices = {**{name: set(WIDE[name]) for name in counts}, "depth": {1, 2, 3, 4}}
     for name, of_values in counts.items():
-        assert set(of_values) == wanted[name]
+        assert set(of_values) == choices[name]
         expected = sum(of_values.values()) / len(of_values)
         assert all(abs(count - expected) < 0.25 * expected for count in of_values.values()), (name, of_values)
     assert {layer.kind for layer in layers if isinstance(layer, Pooling)} == {"max", "average"}
     assert any(isinstance(layer, Residual) for layer in layers)
-    heads = Counter(any(isinstance(layer, GlobalPooling) for layer in one.layers) for one in found)
-    dense = Counter(sum(isinstance(layer, Linear) for layer in one.layers) for one in found)
+    heads = Counter(any(isinstance(layer, GlobalPooling) for layer in one.layers) for one in networks)
+    dense = Counter(sum(isinstance(layer, Linear) for layer in one.layers) for one in networks)
     for share in (heads[True] / 300, dense[2] / 300):
         assert 0.4 < share < 0.6
-    assert all(isinstance(layer, Dropout) for one in found for layer in one.layers[2:3] if not _has_more(one))
+    assert all(isinstance(layer, Dropout) for one in networks for layer in one.layers[2:3] if not _has_more(one))
 
 
 def _has_more(one) -> bool:
@@ -121,6 +121,6 @@ def test_wrong_lists_are_refused(options, message):
 
 def test_named_and_drawn_architectures_stand_side_by_side():
     mixed = Mixed(name="mixed", named={"small": {"name": "cnn_small"}}, random={"count": 2, "seed": 3, **WIDE})
-    made = mixed.architectures(GREY, 10)
-    assert list(made) == mixed.names == ["small", "cnn_0", "cnn_1"]
-    assert [network(made[name], GREY, 10) for name in ("cnn_0", "cnn_1")] == drawn(2)
+    architectures = mixed.architectures(GREY, 10)
+    assert list(architectures) == mixed.names == ["small", "cnn_0", "cnn_1"]
+    assert [network(architectures[name], GREY, 10) for name in ("cnn_0", "cnn_1")] == drawn(2)

@@ -27,27 +27,29 @@ def filled(module: nn.Module, *, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
-def vectors(module: nn.Module, its: Network) -> tuple[np.ndarray, np.ndarray]:
+def vectors(module: nn.Module, network: Network) -> tuple[np.ndarray, np.ndarray]:
     """Return weights and buffers of a module as they lie in a zoo."""
     state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     parts = [np.concatenate([state[p.name].ravel() for p in layout.parameters] or [np.zeros(0, "f4")])
-             for layout in (its.layout, its.buffer_layout)]  # fmt: skip
+             for layout in (network.layout, network.buffer_layout)]  # fmt: skip
     return parts[0], parts[1]
 
 
-def with_vectors(module: nn.Module, its: Network, weights: np.ndarray, buffers: np.ndarray) -> nn.Module:
-    values = its.layout.split(weights) | (its.buffer_layout.split(buffers) if its.buffer_layout.size else {})
+def with_vectors(module: nn.Module, network: Network, weights: np.ndarray, buffers: np.ndarray) -> nn.Module:
+    values = network.layout.split(weights) | (
+        network.buffer_layout.split(buffers) if network.buffer_layout.size else {}
+    )
     module.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in values.items()}, strict=False)
     return module.eval()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_module_computes_what_plain_torch_computes(name):
-    its, (_, build, shape) = network_of(name), NETWORKS[name]
-    plain, module = filled(build(nn.Tanh, nn.Identity)), its.module(activation="tanh").eval()
+    network, (_, build, shape) = network_of(name), NETWORKS[name]
+    plain, module = filled(build(nn.Tanh, nn.Identity)), network.module(activation="tanh").eval()
     assert [tuple(p.shape) for p in module.parameters()] == [tuple(p.shape) for p in plain.parameters()]
-    assert [p.name for p in its.layout.parameters] == [name for name, _ in module.named_parameters()]
-    assert [p.shape for p in its.layout.parameters] == [tuple(p.shape) for p in module.parameters()]
+    assert [p.name for p in network.layout.parameters] == [name for name, _ in module.named_parameters()]
+    assert [p.shape for p in network.layout.parameters] == [tuple(p.shape) for p in module.parameters()]
     nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(plain.parameters()), module.parameters())
     stored = [tensor for name, tensor in module.named_buffers() if name in module.state_dict()]
     for ours, theirs in zip(stored, plain.buffers(), strict=True):
@@ -59,50 +61,50 @@ def test_the_module_computes_what_plain_torch_computes(name):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_reordered_units_compute_the_same_and_the_inverse_restores_every_bit(name, activation):
-    its, shape = network_of(name), NETWORKS[name][2]
-    module = filled(its.module(activation=activation))
-    weights, buffers = vectors(module, its)
+    network, shape = network_of(name), NETWORKS[name][2]
+    module = filled(network.module(activation=activation))
+    weights, buffers = vectors(module, network)
     random = np.random.RandomState(0)
-    orders = {symmetry.layer: random.permutation(symmetry.size) for symmetry in its.layout.symmetries}
-    assert len(orders) == len(its.layout.symmetries)  # each has a name of its own
-    index, buffer_index = its.layout.permutation(orders), its.buffer_layout.permutation(orders)
+    orders = {symmetry.layer: random.permutation(symmetry.size) for symmetry in network.layout.symmetries}
+    assert len(orders) == len(network.layout.symmetries)  # each has a name of its own
+    index, buffer_index = network.layout.permutation(orders), network.buffer_layout.permutation(orders)
     inputs = inputs_of(shape, 20)
     with torch.no_grad():
         before = module(inputs)
-        after = with_vectors(module, its, weights[index], buffers[buffer_index])(inputs)
+        after = with_vectors(module, network, weights[index], buffers[buffer_index])(inputs)
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
     back = {layer: np.argsort(order) for layer, order in reversed(orders.items())}  # sets may lie in others: heads
-    np.testing.assert_array_equal(weights[index][its.layout.permutation(back)], weights)
-    np.testing.assert_array_equal(buffers[buffer_index][its.buffer_layout.permutation(back)], buffers)
+    np.testing.assert_array_equal(weights[index][network.layout.permutation(back)], weights)
+    np.testing.assert_array_equal(buffers[buffer_index][network.buffer_layout.permutation(back)], buffers)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_move_is_needed(name):
     """Units that move in all parameters but one compute something else, so the test above can fail."""
-    its, shape = network_of(name), NETWORKS[name][2]
-    module = filled(its.module(activation="tanh"))
-    weights, buffers = vectors(module, its)
+    network, shape = network_of(name), NETWORKS[name][2]
+    module = filled(network.module(activation="tanh"))
+    weights, buffers = vectors(module, network)
     inputs = inputs_of(shape, 20)
     with torch.no_grad():
         before = module(inputs)
-    for symmetry in (each for each in its.layout.symmetries if each.size > 1):
+    for symmetry in (each for each in network.layout.symmetries if each.size > 1):
         order = {symmetry.layer: np.roll(np.arange(symmetry.size), 1)}
         for move in symmetry.moves:
             part = type(symmetry)(symmetry.layer, symmetry.size, tuple(m for m in symmetry.moves if m != move))
-            index = ParameterLayout(its.layout.parameters, (part,)).permutation(order)
-            buffer_index = its.buffer_layout.permutation(order)
+            index = ParameterLayout(network.layout.parameters, (part,)).permutation(order)
+            buffer_index = network.buffer_layout.permutation(order)
             with torch.no_grad():
-                after = with_vectors(module, its, weights[index], buffers[buffer_index])(inputs)
+                after = with_vectors(module, network, weights[index], buffers[buffer_index])(inputs)
             # The bias of a key adds the same to all scores of a query, which softmax takes away again.
             assert (after - before).abs().max() > 1e-4 or move.parameter.endswith("key.bias"), move
-        with_vectors(module, its, weights, buffers)
+        with_vectors(module, network, weights, buffers)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_layers_and_layouts_are_read_back_from_plain_data(name):
-    its = network_of(name)
-    assert layers_from_json(layers_to_json(its.layers)) == its.layers
-    assert ParameterLayout.from_json(its.layout.to_json()) == its.layout
+    network = network_of(name)
+    assert layers_from_json(layers_to_json(network.layers)) == network.layers
+    assert ParameterLayout.from_json(network.layout.to_json()) == network.layout
 
 
 def sizes(layers: list[dict], shape: tuple[int, ...]) -> dict[str, int]:

@@ -134,8 +134,8 @@ def test_an_architecture_refuses_images_that_it_does_not_read():
 
 
 def test_layers_are_counted_by_kind():
-    found = layers(Layers.model_validate(OWN), (1, 12, 12), 10)
-    assert [layer.name for layer in found if isinstance(layer, L.Dropout | L.Pooling)] == [
+    sequence = layers(Layers.model_validate(OWN), (1, 12, 12), 10)
+    assert [layer.name for layer in sequence if isinstance(layer, L.Dropout | L.Pooling)] == [
         "dropout1",
         "pooling1",
         "pooling2",

@@ -103,9 +103,9 @@ def weights_of(net, count, seed=0):
 def computed(net, weights, function, images):
     """The outputs of one plain module in float64."""
     module = net.module(activation=function).double()
-    own = dict(module.named_parameters()) | dict(module.named_buffers())
+    by_name = dict(module.named_parameters()) | dict(module.named_buffers())
     for name, values in net.layout.split(weights).items():
-        own[name].data.copy_(torch.from_numpy(values.copy()))
+        by_name[name].data.copy_(torch.from_numpy(values.copy()))
     return module.eval()(images).detach()
 
 

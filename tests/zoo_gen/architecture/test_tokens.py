@@ -97,8 +97,8 @@ def test_tokens_of_one_size_are_the_pieces_of_rows_that_a_loop_cuts(layout, size
     weights = np.random.RandomState(0).standard_normal((2, layout.size)).astype(np.float32)
     tokens = TokenIndex.of(layout, size)
     values = tokens.values(weights)
-    for own, of_network in zip(weights, values, strict=True):
-        expected = cut_in_a_loop(layout, own, size)
+    for of_weights, of_network in zip(weights, values, strict=True):
+        expected = cut_in_a_loop(layout, of_weights, size)
         np.testing.assert_array_equal(of_network, np.array([numbers for numbers, _, _ in expected], np.float32))
         np.testing.assert_array_equal(tokens.mask, [mask for _, mask, _ in expected])
         positions = [(place, *position) for place, (_, _, position) in enumerate(expected)]

@@ -59,6 +59,6 @@ def test_a_command_whose_interruption_is_swallowed_ends_all_the_same(name, messa
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    _, found = process.communicate(timeout=waiting.LIMIT)
+    _, errors = process.communicate(timeout=waiting.LIMIT)
     assert process.returncode == 128 + number  # as a shell reports a process that a signal ended
-    assert found == message
+    assert errors == message

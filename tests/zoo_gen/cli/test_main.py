@@ -17,18 +17,18 @@ def invoke(*arguments: object):
 
 
 def test_list_shows_the_shipped_zoos():
-    found = invoke("list")
-    assert found.exit_code == 0
-    assert re.search(r"tetris_hyp +3,600 +76 +100 +tetris", found.output)
+    result = invoke("list")
+    assert result.exit_code == 0
+    assert re.search(r"tetris_hyp +3,600 +76 +100 +tetris", result.output)
 
 
 def test_plan_says_what_it_costs_and_writes_nothing(tmp_path, tiny_manifest, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = files_of(tmp_path)
-    found = invoke("plan", tiny_manifest)
-    assert found.exit_code == 0
+    result = invoke("plan", tiny_manifest)
+    assert result.exit_code == 0
     for line in ("models       40 in 4 shards of 12", "steps        640 over all", "bytes        88,000", "files"):
-        assert line in found.output
+        assert line in result.output
     assert files_of(tmp_path) == before
 
 
@@ -41,11 +41,11 @@ def test_run_makes_a_zoo_under_its_name_and_then_finds_it_complete(tmp_path, tin
 
 
 def test_info_shows_the_zoo(tiny_zoo):
-    found = invoke("info", tiny_zoo)
-    assert found.exit_code == 0
-    assert re.search(r"models +40 of 40 \(4 of 4 shards\)", found.output)
-    assert re.search(r"learning_rate +0\.01, 0\.03", found.output)
-    assert re.search(r"test accuracy after the last epoch: 0\.\d+ to 0\.\d+, median .*: `.{60}`", found.output)
+    result = invoke("info", tiny_zoo)
+    assert result.exit_code == 0
+    assert re.search(r"models +40 of 40 \(4 of 4 shards\)", result.output)
+    assert re.search(r"learning_rate +0\.01, 0\.03", result.output)
+    assert re.search(r"test accuracy after the last epoch: 0\.\d+ to 0\.\d+, median .*: `.{60}`", result.output)
 
 
 @pytest.mark.parametrize(
@@ -67,18 +67,18 @@ def test_info_shows_the_zoo(tiny_zoo):
 )
 def test_bad_input_is_one_line_and_exit_code_two(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    found = invoke(*arguments)
-    assert found.exit_code == 2
-    assert found.stderr.startswith(f"error: {message}")
-    assert found.stderr.count("\n") == 1
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_folder_with_another_zoo_is_refused_on_the_command_line(tmp_path, tiny_zoo, tiny_manifest):
     tiny_manifest.write_text(tiny_manifest.read_text().replace("epochs = 4", "epochs = 3"))
     before = files_of(tiny_zoo)
-    found = invoke("run", tiny_manifest, "--out", tiny_zoo)
-    assert found.exit_code == 2
-    assert "of another manifest" in found.stderr
+    result = invoke("run", tiny_manifest, "--out", tiny_zoo)
+    assert result.exit_code == 2
+    assert "of another manifest" in result.stderr
     assert files_of(tiny_zoo) == before
 
 
@@ -89,7 +89,7 @@ def test_a_write_that_fails_is_one_line_and_keeps_what_is_complete(tmp_path, tin
     (folder / "models" / "part-00001.parquet").unlink()
     before = files_of(folder / "models")
     command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
-    found = subprocess.run(
+    completed = subprocess.run(
         command,
         capture_output=True,
         text=True,
@@ -97,11 +97,11 @@ def test_a_write_that_fails_is_one_line_and_keeps_what_is_complete(tmp_path, tin
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)),
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    assert found.returncode == 2, found.stderr
-    assert found.stderr.startswith(f"error: {folder}")
-    assert found.stderr.count("\n") == 1
-    assert "what is complete is kept, the same command resumes" in found.stderr
-    assert "Traceback" not in found.stderr
+    assert completed.returncode == 2, completed.stderr
+    assert completed.stderr.startswith(f"error: {folder}")
+    assert completed.stderr.count("\n") == 1
+    assert "what is complete is kept, the same command resumes" in completed.stderr
+    assert "Traceback" not in completed.stderr
     assert files_of(folder / "models") == before
 
 
@@ -111,10 +111,10 @@ def test_a_manifest_larger_than_the_memory_is_one_line(tmp_path, tiny_manifest):
         + "\n[axes.random]\ncount = 999999999999\nseed = 0\ndraw.momentum.uniform = [0, 0.9]\n"
     )
     tiny_manifest.write_text(text)
-    found = invoke("run", tiny_manifest, "--out", tmp_path / "zoo")
-    assert found.exit_code == 2
-    assert found.stderr.startswith("error: ")
-    assert found.stderr.count("\n") == 1
+    result = invoke("run", tiny_manifest, "--out", tmp_path / "zoo")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
     assert not (tmp_path / "zoo").exists()
 
 
@@ -126,7 +126,7 @@ def test_a_part_that_cannot_be_read_is_one_line(tmp_path, tiny_zoo):
     content = bytearray(part.read_bytes())
     content[60] ^= 4  # in the first page, whose checksum then differs
     part.write_bytes(content)
-    found = invoke("info", folder)
-    assert found.exit_code == 2
-    assert "part-00001.parquet" in found.stderr
-    assert found.stderr.count("\n") == 1
+    result = invoke("info", folder)
+    assert result.exit_code == 2
+    assert "part-00001.parquet" in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -14,14 +14,14 @@ from zoo_gen.zoo import open_zoo
 
 
 def test_the_plan_counts_what_a_run_makes(tiny_zoo):
-    found = cost.plan(read_manifest(tiny_zoo / "manifest.toml"))
+    plan = cost.plan(read_manifest(tiny_zoo / "manifest.toml"))
     zoo = open_zoo(tiny_zoo)
-    assert (found.models, found.shards, found.models_per_shard) == (40, 4, 12)
-    assert (found.checkpoints, found.parameters) == zoo.weights.shape[1:]
-    assert found.steps == 40 * 4 * 4  # models, epochs, steps of 32 images out of 100
+    assert (plan.models, plan.shards, plan.models_per_shard) == (40, 4, 12)
+    assert (plan.checkpoints, plan.parameters) == zoo.weights.shape[1:]
+    assert plan.steps == 40 * 4 * 4  # models, epochs, steps of 32 images out of 100
     arrays = [zoo.weights, *map(zoo.metric, zoo.metrics)]
-    assert found.bytes == sum(np.prod(array.shape) * 4 for array in arrays)
-    assert found.files == len(files_of(tiny_zoo))
+    assert plan.bytes == sum(np.prod(array.shape) * 4 for array in arrays)
+    assert plan.files == len(files_of(tiny_zoo))
 
 
 def test_the_estimate_adds_up_steps_and_evaluations_of_all_shards(tiny_zoo, monkeypatch):
@@ -29,21 +29,21 @@ def test_the_estimate_adds_up_steps_and_evaluations_of_all_shards(tiny_zoo, monk
     speed = Speed(np.array([32.0]), np.array([0.01 / 32]), evaluation=1e-4, beginning=0.5, start=7.0)
     tasks = []
     monkeypatch.setattr(timing, "measure", lambda manifest, models, rows, *, device: tasks.extend(rows) or speed)
-    found = cost.estimate(read_manifest(tiny_zoo / "manifest.toml"), workers=2)
+    estimate = cost.estimate(read_manifest(tiny_zoo / "manifest.toml"), workers=2)
     assert [list(rows) for rows in tasks] == [[*range(12)], [*range(12, 24)], [*range(24, 36)], [*range(36, 40)]]
     # 4 epochs of 4 steps; 5 checkpoints measured on 100 training and 60 test images
     each = 0.5 + 4 * 4 * 0.01 + 5 * (100 + 60) * 1e-4
-    assert (found.workers, found.models_at_risk) == (2, 12)
-    assert found.seconds == pytest.approx(7 + 24 * each, rel=1e-3)  # and what writing takes
-    assert found.at_risk == pytest.approx(12 * each, rel=1e-3)
+    assert (estimate.workers, estimate.models_at_risk) == (2, 12)
+    assert estimate.seconds == pytest.approx(7 + 24 * each, rel=1e-3)  # and what writing takes
+    assert estimate.at_risk == pytest.approx(12 * each, rel=1e-3)
 
 
 def test_a_plan_says_which_workers_would_have_no_shard_and_how_all_of_them_have_one(tiny_zoo):
     manifest = read_manifest(tiny_zoo / "manifest.toml")  # 40 models in 4 shards
     assert "idle" not in zoo_gen.plan(manifest, workers=4).durations()
-    said = zoo_gen.plan(manifest, workers=7).durations()["idle"]
-    assert said.startswith("3 of 7 workers, ")
-    size = int(re.search(r"models_per_shard = (\d+)", said)[1])
+    duration = zoo_gen.plan(manifest, workers=7).durations()["idle"]
+    assert duration.startswith("3 of 7 workers, ")
+    size = int(re.search(r"models_per_shard = (\d+)", duration)[1])
     smaller = manifest.model_copy(update={"storage": manifest.storage.model_copy(update={"models_per_shard": size})})
     assert "idle" not in zoo_gen.plan(smaller, workers=7).durations()
 
@@ -52,9 +52,9 @@ def test_an_interruption_loses_no_more_than_what_was_not_saved(tiny_zoo, monkeyp
     """A hundred seconds a step: shards of 12 models and 4 epochs, saved after the first epoch that ends too late."""
     speed = Speed(np.array([32.0]), np.array([100 / 32]), evaluation=0.0, beginning=0.0, start=0.0)
     monkeypatch.setattr(timing, "measure", lambda *arguments, **options: speed)
-    found = cost.estimate(read_manifest(tiny_zoo / "manifest.toml"), workers=1)
-    assert found.seconds == pytest.approx(40 * 4 * 4 * 100, rel=1e-3)
-    assert found.at_risk == pytest.approx(120 + 12 * 4 * 100, rel=1e-3)  # an epoch of 4 steps
+    estimate = cost.estimate(read_manifest(tiny_zoo / "manifest.toml"), workers=1)
+    assert estimate.seconds == pytest.approx(40 * 4 * 4 * 100, rel=1e-3)
+    assert estimate.at_risk == pytest.approx(120 + 12 * 4 * 100, rel=1e-3)  # an epoch of 4 steps
 
 
 def test_a_step_of_a_batch_size_between_those_timed_is_in_proportion():
@@ -85,11 +85,11 @@ def test_steps_and_evaluations_are_timed_by_taking_them(tiny_zoo, monkeypatch, b
     monkeypatch.setattr(timing, "_start", lambda device: 11.0)
     manifest = read_manifest(tiny_zoo / "manifest.toml")
     models = manifest.rows(slice(0, 40))
-    found = timing.measure(manifest, models, [np.arange(12), np.arange(28, 40)], device="cpu")
+    speed = timing.measure(manifest, models, [np.arange(12), np.arange(28, 40)], device="cpu")
     images = 512 * 12  # of an epoch that is timed
-    assert found.samples == pytest.approx(3 / images)
-    assert found.evaluation == pytest.approx(5 / images)
-    assert found.start == pytest.approx(11 + 100)
+    assert speed.samples == pytest.approx(3 / images)
+    assert speed.evaluation == pytest.approx(5 / images)
+    assert speed.start == pytest.approx(11 + 100)
 
 
 def test_a_plan_takes_a_bounded_time_where_a_single_epoch_is_long(tiny_zoo, monkeypatch):
@@ -107,9 +107,9 @@ def test_a_plan_takes_a_bounded_time_where_a_single_epoch_is_long(tiny_zoo, monk
     monkeypatch.setattr(timing.time, "thread_time", lambda: now)
     monkeypatch.setattr(timing, "_start", lambda device: 0.0)
     manifest = read_manifest(tiny_zoo / "manifest.toml")
-    found = timing.measure(manifest, manifest.rows(slice(0, 40)), [np.arange(12)], device="cpu")
+    speed = timing.measure(manifest, manifest.rows(slice(0, 40)), [np.arange(12)], device="cpu")
     assert taken == [1, 2, "train", "train"]
-    assert found.samples == pytest.approx(3600 / (512 * 12))
+    assert speed.samples == pytest.approx(3600 / (512 * 12))
 
 
 def test_models_that_see_fewer_images_or_larger_batches_take_fewer_steps(tiny_manifest):
@@ -117,6 +117,6 @@ def test_models_that_see_fewer_images_or_larger_batches_take_fewer_steps(tiny_ma
     tiny_manifest.write_text(
         text.replace("[axes.product]", "[axes.product]\nbatch_size = [10, 30]\ntrain_fraction = [0.5, 1.0]")
     )
-    found = cost.plan(read_manifest(tiny_manifest))
+    plan = cost.plan(read_manifest(tiny_manifest))
     steps = [5, 10, 2, 4]  # 50 and 100 images in batches of 10 and 30
-    assert found.steps == 40 * 4 * sum(steps)
+    assert plan.steps == 40 * 4 * sum(steps)

@@ -229,13 +229,13 @@ def test_the_file_of_architectures_is_the_one_of_converted_zoos(zoo):
 
 
 def test_the_plan_counts_what_a_run_makes(zoo):
-    found = cost.plan(zoo.manifest)
-    assert (found.models, found.shards, found.architectures) == (30, 4, 5)
+    plan = cost.plan(zoo.manifest)
+    assert (plan.models, plan.shards, plan.architectures) == (30, 4, 5)
     # Of the running statistics, two shards have none to write.
-    assert found.files == len(files_of(zoo.path)) + 2
+    assert plan.files == len(files_of(zoo.path)) + 2
     sizes = np.array(zoo.models["n_parameters"].to_pylist())
     metrics = sum(int(np.prod(zoo.array(name).shape)) for name in (*zoo.metrics, "buffers"))
-    assert found.bytes == 4 * (3 * sizes.sum() + metrics)
+    assert plan.bytes == 4 * (3 * sizes.sum() + metrics)
     assert zoo.extent.row_elements == row_elements(3 * sizes, 8) == zoo.array("weights").shape[1]
     lines = CliRunner().invoke(main, ["plan", str(zoo.path / "manifest.toml")]).output
     assert f"{sizes.min():,} to {sizes.max():,} a model, in 5 architectures" in lines
@@ -282,11 +282,11 @@ def test_models_are_copied_into_splits_and_larger_zoos(zoo, tmp_path):
     grown = tmp_path / "mixed"
     shutil.copytree(zoo.path, grown)
     larger = MIXED.replace("count = 3", "count = 4").replace("range = [1, 3]", "range = [1, 4]")
-    found = make(grown, larger, grow=True)
-    assert len(found.models) == 6 * 2 * 4
-    assert whole < {row["sha256"] for row in found.models.to_pylist()}
+    result = make(grown, larger, grow=True)
+    assert len(result.models) == 6 * 2 * 4
+    assert whole < {row["sha256"] for row in result.models.to_pylist()}
     fresh = make(tmp_path / "fresh", larger)
-    assert fresh.models["sha256"].to_pylist() == found.models["sha256"].to_pylist()
+    assert fresh.models["sha256"].to_pylist() == result.models["sha256"].to_pylist()
 
 
 def test_a_manifest_in_text_is_the_same_manifest():

@@ -16,13 +16,13 @@ from zoo_gen.manifest import read_manifest
 @pytest.fixture
 def counts(monkeypatch):
     """Counts of what this process asks of files: manifests parsed, folders listed (by path), Parquet files opened."""
-    found = Counter()
+    reads = Counter()
 
     def count(owner, name, key):
         original = getattr(owner, name)
 
         def counted(*arguments, **options):
-            found[key(*arguments)] += 1
+            reads[key(*arguments)] += 1
             return original(*arguments, **options)
 
         monkeypatch.setattr(owner, name, counted)
@@ -32,7 +32,7 @@ def counts(monkeypatch):
     count(os, "scandir", str)
     count(pq, "ParquetFile", lambda *_: "part")
     count(pq, "read_table", lambda *_: "part")
-    return found
+    return reads
 
 
 def test_a_run_of_four_shards_reads_each_thing_once_for_each_that_needs_it(tmp_path, tiny_zoo, tiny_manifest, counts):

@@ -93,8 +93,8 @@ def test_a_zoo_grows_by_models_with_functions_that_it_did_not_have(folder):
     plain = TINY.replace("epochs = 4", "epochs = 3")
     runner = CliRunner()
     (folder / "zoo.toml").write_text(GROWN)
-    found = runner.invoke(main, ["run", "zoo.toml", "--out", "zoo", "--workers", "1", "--grow"])
-    assert found.exit_code == 0, found.output
+    result = runner.invoke(main, ["run", "zoo.toml", "--out", "zoo", "--workers", "1", "--grow"])
+    assert result.exit_code == 0, result.output
     assert files_of(folder / "zoo") == files_of(folder / "at_once")
     assert verify(open_zoo(folder / "zoo")).sound
     # Of a zoo without any of it, what has the defaults is kept.
@@ -102,8 +102,8 @@ def test_a_zoo_grows_by_models_with_functions_that_it_did_not_have(folder):
     axes = 'flip = [0.0, 0.5]\nclip_norm = [0.0, 1.0]\nloss = ["standard", "my_functions:focal"]\n'
     more = plain.replace("seed = {", f'schedule = ["constant", "step"]\n{axes}seed = {{')
     (folder / "more.toml").write_text(more.replace("epochs = 3", "epochs = 3\ndecay_every = 2\ndecay_factor = 0.3"))
-    found = runner.invoke(main, ["plan", "more.toml", "--reuse", "plain"])
-    assert "40 of 640 models are copied, 600 trained" in found.output, found.output
+    result = runner.invoke(main, ["plan", "more.toml", "--reuse", "plain"])
+    assert "40 of 640 models are copied, 600 trained" in result.output, result.output
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_a_zoo_grows_by_models_with_functions_that_it_did_not_have(folder):
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_a_function_that_does_not_fit_is_one_line_and_exit_code_2(folder, command, training, message):
     (folder / "bad.toml").write_text(TINY.replace("[training]", f"[training]\n{training}"))
-    found = CliRunner().invoke(main, [command, "bad.toml"])
-    assert found.exit_code == 2
-    assert message in found.output
-    assert found.output.count("\n") == 1
+    result = CliRunner().invoke(main, [command, "bad.toml"])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert result.output.count("\n") == 1
     assert not (folder / "zoos").exists()

@@ -51,8 +51,8 @@ def test_a_folder_comes_back_as_it_was_pushed(hub, folder, tmp_path, monkeypatch
     assert pushed.url == f"{hub.endpoint}/datasets/org/folder"
     commit = our_hub.pull_folder("org/folder", tmp_path / "back", revision="v1")
     assert commit == pushed.commit
-    found = files_of(tmp_path / "back")
-    assert {path: content for path, content in found.items() if path != ".gitattributes"} == expected
+    pulled = files_of(tmp_path / "back")
+    assert {path: content for path, content in pulled.items() if path != ".gitattributes"} == expected
     assert bool(uploads(hub)) == lfs
 
 

@@ -78,14 +78,14 @@ def test_a_place_at_a_url_answers_as_a_path_does(memory, tmp_path):
 
 
 def test_a_zoo_at_a_url_reads_as_the_one_on_disk(remote_zoo, tiny_zoo):
-    found, local = open_zoo(remote_zoo), open_zoo(tiny_zoo)
-    assert found.models.equals(local.models)
-    assert found.complete
-    assert (found.revision, found.split_sha256) == (local.revision, local.split_sha256)
-    np.testing.assert_array_equal(found.weights[:], local.weights[:])
-    np.testing.assert_array_equal(found.test_class_f1[7], local.test_class_f1[7])
+    remote, local = open_zoo(remote_zoo), open_zoo(tiny_zoo)
+    assert remote.models.equals(local.models)
+    assert remote.complete
+    assert (remote.revision, remote.split_sha256) == (local.revision, local.split_sha256)
+    np.testing.assert_array_equal(remote.weights[:], local.weights[:])
+    np.testing.assert_array_equal(remote.test_class_f1[7], local.test_class_f1[7])
     for models in ([39, 0, 13, 12], [3], range(40)):
-        np.testing.assert_array_equal(found.view(models).weights, local.view(models).weights)
+        np.testing.assert_array_equal(remote.view(models).weights, local.view(models).weights)
     state, expected = open_zoo(remote_zoo).state_dict(17, 2), local.state_dict(17, 2)
     assert all(state[name].equal(tensor) for name, tensor in expected.items())
 
@@ -100,9 +100,9 @@ def test_a_zoo_is_made_at_a_url_with_the_bytes_of_one_on_disk(memory, tiny_zoo, 
 
 def test_a_manifest_at_a_url_is_planned_and_run(memory, tiny_zoo, tiny_manifest):
     memory.pipe_file("/manifests/tiny.toml", tiny_manifest.read_bytes())
-    found = CliRunner().invoke(main, ["plan", "memory://manifests/tiny.toml", "--workers", "1"])
-    assert found.exit_code == 0, found.output
-    assert "40 in 4 shards of 12" in found.output
+    result = CliRunner().invoke(main, ["plan", "memory://manifests/tiny.toml", "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    assert "40 in 4 shards of 12" in result.output
     engine.run(find_manifest("memory://manifests/tiny.toml"), locate("memory://zoos/tiny"), workers=1)
     assert files_at(memory, "/zoos/tiny") == files_of(tiny_zoo)
 

@@ -98,7 +98,7 @@ def test_an_old_gpu_and_a_torch_without_triton_have_no_kernels(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old one")
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: object())
     for capability, expected in (((7, 5), "an old one has compute capability 7.5, kernels need 8.0"), ((9, 0), None)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, own=capability: own)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, answer=capability: answer)
         assert devices.lacks_for_gpu_kernels("cuda") == expected
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
     assert "has no Triton" in str(devices.lacks_for_gpu_kernels("cuda"))

@@ -43,8 +43,8 @@ def test_product_and_zip_give_the_rows_of_itertools_in_order():
         for rate, decay in zip([0.1, 0.2], [0.0, 1e-3], strict=True)
     ]
     columns = ["activation", "optimizer", "seed", "learning_rate", "weight_decay"]
-    found = list(zip(*(table[name].to_pylist() for name in columns), strict=True))
-    assert found == expected
+    combinations = list(zip(*(table[name].to_pylist() for name in columns), strict=True))
+    assert combinations == expected
     assert table["model_id"].to_pylist() == list(range(24))
     assert table["initialization"].to_pylist() == ["normal"] * 24
 
@@ -91,9 +91,9 @@ def test_splits_cover_all_models_in_their_shares_and_keep_groups_whole(
 ):
     shares = {"train": train / 30, "validation": validation / 30, "test": 1 - train / 30 - validation / 30}
     axes = {"product": {"learning_rate": [10.0**-k for k in range(rates)], "seed": list(range(seeds))}}
-    found = manifest(axes, seed=split_seed, group_by=group_by, **shares)
-    table = grid.table_of_models(found)
-    assert len(table) == found.n_models == seeds * rates
+    plain = manifest(axes, seed=split_seed, group_by=group_by, **shares)
+    table = grid.table_of_models(plain)
+    assert len(table) == plain.n_models == seeds * rates
 
     parts_of_group = defaultdict(set)
     for row in table.to_pylist():
@@ -103,7 +103,7 @@ def test_splits_cover_all_models_in_their_shares_and_keep_groups_whole(
     parts = [next(iter(parts)) for parts in parts_of_group.values()]
     for name, share in shares.items():
         assert abs(parts.count(name) - share * len(parts)) <= 1
-    assert grid.table_of_models(found).equals(table)
+    assert grid.table_of_models(plain).equals(table)
 
 
 def test_the_split_changes_with_its_seed_and_its_digest_says_so():

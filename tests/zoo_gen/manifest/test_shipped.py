@@ -73,11 +73,11 @@ def shipped(name: str) -> ZooManifest:
 def test_a_zoo_of_a_paper_has_its_extent_and_axes(name):
     models, checkpoints, parameters, steps_per_epoch, varies = EXPECTED[name]
     manifest = shipped(name)
-    found = cost.plan(manifest)
-    assert (found.models, found.checkpoints, found.parameters) == (models, checkpoints, parameters)
+    plan = cost.plan(manifest)
+    assert (plan.models, plan.checkpoints, plan.parameters) == (models, checkpoints, parameters)
     assert set(manifest.axes.names) == set(varies)
     if steps_per_epoch != VARYING_STEPS:
-        assert found.steps == models * manifest.training.epochs * steps_per_epoch
+        assert plan.steps == models * manifest.training.epochs * steps_per_epoch
 
 
 def test_the_grids_of_the_small_transformer_zoo_hold_the_published_values():
@@ -118,8 +118,10 @@ def test_the_zoo_after_dngs_generator_has_its_epochs_and_says_what_they_betray()
 
 def test_every_shipped_zoo_is_of_a_paper_or_our_own_and_has_the_name_of_its_file():
     sizes = "mini_", "medium_", "small_cnn_zoo_4096_"
-    own = {"tetris_seed", "tetris_hyp", "digits_hyp"} | {name for name in shipped_manifests() if name.startswith(sizes)}
-    assert set(shipped_manifests()) == set(EXPECTED) | own
+    elsewhere = {"tetris_seed", "tetris_hyp", "digits_hyp"} | {
+        name for name in shipped_manifests() if name.startswith(sizes)
+    }
+    assert set(shipped_manifests()) == set(EXPECTED) | elsewhere
     for name, path in shipped_manifests().items():
         manifest = read_manifest(path)
         assert manifest.name == name
@@ -185,14 +187,14 @@ def test_the_grids_of_modelzoos_hold_the_published_values():
 
 def test_the_seed_zoos_of_modelzoos_hold_the_published_values():
     names = ("activation", "initialization", "optimizer", "learning_rate", "weight_decay", "dropout")
-    found = {
+    digests = {
         name: tuple(getattr(shipped(f"modelzoos_{name}_seed").training, value) for value in names) for name in MODELZOOS
     }
-    assert found["mnist"] == found["fashion"] == ("tanh", "uniform", "adam", 3e-4, 0.0, 0.0)
-    assert found["svhn"] == ("tanh", "uniform", "adam", 3e-3, 0.0, 0.0)
-    assert found["usps"] == ("tanh", "uniform", "adam", 3e-4, 1e-3, 0.0)
-    assert found["cifar10_small"] == found["cifar10_large"] == ("gelu", "kaiming_uniform", "adam", 1e-4, 1e-2, 0.0)
-    assert found["stl10_small"] == found["stl10_large"] == ("tanh", "kaiming_uniform", "adam", 1e-4, 1e-3, 0.0)
+    assert digests["mnist"] == digests["fashion"] == ("tanh", "uniform", "adam", 3e-4, 0.0, 0.0)
+    assert digests["svhn"] == ("tanh", "uniform", "adam", 3e-3, 0.0, 0.0)
+    assert digests["usps"] == ("tanh", "uniform", "adam", 3e-4, 1e-3, 0.0)
+    assert digests["cifar10_small"] == digests["cifar10_large"] == ("gelu", "kaiming_uniform", "adam", 1e-4, 1e-2, 0.0)
+    assert digests["stl10_small"] == digests["stl10_large"] == ("tanh", "kaiming_uniform", "adam", 1e-4, 1e-3, 0.0)
 
 
 def test_modelzoos_sees_as_many_images_as_published():
@@ -327,11 +329,11 @@ def test_a_dozen_models_of_a_small_zoo_learn_real_images_unequally_well(name, cu
 )
 def test_the_plan_of_a_shipped_zoo_needs_no_data(name, lines, tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_DATA_ROOT", str(tmp_path / "empty"))
-    found = CliRunner().invoke(main, ["plan", name, "--workers", "1"])
-    assert found.exit_code == 0, found.output
+    result = CliRunner().invoke(main, ["plan", name, "--workers", "1"])
+    assert result.exit_code == 0, result.output
     for line in lines:
-        assert line in found.output
-    assert re.search(r"seconds +[\d,]+ with 1 worker", found.output)
+        assert line in result.output
+    assert re.search(r"seconds +[\d,]+ with 1 worker", result.output)
     assert not (tmp_path / "empty").exists()
 
 

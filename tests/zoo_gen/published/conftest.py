@@ -24,12 +24,12 @@ def _pixels():
     root = os.environ.get("ZOO_DATA_ROOT")
     if not root or not (Path(root) / "fashion-mnist").is_dir():
         pytest.skip("needs Fashion-MNIST below ZOO_DATA_ROOT")
-    found = {}
+    archives = {}
     for part, prefix, count in (("train", "train", 3000), ("test", "t10k", 2000)):
         folder = Path(root) / "fashion-mnist"
         images, labels = (_idx(folder / f"{prefix}-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
-        found[part] = images[:count], labels[:count]
-    return found
+        archives[part] = images[:count], labels[:count]
+    return archives
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from tests.zoo_gen.published import ray
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import open_zoo
-from zoo_gen.published import convert
 
 
 def state(seed):

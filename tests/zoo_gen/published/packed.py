@@ -17,8 +17,8 @@ def state(seed):
 
 def files(top="zoo/", **more):
     """Two state_dicts and their table, name -> bytes."""
-    made = {f"{top}c{seed}.pt": ray.saved(state(seed)) for seed in (0, 1)}
-    return made | {f"{top}models.csv": TABLE.encode(), **more}
+    members = {f"{top}c{seed}.pt": ray.saved(state(seed)) for seed in (0, 1)}
+    return members | {f"{top}models.csv": TABLE.encode(), **more}
 
 
 def is_right(zoo):

@@ -1,4 +1,7 @@
-"""ModelZoos as Ray Tune leaves them, built without any of our code: a folder a run, a torch file a checkpoint."""
+"""ModelZoos as Ray Tune leaves them, built without any of our code: a folder a run, a torch file a checkpoint.
+
+`convert` gives a folder, where `zoo_gen.convert` opens the zoo.
+"""
 
 import io
 import json
@@ -8,18 +11,25 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+import zoo_gen
+
+
+def convert(*archive_and_out, **options):
+    """Convert an archive, and return the folder of the zoo."""
+    return zoo_gen.convert(*archive_and_out, **options).path
+
 
 class Network(nn.Module):
     """The small CNN of the publication: a module list whose numbers move when dropout is put into it."""
 
     def __init__(self, channels, nonlinearity, dropout):
         super().__init__()
-        made = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "leakyrelu": nn.LeakyReLU}[nonlinearity]
+        activation = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "leakyrelu": nn.LeakyReLU}[nonlinearity]
         drop = [nn.Dropout(dropout)] if dropout > 0 else []
-        modules = [nn.Conv2d(channels, 8, 5), nn.MaxPool2d(2, 2), made(), *drop]
-        modules += [nn.Conv2d(8, 6, 5), nn.MaxPool2d(2, 2), made(), *drop]
-        modules += [nn.Conv2d(6, 4, 2), made(), nn.Flatten()]
-        modules += [nn.Linear(36, 20), made(), *drop, nn.Linear(20, 10)]
+        modules = [nn.Conv2d(channels, 8, 5), nn.MaxPool2d(2, 2), activation(), *drop]
+        modules += [nn.Conv2d(8, 6, 5), nn.MaxPool2d(2, 2), activation(), *drop]
+        modules += [nn.Conv2d(6, 4, 2), activation(), nn.Flatten()]
+        modules += [nn.Linear(36, 20), activation(), *drop, nn.Linear(20, 10)]
         self.module_list = nn.ModuleList(modules)
 
     def forward(self, images):
@@ -62,8 +72,8 @@ def zoo(
 ):
     """Train runs; `first_line` is the iteration of the first result line, 1 if the initial state was not reported."""
     torch.manual_seed(7)
-    found = Published()
-    add = found.files.__setitem__
+    published = Published()
+    add = published.files.__setitem__
     add(f"{top}/config.json", b"{}")
     add(f"{top}/readme.md", b"")
     add(f"{top}/dataset.pt", b"a pickle that nobody should read")
@@ -127,7 +137,7 @@ def zoo(
             }
             if epoch >= first_line:
                 lines.append(line)
-                found.results[run, epoch] = line
+                published.results[run, epoch] = line
             folder = f"{run}/{spelling.format(epoch)}"
             state = network.state_dict()
             options = {"_use_new_zipfile_serialization": False} if legacy else {}
@@ -135,11 +145,11 @@ def zoo(
             add(f"{folder}/optimizer", b"half of the terabytes, and not to be opened")
             add(f"{folder}/.tune_metadata", b"a pickle that nobody should read")
             add(f"{folder}/.is_checkpoint", b"")
-            found.networks[run, epoch] = copied(network, channels, nonlinearity, dropout)
+            published.networks[run, epoch] = copied(network, channels, nonlinearity, dropout)
         add(f"{run}/result.json", "".join(json.dumps(line) + "\n" for line in lines).encode())
     for name, content in extra:
         add(f"{top}/{name}", content)
-    return found
+    return published
 
 
 def zipped(path, files):

@@ -100,14 +100,14 @@ def train(n_runs=6, steps=STEPS, images=None, seed=0):
     """Train networks and return what the archive will hold, rows in the published order of sorted paths."""
     torch.manual_seed(seed)
     images = images or noise()
-    found = Published(np.zeros((0, 4970), np.float32), [], {}, {})
+    published = Published(np.zeros((0, 4970), np.float32), [], {}, {})
     gathered = {}
     for run in range(n_runs):
         activation, rate = ("relu", "tanh")[run % 2], (3e-3, 1e-2, 3e-2)[run % 3]
         network = Network(activation)
         optimizer = torch.optim.Adam(network.parameters(), lr=rate)
         modeldir = f"/cns/zoo/{run:04d}-{run * 7919 % 1000}"
-        found.activations[modeldir] = activation
+        published.activations[modeldir] = activation
         for step in steps:
             row = row_of(
                 modeldir,
@@ -126,7 +126,7 @@ def train(n_runs=6, steps=STEPS, images=None, seed=0):
                     row[f"{part}_accuracy"] = repr(accuracy)
                     row[f"{part}_loss"] = repr(nn.functional.cross_entropy(logits, labels).item())
             gathered[f"{modeldir}/permanent_ckpt-{step}"] = row, network.vector()
-            found.states[modeldir, step] = {k: v.detach().clone() for k, v in network.state_dict().items()}
+            published.states[modeldir, step] = {k: v.detach().clone() for k, v in network.state_dict().items()}
             if step == steps[-1]:
                 break
             inputs, labels = images["train"]
@@ -134,9 +134,9 @@ def train(n_runs=6, steps=STEPS, images=None, seed=0):
                 optimizer.zero_grad()
                 nn.functional.cross_entropy(network(inputs[batch]), labels[batch]).backward()
                 optimizer.step()
-    found.rows = [gathered[path][0] for path in sorted(gathered)]
-    found.weights = np.stack([gathered[path][1] for path in sorted(gathered)])
-    return found
+    published.rows = [gathered[path][0] for path in sorted(gathered)]
+    published.weights = np.stack([gathered[path][1] for path in sorted(gathered)])
+    return published
 
 
 def row_of(modeldir, step, **config):
@@ -155,13 +155,13 @@ def write_metrics(file, rows, *, columns=COLUMNS, index=False):
         writer.writerow([number] * index + [row.get(name, "extra") for name in columns])
 
 
-def files(found, *, columns=COLUMNS, index=False, packed=True, weights=None, layout=LAYOUT):
+def files(published, *, columns=COLUMNS, index=False, packed=True, weights=None, layout=LAYOUT):
     """The three files of the archive, name -> bytes."""
     text = io.StringIO()
-    write_metrics(text, found.rows, columns=columns, index=index)
+    write_metrics(text, published.rows, columns=columns, index=index)
     metrics = text.getvalue().encode()
     array = io.BytesIO()
-    np.save(array, found.weights if weights is None else weights)
+    np.save(array, published.weights if weights is None else weights)
     name = "metrics.csv.gz" if packed else "metrics.csv"
     return {
         "weights.npy": array.getvalue(),

@@ -23,15 +23,15 @@ def run(*arguments):
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     root = tmp_path_factory.mktemp("archive")
-    found = small_cnn.train(24, steps=(0, 86))
-    small_cnn.permutation_file(root / "split.csv", len(found.rows))
-    return small_cnn.folder(root, small_cnn.files(found))
+    published = small_cnn.train(24, steps=(0, 86))
+    small_cnn.permutation_file(root / "split.csv", len(published.rows))
+    return small_cnn.folder(root, small_cnn.files(published))
 
 
 @pytest.fixture(scope="module")
 def zoo(archive, tmp_path_factory):
     options = {"format": "small_cnn_zoo", "splits": {"nfn": archive.parent / "split.csv"}}
-    return open_zoo(convert(archive, tmp_path_factory.mktemp("zoo") / "zoo", **options))
+    return convert(archive, tmp_path_factory.mktemp("zoo") / "zoo", **options)
 
 
 def test_convert_info_and_verify(archive, tmp_path):
@@ -87,25 +87,25 @@ def test_a_changed_cell_bit_or_file_is_found(archive, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    made = convert(archive, tmp_path / "zoo", format="small_cnn_zoo")
-    part = made / "models" / "part-00001.parquet"
+    zoo = convert(archive, tmp_path / "zoo", format="small_cnn_zoo").path
+    part = zoo / "models" / "part-00001.parquet"
     before, table = part.read_bytes(), pq.read_table(part)
     place = table.column_names.index("learning_rate")
     changed = table.set_column(place, "learning_rate", pa.array([0.5] * len(table)))
     pq.write_table(changed, part, write_page_checksum=True)
-    assert "the table is not the one that was read from the archive" in run("verify", made, "--sample", 0).output
+    assert "the table is not the one that was read from the archive" in run("verify", zoo, "--sample", 0).output
     part.write_bytes(before)
-    assert run("verify", made, "--sample", 0).exit_code == 0
+    assert run("verify", zoo, "--sample", 0).exit_code == 0
     for name in ("states.parquet", "architectures.json", "splits/hyper_representations.parquet"):
-        content = (made / name).read_bytes()
-        (made / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        assert name in run("verify", made, "--sample", 0).output
-        (made / name).write_bytes(content)
-    (chunk,) = (path for path in (made / "weights.zarr" / "weights" / "c" / "0").rglob("*") if path.is_file())
+        content = (zoo / name).read_bytes()
+        (zoo / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert name in run("verify", zoo, "--sample", 0).output
+        (zoo / name).write_bytes(content)
+    (chunk,) = (path for path in (zoo / "weights.zarr" / "weights" / "c" / "0").rglob("*") if path.is_file())
     raw = bytearray(chunk.read_bytes())
     raw[len(raw) // 3] ^= 4
     chunk.write_bytes(bytes(raw))
-    result = run("verify", made, "--sample", 0)
+    result = run("verify", zoo, "--sample", 0)
     assert result.exit_code == 1
     assert "shard 0" in result.output
 
@@ -127,7 +127,7 @@ def test_the_card_says_what_was_converted_and_how_it_is_split(zoo):
 def test_provenance_is_kept_and_does_not_change_the_digest(archive, tmp_path, zoo):
     options = {"format": "small_cnn_zoo", "splits": {"nfn": archive.parent / "split.csv"}}
     provenance = {"licence": "CC-BY 4.0", "url": "https://example.org/a.tar.xz"}
-    other = open_zoo(convert(archive, tmp_path / "zoo", provenance=provenance, **options))
+    other = convert(archive, tmp_path / "zoo", provenance=provenance, **options)
     assert other.digest == zoo.digest
     assert other.revision == zoo.revision
     assert "licence: CC-BY 4.0" in (other.path / "README.md").read_text()
@@ -152,10 +152,10 @@ def test_an_encoder_is_evaluated_on_a_converted_zoo(zoo):
 def test_a_benchmark_on_mixed_architectures_says_why_not(tmp_path):
     from zoo_bench.protocol.protocols import standard_cell
 
-    found = ray.zoo(small_cnn.noise(8, 8), n_runs=4, epochs=0)
-    run_ = min(run for run, _ in found.networks)
-    found.files[f"{run_}/checkpoint_000000/checkpoints"] = ray.saved({"a.weight": torch.zeros(3, 4)})
-    mixed = open_zoo(convert(ray.zipped(tmp_path / "a.zip", found.files), tmp_path / "zoo", format="model_zoos"))
+    published = ray.zoo(small_cnn.noise(8, 8), n_runs=4, epochs=0)
+    run_ = min(run for run, _ in published.networks)
+    published.files[f"{run_}/checkpoint_000000/checkpoints"] = ray.saved({"a.weight": torch.zeros(3, 4)})
+    mixed = convert(ray.zipped(tmp_path / "a.zip", published.files), tmp_path / "zoo", format="model_zoos")
     with pytest.raises(ZooError, match=r"these models have 2 architectures|is empty"):
         _ = standard_cell(mixed).train.weights
 

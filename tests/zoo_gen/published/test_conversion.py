@@ -91,7 +91,7 @@ def lines(*accuracies):
 def test_a_log_that_was_cut_off_gives_its_whole_lines(tmp_path, text):
     run_of_ray(tmp_path / "zoo", "a", text)
     run_of_ray(tmp_path / "zoo", "b", lines(0.5, 0.75))
-    zoo = open_zoo(convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos"))
+    zoo = convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos")
     assert np.asarray(zoo.test_accuracy[:]).tolist() == [[0.25, 0.5], [0.5, 0.75]]
     is_cut = '"test_a' in text.replace('"test_acc"', "") or '"config"' in text
     assert any("cut off" in note for note in zoo.conversion.notes) == is_cut
@@ -107,7 +107,7 @@ def test_a_line_that_is_no_result_is_refused(tmp_path, text):
 def test_a_run_without_results_and_one_with_a_progress_csv(tmp_path):
     run_of_ray(tmp_path / "zoo", "a", None)
     run_of_ray(tmp_path / "zoo", "b", "training_iteration,test_acc\n0,0.25\n1,0.5\n2,0.", log="progress.csv")
-    zoo = open_zoo(convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos"))
+    zoo = convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos")
     assert np.asarray(zoo.test_accuracy[1]).tolist() == [0.25, 0.5]
     assert np.isnan(np.asarray(zoo.test_accuracy[0])).all()
     assert "a: has no result.json, so that none of its states has metrics" in zoo.conversion.notes
@@ -117,7 +117,7 @@ def test_a_run_without_results_and_one_with_a_progress_csv(tmp_path):
 def test_parameters_with_names_of_the_zoos_own_get_others(tmp_path):
     run_of_ray(tmp_path / "zoo", "a", lines(0.25, 0.5), status="queued", model_id="m7", test_accuracy="last")
     run_of_ray(tmp_path / "zoo", "b", lines(0.5, 0.75), status="done", model_id="m8", test_accuracy="best")
-    zoo = open_zoo(convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos"))
+    zoo = convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos")
     assert verify(zoo.path, sample=0).findings == ()
     assert zoo.models["source.status"].to_pylist() == ["queued", "done"]
     assert zoo.models["source.model_id"].to_pylist() == ["m7", "m8"]
@@ -129,7 +129,7 @@ def test_accuracies_of_any_format_are_asked_about_above_1(tmp_path):
     run_of_ray(tmp_path / "zoo", "a", lines(25, 50))
     with pytest.raises(ZooError, match=r"test_accuracy of a at epoch 0 is 25; .*--accuracies percent"):
         convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos")
-    zoo = open_zoo(convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos", accuracies="percent"))
+    zoo = convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos", accuracies="percent")
     assert np.asarray(zoo.test_accuracy[:]).tolist() == [[0.25, 0.5]]
 
 
@@ -137,7 +137,7 @@ def test_runs_of_ray_kept_at_steps_of_their_own_take_one_place_a_state(tmp_path)
     for number in range(20):
         name, epoch = f"run_{number:02d}", 3 * number
         run_of_ray(tmp_path / "zoo", name, lines(*[0.01 * step for step in range(epoch + 1)]), states=(epoch,))
-    zoo = open_zoo(convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos"))
+    zoo = convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos")
     assert zoo.weights.shape == (20, 1, 8)
     assert zoo.test_accuracy[:, 0].tolist() == np.float32([0.03 * number for number in range(20)]).tolist()
     for number in (0, 7, 19):
@@ -148,7 +148,7 @@ def test_runs_of_ray_kept_at_steps_of_their_own_take_one_place_a_state(tmp_path)
 def test_copies_of_runs_with_the_same_bytes_are_left_out_and_others_are_named(tmp_path):
     for name in ("a", "a - Copy", "b", "b (1)"):
         run_of_ray(tmp_path / "zoo", name, lines(0.25, 0.5), **({"optim::lr": 0.5} if name == "b (1)" else {}))
-    zoo = open_zoo(convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos"))
+    zoo = convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos")
     assert zoo.models["run"].to_pylist() == ["a", "b", "b (1)"]
     assert zoo.conversion.ignored["a - Copy/params.json"] == "a copy of a/params.json"
     assert (

@@ -23,11 +23,11 @@ from zoo_gen.zoo.verify import verify
 
 def command(*arguments, cwd, **environment):
     """Run zoo-gen as a process of its own, in an environment that says only this."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "VIRTUAL_ENV") if name in os.environ}
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "VIRTUAL_ENV") if name in os.environ}
     return subprocess.run(
         [sys.executable, "-m", "zoo_gen", *map(os.fsencode, map(str, arguments))],
         cwd=cwd,
-        env=kept | environment,
+        env=inherited | environment,
         capture_output=True,
         check=False,
     )
@@ -46,8 +46,8 @@ def test_names_and_texts_are_utf_8_in_any_locale(tmp_path, locale):
     }
     table = "file,run,test_accuracy,note\nč0.pt,ä,0.5,日本\nč1.pt,ß,0.75,ü\n"
     ray.folder(tmp_path / "zoö", {**contents, "models.csv": table.encode()})
-    made = command("convert", "zoö", "--format", "folder", "--out", "öut", cwd=tmp_path, **LOCALES[locale])
-    assert (made.returncode, made.stderr) == (0, b""), made
+    completed = command("convert", "zoö", "--format", "folder", "--out", "öut", cwd=tmp_path, **LOCALES[locale])
+    assert (completed.returncode, completed.stderr) == (0, b""), completed
     zoo = open_zoo(tmp_path / "öut")
     packed.is_right(zoo)
     assert zoo.models["run"].to_pylist() == ["ä", "ß"]
@@ -75,9 +75,9 @@ def test_what_is_made_has_the_rights_that_the_umask_gives_and_the_group_of_its_f
         os.umask(before)
     rights = {kind: (shared / "by_hand" / kind).stat() for kind in ("", "file")}
     for path in (zoo.path.parent, zoo.path, *zoo.path.rglob("*")):
-        expected, found = rights["" if path.is_dir() else "file"], path.stat()
-        assert stat.filemode(found.st_mode) == stat.filemode(expected.st_mode), path
-        assert found.st_gid == expected.st_gid, path
+        expected, status = rights["" if path.is_dir() else "file"], path.stat()
+        assert stat.filemode(status.st_mode) == stat.filemode(expected.st_mode), path
+        assert status.st_gid == expected.st_gid, path
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])

@@ -63,7 +63,7 @@ def publish(tmp_path, monkeypatch):
 @pytest.fixture
 def pull(tmp_path):
     def pull(name, **given):
-        return open_zoo(pulling.pull(name, tmp_path / "zoo", cache=tmp_path / "cache", **given))
+        return pulling.pull(name, tmp_path / "zoo", cache=tmp_path / "cache", **given)
 
     return pull
 
@@ -76,11 +76,11 @@ def test_a_published_zoo_is_downloaded_and_converted(server, publish, pull, arch
     assert server.sent("a.tar.xz") == archive.stat().st_size
     assert zoo.name == "one_published"
     assert zoo.weights.shape == (6, 9, 4970)
-    found = zoo.manifest.origin.provenance
-    assert found["paper"] == "Someone, Something, 2020, arXiv:2001.00001"
-    assert found["licence"] == "cc-by-4.0"
-    assert found["url"] == f"{server.url}a.tar.xz"
-    assert re.fullmatch("[0-9a-f]{64}", found["sha256"])
+    provenance = zoo.manifest.origin.provenance
+    assert provenance["paper"] == "Someone, Something, 2020, arXiv:2001.00001"
+    assert provenance["licence"] == "cc-by-4.0"
+    assert provenance["url"] == f"{server.url}a.tar.xz"
+    assert re.fullmatch("[0-9a-f]{64}", provenance["sha256"])
     server.log.clear()
     pulling.pull("one", tmp_path / "again", cache=tmp_path / "cache")
     assert not server.log  # the cache is shared between folders
@@ -92,7 +92,7 @@ def test_some_epochs_of_some_models_are_converted(server, publish, pull, archive
     zoo = pull("one", epochs=[0, 86], models=[1, 3])
     assert zoo.weights.shape == (2, 2, 4970)
     assert zoo.epochs.tolist() == [0, 86]
-    whole = open_zoo(pulling.pull("one", zoo.path.parent / "whole", cache=zoo.path.parent / "cache"))
+    whole = pulling.pull("one", zoo.path.parent / "whole", cache=zoo.path.parent / "cache")
     np.testing.assert_array_equal(zoo.weights[:], np.asarray(whole.weights[:])[[1, 3]][:, [0, 8]])
 
 
@@ -119,7 +119,7 @@ def test_what_is_in_the_cache_needs_no_network(server, publish, pull, archive, t
     publish(a="zenodo = { record = 77 }")
     first = pull("one")
     monkeypatch.setenv("ZENODO_ENDPOINT", "http://127.0.0.1:9")
-    again = open_zoo(pulling.pull("one", tmp_path / "again", cache=tmp_path / "cache"))
+    again = pulling.pull("one", tmp_path / "again", cache=tmp_path / "cache")
     assert again.models.equals(first.models)
 
 
@@ -176,15 +176,15 @@ def test_what_has_no_converter_can_be_downloaded(server, publish, archive, tmp_p
     (tmp_path / "one.toml").write_text(text)
     registry.publications()["one"].__dict__.update(registry.read_publication(tmp_path / "one.toml").__dict__)
     arguments = ["pull", "one", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "zoo")]
-    found = CliRunner().invoke(main, arguments)
-    assert (found.exit_code, found.stderr) == (
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stderr) == (
         2,
         "error: one: has no converter; --download-only brings what 127.0.0.1:"
         f"{server.url.split(':')[2].strip('/')} has of it\n",
     )
-    found = CliRunner().invoke(main, [*arguments, "--download-only"])
+    result = CliRunner().invoke(main, [*arguments, "--download-only"])
     path = tmp_path / "cache" / "one" / "files" / "a.zip"
-    assert (found.exit_code, found.stdout) == (0, f"{path}\n")
+    assert (result.exit_code, result.stdout) == (0, f"{path}\n")
     assert path.read_bytes() == archive.read_bytes()
 
 
@@ -192,11 +192,11 @@ def test_a_dry_run_downloads_nothing(server, publish, archive, tmp_path, monkeyp
     monkeypatch.setenv("ZENODO_ENDPOINT", server.url)
     record(server, 77, archive, "a.tar.xz")
     publish(a="zenodo = { record = 77 }")
-    found = CliRunner().invoke(main, ["pull", "one", "--cache", str(tmp_path / "cache"), "--dry-run"])
-    assert found.exit_code == 0
-    assert f"a.tar.xz     {archive.stat().st_size:,} bytes from {server.url}records/77/a.tar.xz" in found.output
-    assert "licence      cc-by-4.0, may be passed on" in found.output
-    assert "defect 1     it is small" in found.output
+    result = CliRunner().invoke(main, ["pull", "one", "--cache", str(tmp_path / "cache"), "--dry-run"])
+    assert result.exit_code == 0
+    assert f"a.tar.xz     {archive.stat().st_size:,} bytes from {server.url}records/77/a.tar.xz" in result.output
+    assert "licence      cc-by-4.0, may be passed on" in result.output
+    assert "defect 1     it is small" in result.output
     assert not (tmp_path / "cache").exists()
 
 
@@ -233,15 +233,15 @@ splits = [{{ name = "nfn", how = "so", url = "{server.url}split.csv" }}]"""
     )
     zoo = pull("one")
     pushed = push(zoo.path, "org/theirs")
-    back = open_zoo(pulling.pull(f"hf://org/theirs@{pushed.tag}", tmp_path / "back"))
+    back = pulling.pull(f"hf://org/theirs@{pushed.tag}", tmp_path / "back")
     assert back.models.equals(zoo.models)
     for part in ("train", "validation", "test"):
         np.testing.assert_array_equal(back.split(part, table="nfn"), zoo.split(part, table="nfn"))
     _, front, body = (back.path / "README.md").read_text().split("---\n", 2)
-    found = yaml.safe_load(front)
-    assert found["license"] == "cc-by-4.0"
-    assert {config["config_name"] for config in found["configs"]} >= {"models", "split_nfn"}
-    assert all(list(back.path.glob(config["data_files"])) for config in found["configs"])
+    header = yaml.safe_load(front)
+    assert header["license"] == "cc-by-4.0"
+    assert {config["config_name"] for config in header["configs"]} >= {"models", "split_nfn"}
+    assert all(list(back.path.glob(config["data_files"])) for config in header["configs"])
     assert "Someone. Something. 2020." in body
     lazy = open_zoo(f"hf://org/theirs@{pushed.tag}")
     assert {n: t.tolist() for n, t in lazy.state_dict(4, 40).items()} == {

@@ -41,9 +41,9 @@ def test_a_zoo_comes_back_as_it_was_pushed(hub, zoo, tmp_path):
     )
     back = invoke("pull", "hf://org/tiny@v1.0", "--out", tmp_path / "back")
     assert back.stdout == f"tiny: 40 models, 5 checkpoints; complete in {tmp_path}/back\n"
-    found = files_of(tmp_path / "back")
-    del found[".gitattributes"]
-    assert found == files_of(zoo)
+    pulled = files_of(tmp_path / "back")
+    del pulled[".gitattributes"]
+    assert pulled == files_of(zoo)
     assert verify(tmp_path / "back").findings == ()
 
 
@@ -82,11 +82,11 @@ def test_the_card_says_what_the_hub_and_people_want_to_know(hub, zoo):
 
     push(zoo, "org/tiny", licence="cc0-1.0", tag="v1")
     _, front, body = (zoo / "README.md").read_text().split("---\n", 2)
-    found = yaml.safe_load(front)
-    assert found["license"] == "cc0-1.0"
-    assert found["size_categories"] == ["n<1K"]
-    assert {"model-zoo", "weight-space-learning", "zarr"} <= set(found["tags"])
-    (config,) = found["configs"]
+    header = yaml.safe_load(front)
+    assert header["license"] == "cc0-1.0"
+    assert header["size_categories"] == ["n<1K"]
+    assert {"model-zoo", "weight-space-learning", "zarr"} <= set(header["tags"])
+    (config,) = header["configs"]
     assert sum(pq.read_metadata(part).num_rows for part in zoo.glob(config["data_files"])) == 40
     assert config["default"] is True
     assert 'open_zoo("hf://org/tiny@v1")' in body
@@ -102,13 +102,13 @@ def test_the_card_says_what_the_hub_and_people_want_to_know(hub, zoo):
 def test_a_dry_run_sends_and_writes_nothing(hub, zoo, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # and needs no network
     before = files_of(zoo)
-    found = invoke("push", zoo, "org/tiny", "--dry-run")
-    assert found.exit_code == 0, found.output
-    assert f"to           hf://org/tiny@revision-{open_zoo(zoo).revision[:12]}\n" in found.stdout
-    assert f"files        {len(before) + 1}, the largest " in found.stdout
-    assert f"bytes        {sum(map(len, before.values())):,}\n" in found.stdout
-    assert "commits      1\n" in found.stdout
-    assert "licence      cc-by-4.0\n" in found.stdout
+    result = invoke("push", zoo, "org/tiny", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert f"to           hf://org/tiny@revision-{open_zoo(zoo).revision[:12]}\n" in result.stdout
+    assert f"files        {len(before) + 1}, the largest " in result.stdout
+    assert f"bytes        {sum(map(len, before.values())):,}\n" in result.stdout
+    assert "commits      1\n" in result.stdout
+    assert "licence      cc-by-4.0\n" in result.stdout
     assert files_of(zoo) == before
     assert hub.log == []
 
@@ -146,9 +146,9 @@ def test_a_damaged_zoo_is_refused(zoo):
     ],
 )
 def test_a_wrong_option_is_one_line(hub, zoo, options, message):
-    found = invoke("push", zoo, "org/tiny", *options)
-    assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
-    assert message in found.stderr
+    result = invoke("push", zoo, "org/tiny", *options)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert message in result.stderr
     assert hub.log == []
 
 
@@ -197,8 +197,8 @@ def test_a_pull_repeated_brings_nothing_and_spoils_nothing(hub, zoo, tmp_path):
 
 
 def test_a_zoo_of_the_hub_is_pulled_whole(hub):
-    found = invoke("pull", "hf://org/tiny", "--models", "0-9")
-    assert (found.exit_code, found.stderr) == (
+    result = invoke("pull", "hf://org/tiny", "--models", "0-9")
+    assert (result.exit_code, result.stderr) == (
         2,
         "error: --models: hf://org/tiny is pulled whole; expected open_zoo, which reads what is asked for\n",
     )
@@ -236,8 +236,8 @@ def test_a_zoo_of_the_hub_reads_as_the_one_on_disk(hub, tiny_zoo):
     ids = [3, 14, 39]
     np.testing.assert_array_equal(remote.view(ids).weights, local.view(ids).weights)
     np.testing.assert_array_equal(remote.view(ids).metric("test_accuracy"), local.view(ids).metric("test_accuracy"))
-    found = invoke("info", f"hf://org/tiny@{commit}")
-    assert "40 of 40 (4 of 4 shards)" in found.output, found.output
+    result = invoke("info", f"hf://org/tiny@{commit}")
+    assert "40 of 40 (4 of 4 shards)" in result.output, result.output
 
 
 @pytest.mark.parametrize("revision", ["feature/x", "refs/pr/1"])
@@ -281,9 +281,9 @@ def test_what_cannot_be_opened_is_named(hub, tiny_zoo, address, message):
 
 def test_no_zoo_is_made_on_the_hub(hub, tiny_manifest):
     hub.add("org/tiny", {"README.md": b""})
-    found = invoke("run", tiny_manifest, "--out", "hf://org/tiny", "--workers", 1)
-    assert found.exit_code == 2
-    assert "zoos cannot be written on the Hub file by file; expected a local folder, then zoo-gen push" in found.stderr
+    result = invoke("run", tiny_manifest, "--out", "hf://org/tiny", "--workers", 1)
+    assert result.exit_code == 2
+    assert "zoos cannot be written on the Hub file by file; expected a local folder, then zoo-gen push" in result.stderr
     assert len(hub.repositories["dataset", "org/tiny"].commits) == 1
 
 

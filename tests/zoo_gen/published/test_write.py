@@ -10,9 +10,9 @@ from zarr.registry import register_pipeline
 from tests.conftest import files_of
 from tests.zoo_gen.published import ray
 from tests.zoo_gen.published.formats.test_folder import network, written
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import open_zoo
 from zoo_gen.files.location import locate
-from zoo_gen.published import convert
 from zoo_gen.zoo.verify import verify
 
 

@@ -18,8 +18,10 @@ def copy(tmp_path, tiny_zoo):
 
 
 def test_the_list_is_what_sha256sum_checks(copy):
-    found = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=copy, capture_output=True, text=True, check=True)
-    named = {line.removesuffix(": OK") for line in found.stdout.splitlines()}
+    completed = subprocess.run(
+        ["sha256sum", "--check", "SHA256SUMS"], cwd=copy, capture_output=True, text=True, check=True
+    )
+    named = {line.removesuffix(": OK") for line in completed.stdout.splitlines()}
     shards = {name for name in files_of(copy) if name.endswith(".parquet") or ("/c/" in name and "epoch" not in name)}
     assert named == set(files_of(copy)) - shards - {"SHA256SUMS"}
 
@@ -53,9 +55,9 @@ def test_the_command_repairs_exactly_what_is_damaged(copy, tiny_zoo, tiny_manife
         (copy / name).write_bytes(b"damaged")
     (copy / "weights.zarr" / "zarr.json").write_bytes(b"{}")
     times = {path: path.stat().st_mtime_ns for path in copy.glob("models/part-0000[02].parquet")}
-    found = CliRunner().invoke(main, ["run", str(tiny_manifest), "--out", str(copy), "--workers", "1", "--repair"])
-    assert found.exit_code == 0, found.output
-    assert "trained 16 models" in found.output  # the twelve of shard 1 and the four of shard 3
+    result = CliRunner().invoke(main, ["run", str(tiny_manifest), "--out", str(copy), "--workers", "1", "--repair"])
+    assert result.exit_code == 0, result.output
+    assert "trained 16 models" in result.output  # the twelve of shard 1 and the four of shard 3
     assert files_of(copy) == files_of(tiny_zoo)
     assert {path: path.stat().st_mtime_ns for path in times} == times
 

@@ -23,29 +23,29 @@ def test_tensorstore_reads_every_array_byte_for_byte(tiny_zoo):
     for name in (*zoo.extent.arrays(), "epoch"):
         path = tiny_zoo / "weights.zarr" / name
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/"}}
-        found = tensorstore.open(spec, read=True).result()
+        array = tensorstore.open(spec, read=True).result()
         ours = zoo.array(name)[:]
-        assert found.read().result().tobytes() == ours.tobytes()
-        assert found.domain.labels == zoo.array(name).metadata.dimension_names
+        assert array.read().result().tobytes() == ours.tobytes()
+        assert array.domain.labels == zoo.array(name).metadata.dimension_names
 
 
 def test_tensorstore_reads_one_model_alone(tiny_zoo):
     path = tiny_zoo / "weights.zarr" / "weights"
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/"}}
-    found = tensorstore.open(spec, read=True).result()
-    assert np.array_equal(found[37].read().result(), open_zoo(tiny_zoo).weights[37])
-    assert found.chunk_layout.read_chunk.shape == (1, 5, 100)
+    array = tensorstore.open(spec, read=True).result()
+    assert np.array_equal(array[37].read().result(), open_zoo(tiny_zoo).weights[37])
+    assert array.chunk_layout.read_chunk.shape == (1, 5, 100)
 
 
 def test_duckdb_reads_and_filters_the_parquet_parts(tiny_zoo):
     models = open_zoo(tiny_zoo).models
     query = "SELECT model_id, test_accuracy FROM read_parquet(?) WHERE optimizer = 'adam' ORDER BY model_id"
     with duckdb.connect() as connection:
-        found = connection.execute(query, [str(tiny_zoo / "models" / "*.parquet")]).fetchall()
+        answer = connection.execute(query, [str(tiny_zoo / "models" / "*.parquet")]).fetchall()
     rows = models.to_pylist()
     ours = [(row["model_id"], row["test_accuracy"]) for row in rows if row["optimizer"] == "adam"]
-    bits = [struct.pack("<f", accuracy) for _, accuracy in found]
-    assert [model for model, _ in found] == [model for model, _ in ours]
+    bits = [struct.pack("<f", accuracy) for _, accuracy in answer]
+    assert [model for model, _ in answer] == [model for model, _ in ours]
     assert bits == [struct.pack("<f", accuracy) for _, accuracy in ours]
 
 
@@ -54,8 +54,8 @@ def test_the_hubs_library_reads_the_folder_through_its_card(tiny_zoo, tmp_path):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of other libraries that datasets looks for
-        found = load_dataset(str(tiny_zoo), "models", cache_dir=str(tmp_path), split="train")
-    assert found.to_list() == open_zoo(tiny_zoo).models.to_pylist()
+        rows = load_dataset(str(tiny_zoo), "models", cache_dir=str(tmp_path), split="train")
+    assert rows.to_list() == open_zoo(tiny_zoo).models.to_pylist()
 
 
 PICKLED = (b"\x80\x02", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95")
@@ -89,8 +89,8 @@ def test_a_name_that_could_lead_out_of_the_folder_is_refused(tmp_path, tiny_mani
     escaped = name.replace("\n", "\\n")
     tiny_manifest.write_text(tiny_manifest.read_text().replace('name = "tiny"', f'name = "{escaped}"', 1))
     before = files_of(tmp_path)
-    found = CliRunner().invoke(main, ["run", str(tiny_manifest), "--workers", "1"])
-    assert found.exit_code == 2
-    assert found.stderr.startswith("error: ")
-    assert found.stderr.count("\n") == 1
+    result = CliRunner().invoke(main, ["run", str(tiny_manifest), "--workers", "1"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
     assert files_of(tmp_path) == before

@@ -49,14 +49,14 @@ def test_arrays_are_chunked_by_model_checksummed_and_named(tiny_zoo):
 
 
 def test_the_store_says_what_it_is(tiny_zoo):
-    found = Store.open(tiny_zoo).attributes
+    attributes = Store.open(tiny_zoo).attributes
     manifest = read_manifest(tiny_zoo / "manifest.toml")
-    assert found["schema"] == 1
-    assert found["manifest_digest"] == manifest.digest
-    assert found["checkpoint_epochs"] == [0, 1, 2, 3, 4]
-    assert found["device"] == "cpu"
-    assert set(found["versions"]) == {"zoo-gen", "torch", "zarr", "numpy"}
-    assert found["layout"]["parameters"][1] == {
+    assert attributes["schema"] == 1
+    assert attributes["manifest_digest"] == manifest.digest
+    assert attributes["checkpoint_epochs"] == [0, 1, 2, 3, 4]
+    assert attributes["device"] == "cpu"
+    assert set(attributes["versions"]) == {"zoo-gen", "torch", "zarr", "numpy"}
+    assert attributes["layout"]["parameters"][1] == {
         "name": "linear2.weight",
         "layer": "linear2",
         "role": "weight",

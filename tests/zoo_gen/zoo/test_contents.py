@@ -51,7 +51,7 @@ def test_a_zoo_has_nothing_strange(tiny_zoo, tmp_path):
     assert Contents(open_zoo(tiny_zoo).store).strange() == {}
     converted = convert(ray.folder(tmp_path / "in", packed.files("")), tmp_path / "out", format="folder")
     assert Contents(converted.store).strange() == {}
-    assert all(Contents(converted.store).own(name) for name in files_of(converted.path))
+    assert all(Contents(converted.store).has(name) for name in files_of(converted.path))
 
 
 @pytest.mark.parametrize("name", STRANGE)

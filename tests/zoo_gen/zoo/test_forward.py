@@ -43,9 +43,9 @@ def test_all_networks_at_once_compute_what_each_computes(net):
     for row, function in enumerate(FUNCTIONS):
         expected = computed(net, weights[row], function, images.double()).float()
         torch.testing.assert_close(outputs[row], expected, rtol=1e-4, atol=2e-4)
-    own = images.unsqueeze(0) * torch.arange(1, len(FUNCTIONS) + 1).view(-1, *[1] * images.dim())
-    outputs = ForwardPass.of(net, FUNCTIONS).run(torch.from_numpy(weights), own)
-    expected = computed(net, weights[3], FUNCTIONS[3], own[3].double()).float()
+    scaled = images.unsqueeze(0) * torch.arange(1, len(FUNCTIONS) + 1).view(-1, *[1] * images.dim())
+    outputs = ForwardPass.of(net, FUNCTIONS).run(torch.from_numpy(weights), scaled)
+    expected = computed(net, weights[3], FUNCTIONS[3], scaled[3].double()).float()
     torch.testing.assert_close(outputs[3], expected, rtol=1e-4, atol=1e-3)
     with by_torch_alone():
         shared = ForwardPass.of(net, FUNCTIONS).run(torch.from_numpy(weights), images)
@@ -77,7 +77,7 @@ def test_gradients_reach_the_inputs(net):
     images = torch.rand((2, *net.input_shape), generator=torch.Generator().manual_seed(0)).requires_grad_()
     functions = ["tanh", "relu", "tanh"]
     outputs = ForwardPass.of(net, functions).run(torch.from_numpy(weights), images)
-    (found,) = torch.autograd.grad(outputs.square().sum(), images)
+    (gradient,) = torch.autograd.grad(outputs.square().sum(), images)
     total = torch.zeros((), dtype=torch.float64)
     exact = images.detach().double().requires_grad_()
     for row, function in enumerate(functions):
@@ -86,7 +86,7 @@ def test_gradients_reach_the_inputs(net):
         module.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in values.items()})
         total = total + module(exact).square().sum()
     (expected,) = torch.autograd.grad(total, exact)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_network_computes_the_same_beside_any_others():

@@ -89,8 +89,8 @@ def test_frames_and_samples_are_those_of_the_zoos_together(zoos):
     joint = open_zoos([zoos["tiny"], zoos["short"]])
     frame = joint.to_pandas()
     assert len(frame) == 10 * 5 + 6 * 3
-    own = zoos["short"].to_pandas()
-    assert frame[frame.zoo == "short"]["test_loss"].tolist() == own["test_loss"].tolist()
+    alone = zoos["short"].to_pandas()
+    assert frame[frame.zoo == "short"]["test_loss"].tolist() == alone["test_loss"].tolist()
     samples = joint.torch_dataset("train", target="test_loss")
     assert len(samples) == sum(len(zoo.torch_dataset("train")) for zoo in joint.zoos)
     weights, loss = samples[len(samples) - 1]
@@ -126,6 +126,6 @@ def test_what_is_not_there_is_an_error_with_the_names(zoos):
         joint.metric("test_los")
     with pytest.raises(ZooError, match="model 16 does not exist; it has 0 to 15"):
         joint.view([16])
-    with pytest.raises(ZooError, match="no checkpoint of epoch 5"):
+    with pytest.raises(ZooError, match="no checkpoint of epoch 5; kept are 0, 1, 2, 3, 4, 6, last 6"):
         joint.view([0], epochs=[5])
     assert open_zoo(zoos["tiny"].path).name in joint.name

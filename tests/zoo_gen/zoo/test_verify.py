@@ -114,8 +114,8 @@ def test_one_swapped_kernel_is_found_by_digest_and_by_evaluation(copy):
     store = Store.open(copy)
     store.write_shard(1, {name: store.array(name)[2:4] for name in store.extent.arrays()}, device="cpu")
     assert verify(copy, sample=0).findings == ()
-    found = verify(copy, sample=28).findings
-    assert any("model 2, epoch" in line and "its weights give test_loss" in line for line in found), found
+    findings = verify(copy, sample=28).findings
+    assert any("model 2, epoch" in line and "its weights give test_loss" in line for line in findings), findings
 
 
 def test_a_wrong_cell_of_the_table_is_named(copy):

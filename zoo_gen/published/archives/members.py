@@ -128,11 +128,7 @@ def shown(name: str) -> str:
 
 
 def check_size(where: object, expanded: int, packed: int) -> None:
-    """Refuse what expands to more than weights do.
-
-    Raises:
-        ZooError: it is not safe to read.
-    """
+    """Refuse what expands to more than weights do."""
     if expanded > FREE_BYTES and expanded > MOST_EXPANSION * max(packed, 1):
         raise ZooError(
             f"{where}: unpacks to more than {MOST_EXPANSION} times its {packed:,} bytes; expected trained weights, "

@@ -129,11 +129,7 @@ class Reader:
         return self._load(path, where)
 
     def content(self, content: bytes, *, where: str) -> Any:
-        """Return what the bytes of a file hold.
-
-        Raises:
-            ZooError: as `member`.
-        """
+        """Return what the bytes of a file hold; errors as `member`."""
         git_lfs.check(content, where=where)
         return self._load(io.BytesIO(content), where)
 
@@ -186,11 +182,7 @@ class Reader:
 
 
 def _check_torch() -> None:
-    """Refuse a torch whose reader of weights is known to be unsafe.
-
-    Raises:
-        ZooError: it is older than 2.10.
-    """
+    """Refuse a torch whose reader of weights is known to be unsafe."""
     import torch
 
     installed = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])

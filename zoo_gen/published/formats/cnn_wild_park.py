@@ -83,11 +83,11 @@ def read(archive: Archive, request: Request) -> Reading:
     member_at = {(model, place_of[model, epoch]): name for (model, epoch), name in member_of.items()}
     if places.note:
         request.account.note(places.note)
-    kept = np.zeros((len(runs), len(places.epochs)), dtype=bool)
-    metrics = {name: np.full(kept.shape, np.nan, dtype=np.float32) for name in ("test_accuracy", "test_loss")}
+    present = np.zeros((len(runs), len(places.epochs)), dtype=bool)
+    metrics = {name: np.full(present.shape, np.nan, dtype=np.float32) for name in ("test_accuracy", "test_loss")}
     for fact in facts:
         cell = fact["model"], place_of[fact["model"], fact["epoch"]]
-        kept[cell] = True
+        present[cell] = True
         fact["source.iteration"], fact["epoch"] = fact["epoch"], int(places.epochs[cell[1]])
         for ours, theirs in (("test_accuracy", "source.test/acc"), ("test_loss", "source.test/loss")):
             if isinstance(fact.get(theirs), int | float):
@@ -106,7 +106,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **columns}),
         epochs=places.epochs,
-        kept=kept,
+        present=present,
         metrics={name: values for name, values in metrics.items() if np.isfinite(values).any()},
         read=weights_of,
         states=pa.table({**by_column, "epoch": by_column["epoch"].cast(pa.int32())}),

@@ -51,11 +51,11 @@ def parse(content: bytes, *, where: str) -> TextTable:
         raise ZooError(f"{where}: is empty; expected a table with a header")
     text, cut = _without_open_quote(text if ends_whole else f"{text}\n", where=where)
     delimiter = delimiter or _delimiter(text)
-    names, skipped = _names(text, delimiter)
+    names = _names(text, delimiter)
     if _BLANK_BEFORE_QUOTE.search(text):  # which pyarrow takes for a part of the cell
-        columns, wrong = _read_slowly(text, delimiter, len(names), skipped)
+        columns, wrong = _read_slowly(text, delimiter, len(names))
     else:
-        columns, wrong = _read(text, delimiter, len(names), skipped, where=where)
+        columns, wrong = _read(text, delimiter, len(names), where=where)
     if wrong and not cut and not ends_whole and len(wrong) == 1 and wrong[0].is_last and wrong[0].count < len(names):
         cut = wrong.pop().line
     if wrong:
@@ -93,11 +93,7 @@ def _decoded(content: bytes, where: str) -> tuple[str, list[str]]:
 
 
 def _without_open_quote(text: str, *, where: str) -> tuple[str, int]:
-    """Return the text, and the number of its last line if that was cut off within quotes and is left out.
-
-    Raises:
-        ZooError: a quote that is not closed stands before the last line.
-    """
+    """Return the text, and the number of its last line if that was cut off within quotes and is left out."""
     if text.count('"') % 2 == 0:
         return text, 0
     body = text.rstrip("\r\n")
@@ -121,8 +117,8 @@ def _delimiter(text: str) -> str:
     return best
 
 
-def _names(text: str, delimiter: str) -> tuple[list[str], int]:
-    """Return the names of the columns, and how many rows come before the data.
+def _names(text: str, delimiter: str) -> list[str]:
+    """Return the names of the columns, which the first row has.
 
     R's write.table leaves out the name of the column that numbers its rows, and the delimiter after it.
     """
@@ -134,12 +130,10 @@ def _names(text: str, delimiter: str) -> tuple[list[str], int]:
     head = [row for _, row in zip(range(_LOOKED_AT), (row for row in rows if row), strict=False)]
     if head and all(len(row) == len(names) + 1 for row in head):
         names = [*names, ""] if all(not row[-1].strip() for row in head) else ["", *names]
-    return names, 1
+    return names
 
 
-def _read(
-    text: str, delimiter: str, n_columns: int, skipped: int, *, where: str
-) -> tuple[list[pa.ChunkedArray], list[_Wrong]]:
+def _read(text: str, delimiter: str, n_columns: int, *, where: str) -> tuple[list[pa.ChunkedArray], list[_Wrong]]:
     names = [str(position) for position in range(n_columns)]
     invalid: list[pa_csv.InvalidRow] = []
 
@@ -152,7 +146,7 @@ def _read(
         table = pa_csv.read_csv(
             io.BytesIO(content),
             read_options=pa_csv.ReadOptions(
-                column_names=names, skip_rows_after_names=skipped, use_threads=False, block_size=_BLOCK
+                column_names=names, skip_rows_after_names=1, use_threads=False, block_size=_BLOCK
             ),
             parse_options=pa_csv.ParseOptions(
                 delimiter=delimiter, newlines_in_values='"' in text, invalid_row_handler=note
@@ -168,9 +162,9 @@ def _read(
     return table.columns, wrong
 
 
-def _read_slowly(text: str, delimiter: str, n_columns: int, skipped: int) -> tuple[list[pa.ChunkedArray], list[_Wrong]]:
+def _read_slowly(text: str, delimiter: str, n_columns: int) -> tuple[list[pa.ChunkedArray], list[_Wrong]]:
     rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
-    numbered = [(line, row) for line, row in enumerate(rows, start=1) if row][skipped:]
+    numbered = [(line, row) for line, row in enumerate(rows, start=1) if row][1:]
     last = numbered[-1][0] if numbered else 0
     wrong = [_Wrong(line, len(row), line == last) for line, row in numbered if len(row) != n_columns]
     whole = [row for _, row in numbered if len(row) == n_columns]

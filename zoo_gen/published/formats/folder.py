@@ -76,19 +76,19 @@ def read(archive: Archive, request: Request) -> Reading:
         return states.read_state(archive, reader, member, account=account)
 
     data = own_network.data_of(request.data)
-    own = None if request.architecture is None else own_network.described(request.architecture)
-    network = None if own is None else own_network.network_of(own, data, request.classes)
+    described = None if request.architecture is None else own_network.described(request.architecture)
+    network = None if described is None else own_network.network_of(described, data, request.classes)
     classes = _classes(request, data, network)
-    if own is not None and own.activation is not None and "activation" not in columns.hyperparameters:
-        columns.hyperparameters["activation"] = pa.array([own.activation] * len(runs))
+    if described is not None and described.activation is not None and "activation" not in columns.hyperparameters:
+        columns.hyperparameters["activation"] = pa.array([described.activation] * len(runs))
     stored = states.States(archive, request, tensors_of, renumbered=False)
     architectures = states.Architectures()
     wiring_of_model = np.zeros(len(runs), dtype=np.int64)
     for model, row in enumerate(tables.first_of_groups(model_of_row, len(runs))):
         shapes = stored.shapes(members[row])
         build = partial(states.wiring_of, shapes, None, None)  # equal shapes do not tell what is computed
-        if own is not None and network is not None:
-            build = partial(own_network.wiring_of, shapes, network, own.names, where=archive.where(members[row]))
+        if described is not None and network is not None:
+            build = partial(own_network.wiring_of, shapes, network, described.names, where=archive.where(members[row]))
         wiring_of_model[model] = architectures.number(frozenset(shapes), build)
     wirings = architectures.wirings
 
@@ -107,7 +107,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
         epochs=places.epochs,
-        kept=row_of >= 0,
+        present=row_of >= 0,
         metrics=metrics,
         read=weights_of,
         states=pa.table({"model": pa.array(model_of_row), "epoch": pa.array(places.epoch_of_row), **by_column}),
@@ -116,16 +116,12 @@ def read(archive: Archive, request: Request) -> Reading:
         classes=classes,
         data=None if data is None else data.model_dump(mode="json", exclude_defaults=True),
         epoch_means=places.means,
-        architecture="" if own is None else own.architecture.name,
+        architecture="" if described is None else described.architecture.name,
     )
 
 
 def _classes(request: Request, data: DataSource | None, network: Network | None) -> int | None:
-    """Return the number of classes, if the caller says it or what the models were trained on.
-
-    Raises:
-        ZooError: two of what was given disagree.
-    """
+    """Return the number of classes, if the caller says it or what the models were trained on."""
     of_data = None if data is None or data.task != "classification" else data.n_outputs
     given = {"--classes": request.classes, f"--data {request.data}": of_data}
     given["--architecture"] = None if network is None else network.n_outputs

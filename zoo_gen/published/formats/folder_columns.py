@@ -16,7 +16,7 @@ from zoo_gen.published import accuracies, columns
 from zoo_gen.published.account import Account
 from zoo_gen.published.accuracies import Unit
 from zoo_gen.published.formats import cells, networks
-from zoo_gen.published.formats.tables import Sheet
+from zoo_gen.published.formats.tables import Sheet, first_of_groups
 from zoo_gen.store.conversion import Kind
 
 _PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "running": "running"}
@@ -180,10 +180,8 @@ def _of_runs(values: pa.Array, model: np.ndarray, n_models: int) -> tuple[np.nda
     """Return the row (model,) of each run that has its value, whether runs have one value, and in all their rows."""
     codes = values.dictionary_encode().indices.to_numpy(zero_copy_only=False)
     codes = np.where(np.isnan(codes.astype(np.float64)), -1, codes.astype(np.float64)).astype(np.int64)
-    first = np.full(n_models, -1, dtype=np.int64)
-    rows = np.arange(len(model))
-    first[model[::-1]] = rows[::-1]
-    there = codes >= 0
-    first[model[there][::-1]] = rows[there][::-1]  # where a row has a value, the first that does
-    own = codes[first[model]]
-    return first, bool(((codes == own) | ~there).all()), bool((codes == own).all())
+    first, there = first_of_groups(model, n_models), codes >= 0
+    rows = np.flatnonzero(there)
+    first[model[rows][::-1]] = rows[::-1]  # where a row has a value, the first that does
+    same = codes == codes[first[model]]
+    return first, bool((same | ~there).all()), bool(same.all())

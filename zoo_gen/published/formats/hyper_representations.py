@@ -16,14 +16,13 @@ import pyarrow as pa
 
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
-from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive, only
 from zoo_gen.published.archives.pickles import Reader, StandIn, array_of, is_tensor, plain
 from zoo_gen.published.formats import images, networks, states, tables
 from zoo_gen.published.formats.dtypes import numbers_of
-from zoo_gen.published.reading import Reading, Request, Source, Wiring
+from zoo_gen.published.reading import Reading, Request, Source, Wiring, in_order
 from zoo_gen.published.rounding import as_float32
 
 # What the authors' files refer to: their own classes, and what these hold besides tensors. All become stand-ins.
@@ -49,7 +48,6 @@ _GOOGLE_LABEL = re.compile(r"model_id-(\d+)_step-(\d+)_path-(.*)")
 _METRICS = tables.METRICS | {"acc": "test_accuracy", "ggap": "published_gap"}
 _OURS = {
     "model::nlin": "activation",
-    "activation": "activation",
     "model::dropout": "dropout",
     "model::init_type": "initialization",
     "init_method": "initialization",
@@ -127,7 +125,7 @@ def read(archive: Archive, request: Request, *, format: str = "hyper_representat
         wiring_of_model=np.zeros(len(runs), dtype=np.int64),
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
         epochs=epochs,
-        kept=row_of >= 0,
+        present=row_of >= 0,
         metrics=metrics,
         read=weights_of,
         states=pa.table(
@@ -240,15 +238,11 @@ def _wiring(archive: Archive, fields: Mapping[str, Any], *, is_google: bool, whe
     }
     if size in known:
         architecture, input_shape, outputs = known[size]
-        return _in_torch_order(registry.network(architecture, input_shape, outputs)), architecture.name
+        network = registry.network(architecture, input_shape, outputs)
+        return Wiring.of(
+            network, in_order((p.name, p.shape, p.name) for p in network.layout.parameters)
+        ), architecture.name
     return _indexed(archive, size, where=where), "unnamed"
-
-
-def _in_torch_order(network: Network) -> Wiring:
-    parameters = network.layout.parameters
-    return Wiring.of(
-        network, [Source(p.name, p.start, p.shape, tuple(range(len(p.shape))), p.name) for p in parameters]
-    )
 
 
 def _google(size: int, *, where: str) -> Wiring:
@@ -284,8 +278,8 @@ def _indexed(archive: Archive, size: int, *, where: str) -> Wiring:
             raise ZooError(f"{archive.where(member)}: cannot be read as an index of layers ({error!r})") from None
     if not parameters or parameters[-1].stop != size:
         parameters = [Parameter("vector", "weight", (size,), 0)]
-    sources = [Source(p.name, p.start, p.shape, tuple(range(len(p.shape))), p.name) for p in parameters]
-    return Wiring(ParameterLayout(tuple(parameters)), tuple(sources))
+    sources = in_order((p.name, p.shape, p.name) for p in parameters)
+    return Wiring(ParameterLayout(tuple(parameters)), sources)
 
 
 def _properties(

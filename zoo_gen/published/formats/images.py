@@ -34,11 +34,7 @@ def dataset_of(text: str | None) -> str | None:
 
 
 def checked(text: str | None) -> None:
-    """Refuse a name of images that a caller gave and nobody knows.
-
-    Raises:
-        ZooError: it names none.
-    """
+    """Refuse a name of images that a caller gave and nobody knows."""
     if text is not None and text.lower().replace("-", "_").replace(" ", "_") not in _NAMES:
         raise ZooError(unknown_name("image data", text, _NAMES))
 

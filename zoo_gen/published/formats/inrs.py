@@ -86,7 +86,7 @@ def read(
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array([file.run for file in files]), **columns}),
         epochs=np.array([STATE], dtype=np.int32),
-        kept=np.ones((len(files), 1), dtype=bool),
+        present=np.ones((len(files), 1), dtype=bool),
         metrics={},
         read=lambda model, _: stored.vectors([files[model].member], wirings[wiring_of_model[model]]),
         splits=splits,

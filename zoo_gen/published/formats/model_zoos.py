@@ -23,7 +23,8 @@ from zoo_gen.published.formats.checkpoints import placed
 from zoo_gen.published.reading import Reading, Request, Wiring
 
 FORMAT = "model_zoos"
-_STATE = re.compile(r"(?:(.*)/)?checkpoint_(\d+)/(checkpoints|checkpoints_training)")
+STATE = re.compile(r"(?:(.*)/)?checkpoint_(\d+)/(?:checkpoints|checkpoints_training)")
+ABOUT_A_RUN = ("params.json", "config.json", "result.json", "progress.csv")  # what is read of a run beside its states
 _OURS = {
     "model::nlin": "activation",
     "model::dropout": "dropout",
@@ -33,7 +34,6 @@ _OURS = {
     "optim::wd": "weight_decay",
     "optim::momentum": "momentum",
     "training::batchsize": "batch_size",
-    "seed": "seed",
 }
 _MOST_STARTS = 50  # of objects in a line whose beginning is no result
 _NOISE = ("config", "timestamp", "date", "time_", "hostname", "node_ip", "pid", "experiment_", "trial_", "done")
@@ -49,7 +49,7 @@ def read(archive: Archive, request: Request) -> Reading:
     Raises:
         ZooError: it holds neither runs nor a dump, or a file of a run is not as published; the message names it.
     """
-    files = {name: match for name in archive.members if (match := _STATE.fullmatch(name))}
+    files = {name: match for name in archive.members if (match := STATE.fullmatch(name))}
     if not files:
         return hyper_representations.read(archive, request, format=FORMAT)
     reader = Reader(scratch=request.scratch, format=FORMAT)
@@ -69,8 +69,8 @@ def read(archive: Archive, request: Request) -> Reading:
     place_of = {(int(model), int(epoch)): int(at) for (model, epoch), at in zip(rows, places.of_row, strict=True)}
     if places.note:
         request.account.note(places.note)
-    kept = np.zeros((len(runs), len(places.epochs)), dtype=bool)
-    kept[rows[:, 0], places.of_row] = True
+    present = np.zeros((len(runs), len(places.epochs)), dtype=bool)
+    present[rows[:, 0], places.of_row] = True
     member_of = {(model, place_of[model, epoch]): state_of[runs[model]][epoch] for model, epoch in place_of}
     request.account.used.update(member_of.values())
     metrics: dict[str, np.ndarray] = {}
@@ -86,7 +86,7 @@ def read(archive: Archive, request: Request) -> Reading:
             for name, ours in tables.METRICS.items():
                 value = line.get(name)
                 if place is not None and isinstance(value, int | float) and value != tables.SENTINEL:
-                    values = metrics.setdefault(ours, np.full(kept.shape, np.nan, dtype=np.float32))
+                    values = metrics.setdefault(ours, np.full(present.shape, np.nan, dtype=np.float32))
                     values[model, place] = value
     dataset = images.dataset_of(request.data or _dataset(configurations) or archive.path.name)
     stored = states.States(archive, request, partial(states.read_state, archive, reader, account=request.account))
@@ -107,7 +107,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
         epochs=places.epochs,
-        kept=kept,
+        present=present,
         metrics=metrics,
         read=weights_of,
         states=_states(lines_of_states),
@@ -150,9 +150,6 @@ def _results(archive: Archive, name: str, *, account: Account) -> dict[int, dict
 
     A run that was resumed says the same iteration again, and the last is what was kept; its first line then stands
     behind the one that was cut off.
-
-    Raises:
-        ZooError: a line is no result.
     """
     results: dict[int, dict[str, Any]] = {}
     lines = archive.read(name).decode(errors="replace").splitlines(keepends=True)

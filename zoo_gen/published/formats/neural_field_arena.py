@@ -6,6 +6,7 @@ as (in, out) and the list has biases before kernels.
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from zoo_gen.errors import ZooError, one_line
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.formats import images
-from zoo_gen.published.reading import Reading, Request, Source, Wiring, layout_of
+from zoo_gen.published.reading import Reading, Request, Source, Wiring, in_order, layout_of
 
 _SHARD = re.compile(r"(.*)_(\d+)-(\d+)\.(?:hdf5|h5)")
 _MOST_CONFIG = 2**20
@@ -78,7 +79,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=np.zeros(n_models, dtype=np.int64),
         models=pa.table({"run": pa.array(runs), **columns}),
         epochs=np.array([1], dtype=np.int32),
-        kept=np.ones((n_models, 1), dtype=bool),
+        present=np.ones((n_models, 1), dtype=bool),
         metrics={},
         read=weights_of,
         splits=tables,
@@ -166,20 +167,19 @@ def _nef(archive: Archive) -> dict[str, Any]:
 
 def _wiring(config: list[tuple[str, tuple[int, ...]]] | None, size: int, nef: dict[str, Any], *, where: str) -> Wiring:
     if config is None:
-        source = Source("params", 0, (size,), (0,), "params.weight")
-        return Wiring(layout_of([source]), (source,))
-    sources, start = [], 0
+        whole = in_order([("params", (size,), "params.weight")])
+        return Wiring(layout_of(whole), whole)
     modules = list(dict.fromkeys(key.rpartition(".")[0] for key, _ in config))
     modules.sort(key=lambda module: module.startswith("output"))  # the output is sorted to its place by its name alone
     linear_of = {module: f"linear{number + 1}" for number, module in enumerate(modules)}
-    for key, shape in config:
-        module, _, role = key.rpartition(".")
-        axes = (1, 0) if len(shape) == 2 else tuple(range(len(shape)))
-        ours = {"kernel": "weight", "bias": "bias"}.get(role, role)
-        sources.append(Source(key, start, shape, axes, f"{linear_of[module]}.{ours}"))
-        start += int(np.prod(shape, dtype=np.int64))
-    if start != size:
-        raise ZooError(f"{where}: its param_config describes {start:,} numbers; params have {size:,}")
+    parts = ((key, shape, key.rpartition(".")) for key, shape in config)
+    in_flax = in_order(
+        (key, shape, f"{linear_of[module]}.{'weight' if role == 'kernel' else role}")
+        for key, shape, (module, _, role) in parts
+    )
+    sources = [replace(each, axes=(1, 0)) if len(each.shape) == 2 else each for each in in_flax]
+    if sources[-1].stop != size:
+        raise ZooError(f"{where}: its param_config describes {sources[-1].stop:,} numbers; params have {size:,}")
     layers = _layers(sources, nef)
     if layers is None:
         return Wiring(layout_of(sources), tuple(sources))

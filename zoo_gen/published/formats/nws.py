@@ -26,7 +26,7 @@ from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.archives.names import by_longest_end, path_ends
 from zoo_gen.published.formats import images, networks, states, tables
-from zoo_gen.published.reading import Reading, Request, Source, Wiring
+from zoo_gen.published.reading import Reading, Request, Wiring, in_order
 from zoo_gen.published.splits import SplitTable
 
 SNAPSHOTS = 20
@@ -67,10 +67,10 @@ def read(archive: Archive, request: Request) -> Reading:
     snapshots = np.array(sorted({number for files in members.values() for number in files}), dtype=np.int32)
     if not len(snapshots):
         raise ZooError(f"{archive.path}: holds no weights/NNN.bin")
-    kept = np.array([[int(number) in members[run] for number in snapshots] for run in runs], dtype=bool)
+    present = np.array([[int(number) in members[run] for number in snapshots] for run in runs], dtype=bool)
     architectures = states.Architectures()
     wiring_of_model = np.zeros(len(runs), dtype=np.int64)
-    metrics = {f"{part}_accuracy": np.full(kept.shape, np.nan, dtype=np.float32) for part in _ERRORS}
+    metrics = {f"{part}_accuracy": np.full(present.shape, np.nan, dtype=np.float32) for part in _ERRORS}
     facts: list[dict[str, Any]] = []
     for model, run in enumerate(runs):
         row = rows[run]
@@ -78,7 +78,7 @@ def read(archive: Archive, request: Request) -> Reading:
         number = architectures.number(key, partial(_wiring, row, where=archive.where(run)))
         wiring_of_model[model] = number
         _check(archive, run, row, architectures.wirings[number], members[run])
-        facts += _metrics(archive, run, model, snapshots, kept[model], metrics)
+        facts += _metrics(archive, run, model, snapshots, present[model], metrics)
     hyperparameters = tables.columns_of(list(map(_hyperparameters, rows.values())))
     datasets = {str(row["dataset"]) for row in rows.values()}
     dataset = images.dataset_of(request.data or (datasets.pop() if len(datasets) == 1 else None))
@@ -96,7 +96,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
         epochs=snapshots,
-        kept=kept,
+        present=present,
         metrics={name: values for name, values in metrics.items() if np.isfinite(values).any()},
         read=weights_of,
         states=pa.table({**by_column, "epoch": by_column["epoch"].cast(pa.int32())}) if facts else None,
@@ -197,21 +197,13 @@ def _wiring(row: Mapping[str, Any], *, where: str) -> Wiring:
     layers.append(Linear(f"linear{n_linear + 1}", inputs, _OUTPUTS, bias=True))
     network = Network(tuple(layers), (3, _SIDE, _SIDE))
     shapes = {parameter.name: parameter.shape for parameter in network.layout.parameters}
-    sources: list[Source] = []
+    names: list[str] = []
     for layer in layers:
-        roles: tuple[str, ...] = ("weight", "bias")
-        if isinstance(layer, Normalization):
-            roles = ("bias", "weight", "running_mean", "running_var")  # beta, gamma, moving mean, moving variance
-        elif not isinstance(layer, Convolution | Linear):
-            continue
-        for role in roles:
-            shape = shapes[f"{layer.name}.{role}"]
-            start = sources[-1].start + int(np.prod(sources[-1].shape)) if sources else 0
-            sources.append(
-                Source(f"{layer.name}.{role}", start, shape, tuple(range(len(shape))), f"{layer.name}.{role}")
-            )
-
-    return Wiring.of(network, sources)
+        if isinstance(layer, Normalization):  # beta, gamma, moving mean, moving variance
+            names += [f"{layer.name}.{role}" for role in ("bias", "weight", "running_mean", "running_var")]
+        elif isinstance(layer, Convolution | Linear):
+            names += [f"{layer.name}.{role}" for role in ("weight", "bias")]
+    return Wiring.of(network, in_order((name, shapes[name], name) for name in names))
 
 
 def _named(name: str, value: Any, *, where: str) -> str:
@@ -249,7 +241,12 @@ def _check(archive: Archive, run: str, row: Mapping[str, Any], wiring: Wiring, f
 
 
 def _metrics(
-    archive: Archive, run: str, model: int, snapshots: np.ndarray, kept: np.ndarray, metrics: Mapping[str, np.ndarray]
+    archive: Archive,
+    run: str,
+    model: int,
+    snapshots: np.ndarray,
+    present: np.ndarray,
+    metrics: Mapping[str, np.ndarray],
 ) -> list[dict[str, Any]]:
     """Fill in the accuracies of a run's snapshots; return the rows of its table of states.
 
@@ -258,7 +255,7 @@ def _metrics(
     name = f"{run}/error.bin" if run else "error.bin"
     facts: list[dict[str, Any]] = []
     if name not in archive.members:
-        return [{"model": model, "epoch": int(number)} for number in snapshots[kept]]
+        return [{"model": model, "epoch": int(number)} for number in snapshots[present]]
     content = archive.read(name)
     if len(content) % 40:
         raise ZooError(f"{archive.where(name)}: has {len(content)} bytes; expected rows of five float64 numbers")
@@ -269,7 +266,7 @@ def _metrics(
         counted = np.frombuffer(archive.read(stat)[:8], dtype="<f8")
         count = min(count, int(counted[0])) if len(counted) else count
     rows_of_snapshots = np.round(np.linspace(0, count - 1, SNAPSHOTS)).astype(np.int64)
-    for column in np.flatnonzero(kept):
+    for column in np.flatnonzero(present):
         row = errors[rows_of_snapshots[snapshots[column] - 1]]
         for part, position in _ERRORS.items():
             metrics[f"{part}_accuracy"][model, column] = 1.0 - row[position] / 100.0

@@ -22,7 +22,7 @@ from zoo_gen.image_data import DataSource
 from zoo_gen.published.archives.names import natural_order
 from zoo_gen.published.formats import images
 from zoo_gen.published.formats.states import Shapes, signature
-from zoo_gen.published.reading import Source, Wiring
+from zoo_gen.published.reading import Wiring, in_order
 
 
 class OwnNetwork(Schema):
@@ -78,24 +78,24 @@ def data_of(given: str | None) -> DataSource | None:
     return OwnData.model_validate({"data": plain}).data
 
 
-def network_of(own: OwnNetwork, data: DataSource | None, classes: int | None) -> Network:
+def network_of(described_network: OwnNetwork, data: DataSource | None, classes: int | None) -> Network:
     """Return the network of a description.
 
     Raises:
         ZooError: its layers do not fit together, or nothing says what it reads or how many outputs it has.
     """
-    shape = own.input_shape or (None if data is None else data.input_shape)
+    shape = described_network.input_shape or (None if data is None else data.input_shape)
     if shape is None:
         raise ZooError("--architecture: needs the shape of its inputs; expected input_shape in its file, or --data")
     if len(shape) == 2:
         raise ZooError(f"--architecture: input_shape has two numbers, {list(shape)}; expected one or three")
     outputs = classes or (None if data is None else data.n_outputs)
     if outputs is None:
-        outputs = _last_units(own.architecture)
+        outputs = _last_units(described_network.architecture)
     if outputs is None:
         raise ZooError("--architecture: needs the number of its outputs; expected --classes, or --data")
     try:
-        return registry.network(own.architecture, tuple(shape), outputs)
+        return registry.network(described_network.architecture, tuple(shape), outputs)
     except ValueError as error:
         raise ZooError(f"--architecture: architecture.{error}") from None
 
@@ -127,13 +127,10 @@ def wiring_of(shapes: Shapes, network: Network, names: Mapping[str, str], *, whe
         prefix, _, role = name.rpartition(".")
         tensors.setdefault(prefix, {})[role] = shape
     layer_of = _matched(layers, tensors, names, where=where)
-    sources, start = [], 0
-    for name, shape in shapes:
-        prefix, _, role = name.rpartition(".")
-        source = Source(name, start, shape, tuple(range(len(shape))), f"{layer_of[prefix]}.{role}")
-        sources.append(source)
-        start += source.size
-    return Wiring.of(network, sources)
+    parts = ((name, shape, name.rpartition(".")) for name, shape in shapes)
+    return Wiring.of(
+        network, in_order((name, shape, f"{layer_of[prefix]}.{role}") for name, shape, (prefix, _, role) in parts)
+    )
 
 
 def _matched(

@@ -20,15 +20,10 @@ from zoo_gen.published.formats import images, tables
 from zoo_gen.published.reading import Reading, Request, Source, Wiring, layout_of
 from zoo_gen.published.splits import SplitTable
 
-# The publication's names of what has a name here.
+# The publication's names of what has another name here.
 _OURS = {
-    "learning_rate": "learning_rate",
-    "activation": "activation",
-    "dropout": "dropout",
     "l2reg": "l2",
-    "optimizer": "optimizer",
     "random_seed": "seed",
-    "train_fraction": "train_fraction",
     "w_init": "initialization",
     "init_std": "initialization_deviation",
 }
@@ -96,7 +91,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=np.zeros(n_models, dtype=np.int64),
         models=pa.table({"run": encoded.dictionary, **hyperparameters}),
         epochs=epochs.astype(np.int32),
-        kept=source_row >= 0,
+        present=source_row >= 0,
         metrics=metrics,
         read=weights_of,
         states=pa.table(columns),

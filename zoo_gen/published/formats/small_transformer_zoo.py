@@ -20,7 +20,7 @@ from zoo_gen.published.archives.names import natural_order
 from zoo_gen.published.archives.pickles import Reader
 from zoo_gen.published.formats import states, tables
 from zoo_gen.published.formats.states import Shapes
-from zoo_gen.published.reading import Reading, Request, Source, Wiring
+from zoo_gen.published.reading import Reading, Request, Wiring, in_order
 
 _NAME = re.compile(r"(?:.*/)?([^/_]+)_(\d+|best\d*)(?:_(\d+))?\.pt")
 _CODES = "embedding.pos_embedding"
@@ -60,7 +60,7 @@ def read(archive: Archive, request: Request) -> Reading:
         raise ZooError(f"{archive.path}: holds no <run>_<epoch>_<accuracy>.pt")
     runs = sorted({run for run, _ in members})
     epochs = np.array(sorted({epoch for _, epoch in members}), dtype=np.int32)
-    kept = np.array([[(run, int(epoch)) in members for epoch in epochs] for run in runs])
+    present = np.array([[(run, int(epoch)) in members for epoch in epochs] for run in runs])
     accuracies = [[accuracy_of.get((run, int(epoch)), np.nan) for epoch in epochs] for run in runs]
     configurations = _configurations(archive)
     reader = Reader(scratch=request.scratch, format="small_transformer_zoo")
@@ -83,7 +83,7 @@ def read(archive: Archive, request: Request) -> Reading:
     wiring_of_model = np.zeros(len(runs), dtype=np.int64)
     rows: list[dict[str, Any]] = []
     for model, run in enumerate(runs):
-        member = members[run, int(epochs[np.flatnonzero(kept[model])[0]])]
+        member = members[run, int(epochs[np.flatnonzero(present[model])[0]])]
         shapes, row = stored.shapes(member), configurations.get(run, {})
         heads = int(row.get("n_attention_heads") or _HEADS)
         build = partial(_wiring, shapes, steps[member], heads, where=archive.where(member))
@@ -103,7 +103,7 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model=wiring_of_model,
         models=pa.table({"run": pa.array(runs), **hyperparameters}),
         epochs=epochs,
-        kept=kept,
+        present=present,
         metrics={"test_accuracy": np.array(accuracies, dtype=np.float32)},
         read=weights_of,
         splits=request.split_files({run: model for model, run in enumerate(runs)}),
@@ -175,15 +175,12 @@ def _wiring(shapes: Shapes, steps: int | None, heads: int, *, where: str) -> Wir
             )
     except ValueError as error:
         raise ZooError(f"{where}: is no transformer as published ({error})") from None
-    sources, start = [], 0
-    for name, shape in shapes:
-        sources.append(Source(name, start, shape, tuple(range(len(shape))), _parameter(name, n_blocks)))
-        start += int(np.prod(shape, dtype=np.int64))
+    sources = in_order((name, shape, _parameter(name, n_blocks)) for name, shape in shapes)
     expected = {parameter.name: parameter.shape for parameter in network.layout.parameters}
     if {source.parameter: source.shape for source in sources} != expected:
         raise ZooError(f"{where}: its tensors have other names or shapes than a transformer as published")
     if patches is None:
-        return Wiring(network.layout, tuple(sources))
+        return Wiring(network.layout, sources)
     return Wiring.of(network, sources)
 
 

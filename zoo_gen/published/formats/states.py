@@ -24,7 +24,7 @@ from zoo_gen.published.archives.pickles import Reader, StandIn, is_tensor
 from zoo_gen.published.formats import wrappers
 from zoo_gen.published.formats.dtypes import numbers_of
 from zoo_gen.published.formats.wrappers import Remark
-from zoo_gen.published.reading import Request, Source, Wiring, layout_of
+from zoo_gen.published.reading import Request, Wiring, in_order, layout_of
 from zoo_gen.published.rounding import as_float32
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each tensor, in order
@@ -251,14 +251,7 @@ def wiring_of(shapes: Shapes, layers: Sequence[Layer] | None, input_shape: tuple
         network = Network(tuple(layers), input_shape)
         parameters = network.layout.parameters
         if [parameter.shape for parameter in parameters] == [shape for _, shape in shapes]:
-            return Wiring.of(network, _sources(shapes, [parameter.name for parameter in parameters]))
-    sources = _sources(shapes, [name for name, _ in shapes])
+            named = zip(shapes, parameters, strict=True)
+            return Wiring.of(network, in_order((name, shape, ours.name) for (name, shape), ours in named))
+    sources = in_order((name, shape, name) for name, shape in shapes)
     return Wiring(layout_of(sources), sources)
-
-
-def _sources(shapes: Shapes, names: Sequence[str]) -> tuple[Source, ...]:
-    sources, start = [], 0
-    for (name, shape), ours in zip(shapes, names, strict=True):
-        sources.append(Source(name, start, shape, tuple(range(len(shape))), ours))
-        start += int(np.prod(shape, dtype=np.int64))
-    return tuple(sources)

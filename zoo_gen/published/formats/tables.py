@@ -82,20 +82,12 @@ def read_sheet(archive: Archive, name: str) -> Sheet:
 
 
 def read_csv(archive: Archive, name: str) -> pa.Table:
-    """Return a CSV member as a table with types; see `read_sheet`.
-
-    Raises:
-        ZooError: as `read_sheet`.
-    """
+    """Return a CSV member as a table with types; see `read_sheet`."""
     return read_sheet(archive, name).values
 
 
 def needed(table: pa.Table, names: tuple[str, ...], *, where: str) -> None:
-    """Refuse a table that lacks a column.
-
-    Raises:
-        ZooError: it does.
-    """
+    """Refuse a table that lacks a column."""
     lacking = [name for name in names if name not in table.column_names]
     if lacking:
         present = ", ".join(table.column_names[:20])

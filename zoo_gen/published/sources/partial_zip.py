@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import io
 import json
-import re
 import shutil
 import urllib.error
 import urllib.request
@@ -21,12 +20,11 @@ from typing import BinaryIO
 
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.files import atomic, reachable
+from zoo_gen.published.formats.model_zoos import ABOUT_A_RUN, STATE
 from zoo_gen.published.sources.download import Progress, alone, open_url, version_of
 
 FORMATS = ("model_zoos",)
 _GAP = 2**18  # bytes between two members that are not worth a request of their own
-_STATE = re.compile(r"(?:(.*)/)?checkpoint_(\d+)/(?:checkpoints|checkpoints_training)")
-_ABOUT_A_RUN = ("params.json", "config.json", "result.json")
 
 
 class NoRanges(Exception):
@@ -46,16 +44,21 @@ def needed(names: Collection[str], *, epochs: Sequence[int] | None, models: Sequ
     """Return the members of a zip of Ray folders that a conversion reads; optimiser states are not among them.
 
     Runs are numbered as the converter does, in the order of their names; what says that a run exists is always needed.
+
+    Raises:
+        NoRanges: the states alone say that some run exists, so that a part without them would number runs otherwise.
     """
-    states = {name: match for name in names if (match := _STATE.fullmatch(name))}
-    about = {name for name in names if name.rpartition("/")[2] in _ABOUT_A_RUN}
+    states = {name: match for name in names if (match := STATE.fullmatch(name))}
+    about = {name for name in names if name.rpartition("/")[2] in ABOUT_A_RUN}
     begun = {name.rpartition("/")[0] for name in about if name.endswith("/params.json")}
     runs = sorted({match[1] or "" for match in states.values()} | begun)
-    wanted_runs = None if models is None else {runs[model] for model in models if 0 <= model < len(runs)}
+    if not begun.issuperset(runs):
+        raise NoRanges
+    chosen_runs = runs if models is None else {runs[model] for model in models if 0 <= model < len(runs)}
     chosen = {
         name
         for name, match in states.items()
-        if (epochs is None or int(match[2]) in epochs) and (wanted_runs is None or (match[1] or "") in wanted_runs)
+        if (epochs is None or int(match[2]) in epochs) and (match[1] or "") in chosen_runs
     }
     return about | chosen
 

@@ -194,36 +194,33 @@ def by_population() -> dict[str, PublishedZoo]:
     """Return the published zoo of each population, by the name that our zoo of it has, or would have."""
     return {
         population: zoo
-        for zoo in published_zoos().values()
+        for zoo in list_published_zoos().values()
         for population in (zoo.part.regenerated or (zoo.plain_name,))
     }
 
 
 def publications() -> dict[str, Publication]:
-    """Return all publications, name -> what is known.
-
-    Raises:
-        ZooError: a file is wrong; the message names the place.
-    """
+    """Return all publications, name -> what is known."""
     shipped = schema.shipped("published", installed=Path(__file__).parent / "shipped")
     read = map(read_publication, shipped.values())
     return {publication.name: publication for publication in read}
 
 
 def read_publication(path: Path) -> Publication:
-    """Read one publication.
-
-    Raises:
-        ZooError: the file is missing or wrong; the message names the place.
-    """
+    """Read one publication."""
     publication = schema.read_toml(path, Publication)
     if publication.name != path.stem:
         raise ZooError(f"{path}: name: is {publication.name!r}; expected the file's name, {path.stem!r}")
     return publication
 
 
-def published_zoos() -> dict[str, PublishedZoo]:
-    """Return all published zoos, name -> zoo."""
+def list_published_zoos() -> dict[str, PublishedZoo]:
+    """Return the zoos of papers that `pull` knows, by name.
+
+    >>> import zoo_gen
+    >>> zoo_gen.list_published_zoos()["small_cnn_zoo/cifar10"].part.format
+    'small_cnn_zoo'
+    """
     return {name: zoo for publication in publications().values() for name, zoo in publication.zoos.items()}
 
 
@@ -233,7 +230,7 @@ def find_published(name: str) -> PublishedZoo:
     Raises:
         ZooError: there is none; the message says what there is.
     """
-    zoos = published_zoos()
+    zoos = list_published_zoos()
     if name in zoos:
         return zoos[name]
     publication = publications().get(name)
@@ -255,5 +252,5 @@ def rows() -> list[dict[str, Any]]:
             "licence": zoo.publication.licence.name,
             "pass on": "yes" if zoo.publication.licence.redistribution else "no",
         }
-        for zoo in published_zoos().values()
+        for zoo in list_published_zoos().values()
     ]

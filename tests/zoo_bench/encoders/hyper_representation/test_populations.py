@@ -13,7 +13,7 @@ from zoo_bench.protocol import protocols
 from zoo_bench.protocol.views import TrainingView, ZooFacts
 from zoo_gen import open_zoo
 from zoo_gen.manifest import read_manifest, shipped_manifests
-from zoo_gen.published.sources.registry import published_zoos
+from zoo_gen.published.sources.registry import list_published_zoos
 
 # zoo of the benchmark: network, blocks, width, heads, feed-forward, latent, hidden layers, width and output of the
 # head, gamma, epochs. As the paper's scripts have them, one a zoo.
@@ -73,7 +73,7 @@ def test_each_of_the_papers_zoos_gets_its_own_configuration(zoo, ending):
 
 
 def test_zoos_of_the_papers_record_are_known_by_the_names_they_are_pulled_under():
-    published = {zoo.plain_name for zoo in published_zoos().values()}
+    published = {zoo.plain_name for zoo in list_published_zoos().values()}
     theirs = {name for name in published if name.startswith("hyper_representations_")}
     assert theirs - {name for names in EXPERIMENTS.values() for name in names} == {"hyper_representations_ablations"}
 

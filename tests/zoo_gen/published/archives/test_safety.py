@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from tests.zoo_gen.published import ray, small_cnn
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError
-from zoo_gen.published import convert
 from zoo_gen.published.archives import archive as archives
 from zoo_gen.published.archives import members, pickles
 from zoo_gen.published.archives.archive import open_archive
@@ -101,9 +101,9 @@ def test_an_expected_name_is_a_stand_in_that_does_nothing(reader, marker):
         file.writestr("a/data.pkl", b"\x80\x02" + code)
         file.writestr("a/version", b"3\n")
         file.writestr("a/byteorder", b"little")
-    found = reader.content(archive.getvalue(), where="f")
-    assert found.pickled_name == "expected.Name"
-    assert found.state == {"__dict__": "x"}
+    content = reader.content(archive.getvalue(), where="f")
+    assert content.pickled_name == "expected.Name"
+    assert content.state == {"__dict__": "x"}
 
 
 @pytest.mark.parametrize("writer", ["zip", "legacy"])
@@ -130,8 +130,8 @@ def test_compressed_records_in_a_checkpoint_are_refused(reader):
 def test_what_is_no_checkpoint_is_refused_and_the_next_file_is_read(reader, content):
     with pytest.raises(ZooError, match="f: cannot be read as a checkpoint"):
         reader.content(content, where="f")
-    found = reader.content(ray.saved({"weight": torch.ones(2)}, **WRITERS["legacy"]), where="g")
-    assert found["weight"].tolist() == [1.0, 1.0]
+    state = reader.content(ray.saved({"weight": torch.ones(2)}, **WRITERS["legacy"]), where="g")
+    assert state["weight"].tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("mapped_from", [0, 2**30])
@@ -182,10 +182,10 @@ def hostile_state(marker):
 
 @pytest.mark.parametrize("place", ["checkpoints", "dataset.pt", "params.pkl", "optimizer", ".tune_metadata"])
 def test_in_a_ray_archive_only_states_are_opened_and_an_exploit_there_aborts(tmp_path, marker, place):
-    found = ray.zoo(small_cnn.noise(8, 8), n_runs=2, epochs=1)
+    published = ray.zoo(small_cnn.noise(8, 8), n_runs=2, epochs=1)
     files = {
         name: hostile_state(marker) if name.rpartition("/")[2] == place else content
-        for name, content in found.files.items()
+        for name, content in published.files.items()
     }
     archive = ray.zipped(tmp_path / "cnn.zip", files)
     if place == "checkpoints":

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.published import convert
 from zoo_gen.zoo.verify import verify
 
 omegaconf = pytest.importorskip("omegaconf")
@@ -95,7 +95,7 @@ def park(tmp_path_factory):
     try:
         for number, c in enumerate(CONFIGS):
             n = len(c["kernel_size"])
-            made = CNNConfig(
+            config = CNNConfig(
                 n,
                 10,
                 c["channels"],
@@ -105,7 +105,7 @@ def park(tmp_path_factory):
                 c["residual"],
                 c["activation"],
             )
-            whole = omegaconf.OmegaConf.create({"model": omegaconf.OmegaConf.structured(made), "seed": number})
+            whole = omegaconf.OmegaConf.create({"model": omegaconf.OmegaConf.structured(config), "seed": number})
             network = CNN(c)
             optimizer = torch.optim.AdamW(network.parameters())
             trial = f"cifar10_zooV2/NN_tune_trainable_{number:05d}"
@@ -167,12 +167,12 @@ def test_a_view_of_one_architecture_is_rectangular(park, zoo):
     for row, model in enumerate((2, 0)):
         for place, epoch in enumerate(zoo.epochs.tolist()):
             network = networks.get((trials[model], epoch))
-            found = view.weights[row, place]
+            stored = view.weights[row, place]
             if network is None:
-                assert np.isnan(found).all()
+                assert np.isnan(stored).all()
             else:
                 expected = torch.cat([value.reshape(-1) for value in network.state_dict().values()])
-                assert np.array_equal(found, expected.numpy())
+                assert np.array_equal(stored, expected.numpy())
     assert view.metric("test_accuracy").shape == (2, len(zoo.epochs))
     assert view.hyperparameter("kernel_size").tolist() == ["3,5", "3,5"]
     with pytest.raises(ZooError, match="these models have 2 architectures; expected a view of models of one"):
@@ -195,7 +195,7 @@ def test_any_zarr_reader_finds_a_model_by_the_table(park, zoo):
     size = len(row["checkpoints"]) * row["n_parameters"]
     block = flat[shard, row["weights_start"] : row["weights_start"] + size].reshape(-1, row["n_parameters"])
     trial = sorted({trial for trial, _ in networks})[3]
-    last = max(iteration for its, iteration in networks if its == trial)
+    last = max(iteration for name, iteration in networks if name == trial)
     expected = torch.cat([value.reshape(-1) for value in networks[trial, last].state_dict().values()])
     assert np.array_equal(block[-1], expected.numpy())
 
@@ -221,11 +221,11 @@ def test_the_grouped_file_is_the_split(park, tmp_path):
     trials = sorted({trial for trial, _ in networks})
     chosen = {"train": [trials[2], trials[0]], "val": [trials[3]], "test": [trials[1]]}
     content = {}
-    for part, its in chosen.items():
+    for part, names in chosen.items():
         paths = [
             f"../dataset/{trial}/checkpoint_{iteration:06d}/checkpoint.pt"
             for trial, iteration in networks
-            if trial in its
+            if trial in names
         ]
         random.Random(1).shuffle(paths)
         content[part] = {"path": paths, "score": [0.1] * len(paths), "step": [10] * len(paths)}
@@ -233,8 +233,8 @@ def test_the_grouped_file_is_the_split(park, tmp_path):
     options = {"format": "cnn_wild_park", "splits": {"wild_park": tmp_path / "cnn_park_splits.json"}}
     zoo = open_zoo(convert(archive, tmp_path / "zoo", **options))
     for part, theirs in (("train", "train"), ("validation", "val"), ("test", "test")):
-        found = {trials[model] for model in zoo.split(part, table="wild_park")}
-        assert found == set(chosen[theirs])
+        in_table = {trials[model] for model in zoo.split(part, table="wild_park")}
+        assert in_table == set(chosen[theirs])
         order = [path.split("/")[3] for path in content[theirs]["path"]]
         expected = list(dict.fromkeys(f"cifar10_zooV2/{trial}" for trial in order))
         assert [trials[model] for model in zoo.split(part, table="wild_park")] == expected
@@ -245,11 +245,11 @@ def test_the_codes_own_split_is_that_of_scikit_learn():
 
     from zoo_gen.published import splits
 
-    found = splits.grouped(200, test=50, validation=25, seed=42, how="")
+    table = splits.grouped(200, test=50, validation=25, seed=42, how="")
     rest, test = train_test_split(range(200), test_size=50, random_state=42)
     train, validation = train_test_split(rest, test_size=25, random_state=42)
     for part, expected in (("train", train), ("validation", validation), ("test", test)):
-        assert found.models[found.parts == part].tolist() == expected
+        assert table.models[table.parts == part].tolist() == expected
 
 
 def test_reordered_units_of_added_layers_are_not_offered_as_symmetries(zoo):

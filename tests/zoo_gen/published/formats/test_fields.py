@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from tests.zoo_gen.published import ray
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.published import convert
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.formats import states
 from zoo_gen.zoo.verify import verify

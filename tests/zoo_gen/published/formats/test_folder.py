@@ -9,19 +9,19 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.zoo_gen.published import ray
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.published import convert
 from zoo_gen.zoo.verify import verify
 
 
 def network(kind, dtype=torch.float32):
     if kind == "deep":
-        made = nn.Sequential(*[nn.Linear(3, 3) for _ in range(12)])  # layer 10 sorts before layer 2 as text
+        module = nn.Sequential(*[nn.Linear(3, 3) for _ in range(12)])  # layer 10 sorts before layer 2 as text
     elif kind == "normalised":
-        made = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+        module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
     else:
-        made = nn.Sequential(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 2))
-    return made.to(dtype)
+        module = nn.Sequential(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 2))
+    return module.to(dtype)
 
 
 def written(folder, kind, ending, *, epochs=(1, 5), runs=3, dtype=torch.float32, **columns):
@@ -31,13 +31,13 @@ def written(folder, kind, ending, *, epochs=(1, 5), runs=3, dtype=torch.float32,
     networks, rows = {}, []
     for run in range(runs):
         for epoch in epochs:
-            made = networks[f"run{run}", epoch] = network(kind, dtype)
+            module = networks[f"run{run}", epoch] = network(kind, dtype)
             name = f"weights/run{run}_epoch{epoch}.{ending}"
             (folder / "weights").mkdir(exist_ok=True)
             if ending == "safetensors":
-                save_file(made.state_dict(), folder / name)
+                save_file(module.state_dict(), folder / name)
             else:
-                (folder / name).write_bytes(ray.saved(made.state_dict()))
+                (folder / name).write_bytes(ray.saved(module.state_dict()))
             row = {
                 "file": name,
                 "run": f"run{run}",
@@ -58,10 +58,10 @@ def written(folder, kind, ending, *, epochs=(1, 5), runs=3, dtype=torch.float32,
 def test_every_parameter_keeps_its_name_its_shape_and_its_numbers(tmp_path, kind, ending):
     networks = written(tmp_path / "mine", kind, ending, split=["train", "val", "test"])
     zoo = open_zoo(convert(tmp_path / "mine", tmp_path / "zoo", format="folder"))
-    for (run, epoch), made in networks.items():
+    for (run, epoch), module in networks.items():
         model = zoo.models["run"].to_pylist().index(run)
         stored = zoo.state_dict(model, epoch)
-        expected = {key: value for key, value in made.state_dict().items() if "num_batches" not in key}
+        expected = {key: value for key, value in module.state_dict().items() if "num_batches" not in key}
         assert set(stored) == set(expected)
         assert all(torch.equal(stored[key], expected[key]) for key in expected)
         network(kind).load_state_dict(stored)
@@ -97,13 +97,13 @@ def test_a_csv_without_run_and_epoch_is_a_state_a_model(tmp_path):
 def test_networks_of_several_architectures_make_a_ragged_zoo(tmp_path):
     networks = written(tmp_path / "mine", "plain", "pt", runs=2)
     for epoch in (1, 5):
-        made = networks["run1", epoch] = network("deep")
-        (tmp_path / "mine" / "weights" / f"run1_epoch{epoch}.pt").write_bytes(ray.saved(made.state_dict()))
+        module = networks["run1", epoch] = network("deep")
+        (tmp_path / "mine" / "weights" / f"run1_epoch{epoch}.pt").write_bytes(ray.saved(module.state_dict()))
     zoo = open_zoo(convert(tmp_path / "mine", tmp_path / "zoo", format="folder"))
     assert len(zoo.architectures) == 2
-    for (run, epoch), made in networks.items():
+    for (run, epoch), module in networks.items():
         stored = zoo.state_dict(zoo.models["run"].to_pylist().index(run), epoch)
-        assert all(torch.equal(stored[key], value) for key, value in made.state_dict().items())
+        assert all(torch.equal(stored[key], value) for key, value in module.state_dict().items())
     assert verify(zoo.path).findings == ()
 
 

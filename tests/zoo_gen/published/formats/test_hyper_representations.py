@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from tests.zoo_gen.published import ray, small_cnn
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.published import convert
 from zoo_gen.zoo.verify import verify
 
 
 def pickled(path, module, name, instances):
     """Write a dump whose parts are instances of a class in a module that exists only while it is written."""
     whole = f"checkpoints_to_datasets.{module}"
-    package, made = types.ModuleType("checkpoints_to_datasets"), types.ModuleType(whole)
+    package, of_dataset = types.ModuleType("checkpoints_to_datasets"), types.ModuleType(whole)
     kind = type(name, (), {"__module__": whole, "__qualname__": name})
-    setattr(made, name, kind)
-    sys.modules |= {"checkpoints_to_datasets": package, whole: made}
+    setattr(of_dataset, name, kind)
+    sys.modules |= {"checkpoints_to_datasets": package, whole: of_dataset}
     try:
         dump = {}
         for part, fields in instances.items():
@@ -42,14 +42,14 @@ def parts_of(runs, *, vectorised):
     """Rows as the public code gathers them: by run, then by epoch."""
     names = sorted({run for run, _ in runs.networks})
     chosen = {"trainset": [names[3], names[0], names[2]], "valset": [names[4]], "testset": [names[1]]}
-    found = {}
-    for part, its in chosen.items():
-        rows = [(run, epoch) for run in its for epoch in (0, 1, 2)]
+    dump = {}
+    for part, chosen_runs in chosen.items():
+        rows = [(run, epoch) for run in chosen_runs for epoch in (0, 1, 2)]
         states = [runs.networks[row].state_dict() for row in rows]
         vectors = [torch.cat([value.reshape(-1) for value in state.values()]) for state in states]
         results = [runs.results[row] for row in rows]
         absolute = "/netscratch2/somebody"
-        found[part] = {
+        dump[part] = {
             "layer_lst": [(0, "conv2d"), (3, "conv2d"), (6, "conv2d"), (9, "fc"), (11, "fc")],
             "mode": "vector" if vectorised else "checkpoint",
             "data_in": torch.stack(vectors) if vectorised == "stacked" else vectors if vectorised else states,
@@ -66,7 +66,7 @@ def parts_of(runs, *, vectorised):
                 "seed": [result["config"]["seed"] for result in results],
             },
         }
-    return chosen, found
+    return chosen, dump
 
 
 @pytest.mark.parametrize("vectorised", [False, True, "stacked"], ids=["state_dicts", "vectors", "stacked"])
@@ -90,8 +90,8 @@ def test_weights_labels_and_the_split_come_out_of_foreign_classes(tmp_path, runs
         stored = zoo.test_accuracy[model, zoo.checkpoint(epoch)]
         assert stored == np.float32(runs.results[run, epoch]["test_acc"])
     for part, theirs in (("train", "trainset"), ("validation", "valset"), ("test", "testset")):
-        found = [names[model] for model in zoo.split(part, table="published")]
-        assert found == [run.rpartition("/")[2] for run in chosen[theirs]]
+        in_table = [names[model] for model in zoo.split(part, table="published")]
+        assert in_table == [run.rpartition("/")[2] for run in chosen[theirs]]
     inputs = small_cnn.noise()["test"][0]
     run = chosen["testset"][0]
     module_ = zoo.module(names.index(run.rpartition("/")[2]), 2)
@@ -106,8 +106,8 @@ def test_the_repackaged_small_cnn_zoo_keeps_its_kernels_in_tensorflow_order(tmp_
 
     runs = list(dict.fromkeys(row["modeldir"] for row in small_cnn_zoo.rows))
     fields = {}
-    for part, its in (("trainset", runs[:4]), ("valset", runs[4:5]), ("testset", runs[5:])):
-        rows = [number for number, row in enumerate(small_cnn_zoo.rows) if row["modeldir"] in its]
+    for part, chosen_runs in (("trainset", runs[:4]), ("valset", runs[4:5]), ("testset", runs[5:])):
+        rows = [number for number, row in enumerate(small_cnn_zoo.rows) if row["modeldir"] in chosen_runs]
         w = small_cnn_zoo.weights[rows]
         blocks = [w[:, 16:160], w[:, :16], w[:, 176:2480], w[:, 160:176], w[:, 2496:4800], w[:, 2480:2496]]
         moved = np.concatenate([*blocks, w[:, 4810:], w[:, 4800:4810]], axis=1)
@@ -116,8 +116,8 @@ def test_the_repackaged_small_cnn_zoo_keeps_its_kernels_in_tensorflow_order(tmp_
         pairs = list(zip(dirs, steps, strict=True))
         fields[part] = {
             "data": torch.tensor(moved),
-            "labels": [f"model_id-{its.index(run)}_step-{step}_path-{run}" for run, step in pairs],
-            "path_list": np.array(its, dtype=object),
+            "labels": [f"model_id-{chosen_runs.index(run)}_step-{step}_path-{run}" for run, step in pairs],
+            "path_list": np.array(chosen_runs, dtype=object),
             "metrics": pd.DataFrame({"step": steps, "modeldir": dirs}),
             "properties": {
                 "acc": [float(small_cnn_zoo.rows[row]["test_accuracy"]) for row in rows],

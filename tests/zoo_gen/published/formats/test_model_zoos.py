@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.zoo_gen.published import ray, small_cnn
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.published import convert
 from zoo_gen.zoo.verify import verify
 
 
@@ -17,17 +17,17 @@ def converted(tmp_path, archive, **options):
     return open_zoo(convert(archive, tmp_path / "zoo", format="model_zoos", **options))
 
 
-def assert_equal(zoo, found):
-    runs = sorted({run for run, _ in found.networks})
+def assert_equal(zoo, published):
+    runs = sorted({run for run, _ in published.networks})
     assert zoo.models["run"].to_pylist() == runs
     inputs = small_cnn.noise()["test"][0]
-    for (run, epoch), network in found.networks.items():
+    for (run, epoch), network in published.networks.items():
         model = runs.index(run)
         tensors = list(zoo.state_dict(model, epoch).values())
         for ours, theirs in zip(tensors, network.state_dict().values(), strict=True):
             assert torch.equal(ours, theirs)
         torch.testing.assert_close(zoo.module(model, epoch)(inputs), network(inputs))
-        line = found.results.get((run, epoch), {})
+        line = published.results.get((run, epoch), {})
         for name, theirs in (
             ("test_accuracy", "test_acc"),
             ("test_loss", "test_loss"),
@@ -72,8 +72,8 @@ def test_hyper_parameters_are_columns_and_paths_of_others_are_not(tmp_path, runs
 @pytest.mark.parametrize("spelling", ["checkpoint_{}", "checkpoint_{:06d}"])
 @pytest.mark.parametrize("first_line", [0, 1])
 def test_result_lines_are_matched_by_their_iteration(tmp_path, spelling, first_line):
-    found = ray.zoo(small_cnn.noise(), n_runs=2, epochs=2, spelling=spelling, first_line=first_line)
-    assert_equal(converted(tmp_path, ray.zipped(tmp_path / "cnn.zip", found.files)), found)
+    published = ray.zoo(small_cnn.noise(), n_runs=2, epochs=2, spelling=spelling, first_line=first_line)
+    assert_equal(converted(tmp_path, ray.zipped(tmp_path / "cnn.zip", published.files)), published)
 
 
 def test_runs_that_were_resumed_and_runs_that_crashed_keep_their_rows(tmp_path, runs):
@@ -92,8 +92,8 @@ def test_runs_that_were_resumed_and_runs_that_crashed_keep_their_rows(tmp_path, 
 
 
 def test_states_of_before_torch_1_6_are_read(tmp_path):
-    found = ray.zoo(small_cnn.noise(), n_runs=2, epochs=1, legacy=True)
-    assert_equal(converted(tmp_path, ray.zipped(tmp_path / "cnn.zip", found.files)), found)
+    published = ray.zoo(small_cnn.noise(), n_runs=2, epochs=1, legacy=True)
+    assert_equal(converted(tmp_path, ray.zipped(tmp_path / "cnn.zip", published.files)), published)
 
 
 def test_wrapped_and_prefixed_states_are_unwrapped(tmp_path, runs):
@@ -118,9 +118,9 @@ def test_some_epochs_and_models_open_only_their_files(tmp_path, runs):
 
 
 def test_the_run_wise_split_is_that_of_sorted_folders(tmp_path):
-    found = ray.zoo(small_cnn.noise(8, 8), n_runs=20, epochs=0)
-    zoo = converted(tmp_path, ray.zipped(tmp_path / "cnn.zip", found.files))
-    paths = sorted({run for run, _ in found.networks})
+    published = ray.zoo(small_cnn.noise(8, 8), n_runs=20, epochs=0)
+    zoo = converted(tmp_path, ray.zipped(tmp_path / "cnn.zip", published.files))
+    paths = sorted({run for run, _ in published.networks})
     random.seed(42)
     random.shuffle(paths)
     runs = zoo.models["run"]
@@ -139,8 +139,8 @@ def test_a_state_of_another_shape_is_named(tmp_path, runs):
 
 def test_accuracies_are_computed_again_from_the_weights(tmp_path, fashion, images_root):
     images = {part: ((pixels - 0.5) / 0.5, labels) for part, (pixels, labels) in fashion.items()}
-    found = ray.zoo(images, n_runs=2, epochs=2)
-    zoo = converted(tmp_path, ray.zipped(tmp_path / "tune_zoo_fmnist.zip", found.files))
+    published = ray.zoo(images, n_runs=2, epochs=2)
+    zoo = converted(tmp_path, ray.zipped(tmp_path / "tune_zoo_fmnist.zip", published.files))
     assert zoo.manifest.data_name == "FashionMNIST"
     report = verify(zoo.path, sample=6, data_root=images_root)
     assert (report.findings, report.notes, report.evaluated_checkpoints) == ((), (), 6)

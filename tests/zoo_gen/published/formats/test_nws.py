@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from tests.zoo_gen.published import ray
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.published import convert
 from zoo_gen.zoo.verify import verify
 
 META = ["dataset", "lrate", "batch_size", "batch_norm", "augmentation", "optimizer", "activation", "initialization"]
@@ -161,8 +161,8 @@ def test_every_weight_is_in_its_place_and_the_networks_compute(tmp_path, publish
             assert np.array_equal(state["normalization1.running_var"], variance)
         module = zoo.module(model, snapshot)
         with torch.no_grad():
-            found = module(torch.tensor(images).movedim(-1, 1))
-        torch.testing.assert_close(found, variables.outputs(images), rtol=1e-4, atol=1e-5)
+            outputs = module(torch.tensor(images).movedim(-1, 1))
+        torch.testing.assert_close(outputs, variables.outputs(images), rtol=1e-4, atol=1e-5)
     for run, table in errors.items():
         places = np.round(np.linspace(0, len(table) - 1, 20)).astype(int)
         stored = np.asarray(zoo.test_accuracy[runs.index(run)])

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.zoo_gen.published import small_cnn
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import ZooError, open_zoo
-from zoo_gen.published import convert
 from zoo_gen.zoo.verify import verify
 
 
@@ -227,11 +227,11 @@ def nfn_by_pandas(permutation, metrics):
 def split_zoo(tmp_path_factory):
     """Forty runs of two steps, with the split file of a paper."""
     root = tmp_path_factory.mktemp("splits")
-    found = small_cnn.train(40, steps=(0, 86))
-    permutation = small_cnn.permutation_file(root / "fashion_mnist_split.csv", len(found.rows), seed=5)
-    archive = small_cnn.folder(root, small_cnn.files(found))
+    published = small_cnn.train(40, steps=(0, 86))
+    permutation = small_cnn.permutation_file(root / "fashion_mnist_split.csv", len(published.rows), seed=5)
+    archive = small_cnn.folder(root, small_cnn.files(published))
     zoo = open_zoo(convert(archive, root / "zoo", format="small_cnn_zoo", splits={"nfn": permutation}))
-    return zoo, found, permutation, pd.read_csv(archive / "metrics.csv.gz", compression="gzip")
+    return zoo, published, permutation, pd.read_csv(archive / "metrics.csv.gz", compression="gzip")
 
 
 def test_the_split_of_nfn_is_the_published_procedure_with_its_stray_header(split_zoo):
@@ -244,11 +244,11 @@ def test_the_split_of_nfn_is_the_published_procedure_with_its_stray_header(split
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_the_split_of_scalegmn_filters_after_the_cut(split_zoo, activation):
-    zoo, found, permutation, metrics = split_zoo
+    zoo, published, permutation, metrics = split_zoo
     runs = zoo.models["run"].to_pylist()
     for part, expected in nfn_by_pandas(permutation, metrics).items():
-        wanted = [run for run in expected if found.activations[run] == activation]
-        assert [runs[model] for model in zoo.split(part, table=f"scalegmn_{activation}")] == wanted
+        of_activation = [run for run in expected if published.activations[run] == activation]
+        assert [runs[model] for model in zoo.split(part, table=f"scalegmn_{activation}")] == of_activation
 
 
 def test_the_run_wise_split_shuffles_unique_runs_with_seed_42(split_zoo):
@@ -260,8 +260,8 @@ def test_the_run_wise_split_shuffles_unique_runs_with_seed_42(split_zoo):
     first, second = int(0.7 * len(order)), int(0.7 * len(order)) + int(0.15 * len(order))
     parts = {"train": order[:first], "validation": order[first:second], "test": order[second:]}
     for part, expected in parts.items():
-        found = zoo.models["run"].take(zoo.split(part, table="hyper_representations")).to_pylist()
-        assert found == [paths[place] for place in expected]
+        in_table = zoo.models["run"].take(zoo.split(part, table="hyper_representations")).to_pylist()
+        assert in_table == [paths[place] for place in expected]
 
 
 def test_a_split_file_that_is_no_permutation_is_refused(tmp_path, small_cnn_zoo):
@@ -336,37 +336,37 @@ def test_what_is_not_as_published_is_said_in_one_line(tmp_path, small_cnn_zoo, c
 def proven(tmp_path_factory, fashion):
     """Four runs really trained on Fashion-MNIST in [-1, 1], converted."""
     images = {part: (2 * pixels - 1, labels) for part, (pixels, labels) in fashion.items()}
-    found = small_cnn.train(4, images=images, steps=(0, 1, 2, 86))
+    published = small_cnn.train(4, images=images, steps=(0, 1, 2, 86))
     root = tmp_path_factory.mktemp("proof")
-    return found, root
+    return published, root
 
 
 def test_accuracies_are_computed_again_from_the_weights(proven, tmp_path, images_root):
-    found, _ = proven
-    zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(found)))
+    published, _ = proven
+    zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(published)))
     report = verify(zoo.path, sample=16, data_root=images_root)
     assert report.findings == ()
     assert report.notes == ()
     assert report.evaluated_checkpoints == 16
-    assert max(float(row["test_accuracy"]) for row in found.rows) > 0.6  # they have learned something
+    assert max(float(row["test_accuracy"]) for row in published.rows) > 0.6  # they have learned something
 
 
 @pytest.mark.parametrize("scramble", ["kernel axes", pytest.param("channels", marks=pytest.mark.thorough)])
 def test_a_kernel_in_the_wrong_order_is_caught(proven, tmp_path, images_root, scramble):
-    found, _ = proven
-    weights = found.weights.copy()
+    published, _ = proven
+    weights = published.weights.copy()
     kernels = weights[:, 176:2480].reshape(-1, 3, 3, 16, 16)
     wrong = kernels.transpose(0, 1, 2, 4, 3) if scramble == "kernel axes" else kernels[..., ::-1, :]
     weights[:, 176:2480] = wrong.reshape(len(weights), -1)
-    zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(found, weights=weights)))
+    zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(published, weights=weights)))
     report = verify(zoo.path, sample=16, data_root=images_root)
     assert sum("its weights give test_accuracy" in line for line in report.findings) >= 8
 
 
 def test_fewer_images_than_were_measured_on_prove_nothing_and_it_is_said(proven, tmp_path, images_root):
-    found, _ = proven
-    rows = [row | {"test_accuracy": repr(0.30007 + number / 10_000)} for number, row in enumerate(found.rows)]
-    other = small_cnn.Published(found.weights, rows, {}, {})
+    published, _ = proven
+    rows = [row | {"test_accuracy": repr(0.30007 + number / 10_000)} for number, row in enumerate(published.rows)]
+    other = small_cnn.Published(published.weights, rows, {}, {})
     zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(other)))
     report = verify(zoo.path, sample=8, data_root=images_root)
     assert report.findings == ()
@@ -375,15 +375,15 @@ def test_fewer_images_than_were_measured_on_prove_nothing_and_it_is_said(proven,
 
 def test_images_scaled_in_another_usual_way_are_found_out(proven, fashion, tmp_path, images_root):
     images = {part: (pixels, labels) for part, (pixels, labels) in fashion.items()}  # in [0, 1]
-    found = small_cnn.train(2, images=images, steps=(0, 1, 86))
-    zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(found)))
+    published = small_cnn.train(2, images=images, steps=(0, 1, 86))
+    zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(published)))
     report = verify(zoo.path, sample=6, data_root=images_root)
     assert report.findings == ()
     assert report.notes == ("the accuracies are those of images scaled as mean 0.0, deviation 1.0, not as documented",)
 
 
 def test_without_the_images_bytes_alone_are_checked_and_it_is_said(proven, tmp_path):
-    found, _ = proven
-    zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(found)))
+    published, _ = proven
+    zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(published)))
     with pytest.raises(ZooError, match=r"no images of FashionMNIST in .*; expected them there, or --sample 0"):
         verify(zoo.path, data_root=tmp_path)

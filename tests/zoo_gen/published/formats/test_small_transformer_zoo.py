@@ -11,11 +11,11 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
+from tests.zoo_gen.published.ray import convert
 from zoo_bench.evaluation import run as evaluation
 from zoo_bench.protocol.zoos import read_benchmark
 from zoo_gen import ZooError, open_zoo
 from zoo_gen.cli.main import main
-from zoo_gen.published import convert
 
 WIDTH, HEADS = 8, 2
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.hub_server import Fault
 from tests.zoo_gen.published import ray, small_cnn
+from tests.zoo_gen.published.ray import convert
 from zoo_gen import open_zoo
 from zoo_gen.errors import ZooError
-from zoo_gen.published import convert
 from zoo_gen.published.sources import partial_zip
 
 RUNS, EPOCHS, SIZE = 4, 6, 300_000
@@ -49,17 +49,30 @@ def read(path):
 
 
 def chosen(contents, epochs, models):
-    wanted = [f"zoo/run_{m}/checkpoint_{e:06d}/checkpoints" for m in models for e in epochs]
-    return {name: content for name, content in contents.items() if name.endswith(".json") or name in wanted}
+    names = [f"zoo/run_{m}/checkpoint_{e:06d}/checkpoints" for m in models for e in epochs]
+    return {name: content for name, content in contents.items() if name.endswith(".json") or name in names}
 
 
 @pytest.mark.parametrize(("epochs", "models"), [([0, 5], None), (None, [1]), ([3], [0, 2]), (range(6), range(4))])
 def test_only_the_chosen_states_come_and_no_optimiser(server, contents, fetch, epochs, models):
-    found = read(fetch(epochs=epochs, models=models))
+    part = read(fetch(epochs=epochs, models=models))
     epochs, models = epochs or range(EPOCHS), models or range(RUNS)
-    assert found == chosen(contents, epochs, models)
-    wanted = len(list(epochs)) * len(list(models)) * SIZE
-    assert wanted < server.sent("zoo.zip") < wanted + 300_000
+    assert part == chosen(contents, epochs, models)
+    size = len(list(epochs)) * len(list(models)) * SIZE
+    assert size < server.sent("zoo.zip") < size + 300_000
+
+
+def test_a_part_has_all_that_the_converter_reads_of_a_run(contents, server, fetch):
+    with zipfile.ZipFile(server.folder / "zoo.zip", "a") as archive:
+        archive.writestr("zoo/run_0/progress.csv", "training_iteration,test_acc\n1,0.5\n")
+    assert "zoo/run_0/progress.csv" in read(fetch(epochs=[1]))
+
+
+def test_a_run_that_only_its_states_name_is_had_with_the_whole(contents, server, fetch):
+    with zipfile.ZipFile(server.folder / "zoo.zip", "a") as archive:
+        archive.writestr("zoo/a_run_without_params/checkpoint_000001/checkpoints", b"state")
+    with pytest.raises(partial_zip.NoRanges):
+        fetch(models=[2])
 
 
 def test_a_part_is_fetched_once(server, contents, fetch):
@@ -123,8 +136,8 @@ def test_what_is_no_zip_is_named(server, fetch):
 
 
 def test_a_part_converts_to_what_the_whole_does(server, fetch, tmp_path):
-    found = ray.zoo(small_cnn.noise())
-    ray.zipped(server.folder / "zoo.zip", found.files)
+    published = ray.zoo(small_cnn.noise())
+    ray.zipped(server.folder / "zoo.zip", published.files)
     epochs = [0, 3]
     part = fetch(epochs=epochs, models=[1, 2])
     zoos = [

@@ -82,7 +82,7 @@ def test_the_small_cnn_zoos_have_whole_runs_only():
 
 def test_no_digest_or_size_is_stated_that_nobody_has_seen():
     # None of the archives was at hand when this was written: sizes and digests come with the first download.
-    for zoo in registry.published_zoos().values():
+    for zoo in registry.list_published_zoos().values():
         assert [(file.bytes, file.sha256) for file in zoo.part.files] in ([], [(None, None)])
 
 
@@ -97,13 +97,13 @@ def test_a_zoo_is_named_by_its_publication_and_its_part():
 
 
 def test_the_list_shows_all_as_a_table():
-    found = CliRunner().invoke(main, ["list", "--published"])
-    assert found.exit_code == 0
+    result = CliRunner().invoke(main, ["list", "--published"])
+    assert result.exit_code == 0
     assert re.search(
-        r"small_cnn_zoo/mnist +29,997 +269,973 +small_cnn_zoo +storage.googleapis.com +cc-by-4.0 +yes", found.output
+        r"small_cnn_zoo/mnist +29,997 +269,973 +small_cnn_zoo +storage.googleapis.com +cc-by-4.0 +yes", result.output
     )
-    assert re.search(r"nws/main +13,000 +260,000 +nws +by hand +unknown +no", found.output)
-    assert len(found.output.splitlines()) == 2 + len(registry.published_zoos())
+    assert re.search(r"nws/main +13,000 +260,000 +nws +by hand +unknown +no", result.output)
+    assert len(result.output.splitlines()) == 2 + len(registry.list_published_zoos())
 
 
 def test_a_whole_publication_is_read(read):
