@@ -46,7 +46,7 @@ def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
     if {"train_accuracy", "test_accuracy"} <= set(zoo.metrics):
         gap = view.metric("generalization_gap")
         written.append(_over_epochs(zoo, gap, "generalisation gap", folder / "gap.png"))
-    names = [name for name in zoo.varying if name != "seed" and _can_be_drawn(zoo.models[name])]
+    names = [name for name in zoo.varying if name not in ("seed", "image") and _can_be_drawn(zoo.models[name])]
     if names:
         written.append(
             _by_axis(zoo, zoo.models[metric].to_numpy(), metric.replace("_", " "), names, folder / "axes.png")
