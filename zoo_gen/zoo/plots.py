@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.errors import ZooError
-from zoo_gen.zoo import Zoo
+from zoo_gen.zoo import Zoo, reconstructions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,8 @@ def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
 
     `epochs.png` shows the test metric over the epochs, `gap.png` the generalisation gap (both as median with the bands
     of the middle half and nine tenths of the models), `axes.png` a point a model and a box plot of the final metric for
-    each hyper-parameter.
+    each hyper-parameter, and `reconstructions.png` some images with what the networks fitted to them show, where there
+    are such.
 
     Raises:
         ZooError: the zoo holds no model yet, or matplotlib is not installed.
@@ -51,6 +52,8 @@ def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
         written.append(
             _by_axis(zoo, zoo.models[metric].to_numpy(), metric.replace("_", " "), names, folder / "axes.png")
         )
+    if (path := reconstructions.draw(zoo, folder / "reconstructions.png")) is not None:
+        written.append(path)
     return written
 
 

@@ -35,11 +35,11 @@ SMALL_TRAINING = replace(TRAINING, epochs=20, steps=1000, most_numbers=60_000_00
 class DeepSetsNetwork(nn.Module):
     """Sets of numbers to embeddings and a logit."""
 
-    def __init__(self, width: int, head_width: int) -> None:
+    def __init__(self, width: int, head_width: int, *, outputs: int = 1) -> None:
         super().__init__()
         self.numbers = nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.means = nn.Sequential(nn.Linear(width, head_width), nn.ReLU(), nn.Linear(head_width, width), nn.ReLU())
-        self.last = last_layer(width)
+        self.last = last_layer(width, outputs)
 
     def forward(self, plan: tuple[Tensor, int], numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map networks to embeddings (network, width) and logits (network,).
@@ -71,7 +71,7 @@ def deep_sets(
         training=training,
         settings={"width": widths[0], "head_width": widths[1]},
         facts=lambda networks: {},
-        build=lambda facts: DeepSetsNetwork(*widths),
+        build=lambda facts: DeepSetsNetwork(*widths, outputs=facts.get("outputs", 1)),
         plans=_plans,
     )
 

@@ -96,6 +96,7 @@ class ScaleGraphNetwork(nn.Module):
         bias_size: float,
         edge_deviation: float,
         bidirectional: bool = False,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         self.bias_size, self.edge_deviation = bias_size, edge_deviation
@@ -107,7 +108,7 @@ class ScaleGraphNetwork(nn.Module):
         self.rounds_back = nn.ModuleList(Pass(width, backward=True) for _ in range(rounds if bidirectional else 0))
         self.of_read = nn.Linear(NODE_CODES, width)
         self.read = Invariant(width, width)
-        self.head = Head(POOLED * width, head_width)
+        self.head = Head(POOLED * width, head_width, outputs=outputs)
 
     def forward(self, plan: Plan, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""
