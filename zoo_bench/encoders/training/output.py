@@ -87,10 +87,10 @@ class Output:
         return functional.mse_loss(logits, (targets - self.mean) / self.deviation)
 
     def values(self, logits: np.ndarray) -> np.ndarray:
-        """Return predictions in the target's units, or names (network,), of logits (network, 1 or name)."""
+        """Return predictions in the target's units, or names (network,), of logits (network,) or (network, name)."""
         if self.loss == "ce":
             return np.array(self.names)[logits.argmax(axis=1)]
-        logits = logits[:, 0]
+        logits = logits.reshape(-1)
         if self.loss == "bce":
             return special.expit(logits + self._offset)
         return logits * self.deviation + self.mean
