@@ -5,13 +5,12 @@ deviations from its median, and a predicted number at half a span beyond the tra
 training rows alone, and that touch nothing where no tail is heavy. docs/benchmarks.md has the measured alternatives.
 """
 
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
 from zoo_bench.scores.linear_features import Classification, Features, Regression
+from zoo_bench.scores.logistic import Logistic
 
 MEAN_ALONE = 1e15  # so strong a penalty that nothing but the mean of the training rows is predicted
 # From that to least squares along the axes that are more than rounding, by half decades: nothing lies beyond the ends.
@@ -26,6 +25,7 @@ BEYOND = 0.5  # spans of the training targets, on each side
 _BETTER = 1e-3  # by which share the error must be lower for a weaker penalty to be taken
 _LEAST_SHARE = 1e-12  # whose logarithm is taken
 _COLUMNS = 256  # that are treated at once
+_LARGE = 2**22  # numbers, from which on a GPU is worth its start
 
 
 def alternatives(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Iterator[Features]:
@@ -98,7 +98,7 @@ def regress(parts: Features, train: np.ndarray, validation: np.ndarray) -> Regre
     return Regression(predicted(parts.test, best), best, best_error)
 
 
-def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Classification:
+def classify(parts: Features, train: np.ndarray, validation: np.ndarray, *, device: str = "cpu") -> Classification:
     """Predict one target of names by logistic regression.
 
     Of the penalties the one with the best accuracy on the validation rows is taken, of equal ones that with the least
@@ -110,8 +110,8 @@ def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Clas
         parts: what `features` returned.
         train: names of the training rows (row,).
         validation: names of the validation rows (row,).
+        device: where the regression runs, if it is a large one.
     """
-    from sklearn.linear_model import LogisticRegression
 
     if len(np.unique(train)) == 1:  # all training models may share a value when configurations stay together
         error = float((validation != train[0]).mean())
@@ -120,30 +120,20 @@ def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Clas
     # is lost along the rows' axes.
     is_wide = parts.train.shape[1] > len(parts.train)
     of_train, of_validation, of_test = parts.along_axes if is_wide else (parts.train, parts.validation, parts.test)
-    # Truncated Newton steps: on thousands of correlated features they converge where L-BFGS still wanders.
-    model = LogisticRegression(solver="newton-cg", warm_start=True)
+    model = Logistic(of_train, train, device=device if of_train.size >= _LARGE else "cpu")
     candidates: list[tuple[float, float, Classification]] = []
     best_error, least_entropy, worse = np.inf, np.inf, 0
     for penalty in LOGISTIC_PENALTIES:
-        with _line_searches_may_end():
-            model.set_params(C=1.0 / penalty).fit(of_train, train)
-        error = float((model.predict(of_validation) != validation).mean())
-        is_true = validation[:, None] == model.classes_  # nowhere for a name that no training row has
-        shares = np.maximum(model.predict_proba(of_validation), _LEAST_SHARE)
-        entropy = -float(np.where(is_true, np.log(shares), 0.0).sum())
-        candidates.append((error, entropy, Classification(model.predict(of_test), penalty, error)))
+        model.fit(penalty)
+        shares = model.shares(of_validation)
+        error = float((model.classes[shares.argmax(axis=1)] != validation).mean())
+        is_true = validation[:, None] == model.classes  # nowhere for a name that no training row has
+        entropy = -float(np.where(is_true, np.log(np.maximum(shares, _LEAST_SHARE)), 0.0).sum())
+        predicted = model.classes[model.shares(of_test).argmax(axis=1)]
+        candidates.append((error, entropy, Classification(predicted, penalty, error)))
         gains = error < best_error or entropy < (1 + _BETTER) * least_entropy
         worse = 0 if gains else worse + 1
         best_error, least_entropy = min(error, best_error), min(entropy, least_entropy)
         if worse == PATIENCE:
             break
     return min(candidates, key=lambda candidate: candidate[:2])[2]
-
-
-@contextmanager
-def _line_searches_may_end() -> Iterator[None]:
-    """Ignore that a line search ends where float32 no longer tells losses apart."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The line search algorithm did not converge")
-        warnings.filterwarnings("ignore", message="Line Search failed")
-        yield

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from zoo_bench.scores import paper_probes, probes, standard_probes
 from zoo_bench.scores.linear_features import Axes
+from zoo_bench.scores.logistic import Logistic
 from zoo_bench.scores.probes import Embeddings, Labels, probe
 from zoo_bench.scores.standard_probes import CUTS, LOGISTIC_PENALTIES, MEAN_ALONE, RIDGE_PENALTIES
 from zoo_gen.errors import ZooError
@@ -363,8 +364,8 @@ def test_the_path_of_penalties_ends_where_validation_rows_stop_to_gain(parts, mo
     features, targets = parts
     labelled, tried = names(targets), []
     scaled = standard_probes.features(*features.values(), cut=WIDE)
-    fit = LogisticRegression.fit
-    monkeypatch.setattr(LogisticRegression, "fit", lambda model, *a: tried.append(model.C) or fit(model, *a))
+    fit = Logistic.fit
+    monkeypatch.setattr(Logistic, "fit", lambda model, penalty: tried.append(penalty) or fit(model, penalty))
     short = standard_probes.classify(scaled, labelled["train"], labelled["validation"])
     monkeypatch.setattr(standard_probes, "PATIENCE", len(LOGISTIC_PENALTIES))
     n_tried = len(tried)
