@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from tests.conftest import files_of
-from zoo_gen import ZooError, engine, merge, open_zoo, open_zoos, split, verify
+from zoo_gen import ZooError, engine, merge, open_zoo, open_zoos, split, verify, write_plots
 from zoo_gen.image_data import load_image_data
 from zoo_gen.store.image_labels import IMAGE_LABELS
+from zoo_gen.zoo.reconstructions import reconstructions
 
 INR = """
 name = "inr"
@@ -134,3 +135,17 @@ def test_a_split_by_images_is_drawn_again(inr):
     shares = {"train": 1.0, "validation": 0.0}
     other = zoo.with_split(zoo.manifest.split.model_copy(update=shares))
     assert (len(other.split("train")), len(other.split("validation")), len(other.split("test"))) == (20, 0, 10)
+
+
+def test_its_pictures_show_images_and_what_the_networks_show(inr, tmp_path):
+    zoo = open_zoo(inr)
+    names = [path.name for path in write_plots(zoo, tmp_path)]
+    assert names == ["epochs.png", "axes.png", "reconstructions.png"]
+    models, images, shown = reconstructions(zoo)
+    data = load_image_data(zoo.manifest.data)
+    assert (models[0], models[-1], images.shape) == (0, 29, (10, 6, 5, 1))
+    for model, image, picture in zip(models.tolist(), images, shown, strict=True):
+        np.testing.assert_allclose(image.reshape(-1), data.values([model])[0, 0], rtol=1e-12)
+        with torch.no_grad():
+            own = zoo.module(model)(torch.from_numpy(data.coordinates).float()).numpy()
+        np.testing.assert_allclose(picture.reshape(-1), own[:, 0].clip(0, 1), rtol=1e-5, atol=1e-6)
