@@ -1,6 +1,4 @@
-"""Pictures of what networks that are fitted to images show, each beside its image."""
-
-from pathlib import Path
+"""What networks that are fitted to images show, each beside its image."""
 
 import numpy as np
 
@@ -40,28 +38,3 @@ def reconstructions(zoo: Zoo) -> tuple[np.ndarray, np.ndarray, np.ndarray] | Non
     both = (values.reshape(shape) for values in (images, shown))
     original, rebuilt = (np.clip((values - offset) / data.value_range, 0, 1) for values in both)
     return models, original, rebuilt
-
-
-def draw(zoo: Zoo, path: Path) -> Path | None:
-    """Write images above their reconstructions as a PNG file and return its path; None where there are none."""
-    from matplotlib import pyplot
-
-    found = reconstructions(zoo)
-    if found is None:
-        return None
-    models, *pictures = found
-    figure, grid = pyplot.subplots(
-        2, len(models), figsize=(0.9 * len(models) + 0.6, 2.6), layout="constrained", squeeze=False
-    )
-    quality = dict(zip(zoo.models["model_id"].to_pylist(), zoo.models["train_psnr"].to_pylist(), strict=True))
-    for row, (label, images) in enumerate(zip(("image", "network"), pictures, strict=True)):
-        for axes, image, model in zip(grid[row], images, models.tolist(), strict=True):
-            axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
-            axes.set(xticks=[], yticks=[])
-            if row == 1:
-                axes.set_xlabel(f"{quality[model]:.0f} dB", fontsize=8)
-        grid[row, 0].set_ylabel(label)
-    figure.suptitle(f"{zoo.name}: images and what networks fitted to them show")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
-    return path
