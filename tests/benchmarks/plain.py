@@ -9,6 +9,8 @@ from zoo_gen.architecture.registry import Architecture, SmallCNNGap, network
 from zoo_gen.image_data import ImageData
 from zoo_gen.population.initialization import initial_weights
 
+GAP = SmallCNNGap(name="small_cnn_gap")
+
 
 class PlainLoop:
     """One model, Adam at 1e-3, its batches drawn at random on the device."""
@@ -51,11 +53,12 @@ class PlainLoop:
                     values.zero_()
 
 
-def graphed_accuracies(data: ImageData, seeds: list[int], *, epochs: int) -> np.ndarray:
-    """Train small_cnn_gap by graphed float32 loops, batches of 128; return the test accuracy of each seed."""
+def graphed_accuracies(
+    data: ImageData, seeds: list[int], *, epochs: int, architecture: Architecture = GAP
+) -> np.ndarray:
+    """Train an architecture by graphed float32 loops, batches of 128; return the test accuracy of each seed."""
     inputs, labels = data.tensors("train", device="cuda")
     test_inputs, test_labels = data.tensors("test", device="cuda")
-    architecture = SmallCNNGap(name="small_cnn_gap")
     loop = PlainLoop(architecture, inputs, labels, batch_size=128, activation="relu")
     graph = loop.captured()
     ones = torch.ones(len(seeds))

@@ -1,20 +1,25 @@
 """Times the training of transformers, ours beside a plain loop over the same network in torch.nn.
 
 Run it with: python -m tests.benchmarks.transformers [--device cuda] [--models N] [--seconds S] [--networks vit,mini]
+    [--ways torch,float32,tf32,bfloat16] [--warps KERNEL=N,...] [--profile]
 
 Both see batches of the same images, with Adam. On a CPU both have one thread, and times are of its own time:
 on two cores both run twice, at the same ratio; on a busy machine both lose alike. On a GPU the loop is one step in a
-CUDA graph, and the clock is the device's. `--profile` shows where our steps spend their time.
+CUDA graph, and the clock is the wall's; `--ways` are torch's operations and the precisions of our kernels, and
+`--warps` changes how many warps a kernel has. `--profile` shows where our steps spend their time. The share of the peak
+is operations a sample (6 for each multiplication of a forward pass) x samples a second / 989.5 TFLOP/s, the dense
+bfloat16 peak of an H100 or H200 with SXM; what is computed twice, and padding of tiles, does not count.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch.nn import functional
-from torch.profiler import profile
+from torch.profiler import ProfilerActivity, profile
 
 from tests.benchmarks.plain import PlainLoop
 from zoo_gen import ZooManifest, load_image_data
@@ -27,6 +32,9 @@ from zoo_gen.manifest import grid
 from zoo_gen.population.population import Population
 from zoo_gen.population.random import data_order
 from zoo_gen.population.train import populations, single_threaded
+
+TORCH = "torch"  # the way of torch's operations
+PEAK = 989.5e12
 
 NETWORKS = {  # the network of the Small Transformer Zoo, and that of mini_digits_vit
     "vit": ({"name": "vit"}, (1, 28, 28), 128),
@@ -89,8 +97,9 @@ def loop_steps(own: ZooManifest, data: Data, *, dropout: float, padding: int) ->
     return epoch
 
 
-def population_of(own: ZooManifest, data: Data, *, device: str) -> Population:
+def population_of(own: ZooManifest, data: Data, *, device: str, way: str = TORCH) -> Population:
     settings = training_settings(own, device=device, forms=choose_forms(own, device=device))
+    settings = replace(settings, kernels=None if way == TORCH else way)
     return next(populations(own.architecture, data, grid.table_of_models(own), settings))[1]
 
 
@@ -126,30 +135,75 @@ def on_cpu(network: str, *, models: int, seconds: float, profiled: bool) -> None
         )
 
 
-def on_gpu(network: str, *, models: int, seconds: float) -> None:
+def on_gpu(network: str, *, models: int, seconds: float, ways: Sequence[str], profiled: bool) -> None:
+    """Time each way to train on a GPU beside two loops that draw their batches, and neither crop nor drop."""
     own = manifest(network, models=models, dropout=0.0, padding=0)
     data, batch_size = load_image_data(own.data), own.training.batch_size
     inputs, labels = data.tensors("train", device="cuda")
-    graph = PlainLoop(own.architecture, inputs, labels, batch_size=batch_size, activation="relu").captured()
+    loops = {}
+    for name, precision in (("float32", "highest"), ("tf32", "high")):
+        torch.set_float32_matmul_precision(precision)
+        graph = PlainLoop(own.architecture, inputs, labels, batch_size=batch_size, activation="relu").captured()
+        loops[name] = _timed(partial(_replay, graph), 100 * batch_size, seconds)
+    torch.set_float32_matmul_precision("highest")
+    print(
+        f"{network} on {torch.cuda.get_device_name()}, {operations(own) / 1e6:.2f} MFLOP a training sample: "
+        f"one model in a CUDA graph {loops['float32']:,.0f} samples/s in float32, {loops['tf32']:,.0f} in tf32"
+    )
+    for dropout, padding in ((0.0, 0), (0.1, 2)):
+        own = manifest(network, models=models, dropout=dropout, padding=padding)
+        for way in ways:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            began = time.perf_counter()
+            population, epochs = population_of(own, data, device="cuda", way=way), iter(range(1, 10_000))
+            population.train_epoch(next(epochs))  # compiles
+            population.train_epoch(next(epochs))  # captures
+            torch.cuda.synchronize()
+            ready = time.perf_counter() - began
+            samples = len(population) * data.n_train
+            ours = _timed(partial(_next_epoch, population, epochs), samples, seconds)
+            done = operations(own) * ours
+            print(
+                f"  {'dropout and crops' if dropout else 'steps alone'}, {way}: {len(population)} models {ours:,.0f} "
+                f"samples/s, {ours / loops['float32']:.1f} times the loop in float32, {ours / loops['tf32']:.1f} in "
+                f"tf32; {done / 1e12:.1f} TFLOP/s, {done / PEAK:.1%} of the bf16 peak; "
+                f"{torch.cuda.max_memory_allocated() / len(population) / 1e6:.1f} MB a model; ready in {ready:.0f} s",
+                flush=True,
+            )
+            if profiled:
+                with profile(activities=[ProfilerActivity.CUDA]) as seen:
+                    population.train_epoch(next(epochs))
+                    torch.cuda.synchronize()
+                print(seen.key_averages().table(sort_by="self_device_time_total", row_limit=25))
+            del population
 
-    def timed(step: Callable[[], object], samples: int) -> float:
+
+def _timed(step: Callable[[], object], samples: int, seconds: float) -> float:
+    """Return the samples a second of a step on a GPU, after one that is not timed."""
+    step()
+    torch.cuda.synchronize()
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
         step()
         torch.cuda.synchronize()
-        began, count = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds:
-            step()
-            torch.cuda.synchronize()
-            count += 1
-        return samples * count / (time.perf_counter() - began)
+        count += 1
+    return samples * count / (time.perf_counter() - began)
 
-    loop = timed(lambda: [graph.replay() for _ in range(100)], 100 * batch_size)
-    population, epochs = population_of(own, data, device="cuda"), iter(range(1, 1001))
-    ours = timed(partial(_next_epoch, population, epochs), len(population) * data.n_train)
-    print(
-        f"{network} on {torch.cuda.get_device_name()}: loop in a CUDA graph {loop:,.0f} samples/s, "
-        f"{len(population)} models {ours:,.0f}: {ours / loop:.1f} times, {operations(own) * ours / 1e12:.2f} TFLOP/s, "
-        f"{torch.cuda.max_memory_allocated() / len(population) / 1e6:.1f} MB a model"
-    )
+
+def _replay(graph: torch.cuda.CUDAGraph) -> None:
+    for _ in range(100):
+        graph.replay()
+
+
+def _set_warps(given: str) -> None:
+    from zoo_gen.population.gpu.transformer import WARPS  # needs Triton
+
+    for each in given.split(","):
+        kernel, warps = each.split("=")
+        if kernel not in WARPS:
+            raise SystemExit(f"--warps: no kernel {kernel!r}; expected {', '.join(WARPS)}")
+        WARPS[kernel] = int(warps)
 
 
 def main() -> None:
@@ -158,11 +212,21 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--ways", default=f"{TORCH},float32,tf32,bfloat16")
+    parser.add_argument("--warps")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
+    if options.warps:
+        _set_warps(options.warps)
     for network in options.networks.split(","):
         if options.device == "cuda":
-            on_gpu(network, models=options.models, seconds=options.seconds)
+            on_gpu(
+                network,
+                models=options.models,
+                seconds=options.seconds,
+                ways=options.ways.split(","),
+                profiled=options.profile,
+            )
         else:
             on_cpu(network, models=options.models, seconds=options.seconds, profiled=options.profile)
 

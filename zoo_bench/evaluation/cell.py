@@ -64,8 +64,7 @@ def evaluate_cell(
         raise next(test for test in fits[0].tests if isinstance(test, EncoderError))
     began = time.monotonic()
     failed = {target for target, _ in (*errors, *lacking)}
-    device = str(runtime.torch_device()) if runtime is not None and fits[0].gpu else "cpu"
-    predicted = _predictions(benchmark, cell, fits, failed=failed, device=device)
+    predicted = _predictions(benchmark, cell, fits, failed=failed)
     beaten = floors(cell, [target for target in targets(benchmark, cell.zoo) if target.name not in failed])
     probe_seconds = (time.monotonic() - began) / len(scored_tests)
     results, predictions, resamples = [], [], []
@@ -171,7 +170,7 @@ def _failures(cell: Cell, fits: Sequence[Fitted], errors: Sequence[tuple[str, Zo
 
 
 def _predictions(
-    benchmark: BenchmarkManifest, cell: Cell, fits: Sequence[Fitted], *, failed: set[str], device: str
+    benchmark: BenchmarkManifest, cell: Cell, fits: Sequence[Fitted], *, failed: set[str]
 ) -> dict[int, list[TargetPrediction]]:
     """Return what probes and the encoder itself predict of every test, by its number; no target that failed."""
     every = [target for target in targets(benchmark, cell.zoo) if target.name not in failed]
@@ -181,7 +180,7 @@ def _predictions(
         chosen = [target for target in every if target.name == fit.target]
         if fit is fits[0]:
             chosen += [target for target in every if target.name not in learned]
-        for number, target, prediction in _probed(cell, fit, chosen, kind=benchmark.probe, device=device):
+        for number, target, prediction in _probed(cell, fit, chosen, kind=benchmark.probe):
             predictions[number].append(_prediction(cell, number, target, "probe", prediction))
     for fit in fits:
         for number, encoded in enumerate(fit.tests):
@@ -200,7 +199,7 @@ def _predictions(
 
 
 def _probed(
-    cell: Cell, fit: Fitted, chosen: Sequence[Target], *, kind: probes.Kind, device: str
+    cell: Cell, fit: Fitted, chosen: Sequence[Target], *, kind: probes.Kind
 ) -> Iterable[tuple[int, Target, probes.Prediction]]:
     """Yield predictions of the tests of a fit, by probes that are fitted and chosen on the source alone."""
     tests = {number: test.embeddings for number, test in enumerate(fit.tests) if isinstance(test, Encoded)}
@@ -210,7 +209,6 @@ def _probed(
         probes.Embeddings(fit.train, fit.validation, np.concatenate(list(tests.values()))),
         {target.name: probes.Labels(target.of_rows(cell.train), target.of_rows(cell.validation)) for target in chosen},
         kind=kind,
-        device=device,
     )
     for target in chosen:
         start = 0

@@ -48,14 +48,13 @@ def regress(parts: Features, train: np.ndarray, validation: np.ndarray) -> Regre
     return Regression(parts.test @ axes.coefficients(moments, penalties), penalties, errors.min(axis=0))
 
 
-def classify(parts: Features, train: np.ndarray, validation: np.ndarray, *, device: str = "cpu") -> Classification:
+def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Classification:
     """Predict one target of names by a linear layer with softmax, trained on cross-entropy.
 
     Args:
         parts: what `alternatives` yielded.
         train: names of the training rows (row,).
         validation: names of the validation rows (row,), which choose nothing.
-        device: has no part in it: some ten thousand small steps are a core's work.
     """
     names, labels = np.unique(train, return_inverse=True)
     random = np.random.RandomState(_SEED)

@@ -66,9 +66,7 @@ class Prediction:
     penalty: float | None  # None where the probe has no choice of penalties
 
 
-def probe(
-    embeddings: Embeddings, labels: Mapping[str, Labels], *, kind: Kind, device: str = "cpu"
-) -> dict[str, Prediction]:
+def probe(embeddings: Embeddings, labels: Mapping[str, Labels], *, kind: Kind) -> dict[str, Prediction]:
     """Predict every target of the test rows.
 
     Rows without a label take no part in fitting and choosing a probe.
@@ -77,7 +75,6 @@ def probe(
         embeddings: of the three parts.
         labels: of the training and validation rows, by target.
         kind: which probes.
-        device: where large logistic regressions run.
 
     Raises:
         ZooError: all training models or all validation models lack a target.
@@ -87,14 +84,14 @@ def probe(
     of_kind = standard_probes if kind == "standard" else paper_probes
     best: dict[str, tuple[float, Prediction]] = {}
     for features in of_kind.alternatives(embeddings.train, embeddings.validation, embeddings.test):
-        for target, error, prediction in _predicted(of_kind, features, labels, device=device):
+        for target, error, prediction in _predicted(of_kind, features, labels):
             if target not in best or error < (1 - _CLEARLY) * best[target][0]:
                 best[target] = error, prediction
     return {target: best[target][1] for target in labels}
 
 
 def _predicted(
-    of_kind: ModuleType, features: Features, labels: Mapping[str, Labels], *, device: str
+    of_kind: ModuleType, features: Features, labels: Mapping[str, Labels]
 ) -> Iterator[tuple[str, float, Prediction]]:
     """Yield every target with the error on the validation rows and what is predicted of the test rows."""
     numbers: dict[tuple[bytes, bytes], list[str]] = defaultdict(list)  # by the rows that have labels
@@ -104,7 +101,7 @@ def _predicted(
             numbers[train.tobytes(), validation.tobytes()].append(target)
             continue
         some = features.of_rows(train, validation)
-        classified = of_kind.classify(some, of_target.train[train], of_target.validation[validation], device=device)
+        classified = of_kind.classify(some, of_target.train[train], of_target.validation[validation])
         yield target, classified.error, Prediction(classified.predicted, classified.penalty)
     for targets in numbers.values():  # those with labels at the same rows share all of the linear algebra
         train, validation = labels[targets[0]].there

@@ -25,7 +25,6 @@ BEYOND = 0.5  # spans of the training targets, on each side
 _BETTER = 1e-3  # by which share the error must be lower for a weaker penalty to be taken
 _LEAST_SHARE = 1e-12  # whose logarithm is taken
 _COLUMNS = 256  # that are treated at once
-_LARGE = 2**22  # numbers, from which on a GPU is worth its start
 
 
 def alternatives(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Iterator[Features]:
@@ -98,7 +97,7 @@ def regress(parts: Features, train: np.ndarray, validation: np.ndarray) -> Regre
     return Regression(predicted(parts.test, best), best, best_error)
 
 
-def classify(parts: Features, train: np.ndarray, validation: np.ndarray, *, device: str = "cpu") -> Classification:
+def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Classification:
     """Predict one target of names by logistic regression.
 
     Of the penalties the one with the best accuracy on the validation rows is taken, of equal ones that with the least
@@ -110,17 +109,14 @@ def classify(parts: Features, train: np.ndarray, validation: np.ndarray, *, devi
         parts: what `features` returned.
         train: names of the training rows (row,).
         validation: names of the validation rows (row,).
-        device: where the regression runs, if it is a large one.
     """
 
     if len(np.unique(train)) == 1:  # all training models may share a value when configurations stay together
         error = float((validation != train[0]).mean())
         return Classification(np.full(len(parts.test), train[0]), LOGISTIC_PENALTIES[0], error)
-    # Coefficients of minimal length lie in the span of the training rows, so that of more features than rows nothing
-    # is lost along the rows' axes.
-    is_wide = parts.train.shape[1] > len(parts.train)
-    of_train, of_validation, of_test = parts.along_axes if is_wide else (parts.train, parts.validation, parts.test)
-    model = Logistic(of_train, train, device=device if of_train.size >= _LARGE else "cpu")
+    # Coefficients of minimal length lie in the span of the training rows, so nothing is lost along the rows' axes.
+    of_train, of_validation, of_test = parts.along_axes
+    model = Logistic(of_train, train, squares=parts.axes.squares)
     candidates: list[tuple[float, float, Classification]] = []
     best_error, least_entropy, worse = np.inf, np.inf, 0
     for penalty in LOGISTIC_PENALTIES:

@@ -139,7 +139,8 @@ def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:
         return f"{manifest.name}: our kernels read bytes of classes, and fit waves and images in grey"
     from zoo_gen.population.gpu import served, updates
 
-    if (name := updates.unserved(manifest.values)) is not None:
+    crops = served.reads_crops(network.layers, manifest.data.input_shape)
+    if (name := updates.unserved(manifest.values, crops=crops)) is not None:
         return f"{manifest.name}: our kernels do not know this {name}"
     first = next(layer for layer in network.layers if not isinstance(layer, Flatten))
     if not isinstance(first, Convolution | Linear):

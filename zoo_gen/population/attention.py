@@ -5,6 +5,7 @@ them; models are the first axis of it, because its GPU kernels count at most 65,
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -52,7 +53,13 @@ def _add_positions(layer: PositionEmbedding, hidden: Tensor, parameters: Mapping
     """Return sequences (model, image, step, feature) with the code of each step."""
     if layer.learned:
         return hidden + parameters[f"{layer.name}.weight"].unsqueeze(1)
-    return hidden + position_codes(layer.steps, layer.features).to(hidden)
+    return hidden + _codes(layer.steps, layer.features, hidden.dtype, hidden.device)
+
+
+@lru_cache(maxsize=8)
+def _codes(steps: int, features: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the fixed codes (step, feature) where they are read, so that no step copies them to a GPU again."""
+    return position_codes(steps, features).to(device, dtype)
 
 
 def _attend(layer: Attention, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ from zoo_gen.architecture.own_module import resolve_as_of
 from zoo_gen.errors import ZooError
 from zoo_gen.population.columns import column, members, numbers
 from zoo_gen.population.eager import Eager
+from zoo_gen.population.gpu import served
 from zoo_gen.population.gpu.updates import unserved
 from zoo_gen.population.initialization import initial_weights
 from zoo_gen.population.tasks import Task
@@ -116,7 +117,11 @@ class Population:
             self._arithmetic = Eager(
                 network, inner, self.task, weights, steps=steps, n_epochs=settings.epochs, forms=settings.forms
             )
-        elif (name := unserved(lambda name: column(models, name))) is not None:
+        elif (
+            name := unserved(
+                lambda name: column(models, name), crops=served.reads_crops(network.layers, network.input_shape)
+            )
+        ) is not None:
             raise ZooError(f"{name}: our kernels do not know it; expected torch's own operations, kernels=None")
         else:
             from zoo_gen.population.gpu.resident.choice import resident

@@ -65,6 +65,7 @@ def train(
         saves: of this training: it goes on from what was written last, to the same bits.
     """
     network = registry.network(architecture, data.input_shape, data.n_outputs)
+    settings = runnable(network, data, models, settings, weights=weights)
     cuts: Iterable[tuple[np.ndarray, int]] = groups(network, models, settings, n_train=data.n_train)
     reached = Reached(len(models), len(checkpoint_epochs))
     if saves is not None and (values := saves.read()):
@@ -114,6 +115,7 @@ def populations(
     `train`.
     """
     network = registry.network(architecture, data.input_shape, data.n_outputs)
+    settings = runnable(network, data, models, settings, weights=weights)
     for rows, n_used in groups(network, models, settings, n_train=data.n_train):
         yield rows, _population(network, data, models, settings, rows=rows, n_used=n_used, weights=weights)
 
@@ -138,6 +140,30 @@ def _population(
 
     own = None if weights is None else weights[torch.from_numpy(rows)]
     return Population(network, models.take(rows), settings, make_task=task_of, weights=own)
+
+
+def runnable(
+    network: Network, data: Data, models: pa.Table, settings: TrainingSettings, *, weights: Tensor | None = None
+) -> TrainingSettings:
+    """Return the settings, without our kernels where a GPU does not run them; see `trial`.
+
+    Raises:
+        ZooError: as `trial.settings_that_run`.
+    """
+    if settings.kernels is None or settings.device == "cpu":
+        return settings
+    from zoo_gen.population.trial import rows_to_try, settings_that_run
+
+    def batch_size(rows: np.ndarray) -> int:
+        return int(models["batch_size"][int(rows[0])].as_py())
+
+    def population_of(rows: np.ndarray) -> Population:
+        n_used = min(data.n_train, 2 * batch_size(rows))
+        return _population(network, data, models, settings, rows=rows, n_used=n_used, weights=weights)
+
+    tried = [rows for rows in rows_to_try(models) if not is_resident(network, settings, batch_size=batch_size(rows))]
+    with devices.current(settings.device):
+        return settings_that_run(settings, tried, population_of=population_of)
 
 
 @contextmanager

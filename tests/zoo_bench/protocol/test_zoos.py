@@ -145,6 +145,7 @@ def test_whose_predictions_rank_is_said_in_every_shipped_benchmark():
         ("nws_2020", "standard", 1, "r2", "last"),
         ("sne_inr", "standard", 1, "mse", "last"),
         ("sne_transformers", "cross_architecture", 5, "kendall_tau", "last"),
+        ("sne_transformers_medium", "cross_architecture", 4, "kendall_tau", "last"),
         ("transformers_by_accuracy", "accuracy_thresholds", 2, "kendall_tau", "last"),
         ("nfn_final_checkpoint", "standard", 2, "kendall_tau", "last"),
     ],

@@ -13,9 +13,9 @@ from torch import Tensor
 from zoo_gen.architecture.layers import Shift
 from zoo_gen.architecture.network import Network
 from zoo_gen.population.columns import Members
-from zoo_gen.population.gpu import kernels, plan
+from zoo_gen.population.gpu import kernels, plan, transformer_form
 from zoo_gen.population.gpu.stages import Arrays, Images
-from zoo_gen.population.gpu.updates import Orders, Updates
+from zoo_gen.population.gpu.updates import Crops, Orders, Updates
 from zoo_gen.population.optimizers import copy_into
 from zoo_gen.population.random import dropout_keys
 from zoo_gen.population.tasks import Task
@@ -45,6 +45,8 @@ class Device:
         layers, input_shape, layout = network.layers, network.input_shape, network.layout
         rows = max(steps) * input_shape[-1] ** 2 // 16 if len(input_shape) == 3 else 0
         splits = max(1, rows // ROWS_A_SPLIT)
+        if transformer_form.read(layers, input_shape) is not None:
+            splits = transformer_form.SPLITS
         arrays = Arrays(
             weights=weights,
             gradient=torch.zeros((splits, *weights.shape), device=device),
@@ -57,7 +59,10 @@ class Device:
         self._arrays = arrays
         self._capacity = max(*steps, EVALUATED_AT_ONCE)
         scale = task.scale.float().cpu()
-        self._stages = plan.build(network, arrays, capacity=self._capacity, scale=scale, splits=splits)
+        self._crops = Crops(members)
+        self._stages = plan.build(
+            network, arrays, capacity=self._capacity, scale=scale, splits=splits, crops=self._crops
+        )
         self._shift = sum(layer.value for layer in layers if isinstance(layer, Shift))
         self._updates = Updates(members, layout, weights, n_steps=len(steps), n_epochs=n_epochs)
         self._orders = Orders(members.seeds, task.n_train)
@@ -78,6 +83,7 @@ class Device:
         first = (epoch - 1) * len(self._sizes)
         self._orders.begin(epoch)
         self._updates.begin(first)
+        self._crops.begin(epoch)
         self._clock.copy_(torch.tensor([0, first, 0], dtype=torch.int32))
         self._losses.zero_()
         self._counts.zero_()

@@ -9,12 +9,14 @@ from zoo_gen.architecture.layers import (
     Convolution,
     Dropout,
     Flatten,
+    Linear,
     Recurrent,
     Shift,
 )
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.shapes import shapes
 from zoo_gen.errors import ZooError
+from zoo_gen.population.gpu import transformer_form
 
 # So many images a step fill a GPU (measured on an H100: more are no faster, docs/gpu.md), and so many models at least
 # where batches are large, because those of one zoo may fall into several populations. More would only be lost by an
@@ -67,7 +69,10 @@ def bytes_per_model(
     size = 2 if precision == "bfloat16" else 4
     images = max(batch_size, 128) if precision else batch_size
     values = 0 if resident else _values(network, precision)
-    state = 6 * network.layout.size * 4  # weights, two moments, gradient, and a copy of two on their way to the host
+    arrays = 6  # weights, two moments, gradient, and a copy of two on their way to the host
+    if precision is not None and transformer_form.read(network.layers, network.input_shape) is not None:
+        arrays += transformer_form.SPLITS - 1
+    state = arrays * network.layout.size * 4
     return values * images * size + state + n_train * 4
 
 
@@ -79,6 +84,11 @@ def _values(network: Network, precision: str | None) -> int:
 
         values = 4 * count_values(network.own, network.input_shape)  # each with its gradient, and what vmap copies
     before = network.input_shape
+    if precision is not None and (form := transformer_form.read(network.layers, before)) is not None:
+        features = -(-form.embedding.convolution.outputs // 8) * 8
+        parts = 1 + len(form.mixing)
+        rest = [layer.outputs for layer in form.rest if isinstance(layer, Linear)]
+        return 2 * (parts * form.steps * features + features + sum(-(-count // 8) * 8 for count in rest))
     for layer, shape in zip(network.layers, shapes(network.layers, network.input_shape), strict=True):
         if precision is None:
             # torch keeps every value, its gradient, the patches that a convolution multiplies, and every gate.

@@ -23,15 +23,16 @@ from zoo_gen.architecture.layers import (
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.shapes import output_shape
 from zoo_gen.errors import ZooError
-from zoo_gen.population.gpu import kernels
+from zoo_gen.population.gpu import kernels, transformer, transformer_form
 from zoo_gen.population.gpu.served import unserved
 from zoo_gen.population.gpu.stages import OPERANDS, Arrays, Behind, Pool, Product, Stage, Value
 from zoo_gen.population.gpu.stem import Stem
+from zoo_gen.population.gpu.updates import Crops
 
 FROM_VALUE = ("relu", "leaky_relu", "tanh", "sigmoid")  # their derivative follows from their value
 
 
-def build(network: Network, arrays: Arrays, *, capacity: int, scale: Tensor, splits: int) -> list[Stage]:
+def build(network: Network, arrays: Arrays, *, capacity: int, scale: Tensor, splits: int, crops: Crops) -> list[Stage]:
     """Return the stages of a network in the order of the forward pass.
 
     Args:
@@ -40,6 +41,7 @@ def build(network: Network, arrays: Arrays, *, capacity: int, scale: Tensor, spl
         capacity: the most images that a model reads at once.
         scale: of the pixels of the images, float32 (2, channel): factor and offset.
         splits: into how many sums the gradient of a stem is cut.
+        crops: of training images, which only transformers have.
 
     Raises:
         ZooError: the first layer with arithmetic is neither a convolution nor a linear one, or a layer has no kernel.
@@ -50,6 +52,14 @@ def build(network: Network, arrays: Arrays, *, capacity: int, scale: Tensor, spl
     stages: list[Stage] = []
     shape = network.input_shape
     value: Value | None = None
+    if (form := transformer_form.read(network.layers, shape)) is not None:
+        stages.extend(
+            transformer.stages(
+                form, arrays, capacity=capacity, shape=shape, scale=scale, crops=crops, behind_of=builder.behind
+            )
+        )
+        builder.rest, value = list(form.rest), stages[-1].output
+        shape = value.shape
     while builder.rest:
         layer = builder.rest.pop(0)
         if isinstance(layer, Flatten):
@@ -112,6 +122,15 @@ class _Builder:
             drops = bool(self.arrays.dropout.any())
             self.dropped.append(math.prod(after))
         return Behind(codes, drops, earlier, channel_first=self.flat and len(after) == 3)
+
+    def behind(self, after: Shape, dropout: bool, activation: Activate | None) -> Behind:
+        """Return the dropout, if any, of a part that gives a shape, and the activation inside it."""
+        codes = None if activation is None else _codes(self.arrays, activation.function)
+        earlier = tuple(self.dropped)
+        if dropout:
+            self.dropped.append(math.prod(after))
+        # Also where no model drops anything: another compiled kernel might add up in another order.
+        return Behind(codes, dropout, earlier)
 
     def value(self, after: Shape, behind: Behind | None) -> Value:
         """Return room for what a stage gives; `behind`: what is done to it as it is stored by a product."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.population.columns import STANDARD_LOSS, Members
 from zoo_gen.population.optimizers import BETA1, BETA2
-from zoo_gen.population.random import data_order
+from zoo_gen.population.random import Purpose, data_order, stream_keys
 from zoo_gen.population.schedules import distinct
 
 OPTIMIZERS = {
@@ -20,21 +20,24 @@ OPTIMIZERS = {
     "rmsprop": 3,
     "nesterov": 4,
 }  # what stands for them in kernels
-_OTHERS = ("label_smoothing", "clip_norm", "crop_padding", "flip")  # that kernels do not know
+_OTHERS = ("label_smoothing", "clip_norm")  # that kernels do not know
+_OF_IMAGES = ("crop_padding", "flip")  # that only the kernels of transformers know
+_DRAW = 2**20  # of `augmentation.Augmentation`
 _ORDERED_AT_ONCE = 2**24  # words that are sorted at once, for which torch takes some 40 bytes each
 
 
-def unserved(values: Callable[[str], Iterable[object]]) -> str | None:
+def unserved(values: Callable[[str], Iterable[object]], *, crops: bool) -> str | None:
     """Return the first hyper-parameter with a value that our kernels do not know, None if there is none.
 
     Args:
         values: gives the values of a hyper-parameter by its name; None stands for its default.
+        crops: whether the kernels that read the images crop and mirror them.
     """
     if any(optimizer not in OPTIMIZERS for optimizer in values("optimizer")):
         return "optimizer"
     if any(loss not in (None, STANDARD_LOSS) for loss in values("loss")):
         return "loss"
-    return next((name for name in _OTHERS if any(values(name))), None)
+    return next((name for name in (*_OTHERS, *(() if crops else _OF_IMAGES)) if any(values(name))), None)
 
 
 class Updates:
@@ -98,6 +101,22 @@ class Orders:
         for start in range(0, len(self._seeds), at_once):
             some = slice(start, start + at_once)
             self.images[some] = data_order(self._seeds[some], epoch, n_train).int()
+
+
+class Crops:
+    """Where the training images of each model are cropped and whether they are mirrored, as `augmentation` draws it."""
+
+    def __init__(self, members: Members) -> None:
+        self._seeds = members.seeds
+        self.keys = torch.zeros_like(members.seeds)  # of the epoch, int64 (model,)
+        self.paddings = members.crop_padding.int()
+        self.thresholds = (members.flip.double() * _DRAW + 0.5).floor().int()
+        self.there = bool(members.crop_padding.any()) or bool(members.flip.any())
+
+    def begin(self, epoch: int) -> None:
+        """Draw those of an epoch, counted from 1."""
+        if self.there:
+            self.keys.copy_(stream_keys(self._seeds, Purpose.AUGMENTATION, epoch))
 
 
 def codes(numbers: Sequence[int], device: torch.device) -> Tensor:

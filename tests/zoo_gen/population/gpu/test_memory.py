@@ -28,6 +28,13 @@ def test_patches_count_where_torch_multiplies_them():
     assert bytes_of(None, batch_size=256) > 2 * bytes_of("float32", batch_size=256)
 
 
+def test_of_a_transformer_the_tokens_between_the_parts_of_its_blocks_are_counted():
+    """By hand: tokens of the embedding and of two parts of two blocks, their mean, the classifier's 32 and 10 (16)."""
+    vit = read_manifest(find_manifest("medium_mnist_vit")).network
+    taken = memory.bytes_per_model(vit, batch_size=128, n_train=1000, precision="bfloat16")
+    assert taken == 2 * 128 * 2 * (5 * 49 * 32 + 32 + 32 + 16) + (5 + 4) * 18506 * 4 + 1000 * 4
+
+
 def test_a_model_in_one_multiprocessor_has_no_values_between_layers_in_memory():
     taken = memory.bytes_per_model(GAP.network, batch_size=512, n_train=1000, precision="bfloat16", resident=True)
     assert taken == 6 * 4970 * 4 + 1000 * 4
