@@ -36,7 +36,7 @@ from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE, ZOOS = (DOCS / "manifests.md").read_text(), (DOCS / "zoos.md").read_text()
 TOML = re.findall(r"^```toml\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
-OWN, AXES, RESIDUAL, SEVERAL, OF_EACH_MODEL = TOML
+OWN, AXES, IMAGES, RESIDUAL, SEVERAL, OF_EACH_MODEL = TOML
 
 
 def section(title: str) -> str:
@@ -197,6 +197,15 @@ def test_the_mixed_zoos_of_the_page_have_the_models_it_says():
     drawn = parse_toml(head + architecture + OF_EACH_MODEL, ZooManifest, where="docs/manifests.md")
     assert drawn.n_models == 1000
     assert len(set(drawn.rows(slice(0, 1000))["architecture"].to_pylist())) == 12
+
+
+def test_the_networks_fitted_to_images_are_those_the_page_says(tmp_path):
+    (tmp_path / "my_inr.toml").write_text(IMAGES.replace("epochs = 50", "epochs = 1").replace("[0, 50]", "[0, 1]"))
+    engine.run(tmp_path / "my_inr.toml", tmp_path / "zoo", workers=1)
+    zoo = open_zoo(tmp_path / "zoo")
+    assert zoo.weights.shape == (300, 2, 1185)
+    assert [len(zoo.split(part)) for part in ("train", "validation", "test")] == [150, 50, 100]
+    assert len(set(zoo.models["seed"].to_pylist())) == 300
 
 
 def test_the_residual_block_of_the_page_is_a_network():

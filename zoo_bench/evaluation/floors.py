@@ -1,8 +1,8 @@
 """Floors: what can be predicted of test models without a weight, which an encoder has to beat to have read anything.
 
 Two predictors: the training models' mean, or their commonest name; and the recipe, which is a probe of the
-hyper-parameters that vary, but for the target itself and the seed. Epochs count as no recipe, as encoders are not told
-them: every checkpoint of a model is predicted the same.
+hyper-parameters that vary, but for the target itself, the seed and the number of an image. Epochs count as no recipe,
+as encoders are not told them: every checkpoint of a model is predicted the same.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _MOST_FEATURES = 512  # with all pairs; without pairs where there would be more
 def floors(cell: Cell, chosen: Sequence[Target]) -> list[list[TargetPrediction]]:
     """Return the predictions of the mean, and of the recipe where something varies, of each test of a cell."""
     predicted: list[list[TargetPrediction]] = [[] for _ in cell.tests]
-    columns = [name for name in cell.zoo.varying if name != "seed"]
+    columns = [name for name in cell.zoo.varying if name not in ("seed", "image")]
     for target in chosen:
         train, validation = (target.of_rows(views) for views in (cell.train, cell.validation))
         if missing(train).all() or missing(validation).all():

@@ -17,7 +17,8 @@ from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo import AnyZoo
 
 CLASS_F1, LOG10 = "test_class_f1", "log10_"
-UNASKED = ("seed", "architecture")  # hyper-parameters: the one says nothing of a model, the other a view tells
+# Hyper-parameters: seeds and numbers of images say nothing of a model, and a view tells its architecture.
+UNASKED = ("seed", "image", "architecture")
 # Metrics that are computed from others. The running gap is that of Schürholt et al. (NeurIPS 2021, public code): the
 # accuracy on the training images while an epoch went on, less the test accuracy after it.
 GAPS = {"generalization_gap": "train_accuracy", "running_gap": "running_accuracy"}

@@ -82,9 +82,10 @@ class CNN3FC2(Schema):
 
 
 class Siren(Schema):
-    """A network of one coordinate with sine activations, 1-32-32-1: 1,153 parameters.
+    """A network of coordinates with sine activations and two hidden layers of 32 units.
 
-    The implicit representation of sine waves of DWSNets (Navon et al., ICML 2023): sin(30 x), and 0.5 added at the end.
+    The implicit representations of DWSNets (Navon et al., ICML 2023): sin(30 x), and 0.5 added at the end. Of sine
+    waves it is 1-32-32-1 and has 1,153 parameters, of images in grey 2-32-32-1 and 1,185.
     """
 
     name: Literal["siren"]
@@ -220,9 +221,10 @@ def _specs(architecture: Architecture, input_shape: Shape, n_outputs: int) -> Se
     drop, flatten = PlainSpec(type="dropout"), PlainSpec(type="flatten")
     if isinstance(architecture, MLP):
         if architecture.widths[0] != math.prod(input_shape):
-            raise ValueError(
-                f"widths: begins with {architecture.widths[0]}; the images have {math.prod(input_shape)} pixels"
-            )
+            has = f"the images have {math.prod(input_shape)} pixels"
+            if len(input_shape) != 3:
+                has = f"an input has {math.prod(input_shape)} numbers"
+            raise ValueError(f"widths: begins with {architecture.widths[0]}; {has}")
         linear = [LinearSpec(units=units, bias=architecture.bias) for units in architecture.widths[1:]]
         hidden = [spec for layer in linear[:-1] for spec in (layer, act, drop)]
         return [flatten, *hidden, linear[-1]]
@@ -280,6 +282,8 @@ def layers_of(vit: ViT, n_outputs: int) -> list[LayerSpec]:
 
 
 def _expect(name: str, shape: Shape, *, sides: int) -> None:
+    if len(shape) != 3:
+        raise ValueError(f"name: {name!r} reads images; these inputs are {' x '.join(map(str, shape))} numbers")
     if shape[1:] != (sides, sides):
         raise ValueError(
             f"name: {name!r} reads images of {sides} x {sides}; these have {' x '.join(map(str, shape[1:]))}"

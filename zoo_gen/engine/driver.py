@@ -16,6 +16,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from zoo_gen.architecture import own_module
 from zoo_gen.architecture.own_module import Factory
@@ -27,14 +28,15 @@ from zoo_gen.engine.worker import train_shards
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
-from zoo_gen.image_data import load_image_data
+from zoo_gen.image_data import FittedImages, load_image_data
 from zoo_gen.machine.device_workers import train_on_devices
 from zoo_gen.machine.devices import kind_of, resolve
 from zoo_gen.machine.progress import Watch, progress_bar
 from zoo_gen.machine.workers import cluster, count_processes, train_all
 from zoo_gen.manifest import ZooManifest, as_manifest
-from zoo_gen.store import EmptyZoo, Extent, Store, checksums, untrained
+from zoo_gen.store import EmptyZoo, Extent, Store, checksums, image_labels, untrained
 from zoo_gen.store.create import MANIFEST
+from zoo_gen.store.image_labels import IMAGE_LABELS
 from zoo_gen.store.shards import shards_of
 from zoo_gen.store.unfinished import SAVE_SECONDS
 from zoo_gen.zoo import card
@@ -95,7 +97,7 @@ def run(
     beginning = partial(
         untrained,
         manifest,
-        data_sha256=_data_sha256(manifest, folder, data_root=data_root),
+        **_facts_of_data(manifest, folder, data_root=data_root),
         device=kind_of(devices[0]),
     )
     forms = choose_forms(manifest, device=devices[0])
@@ -172,10 +174,18 @@ def _find_copies(reuse: Sequence[Folder], manifest: ZooManifest, empty: EmptyZoo
     return copies
 
 
-def _data_sha256(manifest: ZooManifest, folder: Folder, *, data_root: Path | None) -> str:
-    """Return the digest of a manifest's images; where they are not here, what their zoo says if it is complete."""
+def _facts_of_data(manifest: ZooManifest, folder: Folder, *, data_root: Path | None) -> dict[str, Any]:
+    """Return the digest of a manifest's data, and the labels of images that are fitted, as `untrained` takes them.
+
+    Where its zoo is complete and they are not here, it is what the zoo says of them.
+
+    Raises:
+        ZooError: they cannot be read, and there is something to train.
+    """
     try:
-        return load_image_data(manifest.data, data_root=data_root).sha256()
+        data = load_image_data(manifest.data, data_root=data_root)
+        labels = image_labels.described(data.labels, data.classes) if isinstance(data, FittedImages) else None
+        return {"data_sha256": data.sha256(), IMAGE_LABELS: labels}
     except ZooError as error:
         if not (folder / MANIFEST).exists():
             raise
@@ -183,7 +193,7 @@ def _data_sha256(manifest: ZooManifest, folder: Folder, *, data_root: Path | Non
         if store.manifest.digest != manifest.digest or len(store.complete_shards()) < store.extent.n_shards:
             raise
         _logger.warning("%s: is complete; its images were not looked at (%s)", folder, error)
-        return str(store.attributes["data_sha256"])
+        return {name: store.attributes.get(name) for name in ("data_sha256", IMAGE_LABELS)}
 
 
 def _references(manifest: ZooManifest) -> list[str]:

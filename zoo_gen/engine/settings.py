@@ -62,8 +62,7 @@ def check_own_functions(manifest: ZooManifest) -> None:
     for reference, what in functions.items():
         function = resolve_as_of(reference, manifest.training.source_sha256[reference], what=what)
         if what == "loss":
-            data = manifest.data
-            check_loss(reference, function, n_outputs=data.n_outputs, has_classes=data.task == "classification")
+            check_loss(reference, function, n_outputs=manifest.data.n_outputs, task=manifest.data.task)
         elif what == "optimizer":
             for network in manifest.networks.values():
                 check_optimizer(
@@ -135,7 +134,7 @@ def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:
     if network.own is not None:
         return f"{manifest.name}: our kernels know layers; a module of one's own is stacked by torch.func"
     if not manifest.data.read_by_kernels:
-        return f"{manifest.name}: our kernels read bytes of classes, and waves; this data is numbers"
+        return f"{manifest.name}: our kernels read bytes of classes, and fit waves and images in grey"
     from zoo_gen.population.gpu import served, updates
 
     crops = served.reads_crops(network.layers, manifest.data.input_shape)

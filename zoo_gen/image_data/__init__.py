@@ -1,4 +1,4 @@
-"""Image datasets as arrays of bytes, and points of curves: what the models of a zoo are trained and tested on.
+"""Image data sets as arrays of bytes, and points of curves and images: what models are trained and tested on.
 
 Pixels are kept as uint8; a model's input is `scale * pixel + offset`, a channel its own pair. A source says its task
 and the shape of its data before any of it is there, so that a manifest can be checked on a machine without the data.
@@ -8,9 +8,11 @@ from zoo_gen.image_data.array_files import Arrays
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.curves import Curves
 from zoo_gen.image_data.digits import Digits
+from zoo_gen.image_data.fitted_images import FittedImages
 from zoo_gen.image_data.folder import Folder
 from zoo_gen.image_data.huggingface import HuggingFace
 from zoo_gen.image_data.idx import Idx
+from zoo_gen.image_data.image_fields import ImageFields
 from zoo_gen.image_data.load import Data, DataSource, load_image_data
 from zoo_gen.image_data.sine import Sine
 from zoo_gen.image_data.source import HYPERPARAMETERS_OF_DATA
@@ -26,10 +28,12 @@ __all__ = [
     "Data",
     "DataSource",
     "Digits",
+    "FittedImages",
     "Folder",
     "HuggingFace",
     "Idx",
     "ImageData",
+    "ImageFields",
     "Sine",
     "Synthetic",
     "Table",

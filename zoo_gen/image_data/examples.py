@@ -6,7 +6,7 @@ test examples keep their order unless they are drawn from the same rows.
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, Strict, model_validator
@@ -34,6 +34,8 @@ class Examples(Schema):
         seed: of the shuffling and the choice.
     """
 
+    examples: ClassVar[str] = "training examples"
+    columns: ClassVar[tuple[str, ...]] = ()  # of the table of models, which the data tells and no manifest
     task: TaskName
     classes: tuple[str, ...] | None = None
     test_share: Share | None = None

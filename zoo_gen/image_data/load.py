@@ -15,6 +15,7 @@ from zoo_gen.image_data import (
     folder,
     huggingface,
     idx,
+    image_fields,
     sine,
     synthetic,
     table,
@@ -23,6 +24,7 @@ from zoo_gen.image_data import (
 )
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.curves import Curves
+from zoo_gen.image_data.fitted_images import FittedImages
 from zoo_gen.image_data.places import default_data_root
 
 Source = (
@@ -36,9 +38,10 @@ Source = (
     | array_files.Arrays
     | table.Table
     | sine.Sine
+    | image_fields.ImageFields
 )
 DataSource = Annotated[Source, Field(discriminator="source")]
-Data = ImageData | Curves
+Data = ImageData | Curves | FittedImages
 
 
 def load_image_data(source: Source, *, data_root: Path | None = None) -> Data:
@@ -83,3 +86,7 @@ def _load(source: Source, root: Path) -> Data:
             return table.load(source, root)
         case sine.Sine():
             return sine.load(source)
+        case image_fields.ImageFields():
+            images = _load(source.images, root)
+            assert isinstance(images, ImageData)
+            return image_fields.fitted(source, images)

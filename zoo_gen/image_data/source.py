@@ -1,4 +1,4 @@
-"""ImageSource and CurveSource: the two kinds of data source, each of which says what task models learn from it.
+"""ImageSource and CurveSource: kinds of data source, each of which says what task models learn from it.
 
 A source names its metrics, the hyper-parameters that only its data has, and the shapes that networks read and give, so
 that nothing outside this room asks what kind of data a zoo has.
@@ -15,7 +15,8 @@ Metrics = tuple[tuple[str, int], ...]  # (name, numbers a checkpoint) of every m
 # Hyper-parameters that models have only where their data source says so.
 OF_IMAGES = ("train_fraction", "label_noise")
 OF_WAVES = ("amplitude", "frequency")
-HYPERPARAMETERS_OF_DATA = frozenset((*OF_IMAGES, *OF_WAVES))
+OF_IMAGE_FIELDS = ("image",)
+HYPERPARAMETERS_OF_DATA = frozenset((*OF_IMAGES, *OF_WAVES, *OF_IMAGE_FIELDS))
 
 
 def metrics_of_classes(n_classes: int, *, validation: bool) -> Metrics:
@@ -49,6 +50,8 @@ class ImageSource(Schema):
     """Images with labels; the task is classification."""
 
     task: ClassVar[str] = "classification"
+    examples: ClassVar[str] = "training images"
+    columns: ClassVar[tuple[str, ...]] = ()  # of the table of models, which the data tells and no manifest
     hyperparameters: ClassVar[tuple[str, ...]] = OF_IMAGES
     read_by_kernels: ClassVar[bool] = True  # whether our kernels for GPUs read such data
 
@@ -75,6 +78,8 @@ class CurveSource(Schema):
     """Points of a curve that differs from model to model; the task is regression of curves."""
 
     task: ClassVar[str] = "regression of curves"
+    examples: ClassVar[str] = "points"
+    columns: ClassVar[tuple[str, ...]] = ()
     read_by_kernels: ClassVar[bool] = True
     metrics: ClassVar[Metrics] = (("train_loss", 1), ("test_loss", 1), ("running_loss", 1))
     input_shape: ClassVar[tuple[int]] = (1,)

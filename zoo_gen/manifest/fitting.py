@@ -16,10 +16,11 @@ from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.registry import Architecture
 from zoo_gen.architecture.shapes import shapes as layer_shapes
 from zoo_gen.errors import unknown_name
-from zoo_gen.image_data import DataSource
+from zoo_gen.image_data import DataSource, ImageFields
 from zoo_gen.manifest.architectures import AXIS
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OPTIONAL, Value, is_own
+from zoo_gen.manifest.split import Split
 from zoo_gen.manifest.training import Training
 
 
@@ -32,6 +33,8 @@ class Trained(Protocol):
     def training(self) -> Training: ...
     @property
     def axes(self) -> Axes: ...
+    @property
+    def split(self) -> Split: ...
     @property
     def hyperparameters(self) -> tuple[str, ...]: ...
     @property
@@ -110,6 +113,26 @@ def check_initialization(manifest: Trained) -> None:
                 f"{manifest.place('initialization')}: {others[0]!r} does not draw {parameter.name} of shape "
                 f"{list(parameter.shape)}; expected 'module', which is what the module itself draws"
             )
+
+
+def check_images(manifest: Trained) -> None:
+    """Refuse numbers of images that there are not, and splits by images where there are none.
+
+    Raises:
+        ValueError: there are such; the message begins with its place.
+    """
+    data, split = manifest.data, manifest.split
+    if not isinstance(data, ImageFields):
+        if split.by_image_part or split.group_by == "image":
+            key = "by_image_part" if split.by_image_part else "group_by"
+            raise ValueError(f"split.{key}: is for networks that are fitted to images; expected it to be left out")
+        return
+    largest = max(map(int, manifest.values("image")))
+    if largest >= data.n_images:
+        raise ValueError(
+            f"{manifest.place('image')}: {largest} lies beyond the {data.n_images:,} images of the image set; expected "
+            f"0 to {data.n_images - 1}"
+        )
 
 
 def check_batches(manifest: Trained) -> None:

@@ -7,6 +7,7 @@ random draws. In a mixed zoo models of one architecture stand together, in that 
 # ruff: noqa: D102, as `ZooManifest` says what each answer of a `Gridded` means
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
+from zoo_gen.image_data import DataSource, ImageFields
 from zoo_gen.manifest.architectures import AXIS
 from zoo_gen.manifest.axes import Axes, Draw
 from zoo_gen.manifest.hyperparameters import checked, known
@@ -22,6 +24,7 @@ from zoo_gen.manifest.split import Split, parts
 
 MOMENTUM = 0.9  # of the optimisers below, where a manifest names none
 _WITH_MOMENTUM = ("momentum", "nesterov")
+IMAGE = "image"  # that a network is fitted to; its number is the seed of a model whose manifest names none
 
 
 class Gridded(Protocol):
@@ -33,6 +36,8 @@ class Gridded(Protocol):
     def axes(self) -> Axes: ...
     @property
     def split(self) -> Split: ...
+    @property
+    def data(self) -> DataSource: ...
     @property
     def training(self) -> BaseModel: ...
     @property
@@ -62,14 +67,15 @@ def _table_of_models(key: _Key) -> pa.Table:
         kind = {"name": pa.string(), "whole": pa.int64(), "number": pa.float64()}[known(name).kind]
         same = values.strides == (0,)
         columns[name] = pa.repeat(pa.scalar(values[0].item(), kind), n_models) if same else pa.array(values, kind)
-    columns["split"] = parts(manifest.split, hyperparameters, n_models)
+    columns["split"] = parts(manifest.split, hyperparameters, n_models, image_parts=part_sizes(manifest.data))
     return pa.table(columns)
 
 
 def split_of_models(manifest: Gridded) -> pa.Table:
     """Return the columns model_id and split of the table of models, which need a tenth of its memory."""
     n_models = manifest.axes.n_models
-    drawn = parts(manifest.split, _hyperparameters(manifest, n_models), n_models)
+    hyperparameters = _hyperparameters(manifest, n_models)
+    drawn = parts(manifest.split, hyperparameters, n_models, image_parts=part_sizes(manifest.data))
     return pa.table({"model_id": pa.array(np.arange(n_models)), "split": drawn})
 
 
@@ -83,9 +89,21 @@ def _hyperparameters(manifest: Gridded, n_models: int) -> dict[str, np.ndarray]:
             columns[name] = varying[name]
         elif name == "momentum" and constant is None:
             columns[name] = np.where(np.isin(columns["optimizer"], _WITH_MOMENTUM), MOMENTUM, 0.0)
+        elif name == "seed" and constant is None:
+            columns[name] = varying.get(IMAGE, np.broadcast_to(np.array(getattr(manifest.training, IMAGE)), n_models))
         else:
             columns[name] = np.broadcast_to(np.array(constant), n_models)
     return columns
+
+
+def has_default(name: str, hyperparameters: Collection[str]) -> bool:
+    """Return whether the table of models knows what a hyper-parameter is where a manifest does not say it."""
+    return name == "momentum" or (name == "seed" and IMAGE in hyperparameters)
+
+
+def part_sizes(data: DataSource | None) -> tuple[int, ...]:
+    """Return how many images of each part networks are fitted to; none where they are fitted to something else."""
+    return data.part_sizes if isinstance(data, ImageFields) else ()
 
 
 def _varying(axes: Axes, n_models: int) -> dict[str, np.ndarray]:

@@ -98,6 +98,8 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     # Of the wave that a model of the source `sine` is fitted to: amplitude * sin(frequency * x).
     "amplitude": Hyperparameter("number", TypeAdapter(Positive)),
     "frequency": Hyperparameter("number", TypeAdapter(Positive)),
+    # The number of the image that a model of the source `image_fields` is fitted to.
+    "image": Hyperparameter("whole", TypeAdapter(Annotated[int, Strict(), Field(ge=0)])),
 }
 
 OWN = tuple(name for name, parameter in HYPERPARAMETERS.items() if parameter.may_be_own)

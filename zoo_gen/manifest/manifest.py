@@ -29,6 +29,7 @@ from zoo_gen.manifest.converted import Origin, SplitFacts
 from zoo_gen.manifest.fitting import (
     check_architectures,
     check_batches,
+    check_images,
     check_initialization,
     check_training,
     check_use,
@@ -80,13 +81,14 @@ class ZooManifest(Schema):
         check_initialization(self)
         check_training(self)
         for name in self.hyperparameters:
-            if name != "momentum" and not self.values(name):  # of momentum, the table of models knows a default
+            if not self.values(name) and not grid.has_default(name, self.hyperparameters):
                 raise ValueError(f"training.{name}: is missing; expected here or as an axis")
         check_batches(self)
+        check_images(self)
         n_used = max(1, round(min(map(float, self.values("train_fraction") or (1.0,))) * self.data.n_train))
         largest = max(map(int, self.values("batch_size")))
         if largest > n_used:
-            raise ValueError(f"training.batch_size: {largest} exceeds the {n_used} training images of a model")
+            raise ValueError(f"training.batch_size: {largest} exceeds the {n_used} {self.data.examples} of a model")
         if self.checkpoint_epochs[-1] > self.training.epochs:
             last = self.checkpoint_epochs[-1]
             raise ValueError(f"checkpoints.epochs: {last} lies after the last epoch, {self.training.epochs}")
@@ -166,8 +168,8 @@ class ZooManifest(Schema):
 
     @property
     def varying(self) -> tuple[str, ...]:
-        """The names of the hyper-parameters that vary."""
-        return tuple(self.axes.names)
+        """The names of the hyper-parameters that vary, and of the columns that the data tells of each model."""
+        return (*self.axes.names, *self.data.columns)
 
     @property
     def n_classes(self) -> int | None:

@@ -14,6 +14,7 @@ class Training(Schema):
 
     `drop_last` leaves the last batch of an epoch out where it is short. A model whose mean loss over an epoch is
     `stop_loss` or less keeps its weights from then on. `precision` is that of products on a GPU; a CPU has float32.
+    Networks that are fitted to images have the number of their image as `seed`, where no other is given.
     `source_sha256` has the digest of each function and class of the user's own; it is looked up.
     """
 
@@ -50,6 +51,7 @@ class Training(Schema):
     label_noise: Any = 0.0
     amplitude: Any = 1.0
     frequency: Any = None
+    image: Any = None
 
     @field_validator(*HYPERPARAMETERS)
     @classmethod

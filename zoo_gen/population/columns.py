@@ -104,7 +104,7 @@ def numeric(
     names = [
         name
         for name, parameter in HYPERPARAMETERS.items()
-        if name in models.column_names and parameter.kind != "name" and name != "seed"
+        if name in models.column_names and parameter.kind != "name" and name not in ("seed", "image")
     ]
     return {name: numbers(models, name, dtype=dtype, device=str(device)) for name in names}
 

@@ -36,7 +36,7 @@ class Losses:
         return any(own is not None for own, _ in self._runs)
 
     def of(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return losses (model, image) of outputs (model, output, image) and targets (model, image).
+        """Return losses (model, image) of outputs (model, output, image) and targets (model, ..., image).
 
         A function of the user's own gives one number for all images of a model, which stands at each of them.
         """
@@ -46,5 +46,5 @@ class Losses:
                 smoothing = None if self._smoothing is None else self._smoothing[rows]
                 parts.append(self._task.losses(outputs[rows], targets[rows], smoothing))
             else:
-                parts.append(own(outputs[rows], targets[rows]).unsqueeze(1).expand(-1, targets.shape[1]))
+                parts.append(own(outputs[rows], targets[rows]).unsqueeze(1).expand(-1, targets.shape[-1]))
         return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -91,6 +91,22 @@ def regression(outputs: Outputs) -> dict[str, Tensor]:
     return {"loss": loss / n_points}
 
 
+def mean_squared_error(outputs: Outputs) -> Tensor:
+    """Return the mean over all outputs and pixels (model,): outputs and targets are (model, output, pixel)."""
+    squared: Tensor | float = 0.0
+    count = 0
+    for values, targets in outputs:
+        squared = squared + (values - targets).square().sum(dim=(1, 2), dtype=torch.float64)
+        count += values[0].numel()
+    assert isinstance(squared, Tensor)
+    return (squared / count).to(values.dtype)
+
+
+def psnr(mse: Tensor, *, value_range: float) -> Tensor:
+    """Return the peak signal-to-noise ratio in decibels, 10 log10(range^2 / mse), of errors (model,)."""
+    return 10.0 * (value_range**2 / mse.double()).log10().to(mse.dtype)
+
+
 def errors(outputs: Outputs, *, variance: Tensor) -> dict[str, Tensor]:
     """Measure models with one output against numbers.
 
@@ -119,7 +135,7 @@ def errors(outputs: Outputs, *, variance: Tensor) -> dict[str, Tensor]:
 
 
 def without_gradient(outputs_of: Callable[[slice], Tensor], targets: Tensor, n_images: int) -> Outputs:
-    """Yield outputs and targets (model or 1, image) piece by piece."""
+    """Yield outputs and targets (model or 1, ..., image) piece by piece."""
     for images in pieces(n_images):
         with torch.no_grad():
-            yield outputs_of(images), targets[:, images]
+            yield outputs_of(images), targets[..., images]

@@ -28,7 +28,8 @@ _TRIES = 1000  # points of a training at which a schedule is tried
 class OwnLoss:
     """A loss of many models: function(outputs, targets) -> number, of one model and all images of its step.
 
-    Outputs are (image, class) and targets whole numbers (image,); where a number is predicted, both are (image,).
+    Outputs are (image, class) and targets whole numbers (image,); where a number is predicted, both are (image,), and
+    of a network that is fitted to an image, both are (channel, pixel).
     """
 
     def __init__(self, reference: str, function: Factory) -> None:
@@ -136,12 +137,18 @@ class OwnOptimizer:
 
 
 def as_seen(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return outputs (model, output, image) as a loss of the user's own sees them: (model, image, class), or flat."""
+    """Return outputs (model, output, image) as a loss of the user's own sees them.
+
+    They are (model, image, class); where a number is predicted (model, image), and as targets are where these have
+    channels.
+    """
+    if targets.dim() == 3:
+        return outputs
     return outputs.squeeze(1) if targets.is_floating_point() else outputs.transpose(1, 2)
 
 
-def check_loss(reference: str, function: Factory, *, n_outputs: int, has_classes: bool) -> None:
-    """Try a loss on random outputs of two models, with its gradient.
+def check_loss(reference: str, function: Factory, *, n_outputs: int, task: str) -> None:
+    """Try a loss on random outputs of two models, with its gradient, and on targets of a task.
 
     Raises:
         ZooError: it fails, gives no number, has no gradient, or is another one when stacked.
@@ -149,10 +156,11 @@ def check_loss(reference: str, function: Factory, *, n_outputs: int, has_classes
     loss, random = OwnLoss(reference, function), torch.Generator().manual_seed(0)
     outputs = torch.randn((2, n_outputs, 5), generator=random, dtype=torch.float64).requires_grad_()
     targets = torch.randint(n_outputs, (2, 5), generator=random)
-    if not has_classes:
-        targets = torch.randn((2, 5), generator=random, dtype=torch.float64)
+    if task != "classification":
+        shape = (2, n_outputs, 5) if task == "regression of images" else (2, 5)
+        targets = torch.randn(shape, generator=random, dtype=torch.float64)
     where = f"loss {reference!r}"
-    shapes = f"outputs {list(as_seen(outputs, targets).shape[1:])} and targets [5]"
+    shapes = f"outputs {list(as_seen(outputs, targets).shape[1:])} and targets {list(targets.shape[1:])}"
     try:
         alone = torch.stack([loss.alone(*each) for each in zip(as_seen(outputs, targets), targets, strict=True)])
         (expected,) = torch.autograd.grad(alone.sum(), [outputs])

@@ -1,4 +1,4 @@
-"""The tasks that a population learns, classification, regression and regression of curves: inputs, targets, metrics.
+"""The tasks that a population learns: their inputs, targets and metrics.
 
 Images stay on the device as bytes and are gathered by index; only a batch is ever turned into numbers.
 """
@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zoo_gen.image_data import Curves, Data, ImageData
+from zoo_gen.image_data import Curves, Data, FittedImages, ImageData
 from zoo_gen.population import metrics
 from zoo_gen.population.augmentation import Augmentation
 from zoo_gen.population.random import noisy_labels
@@ -36,6 +36,9 @@ class Task(Protocol):
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
         """Return which images are classified rightly (model, image); None if there are no classes."""
 
+    def of_loss(self, loss: Tensor) -> dict[str, Tensor]:
+        """Return the metrics that follow from a mean squared error (model,), and that itself as loss."""
+
     def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
         """Return the metrics of some models on a part, name -> (model, ...)."""
 
@@ -47,7 +50,7 @@ def make_task(data: Data, models: pa.Table, *, n_train: int, n_evaluated: int, d
     """Return the task that the models of a table learn from data, in the table's order.
 
     Args:
-        data: images or curves.
+        data: images, curves, or images that are fitted.
         models: a row a model, with its hyper-parameters as columns.
         n_train: how many of the training images, the first ones, the models see.
         n_evaluated: on how many of those, the first ones, they are measured.
@@ -61,6 +64,8 @@ def make_task(data: Data, models: pa.Table, *, n_train: int, n_evaluated: int, d
     if isinstance(data, Curves):
         hyperparameters = {name: numbers(name) for name in data.hyperparameters}
         return CurveFitting(data, hyperparameters, dtype=dtype, device=device)
+    if isinstance(data, FittedImages):
+        return ImageFitting(data, models["image"].to_numpy(), dtype=dtype, device=device)
     if data.n_classes is None:
         return Regression(data, n_train=n_train, n_evaluated=n_evaluated, dtype=dtype, device=device)
     return Classification(
@@ -157,6 +162,10 @@ class Classification:
         """Return which images are classified rightly (model, image)."""
         return metrics.predicted(outputs) == targets
 
+    def of_loss(self, loss: Tensor) -> dict[str, Tensor]:
+        """Return the loss (model,)."""
+        return {"loss": loss}
+
     def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
         """Return the metrics of some models on a part: loss and accuracy (model,), class_f1 (model, class)."""
         images, labels = self._parts[part]
@@ -212,6 +221,10 @@ class Regression:
 
     def right(self, outputs: Tensor, targets: Tensor) -> None:
         """Return None: there are no classes."""
+
+    def of_loss(self, loss: Tensor) -> dict[str, Tensor]:
+        """Return the loss (model,)."""
+        return {"loss": loss}
 
     def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
         """Return the metrics of some models on a part, each (model,)."""
@@ -270,6 +283,10 @@ class CurveFitting:
     def right(self, outputs: Tensor, targets: Tensor) -> None:
         """Return None: there are no classes."""
 
+    def of_loss(self, loss: Tensor) -> dict[str, Tensor]:
+        """Return the loss (model,)."""
+        return {"loss": loss}
+
     def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
         """Return the mean squared error of some models on a part, {"loss": (model,)}."""
         coordinates, heights = self._parts[part]
@@ -282,6 +299,54 @@ class CurveFitting:
     def examples(self, part: str) -> tuple[Tensor, Tensor]:
         """Return the coordinates (point, 1) and heights (model, point) of a part."""
         return self._parts["train" if part == "training" else part]
+
+
+class ImageFitting:
+    """One image a model, whose grey levels or colours it gives at coordinates: squared error, PSNR.
+
+    Args:
+        data: the images.
+        numbers: int64 (model,) of the image of each model.
+        dtype: of inputs and targets.
+        device: where they lie.
+    """
+
+    names: tuple[str, ...] = ("loss", "mse", "psnr")
+
+    def __init__(self, data: FittedImages, numbers: np.ndarray, *, dtype: torch.dtype, device: str) -> None:
+        self.n_train = data.n_train
+        self.n_classes: int | None = None
+        self.scale = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=dtype, device=device)
+        self._value_range = data.value_range
+        self._coordinates = torch.from_numpy(data.coordinates).to(device, dtype)  # (pixel, 2)
+        self._values = torch.from_numpy(data.values(numbers)).to(device, dtype)  # (model, channel, pixel)
+
+    def batch(self, images: Tensor, _: Augmentation | None = None) -> tuple[Tensor, Tensor]:
+        """Return coordinates (pixel, model, 2) and values (model, channel, pixel) of pixels (model, pixel)."""
+        chosen = images.unsqueeze(1).expand(-1, self._values.shape[1], -1)
+        return self._coordinates[images.T], self._values.gather(2, chosen)
+
+    def losses(self, outputs: Tensor, targets: Tensor, _: Tensor | None = None) -> Tensor:
+        """Return the squared error at every pixel (model, pixel), the mean over its channels."""
+        return (outputs - targets).square().mean(dim=1)
+
+    def right(self, outputs: Tensor, targets: Tensor) -> None:
+        """Return None: there are no classes."""
+
+    def of_loss(self, loss: Tensor) -> dict[str, Tensor]:
+        """Return the metrics that follow from a mean squared error (model,)."""
+        return {"loss": loss, "mse": loss, "psnr": metrics.psnr(loss, value_range=self._value_range)}
+
+    def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
+        """Return the metrics of some models over all pixels, each (model,)."""
+        outputs = metrics.without_gradient(
+            lambda piece: outputs_of(self._coordinates[piece]), self._values[models], self.n_train
+        )
+        return self.of_loss(metrics.mean_squared_error(outputs))
+
+    def examples(self, part: str) -> tuple[Tensor, Tensor]:
+        """Return the coordinates (pixel, 2) and, of images in grey, the levels (model, pixel)."""
+        return self._coordinates, self._values.squeeze(1)
 
 
 def _on(device: str, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from zoo_gen.manifest.split import split_sha256
 from zoo_gen.store import checksums
 from zoo_gen.store.arrays import make_arrays
 from zoo_gen.store.extent import Extent
+from zoo_gen.store.image_labels import IMAGE_LABELS
 from zoo_gen.store.side_files import architecture_row, side_files
 
 SCHEMA = 1
@@ -67,7 +68,12 @@ def described(manifest: Manifest, extent: Extent, layout: ParameterLayout | None
 
 
 def untrained(
-    manifest: ZooManifest, *, data_sha256: str, device: str, forms: Mapping[str, str] | None = None
+    manifest: ZooManifest,
+    *,
+    data_sha256: str,
+    device: str,
+    forms: Mapping[str, str] | None = None,
+    image_labels: Mapping[str, Any] | None = None,
 ) -> EmptyZoo:
     """Return the zoo of a manifest before anything is trained.
 
@@ -76,6 +82,7 @@ def untrained(
         data_sha256: of the image data (hex).
         device: the kind of device that trains it.
         forms: in which a CPU computes its convolutions, name -> form; see `population.cpu.convolutions`.
+        image_labels: of the images that networks are fitted to, as `store.image_labels` describes them.
     """
     extent = Extent.of(manifest)
     attributes = {
@@ -85,6 +92,7 @@ def untrained(
         "versions": {name: version(name) for name in ("zoo-gen", "torch", "zarr", "numpy")},
         "device": device,
         **({"forms": dict(forms)} if forms else {}),
+        **({IMAGE_LABELS: dict(image_labels)} if image_labels else {}),
     }
     return EmptyZoo(manifest, extent, attributes, own_side_files(manifest))
 

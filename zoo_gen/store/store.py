@@ -20,7 +20,7 @@ from zoo_gen.files import atomic, git_lfs, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.manifest import Manifest, read_any
 from zoo_gen.manifest.difference import differences
-from zoo_gen.store import arrays, create, create_remote, places, shards
+from zoo_gen.store import arrays, create, create_remote, image_labels, places, shards
 from zoo_gen.store.create import MANIFEST, SCHEMA, EmptyZoo
 from zoo_gen.store.extent import Extent
 from zoo_gen.store.shards import Arrays
@@ -184,7 +184,10 @@ class Store:
         """Return what is known of the models of a shard beforehand; of a converted zoo the archive alone knows it."""
         models, sizes = self.extent.models(shard), self.manifest.sizes
         rows = self.manifest.rows(models)
-        if rows is None or sizes is None:
+        if rows is None:
+            return None
+        rows = image_labels.with_classes(rows, self.attributes, where=f"{self.folder}/weights.zarr")
+        if sizes is None:
             return rows
         return places.with_places(rows, sizes=sizes[models], n_checkpoints=self.extent.n_checkpoints)
 

@@ -189,7 +189,7 @@ class JointZoo:
             raise ZooError(f"open_zoos: {self.name}: a column is of different kinds ({error})") from None
         if self._split is None:
             return table
-        names = [name for name in dict.fromkeys((*self._varying(table), "seed")) if name in table.column_names]
+        names = [name for name in dict.fromkeys((*self._varying(table), "seed", "image")) if name in table.column_names]
         columns = {name: table[name].to_numpy(zero_copy_only=False) for name in names}
         drawn = parts(self._split, columns, len(table))
         return table.set_column(table.column_names.index("split"), "split", drawn)
@@ -257,8 +257,12 @@ class JointZoo:
         """
         if isinstance(split, StoredSplit):
             return JointZoo([zoo.with_split(split) for zoo in self.zoos])
-        if split.group_by == "seed" and "seed" not in self.models.column_names:
-            raise ZooError(f'{self.name}: has no column \'seed\'; expected group_by = "configuration" or "model"')
+        if split.by_image_part:
+            raise ZooError(f"{self.name}: is of several image sets; expected another split than by_image_part")
+        if split.group_by in ("seed", "image") and split.group_by not in self.models.column_names:
+            raise ZooError(
+                f'{self.name}: has no column {split.group_by!r}; expected group_by = "configuration" or "model"'
+            )
         return JointZoo(self.zoos, split)
 
     @property

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo
+from zoo_gen.zoo.reconstructions import reconstructions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,8 @@ def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
 
     `epochs.png` shows the test metric over the epochs, `gap.png` the generalisation gap (both as median with the bands
     of the middle half and nine tenths of the models), `axes.png` a point a model and a box plot of the final metric for
-    each hyper-parameter.
+    each hyper-parameter, and `reconstructions.png` some images with what the networks fitted to them show, where there
+    are such.
 
     Raises:
         ZooError: the zoo holds no model yet, or matplotlib is not installed.
@@ -46,11 +48,13 @@ def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
     if {"train_accuracy", "test_accuracy"} <= set(zoo.metrics):
         gap = view.metric("generalization_gap")
         written.append(_over_epochs(zoo, gap, "generalisation gap", folder / "gap.png"))
-    names = [name for name in zoo.varying if name != "seed" and _can_be_drawn(zoo.models[name])]
+    names = [name for name in zoo.varying if name not in ("seed", "image") and _can_be_drawn(zoo.models[name])]
     if names:
         written.append(
             _by_axis(zoo, zoo.models[metric].to_numpy(), metric.replace("_", " "), names, folder / "axes.png")
         )
+    if (shown := reconstructions(zoo)) is not None:
+        written.append(_beside_images(zoo, *shown, folder / "reconstructions.png"))
     return written
 
 
@@ -120,6 +124,27 @@ def _by_axis(zoo: Zoo, values: np.ndarray, label: str, names: list[str], path: P
         axes.tick_params(axis="x", rotation=30 if longest > 40 else 0)
         _finish(axes, title=name, x="", y=label if axes in grid[:, 0] else "")
     figure.suptitle(f"{zoo.name}: {label} after the last epoch")
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+    return path
+
+
+def _beside_images(zoo: Zoo, models: np.ndarray, images: np.ndarray, shown: np.ndarray, path: Path) -> Path:
+    """Draw images (model, height, width, channel) above what the networks that are fitted to them show."""
+    from matplotlib import pyplot
+
+    figure, grid = pyplot.subplots(
+        2, len(models), figsize=(0.9 * len(models) + 0.6, 2.6), layout="constrained", squeeze=False
+    )
+    for row, (label, pictures) in enumerate((("image", images), ("network", shown))):
+        for axes, picture in zip(grid[row], pictures, strict=True):
+            axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        grid[row, 0].set_ylabel(label)
+    decibels = zoo.view(models, epochs=[int(zoo.epochs[-1])]).metric("train_psnr")[:, 0]
+    for axes, psnr in zip(grid[1], decibels, strict=True):
+        axes.set_xlabel(f"{psnr:.0f} dB", fontsize=8)
+    figure.suptitle(f"{zoo.name}: images and what networks fitted to them show")
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
     return path

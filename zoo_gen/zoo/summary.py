@@ -20,7 +20,7 @@ _PARTS = ("train", "validation", "test")
 class Outcome:
     """What the models of a zoo that did not diverge reached after the last epoch."""
 
-    metric: str  # test_accuracy, or where there are no classes test_r2 or test_loss
+    metric: str  # test_accuracy, or where there are no classes test_r2 or test_loss, of fitted images train_psnr
     values: np.ndarray  # (model,)
 
     def sentence(self, *, width: int = 40) -> str:
@@ -36,7 +36,8 @@ class Outcome:
 def final_metric(store: Store) -> str:
     """Return the name of the metric that says best what models reached."""
     metrics = [name for name, _ in store.extent.metrics]
-    return next((name for name in ("test_accuracy", "test_r2", "test_loss") if name in metrics), metrics[-1])
+    telling = ("test_accuracy", "test_r2", "test_loss", "train_psnr")
+    return next((name for name in telling if name in metrics), metrics[-1])
 
 
 def outcome(store: Store, table: ModelTable) -> Outcome:

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from zoo_gen.errors import ZooError
 from zoo_gen.files import git_lfs, location
 from zoo_gen.files.location import Remote
-from zoo_gen.manifest import Split, StoredSplit
+from zoo_gen.manifest import Split, StoredSplit, ZooManifest
+from zoo_gen.manifest.grid import part_sizes
 from zoo_gen.manifest.split import parts
 from zoo_gen.store import Store, side_files
 from zoo_gen.store.shards import remedy
@@ -138,11 +139,14 @@ class ModelTable:
     def _drawn(self, split: Split) -> pa.Array:
         """Return the part (model,) of each model under a split that is drawn."""
         manifest = self._store.manifest
-        names = [name for name in dict.fromkeys((*manifest.varying, "seed")) if name in self.whole.column_names]
-        if split.group_by == "seed" and "seed" not in names:
-            raise ZooError(f'{manifest.name}: has no column \'seed\'; expected group_by = "configuration" or "model"')
+        wanted = dict.fromkeys((*manifest.varying, "seed", "image"))
+        names = [name for name in wanted if name in self.whole.column_names]
+        needed = "image" if split.by_image_part else split.group_by
+        if needed in ("seed", "image") and needed not in self.whole.column_names:
+            raise ZooError(f'{manifest.name}: has no column {needed!r}; expected group_by = "configuration" or "model"')
         columns = {name: self.whole[name].to_numpy(zero_copy_only=False) for name in names}
-        return parts(split, columns, len(self.whole))
+        image_parts = part_sizes(manifest.data) if isinstance(manifest, ZooManifest) else ()
+        return parts(split, columns, len(self.whole), image_parts=image_parts)
 
     def _read(self, names: list[str] | None = None) -> pa.Table:
         """Read all Parquet parts, or some columns of them beside model_id."""

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from zoo_gen.errors import ZooError
 from zoo_gen.files import git_lfs, location
 from zoo_gen.files.location import Folder, locate, pinned
-from zoo_gen.image_data import load_image_data
+from zoo_gen.image_data import FittedImages, load_image_data
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.manifest.split import split_sha256
-from zoo_gen.store import Store, checksums
+from zoo_gen.store import Store, checksums, image_labels
 from zoo_gen.store.create import described, own_side_files
 from zoo_gen.store.shards import part_bytes, part_name, part_table, written_by
 from zoo_gen.zoo import Zoo, contents, verify_converted
@@ -183,6 +183,10 @@ def _evaluate(zoo: Zoo, *, sample: int, seed: int, data_root: Path | None) -> tu
     if data.sha256() != zoo.attributes["data_sha256"]:
         raise ZooError(f"{zoo.path}: the image data found is not what the zoo was made from (data_sha256 differs)")
     findings = []
+    if isinstance(data, FittedImages) and zoo.attributes.get(image_labels.IMAGE_LABELS) != image_labels.described(
+        data.labels, data.classes
+    ):
+        findings.append(f"weights.zarr: attribute {image_labels.IMAGE_LABELS} is not what the images give")
     for model, checkpoint in checkpoints:
         with torch.no_grad():
             module = zoo.module(model, int(zoo.epochs[checkpoint]))

@@ -107,7 +107,13 @@ def test_the_arrays_are_bytes_in_one_piece(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [{"source": "tetris"}, {"source": "synthetic", "validation_size": 9}, {"source": "sine"}]
+    "content",
+    [
+        {"source": "tetris"},
+        {"source": "synthetic", "validation_size": 9},
+        {"source": "sine"},
+        {"source": "image_fields", "images": {"source": "digits"}},
+    ],
 )
 def test_a_source_says_before_it_is_loaded_what_its_data_turn_out_to_be(content):
     source = TypeAdapter(DataSource).validate_python(content)
@@ -117,5 +123,5 @@ def test_a_source_says_before_it_is_loaded_what_its_data_turn_out_to_be(content)
     assert data.n_train == source.n_train
     assert {name.partition("_")[0] for name, _ in source.metrics} == {*data.parts, "running"}
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(math.prod(source.input_shape), source.n_outputs))
-    measured = data.measure(module, {"amplitude": 1.0, "frequency": 2.0})
+    measured = data.measure(module, {"amplitude": 1.0, "frequency": 2.0, "image": 3})
     assert set(measured) <= {name for name, _ in source.metrics}

@@ -118,7 +118,7 @@ def test_the_zoo_after_dngs_generator_has_its_epochs_and_says_what_they_betray()
 
 def test_every_shipped_zoo_is_of_a_paper_or_our_own_and_has_the_name_of_its_file():
     sizes = "mini_", "medium_", "small_cnn_zoo_4096_"
-    elsewhere = {"tetris_seed", "tetris_hyp", "digits_hyp"} | {
+    elsewhere = {"tetris_seed", "tetris_hyp", "digits_hyp", "mnist_inr", "fashion_inr"} | {
         name for name in shipped_manifests() if name.startswith(sizes)
     }
     assert set(shipped_manifests()) == set(EXPECTED) | elsewhere
@@ -275,9 +275,22 @@ def test_the_sine_zoo_is_fitted_as_published():
     assert Counter(models["split"]) == {"train": 2000, "validation": 1000, "test": 1000}
 
 
+@pytest.mark.parametrize("name", ["mnist_inr", "fashion_inr"])
+def test_sets_of_fitted_images_are_split_as_the_images(name):
+    manifest = shipped(name)
+    models = grid.table_of_models(manifest).to_pydict()
+    assert Counter(models["split"]) == {"train": 7500, "validation": 500, "test": 2000}
+    assert models["image"] == models["seed"] == list(range(manifest.data.n_images))
+    assert models["split"][-1] == "test"
+    assert (manifest.layout.size, manifest.training.batch_size) == (1185, manifest.data.n_train)
+
+
 def test_the_small_zoos_on_real_images_need_no_more_than_is_there():
     for name in (name for name in shipped_manifests() if name.startswith("mini_")):
         manifest = shipped(name)
+        if manifest.data.source == "image_fields":  # of many networks, each of which sees a few dozen pixels
+            assert cost.plan(manifest).steps * 64 <= 2e7
+            continue
         assert manifest.data.n_train <= (8_000 if manifest.data.source == "idx" else 60_000)
         assert manifest.data.n_test <= 2_000
         assert cost.plan(manifest).models <= 200

@@ -160,6 +160,34 @@ def test_waves_are_fitted_with_a_loss_of_ones_own(tmp_path):
     assert (zoo.metric("test_loss")[:, -1] != zoo.metric("test_loss")[:, 0]).all()
 
 
+def test_images_are_fitted_with_a_loss_of_ones_own(tmp_path):
+    """In colour: outputs and targets have a channel a row; two steps of plain gradient descent beside them."""
+    images = {"source": "synthetic", "image_shape": [3, 4, 5], "train_size": 3, "test_size": 2}
+    fitted = zoo_gen.ZooManifest(
+        name="images",
+        data={"source": "image_fields", "images": images},
+        architecture={"name": "mlp", "widths": [2, 6, 3]},
+        training={
+            "epochs": 2, "batch_size": 20, "optimizer": "sgd", "learning_rate": 0.1, "activation": "tanh",
+            "initialization": "xavier_uniform", "loss": own_training.huber,
+        },
+        axes={"product": {"image": [4, 1]}},
+    )  # fmt: skip
+    zoo = zoo_gen.run(fitted, tmp_path / "zoo", workers=1, progress=False)
+    assert zoo_gen.verify(zoo).sound
+    data = load_image_data(fitted.data)
+    coordinates = torch.from_numpy(data.coordinates)
+    for model, number in enumerate([4, 1]):
+        module, target = zoo.module(model, 0).double(), torch.from_numpy(data.values([number])[0])
+        descent = torch.optim.SGD(module.parameters(), lr=0.1)
+        for _ in range(2):
+            descent.zero_grad()
+            own_training.huber(module(coordinates).T, target).backward()
+            descent.step()
+        expected = nn.utils.parameters_to_vector(module.parameters()).detach().numpy()
+        np.testing.assert_allclose(zoo.weights[model, -1], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_a_model_does_not_depend_on_its_neighbours():
     architecture, _, shape = NETWORKS["mlp"]
     data = load_image_data(synthetic(shape))

@@ -39,12 +39,12 @@ _LEAST_SIZE = 1e-6  # of networks whose numbers are all 0
 class DeepSetsNetwork(nn.Module):
     """Sets of numbers to embeddings and a logit."""
 
-    def __init__(self, width: int, head_width: int, *, size: float) -> None:
+    def __init__(self, width: int, head_width: int, *, size: float, outputs: int = 1) -> None:
         super().__init__()
         self.size = size
         self.numbers = nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.means = nn.Sequential(nn.Linear(width, head_width), nn.ReLU(), nn.Linear(head_width, width), nn.ReLU())
-        self.last = last_layer(width)
+        self.last = last_layer(width, outputs)
 
     def forward(self, plan: tuple[Tensor, int], numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map networks to embeddings (network, width) and logits (network,).
@@ -76,7 +76,7 @@ def deep_sets(
         training=training,
         settings={"width": widths[0], "head_width": widths[1]},
         facts=_facts,
-        build=lambda facts: DeepSetsNetwork(*widths, size=facts["size"]),
+        build=lambda facts: DeepSetsNetwork(*widths, size=facts["size"], outputs=facts.get("outputs", 1)),
         plans=_plans,
     )
 

@@ -30,7 +30,7 @@ TRAINING = TrainingSettings(
 class MLPNetwork(nn.Module):
     """Rows of numbers of one length to the last hidden layer and a logit."""
 
-    def __init__(self, numbers: int, widths: Sequence[int]) -> None:
+    def __init__(self, numbers: int, widths: Sequence[int], *, outputs: int = 1) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = numbers
@@ -39,7 +39,7 @@ class MLPNetwork(nn.Module):
             inputs = width
         self.numbers = numbers
         self.hidden = nn.Sequential(*layers)
-        self.last = last_layer(inputs)
+        self.last = last_layer(inputs, outputs)
 
     def forward(self, plan: None, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""
@@ -79,7 +79,7 @@ def fully_connected(
         training=training,
         settings={"widths": list(widths)},
         facts=_count_numbers,
-        build=lambda facts: MLPNetwork(facts["numbers"], widths),
+        build=lambda facts: MLPNetwork(facts["numbers"], widths, outputs=facts.get("outputs", 1)),
         rows=rows,
         fixed_length=True,
     )

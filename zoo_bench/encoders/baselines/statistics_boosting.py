@@ -50,7 +50,7 @@ class StatisticsBoosting:
         return {**settings, "fitted": self._fitted} if self._fitted else settings
 
     def can_learn(self, problem: Problem) -> bool:
-        """Say whether `fit` can learn a problem: one whose target is a number."""
+        """Say whether `fit` can learn a problem: one with a target, a number or a name."""
         return can_learn(problem)
 
     def fit(
@@ -68,7 +68,7 @@ class StatisticsBoosting:
         Raises:
             ZooError: the views differ in layout, or weights or target are not what can be learned from.
         """
-        from sklearn.ensemble import HistGradientBoostingRegressor
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
         check_views("statistics_boosting", train, validation)
         check_one_layout("statistics_boosting", [*train, *validation])
@@ -78,7 +78,7 @@ class StatisticsBoosting:
         check_target("statistics_boosting", problem.target, targets)
         validation_rows = np.concatenate([self.encode(view) for view in validation])
         self._features = rows.shape[1]
-        self._model = HistGradientBoostingRegressor(
+        self._model = (HistGradientBoostingRegressor if problem.is_number else HistGradientBoostingClassifier)(
             learning_rate=LEARNING_RATE,
             max_depth=DEPTH,
             max_leaf_nodes=LEAVES,
@@ -110,7 +110,7 @@ class StatisticsBoosting:
         return statistics.reshape(-1, statistics.shape[2])
 
     def predict(self, view: Weighted) -> np.ndarray:
-        """Return the predicted target, float64 (model x checkpoint,).
+        """Return the predicted target (model x checkpoint,): float64, or names.
 
         Raises:
             ZooError: nothing was fitted, or the view has another number of tensors.

@@ -161,4 +161,5 @@ def _network(settings: Settings, facts: dict[str, Any]) -> GraphNetwork:
         settings.head_width,
         node_deviation=facts["node_deviation"],
         edge_deviation=facts["edge_deviation"],
+        outputs=facts.get("outputs", 1),
     )

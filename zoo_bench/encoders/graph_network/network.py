@@ -83,12 +83,12 @@ class Round(nn.Module):
 class Head(nn.Module):
     """Pooled states of networks to embeddings and a logit."""
 
-    def __init__(self, pooled: int, width: int) -> None:
+    def __init__(self, pooled: int, width: int, *, outputs: int = 1) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             *(nn.LayerNorm(pooled), nn.Linear(pooled, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         )
-        self.last = last_layer(width)
+        self.last = last_layer(width, outputs)
 
     def forward(self, plan: Plan, pooled: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Map what was pooled (network, channel), a part of the plan each, to embeddings and logits (network,)."""
@@ -101,12 +101,19 @@ class GraphNetwork(nn.Module):
     """Networks as graphs to embeddings and a logit."""
 
     def __init__(
-        self, width: int, rounds: int, head_width: int, *, node_deviation: Sequence[float], edge_deviation: float
+        self,
+        width: int,
+        rounds: int,
+        head_width: int,
+        *,
+        node_deviation: Sequence[float],
+        edge_deviation: float,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         self.features = Features(width, node_deviation=node_deviation, edge_deviation=edge_deviation)
         self.rounds = nn.ModuleList(Round(width) for _ in range(rounds))
-        self.head = Head(POOLED * width, head_width)
+        self.head = Head(POOLED * width, head_width, outputs=outputs)
 
     @torch.compiler.disable  # thousands of small operations: one CUDA graph of them is enough, compiling takes minutes
     def forward(self, plan: Plan, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:

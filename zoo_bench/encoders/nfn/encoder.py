@@ -35,7 +35,9 @@ class NFNNetwork(nn.Module):
     deviation: Tensor
     quantiles: Tensor
 
-    def __init__(self, layout: ParameterLayout, kind: Kind, scale: tuple[Sequence[float], Sequence[float]]) -> None:
+    def __init__(
+        self, layout: ParameterLayout, kind: Kind, scale: tuple[Sequence[float], Sequence[float]], *, outputs: int = 1
+    ) -> None:
         super().__init__()
         self.length = layout.size
         self.axes = axes_of(layout, kind)
@@ -49,15 +51,15 @@ class NFNNetwork(nn.Module):
                     self.positions[f"{number}_{axis}"] = nn.Parameter(torch.randn(side[1], POSITIONS))
                     channels[number] += POSITIONS
         layers, norms = [], []
-        for outputs in CHANNELS:
-            layers.append(EquivariantLayer(self.axes, channels, outputs))
-            norms.append(nn.ModuleList(nn.LayerNorm(outputs) for _ in self.axes))
-            channels = [outputs] * len(self.axes)
+        for width in CHANNELS:
+            layers.append(EquivariantLayer(self.axes, channels, width))
+            norms.append(nn.ModuleList(nn.LayerNorm(width) for _ in self.axes))
+            channels = [width] * len(self.axes)
         self.layers, self.norms = nn.ModuleList(layers), nn.ModuleList(norms)
         self.register_buffer("quantiles", torch.tensor(QUANTILES), persistent=False)
         pooled = sum(channels) + (2 + len(QUANTILES)) * len(self.axes)
         self.head = nn.Sequential(nn.Linear(pooled, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU())
-        self.last = last_layer(WIDTH)
+        self.last = last_layer(WIDTH, outputs)
 
     def forward(self, plan: None, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""
@@ -118,4 +120,5 @@ def _facts(networks: Networks) -> Facts:
 
 
 def _network(facts: dict[str, Any], kind: Kind) -> NFNNetwork:
-    return NFNNetwork(ParameterLayout.from_json(facts["layout"]), kind, (facts["mean"], facts["deviation"]))
+    scale = facts["mean"], facts["deviation"]
+    return NFNNetwork(ParameterLayout.from_json(facts["layout"]), kind, scale, outputs=facts.get("outputs", 1))

@@ -42,7 +42,7 @@ SMALL_TRAINING = replace(TRAINING, epochs=20, steps=800)
 class ProbingNetwork(nn.Module):
     """Networks to what they compute for learned inputs, an embedding and a logit."""
 
-    def __init__(self, network: Network, probes: int) -> None:
+    def __init__(self, network: Network, probes: int, *, outputs: int = 1) -> None:
         super().__init__()
         self.network, self.length = network, network.layout.size + 1
         pixels = math.prod(network.input_shape)
@@ -58,7 +58,7 @@ class ProbingNetwork(nn.Module):
             nn.Linear(WIDTH, WIDTH),
             nn.ReLU(),
         )
-        self.last = last_layer(WIDTH)
+        self.last = last_layer(WIDTH, outputs)
 
     def forward(self, plan: None, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map networks to embeddings (network, width) and logits (network,).
@@ -91,7 +91,7 @@ def probing(*, probes: int = PROBES["large"], training: TrainingSettings = TRAIN
         settings={"probes": probes, "latent": LATENT, "width": WIDTH},
         facts=lambda networks: {},
         facts_of_views=_facts,
-        build=lambda facts: ProbingNetwork(_network(facts), probes),
+        build=lambda facts: ProbingNetwork(_network(facts), probes, outputs=facts.get("outputs", 1)),
         rows=rows_with_functions,
         fixed_length=True,
     )

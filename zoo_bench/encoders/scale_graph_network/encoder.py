@@ -74,4 +74,5 @@ def _network(settings: Settings, facts: Facts) -> ScaleGraphNetwork:
         bias_size=facts["node_deviation"][0],
         edge_deviation=facts["edge_deviation"],
         bidirectional=settings.bidirectional,
+        outputs=facts.get("outputs", 1),
     )

@@ -116,6 +116,7 @@ class ScaleGraphNetwork(nn.Module):
         bias_size: float,
         edge_deviation: float,
         bidirectional: bool = False,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         self.bias_size, self.edge_deviation = bias_size, edge_deviation
@@ -128,7 +129,7 @@ class ScaleGraphNetwork(nn.Module):
         self.of_read = nn.Linear(NODE_CODES, width)
         self.of_noticed = nn.Linear(width, width, bias=False)
         self.read = Invariant(width, width)
-        self.head = Head(POOLED * width, head_width)
+        self.head = Head(POOLED * width, head_width, outputs=outputs)
 
     @torch.compiler.disable  # thousands of small operations: one CUDA graph of them is enough, compiling takes minutes
     def forward(self, plan: Plan, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:

@@ -69,7 +69,8 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
     permuters: dict[tuple[ParameterLayout, ...], Permuter] = {}
 
     def build(facts: Facts) -> SNENetwork:
-        return SNENetwork(chosen, kernel=facts["kernel"], scale=facts["scale"])
+        outputs = facts.get("outputs", 1)
+        return SNENetwork(chosen, kernel=facts["kernel"], scale=facts["scale"], outputs=outputs)
 
     def plans(facts: Facts, layouts: Sequence[ParameterLayout], device: torch.device) -> Plans:
         return Planner(layouts, chosen, chunk=facts["chunk"], kernel=facts["kernel"], device=device).plan
@@ -106,8 +107,11 @@ def sne(settings: Settings | None = None, *, training: TrainingSettings = TRAINI
 
 
 def invariance(logits: Tensor, others: Tensor) -> Tensor:
-    """Return the mean over networks of half the squared difference of two logits (network,) (SNE, appendix C)."""
-    return 0.5 * (logits.float() - others.float()).square().mean()
+    """Return the mean over networks of half the squared difference of their logits (SNE, appendix C).
+
+    These are (network,), or (network, name), whose squares are summed.
+    """
+    return 0.5 * (logits.float() - others.float()).square().view(len(logits), -1).sum(dim=1).mean()
 
 
 def _facts(settings: Settings, networks: Networks) -> Facts:

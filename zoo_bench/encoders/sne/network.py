@@ -48,9 +48,10 @@ class SNENetwork(nn.Module):
         settings: of the encoder.
         kernel: where elements are kernels, the longest side of one.
         scale: what weights are divided by.
+        outputs: logits of a network.
     """
 
-    def __init__(self, settings: Settings, *, kernel: int, scale: float) -> None:
+    def __init__(self, settings: Settings, *, kernel: int, scale: float, outputs: int = 1) -> None:
         super().__init__()
         width, heads, norm = settings.width, settings.heads, settings.norm
         self.settings = settings
@@ -82,7 +83,7 @@ class SNENetwork(nn.Module):
         for _ in range(HEAD_LAYERS):
             layers += [nn.Linear(inputs, settings.head_width), nn.ReLU()]
             inputs = settings.head_width
-        self.head = nn.Sequential(*layers, last_layer(inputs))
+        self.head = nn.Sequential(*layers, last_layer(inputs, outputs))
 
     def forward(self, plan: Plan, weights: torch.Tensor, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode a batch.

@@ -55,4 +55,4 @@ def check_target(name: str, target: str | None, values: np.ndarray) -> None:
         ZooError: all values are the same.
     """
     if (values == values[0]).all():
-        raise ZooError(f"{name}: {target} is {values[0]:g} for all models; expected a target that varies")
+        raise ZooError(f"{name}: {target} is {values[0]} for all models; expected a target that varies")

@@ -46,9 +46,9 @@ class Networks:
         return replace(self, layout_of=self.layout_of[chosen], offsets=offsets)
 
 
-def last_layer(inputs: int) -> nn.Linear:
-    """Return the layer that gives the logit: zero at first, so that an untrained network predicts the mean."""
-    layer = nn.Linear(inputs, 1)
+def last_layer(inputs: int, outputs: int = 1) -> nn.Linear:
+    """Return the layer that gives the logit, or one a class: zero at first, so that it predicts the mean untrained."""
+    layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -62,7 +62,8 @@ class SupervisedEncoder:
         facts: reads from the training networks what the module is built from beside settings, as plain data; their
             `elements`, if they name them, are what a bounded number of steps counts of a network, not its numbers.
         build: makes the module from these facts. The module maps (plan, numbers, offsets) to embeddings
-            (network, dimension) and logits (network,).
+            (network, dimension) and logits (network,); where the target is a name, the facts say how many `outputs`
+            there are, and logits are (network, output).
         plans: makes the plans of batches over some layouts, from facts, layouts and device; without, plans are None.
         architecture: of a view, what stands in the place of its layout in networks and plans; the same for all views
             of one architecture, and hashable. Without, it is the layout.
@@ -123,7 +124,7 @@ class SupervisedEncoder:
         return {**self._settings, "training": self.training.config}
 
     def can_learn(self, problem: Problem) -> bool:
-        """Say whether `fit` can learn a problem: one whose target is a number."""
+        """Say whether `fit` can learn a problem: one with a target, a number or a name."""
         return can_learn(problem)
 
     def fit(
@@ -156,11 +157,12 @@ class SupervisedEncoder:
         others = Networks.of(
             [self._architecture(view) for view in validation], [self._read(view) for view in validation], device
         )
-        facts = self._find_facts(networks) | facts_of_views
+        facts = self._find_facts(networks) | facts_of_views | output.facts
         plans, plans_of_others = (self._make_plans(facts, part.layouts, device) for part in (networks, others))
         with seeded(seed, Purpose.INITIALIZATION):
             module = self._build(facts).to(device)
-        target_tensor = torch.from_numpy(targets.astype(np.float32)).to(device)
+        target_tensor = output.encoded(targets).to(device)
+        n_logits = output.n_logits
         one_layout = len(networks.layouts) == 1
 
         def loss(samples: Tensor, generator: torch.Generator) -> Tensor:
@@ -182,8 +184,8 @@ class SupervisedEncoder:
 
         def score() -> float:
             if self._settle is not None:
-                self._settle(module, torch.from_numpy(_apply(module, settling, plans)[:, :-1]).to(device))
-            logits = _apply(module, scored, plans_of_others)[:, -1].astype(np.float64)
+                self._settle(module, torch.from_numpy(_apply(module, settling, plans)[:, :-n_logits]).to(device))
+            logits = _apply(module, scored, plans_of_others)[:, -n_logits:].astype(np.float64)
             return problem.validation_score(output.values(logits), rows=scored_rows)
 
         training_loop.train(
@@ -207,15 +209,16 @@ class SupervisedEncoder:
         Raises:
             ZooError: nothing was fitted, or the view has another layout than a fixed-length encoder was fitted to.
         """
-        return np.ascontiguousarray(self._apply(view)[:, :-1])
+        return np.ascontiguousarray(self._apply(view)[:, : -self._of_fitted().output.n_logits])
 
     def predict(self, view: Weighted) -> np.ndarray:
-        """Return the predicted target of a view, in its units, float64 (model x checkpoint,).
+        """Return the predicted target of a view (model x checkpoint,): float64 in its units, or names.
 
         Raises:
             ZooError: as `encode`.
         """
-        return self._of_fitted().output.values(self._apply(view)[:, -1].astype(np.float64))
+        output = self._of_fitted().output
+        return output.values(self._apply(view)[:, -output.n_logits :].astype(np.float64))
 
     def save(self, folder: Path) -> None:
         """Write the fitted encoder as weights.safetensors and encoder.json.
@@ -245,12 +248,12 @@ class SupervisedEncoder:
         module = self._build(description["facts"])
         module.load_state_dict(tensors)
         module.to(self.runtime.torch_device()).eval()
-        output = Output(**description["output"])
+        output = Output(**description["output"] | {"names": tuple(description["output"].get("names", ()))})
         self._fitted = _Fitted(module, description["facts"], output, description["target"], description["left_out"])
         return self
 
     def _apply(self, view: Weighted) -> np.ndarray:
-        """Return embeddings and logits of a view (model x checkpoint, dimension + 1)."""
+        """Return embeddings and logits of a view (model x checkpoint, dimension + logits)."""
         fitted = self._of_fitted()
         rows = self._read(view)
         if self._fixed_length and rows.shape[1] != fitted.facts["numbers"]:
@@ -301,7 +304,7 @@ class _Fitted:
 
 
 def _apply(module: nn.Module, networks: Networks, plans: Plans) -> np.ndarray:
-    """Return embeddings and, behind them, logits of all networks (network, dimension + 1), a block at a time.
+    """Return embeddings and, behind them, logits of all networks (network, dimension + logits), a block at a time.
 
     The module must be in evaluation mode.
     """
@@ -313,7 +316,7 @@ def _apply(module: nn.Module, networks: Networks, plans: Plans) -> np.ndarray:
             some = networks.part(block)
             # Not through __call__: a module compiled for training would be compiled again for every shape here.
             embeddings, logits = module.forward(plans(some.layout_of), some.numbers, some.offsets)
-            parts.append(torch.cat([embeddings.float(), logits.float().unsqueeze(1)], dim=1))
+            parts.append(torch.cat([embeddings.float(), logits.float().view(len(logits), -1)], dim=1))
     return torch.cat(parts)[:count].cpu().numpy()
 
 

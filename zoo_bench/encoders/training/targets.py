@@ -1,7 +1,7 @@
 """Labels: the values of a problem's target that supervised encoders learn, of the rows that have one.
 
-Rows without a value (NaN) are left out and counted, in training as in selection. The labels of validation models are
-not shown: a problem scores predictions of them.
+Rows without a value (NaN, or no name) are left out and counted, in training as in selection. The labels of validation
+models are not shown: a problem scores predictions of them.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Labels:
     """The target's values of one part, training or validation.
 
     Attributes:
-        values: float64 (labelled row,), of all views one after another.
+        values: float64 (labelled row,), or names, of all views one after another.
         present: of each view, which of its rows has a value, bool (model x checkpoint,).
     """
 
@@ -34,12 +34,13 @@ class Labels:
         """Read the target of training views for the encoder `name`.
 
         Raises:
-            ZooError: the problem has no target or one that is a name, or no row has a value.
+            ZooError: the problem has no target, or no row has a value.
         """
-        if problem.target is None or not problem.is_number:
-            raise ZooError(f"{name}: target {problem.target!r}: is not a number; expected a target that is one")
-        values = [np.asarray(view.target(problem.target), dtype=np.float64).reshape(-1) for view in views]
-        present = tuple(np.isfinite(array) for array in values)
+        if problem.target is None:
+            raise ZooError(f"{name}: got a problem without a target; expected one with a target")
+        kind = np.float64 if problem.is_number else str
+        values = [np.asarray(view.target(problem.target)).astype(kind).reshape(-1) for view in views]
+        present = tuple(np.isfinite(array) if problem.is_number else array != "" for array in values)
         if not any(mask.any() for mask in present):
             raise ZooError(
                 f"{name}: {problem.target} is missing for all training models; expected values to learn from"
@@ -61,5 +62,5 @@ def selecting(problem: Problem, validation: SelectionViews) -> Problem:
 
 
 def can_learn(problem: Problem) -> bool:
-    """Say whether a regression can learn a problem: one whose target is a number."""
-    return problem.target is not None and problem.is_number
+    """Say whether a supervised encoder can learn a problem: one with a target."""
+    return problem.target is not None

@@ -126,7 +126,7 @@ class Device:
                 stage.forward(images, size, training=False)
             self._judge(images, targets, targets_of, losses, counts, size, training=False)
             clock[0] += size
-        metrics = {"loss": (losses / n_images).to(self.weights.dtype)}
+        metrics = self._task.of_loss((losses / n_images).to(self.weights.dtype))
         if self._task.n_classes is not None:
             right, predicted, labelled = counts[:, :, : self._task.n_classes].to(self.weights.dtype).unbind(dim=1)
             metrics["accuracy"] = right.sum(dim=1) / n_images

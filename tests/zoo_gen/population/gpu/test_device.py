@@ -7,7 +7,7 @@ import torch
 from tests.zoo_gen.population.interruptions import check_interruptions
 from tests.zoo_gen.population.test_train import OPTIMIZERS, models, relative_difference
 from zoo_gen.architecture.registry import MLP, Layers, Siren
-from zoo_gen.image_data import ImageData, Synthetic, load_image_data
+from zoo_gen.image_data import ImageData, ImageFields, Synthetic, load_image_data
 from zoo_gen.image_data.sine import Sine
 from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.train import train
@@ -165,6 +165,16 @@ def test_waves_are_fitted_as_torch_does():
     table = models(
         initialization=["siren"], optimizer=["adam"], learning_rate=[1e-4], batch_size=[100], frequency=[0.7, 3.0],
         amplitude=[1.0],
+    ).drop_columns(["label_noise", "train_fraction"])  # fmt: skip
+    compared(Siren(name="siren"), data, table, n_evaluated=None)
+
+
+def test_images_are_fitted_as_torch_does():
+    """Full steps and a last one that is short; two inputs, whose scale is one."""
+    images = {"source": "synthetic", "image_shape": [1, 5, 4], "train_size": 3, "test_size": 2}
+    data = load_image_data(ImageFields.model_validate({"source": "image_fields", "images": images}))
+    table = models(
+        initialization=["siren"], optimizer=["adam"], learning_rate=[1e-4], batch_size=[8], image=[4, 0],
     ).drop_columns(["label_noise", "train_fraction"])  # fmt: skip
     compared(Siren(name="siren"), data, table, n_evaluated=None)
 

@@ -107,7 +107,7 @@ class Resident:
         loss = losses[0].clone()
         for other in losses[1:]:  # in one order, whatever else is summed
             loss += other
-        measured = {"loss": (loss / n_images).to(self.weights.dtype)}
+        measured = self._task.of_loss((loss / n_images).to(self.weights.dtype))
         if self._task.n_classes is not None:
             right, predicted, labelled = counts.sum(dim=0).to(self.weights.dtype).unbind(dim=1)
             measured["accuracy"] = right.sum(dim=1) / n_images

@@ -13,7 +13,7 @@ from tests.zoo_gen.population.interruptions import check_interruptions
 from tests.zoo_gen.population.test_train import NETWORKS, OPTIMIZERS, models, relative_difference
 from zoo_gen.architecture import registry
 from zoo_gen.architecture.registry import MLP, Layers, Siren, layers
-from zoo_gen.image_data import Synthetic, load_image_data
+from zoo_gen.image_data import ImageFields, Synthetic, load_image_data
 from zoo_gen.image_data.sine import Sine
 from zoo_gen.population.gpu.resident import choice, compiling, gathers, program, stages, step_code
 from zoo_gen.population.gpu.resident.choice import resident
@@ -141,6 +141,22 @@ def test_waves_are_fitted_as_torch_does(emulated):
     ours = train(Siren(name="siren"), data, table, TrainingSettings(epochs=1, kernels="float32"), **epochs).arrays
     expected = train(Siren(name="siren"), data, table, TrainingSettings(epochs=1), **epochs).arrays
     np.testing.assert_allclose(ours["test_loss"], expected["test_loss"], rtol=1e-4)
+
+
+def test_images_are_fitted_as_torch_does(emulated):
+    table = models(
+        initialization=["siren"], optimizer=["adam"], learning_rate=[1e-4], batch_size=[20], image=[8, 0, 3],
+    ).drop_columns(["label_noise", "train_fraction"])  # fmt: skip
+    images = {"source": "synthetic", "image_shape": [1, 7, 6], "train_size": 7, "test_size": 2}
+    data = load_image_data(ImageFields.model_validate({"source": "image_fields", "images": images}))
+    epochs = {"checkpoint_epochs": [0, 1]}
+    ours = train(Siren(name="siren"), data, table, TrainingSettings(epochs=1, kernels="float32"), **epochs).arrays
+    expected = train(Siren(name="siren"), data, table, TrainingSettings(epochs=1), **epochs).arrays
+    steps = [arrays["weights"][:, 1].astype(float) - arrays["weights"][:, 0] for arrays in (ours, expected)]
+    for row in range(len(table)):
+        assert relative_difference(steps[0][row], steps[1][row]) < 1e-3, row
+    for metric in ("train_loss", "train_mse", "train_psnr", "running_loss"):
+        np.testing.assert_allclose(ours[metric], expected[metric], rtol=1e-4, err_msg=metric)
 
 
 def test_a_model_has_the_same_bytes_alone_and_among_others(emulated):
