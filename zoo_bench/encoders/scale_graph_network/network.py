@@ -129,13 +129,18 @@ class ScaleGraphNetwork(nn.Module):
         self.of_read = nn.Linear(NODE_CODES, width)
         self.of_noticed = nn.Linear(width, width, bias=False)
         self.read = Invariant(width, width)
+        # What is pooled differs little from network to network, beside what codes give them all.
+        self.standard = nn.BatchNorm1d(POOLED * width, affine=False)
         self.head = Head(POOLED * width, head_width, outputs=outputs)
 
     @torch.compiler.disable  # thousands of small operations: one CUDA graph of them is enough, compiling takes minutes
     def forward(self, plan: Plan, numbers: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""
         pooled = [self.pool(graph, dense(numbers, offsets[rows], graph.graph.size + 1)) for graph, rows in plan.parts]
-        return self.head(plan, pooled)
+        joined = torch.cat(pooled)
+        # Of one network alone in a batch there is no deviation.
+        standard = self.standard(joined) if len(joined) > 1 or not self.training else joined
+        return self.head(plan, standard.split([len(part) for part in pooled]))
 
     def states(self, symmetric: SymmetricGraph, rows: Tensor) -> tuple[States, States, States, States]:
         """Map rows (network, 1 + parameter) to the last states of each layer, what is noticed, factors and signs."""
