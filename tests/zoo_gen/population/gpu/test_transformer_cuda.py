@@ -6,10 +6,10 @@ import torch
 from scipy import stats
 
 from tests.benchmarks.plain import graphed_accuracies
+from tests.benchmarks.rounding import differences
 from tests.transformer_networks import WHOLE, layers
-from tests.zoo_gen.population.gpu.test_cuda import TOLERANCES
 from tests.zoo_gen.population.interruptions import check_interruptions
-from tests.zoo_gen.population.test_train import OPTIMIZERS, models, relative_difference, synthetic
+from tests.zoo_gen.population.test_train import OPTIMIZERS, models, synthetic
 from zoo_gen.architecture.registry import Layers, ViT
 from zoo_gen.image_data import Idx, load_image_data
 from zoo_gen.population.gpu import kernels
@@ -26,6 +26,23 @@ NETWORKS = {
     "everything": (Layers.model_validate({"name": "layers", "layers": layers(WHOLE)}), (2, 6, 6)),
 }
 
+# Of the weights' change after ten steps, of all models together and of the median model, and of the worst model's loss.
+# tf32 and bfloat16: twice the greatest difference of 16 trainings in float64 that round what our kernels round at
+# random, and in tf32 of one that rounds toward 0, by `python -m tests.benchmarks.rounding`. One model of "everything"
+# has gradients that cancel, and multiplies roundings thirtyfold: it makes up most of the first number, which was .194
+# on an H200 and in Triton's interpreter with our kernels' rounding. The median tells a wrong kernel: of the 24 tensors
+# of "everything" each but two biases changes by more than its bound.
+TOLERANCES = {
+    **{(name, None): (1e-9, 1e-9, 1e-8) for name in NETWORKS},
+    **{(name, "float32"): (5e-4, 5e-4, 1e-5) for name in NETWORKS},
+    ("as published", "tf32"): (5.3e-2, 5.3e-3, 2.0e-2),
+    ("as published", "bfloat16"): (1.2e-1, 3.9e-2, 4.2e-2),
+    ("DNG's", "tf32"): (3.6e-3, 3.8e-3, 1.4e-3),
+    ("DNG's", "bfloat16"): (8.6e-3, 9.2e-3, 6.3e-3),
+    ("everything", "tf32"): (3.7e-2, 6.4e-3, 2.6e-3),
+    ("everything", "bfloat16"): (2.8e-1, 4.8e-2, 2.6e-2),
+}
+
 
 def table(**more):
     return models(
@@ -38,21 +55,26 @@ def table(**more):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("precision", TOLERANCES)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_gpu_trains_the_transformers_that_a_cpu_trains_in_float64(name, precision):
+def trained(name, settings):
     architecture, shape = NETWORKS[name]
     data = load_image_data(synthetic(shape, train_size=70))
+    return train(architecture, data, table(), settings, checkpoint_epochs=[0, 2]).arrays
+
+
+def in_float64(name):
+    return trained(name, TrainingSettings(epochs=2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("precision", [None, "float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_gpu_trains_the_transformers_that_a_cpu_trains_in_float64(name, precision):
     ours = {"dtype": torch.float64} if precision is None else {"kernels": precision}
-    epochs = {"checkpoint_epochs": [0, 2]}
-    found = train(architecture, data, table(), TrainingSettings(epochs=2, device="cuda", **ours), **epochs).arrays
-    expected = train(architecture, data, table(), TrainingSettings(epochs=2, dtype=torch.float64), **epochs).arrays
-    start = expected["weights"][:, 0]
-    np.testing.assert_allclose(found["weights"][:, 0], start, rtol=1e-6)
-    of_step, of_loss = TOLERANCES[precision]
-    steps = [arrays["weights"][:, 1] - start for arrays in (found, expected)]
-    assert relative_difference(*steps) < of_step
-    np.testing.assert_allclose(found["test_loss"], expected["test_loss"], rtol=of_loss)
+    found = trained(name, TrainingSettings(epochs=2, device="cuda", **ours))
+    expected = in_float64(name)
+    np.testing.assert_allclose(found["weights"][:, 0], expected["weights"][:, 0], rtol=1e-6)
+    bounds = dict(zip(("all weights", "weights of the median model", "loss"), TOLERANCES[name, precision], strict=True))
+    far = dict(zip(bounds, differences(found, expected), strict=True))
+    assert all(far[what] < bounds[what] for what in bounds), f"{far} of {bounds}"
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
