@@ -32,7 +32,7 @@ def benchmark(*zoos, **options):
     )
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])  # two also read zoos by their address
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.thorough)])  # two read zoos by their address
 def test_two_halves_give_the_predictions_of_the_whole_zoo(folder, tmp_path, workers):
     whole, halves = (
         zoo_bench.evaluate(
