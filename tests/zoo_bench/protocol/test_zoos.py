@@ -132,7 +132,7 @@ def test_whose_predictions_rank_is_said_in_every_shipped_benchmark():
         "cnn_wild_park",
         "robustness",
     )
-    elsewhere += ("transformers_", "quickstart_accuracy")
+    elsewhere += ("transformers_", "quickstart_accuracy", "inr_")
     for name, manifest in list_benchmarks().items():
         assert "reading" in manifest.model_fields_set
         assert manifest.reading == ("own" if name.startswith(elsewhere) else "probe"), name

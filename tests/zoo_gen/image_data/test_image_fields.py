@@ -153,7 +153,7 @@ def test_a_split_by_images_needs_networks_that_are_fitted_to_images():
         ),
     ],
 )
-def test_folders_of_pictures_are_checked_by_the_command(tmp_path, sizes, architecture, message, quick_plans):
+def test_folders_of_pictures_are_checked_by_the_command(tmp_path, sizes, architecture, message):
     write_pictures(tmp_path / "pets", sizes=sizes)
     activation = 'activation = "relu"\n' if "mlp" in architecture else ""
     (tmp_path / "pets.toml").write_text(

@@ -163,7 +163,7 @@ def test_layers_of_the_same_shapes_are_told_by_name(tmp_path):
         ),
         (
             {"architecture": {"architecture": {"name": "mlp", "widths": [4, 2]}, "input_shape": [3]}},
-            "widths: begins with 4; the images have 3 pixels",
+            "widths: begins with 4; an input has 3 numbers",
         ),
         (
             {"architecture": {"architecture": {"name": "mlp", "widths": [3, 2]}, "input_shape": [3]}, "classes": 5},
