@@ -83,7 +83,7 @@ def rounded(precision: str, seed: int | None) -> Iterator[None]:
         yield
 
 
-def differences(found: dict, expected: dict) -> tuple[float, float, float]:
+def differences(actual: dict, expected: dict) -> tuple[float, float, float]:
     """Return how far models are from those of float64.
 
     Returns:
@@ -91,9 +91,9 @@ def differences(found: dict, expected: dict) -> tuple[float, float, float]:
         of the loss, that of the worst model.
     """
     start = expected["weights"][:, 0]
-    steps, right = (arrays["weights"][:, -1] - start for arrays in (found, expected))
+    steps, right = (arrays["weights"][:, -1] - start for arrays in (actual, expected))
     each = [relative_difference(*of_model) for of_model in zip(steps, right, strict=True)]
-    loss = np.abs(found["test_loss"] / expected["test_loss"] - 1).max()
+    loss = np.abs(actual["test_loss"] / expected["test_loss"] - 1).max()
     return relative_difference(steps, right), float(np.median(each)), float(loss)
 
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
@@ -156,6 +156,4 @@ def evaluate(setting: Setting, cell: Cell) -> Outcome:
     pending.write(setting, cell, outcome)
     if trainings is not None and is_first_process():
         shutil.rmtree(trainings, ignore_errors=True)
-        with suppress(OSError):  # other cells have trainings there
-            trainings.parent.rmdir()
     return outcome

@@ -10,6 +10,7 @@ IMAGES_AT_ONCE = 1024  # bounds the memory of an evaluation
 
 # (outputs (model, output, image), targets (model or 1, image)) of some images
 Outputs = Iterable[tuple[Tensor, Tensor]]
+OutputsOf = Callable[[Tensor], Tensor]  # inputs (image, *shape) -> outputs (model, output, image)
 
 
 def pieces(n_images: int, most: int = IMAGES_AT_ONCE) -> list[slice]:

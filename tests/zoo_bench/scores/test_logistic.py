@@ -25,7 +25,7 @@ def test_it_is_scikit_learns_at_every_penalty_of_a_path(n_names):
         model.fit(penalty)
         theirs = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=100_000).fit(rows.astype(np.float64), names)
         np.testing.assert_array_equal(model.classes, theirs.classes_)
-        np.testing.assert_allclose(model.shares(rows), theirs.predict_proba(rows), atol=1e-3)
+        np.testing.assert_allclose(model.shares(rows), theirs.predict_proba(rows), atol=3e-4)
 
 
 def test_names_that_rows_tell_apart_for_certain_end_too():

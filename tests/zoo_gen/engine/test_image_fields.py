@@ -124,8 +124,8 @@ def test_it_is_verified_against_its_images(inr, tmp_path):
     classes = content["attributes"][IMAGE_LABELS]["classes"]
     classes[0], classes[1] = classes[1], classes[0]
     path.write_text(json.dumps(content))
-    found = verify(tmp_path / "inr")
-    assert not found.sound
+    report = verify(tmp_path / "inr")
+    assert not report.sound
     (tmp_path / "inr" / "SHA256SUMS").unlink()  # as somebody who wants the classes to be others
     assert any("class is" in line for line in verify(tmp_path / "inr").findings)
 
@@ -147,5 +147,5 @@ def test_its_pictures_show_images_and_what_the_networks_show(inr, tmp_path):
     for model, image, picture in zip(models.tolist(), images, shown, strict=True):
         np.testing.assert_allclose(image.reshape(-1), data.values([model])[0, 0], rtol=1e-12)
         with torch.no_grad():
-            own = zoo.module(model)(torch.from_numpy(data.coordinates).float()).numpy()
-        np.testing.assert_allclose(picture.reshape(-1), own[:, 0].clip(0, 1), rtol=1e-5, atol=1e-6)
+            levels = zoo.module(model)(torch.from_numpy(data.coordinates).float()).numpy()
+        np.testing.assert_allclose(picture.reshape(-1), levels[:, 0].clip(0, 1), rtol=1e-5, atol=1e-6)

@@ -48,8 +48,8 @@ def test_coordinates_are_those_of_sirens_grid():
 
 
 def test_each_model_has_the_number_of_its_image_as_seed_unless_another_is_given():
-    own = grid.table_of_models(manifest())
-    assert own["seed"].to_pylist() == own["image"].to_pylist() == list(range(34))
+    models = grid.table_of_models(manifest())
+    assert models["seed"].to_pylist() == models["image"].to_pylist() == list(range(34))
     shared = grid.table_of_models(manifest(training={**BASE["training"], "seed": 7}))
     assert set(shared["seed"].to_pylist()) == {7}
     views = grid.table_of_models(manifest(axes={"product": {"image": range(3), "seed": [1, 2]}}))

@@ -65,7 +65,7 @@ def test_networks_fitted_together_equal_networks_fitted_alone(name, batch_size):
     source = fields(channels)
     table = table_of(images=[4, 0, 7, 4], batch_size=batch_size, weight_decay=[1e-4], activation=["relu"])
     settings = TrainingSettings(epochs=15, dtype=torch.float64)
-    found = train(architecture, load_image_data(source), table, settings, checkpoint_epochs=[0, 15]).arrays
+    arrays = train(architecture, load_image_data(source), table, settings, checkpoint_epochs=[0, 15]).arrays
     rows, columns = np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 4), indexing="ij")
     coordinates = torch.from_numpy(np.stack([rows.ravel(), columns.ravel()], axis=1))
     for row, model in enumerate(table.to_pylist()):
@@ -76,17 +76,17 @@ def test_networks_fitted_together_equal_networks_fitted_alone(name, batch_size):
             coordinates,
             expected,
             model,
-            initial=found["weights"][row, 0],
+            initial=arrays["weights"][row, 0],
             batches=list(plain_loop.batches_of(orders, batch_size)),
         )
-        assert relative_difference(found["weights"][row, 1], vector(alone)) < 1e-10
+        assert relative_difference(arrays["weights"][row, 1], vector(alone)) < 1e-10
         with torch.no_grad():
             mse = float(np.mean((alone(coordinates) - expected).numpy() ** 2))
-        assert found["train_mse"][row, 1] == pytest.approx(mse, rel=1e-9)
-        assert found["train_loss"][row, 1] == found["train_mse"][row, 1]
-        assert found["train_psnr"][row, 1] == pytest.approx(20 * np.log10(1 / np.sqrt(mse)), rel=1e-9)
-    assert set(found) == {"weights", *(metric for metric, _ in source.metrics)}
-    assert (found["weights"][0, 1] != found["weights"][3, 1]).any()  # one image, two seeds
+        assert arrays["train_mse"][row, 1] == pytest.approx(mse, rel=1e-9)
+        assert arrays["train_loss"][row, 1] == arrays["train_mse"][row, 1]
+        assert arrays["train_psnr"][row, 1] == pytest.approx(20 * np.log10(1 / np.sqrt(mse)), rel=1e-9)
+    assert set(arrays) == {"weights", *(metric for metric, _ in source.metrics)}
+    assert (arrays["weights"][0, 1] != arrays["weights"][3, 1]).any()  # one image, two seeds
 
 
 def test_the_range_of_psnr_is_that_of_the_images():
@@ -116,15 +116,15 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_bits():
 def test_networks_learn_their_own_image():
     source = fields()
     table = table_of(images=[0, 1], learning_rate=[1e-2], optimizer=["adam"])
-    found = train(
+    arrays = train(
         Siren(name="siren"), load_image_data(source), table, TrainingSettings(epochs=150), checkpoint_epochs=[0, 150]
     ).arrays
-    assert (found["train_psnr"][:, 0] < 15).all()
-    assert (found["train_psnr"][:, 1] > 30).all()
+    assert (arrays["train_psnr"][:, 0] < 15).all()
+    assert (arrays["train_psnr"][:, 1] > 30).all()
     data = load_image_data(source)
     for row, other in ((0, 1), (1, 0)):
         module = grey(None, None)
-        nn.utils.vector_to_parameters(torch.from_numpy(found["weights"][row, 1]), module.parameters())
+        nn.utils.vector_to_parameters(torch.from_numpy(arrays["weights"][row, 1]), module.parameters())
         with torch.no_grad():
-            own, another = (data.measure(module, {"image": image})["train_mse"] for image in (row, other))
-        assert own < 1e-3 < another
+            error, another = (data.measure(module, {"image": image})["train_mse"] for image in (row, other))
+        assert error < 1e-3 < another

@@ -69,11 +69,11 @@ def in_float64(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_gpu_trains_the_transformers_that_a_cpu_trains_in_float64(name, precision):
     ours = {"dtype": torch.float64} if precision is None else {"kernels": precision}
-    found = trained(name, TrainingSettings(epochs=2, device="cuda", **ours))
+    actual = trained(name, TrainingSettings(epochs=2, device="cuda", **ours))
     expected = in_float64(name)
-    np.testing.assert_allclose(found["weights"][:, 0], expected["weights"][:, 0], rtol=1e-6)
+    np.testing.assert_allclose(actual["weights"][:, 0], expected["weights"][:, 0], rtol=1e-6)
     bounds = dict(zip(("all weights", "weights of the median model", "loss"), TOLERANCES[name, precision], strict=True))
-    far = dict(zip(bounds, differences(found, expected), strict=True))
+    far = dict(zip(bounds, differences(actual, expected), strict=True))
     assert all(far[what] < bounds[what] for what in bounds), f"{far} of {bounds}"
 
 
@@ -115,13 +115,13 @@ def test_what_the_compiler_refuses_is_trained_by_torch(monkeypatch, caplog):
     architecture, shape = NETWORKS["as published"]
     data = load_image_data(synthetic(shape, train_size=35))
     some = table().slice(0, 3)
-    found, expected = (
+    actual, expected = (
         train(architecture, data, some, TrainingSettings(epochs=1, device="cuda", kernels=ours), checkpoint_epochs=[1])
         for ours in ("float32", None)
     )
     assert "no such layout; torch's own operations are used" in caplog.text
     for name in ("weights", "test_loss"):  # torch's attention may add up in another order each time
-        np.testing.assert_allclose(found.arrays[name], expected.arrays[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(actual.arrays[name], expected.arrays[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 @pytest.fixture(scope="module")

@@ -50,11 +50,11 @@ def perceptron(
     """
     model = tl.program_id(0).to(tl.int64)
     feature, hidden = tl.arange(0, BC), tl.arange(0, BH)
-    own = weights + model * n_parameters
-    first = turned_weight(own + FIRST, feature, hidden, FEATURES, HIDDEN, PRECISION)
-    second = turned_weight(own + SECOND, hidden, feature, HIDDEN, FEATURES, PRECISION)
-    first_bias = vector(own + FIRST_BIAS, hidden, HIDDEN, FIRST_BIAS >= 0)
-    second_bias = vector(own + SECOND_BIAS, feature, FEATURES, SECOND_BIAS >= 0)
+    parameters = weights + model * n_parameters
+    first = turned_weight(parameters + FIRST, feature, hidden, FEATURES, HIDDEN, PRECISION)
+    second = turned_weight(parameters + SECOND, hidden, feature, HIDDEN, FEATURES, PRECISION)
+    first_bias = vector(parameters + FIRST_BIAS, hidden, HIDDEN, FIRST_BIAS >= 0)
+    second_bias = vector(parameters + SECOND_BIAS, feature, FEATURES, SECOND_BIAS >= 0)
     code, rate = tl.load(codes + model), tl.load(rates + model)
     low, high = step_key(keys, model, clock)
     begin = model * capacity * (STEPS * PITCH)
@@ -65,7 +65,7 @@ def perceptron(
         places, inside = _rows(source + begin, row, n_rows, feature, FEATURES, PITCH)
         x = tl.load(places, mask=inside, other=0.0).to(tl.float32)
         hat, _ = normalized(x, inside, FEATURES, EPSILON)
-        read = scaled(hat, own, feature, NORM, FEATURES)
+        read = scaled(hat, parameters, feature, NORM, FEATURES)
         z = dot(read, first, tl.zeros((BM, BH), tl.float32), PRECISION) + first_bias[None, :]
         y = dot(activated(z, code, KINDS), second, tl.zeros((BM, BC), tl.float32), PRECISION) + second_bias[None, :]
         if DROP:
@@ -92,10 +92,10 @@ def perceptron_gradient(
     """
     model = tl.program_id(0).to(tl.int64)
     feature, hidden = tl.arange(0, BC), tl.arange(0, BH)
-    own = weights + model * n_parameters
-    first = turned_weight(own + FIRST, feature, hidden, FEATURES, HIDDEN, PRECISION)
-    second = turned_weight(own + SECOND, hidden, feature, HIDDEN, FEATURES, PRECISION)
-    first_bias = vector(own + FIRST_BIAS, hidden, HIDDEN, FIRST_BIAS >= 0)
+    parameters = weights + model * n_parameters
+    first = turned_weight(parameters + FIRST, feature, hidden, FEATURES, HIDDEN, PRECISION)
+    second = turned_weight(parameters + SECOND, hidden, feature, HIDDEN, FEATURES, PRECISION)
+    first_bias = vector(parameters + FIRST_BIAS, hidden, HIDDEN, FIRST_BIAS >= 0)
     code, rate = tl.load(codes + model), tl.load(rates + model)
     low, high = step_key(keys, model, clock)
     begin = model * capacity * (STEPS * PITCH)
@@ -109,7 +109,7 @@ def perceptron_gradient(
         places, inside = _rows(source + begin, row, n_rows, feature, FEATURES, PITCH)
         x = tl.load(places, mask=inside, other=0.0).to(tl.float32)
         hat, scale = normalized(x, inside, FEATURES, EPSILON)
-        read = operand(scaled(hat, own, feature, NORM, FEATURES), PRECISION)
+        read = operand(scaled(hat, parameters, feature, NORM, FEATURES), PRECISION)
         z = dot(read, first, tl.zeros((BM, BH), tl.float32), PRECISION) + first_bias[None, :]
         a = activated(z, code, KINDS)
         places, inside = _rows(slopes + begin, row, n_rows, feature, FEATURES, PITCH)
@@ -128,7 +128,7 @@ def perceptron_gradient(
         slope = dot(of_hidden, tl.trans(first), tl.zeros((BM, BC), tl.float32), PRECISION)
         to_scale += tl.sum(slope * hat, axis=0)
         to_shift += tl.sum(slope, axis=0)
-        slope = normalized_gradient(slope, hat, scale, inside, own, feature, NORM, FEATURES, EPSILON)
+        slope = normalized_gradient(slope, hat, scale, inside, parameters, feature, NORM, FEATURES, EPSILON)
         if SKIP:
             slope += behind
         places, inside = _rows(into + begin, row, n_rows, feature, FEATURES, PITCH)

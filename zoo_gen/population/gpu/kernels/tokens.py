@@ -72,22 +72,22 @@ def normalized(x, inside, FEATURES: constexpr, EPSILON: constexpr):
 
 
 @triton.jit
-def scaled(hat, own, feature, NORM: constexpr, FEATURES: constexpr):
+def scaled(hat, parameters, feature, NORM: constexpr, FEATURES: constexpr):
     """Return normalised tokens times a scale with a shift, which begin at NORM of the weights; -1: there are none."""
     if NORM >= 0:
         inside = feature < FEATURES
-        scale = tl.load(own + NORM + feature, mask=inside, other=0.0)
-        hat = hat * scale[None, :] + tl.load(own + NORM + FEATURES + feature, mask=inside, other=0.0)[None, :]
+        scale = tl.load(parameters + NORM + feature, mask=inside, other=0.0)
+        hat = hat * scale[None, :] + tl.load(parameters + NORM + FEATURES + feature, mask=inside, other=0.0)[None, :]
     return hat
 
 
 @triton.jit
 def normalized_gradient(
-    slope, hat, scale, inside, own, feature, NORM: constexpr, FEATURES: constexpr, EPSILON: constexpr
+    slope, hat, scale, inside, parameters, feature, NORM: constexpr, FEATURES: constexpr, EPSILON: constexpr
 ):
     """Return the gradient before `normalized` and `scaled` from that behind them."""
     if NORM >= 0:
-        slope = slope * tl.load(own + NORM + feature, mask=feature < FEATURES, other=0.0)[None, :]
+        slope = slope * tl.load(parameters + NORM + feature, mask=feature < FEATURES, other=0.0)[None, :]
     if EPSILON >= 0:
         slope = tl.where(inside, slope, 0.0)
         mean = tl.sum(slope, axis=1) / FEATURES
@@ -162,16 +162,16 @@ def embed(
     """
     model = tl.program_id(0).to(tl.int64)
     token, feature, k = tl.arange(0, BT), tl.arange(0, BC), tl.arange(0, BK)
-    own = weights + model * n_parameters
-    weight = turned_weight(own + WEIGHT, k, feature, CHANNELS * SIDE * SIDE, FEATURES, PRECISION)
+    parameters = weights + model * n_parameters
+    weight = turned_weight(parameters + WEIGHT, k, feature, CHANNELS * SIDE * SIDE, FEATURES, PRECISION)
     code_places, coded = tile(positions, token, feature, STEPS, FEATURES, FEATURES)
     if CODES >= 0:
-        code_places, coded = tile(own + CODES, token, feature, STEPS, FEATURES, FEATURES)
+        code_places, coded = tile(parameters + CODES, token, feature, STEPS, FEATURES, FEATURES)
     start = tl.load(code_places, mask=coded, other=0.0)
     FIRST: constexpr = 1 if TOKEN >= 0 else 0
-    start += tl.where((token >= FIRST)[:, None], vector(own + BIAS, feature, FEATURES, BIAS >= 0)[None, :], 0.0)
+    start += tl.where((token >= FIRST)[:, None], vector(parameters + BIAS, feature, FEATURES, BIAS >= 0)[None, :], 0.0)
     if TOKEN >= 0:
-        start += tl.where((token == 0)[:, None], vector(own + TOKEN, feature, FEATURES, True)[None, :], 0.0)
+        start += tl.where((token == 0)[:, None], vector(parameters + TOKEN, feature, FEATURES, True)[None, :], 0.0)
     rate = tl.load(rates + model)
     low, high = step_key(keys, model, clock)
     order += tl.load(row_of + model) * n_order + tl.load(clock)
@@ -231,17 +231,17 @@ def embed_gradient(
                 slope = slope * token_factor(low, high, image, token, feature, first_place, rate, STEPS, FEATURES)
         to_codes += slope
         to_weight = dot(tl.trans(patches), slope, to_weight, PRECISION)
-    own = gradient + (tl.program_id(1) * n_models.to(tl.int64) + model) * n_parameters
-    places, inside = turned(own + WEIGHT, k, feature, CHANNELS * SIDE * SIDE, FEATURES)
+    sums = gradient + (tl.program_id(1) * n_models.to(tl.int64) + model) * n_parameters
+    places, inside = turned(sums + WEIGHT, k, feature, CHANNELS * SIDE * SIDE, FEATURES)
     tl.store(places, to_weight, mask=inside)
     if BIAS >= 0:
         to_bias = tl.sum(tl.where((token >= FIRST)[:, None], to_codes, 0.0), axis=0)
-        tl.store(own + BIAS + feature, to_bias, mask=feature < FEATURES)
+        tl.store(sums + BIAS + feature, to_bias, mask=feature < FEATURES)
     if TOKEN >= 0:
         to_token = tl.sum(tl.where((token == 0)[:, None], to_codes, 0.0), axis=0)
-        tl.store(own + TOKEN + feature, to_token, mask=feature < FEATURES)
+        tl.store(sums + TOKEN + feature, to_token, mask=feature < FEATURES)
     if CODES >= 0:
-        places, inside = tile(own + CODES, token, feature, STEPS, FEATURES, FEATURES)
+        places, inside = tile(sums + CODES, token, feature, STEPS, FEATURES, FEATURES)
         tl.store(places, to_codes, mask=inside)
 
 
@@ -255,7 +255,7 @@ def gather_tokens(
     model = tl.program_id(0).to(tl.int64)
     token, feature = tl.arange(0, BT), tl.arange(0, BC)
     read = (token < (1 if ONLY_FIRST else STEPS)).to(tl.float32) / (1 if ONLY_FIRST else STEPS)
-    own = weights + model * n_parameters
+    parameters = weights + model * n_parameters
     first, last = share(n_images, SPLITS)
     for image in range(first, last):
         places, inside = tile(
@@ -263,7 +263,7 @@ def gather_tokens(
         )
         x = tl.load(places, mask=inside, other=0.0).to(tl.float32)
         hat, _ = normalized(x, inside, FEATURES, EPSILON)
-        y = tl.sum(scaled(hat, own, feature, NORM, FEATURES) * read[:, None], axis=0)
+        y = tl.sum(scaled(hat, parameters, feature, NORM, FEATURES) * read[:, None], axis=0)
         tl.store(out + (model * capacity + image) * OUT_PITCH + feature, y, mask=feature < FEATURES)
 
 
@@ -279,7 +279,7 @@ def gather_tokens_gradient(
     model = tl.program_id(0).to(tl.int64)
     token, feature = tl.arange(0, BT), tl.arange(0, BC)
     read = (token < (1 if ONLY_FIRST else STEPS)).to(tl.float32) / (1 if ONLY_FIRST else STEPS)
-    own = weights + model * n_parameters
+    parameters = weights + model * n_parameters
     to_scale, to_shift = tl.zeros((BC,), tl.float32), tl.zeros((BC,), tl.float32)
     first, last = share(n_images, SPLITS)
     for image in range(first, last):
@@ -291,7 +291,7 @@ def gather_tokens_gradient(
         slope = read[:, None] * tl.load(behind, mask=feature < FEATURES, other=0.0).to(tl.float32)[None, :]
         to_scale += tl.sum(slope * hat, axis=0)
         to_shift += tl.sum(slope, axis=0)
-        slope = normalized_gradient(slope, hat, scale, inside, own, feature, NORM, FEATURES, EPSILON)
+        slope = normalized_gradient(slope, hat, scale, inside, parameters, feature, NORM, FEATURES, EPSILON)
         places, inside = tile(into + begin, token, feature, STEPS, FEATURES, PITCH)
         tl.store(places, slope, mask=inside)
     at = gradient + (tl.program_id(1) * n_models.to(tl.int64) + model) * n_parameters + NORM
