@@ -5,7 +5,6 @@ A zoo keeps the forms of convolutions that it was begun with; all else follows f
 
 import logging
 from collections.abc import Mapping
-from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from zoo_gen.architecture.layers import Convolution, Flatten, Linear
 from zoo_gen.architecture.own_module import resolve_as_of
 from zoo_gen.errors import ZooError
 from zoo_gen.machine.devices import lacks_for_gpu_kernels
+from zoo_gen.machine.warning import warn_once
 from zoo_gen.manifest import ZooManifest
 from zoo_gen.population.cpu import convolutions
 
@@ -112,20 +112,15 @@ def _precision(manifest: ZooManifest, *, device: str) -> str | None:
     precision = manifest.training.precision
     if device == "cpu":
         if precision != "float32":
-            _warn_once(f"{manifest.name}: precision {precision} is a GPU's; a CPU computes in float32")
+            warn_once(_logger, f"{manifest.name}: precision {precision} is a GPU's; a CPU computes in float32")
         return None
     lacking = _lacks_for_kernels(manifest, device=device)
     if lacking is None:
         return precision
     if precision != "float32":
         raise ZooError(f"training.precision {precision!r}: {lacking}; expected 'float32', which torch has without them")
-    _warn_once(f"{lacking}; torch's own operations are used, which are slower")
+    warn_once(_logger, f"{lacking}; torch's own operations are used, which are slower")
     return None
-
-
-@cache
-def _warn_once(message: str) -> None:
-    _logger.warning(message)
 
 
 def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:

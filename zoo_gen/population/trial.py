@@ -7,7 +7,6 @@ and capture all that the training will launch; they are thrown away.
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
 from subprocess import SubprocessError
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 import torch
 
 from zoo_gen.errors import ZooError, one_line
+from zoo_gen.machine.warning import warn_once
 from zoo_gen.population.columns import column, numbers
 from zoo_gen.population.population import Population, TrainingSettings
 
@@ -52,7 +52,7 @@ def settings_that_run(
             raise ZooError(
                 f"training.precision {settings.kernels!r}: {reason}; expected 'float32', which torch has without them"
             ) from error
-        _warn_once(f"{reason}; torch's own operations are used, which are slower")
+        warn_once(_logger, f"{reason}; torch's own operations are used, which are slower")
         return replace(settings, kernels=None)
     return settings
 
@@ -73,8 +73,3 @@ def rows_to_try(models: pa.Table) -> list[np.ndarray]:
         ]
         tried.append(np.unique(some))
     return tried
-
-
-@cache
-def _warn_once(message: str) -> None:
-    _logger.warning(message)

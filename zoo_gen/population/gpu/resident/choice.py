@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zoo_gen.architecture.layers import Convolution, Layer, Linear
 from zoo_gen.architecture.network import Network
+from zoo_gen.machine.warning import warn_once
 from zoo_gen.population.columns import Members
 from zoo_gen.population.gpu.resident import compiling, program, stages, step_code
 from zoo_gen.population.gpu.resident.resident import Resident, compiled
@@ -61,7 +62,7 @@ def resident(
         return None
     reason = compiling.hindrance(str(weights.device))
     if reason is not None:
-        _warn_once(f"{reason}: kernels go layer by layer, which is slower for small networks")
+        warn_once(_logger, f"{reason}: kernels go layer by layer, which is slower for small networks")
         return None
     with torch.cuda.device(weights.device):
         try:
@@ -85,8 +86,3 @@ def _check_measured(layers: Sequence[Layer]) -> None:
     products = sum(layer.inputs * layer.outputs for layer in linear)
     if products > MOST_OF_LINEAR and not any(isinstance(layer, Convolution) for layer in layers):
         raise UnservedError(f"linear layers alone of {products} products an image, up to {MOST_OF_LINEAR} are faster")
-
-
-@cache
-def _warn_once(message: str) -> None:
-    _logger.warning(message)
