@@ -13,7 +13,7 @@ import torch
 from tests import forked, waiting
 from tests.conftest import files_of
 from tests.reliability import bench
-from tests.zoo_gen.engine.stand_ins import copy_but_die_at_shard_2, train_on_the_cpu
+from tests.zoo_gen.engine.stand_ins import copy_but_die_at_shard_2, copy_from_alone, train_on_the_cpu
 from zoo_gen import engine, open_zoo
 from zoo_gen.engine import blocks, driver
 from zoo_gen.errors import ZooError
@@ -372,9 +372,12 @@ def test_a_zoo_has_the_same_bytes_whatever_the_number_of_gpus(tmp_path, one_gpu_
     assert files_of(tmp_path / "zoo") == one_gpu_zoo
 
 
-def test_what_a_gpu_was_at_when_it_failed_is_trained_again(tmp_path, one_gpu_zoo, gpus, caplog):
+# A process that copies models imports no torch.
+@pytest.mark.parametrize("train", [copy_from_alone, pytest.param(train_on_the_cpu, marks=pytest.mark.thorough)])
+def test_what_a_gpu_was_at_when_it_failed_is_trained_again(tmp_path, one_gpu_zoo, gpus, monkeypatch, caplog, train):
     """One of two chosen GPUs fails at its first task."""
     gpus(3)
+    monkeypatch.setattr(driver, "train_shards", train)
     (tmp_path / "cuda:2 fails").touch()
     summary = engine.run(tmp_path / "tiny.toml", tmp_path / "zoo", device="cuda:0,2")
     assert (summary.trained_models, summary.trained_shards) == (40, 4)

@@ -166,12 +166,12 @@ def forms_of(sequence, form: str | None) -> dict[str, str]:
 @pytest.mark.parametrize(("network", "optimizer"), [("cnn_small", "momentum"), ("cnn3_fc2", "adam")])
 def test_a_step_cut_into_pieces_equals_plain_torch_loops(network, optimizer, monkeypatch):
     pytest.importorskip("llvmlite")
-    monkeypatch.setattr(eager, "_IMAGES_IN_LANES", 6)  # of 16, and of the 6 in the last step
+    monkeypatch.setattr(eager, "_IMAGES_IN_LANES", 4)  # of 10, and of the 6 in the last step
     check_a_mixed_population(network, optimizer, form="lanes")
 
 
 # Three steps an epoch, the last one short.
-N_TRAIN, BATCH, EPOCHS, STEPS = 38, 16, 2, 6
+N_TRAIN, BATCH, EPOCHS, STEPS = 26, 10, 2, 6
 
 
 def check_a_mixed_population(network: str, optimizer: str, *, form: str | None) -> None:

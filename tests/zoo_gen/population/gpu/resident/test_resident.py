@@ -187,8 +187,8 @@ def test_a_model_that_stops_keeps_its_weights(emulated):
     architecture, shape = SERVED["linear layers"]
     settings = TrainingSettings(epochs=2, kernels="float32", stop_loss=100.0)
     table = models(batch_size=[4])
-    kept = train(architecture, load_image_data(small(shape)), table, settings, checkpoint_epochs=[1, 2]).arrays
-    assert np.array_equal(kept["weights"][:, 0], kept["weights"][:, 1])
+    trained = train(architecture, load_image_data(small(shape)), table, settings, checkpoint_epochs=[1, 2])
+    assert np.array_equal(trained.arrays["weights"][:, 0], trained.arrays["weights"][:, 1])
 
 
 @pytest.mark.parametrize("k", [8, 16])
@@ -261,25 +261,25 @@ def written(name: str, precision: str, kinds: set[str], *, training: bool = True
 
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_cnn_small_fits_and_cnn_large_does_not(precision):
-    own = written("cnn_small", precision, {"tanh"})
-    step_code.source(own)
-    program.check_size(own)
-    assert own.blocks == (2 if precision == "bfloat16" else 1)
-    other = written("cnn_large", precision, {"tanh"})
-    step_code.source(other)
+    fits = written("cnn_small", precision, {"tanh"})
+    step_code.source(fits)
+    program.check_size(fits)
+    assert fits.blocks == (2 if precision == "bfloat16" else 1)
+    large = written("cnn_large", precision, {"tanh"})
+    step_code.source(large)
     with pytest.raises(UnservedError, match="kB of shared memory"):
-        program.check_size(other)
+        program.check_size(large)
 
 
 def test_how_work_is_cut_does_not_depend_on_which_models_there_are():
     for name in ("cnn_small", "small_cnn_gap", "mlp"):
         cuts = [
             (
-                own.warps,
-                own.groups,
-                [own.sums(number) for number, stage in enumerate(own.stages) if stage.kind != "mean"],
+                planned.warps,
+                planned.groups,
+                [planned.sums(number) for number, stage in enumerate(planned.stages) if stage.kind != "mean"],
             )
-            for own in (written(name, "bfloat16", kinds) for kinds in ({"tanh"}, {"gelu", "relu"}))
+            for planned in (written(name, "bfloat16", kinds) for kinds in ({"tanh"}, {"gelu", "relu"}))
         ]
         assert cuts[0] == cuts[1]
 
