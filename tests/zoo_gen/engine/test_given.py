@@ -153,7 +153,7 @@ def in_a_process(tmp_path, monkeypatch):
 
 
 def in_place(tmp_path, monkeypatch):
-    """Run the script here; each task of a worker comes out of its pickle where the script's module is another one."""
+    """Run the script here; a worker's task comes out of its pickle where nothing of the script is known."""
 
     def parallel(task, blocks, begun, processes, **options):
         assert processes == 2
@@ -162,6 +162,7 @@ def in_place(tmp_path, monkeypatch):
             begun.append(block)
             with monkeypatch.context() as patch:
                 patch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+                patch.setattr(own_module, "_given", {})
                 diverged = cloudpickle.loads(pickled)(block)
             yield diverged
 

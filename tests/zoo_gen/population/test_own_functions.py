@@ -74,10 +74,10 @@ def test_a_mixed_population_of_layers_equals_plain_loops(network, form):
     if form:
         pytest.importorskip("llvmlite")
     architecture, build, shape = NETWORKS[network]
-    data = load_image_data(synthetic(shape, train_size=70))
+    data = load_image_data(synthetic(shape, train_size=34))
     table = models(
         activation=["tanh"],
-        batch_size=[16],
+        batch_size=[8],
         loss=["standard", f"{HERE}:focal"],
         optimizer=[f"{HERE}:Lion", f"{HERE}:adam", "momentum", f"{HERE}:stateless", f"{HERE}:adam", f"{HERE}:Lion"],
         momentum=[0.0, 0.0, 0.9, 0.03, 0.0, 0.0],
@@ -87,17 +87,17 @@ def test_a_mixed_population_of_layers_equals_plain_loops(network, form):
     )
     forms = forms_of(layers(architecture, shape, 10), form)
     settings = TrainingSettings(epochs=4, dtype=torch.float64, functions=FUNCTIONS, forms=forms)
-    found = train(architecture, data, table, settings, checkpoint_epochs=[0, 4]).arrays
+    trained = train(architecture, data, table, settings, checkpoint_epochs=[0, 4]).arrays
     inputs, labels = plain_loop.inputs_of(data), torch.from_numpy(data.train_labels)
     for row, model in enumerate(table.to_pylist()):
         module = build(nn.Tanh, nn.Identity).double()
-        nn.utils.vector_to_parameters(torch.from_numpy(found["weights"][row, 0]), module.parameters())
+        nn.utils.vector_to_parameters(torch.from_numpy(trained["weights"][row, 0]), module.parameters())
         # `adam` decays nothing.
-        expected = alone(module, inputs, labels, model, epochs=4, batch_size=16)
-        assert relative_difference(found["weights"][row, 1], expected) < 1e-10, model
+        expected = alone(module, inputs, labels, model, epochs=4, batch_size=8)
+        assert relative_difference(trained["weights"][row, 1], expected) < 1e-10, model
         # What is measured is the task's own loss, whatever was trained on.
         loss = nn.functional.cross_entropy(module(inputs), labels).item()
-        assert found["train_loss"][row, 1] == pytest.approx(loss, rel=1e-9)
+        assert trained["train_loss"][row, 1] == pytest.approx(loss, rel=1e-9)
 
 
 def test_modules_of_ones_own_equal_plain_loops():
