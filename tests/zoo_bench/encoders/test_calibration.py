@@ -48,6 +48,8 @@ QUICK = ("sne_small", "nfn_np_small", "mlp", "deep_sets_small", "statistics_netw
 def marks_of(name, models):
     if (name, models) in SLOW:
         return [pytest.mark.slow]
+    if (name, models) == ("statistics_boosting", 16):
+        return [pytest.mark.thorough]
     return [] if name in QUICK else [pytest.mark.thorough]
 
 

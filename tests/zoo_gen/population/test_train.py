@@ -146,7 +146,9 @@ def test_models_of_a_mixed_population_equal_plain_torch_loops(network, optimizer
     ("network", "form"),
     [
         *product(["cnn_small", "layers"], ["lanes", "mixed"]),
-        *product(["cnn_small_colour", "cnn_large", "small_cnn_gap", "cnn3_fc2"], ["lanes"]),
+        *product(["cnn_small_colour", "small_cnn_gap"], ["lanes"]),
+        # Larger networks of the same layers.
+        *(pytest.param(name, "lanes", marks=pytest.mark.thorough) for name in ("cnn_large", "cnn3_fc2")),
     ],
 )
 def test_models_equal_plain_torch_loops_in_every_form_of_a_convolution(network, form):

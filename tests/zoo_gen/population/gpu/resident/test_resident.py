@@ -132,6 +132,7 @@ def test_every_optimizer_and_schedule_in_one_population(emulated):
         assert relative_difference(*steps) < 1e-4, table.slice(row, 1).to_pylist()
 
 
+@pytest.mark.thorough  # images are fitted by the same network, below
 def test_waves_are_fitted_as_torch_does(emulated):
     table = models(
         initialization=["siren"], optimizer=["adam"], learning_rate=[1e-4], batch_size=[100], frequency=[0.7, 3.0],
