@@ -155,7 +155,7 @@ def test_models_equal_plain_torch_loops_where_convolutions_are_lanes(name, form)
 
 # One network of each kind of layer; all kinds are trained alone, as plain torch, by the tests above.
 QUICK = ("layer norm of vectors", "residual of named layers", "residual images with batch norm", "group norm", "groups")
-QUICK = (*QUICK, "windows that are not square", "gru over a sequence")
+QUICK = (*QUICK, "windows that are not square", "gru over a sequence", "transformer with everything")
 
 
 @pytest.mark.parametrize(
