@@ -131,8 +131,8 @@ def test_parameters_are_as_many_as_the_page_says():
 def test_it_learns_what_follows_from_which_weights_meet_in_a_unit(bidirectional):
     net = network(MLP(name="mlp", widths=(4, 5, 3)), (4,), 3)
     target = paired(net)
-    train, validation, test = (view_of(net, count, seed=count, target=target) for count in (500, 100, 200))
-    training = TrainingSettings(epochs=12, batch_size=16, learning_rate=5e-3, schedule="cosine", bfloat16=False, clip=1)
+    train, validation, test = (view_of(net, count, seed=count, target=target) for count in (250, 100, 200))
+    training = TrainingSettings(epochs=16, batch_size=25, learning_rate=8e-3, schedule="cosine", bfloat16=False, clip=1)
     encoder = fitted([train], [validation], training=training, bidirectional=bidirectional)
     for view in (test, moved(test, scales=(1, 1000))):
         assert stats.kendalltau(encoder.predict(view), test.target("test_accuracy")[:, 0])[0] > 0.7
