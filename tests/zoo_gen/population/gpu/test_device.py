@@ -160,6 +160,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_bits():
     check_interruptions(MLP(name="mlp", widths=(16, 10)), data, table, settings)
 
 
+@pytest.mark.thorough  # images are fitted by the same network, below
 def test_waves_are_fitted_as_torch_does():
     data = load_image_data(Sine(source="sine", points=200))
     table = models(
