@@ -221,9 +221,7 @@ def _cut(
 
 def bytes_on_device(network: Network, settings: TrainingSettings, *, batch_size: int, n_train: int) -> int:
     """Return what a model takes of a GPU's memory while it is trained."""
-    taken = partial(
-        memory.bytes_per_model, network, batch_size=batch_size, n_train=n_train, precision=settings.kernels
-    )
+    taken = partial(memory.bytes_per_model, network, batch_size=batch_size, n_train=n_train, precision=settings.kernels)
     if settings.kernels is None or not is_resident(network, settings, batch_size=batch_size):
         return taken()
     from zoo_gen.population.gpu.resident.choice import bytes_outside

@@ -75,7 +75,8 @@ def _stored(program: Program, number: int) -> str:
             code = CODES[own.function] if own.function else "code"
             seen = "const float z0 = a0, z1 = a1;"
             if program.keeps_inputs(number):
-                seen = f"const Word input = {inputs_of(program, number)}; const float z0 = first_of(input), z1 = second_of(input);"
+                kept = inputs_of(program, number)
+                seen = f"const Word input = {kept}; const float z0 = first_of(input), z1 = second_of(input);"
             lines.append(f"{seen} v0 = sloped(v0, z0, a0, {code}); v1 = sloped(v1, z1, a1, {code});")
     if own.pool > 1 and not own.maximum:
         lines.append(f"v0 *= {1 / own.pool**2!r}f; v1 *= {1 / own.pool**2!r}f;")

@@ -20,7 +20,7 @@ from zoo_gen.population.tasks import Task
 
 MOST_OF_LINEAR = 15_000  # products of an image, where there is no convolution: what was measured to be faster
 # Images a step from which on a model may keep in global memory what activations were computed from. Smaller batches of
-# such networks are left to the kernels that trained `medium_cifar10_jpeg_small_cnn_gap`: results that ship name its digest.
+# such networks are left to the kernels that trained `medium_cifar10_jpeg_small_cnn_gap`: its digest is in results.
 FEWEST_OUTSIDE = 256
 
 _logger = logging.getLogger(__name__)
