@@ -159,8 +159,8 @@ def test_schedules_are_those_of_torch(settings, warm_up):
         milestones=milestones,
         decay_factor=settings.get("decay_factor", 1.0),
     )
-    found = [0.3 * schedule.factor(step, steps_per_epoch=steps_per_epoch, n_epochs=n_epochs) for step in range(77)]
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+    rates = [0.3 * schedule.factor(step, steps_per_epoch=steps_per_epoch, n_epochs=n_epochs) for step in range(77)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_a_warm_up_comes_before_a_cycle():
@@ -200,11 +200,11 @@ def test_an_epoch_has_its_own_crops_and_evaluation_has_none():
     architecture, _, shape = NETWORKS["mlp"]
     data = load_image_data(synthetic(shape))
     table = models(learning_rate=[1e-30], crop_padding=[0, 6], flip=[0.0, 0.5], seed=[3], optimizer=["sgd"])
-    found = train(architecture, data, table, TrainingSettings(epochs=2), checkpoint_epochs=[1, 2]).arrays
-    plain, cropped = found["running_loss"].tolist()
+    trained = train(architecture, data, table, TrainingSettings(epochs=2), checkpoint_epochs=[1, 2]).arrays
+    plain, cropped = trained["running_loss"].tolist()
     assert plain[0] == pytest.approx(plain[1], rel=1e-6)  # of the same weights, in another order
     assert len({round(loss, 4) for loss in (plain[0], *cropped)}) == 3
-    assert found["train_loss"][0].tobytes() == found["train_loss"][1].tobytes()
+    assert trained["train_loss"][0].tobytes() == trained["train_loss"][1].tobytes()
 
 
 def test_what_kernels_do_not_know_is_refused_by_them():

@@ -299,16 +299,16 @@ def test_cnn_small_fits_and_cnn_large_does_not(precision):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_small_cnn_gap_of_32_pixels_keeps_in_global_memory_what_only_some_activations_want(channels):
-    own, other = (gap_of(channels, 32, kinds) for kinds in ({"relu", "tanh"}, {"relu", "gelu"}))
-    program.check_size(own)
-    assert own.outside_size == 0
+    fits, larger = (gap_of(channels, 32, kinds) for kinds in ({"relu", "tanh"}, {"relu", "gelu"}))
+    program.check_size(fits)
+    assert fits.outside_size == 0
     # By hand: pixels of three layers of 16 channels, of eight images in bfloat16.
-    assert other.outside_size == (15 * 15 + 7 * 7 + 3 * 3) * 16 * 8 * 2
-    assert own.size == other.size <= program.SHARED_MOST
+    assert larger.outside_size == (15 * 15 + 7 * 7 + 3 * 3) * 16 * 8 * 2
+    assert fits.size == larger.size <= program.SHARED_MOST
     # The gradients of a convolution keep all sixteen warps at work, as those of 28 x 28 pixels do.
     smaller = gap_of(1, 28, {"relu"})
     assert not smaller.outside
-    for each in (own, smaller):
+    for each in (fits, smaller):
         assert [each.sums(number).tasks > each.warps // 2 for number in range(3)] == [True] * 3
 
 
@@ -383,6 +383,6 @@ def test_a_program_is_cuda(name):
     except RuntimeError:
         pytest.skip("NVRTC is not installed")
     is_outside = name == "32 pixels, values outside"
-    own = gap_of(1, 32, {"gelu"}) if is_outside else written(name, "bfloat16", {"tanh"}, training=False)
-    source = step_code.source(own)
+    planned = gap_of(1, 32, {"gelu"}) if is_outside else written(name, "bfloat16", {"tanh"}, training=False)
+    source = step_code.source(planned)
     assert compiling._compiled(source, "sm_90")
