@@ -81,17 +81,12 @@ def _briefly(names: list[str]) -> str:
 def plan(manifest: str, workers: int | None, device: str, reuse: tuple[Folder, ...]) -> None:
     """Say what a zoo costs, from counting and timed steps. Writes nothing and needs no data."""
     from zoo_gen.engine import api
-    from zoo_gen.engine.reuse import find_copies
-    from zoo_gen.manifest import as_manifest, read_any
-    from zoo_gen.manifest.difference import differences
-    from zoo_gen.store.create import MANIFEST as FILE
+    from zoo_gen.engine.comparison import diff as compare
 
+    planned = api.plan(manifest, workers=workers, device=device, reuse=reuse)
     for other in reuse:
-        for difference in differences(read_any(other / FILE), as_manifest(manifest)):
+        for difference in compare(other, planned.manifest).differences:
             click.echo(f"{other!s}: {difference}")
-    if reuse:
-        click.echo(find_copies(reuse, as_manifest(manifest)).sentence())
-    planned = api.plan(manifest, workers=workers, device=device)
     for lines in (planned.counts, planned.durations):  # the second takes some seconds
         for title, text in lines().items():
             click.echo(f"{title:12} {text}")
@@ -217,25 +212,10 @@ def diff(first: str, second: str) -> None:
 
     FIRST and SECOND are folders of zoos, paths of TOML files, or names of zoos that come with the package.
     """
-    from zoo_gen.engine.reuse import binding_differences
-    from zoo_gen.files.location import locate
-    from zoo_gen.manifest import ZooManifest, as_manifest, read_any
-    from zoo_gen.manifest.difference import differences
-    from zoo_gen.store.create import MANIFEST as FILE
+    from zoo_gen.engine.comparison import diff as compare
 
-    one, other = (
-        read_any(locate(given) / FILE) if (locate(given) / FILE).exists() else as_manifest(given)
-        for given in (first, second)
-    )
-    for difference in differences(one, other):
-        click.echo(str(difference))
-    if isinstance(one, ZooManifest) and isinstance(other, ZooManifest):
-        binding = [difference.key for difference in binding_differences(one, other)]
-        click.echo(
-            f"no model of one is one of the other: {', '.join(binding)}"
-            if binding
-            else "models with the same hyper-parameters are the same: zoo-gen run --reuse or --grow copies them"
-        )
+    if text := str(compare(first, second)):
+        click.echo(text)
 
 
 @main.command()

@@ -140,7 +140,7 @@ def pull(
     from zoo_gen.published import pull as downloads
 
     if dry_run:
-        for title, line in downloads.dry_run(name, file=file, cache=cache).items():
+        for title, line in downloads.plan_pull(name, file=file, cache=cache).items():
             click.echo(f"{title:12} {line}")
         return
     if download_only:
@@ -176,7 +176,7 @@ def push(
     """
     from zoo_gen.published import push
 
-    ready = push.prepare(zoo, repository, licence=licence, tag=tag)
+    ready = push.plan_push(zoo, repository, licence=licence, tag=tag)
     if dry_run:
         largest = max(ready.files, key=lambda path: ready.files[path])
         lines = {

@@ -119,12 +119,13 @@ def _complete(zoo: str | Folder) -> Store:
 
 
 def _generated(store: Store) -> ZooManifest:
-    if not isinstance(store.manifest, ZooManifest):
+    manifest = store.manifest.generated
+    if manifest is None:
         raise ZooError(
             f"{store.folder}: was converted, so that its models are known to its archive alone; expected a zoo of "
             "zoo-gen run, or zoo_gen.open_zoos, which reads several zoos as one"
         )
-    return store.manifest
+    return manifest
 
 
 def _check_alike(first: Store, other: Store) -> None:
