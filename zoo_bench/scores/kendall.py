@@ -51,8 +51,8 @@ def _tau(truth: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> float:
 def _from_tables(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Taus:
     """Return the same from tables (model, model) of the sums over the pairs of rows of two models."""
     first, second = (np.unique(values, return_inverse=True)[1].astype(np.int64) for values in (truth, predicted))
-    sums = _all_pairs if len(members) <= MOST_ROWS else _pairs_by_buckets
-    difference = sums(first, second, members, n_models)
+    over_pairs = _all_pairs if len(members) <= MOST_ROWS else _pairs_by_buckets
+    difference = over_pairs(first, second, members, n_models)
     tied = [_tied(ranks, members, n_models) for ranks in (first, second)]
 
     def taus(draws: np.ndarray) -> np.ndarray:
