@@ -36,7 +36,7 @@ def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
     assert new is not None  # of a run
     if (folder / MANIFEST).exists() and read_any(folder / MANIFEST).digest != new.digest:
         if old.exists():
-            raise ZooError(f"{old}: is there from a growth that did not end; run its manifest to the end, or remove it")
+            raise ZooError(f"{old}: was left by an interrupted --grow; finish that run with its manifest, or remove it")
         find_copies([folder], new, empty.attributes)  # refuses what cannot grow, before anything moves
         _check_keeps_some(folder, new)
         folder.rename(old)

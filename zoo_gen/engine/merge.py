@@ -203,7 +203,9 @@ def _write(stores: Sequence[Store], rows: pa.Table, out: str | Folder, *, name: 
 
 
 def _train_nothing(rows: pa.Table) -> Arrays:
-    raise ZooError(f"model {rows['model_id'][0]}: is in none of the zoos; expected zoos that nothing changes meanwhile")
+    raise ZooError(
+        f"model {rows['model_id'][0]}: is in none of the zoos any more; expected zoos that nobody changes meanwhile"
+    )
 
 
 def parsed_where(conditions: Sequence[str]) -> dict[str, list[Value]]:

@@ -106,16 +106,16 @@ class ForwardPass:
         """
         import torch
 
-        shape, one_set_each = self.network.input_shape, inputs.dim() == 2 + len(self.network.input_shape)
+        shape, own = self.network.input_shape, inputs.dim() == 2 + len(self.network.input_shape)
         if tuple(inputs.shape[-len(shape) :]) != tuple(shape) or inputs.dim() not in (1 + len(shape), 2 + len(shape)):
             raise ZooError(
                 f"forward: got inputs {list(inputs.shape)}; expected (input, {', '.join(map(str, shape))}), or the "
                 "same with the networks in front"
             )
-        if one_set_each and len(inputs) != len(weights):
+        if own and len(inputs) != len(weights):
             raise ZooError(f"forward: got inputs of {len(inputs)} networks; expected {len(weights)}, or one for all")
         if not len(weights):
-            return inputs.new_zeros(0, inputs.shape[int(one_set_each)], self.network.n_outputs)
+            return inputs.new_zeros(0, inputs.shape[int(own)], self.network.n_outputs)
         # Networks of one function stand together, so that a function is computed once.
         order = np.argsort(self.function_of, kind="stable")
         blocks = list(self._blocks(self.function_of[order], weights.device.type))
@@ -129,7 +129,7 @@ class ForwardPass:
             token = _plain.set(plain)
             with torch.set_grad_enabled(with_gradient):
                 some = weights.index_select(0, rows)
-                outputs = self._run_alike(function, some, images.index_select(0, rows) if one_set_each else images)
+                outputs = self._run_alike(function, some, images.index_select(0, rows) if own else images)
             _plain.reset(token)
             return outputs
 

@@ -203,7 +203,7 @@ def test_the_module_initialization_of_layers_is_torchs_own():
         ("Unused", "parameter spare.weight has no part in its outputs"),
         ("Frozen", "parameter spare.weight needs no gradient; expected a buffer"),
         ("RandomBuffer", "buffer features differs from seed to seed"),
-        ("Unrepeatable", "two made of one seed differ; expected all random numbers from torch's generator"),
+        ("Unrepeatable", "two modules made from one seed differ; expected all random numbers from torch's generator"),
         ("Pair", r"gives tuple; expected one tensor \(image, output\)"),
         ("OneNumber", r"does not take inputs \[3, 1, 8, 8\]"),
         ("spatial_dropout", r"1 \(Dropout2d, p = 0.5\) cannot be stacked; expected torch.nn.Dropout"),
