@@ -105,7 +105,9 @@ class Computing:
     show_default=True,
     help="Processes; each evaluates one cell at a time.",
 )
-@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
+@click.option(
+    "--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Who evaluates cells."
+)
 @click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Use torch.compile on a GPU.")
 @click.option(
@@ -212,7 +214,13 @@ def run(
     metavar="KEY=VALUES",
     help="KEY=1,2,3 or KEY=LOW..HIGH or 'KEY=LOW..HIGH log'; repeatable.  [default: those that the encoder declares]",
 )
-@click.option("--search", type=click.Choice(["random", "grid"]), default="random", show_default=True)
+@click.option(
+    "--search",
+    type=click.Choice(["random", "grid"]),
+    default="random",
+    show_default=True,
+    help="How settings are chosen from the ranges.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the random search.")
 @click.option(
     "--seeds", default="0", show_default=True, help="Seeds with which each trial is fitted, separated by commas."

@@ -111,7 +111,9 @@ def plan(manifest: str, workers: int | None, device: str, reuse: tuple[Folder, .
     metavar="SECONDS",
     help="Time between saves of what is trained: an interruption loses that, and at most one epoch.  [default: 120]",
 )
-@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Who trains.")
+@click.option(
+    "--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Who trains shards."
+)
 @click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 def run(
     manifest: str,
