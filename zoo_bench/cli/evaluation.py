@@ -106,7 +106,11 @@ class Computing:
     help="Processes; each evaluates one cell at a time.",
 )
 @click.option(
-    "--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Who evaluates cells."
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Processes here, or a Dask cluster.",
 )
 @click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Use torch.compile on a GPU.")

@@ -112,7 +112,11 @@ def plan(manifest: str, workers: int | None, device: str, reuse: tuple[Folder, .
     help="Time between saves of what is trained: an interruption loses that, and at most one epoch.  [default: 120]",
 )
 @click.option(
-    "--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="Who trains shards."
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Processes here, or a Dask cluster.",
 )
 @click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 def run(
