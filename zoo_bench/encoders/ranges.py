@@ -88,9 +88,9 @@ def declared_ranges(base: str, maker: Callable[..., Any]) -> dict[str, str]:
         base: the encoder's name without settings.
         maker: what makes it.
     """
-    own = getattr(maker.func if isinstance(maker, partial) else maker, "ranges", None)
-    if isinstance(own, Mapping):
-        return {str(name): str(text) for name, text in own.items()}
+    declared = getattr(maker.func if isinstance(maker, partial) else maker, "ranges", None)
+    if isinstance(declared, Mapping):
+        return {str(name): str(text) for name, text in declared.items()}
     families = [name for name in RANGES if base == name or base.startswith(f"{name}_")]
     return RANGES[max(families, key=len)] if families else {}
 

@@ -4,6 +4,7 @@ It takes the place of a ZooManifest. Where that one derives the table of models 
 archive had and holds digests of it, so that the manifest's own digest still names the whole zoo.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -101,6 +102,16 @@ class ConvertedManifest(Schema):
     @property
     def network(self) -> Network | None:
         """The network of every model; of a converted zoo it stands in its file of architectures."""
+        return None
+
+    @property
+    def networks(self) -> Mapping[str, Network]:
+        """The networks of all models by the names of their architectures; they stand there too."""
+        return {}
+
+    @property
+    def generated(self) -> None:
+        """The manifest where its models were trained here; of a converted zoo there is none."""
         return None
 
     @property

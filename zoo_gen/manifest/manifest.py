@@ -192,6 +192,11 @@ class ZooManifest(Schema):
         return None
 
     @property
+    def generated(self) -> Self:
+        """The manifest itself, as its models were trained here; of a converted zoo it is None."""
+        return self
+
+    @property
     def splits(self) -> Mapping[str, SplitFacts]:
         """The named split tables of a converted zoo; a generated one has its column `split`."""
         return {}

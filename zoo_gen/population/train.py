@@ -63,7 +63,7 @@ def train(
         checkpoint_epochs: the epochs to return, rising.
         weights: initial weights (model, parameter); drawn from the models' seeds if not given.
         report: is told after every epoch how many models' worth of the work is done.
-        saves: of this training: it goes on from what was written last, to the same bits.
+        saves: of this training: it resumes from what was written last, to the same bits.
     """
     network = registry.network(architecture, data.input_shape, data.n_outputs)
     settings = runnable(network, data, models, settings, weights=weights)
@@ -139,8 +139,8 @@ def _population(
             data, some, n_train=n_used, n_evaluated=n_evaluated, dtype=settings.dtype, device=settings.device
         )
 
-    own = None if weights is None else weights[torch.from_numpy(rows)]
-    return Population(network, models.take(rows), settings, make_task=task_of, weights=own)
+    initial = None if weights is None else weights[torch.from_numpy(rows)]
+    return Population(network, models.take(rows), settings, make_task=task_of, weights=initial)
 
 
 def runnable(

@@ -9,7 +9,7 @@ import yaml
 from tests.conftest import files_of
 from tests.zoo_gen.published import packed, ray
 from zoo_gen import ZooError, convert, open_zoo
-from zoo_gen.published.push import prepare
+from zoo_gen.published.push import plan_push
 from zoo_gen.zoo.contents import Contents
 from zoo_gen.zoo.verify import verify
 
@@ -75,7 +75,7 @@ def test_what_is_not_of_the_zoo_is_named(zoo, name):
 
 
 def test_what_is_not_of_the_zoo_is_noted_by_verify_and_not_pushed(zoo):
-    before = dict(prepare(zoo, "org/zoo").files)
+    before = dict(plan_push(zoo, "org/zoo").files)
     for name in STRANGE:
         put_beside(zoo, name)
     report = verify(zoo, sample=0)
@@ -86,7 +86,7 @@ def test_what_is_not_of_the_zoo_is_noted_by_verify_and_not_pushed(zoo):
     for name in STRANGE:
         assert sum(names(named, name) for named in noted) == 1, name
     assert all(any(names(named, name) for name in STRANGE) for named in noted)
-    assert dict(prepare(zoo, "org/zoo").files) == before
+    assert dict(plan_push(zoo, "org/zoo").files) == before
     assert len(open_zoo(zoo).models) == 40
 
 
