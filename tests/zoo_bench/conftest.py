@@ -1,6 +1,6 @@
 """A benchmark on the tiny zoo, and its results."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,8 +20,8 @@ def _shipped_code_is_read_once() -> Iterator[None]:
     """Digests of encoders parse the files of this package a thousand times, and no test changes one of them."""
     read, read_once = digest.module_statements, cache(digest.module_statements)
 
-    def module_statements(module: str, *, also: tuple[str, ...] = ()) -> dict[str, set[str]]:
-        return (read_once if module.startswith("zoo_bench.") else read)(module, also=also)
+    def module_statements(module: str, *, also: Collection[str] = ()) -> dict[str, set[str]]:
+        return (read_once if module.startswith("zoo_bench.") else read)(module, also=frozenset(also))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digest, "module_statements", module_statements)
