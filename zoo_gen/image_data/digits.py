@@ -67,14 +67,5 @@ def load(source: Digits) -> ImageData:
     labels = labels.astype(np.int64)
     order = np.random.RandomState(source.seed).permutation(len(pixels))
     train, test = order[source.test_size :], order[: source.test_size]
-    return ImageData(
-        train_images=pixels[train],
-        train_labels=labels[train],
-        validation_images=pixels[:0],
-        validation_labels=labels[:0],
-        test_images=pixels[test],
-        test_labels=labels[test],
-        n_classes=source.n_classes,
-        scale=np.array([1 / levels]),
-        offset=np.array([0.0]),
-    )
+    parts = [(pixels[rows], labels[rows]) for rows in (train, order[:0], test)]
+    return ImageData.of(parts, n_classes=source.n_classes, scale=np.array([1 / levels]), offset=np.array([0.0]))
