@@ -1,7 +1,8 @@
 """What a converter describes of a published zoo: models, checkpoints, metrics, splits, and how weights are ordered.
 
 A converter describes; it never writes. Weights are handed over in the order of the source, and one `Wiring` for
-each architecture says where each number goes, so that the permutation is stored exactly as it was applied.
+each architecture says where each number goes, so that the permutation is stored exactly as it was applied. What a
+format does not expect is a ZooError that names the member of the archive, in every converter and in what it calls.
 """
 
 import math
@@ -184,11 +185,7 @@ class Reading:
 
 
 def settled(reading: Reading, request: Request) -> Reading:
-    """Return a reading whose accuracies are fractions and whose columns have names of their own, and note both.
-
-    Raises:
-        ZooError: an accuracy is above 1, and the caller did not say what accuracies are.
-    """
+    """Return a reading whose accuracies are fractions and whose columns have names of their own, and note both."""
     account = request.account
     metrics = dict(reading.metrics)
     is_listed = bool(account.columns)  # then the format has looked at each of its columns
@@ -230,11 +227,7 @@ def settled(reading: Reading, request: Request) -> Reading:
 def selected(
     reading: Reading, *, epochs: Sequence[int] | None, models: Sequence[int] | range | None
 ) -> tuple[Reading, np.ndarray]:
-    """Return a reading of some models and epochs only, and the number in the whole zoo of each model (model,).
-
-    Raises:
-        ZooError: a model or an epoch is not there.
-    """
+    """Return a reading of some models and epochs only, and the number in the whole zoo of each model (model,)."""
     rows = np.arange(reading.n_models) if models is None else np.unique(np.array(list(models), dtype=np.int64))
     if len(rows) and (rows[0] < 0 or rows[-1] >= reading.n_models):
         wrong = rows[0] if rows[0] < 0 else rows[-1]

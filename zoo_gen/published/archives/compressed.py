@@ -50,11 +50,7 @@ def names_tar(path: Path) -> bool:
 
 
 def holds_tar(path: Path, kind: str) -> bool:
-    """Return whether a compressed file begins as a tar does, whatever its name.
-
-    Raises:
-        ZooError: it is damaged.
-    """
+    """Return whether a compressed file begins as a tar does, whatever its name."""
     try:
         with _OPENERS[kind](path) as file:
             return tars.begins(file.read(tarfile.BLOCKSIZE))
