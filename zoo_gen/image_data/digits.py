@@ -47,11 +47,7 @@ class Digits(ImageSource):
 
 
 def load(source: Digits) -> ImageData:
-    """Return the images.
-
-    Raises:
-        ZooError: scikit-learn is not installed, or Pillow where they are resized.
-    """
+    """Return the images."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:

@@ -45,11 +45,7 @@ class Idx(Steps):
 
 
 def load(source: Idx, root: Path) -> ImageData:
-    """Return the images.
-
-    Raises:
-        ZooError: a file is missing, damaged or not as the source says.
-    """
+    """Return the images."""
     folder = root / Path(source.folder).expanduser()
     if not complete(folder, STANDARD):
         names = ", ".join(STANDARD)
@@ -75,9 +71,6 @@ def load_folder(
         n_classes: labels lie below, after `first_label` is subtracted.
         first_label: what the files call the first class.
         sizes: how many training and test images there must be, where that is known.
-
-    Raises:
-        ZooError: a file is missing, damaged or not as described.
     """
     arrays: list[np.ndarray] = []
     for name, dimensions in zip(names, (3, 1, 3, 1), strict=True):
@@ -126,11 +119,7 @@ def present(folder: Path, name: str) -> Path | None:
 
 
 def read(path: Path) -> np.ndarray:
-    """Return the array of bytes in an IDX file: 0, 0, 8 (bytes), the number of dimensions, each big-endian, the values.
-
-    Raises:
-        ZooError: the file cannot be read, is damaged or holds something else.
-    """
+    """Return the array of bytes in an IDX file: 0, 0, 8 (bytes), the number of axes, each big-endian, the values."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile):

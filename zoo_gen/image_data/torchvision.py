@@ -114,11 +114,7 @@ class Torchvision(Steps):
 
 
 def load(source: Torchvision, root: Path) -> ImageData:
-    """Return the images, downloaded if they are not there.
-
-    Raises:
-        ZooError: the data cannot be had, is damaged or not whole, or torchvision is not installed.
-    """
+    """Return the images, downloaded if they are not there."""
     folder = _find(source, root, SYSTEM)
     if folder is not None:
         return _read(source, folder)

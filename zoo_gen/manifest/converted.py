@@ -5,7 +5,7 @@ archive had and holds digests of it, so that the manifest's own digest still nam
 """
 
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field, Strict
@@ -73,6 +73,12 @@ class ConvertedManifest(Schema):
     notes: tuple[str, ...] = ()
     origin: Origin
 
+    # What the file of architectures and the table of models say, and shards that a conversion chooses by size.
+    network: ClassVar[Network | None] = None
+    layout: ClassVar[ParameterLayout | None] = None
+    sizes: ClassVar[None] = None
+    models_per_shard: ClassVar[int | None] = None
+
     @property
     def n_models(self) -> int:
         """The number of models."""
@@ -92,26 +98,6 @@ class ConvertedManifest(Schema):
     def metric_widths(self) -> tuple[tuple[str, int], ...]:
         """What was measured at every checkpoint: name and numbers a checkpoint."""
         return tuple((name, 1) for name in self.metrics)
-
-    @property
-    def models_per_shard(self) -> int | None:
-        """The models of a shard, where the manifest says it; a conversion chooses them by size."""
-        return None
-
-    @property
-    def network(self) -> Network | None:
-        """The network of every model; of a converted zoo it stands in its file of architectures."""
-        return None
-
-    @property
-    def layout(self) -> ParameterLayout | None:
-        """Where each parameter lies; of a converted zoo that stands there too."""
-        return None
-
-    @property
-    def sizes(self) -> None:
-        """The parameters of each model; they stand in the table of models, which the archive alone gives."""
-        return None
 
     @property
     def ragged(self) -> bool:
