@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from zoo_bench.cli.options import RESULTS, VERBOSE, ZOOS, print_traceback, search_working_folder
-from zoo_gen.cli.command import Resumable, gathered, keeps_nothing, table
+from zoo_gen.cli.command import ENGINE, SCHEDULER, Resumable, gathered, keeps_nothing, table
 from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ class Computing:
     "[default: RESULTS/.trainings]",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a cell each.")
-@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
-@click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
+@ENGINE
+@SCHEDULER
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Use torch.compile on a GPU.")
 @click.option(
     "--cpu-bfloat16",

@@ -1,7 +1,8 @@
 """The Parquet files beside a result: predictions of every test row, those of floors apart, and metrics on resamples.
 
 From the first any metric can be computed again without training; from the second, intervals over seeds and paired
-differences, because a resample drew the same models for every encoder and seed.
+differences, because a resample drew the same models for every encoder and seed. A file that is not there or cannot be
+read is a ZooError that names it.
 """
 
 import hashlib
@@ -112,11 +113,7 @@ def prediction_table(prediction: TargetPrediction) -> pa.Table:
 
 
 def read_predictions(result: Path) -> list[TargetPrediction]:
-    """Read the predictions beside a result, in the order in which they were written, then those of floors.
-
-    Raises:
-        ZooError: the file is not there or not readable.
-    """
+    """Read the predictions beside a result, in the order in which they were written, then those of floors."""
     floors = floors_path(result)
     return _read_predictions(predictions_path(result)) + (_read_predictions(floors) if floors.exists() else [])
 
@@ -141,11 +138,7 @@ def write_resamples(resamples: Iterable[Resampled], path: Path) -> str:
 
 
 def read_resamples(path: Path) -> list[Resampled]:
-    """Read resamples.
-
-    Raises:
-        ZooError: the file is not there or not readable.
-    """
+    """Read resamples."""
     try:
         return [Resampled(**{**row, "values": np.array(row["values"])}) for row in _read(path).to_pylist()]
     except (KeyError, TypeError) as error:
@@ -153,11 +146,7 @@ def read_resamples(path: Path) -> list[Resampled]:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises:
-        ZooError: it is not there.
-    """
+    """Return the SHA-256 of a file."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -1,4 +1,7 @@
-"""Results: one JSON file for each encoder, benchmark and seed, with all that is needed to trust and repeat it."""
+"""Results: one JSON file for each encoder, benchmark and seed, with all that is needed to trust and repeat it.
+
+What is missing, damaged or of an earlier schema is a ZooError that names the file.
+"""
 
 import hashlib
 import json
@@ -192,11 +195,7 @@ def tunings_path(folder: Path, *, benchmark: str, encoder: str) -> Path:
 
 
 def read_tunings(path: Path) -> tuple[Tuning, ...]:
-    """Return the tunings that a file holds; none, where there is no file.
-
-    Raises:
-        ZooError: it is damaged.
-    """
+    """Return the tunings that a file holds; none, where there is no file."""
     if not path.exists():
         return ()
     try:
@@ -219,11 +218,7 @@ def write_result(result: Result, path: Path) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """Read one result.
-
-    Raises:
-        ZooError: the file cannot be read, is of an earlier schema, or does not fit the schema.
-    """
+    """Read one result."""
     try:
         content = path.read_text(encoding="utf-8")
         if _version_of(content) < _VERSION:
@@ -263,11 +258,7 @@ def validation_paths(folder: Path) -> list[Path]:
 
 
 def result_paths(folder: Path, *, validation_too: bool = False) -> list[Path]:
-    """Return the paths of all results on test models below a folder, in order, or also of those on validation models.
-
-    Raises:
-        ZooError: there is none.
-    """
+    """Return the paths of all results on test models below a folder, in order, or those on validation models too."""
     on_validation = validation_paths(folder)
     paths = sorted([*folder.glob("*/*/seed-*.json"), *(on_validation if validation_too else [])])
     if on_validation and not paths:
