@@ -56,9 +56,6 @@ class Range:
 def parsed_range(setting: str, text: str) -> Range:
     """Return a range from its text.
 
-    Raises:
-        ZooError: it is no range.
-
     >>> parsed_range("dimension", "4..400 log").is_logarithmic
     True
     """
@@ -82,12 +79,7 @@ def parsed_range(setting: str, text: str) -> Range:
 
 
 def declared_ranges(base: str, maker: Callable[..., Any]) -> dict[str, str]:
-    """Return the ranges that an encoder declares, setting -> text; those of a size or variant are its family's.
-
-    Args:
-        base: the encoder's name without settings.
-        maker: what makes it.
-    """
+    """Return the ranges that an encoder declares, setting -> text; those of a size or variant are its family's."""
     own = getattr(maker.func if isinstance(maker, partial) else maker, "ranges", None)
     if isinstance(own, Mapping):
         return {str(name): str(text) for name, text in own.items()}

@@ -1,7 +1,8 @@
 """The settings of an encoder by name: which it takes, of which type, and an encoder's name with some of them set.
 
 `pca[dimension=20]` names PCA with 20 dimensions. Settings are the keyword arguments of whatever makes an encoder, and
-the fields of those that are dataclasses, so that an encoder declares nothing to have them.
+the fields of those that are dataclasses, so that an encoder declares nothing to have them. A name or a value that does
+not fit is a ZooError that says which there are.
 """
 
 import dataclasses
@@ -41,9 +42,6 @@ class Setting:
 def split_name(name: str) -> tuple[str, dict[str, str]]:
     """Return the name of an encoder without its settings, and these as they are written.
 
-    Raises:
-        ZooError: the brackets or the settings are not well formed.
-
     >>> split_name("mlp[epochs=5,widths=[64,64]]")
     ('mlp', {'epochs': '5', 'widths': '[64,64]'})
     """
@@ -54,11 +52,7 @@ def split_name(name: str) -> tuple[str, dict[str, str]]:
 
 
 def parsed_pairs(pairs: list[str]) -> dict[str, str]:
-    """Return texts such as "dimension=20" as a dictionary.
-
-    Raises:
-        ZooError: one has no value, or a key stands twice.
-    """
+    """Return texts such as "dimension=20" as a dictionary."""
     settings: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -105,16 +99,7 @@ def settings_of(maker: Callable[..., Any]) -> dict[str, Setting]:
 
 
 def configured(name: str, maker: Callable[..., Any], texts: Mapping[str, str]) -> Callable[..., Any]:
-    """Return what makes an encoder with some of its settings set.
-
-    Args:
-        name: of the encoder, for messages.
-        maker: what makes it: a class, a function, or a `partial` of one.
-        texts: the settings as they are written.
-
-    Raises:
-        ZooError: there is no setting of a name, or a value is of another type.
-    """
+    """Return what makes an encoder with some of its settings set."""
     if not texts:
         return maker
     known = settings_of(maker)
@@ -132,11 +117,7 @@ def configured(name: str, maker: Callable[..., Any], texts: Mapping[str, str]) -
 
 
 def _value(where: str, text: str, kind: Any) -> Any:
-    """Return a setting's text as its type.
-
-    Raises:
-        ZooError: it is no value of that type.
-    """
+    """Return a setting's text as its type."""
     try:
         plain = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

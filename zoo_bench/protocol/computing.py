@@ -78,11 +78,7 @@ class Computing:
 
     @property
     def structure(self) -> GraphStructure:
-        """The nodes and edges of the architecture as a graph.
-
-        Raises:
-            ZooError: its layers are not known, or have no form as a graph.
-        """
+        """The nodes and edges of the architecture as a graph."""
         if self.network is None:
             raise ZooError(f"graphs: {self.reason}; expected an encoder of weights or tensors()")
         return graph_structure(self.network)
@@ -98,11 +94,7 @@ class Computing:
         )
 
     def run(self, weights: np.ndarray, inputs: "Tensor", rows: np.ndarray | slice | None) -> "Tensor":
-        """Return the outputs (row, input, output) of rows of weights (row, parameter).
-
-        Raises:
-            ZooError: the rows cannot be run, or the inputs have another shape.
-        """
+        """Return the outputs (row, input, output) of rows of weights (row, parameter)."""
         import torch
 
         chosen = slice(None) if rows is None else rows
@@ -110,9 +102,5 @@ class Computing:
         return self.forward_pass.part(chosen).run(numbers.to(inputs.device), inputs)
 
     def graphs(self, weights: np.ndarray) -> Graphs:
-        """Return rows of weights (row, parameter) as graphs.
-
-        Raises:
-            ZooError: the layers are not known, or have no form as a graph.
-        """
+        """Return rows of weights (row, parameter) as graphs."""
         return Graphs(self.structure, *self.structure.features(weights))

@@ -114,11 +114,7 @@ class _Value:
 
 
 class GraphWalk:
-    """The units and edges of a network; `last` is the place of the units that it gives.
-
-    Raises:
-        ZooError: a layer has no form as a graph.
-    """
+    """The units and edges of a network; `last` is the place of the units that it gives."""
 
     def __init__(self, network: Network) -> None:
         self.units: list[Units] = []

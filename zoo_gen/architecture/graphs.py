@@ -92,11 +92,7 @@ class Graphs:
 
     @classmethod
     def of(cls, network: Network, weights: np.ndarray) -> "Graphs":
-        """Return networks (network, parameter) as graphs.
-
-        Raises:
-            ZooError: the network's layers are not known, or hold one that has no form as a graph.
-        """
+        """Return networks (network, parameter) as graphs."""
         structure = graph_structure(network)
         return cls(structure, *structure.features(weights))
 

@@ -198,11 +198,7 @@ def layers(architecture: Architecture, input_shape: Shape, n_outputs: int) -> tu
 
 
 def network(architecture: Architecture, input_shape: Shape, n_outputs: int) -> Network:
-    """Return the network of an architecture for inputs of a shape (channel, height, width) and so many outputs.
-
-    Raises:
-        ValueError: as `layers`.
-    """
+    """Return the network of an architecture for inputs of a shape (channel, height, width) and so many outputs."""
     if isinstance(architecture, Module):
         definition = architecture.own(n_outputs)
         if architecture._is_new:

@@ -16,14 +16,7 @@ from zoo_gen.population.metrics import OutputsOf
 
 
 class CurveFitting:
-    """One curve a model: squared error.
-
-    Args:
-        data: the coordinates, and how high each curve is there.
-        hyperparameters: name -> float64 (model,); they say which curve a model's is.
-        dtype: of inputs and targets.
-        device: where they lie.
-    """
+    """One curve a model: squared error."""
 
     names: tuple[str, ...] = ("loss",)
 
@@ -75,14 +68,7 @@ class CurveFitting:
 
 
 class ImageFitting:
-    """One image a model, whose grey levels or colours it gives at coordinates: squared error, PSNR.
-
-    Args:
-        data: the images.
-        numbers: int64 (model,) of the image of each model.
-        dtype: of inputs and targets.
-        device: where they lie.
-    """
+    """One image a model, whose grey levels or colours it gives at coordinates: squared error, PSNR."""
 
     names: tuple[str, ...] = ("loss", "mse", "psnr")
 

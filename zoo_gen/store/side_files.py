@@ -1,4 +1,7 @@
-"""The files that not every zoo has: architectures of a mixed or converted one, published checkpoints, named splits."""
+"""The files that not every zoo has: architectures of a mixed or converted one, published checkpoints, named splits.
+
+One that is asked for and missing or damaged is a ZooError that names it.
+"""
 
 import hashlib
 import io
@@ -29,13 +32,7 @@ def split_path(name: str) -> str:
 def side_files(
     architectures: Sequence[Mapping[str, Any]], splits: Mapping[str, pa.Table], states: pa.Table | None
 ) -> dict[str, bytes]:
-    """Return the files of a mixed or converted zoo, path -> content.
-
-    Args:
-        architectures: as plain data, in the order of their first model; see `Architecture`.
-        splits: name -> model_id and part, in the published order.
-        states: the checkpoints as published, a row each.
-    """
+    """Return the files of a mixed or converted zoo, path -> content."""
     contents = {ARCHITECTURES: "".join(json.dumps(row) + "\n" for row in architectures).encode()}
     tables = {STATES: states, **{split_path(name): table for name, table in splits.items()}}
     for path, table in tables.items():
@@ -77,11 +74,7 @@ class Architecture:
 
 
 def read_architectures(folder: Folder) -> dict[str, Architecture]:
-    """Return the architectures of a converted zoo by their id.
-
-    Raises:
-        ZooError: the file is missing or damaged.
-    """
+    """Return the architectures of a converted zoo by their id."""
     path = folder / ARCHITECTURES
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -99,16 +92,7 @@ def read_architectures(folder: Folder) -> dict[str, Architecture]:
 
 
 def read_split(folder: Folder, splits: Mapping[str, SplitFacts], name: str) -> pa.Table:
-    """Return a named split table (model_id, part), rows in the published order.
-
-    Args:
-        folder: the zoo.
-        splits: what its manifest says of all of them.
-        name: which.
-
-    Raises:
-        ZooError: there is none of that name, or it is damaged.
-    """
+    """Return a named split table (model_id, part), rows in the published order."""
     if name not in splits:
         raise ZooError(f"{folder}: {unknown_name('split table', name, splits)}")
     path = folder / split_path(name)
@@ -123,11 +107,7 @@ def read_split(folder: Folder, splits: Mapping[str, SplitFacts], name: str) -> p
 
 
 def read_states(folder: Folder) -> pa.Table:
-    """Return the table of checkpoints as published.
-
-    Raises:
-        ZooError: there is none, or it is damaged.
-    """
+    """Return the table of checkpoints as published."""
     path = folder / STATES
     if not path.exists():
         raise ZooError(f"{folder}: has no {STATES}; only zoos converted from a table of checkpoints have it")

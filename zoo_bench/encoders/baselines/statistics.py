@@ -73,11 +73,7 @@ class PCA:
         return {"dimension": self.dimension}
 
     def fit(self, train: Sequence[TrainingView], validation: SelectionViews, *, seed: int) -> Self:
-        """Find the components.
-
-        Raises:
-            ZooError: the views differ in the number of parameters.
-        """
+        """Find the components."""
         from sklearn import decomposition
 
         sizes = {view.layout.size for view in train}

@@ -79,11 +79,7 @@ class DenseGraph:
 
     @classmethod
     def of(cls, network: Network, device: torch.device) -> "DenseGraph":
-        """Return the graph of an architecture.
-
-        Raises:
-            ZooError: its layers are not known, or hold one that has no form as a graph.
-        """
+        """Return the graph of an architecture."""
         structure = graph_structure(network)
         stops = np.cumsum(np.bincount(structure.layer_of_node)).tolist()
         last = len(structure.names) - 1

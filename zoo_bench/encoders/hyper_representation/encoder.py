@@ -160,11 +160,7 @@ class HyperRepresentation:
         }
 
     def fit(self, train: Sequence[TrainingView], validation: SelectionViews, *, seed: int) -> Self:
-        """Train an autoencoder, keeping the state with the least validation loss.
-
-        Raises:
-            ZooError: the views are empty, differ in architecture, or hold weights that are not finite.
-        """
+        """Train an autoencoder, keeping the state with the least validation loss."""
         check_views(KIND, train, validation)
         check_one_layout(KIND, [*train, *validation])
         zoo, layout = train[0].zoo.name, train[0].layout
@@ -222,11 +218,7 @@ class HyperRepresentation:
         return self
 
     def encode(self, view: Weighted) -> np.ndarray:
-        """Return the embeddings before the projection head, float32 (model x checkpoint, latent), in (-1, 1).
-
-        Raises:
-            ZooError: nothing is fitted, or the view has another architecture than the fitted one.
-        """
+        """Return the embeddings before the projection head, float32 (model x checkpoint, latent), in (-1, 1)."""
         fitted = self._require_fitted()
         if view.layout != fitted.layout:
             raise ZooError(
@@ -243,11 +235,7 @@ class HyperRepresentation:
         return in_canonical_blocks(_rows([view], fitted.standardization), embed, size=BLOCK[device.type])
 
     def save(self, folder: Path) -> None:
-        """Write the fitted encoder (autoencoder and head) as safetensors and JSON.
-
-        Raises:
-            ZooError: nothing is fitted.
-        """
+        """Write the fitted encoder (autoencoder and head) as safetensors and JSON."""
         fitted = self._require_fitted()
         description = {
             "loss": self.loss,
@@ -265,11 +253,7 @@ class HyperRepresentation:
         write_encoder(folder, KIND, tensors, description)
 
     def load(self, folder: Path) -> Self:
-        """Become the encoder that `save` wrote; it embeds exactly as before on the same device.
-
-        Raises:
-            ZooError: the folder holds no such encoder.
-        """
+        """Become the encoder that `save` wrote; it embeds exactly as before on the same device."""
         tensors, description = read_encoder(folder, KIND)
         try:
             configuration = Configuration(**description["configuration"])
