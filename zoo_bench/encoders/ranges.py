@@ -80,9 +80,9 @@ def parsed_range(setting: str, text: str) -> Range:
 
 def declared_ranges(base: str, maker: Callable[..., Any]) -> dict[str, str]:
     """Return the ranges that an encoder declares, setting -> text; those of a size or variant are its family's."""
-    own = getattr(maker.func if isinstance(maker, partial) else maker, "ranges", None)
-    if isinstance(own, Mapping):
-        return {str(name): str(text) for name, text in own.items()}
+    declared = getattr(maker.func if isinstance(maker, partial) else maker, "ranges", None)
+    if isinstance(declared, Mapping):
+        return {str(name): str(text) for name, text in declared.items()}
     families = [name for name in RANGES if base == name or base.startswith(f"{name}_")]
     return RANGES[max(families, key=len)] if families else {}
 

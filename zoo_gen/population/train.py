@@ -138,8 +138,8 @@ def _population(
             data, some, n_train=n_used, n_evaluated=n_evaluated, dtype=settings.dtype, device=settings.device
         )
 
-    own = None if weights is None else weights[torch.from_numpy(rows)]
-    return Population(network, models.take(rows), settings, make_task=task_of, weights=own)
+    initial = None if weights is None else weights[torch.from_numpy(rows)]
+    return Population(network, models.take(rows), settings, make_task=task_of, weights=initial)
 
 
 def runnable(

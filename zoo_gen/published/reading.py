@@ -249,8 +249,8 @@ def selected(
     tables = {}
     for name, table in reading.splits.items():
         stays = np.isin(table.models, rows)
-        kept_models = np.array([number[model] for model in table.models[stays].tolist()], dtype=np.int64)
-        tables[name] = SplitTable(kept_models, table.parts[stays], table.how)
+        models_there = np.array([number[model] for model in table.models[stays].tolist()], dtype=np.int64)
+        tables[name] = SplitTable(models_there, table.parts[stays], table.how)
     states = reading.states
     if states is not None:
         chosen = np.isin(states["model"].to_numpy(), rows)

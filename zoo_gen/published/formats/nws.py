@@ -11,15 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.architecture.layers import (
-    Activate,
-    Convolution,
-    Flatten,
-    Layer,
-    Linear,
-    Normalization,
-    Pooling,
-)
+from zoo_gen.architecture.layers import Activate, Convolution, Flatten, Layer, Linear, Normalization, Pooling
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
