@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, Strict
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import needing
 from zoo_gen.files.schema import Count, DataSeed
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.source import ImageSource
@@ -48,10 +48,8 @@ class Digits(ImageSource):
 
 def load(source: Digits) -> ImageData:
     """Return the images."""
-    try:
+    with needing("data source 'digits'", extra="generate"):
         from sklearn.datasets import load_digits
-    except ImportError:
-        raise ZooError("data source 'digits' needs scikit-learn; expected: pip install 'zoo-gen[generate]'") from None
     images, labels = load_digits(return_X_y=True)
     pixels = images.astype(np.uint8).reshape(-1, 1, 8, 8)  # grey levels 0 to 16
     levels = 16

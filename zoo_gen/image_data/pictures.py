@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError, needing, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -209,10 +209,8 @@ def _check_twins(path: Path, images: Mapping[str, Mapping[str, str]], train: str
 
 def _opened(content: bytes, *, where: str) -> "Image":
     """Return an image whose pixels are not read yet."""
-    try:
+    with needing("data source 'folder'", extra="generate"):
         from PIL import Image
-    except ImportError:
-        raise ZooError("data source 'folder' needs Pillow; expected: pip install 'zoo-gen[generate]'") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a large picture is what was asked for

@@ -13,7 +13,7 @@ import numpy as np
 import pydantic
 from pydantic import Field, Strict, WrapValidator, model_validator
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, needing
 from zoo_gen.files.schema import Count, DataSeed, Schema
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.source import ImageSource
@@ -271,10 +271,8 @@ def bilinear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Pillow's, because it works on bytes in whole numbers, the same everywhere.
     """
-    try:
+    with needing("data step 'resize'", extra="generate"):
         from PIL import Image
-    except ImportError:
-        raise ZooError("data step 'resize' needs Pillow; expected: pip install 'zoo-gen[generate]'") from None
     height, width = size
     resized = np.empty((*images.shape[:2], height, width), dtype=np.uint8)
     for image, target in zip(images, resized, strict=True):

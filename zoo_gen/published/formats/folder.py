@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.architecture.network import Network
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError, needing, one_line
 from zoo_gen.image_data import DataSource
 from zoo_gen.published import splits
 from zoo_gen.published.account import Account
@@ -183,11 +183,9 @@ def _safetensors(archive: Archive, name: str, *, account: Account) -> dict[str, 
 
     The file sorts them by type and name, so that the order of the module is lost.
     """
-    try:
+    with needing("safetensors files", extra="convert"):
         from safetensors import SafetensorError
         from safetensors.torch import load
-    except ImportError:
-        raise ZooError("safetensors files need safetensors; expected: pip install 'zoo-gen[convert]'") from None
     where = archive.where(name)
     content = archive.read(name)
     try:

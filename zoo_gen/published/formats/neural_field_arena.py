@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from zoo_gen.architecture.layers import Layer
 from zoo_gen.architecture.network import Network
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError, needing, one_line
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.formats import images, networks
@@ -87,10 +87,8 @@ def read(archive: Archive, request: Request) -> Reading:
 
 
 def _open(path: Path, where: str) -> Any:
-    try:
+    with needing("neural_field_arena", extra="convert"):
         import h5py
-    except ImportError:
-        raise ZooError("neural_field_arena needs h5py; expected: pip install 'zoo-gen[convert]'") from None
     try:
         return h5py.File(path, "r")
     except OSError as error:
