@@ -123,7 +123,11 @@ def encode(encoder: Encoder, zoo: str | Path | AnyZoo) -> Embeddings:
 
 
 def converged(zoo: AnyZoo) -> ZooView:
-    """Return the models that did not diverge, with all their checkpoints."""
+    """Return the models that did not diverge, with all their checkpoints.
+
+    Raises:
+        ZooError: there is none.
+    """
     complete = zoo.models["status"].to_numpy(zero_copy_only=False) == "complete"
     if not complete.any():
         raise ZooError(f"{zoo.path}: holds no model that is complete; finish it with zoo-gen run")

@@ -223,6 +223,9 @@ def make_encoder(name: str, *, runtime: Runtime | None = None) -> Encoder:
 def encoder_settings(name: str) -> dict[str, Setting]:
     """Return the settings that an encoder takes, by name: one of ENCODERS, or `package.module:Class`.
 
+    Raises:
+        ZooError: there is no such encoder.
+
     >>> encoder_settings("pca")["dimension"].default
     50
     """
@@ -235,7 +238,11 @@ def declared_ranges_of(base: str) -> dict[str, str]:
 
 
 def _maker(base: str) -> Callable[..., Any]:
-    """Return what makes an encoder, whose arguments are its settings."""
+    """Return what makes an encoder, whose arguments are its settings.
+
+    Raises:
+        ZooError: there is no such encoder.
+    """
     if base in ENCODERS:
         maker = ENCODERS[base]
         return maker.load() if isinstance(maker, Lazy) else maker
@@ -251,7 +258,16 @@ def _maker(base: str) -> Callable[..., Any]:
 
 
 def learned_problems(name: str, encoder: Any, problems: Sequence[Problem]) -> list[Problem]:
-    """Return what an encoder is fitted to, a fit each: its targets among these, or one problem without a target."""
+    """Return what an encoder is fitted to, a fit each: its targets among these, or one problem without a target.
+
+    Args:
+        name: of the encoder, for messages.
+        encoder: any encoder.
+        problems: one for each target of a benchmark.
+
+    Raises:
+        ZooError: it predicts, but can learn none of the targets.
+    """
     without_target = [replace(problems[0], target=None)]
     if not hasattr(encoder, "predict"):
         return without_target

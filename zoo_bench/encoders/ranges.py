@@ -56,6 +56,9 @@ class Range:
 def parsed_range(setting: str, text: str) -> Range:
     """Return a range from its text.
 
+    Raises:
+        ZooError: it is no range.
+
     >>> parsed_range("dimension", "4..400 log").is_logarithmic
     True
     """
@@ -79,7 +82,12 @@ def parsed_range(setting: str, text: str) -> Range:
 
 
 def declared_ranges(base: str, maker: Callable[..., Any]) -> dict[str, str]:
-    """Return the ranges that an encoder declares, setting -> text; those of a size or variant are its family's."""
+    """Return the ranges that an encoder declares, setting -> text; those of a size or variant are its family's.
+
+    Args:
+        base: the encoder's name without settings.
+        maker: what makes it.
+    """
     declared = getattr(maker.func if isinstance(maker, partial) else maker, "ranges", None)
     if isinstance(declared, Mapping):
         return {str(name): str(text) for name, text in declared.items()}

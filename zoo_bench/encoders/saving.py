@@ -26,7 +26,11 @@ def write_encoder(folder: Path, kind: str, tensors: dict[str, Tensor], descripti
 
 
 def read_encoder(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_encoder` wrote: tensors (on the host) and description."""
+    """Read what `write_encoder` wrote: tensors (on the host) and description.
+
+    Raises:
+        ZooError: a file is missing or cannot be read, or it is another kind of encoder.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

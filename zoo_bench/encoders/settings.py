@@ -1,8 +1,7 @@
 """The settings of an encoder by name: which it takes, of which type, and an encoder's name with some of them set.
 
 `pca[dimension=20]` names PCA with 20 dimensions. Settings are the keyword arguments of whatever makes an encoder, and
-the fields of those that are dataclasses, so that an encoder declares nothing to have them. A name or a value that does
-not fit is a ZooError that says which there are.
+the fields of those that are dataclasses, so that an encoder declares nothing to have them.
 """
 
 import dataclasses
@@ -42,6 +41,9 @@ class Setting:
 def split_name(name: str) -> tuple[str, dict[str, str]]:
     """Return the name of an encoder without its settings, and these as they are written.
 
+    Raises:
+        ZooError: the brackets or the settings are not well formed.
+
     >>> split_name("mlp[epochs=5,widths=[64,64]]")
     ('mlp', {'epochs': '5', 'widths': '[64,64]'})
     """
@@ -52,7 +54,11 @@ def split_name(name: str) -> tuple[str, dict[str, str]]:
 
 
 def parsed_pairs(pairs: list[str]) -> dict[str, str]:
-    """Return texts such as "dimension=20" as a dictionary."""
+    """Return texts such as "dimension=20" as a dictionary.
+
+    Raises:
+        ZooError: one has no value, or a key stands twice.
+    """
     settings: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -99,7 +105,16 @@ def settings_of(maker: Callable[..., Any]) -> dict[str, Setting]:
 
 
 def configured(name: str, maker: Callable[..., Any], texts: Mapping[str, str]) -> Callable[..., Any]:
-    """Return what makes an encoder with some of its settings set."""
+    """Return what makes an encoder with some of its settings set.
+
+    Args:
+        name: of the encoder, for messages.
+        maker: what makes it: a class, a function, or a `partial` of one.
+        texts: the settings as they are written.
+
+    Raises:
+        ZooError: there is no setting of a name, or a value is of another type.
+    """
     if not texts:
         return maker
     known = settings_of(maker)
@@ -117,7 +132,11 @@ def configured(name: str, maker: Callable[..., Any], texts: Mapping[str, str]) -
 
 
 def _value(where: str, text: str, kind: Any) -> Any:
-    """Return a setting's text as its type."""
+    """Return a setting's text as its type.
+
+    Raises:
+        ZooError: it is no value of that type.
+    """
     try:
         plain = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

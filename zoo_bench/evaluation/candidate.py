@@ -35,7 +35,11 @@ class Candidate:
         return cls(name or name_of(encoder), encoder)
 
     def fresh(self, runtime: Runtime | None = None) -> Encoder:
-        """Return an encoder that has seen nothing yet."""
+        """Return an encoder that has seen nothing yet.
+
+        Raises:
+            ZooError: it cannot be made or copied, or lacks a method of the protocol.
+        """
         with named(self.name, "cannot be made", encoder=None if isinstance(self.encoder, str) else self.encoder):
             if isinstance(self.encoder, str):
                 return make_encoder(self.encoder, runtime=runtime)
@@ -49,7 +53,11 @@ class Candidate:
 
 
 def described(unchecked: Candidate) -> Candidate:
-    """Return a candidate with the digest of its settings and source, made once to see that it can be."""
+    """Return a candidate with the digest of its settings and source, made once to see that it can be.
+
+    Raises:
+        ZooError: the encoder cannot be made, or its settings are no plain data.
+    """
     encoder = unchecked.fresh()
     with named(unchecked.name, "cannot be used", encoder=encoder):
         config = plain_config(encoder)
@@ -63,7 +71,11 @@ def described(unchecked: Candidate) -> Candidate:
 
 
 def plain_config(encoder: Encoder) -> dict[str, object]:
-    """Return the settings of an encoder as JSON holds them."""
+    """Return the settings of an encoder as JSON holds them.
+
+    Raises:
+        ZooError: they are no dictionary of plain data.
+    """
     config = encoder.config
     if not isinstance(config, dict):
         raise ZooError(f"config is {config!r}; expected a dictionary of plain data")

@@ -19,6 +19,9 @@ def candidate(encoder: AnyEncoder, *, name: str = "") -> Candidate:
     Args:
         encoder: a name as `make_encoder` takes it, a class that is called without arguments, or an object.
         name: under which results are stored; if none is given, the name itself, or package.module:Class.
+
+    Raises:
+        ZooError: the encoder cannot be made, or its settings are no plain data.
     """
     from zoo_bench.evaluation.processes.client import EncoderProcess  # which needs what `zoo-bench list` does not
 

@@ -112,7 +112,13 @@ def _complete(unfinished: dict[Setting, int], bar: Bar, done: Iterable[Setting])
 def _evaluate_numbers(
     queue: Sequence[tuple[Setting, int]], positions: list[int], *, device: str | None = None
 ) -> list[int]:
-    """Evaluate cells of the queue in a worker process, which opens the zoos itself: no array travels."""
+    """Evaluate cells of the queue in a worker process, which opens the zoos itself: no array travels.
+
+    Args:
+        queue: of all cells.
+        positions: in the queue.
+        device: the worker's own, if several share devices out.
+    """
     for position in positions:
         setting, number = queue[position]
         if device is not None:

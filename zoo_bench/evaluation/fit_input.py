@@ -55,6 +55,9 @@ class FitInput:
         """Return the training models of a cell in two parts with their labels, the second in place of the validation.
 
         Its share is that of the validation models among both. Models are drawn by the seed.
+
+        Raises:
+            ZooError: there is one training model.
         """
         hide = ACTIVATION in problem.targets
         models = np.sort(models_of(cell.train))

@@ -125,6 +125,9 @@ def fitted_process(
     """Fit an encoder in a process of its own; yield the process, what it says of the fit, and what it was given.
 
     An encoder that asks for labels of validation models starts anew with a part of its training models for these.
+
+    Raises:
+        EncoderError: it cannot be fitted.
     """
     with ExitStack() as stack:
         given = FitInput.of(cell, problem, seed=seed)

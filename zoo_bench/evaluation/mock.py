@@ -92,7 +92,15 @@ def make_zoos(folder: Path) -> dict[str, Zoo]:
 
 
 def check(encoder: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
-    """Yield the finding of each check; they end where no more can be checked."""
+    """Yield the finding of each check; they end where no more can be checked.
+
+    Args:
+        encoder: a name, a class or an object.
+        zoos: what `make_zoos` returned.
+
+    Raises:
+        ZooError: there is no encoder of that name.
+    """
     if isinstance(encoder, str) and ":" not in encoder:
         make_encoder(encoder)  # an unknown name is an error and no finding
     try:

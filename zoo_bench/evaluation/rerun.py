@@ -22,7 +22,11 @@ TOLERANCE = 1e-3  # of a score and of 1: other processors add in another order, 
 
 
 def differences(result: Result, candidate: Candidate, *, zoos: str | Path | None) -> Iterator[str]:
-    """Fit an encoder again on a cell of one of its results, and yield how the scores differ, beyond rounding."""
+    """Fit an encoder again on a cell of one of its results, and yield how the scores differ, beyond rounding.
+
+    Raises:
+        ZooError: the zoos are not there, or the encoder fails.
+    """
     if zoos is None:
         raise ZooError("an encoder can be fitted again only where the zoos are; expected their folder")
     if candidate.digest != result.encoder_digest:

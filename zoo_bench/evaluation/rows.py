@@ -70,6 +70,9 @@ def encode_views(encoder: Embedder, views: Sequence[ZooView], *, hide_activation
         encoder: that was fitted.
         views: of a zoo.
         hide_activation: whether the activation function is what is asked for, so that rows cannot be run.
+
+    Raises:
+        EncoderError: the encoder returned another shape, or numbers that are not finite.
     """
     parts = []
     for view in views:
@@ -82,7 +85,17 @@ def encode_views(encoder: Embedder, views: Sequence[ZooView], *, hide_activation
 def predict_views(
     encoder: Embedder, views: Sequence[ZooView], *, is_number: bool | None = None, hide_activation: bool = False
 ) -> np.ndarray:
-    """Return what a supervised encoder predicts of the rows of views (row,), view after view, models outermost."""
+    """Return what a supervised encoder predicts of the rows of views (row,), view after view, models outermost.
+
+    Args:
+        encoder: that was fitted to a target.
+        views: of a zoo.
+        is_number: whether the target is a number and not a name; None where nobody knows.
+        hide_activation: whether the activation function is what is asked for, so that rows cannot be run.
+
+    Raises:
+        EncoderError: the encoder returned another shape, or numbers that are not finite.
+    """
     parts = []
     for view in views:
         rows = HiddenRows.of(view, hide_activation=hide_activation)
@@ -92,7 +105,11 @@ def predict_views(
 
 
 def checked_embeddings(name: str, embeddings: np.ndarray, count: int) -> np.ndarray:
-    """Return embeddings of so many rows as they are."""
+    """Return embeddings of so many rows as they are.
+
+    Raises:
+        EncoderError: they are no matrix of finite numbers with a row each.
+    """
     what = f"encoder {name!r}: encode returned"
     if embeddings.ndim != 2 or len(embeddings) != count:
         raise EncoderError(f"{what} shape {embeddings.shape}; expected ({count}, dimension), a row a checkpoint")
@@ -118,7 +135,11 @@ def check_dimensions(name: str, parts: Sequence[np.ndarray]) -> None:
 
 
 def checked_predictions(name: str, values: np.ndarray, count: int, *, is_number: bool | None) -> np.ndarray:
-    """Return predictions of so many rows (row,), float64 or str."""
+    """Return predictions of so many rows (row,), float64 or str.
+
+    Raises:
+        EncoderError: they are not as many finite numbers, or names.
+    """
     what = f"encoder {name!r}: predict returned"
     kinds = {True: "biuf", False: "U", None: "biufU"}[is_number]
     if values.shape != (count,):

@@ -78,7 +78,11 @@ class Computing:
 
     @property
     def structure(self) -> GraphStructure:
-        """The nodes and edges of the architecture as a graph."""
+        """The nodes and edges of the architecture as a graph.
+
+        Raises:
+            ZooError: its layers are not known, or have no form as a graph.
+        """
         if self.network is None:
             raise ZooError(f"graphs: {self.reason}; expected an encoder of weights or tensors()")
         return graph_structure(self.network)
@@ -94,7 +98,11 @@ class Computing:
         )
 
     def run(self, weights: np.ndarray, inputs: "Tensor", rows: np.ndarray | slice | None) -> "Tensor":
-        """Return the outputs (row, input, output) of rows of weights (row, parameter)."""
+        """Return the outputs (row, input, output) of rows of weights (row, parameter).
+
+        Raises:
+            ZooError: the rows cannot be run, or the inputs have another shape.
+        """
         import torch
 
         chosen = slice(None) if rows is None else rows
@@ -102,5 +110,9 @@ class Computing:
         return self.forward_pass.part(chosen).run(numbers.to(inputs.device), inputs)
 
     def graphs(self, weights: np.ndarray) -> Graphs:
-        """Return rows of weights (row, parameter) as graphs."""
+        """Return rows of weights (row, parameter) as graphs.
+
+        Raises:
+            ZooError: the layers are not known, or have no form as a graph.
+        """
         return Graphs(self.structure, *self.structure.features(weights))

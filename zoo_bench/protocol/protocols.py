@@ -94,6 +94,9 @@ def standard_cell(zoo: AnyZoo, *, checkpoints: Literal["all", "last"] = "all", o
     """Return the standard protocol on one zoo, with all checkpoints of each model or only the last.
 
     With `on` "validation", the models that select are also those that are scored, and no test model is looked at.
+
+    Raises:
+        ZooError: the zoo is not complete, or a part of its split is empty.
     """
     if not zoo.complete:
         raise ZooError(f"{zoo.path}: the zoo is not complete; finish it with zoo-gen run")

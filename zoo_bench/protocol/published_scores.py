@@ -65,6 +65,9 @@ class PublishedScores(Schema):
 def list_published_scores() -> dict[str, tuple[PublishedScores, ...]]:
     """Return what papers report, by the name of the benchmark: an entry a source, the earliest first.
 
+    Raises:
+        ZooError: a file is wrong; the message names the place.
+
     >>> from zoo_bench.protocol.published_scores import list_published_scores
     >>> scores = list_published_scores()["nfn_final_checkpoint_published"][0]
     >>> scores.source, scores.rows[0].method, scores.rows[0].value

@@ -43,6 +43,9 @@ def standard_benchmark(zoo: AnyZoo) -> BenchmarkManifest:
     Targets are the epoch; test accuracy and the generalisation gap, or where there is no accuracy every metric; and the
     hyper-parameters that vary, except the architecture and names that each belong to one model.
 
+    Raises:
+        ZooError: nothing varies between the checkpoints or models of the zoo.
+
     >>> import zoo_gen
     >>> from zoo_bench.protocol.standard import standard_benchmark
     >>> standard_benchmark(zoo_gen.open_zoo("zoos/tiny")).targets

@@ -1,8 +1,7 @@
 """Targets: what is predicted of a checkpoint, as numbers (regression) or names (classification).
 
 Views of zoos and the labelled views that encoders get answer the same questions, so one function reads a target from
-either. A label that is missing is NaN; whoever fits or scores leaves its row out. A target that a zoo does not have is
-a ZooError that lists those it has.
+either. A label that is missing is NaN; whoever fits or scores leaves its row out.
 """
 
 from collections.abc import Sequence
@@ -79,6 +78,9 @@ def target_values(view: Labelled, name: str) -> np.ndarray:
     """Return a target at every checkpoint of a view (model, checkpoint): float64, or str.
 
     A number that is missing is NaN, a name that is missing is empty.
+
+    Raises:
+        ZooError: the zoo has neither a metric nor a hyper-parameter of that name.
     """
     shape = (len(view.models), len(view.checkpoints))
     if name == "epoch":
@@ -101,7 +103,11 @@ def target_values(view: Labelled, name: str) -> np.ndarray:
 
 
 def targets(benchmark: BenchmarkManifest, zoo: AnyZoo) -> list[Target]:
-    """Return the targets of a benchmark on one zoo: classes and hyper-parameters written out."""
+    """Return the targets of a benchmark on one zoo: classes and hyper-parameters written out.
+
+    Raises:
+        ZooError: there are none, or the zoo does not have one.
+    """
     chosen: list[Target] = []
     for name in benchmark.targets:
         if name == CLASS_F1:
@@ -134,7 +140,11 @@ def problems(benchmark: BenchmarkManifest, zoo: AnyZoo) -> list[Problem]:
 
 
 def target_named(zoo: AnyZoo, name: str) -> Target:
-    """Return a target of a zoo by its name: epoch, a metric, a gap, a hyper-parameter that varies, or its logarithm."""
+    """Return the target of that name on a zoo: epoch, a metric, a gap, a hyper-parameter that varies, or its logarithm.
+
+    Raises:
+        ZooError: the zoo does not have it.
+    """
     if name == "epoch" or _is_metric(zoo, name):
         return Target(name)
     column = name.removeprefix(LOG10)

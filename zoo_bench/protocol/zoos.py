@@ -37,7 +37,11 @@ def is_there(folder: Path, name: str) -> bool:
 
 
 def find_zoo(folder: Path, name: str) -> AnyZoo:
-    """Open a zoo by its name below a folder, or several by their names with a + between them as one."""
+    """Open a zoo by its name below a folder, or several by their names with a + between them as one.
+
+    Raises:
+        ZooError: one is not there, or a folder holds another zoo.
+    """
     if JOIN in name:
         return open_zoos([_find_one(folder, each) for each in name.split(JOIN)])
     return _find_one(folder, name)
@@ -56,7 +60,15 @@ def _find_one(folder: Path, name: str) -> Zoo:
 
 
 def find_zoos(benchmark: BenchmarkManifest, zoos: str | Path | Sequence[AnyZoo]) -> list[AnyZoo]:
-    """Return the zoos of a benchmark, in its order and under its split if it has one."""
+    """Return the zoos of a benchmark, in its order and under its split if it has one.
+
+    Args:
+        benchmark: whose zoos.
+        zoos: the folder that holds them by name, or the opened zoos.
+
+    Raises:
+        ZooError: one is not there.
+    """
     if isinstance(zoos, str | Path):
         opened = [find_zoo(Path(zoos), name) for name in benchmark.zoos]
     else:

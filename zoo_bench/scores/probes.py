@@ -48,7 +48,11 @@ class Labels:
         return ~missing(self.train), ~missing(self.validation)
 
     def check(self, target: str) -> None:
-        """Refuse labels from which no probe can be fitted and chosen."""
+        """Refuse labels from which no probe can be fitted and chosen.
+
+        Raises:
+            ZooError: all models of a part lack the target.
+        """
         for part, values in (("training", self.train), ("validation", self.validation)):
             if missing(values).all():
                 raise ZooError(f"target {target!r}: no {part} model has it; expected at least one that does")

@@ -114,7 +114,11 @@ class _Value:
 
 
 class GraphWalk:
-    """The units and edges of a network; `last` is the place of the units that it gives."""
+    """The units and edges of a network; `last` is the place of the units that it gives.
+
+    Raises:
+        ZooError: a layer has no form as a graph.
+    """
 
     def __init__(self, network: Network) -> None:
         self.units: list[Units] = []

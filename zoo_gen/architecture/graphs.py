@@ -92,7 +92,11 @@ class Graphs:
 
     @classmethod
     def of(cls, network: Network, weights: np.ndarray) -> "Graphs":
-        """Return networks (network, parameter) as graphs."""
+        """Return networks (network, parameter) as graphs.
+
+        Raises:
+            ZooError: the network's layers are not known, or hold one that has no form as a graph.
+        """
         structure = graph_structure(network)
         return cls(structure, *structure.features(weights))
 

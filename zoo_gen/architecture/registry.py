@@ -198,7 +198,11 @@ def layers(architecture: Architecture, input_shape: Shape, n_outputs: int) -> tu
 
 
 def network(architecture: Architecture, input_shape: Shape, n_outputs: int) -> Network:
-    """Return the network of an architecture for inputs of a shape (channel, height, width) and so many outputs."""
+    """Return the network of an architecture for inputs of a shape (channel, height, width) and so many outputs.
+
+    Raises:
+        ValueError: as `layers`.
+    """
     if isinstance(architecture, Module):
         definition = architecture.own(n_outputs)
         if architecture._is_new:

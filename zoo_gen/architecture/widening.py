@@ -69,6 +69,9 @@ def split_units(network: Network, weights: np.ndarray, *, seed: int, keys: Seque
         weights: float32 (network, parameter).
         seed: of the proportions.
         keys: a number for each network, from which its proportions follow besides `seed`.
+
+    Raises:
+        ZooError: as `widened`.
     """
     wide = widened(network).layout
     tensors = network.layout.split(weights.astype(np.float64))

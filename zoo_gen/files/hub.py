@@ -53,6 +53,9 @@ def parse(address: str, *, kind: Kind = "dataset") -> Address:
     """Return what hf://org/name or hf://org/name@revision names; of a data set, hf://datasets/... too.
 
     A revision may have slashes (feature/x, refs/pr/1), written as they are or as %2F.
+
+    Raises:
+        ZooError: it is no such address.
     """
     match = _ADDRESS.fullmatch(address)
     revision = unquote(match[3] or "main") if match else ""
@@ -66,7 +69,11 @@ def parse(address: str, *, kind: Kind = "dataset") -> Address:
 
 
 def check_repository(name: str) -> str:
-    """Return the name of a repository."""
+    """Return the name of a repository.
+
+    Raises:
+        ZooError: it is not org/name.
+    """
     if not _REPOSITORY.fullmatch(name) or name.endswith((".git", ".")) or "--" in name or ".." in name:
         raise ZooError(f"repository {name!r}: expected org/name, of letters, digits, '.', '-' and '_'")
     return name
@@ -126,7 +133,11 @@ def pull_folder(
 
 
 def commit_of(address: Address) -> str:
-    """Return the commit that a repository is at now, by branch, tag or commit."""
+    """Return the commit that a repository is at now, by branch, tag or commit.
+
+    Raises:
+        ZooError: the Hub cannot be reached or refuses, or there is no such repository or revision.
+    """
     with client(address, "read") as api:
         refs = refs_of(api, address)  # a short answer, where the one below names every file
         if address.revision in refs:

@@ -49,7 +49,15 @@ def _is_broken_connection(error: BaseException) -> bool:
 
 
 def reason(error: Exception, *, kind: str, revision: str, endpoint: str, writes: bool) -> str:
-    """Return one line on what failed and what was expected."""
+    """Return one line on what failed and what was expected.
+
+    Args:
+        error: what the client raised.
+        kind: of the repository that was asked for.
+        revision: that was asked for.
+        endpoint: address of the Hub.
+        writes: whether the call would have changed the repository.
+    """
     names = {type(cause).__name__ for cause in _causes(error)}
     response = _response(error)
     status = None if response is None else response.status_code

@@ -13,7 +13,15 @@ FILES_PER_COMMIT = 100
 
 
 def check_limits(files: Mapping[str, int], *, where: str) -> None:
-    """Refuse files that exceed the limits of the Hub."""
+    """Refuse files that exceed the limits of the Hub.
+
+    Args:
+        files: path -> bytes.
+        where: what the message names.
+
+    Raises:
+        ZooError: there are too many files in all or in a folder, or one is too large.
+    """
     if len(files) > MOST_FILES:
         raise ZooError(f"{where}: has {len(files):,} files; the Hub allows {MOST_FILES:,} a repository")
     entries: dict[str, set[str]] = {}
@@ -30,7 +38,11 @@ def check_limits(files: Mapping[str, int], *, where: str) -> None:
 
 
 def files_of(folder: Path) -> dict[str, int]:
-    """Return the files of a folder that are uploaded, path -> bytes; hidden ones are not."""
+    """Return the files of a folder that are uploaded, path -> bytes; hidden ones are not.
+
+    Raises:
+        ZooError: the folder is not there or is empty.
+    """
     sizes = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in sorted(folder.rglob("*"))

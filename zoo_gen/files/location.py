@@ -139,7 +139,11 @@ def cache_folder(kind: str, *, variable: str) -> Path:
 
 
 def pinned(folder: Folder) -> Folder:
-    """Return a folder at a fixed revision: one on the Hub at the commit that it has now, any other as it is."""
+    """Return a folder at a fixed revision: one on the Hub at the commit that it has now, any other as it is.
+
+    Raises:
+        ZooError: the Hub cannot be reached, or has no such repository or revision.
+    """
     if isinstance(folder, Path) or not hub.is_address(folder.url):
         return folder
     return Remote(hub.pin(folder.url))

@@ -1,7 +1,6 @@
 """TOML files read into frozen pydantic models, with errors that name the place in the file.
 
-Both packages describe what they do in TOML; this is the one door through which such text enters. What cannot be read or
-does not fit is a ZooError that names the file and the key.
+Both packages describe what they do in TOML; this is the one door through which such text enters.
 """
 
 import hashlib
@@ -44,12 +43,20 @@ AnySchema = TypeVar("AnySchema", bound=Schema)
 
 
 def read_toml(path: Folder, schema: type[AnySchema]) -> AnySchema:
-    """Read a TOML file into `schema`."""
+    """Read a TOML file into `schema`.
+
+    Raises:
+        ZooError: the file is missing, is not TOML, or does not fit; the message names the file and the key.
+    """
     return parse_toml(read_bytes(path), schema, where=str(path))
 
 
 def read_bytes(path: Folder) -> bytes:
-    """Return the content of a manifest."""
+    """Return the content of a manifest.
+
+    Raises:
+        ZooError: the file cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -62,6 +69,9 @@ def parse_toml(
     """Parse TOML, or the bytes of a TOML file, into `schema`; `where` names it in error messages.
 
     What `context` holds, the checks of the schema may ask for.
+
+    Raises:
+        ZooError: the content is not TOML, or does not fit the schema.
     """
     try:
         document = tomllib.loads(content if isinstance(content, str) else content.decode("utf-8-sig"))
@@ -75,7 +85,11 @@ def parse_toml(
 def checked(
     document: Any, schema: type[AnySchema], *, where: str, context: Mapping[str, Any] | None = None
 ) -> AnySchema:
-    """Return plain data as `schema`; `where` names it in error messages, `context` is what its checks may ask for."""
+    """Return plain data as `schema`; `where` names it in error messages, `context` is what its checks may ask for.
+
+    Raises:
+        ZooError: it does not fit the schema.
+    """
     try:
         return schema.model_validate(document, context=context)
     except pydantic.ValidationError as error:
@@ -85,13 +99,27 @@ def checked(
 
 
 def shipped(kind: str, *, installed: Path) -> dict[str, Path]:
-    """Return the files of one kind of manifest that come with the packages, name -> path."""
+    """Return the files of one kind of manifest that come with the packages, name -> path.
+
+    Args:
+        kind: the folder of a checkout that holds them, below `manifests`.
+        installed: the folder that an installed wheel carries them in, inside a package.
+    """
     checkout = Path(__file__).parents[2] / "manifests" / kind
     return {path.stem: path for folder in (installed, checkout) for path in sorted(folder.glob("*.toml"))}
 
 
 def find(kind: str, name_or_path: str, shipped_files: Mapping[str, Path]) -> Folder:
-    """Return where a manifest is that is given as a path or URL (ending in .toml) or as the name of a shipped one."""
+    """Return where a manifest is that is given as a path or URL (ending in .toml) or as the name of a shipped one.
+
+    Args:
+        kind: what the manifest is of, for the error message.
+        name_or_path: a name among the shipped files, or a path.
+        shipped_files: what `shipped` returns.
+
+    Raises:
+        ZooError: no shipped manifest has that name.
+    """
     if name_or_path.endswith(".toml"):
         return locate(name_or_path)
     if name_or_path not in shipped_files:

@@ -15,7 +15,11 @@ OLDEST_GPU = 8  # compute capability from which there are bfloat16 and tf32
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that this machine does not have."""
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        ZooError: it is not "cpu", "cuda", "cuda:N" or "cuda:N,M", or there is no such GPU.
+    """
     if device != "cpu":
         _numbers(device)
 
@@ -54,7 +58,11 @@ def kind_of(device: str) -> str:
 
 
 def _numbers(device: str) -> list[int]:
-    """Return the numbers of the GPUs that a name stands for, rising."""
+    """Return the numbers of the GPUs that a name stands for, rising.
+
+    Raises:
+        ZooError: the name is none, or there is no such GPU.
+    """
     if not re.fullmatch(r"cuda(:\d+(,\d+)*)?", device):
         raise ZooError(f"device {device!r}: expected cpu, cuda (all GPUs), cuda:N or cuda:N,M")
     import torch

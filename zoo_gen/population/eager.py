@@ -111,7 +111,11 @@ class Eager:
         return {"weights": self.weights, "learning_rate": self._learning_rate, **buffers}
 
     def restore(self, state: Mapping[str, Tensor], *, epochs: int) -> None:
-        """Go on from the state after so many epochs."""
+        """Go on from the state after so many epochs.
+
+        Raises:
+            ValueError: it is of another training.
+        """
         left = dict(state)
         copy_into(self._own_state(), {name: left.pop(name) for name in self._own_state() if name in left})
         for number, (_, optimizer) in enumerate(self._optimizers):

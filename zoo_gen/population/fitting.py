@@ -16,7 +16,14 @@ from zoo_gen.population.metrics import OutputsOf
 
 
 class CurveFitting:
-    """One curve a model: squared error."""
+    """One curve a model: squared error.
+
+    Args:
+        data: the coordinates, and how high each curve is there.
+        hyperparameters: name -> float64 (model,); they say which curve a model's is.
+        dtype: of inputs and targets.
+        device: where they lie.
+    """
 
     names: tuple[str, ...] = ("loss",)
 
@@ -68,7 +75,14 @@ class CurveFitting:
 
 
 class ImageFitting:
-    """One image a model, whose grey levels or colours it gives at coordinates: squared error, PSNR."""
+    """One image a model, whose grey levels or colours it gives at coordinates: squared error, PSNR.
+
+    Args:
+        data: the images.
+        numbers: int64 (model,) of the image of each model.
+        dtype: of inputs and targets.
+        device: where they lie.
+    """
 
     names: tuple[str, ...] = ("loss", "mse", "psnr")
 

@@ -148,7 +148,11 @@ def as_seen(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def check_loss(reference: str, function: Factory, *, n_outputs: int, task: str) -> None:
-    """Try a loss on random outputs of two models, with its gradient, and on targets of a task."""
+    """Try a loss on random outputs of two models, with its gradient, and on targets of a task.
+
+    Raises:
+        ZooError: it fails, gives no number, has no gradient, or is another one when stacked.
+    """
     loss, random = OwnLoss(reference, function), torch.Generator().manual_seed(0)
     outputs = torch.randn((2, n_outputs, 5), generator=random, dtype=torch.float64).requires_grad_()
     targets = torch.randint(n_outputs, (2, 5), generator=random)
@@ -173,7 +177,11 @@ def check_loss(reference: str, function: Factory, *, n_outputs: int, task: str) 
 def check_optimizer(
     reference: str, factory: Factory, *, layout: ParameterLayout, hyperparameters: Mapping[str, Tensor]
 ) -> None:
-    """Try an optimiser on random gradients of two models for three steps, with hyper-parameters, float64 (1,)."""
+    """Try an optimiser on random gradients of two models for three steps, with hyper-parameters, float64 (1,).
+
+    Raises:
+        ZooError: it fails, gives something else than parameters and a state, or other ones when stacked.
+    """
     random = torch.Generator().manual_seed(0)
     weights = torch.randn((2, layout.size), generator=random, dtype=torch.float64)
     numbers = {name: value.repeat(2) for name, value in hyperparameters.items()}
@@ -207,7 +215,11 @@ def check_optimizer(
 
 
 def check_schedule(reference: str, function: Factory, *, n_epochs: int) -> None:
-    """Try a schedule at points of a training."""
+    """Try a schedule at points of a training.
+
+    Raises:
+        ZooError: it gives no number of 0 or more.
+    """
     for point in range(_TRIES):
         own_factor(function, reference, n_epochs * point / _TRIES, n_epochs)
 

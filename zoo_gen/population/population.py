@@ -178,6 +178,9 @@ class Population:
         """Go on from the state of these models after so many epochs, to the same bits.
 
         Loss and accuracy of the last epoch are not part of it.
+
+        Raises:
+            ValueError: it is of another training.
         """
         self._arithmetic.restore({name: values.to(self._loss.device) for name, values in state.items()}, epochs=epochs)
 

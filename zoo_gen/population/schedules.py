@@ -34,6 +34,9 @@ class Schedule:
         down to 1/250,000, both along a cosine. `cosine` is CosineAnnealingLR down to 0 over the steps (Loshchilov and
         Hutter, "SGDR", 2017, without restarts), `step` StepLR and `milestones` MultiStepLR. Warm-up rises linearly
         to 1 in its last step (Goyal et al., "Accurate, large minibatch SGD", 2017, section 2.2).
+
+        Raises:
+            ZooError: a schedule of the user's own gives no number, or one below 0.
         """
         warm_up = round(self.warm_up_epochs * steps_per_epoch)
         rise = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
@@ -59,6 +62,9 @@ def own_factor(schedule: OwnSchedule, name: str, epoch: float, n_epochs: int) ->
         name: its reference.
         epoch: how many epochs are done, with the part of the current one.
         n_epochs: of the whole training.
+
+    Raises:
+        ZooError: it fails, or gives no number of 0 or more.
     """
     try:
         factor = float(schedule(epoch, n_epochs))

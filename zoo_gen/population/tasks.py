@@ -79,7 +79,13 @@ def make_task(data: Data, models: pa.Table, *, n_train: int, n_evaluated: int, d
 
 
 class Inputs:
-    """Images or rows of numbers as they are kept, made into what models read a batch at a time."""
+    """Images or rows of numbers as they are kept, made into what models read a batch at a time.
+
+    Args:
+        data: the images.
+        dtype: of inputs.
+        device: where they lie.
+    """
 
     def __init__(self, data: ImageData, *, dtype: torch.dtype, device: str) -> None:
         self._dtype = dtype

@@ -145,7 +145,11 @@ def _population(
 def runnable(
     network: Network, data: Data, models: pa.Table, settings: TrainingSettings, *, weights: Tensor | None = None
 ) -> TrainingSettings:
-    """Return the settings, without our kernels where a GPU does not run them; see `trial`."""
+    """Return the settings, without our kernels where a GPU does not run them; see `trial`.
+
+    Raises:
+        ZooError: as `trial.settings_that_run`.
+    """
     if settings.kernels is None or settings.device == "cpu":
         return settings
     from zoo_gen.population.trial import rows_to_try, settings_that_run
@@ -193,7 +197,11 @@ def groups(
 def _cut(
     rows: list[int], network: Network, settings: TrainingSettings, *, batch_size: int, n_train: int
 ) -> Iterator[list[int]]:
-    """Cut models of one kind into what a device trains at once: what a CPU's cache or a GPU's memory holds."""
+    """Cut models of one kind into what a device trains at once: what a CPU's cache or a GPU's memory holds.
+
+    Raises:
+        ZooError: a GPU has no memory for a single one.
+    """
     if settings.device == "cpu":
         size = convolutions.models_at_once(settings.forms) if network.has_convolution else 1024
         yield from (rows[start : start + size] for start in range(0, len(rows), size))

@@ -57,7 +57,11 @@ class Conversion(Schema):
 
 
 def read_conversion(folder: Folder) -> Conversion | None:
-    """Return the report of the conversion that made a zoo; None where there is none."""
+    """Return the report of the conversion that made a zoo; None where there is none.
+
+    Raises:
+        ZooError: the file is damaged.
+    """
     path = folder / CONVERSION
     try:
         return Conversion.model_validate_json(path.read_bytes()) if path.exists() else None

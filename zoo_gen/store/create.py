@@ -109,6 +109,9 @@ def create(folder: Path, empty: EmptyZoo) -> bool:
 
     The zoo appears whole under its name, so that runs that start together on one folder agree on it. An empty folder
     may be a mount point or the one we stand in: it is filled, and its manifest, moved last, says that it is a zoo.
+
+    Raises:
+        ZooError: the folder holds something else.
     """
     prefix = f".{folder.name}.making."
     exists = folder.exists()

@@ -26,7 +26,11 @@ def described(labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def with_classes(rows: pa.Table, attributes: Mapping[str, Any], *, where: str) -> pa.Table:
-    """Return rows of models with the class of the image that each is fitted to; as they are where there is none."""
+    """Return rows of models with the class of the image that each is fitted to; as they are where there are no images.
+
+    Raises:
+        ZooError: the attribute cannot be read, or lacks an image.
+    """
     if IMAGE_LABELS not in attributes:
         return rows
     try:

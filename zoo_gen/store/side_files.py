@@ -1,7 +1,4 @@
-"""The files that not every zoo has: architectures of a mixed or converted one, published checkpoints, named splits.
-
-One that is asked for and missing or damaged is a ZooError that names it.
-"""
+"""The files that not every zoo has: architectures of a mixed or converted one, published checkpoints, named splits."""
 
 import hashlib
 import io
@@ -32,7 +29,13 @@ def split_path(name: str) -> str:
 def side_files(
     architectures: Sequence[Mapping[str, Any]], splits: Mapping[str, pa.Table], states: pa.Table | None
 ) -> dict[str, bytes]:
-    """Return the files of a mixed or converted zoo, path -> content."""
+    """Return the files of a mixed or converted zoo, path -> content.
+
+    Args:
+        architectures: as plain data, in the order of their first model; see `Architecture`.
+        splits: name -> model_id and part, in the published order.
+        states: the checkpoints as published, a row each.
+    """
     contents = {ARCHITECTURES: "".join(json.dumps(row) + "\n" for row in architectures).encode()}
     tables = {STATES: states, **{split_path(name): table for name, table in splits.items()}}
     for path, table in tables.items():
@@ -74,7 +77,11 @@ class Architecture:
 
 
 def read_architectures(folder: Folder) -> dict[str, Architecture]:
-    """Return the architectures of a converted zoo by their id."""
+    """Return the architectures of a converted zoo by their id.
+
+    Raises:
+        ZooError: the file is missing or damaged.
+    """
     path = folder / ARCHITECTURES
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -92,7 +99,16 @@ def read_architectures(folder: Folder) -> dict[str, Architecture]:
 
 
 def read_split(folder: Folder, splits: Mapping[str, SplitFacts], name: str) -> pa.Table:
-    """Return a named split table (model_id, part), rows in the published order."""
+    """Return a named split table (model_id, part), rows in the published order.
+
+    Args:
+        folder: the zoo.
+        splits: what its manifest says of all of them.
+        name: which.
+
+    Raises:
+        ZooError: there is none of that name, or it is damaged.
+    """
     if name not in splits:
         raise ZooError(f"{folder}: {unknown_name('split table', name, splits)}")
     path = folder / split_path(name)
@@ -107,7 +123,11 @@ def read_split(folder: Folder, splits: Mapping[str, SplitFacts], name: str) -> p
 
 
 def read_states(folder: Folder) -> pa.Table:
-    """Return the table of checkpoints as published."""
+    """Return the table of checkpoints as published.
+
+    Raises:
+        ZooError: there is none, or it is damaged.
+    """
     path = folder / STATES
     if not path.exists():
         raise ZooError(f"{folder}: has no {STATES}; only zoos converted from a table of checkpoints have it")

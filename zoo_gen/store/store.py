@@ -97,7 +97,11 @@ class Store:
         return arrays.open_group(self.folder)
 
     def array(self, name: str) -> zarr.Array:
-        """Return an array for reading."""
+        """Return an array for reading.
+
+        Raises:
+            ZooError: it is not there, is damaged, or is not an array.
+        """
         try:
             array = self._group[name]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -193,7 +197,11 @@ class Store:
         return rows
 
     def read_shard(self, shard: int, rows: pa.Table) -> dict[str, Any]:
-        """Return the arrays of a shard as they were written; `rows` describe its models."""
+        """Return the arrays of a shard as they were written; `rows` describe its models.
+
+        Raises:
+            ZooError: an array cannot be read.
+        """
         models, values = self.extent.models(shard), dict[str, Any]()
         for name in self.extent.arrays():
             array = self.array(name)

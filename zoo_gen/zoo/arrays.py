@@ -25,7 +25,7 @@ from zoo_gen.zoo.table import ModelTable
 
 
 class Arrays:
-    """The arrays of a zoo. One that is damaged, or lacks a model, is a ZooError that names it.
+    """The arrays of a zoo.
 
     Args:
         store: the zoo.
@@ -36,7 +36,11 @@ class Arrays:
         self._store, self._table = store, table
 
     def read(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray:
-        """Return values (model, checkpoint, ...) of some models and checkpoint positions, in the order given."""
+        """Return values (model, checkpoint, ...) of some models and checkpoint positions, in the order given.
+
+        Raises:
+            ZooError: a model is not there, or the array is damaged.
+        """
         array = self._store.array(name)
         values = np.empty((len(models), len(checkpoints), *array.shape[2:]), dtype=np.float32)
         shards = models // self._store.extent.models_per_shard
@@ -51,7 +55,11 @@ class Arrays:
         return values
 
     def read_chunks(self, name: str, models: np.ndarray, checkpoints: np.ndarray) -> np.ndarray:
-        """Return values (model, checkpoint, ...) of few models, whose chunks alone are read; both in rising order."""
+        """Return values (model, checkpoint, ...) of few models, whose chunks alone are read; both in rising order.
+
+        Raises:
+            ZooError: the array is damaged.
+        """
         array = self._store.array(name)
         try:
             return np.asarray(array.oindex[models, checkpoints])
@@ -64,6 +72,9 @@ class Arrays:
         Args:
             models: their rows in the table of models.
             checkpoints: int (checkpoint,), positions among the zoo's checkpoints.
+
+        Raises:
+            ZooError: the models differ in architecture, or the array is damaged.
         """
         if self.layout is not None:
             return self.read("weights", models["model_id"].to_numpy(), checkpoints)
@@ -92,7 +103,11 @@ class Arrays:
         return read_architectures(self._store.folder)
 
     def layout_of(self, models: pa.Table) -> ParameterLayout:
-        """Return the layout of the models in some rows of the table."""
+        """Return the layout of the models in some rows of the table.
+
+        Raises:
+            ZooError: they differ in architecture.
+        """
         if self.layout is not None:
             return self.layout
         ids = models["architecture"].unique().to_pylist()

@@ -25,7 +25,13 @@ def is_written(folder: Folder) -> bool:
 
 
 def text(zoo: Zoo, *, front: str = "", sections: str = "") -> str:
-    """Return the card of a complete zoo as Markdown with the front matter that the Hub reads."""
+    """Return the card of a complete zoo as Markdown with the front matter that the Hub reads.
+
+    Args:
+        zoo: the zoo.
+        front: more lines of the front matter.
+        sections: what follows at the end.
+    """
     zoo.load(["status", "split", final_metric(zoo.store), *zoo.varying])
     extent, training = zoo.extent, zoo.manifest.training_sentence
     diverged = pc.sum(pc.equal(zoo.column("status"), "diverged")).as_py()

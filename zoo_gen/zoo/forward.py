@@ -202,7 +202,11 @@ def _convolved(layer: Convolution, inputs: "Tensor", parameters: Mapping[str, "T
 def _by_torch_func(
     network: Network, function: Function | None, parameters: Mapping[str, "Tensor"], inputs: "Tensor"
 ) -> "Tensor":
-    """Return the outputs (network, input, output) of any module that torch.func can stack."""
+    """Return the outputs (network, input, output) of any module that torch.func can stack.
+
+    Raises:
+        ZooError: it cannot.
+    """
     import torch
     from torch.func import functional_call, vmap
 

@@ -218,7 +218,11 @@ class JointZoo:
         return any(len(zoo.epochs) < len(self.epochs) or "checkpoints" in zoo.models.column_names for zoo in self.zoos)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """Return one column of the table of models, as `Zoo.column`."""
+        """Return one column of the table of models.
+
+        Raises:
+            ZooError: there is no such column.
+        """
         if name not in self.models.column_names:
             raise ZooError(f"{self.name}: {unknown_name('column', name, self.models.column_names)}")
         return self.models[name]
@@ -236,7 +240,11 @@ class JointZoo:
         return tuple(dict.fromkeys([*inside, *between]))
 
     def split(self, name: str) -> np.ndarray:
-        """Return the model_ids of one part of the split, as `Zoo.split`."""
+        """Return the model_ids of one part of the split: "train", "validation" or "test".
+
+        Raises:
+            ZooError: there is no part of that name.
+        """
         if name not in PARTS:
             raise ZooError(unknown_name("part of the split", name, PARTS))
         return self.models["model_id"].filter(pc.equal(self.models["split"], name)).to_numpy()
@@ -267,17 +275,29 @@ class JointZoo:
         return JointArray("weights", self._arrays, (self.layout.size,))
 
     def metric(self, name: str) -> JointArray:
-        """Return a metric that all zoos have, lazily, as `Zoo.metric`."""
+        """Return a metric, lazily: float32 (model, checkpoint), or (model, checkpoint, class) for test_class_f1.
+
+        Raises:
+            ZooError: not all zoos have a metric of that name.
+        """
         if name not in self.metrics:
             raise ZooError(f"{self.name}: {unknown_name('metric', name, self.metrics)}")
         return JointArray(name, self._arrays, self.zoos[0].metric(name).shape[2:])
 
     def checkpoint(self, epoch: int) -> int:
-        """Return the position of an epoch that one of the zoos kept, as `Zoo.checkpoint`."""
+        """Return the position of an epoch among the checkpoints.
+
+        Raises:
+            ZooError: no zoo kept that epoch.
+        """
         return checkpoint(self, epoch)
 
     def view(self, models: np.ndarray | Sequence[int], epochs: Sequence[int] | None = None) -> ZooView:
-        """Return some models as one object with arrays, as `Zoo.view`."""
+        """Return some models (all their checkpoints, or those of the given epochs) as one object with arrays.
+
+        Raises:
+            ZooError: a model or an epoch is not there.
+        """
         ids = np.asarray(models, dtype=np.int64)
         for model in ids[(ids < 0) | (ids >= self._starts[-1])][:1].tolist():
             raise ZooError(f"{self.name}: model {model} does not exist; it has 0 to {self._starts[-1] - 1}")
@@ -301,5 +321,9 @@ class JointZoo:
         return dataset.WeightDataset(self.view(self.split(split), epochs), **options)
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return the long form, a row a model and checkpoint, as `Zoo.to_pandas`."""
+        """Return the long form, a row a model and checkpoint, as `Zoo.to_pandas`.
+
+        Raises:
+            ZooError: pandas is not installed.
+        """
         return data_frame(long_table(self.view(self.models["model_id"].to_numpy())))

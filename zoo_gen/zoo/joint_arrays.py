@@ -59,7 +59,11 @@ class JointArrays:
         return [names[name] for name in architectures]
 
     def layout_of(self, models: pa.Table) -> ParameterLayout:
-        """Return the layout of the models in some rows of the table."""
+        """Return the layout of the models in some rows of the table.
+
+        Raises:
+            ZooError: they differ in architecture.
+        """
         if self.layout is not None:
             return self.layout
         names = models["architecture"].unique().to_pylist()
@@ -73,7 +77,11 @@ class JointArrays:
         return zoo.arrays.architecture_of(row_there)
 
     def network_of(self, row: Mapping[str, Any]) -> Network:
-        """Return the same; see `Arrays.network_of`."""
+        """Return the same; see `Arrays.network_of`.
+
+        Raises:
+            ZooError: its layers, or the activation that they need, are not known.
+        """
         zoo, row_there = self._zoo_of(row)
         return zoo.arrays.network_of({**row_there, "activation": row.get("activation")})
 

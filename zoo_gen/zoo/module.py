@@ -25,6 +25,9 @@ def state_dict(store: Store, arrays: Arrays, row: pa.Table, *, checkpoint: int |
         arrays: its arrays.
         row: the model's row in the table of models.
         checkpoint: position among the zoo's checkpoints; the last one that was kept of the model, if none is given.
+
+    Raises:
+        ZooError: the model diverged before that checkpoint.
     """
     import torch
 
@@ -44,7 +47,11 @@ def state_dict(store: Store, arrays: Arrays, row: pa.Table, *, checkpoint: int |
 
 
 def module(store: Store, arrays: Arrays, row: pa.Table, *, checkpoint: int | None) -> "torch.nn.Module":
-    """Return a model as a torch module in evaluation mode; its arguments and errors are those of `state_dict`."""
+    """Return a model as a torch module in evaluation mode; its arguments and errors are those of `state_dict`.
+
+    Raises:
+        ZooError: besides, how the model computes is not known.
+    """
     values = row.to_pylist()[0]
     activation, dropout = values.get("activation"), values.get("dropout") or 0.0
     network = arrays.network_of(values).module(activation=activation, dropout=dropout)

@@ -59,7 +59,11 @@ def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
 
 
 def write_histogram(zoo: Zoo, path: Path) -> None:
-    """Write a histogram of what the models reached after the last epoch as a PNG file, the same bytes every time."""
+    """Write a histogram of what the models reached after the last epoch as a PNG file, the same bytes every time.
+
+    Raises:
+        ZooError: matplotlib is not installed.
+    """
     _prepare()
     from matplotlib import pyplot
 

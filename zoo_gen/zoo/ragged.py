@@ -23,6 +23,9 @@ def read_blocks(
         size: the parameters of a model.
         per_shard: the models of a shard.
         where: the array's folder, for errors.
+
+    Raises:
+        ZooError: the array is damaged.
     """
     weights = np.full((len(rows), len(checkpoints), size), np.nan, dtype=np.float32)
     facts = rows.select(["model_id", "checkpoints", "weights_start", "status"]).to_pylist()

@@ -21,10 +21,7 @@ from zoo_gen.store.shards import remedy
 
 
 class ModelTable:
-    """The rows of a zoo's models: model_id, split, hyper-parameters, status, final metrics and sha256.
-
-    What is asked for and is not there, and a Parquet part that cannot be read, is a ZooError that names it.
-    """
+    """The rows of a zoo's models: model_id, split, hyper-parameters, status, final metrics and sha256."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -38,7 +35,11 @@ class ModelTable:
 
     @cached_property
     def whole(self) -> pa.Table:
-        """All rows and columns."""
+        """All rows and columns.
+
+        Raises:
+            ZooError: a Parquet part cannot be read.
+        """
         return self._read()
 
     @property
@@ -51,12 +52,20 @@ class ModelTable:
         return self._is_read or isinstance(self._store.folder, Remote)
 
     def load(self, names: list[str]) -> None:
-        """Read some columns in one pass over the parts and keep them, so that no later question reads them again."""
+        """Read some columns in one pass over the parts and keep them, so that no later question reads them again.
+
+        Raises:
+            ZooError: a Parquet part cannot be read.
+        """
         if not self._reads_all:
             self._columns = self._read(names)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """Return one column; on disk no other is read, unless the whole table was."""
+        """Return one column; on disk no other is read, unless the whole table was.
+
+        Raises:
+            ZooError: there is no such column, or a Parquet part cannot be read.
+        """
         if self._reads_all:
             table = self.whole
         else:
@@ -66,7 +75,11 @@ class ModelTable:
         return table[name]
 
     def row(self, model: int) -> int:
-        """Return the row of a model in the whole table."""
+        """Return the row of a model in the whole table.
+
+        Raises:
+            ZooError: the model is not there.
+        """
         if model not in self._row_of_model:
             total = self._store.extent.n_models
             state = "is not complete yet" if 0 <= model < total else f"does not exist; the zoo has 0 to {total - 1}"
@@ -78,7 +91,11 @@ class ModelTable:
         return {model: row for row, model in enumerate(self.whole["model_id"].to_pylist())}
 
     def rows(self, models: slice) -> pa.Table:
-        """Return the rows of neighbouring models of one shard; of that shard alone, unless the whole table was read."""
+        """Return the rows of neighbouring models of one shard; of that shard alone, unless the whole table was read.
+
+        Raises:
+            ZooError: they are not there, or their Parquet part cannot be read.
+        """
         extent = self._store.extent
         shard = models.start // extent.models_per_shard
         if self._is_read or not 0 <= models.start < extent.n_models:

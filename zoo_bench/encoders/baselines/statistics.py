@@ -73,7 +73,11 @@ class PCA:
         return {"dimension": self.dimension}
 
     def fit(self, train: Sequence[TrainingView], validation: SelectionViews, *, seed: int) -> Self:
-        """Find the components."""
+        """Find the components.
+
+        Raises:
+            ZooError: the views differ in the number of parameters.
+        """
         from sklearn import decomposition
 
         sizes = {view.layout.size for view in train}

@@ -64,6 +64,9 @@ class StatisticsBoosting:
         """Grow trees while the validation score rises.
 
         Rows of the views without a value of the problem's target are left out; `config` says how many.
+
+        Raises:
+            ZooError: the views differ in layout, or weights or target are not what can be learned from.
         """
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -107,7 +110,11 @@ class StatisticsBoosting:
         return statistics.reshape(-1, statistics.shape[2])
 
     def predict(self, view: Weighted) -> np.ndarray:
-        """Return the predicted target (model x checkpoint,): float64, or names."""
+        """Return the predicted target (model x checkpoint,): float64, or names.
+
+        Raises:
+            ZooError: nothing was fitted, or the view has another number of tensors.
+        """
         rows = self.encode(view)
         if self._model is None:
             raise ZooError("statistics_boosting: was not fitted; expected fit first")

@@ -79,7 +79,11 @@ class DenseGraph:
 
     @classmethod
     def of(cls, network: Network, device: torch.device) -> "DenseGraph":
-        """Return the graph of an architecture."""
+        """Return the graph of an architecture.
+
+        Raises:
+            ZooError: its layers are not known, or hold one that has no form as a graph.
+        """
         structure = graph_structure(network)
         stops = np.cumsum(np.bincount(structure.layer_of_node)).tolist()
         last = len(structure.names) - 1

@@ -53,7 +53,12 @@ _LEAST_DEVIATION = 1e-6  # of a feature that is 0 in all training networks
 
 
 def graph_network(settings: Settings = Settings(), *, training: TrainingSettings = TRAINING) -> SupervisedEncoder:
-    """Return the encoder; its embedding is the last hidden layer."""
+    """Return the encoder; its embedding is the last hidden layer.
+
+    Args:
+        settings: of the network.
+        training: how.
+    """
     encoder = SupervisedEncoder(
         "graph_network",
         source=graph_network,
@@ -74,7 +79,11 @@ def small(settings: Settings = SMALL, *, training: TrainingSettings = SMALL_TRAI
 
 
 def architecture_of(name: str, view: TrainingView | WeightsView) -> Network:
-    """Return the architecture of a view's rows."""
+    """Return the architecture of a view's rows.
+
+    Raises:
+        ZooError: the encoder `name` cannot read it as a graph.
+    """
     try:
         view.computing.structure  # noqa: B018  (which says what has no form as a graph)
     except ZooError as error:

@@ -160,7 +160,11 @@ class HyperRepresentation:
         }
 
     def fit(self, train: Sequence[TrainingView], validation: SelectionViews, *, seed: int) -> Self:
-        """Train an autoencoder, keeping the state with the least validation loss."""
+        """Train an autoencoder, keeping the state with the least validation loss.
+
+        Raises:
+            ZooError: the views are empty, differ in architecture, or hold weights that are not finite.
+        """
         check_views(KIND, train, validation)
         check_one_layout(KIND, [*train, *validation])
         zoo, layout = train[0].zoo.name, train[0].layout
@@ -218,7 +222,11 @@ class HyperRepresentation:
         return self
 
     def encode(self, view: Weighted) -> np.ndarray:
-        """Return the embeddings before the projection head, float32 (model x checkpoint, latent), in (-1, 1)."""
+        """Return the embeddings before the projection head, float32 (model x checkpoint, latent), in (-1, 1).
+
+        Raises:
+            ZooError: nothing is fitted, or the view has another architecture than the fitted one.
+        """
         fitted = self._require_fitted()
         if view.layout != fitted.layout:
             raise ZooError(
@@ -235,7 +243,11 @@ class HyperRepresentation:
         return in_canonical_blocks(_rows([view], fitted.standardization), embed, size=BLOCK[device.type])
 
     def save(self, folder: Path) -> None:
-        """Write the fitted encoder (autoencoder and head) as safetensors and JSON."""
+        """Write the fitted encoder (autoencoder and head) as safetensors and JSON.
+
+        Raises:
+            ZooError: nothing is fitted.
+        """
         fitted = self._require_fitted()
         description = {
             "loss": self.loss,
@@ -253,7 +265,11 @@ class HyperRepresentation:
         write_encoder(folder, KIND, tensors, description)
 
     def load(self, folder: Path) -> Self:
-        """Become the encoder that `save` wrote; it embeds exactly as before on the same device."""
+        """Become the encoder that `save` wrote; it embeds exactly as before on the same device.
+
+        Raises:
+            ZooError: the folder holds no such encoder.
+        """
         tensors, description = read_encoder(folder, KIND)
         try:
             configuration = Configuration(**description["configuration"])

@@ -92,7 +92,12 @@ def variant(name: str) -> Callable[..., SupervisedEncoder]:
 
 
 def nfn(kind: Kind, *, training: TrainingSettings = TRAINING) -> SupervisedEncoder:
-    """Return the encoder; its embedding is the last hidden layer."""
+    """Return the encoder; its embedding is the last hidden layer.
+
+    Args:
+        kind: "np" or "hnp".
+        training: how.
+    """
     return SupervisedEncoder(
         f"nfn_{kind}",
         source=nfn,

@@ -100,7 +100,11 @@ def probing(*, probes: int = PROBES["large"], training: TrainingSettings = TRAIN
 
 
 def _facts(views: Sequence[TrainingView]) -> Facts:
-    """Return the layers of the networks, which all views share, and how many numbers are read of each."""
+    """Return the layers of the networks, which all views share, and how many numbers are read of each.
+
+    Raises:
+        ZooError: the networks cannot be run, or are modules of somebody's own.
+    """
     network = views[0].computing.forward_pass.network
     if network.own is not None:
         raise ZooError(

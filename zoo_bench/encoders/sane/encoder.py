@@ -54,6 +54,10 @@ class Fitted:
 class SANE:
     """A self-supervised encoder of weights, of any architectures together.
 
+    Args:
+        settings: of the autoencoder and its loss.
+        training: how it is trained.
+
     Attributes:
         runtime: where to compute.
         history: how the last training went.
@@ -79,7 +83,11 @@ class SANE:
         return sum(parameter.numel() for parameter in self._fitted.module.parameters()) if self._fitted else None
 
     def fit(self, train: Sequence[TrainingView], validation: Sequence[TrainingView], *, seed: int) -> Self:
-        """Train an autoencoder on windows of the training networks, to the state with the least validation loss."""
+        """Train an autoencoder on windows of all training networks, keeping the state with the least validation loss.
+
+        Raises:
+            ZooError: the views are empty, hold weights that are not finite, or units that cannot be reordered.
+        """
         check_views(KIND, train, validation)
         device = self.runtime.torch_device()
         rows = [flat(view) for view in train]
@@ -118,7 +126,11 @@ class SANE:
         return self
 
     def encode(self, view: Weighted) -> np.ndarray:
-        """Return the mean codes of all tokens, float32 (model x checkpoint, latent), of any architecture."""
+        """Return the mean codes of all tokens, float32 (model x checkpoint, latent), of any architecture.
+
+        Raises:
+            ZooError: nothing is fitted.
+        """
         fitted = self._require_fitted()
         device = fitted.module.compress.weight.device
         windows = Windows([view.layout], size=self.settings.token, most=self.settings.window, device=device)
@@ -139,13 +151,21 @@ class SANE:
         return in_canonical_blocks(rows, embed, size=BLOCK[device.type])
 
     def save(self, folder: Path) -> None:
-        """Write the fitted encoder (autoencoder and head) as safetensors and JSON."""
+        """Write the fitted encoder (autoencoder and head) as safetensors and JSON.
+
+        Raises:
+            ZooError: nothing is fitted.
+        """
         fitted = self._require_fitted()
         description = {"config": self.config, "standardization": fitted.standardization.to_json()}
         write_encoder(folder, KIND, dict(fitted.module.state_dict()), description)
 
     def load(self, folder: Path) -> Self:
-        """Become the encoder that `save` wrote; it embeds exactly as before on the same device."""
+        """Become the encoder that `save` wrote; it embeds exactly as before on the same device.
+
+        Raises:
+            ZooError: the folder holds no such encoder, or one of other settings.
+        """
         tensors, description = read_encoder(folder, KIND)
         if description.get("config") != json.loads(json.dumps(self.config)):
             raise ZooError(f"{folder}: was saved with other settings; expected {KIND} made with those it names")

@@ -27,6 +27,9 @@ class Settings:
         temperature: of the contrast.
         noise: each number read is multiplied by 1 + noise times a standard normal draw.
         permute: whether hidden units of the views are put in a random order.
+
+    Raises:
+        ZooError: a size is below 1, or heads do not divide the width.
     """
 
     token: int = 64

@@ -34,7 +34,12 @@ SMALL = Settings(width=24, rounds=2, head_width=64)
 
 
 def scale_graph_network(settings: Settings = LARGE, *, training: TrainingSettings = TRAINING) -> SupervisedEncoder:
-    """Return the encoder; its embedding is the last hidden layer."""
+    """Return the encoder; its embedding is the last hidden layer.
+
+    Args:
+        settings: of the network.
+        training: how.
+    """
     encoder = SupervisedEncoder(
         NAME,
         source=scale_graph_network,

@@ -33,7 +33,11 @@ class SymmetricGraph:
 
     @classmethod
     def of(cls, network: Network, device: torch.device) -> "SymmetricGraph":
-        """Return the graph of an architecture."""
+        """Return the graph of an architecture.
+
+        Raises:
+            ZooError: its layers are not known, or hold one that has no form as a graph.
+        """
         graph = DenseGraph.of(network, device)
         layers = dict(zip(graph.names, graph.layers, strict=True))
         group = SymmetryGroup.of(

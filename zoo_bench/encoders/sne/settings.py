@@ -15,7 +15,11 @@ Positions = Literal["none", "rowcol", "boundary"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines an SNE encoder, its training aside."""
+    """What determines an SNE encoder, its training aside.
+
+    Raises:
+        ZooError: a value is not one of those that its setting takes.
+    """
 
     width: int = 64  # h, also the dimension of the embedding; the paper has 32 for sine INRs
     heads: int = 4

@@ -1,7 +1,7 @@
 """Checks of training views that every learning encoder makes before it trains.
 
-An encoder that cannot read a zoo says so by a ZooError of one line, with what would work instead, and not after an hour
-of training with a number that means nothing.
+An encoder that cannot read a zoo says so in one line, with what would work instead, and not after an hour of training
+with a number that means nothing.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,11 @@ from zoo_gen.errors import ZooError
 
 
 def check_views(name: str, train: Sequence[TrainingView], validation: SelectionViews) -> None:
-    """Refuse views without models, and weights that are not finite."""
+    """Refuse views without models, and weights that are not finite.
+
+    Raises:
+        ZooError: there is nothing to learn from or to select on, or a checkpoint holds NaN or infinity.
+    """
     for part, views in (("training", train), ("validation", validation)):
         if sum(len(view.weights) for view in views) == 0:
             raise ZooError(f"{name}: no {part} models; expected a zoo whose split has train and validation parts")
@@ -29,7 +33,11 @@ def check_views(name: str, train: Sequence[TrainingView], validation: SelectionV
 
 
 def check_one_layout(name: str, views: Sequence[Any]) -> None:
-    """Refuse views of several architectures, for an encoder that reads one."""
+    """Refuse views of several architectures, for an encoder that reads one.
+
+    Raises:
+        ZooError: the layouts differ.
+    """
     first, *rest = views
     for view in rest:
         if view.layout != first.layout:
@@ -41,6 +49,10 @@ def check_one_layout(name: str, views: Sequence[Any]) -> None:
 
 
 def check_target(name: str, target: str | None, values: np.ndarray) -> None:
-    """Refuse a target (row,) that says nothing."""
+    """Refuse a target (row,) that says nothing.
+
+    Raises:
+        ZooError: all values are the same.
+    """
     if (values == values[0]).all():
         raise ZooError(f"{name}: {target} is {values[0]} for all models; expected a target that varies")

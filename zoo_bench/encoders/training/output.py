@@ -39,7 +39,11 @@ class Output:
 
     @classmethod
     def of(cls, name: str, problem: Problem, targets: np.ndarray) -> "Output":
-        """Return the output for training targets (sample,)."""
+        """Return the output for training targets (sample,).
+
+        Raises:
+            ZooError: a cross-entropy is asked for of targets that are no shares.
+        """
         if not problem.is_number:
             return cls("ce", names=tuple(np.unique(targets).tolist()))
         shares = bool(((targets >= 0) & (targets <= 1)).all())

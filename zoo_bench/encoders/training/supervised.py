@@ -204,16 +204,28 @@ class SupervisedEncoder:
         return self
 
     def encode(self, view: Weighted) -> np.ndarray:
-        """Return the embeddings of a view, float32 (model x checkpoint, dimension)."""
+        """Return the embeddings of a view, float32 (model x checkpoint, dimension).
+
+        Raises:
+            ZooError: nothing was fitted, or the view has another layout than a fixed-length encoder was fitted to.
+        """
         return np.ascontiguousarray(self._apply(view)[:, : -self._of_fitted().output.n_logits])
 
     def predict(self, view: Weighted) -> np.ndarray:
-        """Return the predicted target of a view (model x checkpoint,): float64 in its units, or names."""
+        """Return the predicted target of a view (model x checkpoint,): float64 in its units, or names.
+
+        Raises:
+            ZooError: as `encode`.
+        """
         output = self._of_fitted().output
         return output.values(self._apply(view)[:, -output.n_logits :].astype(np.float64))
 
     def save(self, folder: Path) -> None:
-        """Write the fitted encoder as weights.safetensors and encoder.json."""
+        """Write the fitted encoder as weights.safetensors and encoder.json.
+
+        Raises:
+            ZooError: nothing was fitted.
+        """
         fitted = self._of_fitted()
         description = {
             "config": self._given,
@@ -225,7 +237,11 @@ class SupervisedEncoder:
         write_encoder(folder, self.name, fitted.module.state_dict(), description)
 
     def load(self, folder: Path) -> Self:
-        """Read what `save` wrote; it encodes as before."""
+        """Read what `save` wrote; it encodes as before.
+
+        Raises:
+            ZooError: it cannot be read, or was saved by an encoder with other settings.
+        """
         tensors, description = read_encoder(folder, self.name)
         if description["config"] != json.loads(json.dumps(self._given)):
             raise ZooError(f"{folder}: was saved with other settings; expected {self.name} made with those it names")

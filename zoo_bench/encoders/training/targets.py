@@ -31,7 +31,11 @@ class Labels:
 
     @classmethod
     def of(cls, name: str, problem: Problem, views: Sequence[TrainingView]) -> "Labels":
-        """Read the target of training views for the encoder `name`."""
+        """Read the target of training views for the encoder `name`.
+
+        Raises:
+            ZooError: the problem has no target, or no row has a value.
+        """
         if problem.target is None:
             raise ZooError(f"{name}: got a problem without a target; expected one with a target")
         kind = np.float64 if problem.is_number else str
