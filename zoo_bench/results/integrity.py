@@ -11,7 +11,15 @@ from zoo_bench.results.results import Result
 
 
 def changes(result: Result, path: Path) -> Iterator[str]:
-    """Yield what was changed in a result or in the tables beside it, a line a digest that differs."""
+    """Yield what was changed in a result or in the tables beside it, a line a digest that differs.
+
+    Args:
+        result: as it was read.
+        path: of its JSON file.
+
+    Raises:
+        ZooError: the predictions are not there.
+    """
     if result.content_sha256 != result.sha256:
         yield (
             f"sha256: the content has {result.content_sha256[:12]}, the result says {result.sha256[:12]}; "

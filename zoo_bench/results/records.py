@@ -113,7 +113,11 @@ def prediction_table(prediction: TargetPrediction) -> pa.Table:
 
 
 def read_predictions(result: Path) -> list[TargetPrediction]:
-    """Read the predictions beside a result, in the order in which they were written, then those of floors."""
+    """Read the predictions beside a result, in the order in which they were written, then those of floors.
+
+    Raises:
+        ZooError: the file is not there or not readable.
+    """
     floors = floors_path(result)
     return _read_predictions(predictions_path(result)) + (_read_predictions(floors) if floors.exists() else [])
 
@@ -138,7 +142,11 @@ def write_resamples(resamples: Iterable[Resampled], path: Path) -> str:
 
 
 def read_resamples(path: Path) -> list[Resampled]:
-    """Read resamples."""
+    """Read resamples.
+
+    Raises:
+        ZooError: the file is not there or not readable.
+    """
     try:
         return [Resampled(**{**row, "values": np.array(row["values"])}) for row in _read(path).to_pylist()]
     except (KeyError, TypeError) as error:
@@ -146,7 +154,11 @@ def read_resamples(path: Path) -> list[Resampled]:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file.
+
+    Raises:
+        ZooError: it is not there.
+    """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -195,7 +195,11 @@ def tunings_path(folder: Path, *, benchmark: str, encoder: str) -> Path:
 
 
 def read_tunings(path: Path) -> tuple[Tuning, ...]:
-    """Return the tunings that a file holds; none, where there is no file."""
+    """Return the tunings that a file holds; none, where there is no file.
+
+    Raises:
+        ZooError: it is damaged.
+    """
     if not path.exists():
         return ()
     try:
@@ -218,7 +222,11 @@ def write_result(result: Result, path: Path) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """Read one result."""
+    """Read one result.
+
+    Raises:
+        ZooError: the file cannot be read, is of an earlier schema, or does not fit the schema.
+    """
     try:
         content = path.read_text(encoding="utf-8")
         if _version_of(content) < _VERSION:

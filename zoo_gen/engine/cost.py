@@ -102,7 +102,11 @@ def _makespan(tasks: Sequence[float], processes: int) -> float:
 
 
 def on_device(manifest: ZooManifest, *, device: str) -> OnDevice:
-    """Return how many models each GPU trains at once, and what they take."""
+    """Return how many models each GPU trains at once, and what they take.
+
+    Raises:
+        ZooError: not one fits.
+    """
     from zoo_gen.population.gpu import memory
 
     extent, devices = store.Extent.of(manifest), resolve(device)

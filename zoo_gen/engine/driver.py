@@ -178,6 +178,9 @@ def _facts_of_data(manifest: ZooManifest, folder: Folder, *, data_root: Path | N
     """Return the digest of a manifest's data, and the labels of images that are fitted, as `untrained` takes them.
 
     Where its zoo is complete and they are not here, it is what the zoo says of them.
+
+    Raises:
+        ZooError: they cannot be read, and there is something to train.
     """
     try:
         data = load_image_data(manifest.data, data_root=data_root)
@@ -217,7 +220,12 @@ def _why_lost(folder: Folder, blocks: list[list[int]], *, by_processes: bool) ->
 
 
 def _remove_damage(folder: Folder, beginnings: list[EmptyZoo]) -> None:
-    """Restore the files that no shard has, and uncommit the shards that are damaged."""
+    """Restore the files that no shard has, and uncommit the shards that are damaged.
+
+    Args:
+        folder: the zoo.
+        beginnings: what the zoo may have been before its first shard.
+    """
     from zoo_gen.zoo.verify import verify
 
     if not (folder / MANIFEST).exists() and not (folder / checksums.NAME).exists():

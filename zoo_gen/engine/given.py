@@ -35,6 +35,9 @@ def completed(
         module: a class or function that returns a torch.nn.Module.
         functions: of the user's own, "loss", "optimizer" or "schedule" -> function or class.
         data_root: where data is looked for and kept.
+
+    Raises:
+        ZooError: something is missing or does not fit.
     """
     functions = {name: function for name, function in functions.items() if function is not None}
     if data is None and module is None and not functions and not isinstance(manifest, Mapping):

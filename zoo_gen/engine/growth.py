@@ -21,6 +21,10 @@ from zoo_gen.store.create import MANIFEST
 def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
     """Rename the zoo of another manifest in a folder, and return where it is now; nothing where there is none.
 
+    Args:
+        folder: of the zoo.
+        empty: the zoo that will be there.
+
     Raises:
         ZooError: the folder is at a URL, none of the old zoo's models can be copied or is in the new manifest, or one
             that was set aside before is of use to neither.

@@ -203,7 +203,11 @@ def _train_nothing(rows: pa.Table) -> Arrays:
 
 
 def parsed_where(conditions: Sequence[str]) -> dict[str, list[Value]]:
-    """Return conditions such as "optimizer=adam,sgd" as `split` takes them."""
+    """Return conditions such as "optimizer=adam,sgd" as `split` takes them.
+
+    Raises:
+        ZooError: one is no condition, its hyper-parameter is unknown, or its values are of another kind.
+    """
     where: dict[str, list[Value]] = {}
     for condition in conditions:
         name, equals, text = condition.partition("=")

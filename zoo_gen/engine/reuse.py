@@ -91,6 +91,9 @@ class Copies:
         Args:
             rows: of the models in the new zoo's table.
             train: takes rows and returns their arrays, name -> float32 (model, checkpoint, ...).
+
+        Raises:
+            ZooError: an array of another zoo cannot be read.
         """
         models, copied = rows["model_id"].to_numpy(), self._are_copied(rows)
         if not copied.any():
@@ -161,7 +164,11 @@ def binding_differences(old: ZooManifest, new: ZooManifest) -> list[Difference]:
 
 
 def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] | None) -> Donor:
-    """Open a zoo to copy from."""
+    """Open a zoo to copy from.
+
+    Raises:
+        ZooError: it was not trained here, or its models have other bytes than the same ones trained now.
+    """
     store = Store.open(folder)
     if not isinstance(store.manifest, ZooManifest):
         raise ZooError(f"{folder}: was converted, not trained here; expected a zoo of zoo-gen run to copy models from")

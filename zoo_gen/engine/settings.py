@@ -26,6 +26,9 @@ def models_on_device(manifest: ZooManifest, *, device: str) -> tuple[int, int]:
     """Return how many models of a zoo a GPU trains at once, and what each takes in bytes, by the largest batch.
 
     Where models differ in architecture, it is the fewest of one, and the most bytes.
+
+    Raises:
+        ZooError: not one fits.
     """
     each = [_of_one_architecture(manifest.of_architecture(name), device=device) for name in manifest.networks]
     return min(models for models, _ in each), max(size for _, size in each)

@@ -24,7 +24,11 @@ _COMPLETE, _NUMBER = "complete/", "architecture"  # in what is written: arrays o
 
 
 def settings_of(manifest: ZooManifest, *, device: str, forms: Mapping[str, str]) -> "dict[str, TrainingSettings]":
-    """Return how the models of each architecture of a zoo are trained, by the name of the architecture."""
+    """Return how the models of each architecture of a zoo are trained, by the name of the architecture.
+
+    Raises:
+        ZooError: as `training_settings`.
+    """
     names = list(manifest.networks)
     return {name: training_settings(manifest.of_architecture(name), device=device, forms=forms) for name in names}
 

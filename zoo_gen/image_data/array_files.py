@@ -104,7 +104,11 @@ def _look_up(choice: _Choice, root: Path) -> dict[str, Any]:
 
 
 def load(source: Arrays, root: Path) -> ImageData:
-    """Return the examples."""
+    """Return the examples.
+
+    Raises:
+        ZooError: the arrays are not there, cannot be read, do not fit together or hold a number that is not finite.
+    """
     path = own_path(source.path, root)
     pairs, labels = _divided(path, source.test_share, source.seed)
     inputs = [_inputs(each, path, channels_last=source.channels_last) for each in pairs]

@@ -47,7 +47,11 @@ class Digits(ImageSource):
 
 
 def load(source: Digits) -> ImageData:
-    """Return the images."""
+    """Return the images.
+
+    Raises:
+        ZooError: scikit-learn is not installed, or Pillow where they are resized.
+    """
     with needing("data source 'digits'", extra="generate"):
         from sklearn.datasets import load_digits
     images, labels = load_digits(return_X_y=True)

@@ -132,7 +132,11 @@ def task_of(labels: np.ndarray, task: TaskName | None, *, whole_is: TaskName | N
 
 
 def classes_of(labels: np.ndarray, *, where: str) -> tuple[str, ...]:
-    """Return the names of the classes of labels (example,) in their order: that of text, or of numbers."""
+    """Return the names of the classes of labels (example,) in their order: that of text, or of numbers.
+
+    Raises:
+        ZooError: there are fewer than two.
+    """
     names = tuple(name_of(value) for value in np.unique(labels))
     if len(names) < 2:
         raise ZooError(f"{where}: holds the one class {', '.join(names)}; expected two or more")

@@ -105,7 +105,11 @@ def _divided(listed: Pictures, share: float | None, seed: int, path: Path) -> tu
 
 
 def load(source: Folder, root: Path) -> ImageData:
-    """Return the images."""
+    """Return the images.
+
+    Raises:
+        ZooError: they are not there, are damaged, or are not what the source says.
+    """
     path = own_path(source.path, root)
     listed = pictures.listed(path, train=source.train_folder, test=source.test_folder)
     if listed.classes != source.classes:

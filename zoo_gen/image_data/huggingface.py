@@ -50,7 +50,11 @@ class HuggingFace(Steps):
 
 
 def load(source: HuggingFace, root: Path) -> ImageData:
-    """Return the images, downloaded if they are not below the data root."""
+    """Return the images, downloaded if they are not below the data root.
+
+    Raises:
+        ZooError: the data cannot be had or is not what the source says, or `datasets` is not installed.
+    """
     where = f"{source.repository}@{source.revision[:8]}"
     splits = _splits(source, root, where=where)
     for split in (source.train_split, source.test_split):

@@ -45,7 +45,11 @@ class Idx(Steps):
 
 
 def load(source: Idx, root: Path) -> ImageData:
-    """Return the images."""
+    """Return the images.
+
+    Raises:
+        ZooError: a file is missing, damaged or not as the source says.
+    """
     folder = root / Path(source.folder).expanduser()
     if not complete(folder, STANDARD):
         names = ", ".join(STANDARD)
@@ -71,6 +75,9 @@ def load_folder(
         n_classes: labels lie below, after `first_label` is subtracted.
         first_label: what the files call the first class.
         sizes: how many training and test images there must be, where that is known.
+
+    Raises:
+        ZooError: a file is missing, damaged or not as described.
     """
     arrays: list[np.ndarray] = []
     for name, dimensions in zip(names, (3, 1, 3, 1), strict=True):

@@ -128,7 +128,11 @@ def common_shape(
 
 
 def pixels(content: bytes, *, size: tuple[int, int] | None, mode: Mode, where: str) -> np.ndarray:
-    """Return an image as uint8 (channel, height, width), converted to a mode and resized (bilinear, by Pillow)."""
+    """Return an image as uint8 (channel, height, width), converted to a mode and resized (bilinear, by Pillow).
+
+    Raises:
+        ZooError: it is damaged, or has more than 8 bits a channel, which conversion would cut off.
+    """
     with _opened(content, where=where) as image:
         try:
             converted = image if image.mode == mode else image.convert(mode)
@@ -144,7 +148,11 @@ def pixels(content: bytes, *, size: tuple[int, int] | None, mode: Mode, where: s
 
 
 def contents(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield the content of files of a folder or archive, each with its name, in the order in which they lie there."""
+    """Yield the content of files of a folder or archive, each with its name, in the order in which they lie there.
+
+    Raises:
+        ZooError: the archive is damaged, or a file cannot be read.
+    """
     asked = set(names)
     try:
         if path.is_dir():

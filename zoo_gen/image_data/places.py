@@ -14,7 +14,11 @@ def default_data_root() -> Path:
 
 
 def own_path(path: str, root: Path) -> Path:
-    """Return where a file or folder of one's own is: at an absolute path, in the working folder, or below the root."""
+    """Return where a file or folder of one's own is: at an absolute path, in the working folder, or below the root.
+
+    Raises:
+        ZooError: it is in neither place.
+    """
     written = Path(path).expanduser()
     places = [written] if written.is_absolute() else [Path.cwd() / written, root / written]
     for place in places:

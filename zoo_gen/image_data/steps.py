@@ -270,6 +270,9 @@ def bilinear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return images (image, channel, height, width), uint8, in a new size (height, width).
 
     Pillow's, because it works on bytes in whole numbers, the same everywhere.
+
+    Raises:
+        ZooError: Pillow is not installed.
     """
     with needing("data step 'resize'", extra="generate"):
         from PIL import Image

@@ -100,7 +100,12 @@ def _look_up(choice: _Choice, root: Path) -> dict[str, Any]:
 
 
 def load(source: Table, root: Path) -> ImageData:
-    """Return the rows."""
+    """Return the rows.
+
+    Raises:
+        ZooError: a file is not there or cannot be read, lacks a column, or has a cell that is missing or no number; the
+            message names row and column.
+    """
     path = own_path(source.path, root)
     paths = [path] if source.test_path is None else [path, own_path(source.test_path, root)]
     inputs = [_inputs(_read(each), source.features, each) for each in paths]

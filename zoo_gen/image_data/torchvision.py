@@ -114,7 +114,11 @@ class Torchvision(Steps):
 
 
 def load(source: Torchvision, root: Path) -> ImageData:
-    """Return the images, downloaded if they are not there."""
+    """Return the images, downloaded if they are not there.
+
+    Raises:
+        ZooError: the data cannot be had, is damaged or not whole, or torchvision is not installed.
+    """
     folder = _find(source, root, SYSTEM)
     if folder is not None:
         return _read(source, folder)

@@ -14,7 +14,11 @@ from zoo_gen.manifest.hyperparameters import OWN, is_own
 
 
 def look_up(document: Any) -> Any:
-    """Return a manifest as plain data with the digests of the functions and classes that it names."""
+    """Return a manifest as plain data with the digests of the functions and classes that it names.
+
+    Raises:
+        ZooError: one of them cannot be imported, or its source cannot be read.
+    """
     if not isinstance(document, Mapping):
         return document
     document = _with_references(document)

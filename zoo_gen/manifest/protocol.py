@@ -88,7 +88,11 @@ class Manifest(Protocol):
 
 
 def read_any(path: Folder) -> Manifest:
-    """Read the manifest of a zoo, generated or converted; it keeps the bytes of its file."""
+    """Read the manifest of a zoo, generated or converted; it keeps the bytes of its file.
+
+    Raises:
+        ZooError: the file is missing or wrong; the message names the place.
+    """
     content = schema.read_bytes(path)  # once: it may lie at a URL
     try:
         kind = tomllib.loads(content.decode("utf-8-sig")).get("kind")

@@ -37,6 +37,9 @@ def as_manifest(manifest: ZooManifest | str | Folder, *, data_root: Path | None 
     """Return a manifest that is given as itself, as a path or URL, or as the name of a shipped one.
 
     Data that has to be read first is looked for in `data_root`.
+
+    Raises:
+        ZooError: there is none of that name, or the file is missing or wrong.
     """
     if isinstance(manifest, ZooManifest):
         return manifest

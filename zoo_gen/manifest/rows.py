@@ -43,6 +43,9 @@ def with_models(manifests: Sequence[ZooManifest], rows: pa.Table, *, name: str) 
             hyper-parameters of their [training] at most. What is no axis is taken from the first.
         rows: of the models, as `ZooManifest.rows` gives them, each once.
         name: of the new zoo.
+
+    Raises:
+        ZooError: the name is not valid, or there are no models.
     """
     keys = keys_of(rows)
     if not keys:

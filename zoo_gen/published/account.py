@@ -43,7 +43,14 @@ class Account:
         self.types.setdefault((dtype, rounded), {})[name] = None
 
     def report(self, members: Iterable[str], opened: set[str], *, unused: str, earlier: Sequence[str]) -> Conversion:
-        """Return the report."""
+        """Return the report.
+
+        Args:
+            members: all files that could have been read.
+            opened: those that were looked at.
+            unused: why the others were not.
+            earlier: notes of a conversion that was interrupted.
+        """
         read = opened | self.used
         ignored = {name: unused for name in members if name not in read and name not in self.ignored}
         types = []

@@ -185,7 +185,11 @@ class Reading:
 
 
 def settled(reading: Reading, request: Request) -> Reading:
-    """Return a reading whose accuracies are fractions and whose columns have names of their own, and note both."""
+    """Return a reading whose accuracies are fractions and whose columns have names of their own, and note both.
+
+    Raises:
+        ZooError: an accuracy is above 1, and the caller did not say what accuracies are.
+    """
     account = request.account
     metrics = dict(reading.metrics)
     is_listed = bool(account.columns)  # then the format has looked at each of its columns
@@ -227,7 +231,11 @@ def settled(reading: Reading, request: Request) -> Reading:
 def selected(
     reading: Reading, *, epochs: Sequence[int] | None, models: Sequence[int] | range | None
 ) -> tuple[Reading, np.ndarray]:
-    """Return a reading of some models and epochs only, and the number in the whole zoo of each model (model,)."""
+    """Return a reading of some models and epochs only, and the number in the whole zoo of each model (model,).
+
+    Raises:
+        ZooError: a model or an epoch is not there.
+    """
     rows = np.arange(reading.n_models) if models is None else np.unique(np.array(list(models), dtype=np.int64))
     if len(rows) and (rows[0] < 0 or rows[-1] >= reading.n_models):
         wrong = rows[0] if rows[0] < 0 else rows[-1]

@@ -79,7 +79,11 @@ def nfn(permutation: Path, step_of_row: np.ndarray, model_of_row: np.ndarray) ->
 
 
 def numbers_of(path: Path) -> np.ndarray:
-    """Return the whole numbers in a file with one a line, its first line too."""
+    """Return the whole numbers in a file with one a line, its first line too.
+
+    Raises:
+        ZooError: the file is missing, or a line is no whole number.
+    """
     git_lfs.check_file(path)
     try:
         return np.array([int(line) for line in path.read_text(encoding="utf-8").split()], dtype=np.int64)
@@ -106,7 +110,11 @@ def run_wise(n_models: int, *, how: str) -> SplitTable:
 
 
 def grouped(n_models: int, *, test: int, validation: int, seed: int, how: str) -> SplitTable:
-    """Return two nested splits of scikit-learn's train_test_split, as the Wild Park's code makes its own."""
+    """Return two nested splits of scikit-learn's train_test_split, as the Wild Park's code makes its own.
+
+    Raises:
+        ZooError: there are not so many models.
+    """
     if test + validation >= n_models:
         raise ZooError(f"{n_models} models cannot give {test} for testing and {validation} for validation")
     order = np.random.RandomState(seed).permutation(n_models)

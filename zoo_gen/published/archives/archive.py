@@ -101,7 +101,11 @@ class Archive:
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """Open a member for reading from its beginning."""
+        """Open a member for reading from its beginning.
+
+        Raises:
+            ZooError: it is not there, or is a pointer of Git LFS.
+        """
         member = self._member(name)
         if self.kind == "zip" and member.offset < 0 and member.beside is None:
             assert self.opened is not None
@@ -327,7 +331,11 @@ def _matches(name: str, pattern: tuple[str, ...]) -> bool:
 
 
 def only(archive: Archive, names: Iterable[str], what: str) -> str:
-    """Return the one name there is."""
+    """Return the one name there is.
+
+    Raises:
+        ZooError: there is none, or there are several.
+    """
     matches = list(names)
     if len(matches) != 1:
         several = f"{len(matches)} ({', '.join(matches[:3])}, ...)" if matches else "none"

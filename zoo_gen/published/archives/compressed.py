@@ -50,7 +50,11 @@ def names_tar(path: Path) -> bool:
 
 
 def holds_tar(path: Path, kind: str) -> bool:
-    """Return whether a compressed file begins as a tar does, whatever its name."""
+    """Return whether a compressed file begins as a tar does, whatever its name.
+
+    Raises:
+        ZooError: it is damaged.
+    """
     try:
         with _OPENERS[kind](path) as file:
             return tars.begins(file.read(tarfile.BLOCKSIZE))

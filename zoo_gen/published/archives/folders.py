@@ -15,7 +15,15 @@ _MOST_LINKED = 100_000  # folders behind links, which may multiply each other
 
 
 def list_folder(path: Path, *, without: Collection[Path] = ()) -> MemberList:
-    """Return the files of a folder."""
+    """Return the files of a folder.
+
+    Args:
+        path: the folder.
+        without: folders in it that are none of its files, such as the zoo that is made from it.
+
+    Raises:
+        ZooError: a folder cannot be read, a link closes a circle, or two files have one name.
+    """
     listing = MemberList(path)
     left_out = {_identity(folder) for folder in without if folder.exists()}
     root, linked = path.resolve(), 0

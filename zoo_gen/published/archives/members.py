@@ -45,7 +45,11 @@ class MemberList:
         self._links: dict[str, tuple[str, str]] = {}  # name of a link -> what it says, and the name that this means
 
     def add(self, raw: str, member: Member) -> None:
-        """Add a file by the name that the archive has for it."""
+        """Add a file by the name that the archive has for it.
+
+        Raises:
+            ZooError: the name leads out of the archive or is there already, or there are too many.
+        """
         name = plain_name(self.path, raw)
         if name in self.members or name in self._links:
             raise self.twice(raw, name)
@@ -68,7 +72,11 @@ class MemberList:
         self._links[name] = target, os.path.normpath(f"{folder}/{text}" if folder else text)
 
     def resolve(self) -> "MemberList":
-        """Make links what they lead to, and return itself."""
+        """Make links what they lead to, and return itself.
+
+        Raises:
+            ZooError: a link leads to what is no file of the archive.
+        """
         if not self._links:
             return self
         folders = {name[:end] for name in (*self.members, *self._links) for end in _slashes(name)}

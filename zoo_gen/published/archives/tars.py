@@ -23,7 +23,11 @@ def begins(start: bytes) -> bool:
 
 
 def list_tar(path: Path, plain: Path) -> MemberList:
-    """Return the files of a plain tar `plain`, which messages call `path`."""
+    """Return the files of a plain tar `plain`, which messages call `path`.
+
+    Raises:
+        ZooError: it is not safe to read, or is cut off.
+    """
     listing = MemberList(path)
     whole = plain.stat().st_size
     end = 0

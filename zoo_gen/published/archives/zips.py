@@ -23,7 +23,11 @@ _MOST_LINK = 4096  # bytes of a link's target
 
 
 def list_zip(path: Path, opened: zipfile.ZipFile) -> MemberList:
-    """Return the files of a zip."""
+    """Return the files of a zip.
+
+    Raises:
+        ZooError: it is not safe to read.
+    """
     listing = MemberList(path)
     whole = path.stat().st_size
     entries = opened.infolist()

@@ -84,7 +84,11 @@ def fetch(remote: RemoteFile, folder: Path, *, progress: Progress | None = None)
 
 
 def get_json(url: str, *, needed_for: str) -> Any:
-    """Return what a server answers as JSON."""
+    """Return what a server answers as JSON.
+
+    Raises:
+        ZooError: it does not answer, or not with JSON.
+    """
     reachable.require([url], needed_for=needed_for)
     try:
         with open_url(url) as response:

@@ -225,7 +225,11 @@ def list_published_zoos() -> dict[str, PublishedZoo]:
 
 
 def find_published(name: str) -> PublishedZoo:
-    """Return the published zoo of that name."""
+    """Return the published zoo of that name.
+
+    Raises:
+        ZooError: there is none; the message says what there is.
+    """
     zoos = list_published_zoos()
     if name in zoos:
         return zoos[name]
