@@ -119,9 +119,9 @@ def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys, mod
     code = code.replace('"range": [1, 20]', f'"range": [1, {models}]').replace("seeds=[0, 1]", f"seeds={seeds}")
     variables = run(code.replace("zoo_gen.run(manifest)", "zoo_gen.run(manifest, workers=1)"))
     assert len(variables["results"]) == 3 * len(seeds)
-    said = capsys.readouterr().out
-    assert "a row depends on its own weights alone" in said  # what its encoder is checked for
-    assert "FAILED" not in said
+    printed = capsys.readouterr().out
+    assert "a row depends on its own weights alone" in printed  # what its encoder is checked for
+    assert "FAILED" not in printed
     assert (tmp_path / "leaderboard.html").stat().st_size > 10_000
     assert (tmp_path / "predictions.png").read_bytes().startswith(b"\x89PNG")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo_bench.embeddings import Embeddings, encode, fit
     from zoo_bench.encoders import Encoder, make_encoder
+    from zoo_bench.encoders.exchange import load_encoder, push_encoder
     from zoo_bench.encoders.training.runtime import Runtime
     from zoo_bench.evaluation.candidates import list_encoders
     from zoo_bench.evaluation.evaluate import evaluate
@@ -38,6 +39,7 @@ __all__ = [
     "leaderboard",
     "list_benchmarks",
     "list_encoders",
+    "load_encoder",
     "load_results",
     "make_encoder",
     "make_missing_zoos",
@@ -45,6 +47,7 @@ __all__ = [
     "plot_embeddings",
     "plot_robustness",
     "pull_missing_zoos",
+    "push_encoder",
     "read_benchmark",
     "tune",
     "validate",
@@ -53,6 +56,7 @@ __all__ = [
 _HOMES = {  # module -> the public names that it has
     "embeddings": ("Embeddings", "encode", "fit"),
     "encoders": ("Encoder", "make_encoder"),
+    "encoders.exchange": ("load_encoder", "push_encoder"),
     "encoders.training.runtime": ("Runtime",),
     "evaluation.candidates": ("list_encoders",),
     "evaluation.evaluate": ("evaluate",),

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo_gen.architecture.layout import ParameterLayout
     from zoo_gen.engine.api import Plan, list_zoos, plan, run
+    from zoo_gen.engine.comparison import Comparison, diff
     from zoo_gen.engine.merge import merge, split
     from zoo_gen.errors import ZooError
     from zoo_gen.image_data import ImageData, load_image_data
     from zoo_gen.manifest import ZooManifest, find_manifest, read_manifest
     from zoo_gen.published import convert
-    from zoo_gen.published.pull import pull
-    from zoo_gen.published.push import push
+    from zoo_gen.published.pull import download, plan_pull, pull
+    from zoo_gen.published.push import Release, plan_push, push
     from zoo_gen.published.sources.registry import list_published_zoos
     from zoo_gen.zoo import JointZoo, Zoo, ZooView, open_zoo, open_zoos
     from zoo_gen.zoo.export import export
@@ -27,16 +28,20 @@ if TYPE_CHECKING:
     from zoo_gen.zoo.verify import verify
 
 __all__ = [
+    "Comparison",
     "ImageData",
     "JointZoo",
     "ParameterLayout",
     "Plan",
+    "Release",
     "Report",
     "Zoo",
     "ZooError",
     "ZooManifest",
     "ZooView",
     "convert",
+    "diff",
+    "download",
     "export",
     "find_manifest",
     "list_published_zoos",
@@ -46,6 +51,8 @@ __all__ = [
     "open_zoo",
     "open_zoos",
     "plan",
+    "plan_pull",
+    "plan_push",
     "pull",
     "push",
     "read_manifest",
@@ -58,13 +65,14 @@ __all__ = [
 _HOMES = {  # module -> the public names that it has
     "architecture.layout": ("ParameterLayout",),
     "engine.api": ("Plan", "list_zoos", "plan", "run"),
+    "engine.comparison": ("Comparison", "diff"),
     "engine.merge": ("merge", "split"),
     "errors": ("ZooError",),
     "image_data": ("ImageData", "load_image_data"),
     "manifest": ("ZooManifest", "find_manifest", "read_manifest"),
     "published": ("convert",),
-    "published.pull": ("pull",),
-    "published.push": ("push",),
+    "published.pull": ("download", "plan_pull", "pull"),
+    "published.push": ("Release", "plan_push", "push"),
     "published.sources.registry": ("list_published_zoos",),
     "zoo": ("JointZoo", "Zoo", "ZooView", "open_zoo", "open_zoos"),
     "zoo.export": ("export",),

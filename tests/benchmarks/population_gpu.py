@@ -1,6 +1,6 @@
 """Times training on a GPU, ours beside loops, CUDA graphs, and the packages of `packages.py` that are installed.
 
-Run it on a machine with a GPU: python -m tests.benchmarks.population_gpu [--quick] [--works 0,3]
+Run it on a machine with a GPU: python -m tests.benchmarks.population_gpu [--quick] [--works 0,3] [--ways "ours, bf"]
 
 Every way takes Adam steps on random batches of its own a model, from images on the device. Samples a second are summed
 over the models. Operations are those of the convolutions and linear layers, forward and back; the memory roof is what a
@@ -9,6 +9,7 @@ XLA_PYTHON_CLIENT_PREALLOCATE=false.
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -133,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer ways and counts")
     parser.add_argument("--works", default="0,1,2,3,4,5,6", help="numbers of the works, from 0")
+    parser.add_argument("--ways", nargs="+", default=[""], help="only those whose names begin so")
     arguments = parser.parse_args()
     bandwidth = copy_rate()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; a copy moves {bandwidth / 1e12:.2f} TB/s\n")
@@ -141,6 +143,8 @@ def main() -> None:
         operations, size = cost_of_a_sample(work)
         rates: dict[str, float] = {}
         for way, n_models, measure in ways(work, quick=arguments.quick):
+            if not way.startswith(tuple(arguments.ways)):
+                continue
             try:
                 rate = measure()
             except (RuntimeError, ImportError) as error:  # out of memory, or no such package
@@ -150,7 +154,7 @@ def main() -> None:
             print(
                 row(
                     *(work.name, way, str(n_models), f"{rate / 1e6:.3f}", f"{rate * operations / 1e12:.2f}"),
-                    *(f"{rate * size / bandwidth:.1%}", f"{rate / rates['loop']:.1f}"),
+                    *(f"{rate * size / bandwidth:.1%}", f"{rate / rates.get('loop', math.nan):.1f}"),
                     f"{rate / rates.get('loop, CUDA graph', rate):.1f}",
                 ),
                 flush=True,

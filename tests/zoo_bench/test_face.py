@@ -67,7 +67,9 @@ def working_folder(tmp_path, monkeypatch, tiny_zoo, tiny_results):
 
 
 @pytest.mark.parametrize("name", zoo_bench.__all__)
-def test_every_example_gives_what_it_shows(name, working_folder):
+def test_every_example_gives_what_it_shows(name, working_folder, request):
+    if name == "push_encoder":
+        request.getfixturevalue("hub")
     public = getattr(zoo_bench, name)
     examples = [test for test in doctest.DocTestFinder(exclude_empty=True).find(public, name) if test.examples]
     if name in WITHOUT_EXAMPLE:
@@ -97,6 +99,16 @@ def test_reading_results_imports_no_library_for_training(tiny_results):
         "assert not {'torch', 'sklearn', 'joblib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tiny_results[0])], check=True, cwd=ROOT)
+
+
+def test_a_damaged_result_is_refused_or_left_out_with_a_warning(working_folder, caplog):
+    damaged = working_folder / "results" / "tiny_standard" / "pca" / "seed-0.json"
+    damaged.write_bytes(b"{")
+    with pytest.raises(ZooError, match=r"pca/seed-0\.json"):
+        zoo_bench.load_results("results")
+    results = zoo_bench.load_results("results", skip_damaged=True)
+    assert {result.encoder for result in results} == {"weight_statistics"}
+    assert [record.getMessage().count("pca/seed-0.json") for record in caplog.records] == [1]
 
 
 def test_an_object_is_fitted_fresh_for_every_cell_and_seed(working_folder, two_cells):

@@ -16,12 +16,14 @@ from zoo_gen.errors import ZooError
 @click.option("--encoder", required=True, help="A name or package.module:Class.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz that is written.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw two principal components, as .png or .pdf.")
-@click.option("--load", help="Folder of a saved encoder, or hf://org/name@revision; it is then not fitted.")
+@click.option(
+    "--load", help="Folder or hf://org/name@revision of a saved encoder, which is used in place of fitting one."
+)
 @click.option("--save", type=click.Path(path_type=Path), help="Folder into which the fitted encoder is saved.")
 @click.option("--push", metavar="ORG/NAME", help="Model repository of the Hub to which the fitted encoder is pushed.")
-@click.option("--tag", default="", help="Of the version that --push makes.")
+@click.option("--tag", default="", help="Tag of the version that --push makes.")
 @click.option("--target", default="test_accuracy", show_default=True, help="What a supervised encoder learns.")
-@click.option("--seed", default=0, show_default=True, help="Of all that is random in fitting.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all that is random in fitting.")
 @click.option("--device", default="auto", show_default=True, help="Where networks compute: auto, cpu or cuda.")
 @VERBOSE
 def encode(

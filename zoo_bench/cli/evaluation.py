@@ -52,7 +52,7 @@ class Computing:
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A setting of the encoders, which then stands in their names; repeatable.",
+    help="A setting of the encoders; it becomes part of their names; repeatable.",
 )
 @click.option("--mock", is_flag=True, help="Only check, on tiny zoos and within seconds, whether the encoders conform.")
 @ZOOS
@@ -66,9 +66,9 @@ class Computing:
 @click.option(
     "--zoos-from",
     type=click.Choice(["regenerated", "published"]),
-    help="Take the zoos as they were published, or those that are trained here.  [default: what the benchmark says]",
+    help="Take the zoos that papers published, or those that are trained here.  [default: what the benchmark says]",
 )
-@click.option("--owner", help="Of zoos that are pulled: the data sets OWNER/ZOO of the Hub.")
+@click.option("--owner", help="Whose zoos are pulled: the data sets OWNER/ZOO of the Hub.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the images for zoos that are made.")
 @RESULTS
 @click.option(
@@ -76,7 +76,7 @@ class Computing:
     type=click.Choice(["test", "validation"]),
     default="test",
     show_default=True,
-    help="Which models are scored. On validation, results are kept off every leaderboard: to choose settings by.",
+    help="Which models are scored. Results on validation models are for choosing settings, and on no leaderboard.",
 )
 @click.option("--seeds", default="0", show_default=True, help="Seeds, separated by commas.")
 @click.option(
@@ -98,14 +98,20 @@ class Computing:
     help="Folder of checkpoints, from which the same command resumes an interrupted training.  "
     "[default: RESULTS/.trainings]",
 )
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a cell each.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes; each evaluates one cell at a time.",
+)
 @ENGINE
 @SCHEDULER
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Use torch.compile on a GPU.")
 @click.option(
     "--cpu-bfloat16",
     is_flag=True,
-    help="On a CPU, train in bfloat16 what does so on a GPU: faster on a CPU that has instructions for it.",
+    help="Train in bfloat16 on a CPU too, where a GPU would: faster if the CPU has instructions for it.",
 )
 @VERBOSE
 @gathered(missing=MissingZoos, computing=Computing)
@@ -196,7 +202,9 @@ def run(
 @click.command(cls=Resumable)
 @click.argument("encoder")
 @click.argument("benchmark")
-@click.option("--trials", type=click.IntRange(min=1), required=True, help="How many settings are tried at most.")
+@click.option(
+    "--trials", type=click.IntRange(min=1), required=True, help="The largest number of settings that are tried."
+)
 @click.option(
     "--range",
     "ranges",
@@ -204,12 +212,26 @@ def run(
     metavar="KEY=VALUES",
     help="KEY=1,2,3 or KEY=LOW..HIGH or 'KEY=LOW..HIGH log'; repeatable.  [default: those that the encoder declares]",
 )
-@click.option("--search", type=click.Choice(["random", "grid"]), default="random", show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Of the random search.")
-@click.option("--seeds", default="0", show_default=True, help="With which each trial is fitted, separated by commas.")
+@click.option(
+    "--search",
+    type=click.Choice(["random", "grid"]),
+    default="random",
+    show_default=True,
+    help="How settings are chosen from the ranges.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the random search.")
+@click.option(
+    "--seeds", default="0", show_default=True, help="Seeds with which each trial is fitted, separated by commas."
+)
 @ZOOS
 @RESULTS
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a cell each.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes; each evaluates one cell at a time.",
+)
 @click.option("--device", default="auto", show_default=True, help="Where networks train, as for run.")
 def tune(
     encoder: str,

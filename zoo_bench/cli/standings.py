@@ -83,8 +83,8 @@ def leaderboard(
 @click.argument("encoder")
 @RESULTS
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the trained encoder.")
-@click.option("--owner", required=True, help="Of the zoos on the Hub, whose data sets are called OWNER/ZOO.")
-@click.option("--source-url", help="Where a reader finds the evaluation.")
+@click.option("--owner", required=True, help="Owner of the zoos on the Hub, whose data sets are called OWNER/ZOO.")
+@click.option("--source-url", help="Address at which a reader finds the evaluation.")
 def export(encoder: str, results: Path, out: Path, owner: str, source_url: str | None) -> None:
     """Write the results of ENCODER in the Hub's format, as .eval_results/BENCHMARK.yaml beside its weights."""
     import zoo_bench
@@ -114,4 +114,4 @@ def validate(results: Path, zoos: Path, rerun: str | None) -> None:
             click.echo(f"  {problem}", err=True)
         wrong += bool(problems)
     if wrong:
-        raise ZooError(f"{wrong} results are wrong or not whole, as said above; run zoo-bench run again")
+        raise ZooError(f"{wrong} results are wrong or incomplete, see above; run zoo-bench run again")

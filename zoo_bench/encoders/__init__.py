@@ -214,7 +214,7 @@ def make_encoder(name: str, *, runtime: Runtime | None = None) -> Encoder:
     """
     base, settings = split_name(name)
     maker = configured(base, _maker(base), settings)
-    encoder = maker() if base in ENCODERS else _made(base, maker)
+    encoder = maker() if base in ENCODERS else _checked(base, maker)
     if runtime is not None and hasattr(encoder, "runtime"):
         encoder.runtime = runtime
     return encoder
@@ -300,7 +300,7 @@ def _takes_problem(encoder: Any) -> bool:
     return any(parameter.name == "problem" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def _made(name: str, maker: Callable[[], Any]) -> Encoder:
+def _checked(name: str, maker: Callable[[], Any]) -> Encoder:
     """Return somebody else's encoder, checked to have what the protocol asks for."""
     try:
         encoder = maker()

@@ -7,10 +7,14 @@ import hashlib
 import json
 from typing import Any
 
+from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.source_code import module_statements
+from zoo_gen.architecture.tokens import Tokens
+from zoo_gen.zoo.forward import ForwardPass
 
-# The modules of zoo_gen that decide what an encoder computes: tokens and permutations, and what networks compute.
-_OF_ZOO_GEN = ("zoo_gen.architecture.layout", "zoo_gen.architecture.tokens", "zoo_gen.zoo.forward")
+# Of the modules of zoo_gen with these classes depends what an encoder computes: permutations, tokens, forward passes.
+# They are named by their classes, since this file counts too: the name of a module would change where it moves.
+_OF_ZOO_GEN = (ParameterLayout, Tokens, ForwardPass)
 
 
 def encoder_digest(name: str, encoder: Any) -> str:
@@ -35,4 +39,4 @@ def source_statements(encoder: Any) -> dict[str, set[str]]:
     They are the module of this class or function, every module that it imports, directly or through others, from its
     own top-level package, and of `zoo_gen`, where they are imported, the parameter layout and the forward pass.
     """
-    return module_statements(encoder.__module__, also=_OF_ZOO_GEN)
+    return module_statements(encoder.__module__, also={each.__module__ for each in _OF_ZOO_GEN})

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from zoo_bench.encoders import make_encoder
 from zoo_bench.encoders.saving import DESCRIPTION, WEIGHTS
 from zoo_gen.errors import ZooError
 from zoo_gen.files import hub, hub_push
@@ -36,6 +37,11 @@ def push_encoder(
 
     Raises:
         ZooError: nothing was fitted, or the Hub cannot be reached or refuses.
+
+    >>> import zoo_bench
+    >>> fitted = zoo_bench.fit("mlp[steps=2]", "zoos/tiny", device="cpu")
+    >>> zoo_bench.push_encoder(fitted, "my-lab/mlp", name="mlp[steps=2]", tag="v1").changed
+    True
     """
     _check_has(encoder, "save", name)
     hub.check_repository(repository)
@@ -57,12 +63,25 @@ def push_encoder(
         )
 
 
-def load_encoder(encoder: Any, source: str | Path, *, name: str) -> Any:
+def load_encoder(encoder: Any, source: str | Path, *, name: str = "") -> Any:
     """Load what was saved into an encoder, from a folder or from hf://org/name@revision, and return it.
+
+    Args:
+        encoder: one that is not fitted, or the name that `make_encoder` makes it by.
+        source: the folder or address.
+        name: of the encoder, for error messages.
 
     Raises:
         ZooError: the Hub cannot be reached, or there is no encoder of that kind.
+
+    >>> from pathlib import Path
+    >>> import zoo_bench
+    >>> zoo_bench.fit("mlp[steps=2]", "zoos/tiny", device="cpu").save(Path("fitted"))
+    >>> zoo_bench.encode(zoo_bench.load_encoder("mlp[steps=2]", "fitted"), "zoos/tiny").embedding.shape[0]
+    200
     """
+    if isinstance(encoder, str):
+        encoder, name = make_encoder(encoder), encoder
     _check_has(encoder, "load", name)
     if not hub.is_address(source):
         return encoder.load(Path(source))

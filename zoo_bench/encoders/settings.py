@@ -76,8 +76,8 @@ def with_settings(name: str, settings: Mapping[str, str]) -> str:
     >>> with_settings("pca", {"dimension": "20"})
     'pca[dimension=20]'
     """
-    encoder, written = split_name(name)
-    merged = written | dict(settings)
+    encoder, given = split_name(name)
+    merged = given | dict(settings)
     listed = ",".join(f"{key}={merged[key]}" for key in sorted(merged))
     return f"{encoder}[{listed}]" if listed else encoder
 
@@ -95,9 +95,9 @@ def settings_of(maker: Callable[..., Any]) -> dict[str, Setting]:
             continue
         default = parameter.default
         if dataclasses.is_dataclass(default) and not isinstance(default, type):
-            of_fields = _kinds(type(default))
+            field_kinds = _kinds(type(default))
             for field in dataclasses.fields(default):
-                setting = Setting(argument, field.name, of_fields.get(field.name, Any), getattr(default, field.name))
+                setting = Setting(argument, field.name, field_kinds.get(field.name, Any), getattr(default, field.name))
                 settings[f"{argument}.{field.name}" if field.name in settings else field.name] = setting
         else:
             settings[argument] = Setting(argument, "", kinds.get(argument, _kind_of(default)), default)

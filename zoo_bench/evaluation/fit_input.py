@@ -62,7 +62,9 @@ class FitInput:
         hide = ACTIVATION in problem.targets
         models = np.sort(models_of(cell.train))
         if len(models) < 2:
-            raise ZooError("asks for labels of validation models, and 1 training model is no two parts")
+            raise ZooError(
+                "asks for labels of validation models, for which training models stand in; expected two or more, got 1"
+            )
         share = (chosen := len(models_of(cell.validation))) / (chosen + len(models))
         count = min(max(1, round(share * len(models))), len(models) - 1)
         selecting = np.random.default_rng(seed).permutation(models)[:count]

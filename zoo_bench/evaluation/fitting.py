@@ -124,7 +124,7 @@ def fitted_process(
 ) -> Iterator[tuple[EncoderProcess, dict[str, Any], FitInput]]:
     """Fit an encoder in a process of its own; yield the process, what it says of the fit, and what it was given.
 
-    An encoder that asks for labels of validation models starts anew with a part of its training models for these.
+    An encoder that asks for labels of validation models starts again with a part of its training models for these.
 
     Raises:
         EncoderError: it cannot be fitted.

@@ -1,7 +1,7 @@
 """tune: a search over the settings of an encoder on the validation models of a benchmark.
 
 Test models are not looked at. A trial is a result on validation models like any other, so that a search that was
-interrupted goes on where it was; a random or full search needs no library for that. What was tried is kept beside the
+interrupted resumes; a random or full search needs no library for that. What was tried is kept beside the
 results, and every later result of a trial's encoder says how large the search was that chose it.
 """
 

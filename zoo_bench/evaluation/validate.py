@@ -46,7 +46,7 @@ def validate(
     Args:
         folder: of results.
         zoos: a folder of zoos by name; of those that are there, revision, split, rows and true values are compared.
-        rerun: an encoder whose results are checked by fitting it again on a cell of each, drawn anew every time.
+        rerun: an encoder whose results are checked by fitting it again on a cell of each, drawn at random every time.
 
     Raises:
         ZooError: the folder holds no results, or none of the encoder that is to be fitted again.

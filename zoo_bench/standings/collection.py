@@ -1,5 +1,6 @@
 """Results: what encoders reached on benchmarks, as a sequence that gives data frames, the best encoder and HTML."""
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +12,13 @@ import pyarrow as pa
 from zoo_bench.results import Failure, Result
 from zoo_bench.results.records import prediction_table
 from zoo_bench.results.scoring import FLOORS
-from zoo_bench.standings.boards import Board, Loaded, boards, failures, load
+from zoo_bench.standings.boards import Board, Loaded, boards, failures, load, load_readable
 from zoo_bench.standings.html_tables import html_tables
 from zoo_bench.standings.order import Standings, standings
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo.frame import data_frame
+
+_logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import pandas
@@ -165,14 +168,25 @@ class Results(Sequence[Result]):
         return data_frame(pa.concat_tables(tables))
 
 
-def load_results(*folders: str | Path) -> Results:
+def load_results(*folders: str | Path, skip_damaged: bool = False) -> Results:
     """Return all results below folders, ordered by benchmark, encoder and seed.
 
+    Args:
+        folders: of results.
+        skip_damaged: whether results that cannot be read are left out; a warning names each.
+
     Raises:
-        ZooError: there is none, or one is damaged; the message names the file.
+        ZooError: there is none that can be read, or one is damaged; the message names the file.
 
     >>> import zoo_bench
     >>> zoo_bench.load_results("results")
     <Results: 2 of 2 encoders on tiny_standard>
     """
-    return Results(tuple(load(*map(Path, folders))))
+    if not skip_damaged:
+        return Results(tuple(load(*map(Path, folders))))
+    loaded, problems = load_readable(*map(Path, folders))
+    if not loaded:
+        raise problems[0]
+    for problem in problems:
+        _logger.warning("left out: %s", problem)
+    return Results(tuple(loaded))

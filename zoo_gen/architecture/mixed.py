@@ -39,7 +39,7 @@ class Mixed(Schema):
     def _has_several(self) -> Self:
         for name in self.names:
             if name == ALL or self.names.count(name) > 1:
-                raise ValueError(f"named.{name}: is a name that means something else; expected another")
+                raise ValueError(f"named.{name}: has a meaning of its own; expected another name")
         if len(self.names) < 2:
             raise ValueError(f"has {len(self.names)} architectures; expected two or more, `named` or at `random`")
         return self

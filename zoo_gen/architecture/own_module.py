@@ -166,7 +166,9 @@ def look_up(reference: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     factory, where = resolve(reference), f"module {reference!r}"
     module, again, other = (_constructed(factory, reference, arguments, seed=seed) for seed in (0, 0, 1))
     if not all(np.array_equal(one, two) for one, two in zip(_values(module), _values(again), strict=True)):
-        raise ZooError(f"{where}: two made of one seed differ; expected all random numbers from torch's generator")
+        raise ZooError(
+            f"{where}: two modules made from one seed differ; expected all random numbers from torch's generator"
+        )
     for name, parameter in module.named_parameters():
         if str(parameter.dtype) != "torch.float32":
             raise ZooError(f"{where}: parameter {name} is of {parameter.dtype}; expected torch.float32")

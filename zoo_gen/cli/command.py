@@ -31,11 +31,11 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for oth
 
 
 class Resumable(click.Command):
-    """A command that goes on where it was, when it is called again after an interruption."""
+    """A command that resumes when it is called again after an interruption."""
 
 
 def keeps_nothing() -> None:
-    """Note that the command which runs cannot go on where it was, as it is called now."""
+    """Note that the command, as it is called now, cannot resume."""
     click.get_current_context().meta[_RESUMES] = False
 
 
@@ -74,7 +74,7 @@ class Commands(click.Group):
             _end(_os_error(error), 2)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the chosen command; an interruption says how to go on, where that is possible."""
+        """Run the chosen command; an interruption says how to resume, where that is possible."""
         try:
             return super().invoke(ctx)
         except OSError as error:
@@ -87,7 +87,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the chosen command, and note whether it can go on after an interruption."""
+        """Find the chosen command, and note whether it can resume after an interruption."""
         name, command, rest = super().resolve_command(ctx, args)
         ctx.meta[_RESUMES] = isinstance(command, Resumable)
         return name, command, rest

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 MANIFEST = click.argument("manifest")
 _ROOM = 24  # what `list` has for the names of what varies, with lines of 110 characters
-WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Processes, one a core.  [default: all cores]")
+WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes; each takes one core.  [default: all cores]"
+)
 DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda (all GPUs), cuda:N or cuda:N,M.")
 REUSE = click.option(
     "--reuse", type=FOLDER, multiple=True, help="A zoo whose models are copied where they are the same; repeatable."
@@ -79,19 +81,14 @@ def _briefly(names: list[str]) -> str:
 @DEVICE
 @REUSE
 def plan(manifest: str, workers: int | None, device: str, reuse: tuple[Folder, ...]) -> None:
-    """Say what a zoo costs, from counting and timed steps. Writes nothing and needs no data."""
+    """Print what a zoo would cost: numbers by counting, seconds from timed steps. Writes nothing and needs no data."""
     from zoo_gen.engine import api
-    from zoo_gen.engine.reuse import find_copies
-    from zoo_gen.manifest import as_manifest, read_any
-    from zoo_gen.manifest.difference import differences
-    from zoo_gen.store.create import MANIFEST as FILE
+    from zoo_gen.engine.comparison import diff as compare
 
+    planned = api.plan(manifest, workers=workers, device=device, reuse=reuse)
     for other in reuse:
-        for difference in differences(read_any(other / FILE), as_manifest(manifest)):
+        for difference in compare(other, planned.manifest).differences:
             click.echo(f"{other!s}: {difference}")
-    if reuse:
-        click.echo(find_copies(reuse, as_manifest(manifest)).sentence())
-    planned = api.plan(manifest, workers=workers, device=device)
     for lines in (planned.counts, planned.durations):  # the second takes some seconds
         for title, text in lines().items():
             click.echo(f"{title:12} {text}")
@@ -106,13 +103,13 @@ def plan(manifest: str, workers: int | None, device: str, reuse: tuple[Folder, .
 @click.option("--repair", is_flag=True, help="First look for damaged files, and make exactly those again.")
 @REUSE
 @click.option("--grow", is_flag=True, help="Replace the zoo of another manifest in this folder, reusing its models.")
-@click.option("--part", default="1/1", help="i/n: only the i-th of n parts of the shards, for array jobs.")
+@click.option("--part", default="1/1", help="As i/n: train only the i-th of n parts of the shards, for array jobs.")
 @click.option(
     "--save-every",
     "save_seconds",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="How often what is being trained is saved; an interruption loses no more, and an epoch.  [default: 120]",
+    help="Time between saves of what is trained: an interruption loses that, and at most one epoch.  [default: 120]",
 )
 @ENGINE
 @SCHEDULER
@@ -130,7 +127,7 @@ def run(
     engine: str,
     scheduler: str | None,
 ) -> None:
-    """Train what a zoo still lacks. Run it again after an interruption: it resumes."""
+    """Train the models that a zoo still lacks. Run it again after an interruption: it resumes."""
     from zoo_gen.engine import run as train
     from zoo_gen.errors import ZooError
     from zoo_gen.manifest import find_manifest, read_manifest
@@ -175,7 +172,7 @@ def run(
 @main.command(cls=Resumable)
 @click.argument("zoos", nargs=-1, required=True, type=FOLDER)
 @click.option("-o", "--out", required=True, type=FOLDER, help="The folder of the new zoo, or its URL.")
-@click.option("--name", help="Of the new zoo.  [default: that of its folder]")
+@click.option("--name", help="Name of the new zoo.  [default: that of its folder]")
 def merge(zoos: tuple[Folder, ...], out: Folder, name: str | None) -> None:
     """Write the models of several zoos as one zoo. Nothing is trained.
 
@@ -192,12 +189,12 @@ def merge(zoos: tuple[Folder, ...], out: Folder, name: str | None) -> None:
 @click.option("-o", "--out", required=True, type=FOLDER, help="The folder of the new zoo, or its URL.")
 @click.option("--rest", type=FOLDER, help="The folder of a zoo of all other models.")
 @click.option("--where", multiple=True, metavar="KEY=VALUE,...", help="Models with these values; repeatable.")
-@click.option("--share", type=float, help="A share of the models instead, such as 0.5.")
-@click.option("--seed", default=0, show_default=True, help="Of the draw of a share.")
+@click.option("--share", type=float, help="In place of --where: a share of the models, such as 0.5.")
+@click.option("--seed", default=0, show_default=True, help="Seed by which a share is drawn.")
 def split(
     zoo: Folder, out: Folder, rest: Folder | None, where: tuple[str, ...], share: float | None, seed: int
 ) -> None:
-    """Write some models of a zoo as a zoo of their own. Nothing is trained."""
+    """Write some models of a zoo as another zoo. Nothing is trained."""
     from zoo_gen.engine import merge as merging
     from zoo_gen.store import Store
 
@@ -213,29 +210,14 @@ def split(
 @click.argument("first")
 @click.argument("second")
 def diff(first: str, second: str) -> None:
-    """Say which keys of two manifests or zoos differ, and whether models of one can be reused in the other.
+    """Print which keys of two manifests or zoos differ, and whether models of one can be reused in the other.
 
     FIRST and SECOND are folders of zoos, paths of TOML files, or names of zoos that come with the package.
     """
-    from zoo_gen.engine.reuse import binding_differences
-    from zoo_gen.files.location import locate
-    from zoo_gen.manifest import ZooManifest, as_manifest, read_any
-    from zoo_gen.manifest.difference import differences
-    from zoo_gen.store.create import MANIFEST as FILE
+    from zoo_gen.engine.comparison import diff as compare
 
-    one, other = (
-        read_any(locate(given) / FILE) if (locate(given) / FILE).exists() else as_manifest(given)
-        for given in (first, second)
-    )
-    for difference in differences(one, other):
-        click.echo(str(difference))
-    if isinstance(one, ZooManifest) and isinstance(other, ZooManifest):
-        binding = [difference.key for difference in binding_differences(one, other)]
-        click.echo(
-            f"no model of one is one of the other: {', '.join(binding)}"
-            if binding
-            else "models with the same hyper-parameters are the same: zoo-gen run --reuse or --grow copies them"
-        )
+    if text := str(compare(first, second)):
+        click.echo(text)
 
 
 @main.command()
@@ -243,7 +225,7 @@ def diff(first: str, second: str) -> None:
 @click.option("--plots", type=click.Path(path_type=Path), help="Also write pictures of the zoo into this folder.")
 @JSON
 def info(zoo: Folder, plots: Path | None, as_json: bool) -> None:
-    """Say what is in a zoo."""
+    """Print what a zoo holds."""
     from zoo_gen.zoo import open_zoo
 
     opened = open_zoo(zoo)
@@ -270,10 +252,10 @@ def _draw(zoo: "Zoo", folder: Path, *, err: bool = False) -> None:
 @main.command()
 @click.argument("zoo", type=FOLDER)
 @click.option("--sample", type=click.IntRange(min=0), default=20, show_default=True, help="Checkpoints to evaluate.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed by which they are drawn.")
 @DATA_ROOT
 def verify(zoo: Folder, sample: int, seed: int, data_root: Path | None) -> None:
-    """Check every byte of a zoo, and evaluate a sample of its checkpoints again. Ends with 1 if anything is wrong."""
+    """Check every byte of a zoo, and evaluate a sample of its checkpoints again. Exit code 1 if anything is wrong."""
     from zoo_gen.zoo.verify import verify as check
 
     report = check(zoo, sample=sample, seed=seed, data_root=data_root)

@@ -38,16 +38,28 @@ SPLITS = click.option(
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option("--format", "format_", required=True, metavar="FORMAT", help="How the archive is laid out; see below.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
-@click.option("--name", help="Of the zoo.  [default: the archive's name]")
+@click.option("--name", help="Name of the zoo.  [default: the archive's]")
 @EPOCHS
 @MODELS
 @SPLITS
-@click.option("--data", help="The images the models were trained on, if the archive does not say, as fashion_mnist.")
-@click.option("--table", metavar="FILE", help="Of a folder: the CSV that names its files, where several do.")
-@click.option("--accuracies", type=click.Choice(["percent", "fraction"]), help="What they are, where some are above 1.")
-@click.option("--classes", type=int, help="Of a folder: the number of classes.")
-@click.option("--architecture", metavar="FILE", help="Of a folder: the network, a TOML file or the name of one.")
-@click.option("--licence", help="Under which the zoo may be passed on, by the Hub's name of it, as mit.")
+@click.option(
+    "--data", help="The images that the models were trained on, such as fashion_mnist, where the archive does not say."
+)
+@click.option(
+    "--table", metavar="FILE", help="With --format folder: the CSV that names the files, where there are several."
+)
+@click.option(
+    "--accuracies", type=click.Choice(["percent", "fraction"]), help="The unit of accuracies, where some are above 1."
+)
+@click.option("--classes", type=int, help="With --format folder: the number of classes.")
+@click.option(
+    "--architecture",
+    metavar="FILE",
+    help="With --format folder: the network, as a TOML file or the name of an architecture.",
+)
+@click.option(
+    "--licence", help="The licence under which the zoo may be passed on, by the Hub's name for it, such as mit."
+)
 def convert(
     archive: Path,
     format_: str,
@@ -117,18 +129,20 @@ def export(zoo: Folder, out: Path, format_: str, models: list[int] | None, epoch
 @click.command(cls=Resumable)
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
-@click.option("--name", "zoo_name", help="Of the zoo here.  [default: its population's, with _published]")
+@click.option(
+    "--name", "zoo_name", help="Name of the zoo on this machine.  [default: that of its population and _published]"
+)
 @EPOCHS
 @MODELS
 @SPLITS
-@click.option("--file", help="Which archive, where a publication has several; a pattern.")
+@click.option("--file", help="A pattern for the name of the archive, where a publication has several.")
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
     help="Where archives are kept.  [default: $ZOO_CACHE_ROOT, or zoo_gen/published in the cache folder]",
 )
-@click.option("--download-only", is_flag=True, help="Only bring the archive into the cache, and say where it is.")
-@click.option("--dry-run", is_flag=True, help="Say what would be downloaded, and download nothing.")
+@click.option("--download-only", is_flag=True, help="Only download the archive into the cache, and print its path.")
+@click.option("--dry-run", is_flag=True, help="Print what would be downloaded, and download nothing.")
 def pull(
     name: str,
     out: Path | None,
@@ -141,14 +155,14 @@ def pull(
     download_only: bool,
     dry_run: bool,
 ) -> None:
-    """Bring a zoo that others published. Run it again after an interruption: it resumes.
+    """Download a zoo that others published, and convert it. Run it again after an interruption: it resumes.
 
     NAME is what `zoo-gen list --published` shows, or hf://org/zoo@revision.
     """
     from zoo_gen.published import pull as downloads
 
     if dry_run:
-        for title, line in downloads.dry_run(name, file=file, cache=cache).items():
+        for title, line in downloads.plan_pull(name, file=file, cache=cache).items():
             click.echo(f"{title:12} {line}")
         return
     if download_only:
@@ -170,11 +184,11 @@ def pull(
 @click.command(cls=Resumable)
 @click.argument("zoo", type=FOLDER)
 @click.argument("repository")
-@click.option("--licence", help="By the Hub's name of it.  [default: cc-by-4.0, or its publisher's]")
-@click.option("--tag", help="Of this version.  [default: made from the zoo's revision]")
-@click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
-@click.option("--replace", is_flag=True, help="Replace another zoo that the repository holds, whole, in one commit.")
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@click.option("--licence", help="The licence, by the Hub's name for it.  [default: cc-by-4.0, or its publisher's]")
+@click.option("--tag", help="The tag of this version.  [default: made from the zoo's revision]")
+@click.option("--private", is_flag=True, help="If the repository does not exist yet, make it private.")
+@click.option("--replace", is_flag=True, help="Replace the other zoo that the repository holds, in one commit.")
+@click.option("--dry-run", is_flag=True, help="Print what would be sent, and send nothing.")
 def push(
     zoo: Folder, repository: str, licence: str | None, tag: str | None, private: bool, replace: bool, dry_run: bool
 ) -> None:
@@ -184,7 +198,7 @@ def push(
     """
     from zoo_gen.published import push
 
-    ready = push.prepare(zoo, repository, licence=licence, tag=tag)
+    ready = push.plan_push(zoo, repository, licence=licence, tag=tag)
     if dry_run:
         largest = max(ready.files, key=lambda path: ready.files[path])
         lines = {

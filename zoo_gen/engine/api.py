@@ -13,6 +13,7 @@ from zoo_gen.engine.cost import estimate as estimated_time
 from zoo_gen.engine.cost import on_device as needs_on_device
 from zoo_gen.engine.cost import plan as counted_cost
 from zoo_gen.engine.given import ArraysLike, ManifestLike, completed
+from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.machine.devices import check_device
@@ -116,6 +117,7 @@ class Plan:
     manifest: ZooManifest
     device: str
     workers: int | None
+    copies: Copies | None = None  # of models that other zoos hold, where some were named
 
     @cached_property
     def cost(self) -> Cost:
@@ -151,6 +153,8 @@ class Plan:
             "bytes": f"{counted.bytes:,} before compression",
             "files": f"{counted.files:,}",
         }
+        if self.copies is not None:
+            lines["reuse"] = self.copies.sentence()
         if (needs := self.on_device) is not None:
             lines["at once"] = (
                 f"{needs.models:,} models take {needs.bytes / 1e9:.1f} of {needs.total / 1e9:.1f} GB on {self.device}"
@@ -192,11 +196,19 @@ class Plan:
         return f"<strong>{escape(self.manifest.name)}</strong><table>{rows}</table>"
 
 
-def plan(manifest: ManifestLike, *, device: str = "cpu", workers: int | None = None) -> Plan:
+def plan(
+    manifest: ManifestLike,
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    reuse: Sequence[str | Folder] = (),
+) -> Plan:
     """Return what a zoo will cost. Nothing is written, and no data is needed. Arguments as `run`.
 
+    Models that the zoos in `reuse` hold are counted; seconds are those of all models.
+
     Raises:
-        ZooError: the device is not there, or the manifest does not fit.
+        ZooError: the device is not there, the manifest does not fit, or none of a zoo's models could be copied.
 
     >>> import zoo_gen
     >>> zoo_gen.plan("tetris_seed").cost.models
@@ -205,7 +217,8 @@ def plan(manifest: ManifestLike, *, device: str = "cpu", workers: int | None = N
     check_device(device)
     complete = completed(manifest)
     check_own_functions(complete)
-    return Plan(complete, device, workers)
+    copies = find_copies([locate(other) for other in reuse], complete) if reuse else None
+    return Plan(complete, device, workers, copies)
 
 
 def list_zoos() -> dict[str, ZooManifest]:

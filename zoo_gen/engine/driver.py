@@ -92,7 +92,9 @@ def run(
     _check_room(folder, manifest)
     check_own_functions(manifest)
     if scheduler is not None and "," in device:
-        raise ZooError(f"device {device!r}: a cluster's worker has one; expected cuda, with CUDA_VISIBLE_DEVICES there")
+        raise ZooError(
+            f"device {device!r}: each worker of a cluster has one GPU; expected cuda, and CUDA_VISIBLE_DEVICES there"
+        )
     devices = (device,) if scheduler is not None else resolve(device)
     beginning = partial(
         untrained,

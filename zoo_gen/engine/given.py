@@ -8,7 +8,6 @@ from typing import Any
 
 from zoo_gen.architecture import own_module
 from zoo_gen.architecture.own_module import Factory
-from zoo_gen.errors import ZooError
 from zoo_gen.files import schema
 from zoo_gen.files.location import Folder
 from zoo_gen.image_data import array_files
@@ -66,7 +65,4 @@ def _document(manifest: ManifestLike) -> dict[str, Any]:
     if isinstance(manifest, ZooManifest):
         return tomllib.loads(manifest.to_toml())
     content = schema.read_bytes(find_manifest(manifest) if isinstance(manifest, str) else manifest)
-    try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except ValueError as error:
-        raise ZooError(f"{manifest}: not valid TOML: {error}") from None
+    return schema.toml_document(content, where=str(manifest))

@@ -32,12 +32,13 @@ def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
     if not isinstance(folder, Path):
         raise ZooError(f"{folder}: a zoo at a URL cannot grow in place; expected another folder, with --reuse {folder}")
     old = _old(folder)
-    assert isinstance(empty.manifest, ZooManifest)  # of a run
-    if (folder / MANIFEST).exists() and read_any(folder / MANIFEST).digest != empty.manifest.digest:
+    new = empty.manifest.generated
+    assert new is not None  # of a run
+    if (folder / MANIFEST).exists() and read_any(folder / MANIFEST).digest != new.digest:
         if old.exists():
-            raise ZooError(f"{old}: is there from a growth that did not end; run its manifest to the end, or remove it")
-        find_copies([folder], empty.manifest, empty.attributes)  # refuses what cannot grow, before anything moves
-        _check_keeps_some(folder, empty.manifest)
+            raise ZooError(f"{old}: was left by an interrupted --grow; finish that run with its manifest, or remove it")
+        find_copies([folder], new, empty.attributes)  # refuses what cannot grow, before anything moves
+        _check_keeps_some(folder, new)
         folder.rename(old)
         atomic.flush(folder.parent)
     return [old] if old.exists() else []
@@ -45,8 +46,8 @@ def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
 
 def _check_keeps_some(folder: Path, manifest: ZooManifest) -> None:
     """Refuse a manifest that has none of the models of a zoo: it would not grow, it would be lost."""
-    old = read_any(folder / MANIFEST)
-    assert isinstance(old, ZooManifest)  # `find_copies` refuses others
+    old = read_any(folder / MANIFEST).generated
+    assert old is not None  # `find_copies` refuses others
     if set(keys_of(old.rows(slice(0, old.n_models)))).isdisjoint(keys_of(manifest.rows(slice(0, manifest.n_models)))):
         raise ZooError(
             f"{folder}: the new manifest has none of its models ({shown(differences(old, manifest))}), and a zoo that "

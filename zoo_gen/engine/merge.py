@@ -118,12 +118,13 @@ def _complete(zoo: str | Folder) -> Store:
 
 
 def _generated(store: Store) -> ZooManifest:
-    if not isinstance(store.manifest, ZooManifest):
+    manifest = store.manifest.generated
+    if manifest is None:
         raise ZooError(
             f"{store.folder}: was converted, so that its models are known to its archive alone; expected a zoo of "
             "zoo-gen run, or zoo_gen.open_zoos, which reads several zoos as one"
         )
-    return store.manifest
+    return manifest
 
 
 def _check_alike(first: Store, other: Store) -> None:
@@ -199,7 +200,9 @@ def _write(stores: Sequence[Store], rows: pa.Table, out: str | Folder, *, name: 
 
 
 def _train_nothing(rows: pa.Table) -> Arrays:
-    raise ZooError(f"model {rows['model_id'][0]}: is in none of the zoos; expected zoos that nothing changes meanwhile")
+    raise ZooError(
+        f"model {rows['model_id'][0]}: is in none of the zoos any more; expected zoos that nobody changes meanwhile"
+    )
 
 
 def parsed_where(conditions: Sequence[str]) -> dict[str, list[Value]]:

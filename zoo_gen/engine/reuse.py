@@ -170,16 +170,17 @@ def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] 
         ZooError: it was not trained here, or its models have other bytes than the same ones trained now.
     """
     store = Store.open(folder)
-    if not isinstance(store.manifest, ZooManifest):
+    old = store.manifest.generated
+    if old is None:
         raise ZooError(f"{folder}: was converted, not trained here; expected a zoo of zoo-gen run to copy models from")
-    binding = binding_differences(store.manifest, manifest)
+    binding = binding_differences(old, manifest)
     if attributes is not None:
-        old, new = ({**a, **a["versions"]} for a in (store.attributes, attributes))
+        first, second = ({**a, **a["versions"]} for a in (store.attributes, attributes))
         binding += [
-            Difference(key, old.get(key), new.get(key))
+            Difference(key, first.get(key), second.get(key))
             for key in ("device", "data_sha256", "forms", "torch", "numpy")
-            if (old.get(key) or None) != (new.get(key) or None)
+            if (first.get(key) or None) != (second.get(key) or None)
         ]
     if binding:
         raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown(binding)}")
-    return Donor(store, store.manifest)
+    return Donor(store, old)

@@ -50,7 +50,7 @@ def train_models(
         rows: of the models.
         settings: of each architecture.
         report: is told after every epoch how many models' worth of the work is done.
-        saves: of this training: it goes on from what was written last, to the same bits.
+        saves: of this training: it resumes from what was written last, to the same bits.
     """
     from zoo_gen.population.train import train
 

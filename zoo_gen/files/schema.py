@@ -73,13 +73,21 @@ def parse_toml(
     Raises:
         ZooError: the content is not TOML, or does not fit the schema.
     """
+    return checked(toml_document(content, where=where), schema, where=where, context=context)
+
+
+def toml_document(content: str | bytes, *, where: str) -> dict[str, Any]:
+    """Return TOML, or the bytes of a TOML file, as plain data; `where` names it in error messages.
+
+    Raises:
+        ZooError: the content is not TOML.
+    """
     try:
-        document = tomllib.loads(content if isinstance(content, str) else content.decode("utf-8-sig"))
+        return tomllib.loads(content if isinstance(content, str) else content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise ZooError(f"{where}: is not text in UTF-8; expected a TOML manifest") from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits and endless nesting raise these
         raise ZooError(f"{where}: not valid TOML: {error}") from None
-    return checked(document, schema, where=where, context=context)
 
 
 def checked(

@@ -37,9 +37,9 @@ class Curves:
         import torch
 
         points = torch.from_numpy(self.test_points)
-        of_curve = {name: torch.tensor(hyperparameters[name], dtype=torch.float64) for name in self.hyperparameters}
+        of_model = {name: torch.tensor(hyperparameters[name], dtype=torch.float64) for name in self.hyperparameters}
         outputs = module(points.float().unsqueeze(1)).squeeze(1)
-        loss = torch.nn.functional.mse_loss(outputs, self.heights(points, of_curve).float())
+        loss = torch.nn.functional.mse_loss(outputs, self.heights(points, of_model).float())
         return {"test_loss": loss.item()}
 
     def sha256(self) -> str:

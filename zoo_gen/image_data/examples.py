@@ -36,6 +36,7 @@ class Examples(Schema):
 
     examples: ClassVar[str] = "training examples"
     columns: ClassVar[tuple[str, ...]] = ()  # of the table of models, which the data tells and no manifest
+    fitted_images: ClassVar[tuple[int, ...]] = ()  # how many of each part, one a model; of other tasks none
     task: TaskName
     classes: tuple[str, ...] | None = None
     test_share: Share | None = None

@@ -69,14 +69,14 @@ class ImageFields(Schema):
         return self.images.input_shape[1] * self.images.input_shape[2]
 
     @property
-    def part_sizes(self) -> tuple[int, int, int]:
-        """How many images there are for training, validation and tests."""
+    def fitted_images(self) -> tuple[int, int, int]:
+        """How many images there are for training, validation and tests, a network each."""
         return self.images.n_train, self.images.n_validation, self.images.n_test
 
     @property
     def n_images(self) -> int:
         """The number of images."""
-        return sum(self.part_sizes)
+        return sum(self.fitted_images)
 
     @property
     def read_by_kernels(self) -> bool:

@@ -50,6 +50,7 @@ class ImageSource(Schema):
     task: ClassVar[str] = "classification"
     examples: ClassVar[str] = "training images"
     columns: ClassVar[tuple[str, ...]] = ()  # of the table of models, which the data tells and no manifest
+    fitted_images: ClassVar[tuple[int, ...]] = ()  # how many of each part, one a model; of other tasks none
     hyperparameters: ClassVar[tuple[str, ...]] = OF_IMAGES
     read_by_kernels: ClassVar[bool] = True  # whether our kernels for GPUs read such data
 
@@ -78,6 +79,7 @@ class CurveSource(Schema):
     task: ClassVar[str] = "regression of curves"
     examples: ClassVar[str] = "points"
     columns: ClassVar[tuple[str, ...]] = ()
+    fitted_images: ClassVar[tuple[int, ...]] = ()
     read_by_kernels: ClassVar[bool] = True
     metrics: ClassVar[Metrics] = (("train_loss", 1), ("test_loss", 1), ("running_loss", 1))
     input_shape: ClassVar[tuple[int]] = (1,)

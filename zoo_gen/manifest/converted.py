@@ -4,6 +4,7 @@ It takes the place of a ZooManifest. Where that one derives the table of models 
 archive had and holds digests of it, so that the manifest's own digest still names the whole zoo.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
@@ -75,6 +76,7 @@ class ConvertedManifest(Schema):
 
     # What the file of architectures and the table of models say, and shards that a conversion chooses by size.
     network: ClassVar[Network | None] = None
+    networks: ClassVar[Mapping[str, Network]] = {}
     layout: ClassVar[ParameterLayout | None] = None
     sizes: ClassVar[None] = None
     models_per_shard: ClassVar[int | None] = None
@@ -98,6 +100,11 @@ class ConvertedManifest(Schema):
     def metric_widths(self) -> tuple[tuple[str, int], ...]:
         """What was measured at every checkpoint: name and numbers a checkpoint."""
         return tuple((name, 1) for name in self.metrics)
+
+    @property
+    def generated(self) -> None:
+        """The manifest where its models were trained here; of a converted zoo there is none."""
+        return None
 
     @property
     def ragged(self) -> bool:

@@ -16,7 +16,7 @@ from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.registry import Architecture
 from zoo_gen.architecture.shapes import shapes as layer_shapes
 from zoo_gen.errors import unknown_name
-from zoo_gen.image_data import DataSource, ImageFields
+from zoo_gen.image_data import DataSource
 from zoo_gen.manifest.architectures import AXIS
 from zoo_gen.manifest.axes import Axes
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, OPTIONAL, Value, is_own
@@ -122,16 +122,17 @@ def check_images(manifest: Trained) -> None:
         ValueError: there are such; the message begins with its place.
     """
     data, split = manifest.data, manifest.split
-    if not isinstance(data, ImageFields):
+    n_images = sum(data.fitted_images)
+    if not n_images:
         if split.by_image_part or split.group_by == "image":
             key = "by_image_part" if split.by_image_part else "group_by"
             raise ValueError(f"split.{key}: is for networks that are fitted to images; expected it to be left out")
         return
     largest = max(map(int, manifest.values("image")))
-    if largest >= data.n_images:
+    if largest >= n_images:
         raise ValueError(
-            f"{manifest.place('image')}: {largest} lies beyond the {data.n_images:,} images of the image set; expected "
-            f"0 to {data.n_images - 1}"
+            f"{manifest.place('image')}: {largest} lies beyond the {n_images:,} images of the image set; expected "
+            f"0 to {n_images - 1}"
         )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
-from zoo_gen.image_data import DataSource, ImageFields
+from zoo_gen.image_data import DataSource
 from zoo_gen.manifest.architectures import AXIS
 from zoo_gen.manifest.axes import Axes, Draw
 from zoo_gen.manifest.hyperparameters import checked, known
@@ -67,7 +67,7 @@ def _table_of_models(key: _Key) -> pa.Table:
         kind = {"name": pa.string(), "whole": pa.int64(), "number": pa.float64()}[known(name).kind]
         same = values.strides == (0,)
         columns[name] = pa.repeat(pa.scalar(values[0].item(), kind), n_models) if same else pa.array(values, kind)
-    columns["split"] = parts(manifest.split, hyperparameters, n_models, image_parts=part_sizes(manifest.data))
+    columns["split"] = parts(manifest.split, hyperparameters, n_models, image_parts=manifest.data.fitted_images)
     return pa.table(columns)
 
 
@@ -75,7 +75,7 @@ def split_of_models(manifest: Gridded) -> pa.Table:
     """Return the columns model_id and split of the table of models, which need a tenth of its memory."""
     n_models = manifest.axes.n_models
     hyperparameters = _hyperparameters(manifest, n_models)
-    drawn = parts(manifest.split, hyperparameters, n_models, image_parts=part_sizes(manifest.data))
+    drawn = parts(manifest.split, hyperparameters, n_models, image_parts=manifest.data.fitted_images)
     return pa.table({"model_id": pa.array(np.arange(n_models)), "split": drawn})
 
 
@@ -99,11 +99,6 @@ def _hyperparameters(manifest: Gridded, n_models: int) -> dict[str, np.ndarray]:
 def has_default(name: str, hyperparameters: Collection[str]) -> bool:
     """Return whether the table of models knows what a hyper-parameter is where a manifest does not say it."""
     return name == "momentum" or (name == "seed" and IMAGE in hyperparameters)
-
-
-def part_sizes(data: DataSource | None) -> tuple[int, ...]:
-    """Return how many images of each part networks are fitted to; none where they are fitted to something else."""
-    return data.part_sizes if isinstance(data, ImageFields) else ()
 
 
 def _varying(axes: Axes, n_models: int) -> dict[str, np.ndarray]:

@@ -194,6 +194,11 @@ class ZooManifest(Schema):
         return isinstance(self.architecture, Mixed)
 
     @property
+    def generated(self) -> Self:
+        """The manifest itself, as its models were trained here; of a converted zoo it is None."""
+        return self
+
+    @property
     def training_sentence(self) -> str:
         """What each model is and how it was trained."""
         what = f"Each is a\n`{self.architecture.name}` of {self.n_parameters} parameters"

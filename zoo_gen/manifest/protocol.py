@@ -5,7 +5,6 @@ Whoever asks a manifest nothing else works with both kinds.
 
 # ruff: noqa: D102, as both kinds say what each of their answers means
 
-import tomllib
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -65,6 +64,8 @@ class Manifest(Protocol):
     @property
     def network(self) -> Network | None: ...
     @property
+    def networks(self) -> Mapping[str, Network]: ...
+    @property
     def layout(self) -> ParameterLayout | None: ...
     @property
     def ragged(self) -> bool: ...
@@ -74,6 +75,8 @@ class Manifest(Protocol):
     def varying(self) -> tuple[str, ...]: ...
     @property
     def origin(self) -> Origin | None: ...
+    @property
+    def generated(self) -> ZooManifest | None: ...
     @property
     def splits(self) -> Mapping[str, SplitFacts]: ...
     @property
@@ -94,14 +97,11 @@ def read_any(path: Folder) -> Manifest:
         ZooError: the file is missing or wrong; the message names the place.
     """
     content = schema.read_bytes(path)  # once: it may lie at a URL
-    try:
-        kind = tomllib.loads(content.decode("utf-8-sig")).get("kind")
-    except (ValueError, RecursionError):
-        kind = None  # the parser below says what is wrong
+    document = schema.toml_document(content, where=str(path))
     manifest: ZooManifest | ConvertedManifest
-    if kind == "converted":
-        manifest = schema.parse_toml(content, ConvertedManifest, where=str(path))
+    if document.get("kind") == "converted":
+        manifest = schema.checked(document, ConvertedManifest, where=str(path))
     else:
-        manifest = schema.parse_toml(content, ZooManifest, where=str(path))
+        manifest = schema.checked(document, ZooManifest, where=str(path))
     manifest.__dict__["content"] = content
     return manifest

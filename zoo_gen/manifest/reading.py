@@ -1,6 +1,5 @@
 """Manifests of generated zoos read from files, and the shipped ones found by name."""
 
-import tomllib
 from pathlib import Path
 
 from zoo_gen.files import schema
@@ -24,8 +23,8 @@ def read_manifest(path: Folder, *, data_root: Path | None = None) -> ZooManifest
     """
     content = schema.read_bytes(path)
     context = None if data_root is None else {"data_root": data_root}
-    manifest = schema.parse_toml(content, ZooManifest, where=str(path), context=context)
-    written = tomllib.loads(content.decode("utf-8-sig"))
+    written = schema.toml_document(content, where=str(path))
+    manifest = schema.checked(written, ZooManifest, where=str(path), context=context)
     looked_up = ("data", "architecture", "training")
     is_whole = all(getattr(manifest, name).model_fields_set <= set(written[name]) for name in looked_up)
     if is_whole and manifest.training.source_sha256 == written["training"].get("source_sha256", {}):

@@ -276,5 +276,5 @@ def _initial_buffers(network: Network, n_models: int, *, like: Tensor) -> dict[s
 def _dropped(values: Tensor, rate: float, seed: Tensor, start: int, *, step: int) -> Tensor:
     """Return the values (image, ...) of one model after dropout in a step, counted on from `start`."""
     rates = torch.full((1,), rate, dtype=torch.float64, device=seed.device)
-    stays = kept_by_dropout(seed.view(1), rates, step, values.numel(), start=start)
-    return values * (stays.view(values.shape).to(values.dtype) * (1 / (1 - rate)))
+    mask = kept_by_dropout(seed.view(1), rates, step, values.numel(), start=start)
+    return values * (mask.view(values.shape).to(values.dtype) * (1 / (1 - rate)))

@@ -59,7 +59,7 @@ def initial_weights(
     fans_in = {p.layer: math.prod(p.shape[1:]) for p in layout.parameters if p.role == "weight"}
     norms = {e.name for e in network.layers if isinstance(e, Normalization | LayerNorm | GroupNorm)} if network else ()
     for scheme in sorted(set(schemes)):
-        rows = torch.tensor([position for position, own in enumerate(schemes) if own == scheme])
+        rows = torch.tensor([position for position, other in enumerate(schemes) if other == scheme])
         if scheme == "module":
             assert network is not None  # which everybody gives who lets models name that scheme
             weights[rows] = torch.stack([_of_module(network, int(seed)) for seed in seeds[rows]])

@@ -33,7 +33,7 @@ class Losses:
     @property
     def has_own(self) -> bool:
         """Whether a loss is of all images of a step together, which cannot be cut then."""
-        return any(own is not None for own, _ in self._runs)
+        return any(function is not None for function, _ in self._runs)
 
     def of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return losses (model, image) of outputs (model, output, image) and targets (model, ..., image).
@@ -41,10 +41,10 @@ class Losses:
         A function of the user's own gives one number for all images of a model, which stands at each of them.
         """
         parts = []
-        for own, rows in self._runs:
-            if own is None:
+        for function, rows in self._runs:
+            if function is None:
                 smoothing = None if self._smoothing is None else self._smoothing[rows]
                 parts.append(self._task.losses(outputs[rows], targets[rows], smoothing))
             else:
-                parts.append(own(outputs[rows], targets[rows]).unsqueeze(1).expand(-1, targets.shape[-1]))
+                parts.append(function(outputs[rows], targets[rows]).unsqueeze(1).expand(-1, targets.shape[-1]))
         return parts[0] if len(parts) == 1 else torch.cat(parts)

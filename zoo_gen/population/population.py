@@ -127,7 +127,9 @@ class Population:
             from zoo_gen.population.gpu.resident.choice import resident
 
             given, precision, n_epochs = (network, inner, self.task, weights), settings.kernels, settings.epochs
-            arithmetic: Arithmetic | None = resident(*given, steps=steps, n_epochs=n_epochs, precision=precision)
+            arithmetic: Arithmetic | None = resident(
+                *given, batch_size=self.batch_size, steps=steps, n_epochs=n_epochs, precision=precision
+            )
             if arithmetic is None:
                 from zoo_gen.population.gpu.device import Device  # needs Triton
 

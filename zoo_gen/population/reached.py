@@ -1,4 +1,4 @@
-"""What a training has reached: the checkpoints until now, and all that the population at work goes on from.
+"""What a training has reached: the checkpoints until now, and all that the population at work resumes from.
 
 Random numbers are functions of a model's seed and the epoch, so that nothing of them has to be kept.
 """
@@ -15,7 +15,7 @@ _ARRAY, _STATE = "array/", "state/"  # before the names of what is written
 
 
 class Saves(Protocol):
-    """Where a training writes what it has reached, to go on from there after an interruption."""
+    """Where a training writes what it has reached, from which it resumes after an interruption."""
 
     def read(self) -> dict[str, np.ndarray]:
         """Return what was written last, name -> array; nothing if the training begins."""
@@ -59,7 +59,7 @@ class Reached:
         return self._interrupted is not None and number < self._interrupted[0]
 
     def begin(self, number: int, rows: np.ndarray, population: Population) -> int:
-        """Let a population, of rows (model,), begin or go on; return its next epoch, 0 if it is untrained."""
+        """Let a population, of rows (model,), begin or resume; return its next epoch, 0 if it is untrained."""
         self._population_of[rows] = number
         if self._interrupted is None or self._interrupted[0] != number:
             return 0

@@ -168,13 +168,13 @@ class Classification:
     def measure(self, part: str, outputs_of: OutputsOf, *, models: slice) -> dict[str, Tensor]:
         """Return the metrics of some models on a part: loss and accuracy (model,), class_f1 (model, class)."""
         images, labels = self._parts[part]
-        chosen = labels[models] if len(labels) > 1 else labels
+        correct = labels[models] if len(labels) > 1 else labels
 
         def outputs(piece: slice) -> Tensor:
             return outputs_of(self._inputs.of(images[piece]))
 
         assert self.n_classes is not None
-        return metrics.classification(metrics.without_gradient(outputs, chosen, len(images)), n_classes=self.n_classes)
+        return metrics.classification(metrics.without_gradient(outputs, correct, len(images)), n_classes=self.n_classes)
 
     def examples(self, part: str) -> tuple[Tensor, Tensor]:
         """Return the bytes (image, channel, height, width) and labels (model or 1, image) of a part."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +63,7 @@ def train(
         checkpoint_epochs: the epochs to return, rising.
         weights: initial weights (model, parameter); drawn from the models' seeds if not given.
         report: is told after every epoch how many models' worth of the work is done.
-        saves: of this training: it goes on from what was written last, to the same bits.
+        saves: of this training: it resumes from what was written last, to the same bits.
     """
     network = registry.network(architecture, data.input_shape, data.n_outputs)
     settings = runnable(network, data, models, settings, weights=weights)
@@ -220,13 +221,13 @@ def _cut(
 
 def bytes_on_device(network: Network, settings: TrainingSettings, *, batch_size: int, n_train: int) -> int:
     """Return what a model takes of a GPU's memory while it is trained."""
-    return memory.bytes_per_model(
-        network,
-        batch_size=batch_size,
-        n_train=n_train,
-        precision=settings.kernels,
-        resident=is_resident(network, settings, batch_size=batch_size),
-    )
+    taken = partial(memory.bytes_per_model, network, batch_size=batch_size, n_train=n_train, precision=settings.kernels)
+    if settings.kernels is None or not is_resident(network, settings, batch_size=batch_size):
+        return taken()
+    from zoo_gen.population.gpu.resident.choice import bytes_outside
+
+    outside = bytes_outside(network, batch_size=batch_size, precision=settings.kernels)
+    return taken(resident=True) + outside
 
 
 def is_resident(network: Network, settings: TrainingSettings, *, batch_size: int) -> bool:

@@ -91,10 +91,16 @@ def pull(
         )
 
 
-def download(name: str, *, file: str | None = None, cache: Path | None = None) -> Path:
-    """Download the archive of a published zoo into the cache, and return its path. Arguments and errors as `pull`."""
+def download(name: str, *, file: str | None = None, cache: str | Path | None = None) -> Path:
+    """Download the archive of a published zoo into the cache, and return its path. Arguments and errors as `pull`.
+
+    >>> import zoo_gen
+    >>> zoo_gen.download("hf://my-lab/tiny@v1")
+    Traceback (most recent call last):
+    zoo_gen.errors.ZooError: hf://my-lab/tiny@v1: is a zoo and no archive; expected `pull`, which brings it whole
+    """
     if hub.is_address(name):
-        raise ZooError(f"--download-only: {name} is a zoo and no archive; expected it to be pulled")
+        raise ZooError(f"{name}: is a zoo and no archive; expected `pull`, which brings it whole")
     zoo = find_published(name)
     return _fetch(zoo, _cache_of(zoo, cache), file).path
 
@@ -103,8 +109,16 @@ def _cache_of(zoo: PublishedZoo, cache: str | Path | None) -> Path:
     return Path(cache or cache_root()) / zoo.plain_name
 
 
-def dry_run(name: str, *, file: str | None = None, cache: Path | None = None) -> dict[str, str]:
-    """Return what a pull would download, from where and into which cache, as lines for a person."""
+def plan_pull(name: str, *, file: str | None = None, cache: str | Path | None = None) -> dict[str, str]:
+    """Return what `pull` would download, as lines for a person, title -> text. Nothing is downloaded.
+
+    Arguments and errors as `pull`.
+
+    >>> import zoo_gen
+    >>> _ = zoo_gen.push("zoos/tiny", "my-lab/tiny", tag="v1")
+    >>> list(zoo_gen.plan_pull("hf://my-lab/tiny@v1"))
+    ['files', 'bytes', 'licence']
+    """
     if hub.is_address(name):
         files = hub.list_files(hub.parse(name))
         return {"files": f"{len(files):,}", "bytes": f"{sum(files.values()):,}", "licence": "see its card"}

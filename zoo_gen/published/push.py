@@ -70,8 +70,10 @@ class Release:
         return len(hub_limits.batches(list(self.files), last=self.last))
 
 
-def prepare(zoo: Zoo | str | Folder, repository: str, *, licence: str | None = None, tag: str | None = None) -> Release:
-    """Check that a zoo may be published; writes nothing and needs no network.
+def plan_push(
+    zoo: Zoo | str | Folder, repository: str, *, licence: str | None = None, tag: str | None = None
+) -> Release:
+    """Check that a zoo may be published, and return what `push` would send. Writes nothing and needs no network.
 
     Args:
         zoo: the zoo, or its folder, on this machine.
@@ -81,6 +83,10 @@ def prepare(zoo: Zoo | str | Folder, repository: str, *, licence: str | None = N
 
     Raises:
         ZooError: the zoo is not complete or is damaged, its licence forbids passing it on, or the Hub's limits do.
+
+    >>> import zoo_gen
+    >>> zoo_gen.plan_push("zoos/tiny", "my-lab/tiny", tag="v1").commits
+    1
     """
     hub.check_repository(repository)
     folder = zoo.path if isinstance(zoo, Zoo) else locate(zoo)
@@ -111,14 +117,14 @@ def push(
     private: bool = False,
     replace: bool = False,
 ) -> Pushed:
-    """Check a zoo and publish it. Arguments and errors as `prepare` and `publish`.
+    """Check a zoo and publish it. Arguments and errors as `plan_push` and `publish`.
 
     >>> import zoo_gen
     >>> pushed = zoo_gen.push("zoos/tiny", "my-lab/tiny", tag="v1")
     >>> pushed.tag, pushed.changed
     ('v1', True)
     """
-    return publish(prepare(zoo, repository, licence=licence, tag=tag), private=private, replace=replace)
+    return publish(plan_push(zoo, repository, licence=licence, tag=tag), private=private, replace=replace)
 
 
 def publish(release: Release, *, private: bool = False, replace: bool = False) -> Pushed:

@@ -97,9 +97,9 @@ def untrained(
     return EmptyZoo(manifest, extent, attributes, own_side_files(manifest))
 
 
-def own_side_files(manifest: ZooManifest) -> dict[str, bytes]:
-    """Return the files beside manifest and arrays of a zoo that is trained here: of a mixed one its architectures."""
-    if not manifest.ragged:
+def own_side_files(manifest: Manifest) -> dict[str, bytes]:
+    """Return the files beside manifest and arrays that the manifest gives: of a mixed zoo its architectures."""
+    if manifest.generated is None or not manifest.ragged:
         return {}
     return side_files([architecture_row(name, network) for name, network in manifest.networks.items()], {}, None)
 

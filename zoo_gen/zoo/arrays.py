@@ -16,7 +16,6 @@ from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Remote
-from zoo_gen.manifest import ZooManifest
 from zoo_gen.store import Store
 from zoo_gen.store.shards import remedy
 from zoo_gen.store.side_files import Architecture, read_architectures
@@ -97,10 +96,10 @@ class Arrays:
     def architectures(self) -> dict[str, Architecture]:
         """The architectures of a mixed or converted zoo by their id; of an ordinary one none."""
         manifest = self._store.manifest
-        if isinstance(manifest, ZooManifest):
-            networks = manifest.networks if manifest.ragged else {}
-            return {name: Architecture(name, network.layout, network) for name, network in networks.items()}
-        return read_architectures(self._store.folder)
+        if manifest.generated is None:
+            return read_architectures(self._store.folder)
+        networks = manifest.networks if manifest.ragged else {}
+        return {name: Architecture(name, network.layout, network) for name, network in networks.items()}
 
     def layout_of(self, models: pa.Table) -> ParameterLayout:
         """Return the layout of the models in some rows of the table.

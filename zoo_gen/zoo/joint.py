@@ -92,6 +92,9 @@ class JointZoo:
     def __repr__(self) -> str:
         return f"<JointZoo {self.name}: {self._starts[-1]} models, {len(self.epochs)} checkpoints>"
 
+    def _repr_html_(self) -> str:
+        return "".join(zoo._repr_html_() for zoo in self.zoos)
+
     def _check_no_model_twice(self) -> None:
         """Refuse zoos that hold the same model, which could train in one and test in the other."""
         seen: dict[str, tuple[str, int]] = {}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from zoo_gen.errors import ZooError
-from zoo_gen.image_data import FittedImages, ImageFields, load_image_data
+from zoo_gen.image_data import FittedImages, load_image_data
 from zoo_gen.zoo import Zoo
 
 _SHOWN = 10  # models, spread evenly over the zoo
@@ -18,13 +18,14 @@ def reconstructions(zoo: Zoo) -> tuple[np.ndarray, np.ndarray, np.ndarray] | Non
     """
     import torch
 
-    if not isinstance(zoo.manifest.data, ImageFields):
+    source = zoo.manifest.data
+    if source is None or not source.fitted_images:
         return None
     ids = zoo.models["model_id"].to_numpy()[np.isfinite(zoo.models["train_mse"].to_numpy())]
     if not len(ids):
         return None
     try:
-        data = load_image_data(zoo.manifest.data)
+        data = load_image_data(source)
     except ZooError:
         return None
     assert isinstance(data, FittedImages)

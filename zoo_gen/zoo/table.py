@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 from zoo_gen.errors import ZooError
 from zoo_gen.files import git_lfs, location
 from zoo_gen.files.location import Remote
-from zoo_gen.manifest import Split, StoredSplit, ZooManifest
-from zoo_gen.manifest.grid import part_sizes
+from zoo_gen.manifest import Split, StoredSplit
 from zoo_gen.manifest.split import parts
 from zoo_gen.store import Store, side_files
 from zoo_gen.store.shards import remedy
@@ -145,7 +144,7 @@ class ModelTable:
         if needed in ("seed", "image") and needed not in self.whole.column_names:
             raise ZooError(f'{manifest.name}: has no column {needed!r}; expected group_by = "configuration" or "model"')
         columns = {name: self.whole[name].to_numpy(zero_copy_only=False) for name in names}
-        image_parts = part_sizes(manifest.data) if isinstance(manifest, ZooManifest) else ()
+        image_parts = () if manifest.data is None else manifest.data.fitted_images
         return parts(split, columns, len(self.whole), image_parts=image_parts)
 
     def _read(self, names: list[str] | None = None) -> pa.Table:

@@ -18,7 +18,6 @@ from zoo_gen.errors import ZooError
 from zoo_gen.files import git_lfs, location
 from zoo_gen.files.location import Folder, locate, pinned
 from zoo_gen.image_data import FittedImages, load_image_data
-from zoo_gen.manifest import ZooManifest
 from zoo_gen.manifest.split import split_sha256
 from zoo_gen.store import Store, checksums, image_labels
 from zoo_gen.store.create import described, own_side_files
@@ -106,7 +105,7 @@ def _attributes(zoo: Zoo) -> Iterator[str]:
     for name, value in expected.items():
         if zoo.attributes.get(name) != json.loads(json.dumps(value)):
             yield f"weights.zarr: attribute {name} is not what the manifest gives"
-    for name, content in own_side_files(manifest).items() if isinstance(manifest, ZooManifest) else ():
+    for name, content in own_side_files(manifest).items():
         if not (zoo.path / name).is_file() or (zoo.path / name).read_bytes() != content:
             yield f"{name}: is not what the manifest gives"
     try:

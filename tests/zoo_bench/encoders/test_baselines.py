@@ -44,10 +44,10 @@ def layers_of(view, model):
 def test_layer_statistics_have_one_length_for_all_architectures(layout):
     view = random_view(layout, models=3)
     last, pooled = (
-        its.fit([view], [view], seed=0).encode(view) for its in (LastLayerStatistics(), PooledLayerStatistics())
+        encoder.fit([view], [view], seed=0).encode(view) for encoder in (LastLayerStatistics(), PooledLayerStatistics())
     )
     for model in range(3):
-        layers = np.array([its.ravel() for its in layers_of(view, model)])
+        layers = np.array([layer.ravel() for layer in layers_of(view, model)])
         np.testing.assert_allclose(last[model], layers[-1], rtol=1e-4, atol=1e-6)
         expected = np.concatenate([layers.mean(axis=0), layers.max(axis=0), layers[0], layers[-1]])
         np.testing.assert_allclose(pooled[model], expected, rtol=1e-4, atol=1e-6)

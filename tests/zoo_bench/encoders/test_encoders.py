@@ -1,6 +1,10 @@
+import ast
 import importlib
+import importlib.util
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,6 +173,19 @@ def test_the_digest_stays_when_code_is_explained_or_moved(tmp_path, monkeypatch,
             for module in [module for module in sys.modules if module.partition(".")[0] == "chain"]:
                 del sys.modules[module]
     assert digests[0] == digests[1]
+
+
+def test_no_code_of_an_encoder_names_a_module_of_ours_so_that_a_move_changes_no_digest():
+    encoders = {type(encoder): getattr(encoder, "source", type(encoder)) for encoder in map(make_encoder, ENCODERS)}
+    modules = {module for source in encoders.values() for module in source_statements(source)}
+    ours = re.compile(r"zoo_(gen|bench)(\.\w+)+")
+    named = {}
+    for module in modules:
+        tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text())
+        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        named[module] = [text for text in texts if isinstance(text, str) and ours.fullmatch(text)]
+    assert source_statements.__module__ in named
+    assert {module: texts for module, texts in named.items() if texts} == {}
 
 
 def test_the_digest_of_a_hyper_representation_covers_tokens_views_and_training():

@@ -26,8 +26,8 @@ def test_rows_have_one_order_whatever_order_they_come_in():
 
 
 def test_blocks_have_one_size_and_cover_all_rows():
-    found = list(blocks(7, 3))
-    assert [block.tolist() for block in found] == [[0, 1, 2], [3, 4, 5], [6, 6, 6]]
+    actual = list(blocks(7, 3))
+    assert [block.tolist() for block in actual] == [[0, 1, 2], [3, 4, 5], [6, 6, 6]]
     rows = np.random.RandomState(0).standard_normal((7, 4))
     np.testing.assert_array_equal(in_canonical_blocks(rows, lambda block: block * 2, size=3), rows * 2)
 

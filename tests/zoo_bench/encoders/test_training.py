@@ -78,16 +78,16 @@ def test_training_takes_the_steps_of_a_plain_loop(optimizer):
 def test_a_cpu_takes_the_steps_of_autocast_where_settings_and_runtime_say_bfloat16():
     settings = replace(SETTINGS, weight_decay=0.0, keep="last")
     weights = {}
-    for allowed, wanted in ((True, True), (True, False), (False, True), (False, False)):
+    for allowed, asked_for in ((True, True), (True, False), (False, True), (False, False)):
         module, inputs, targets, score = problem()
         fit(
             module,
             squared_error(module, inputs, targets),
             score,
-            settings=replace(settings, bfloat16=wanted),
+            settings=replace(settings, bfloat16=asked_for),
             runtime=Runtime(device="cpu", cpu_bfloat16=allowed),
         )
-        weights[allowed, wanted] = module[0].weight
+        weights[allowed, asked_for] = module[0].weight
 
     plain, inputs, targets, _ = problem()
     stepper = torch.optim.Adam(plain.parameters(), lr=1e-2)

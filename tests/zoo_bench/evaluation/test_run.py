@@ -157,7 +157,7 @@ def test_processes_give_the_same_as_one(tmp_path, three_zoos):
 
 def test_a_cell_is_evaluated_on_the_gpu_of_its_worker(tmp_path, three_zoos, counting, monkeypatch):
     """With workers that are this process: of three, two share a GPU where there are two."""
-    its = benchmark("standard", "tiny", "other", "third")
+    standard = benchmark("standard", "tiny", "other", "third")
 
     def here(task, blocks, lost, *, devices):
         for block, device in zip(blocks, devices, strict=True):
@@ -166,7 +166,7 @@ def test_a_cell_is_evaluated_on_the_gpu_of_its_worker(tmp_path, three_zoos, coun
     monkeypatch.setattr(runtime, "resolve", lambda name: ("cuda:0", "cuda:1"))
     monkeypatch.setattr(device_workers, "train_on_devices", here)
     monkeypatch.setenv("BEGIN_TOGETHER", "1")
-    run(its, ["counting:OnDevice"], three_zoos, tmp_path, workers=3, runtime=Runtime(device="cuda"))
+    run(standard, ["counting:OnDevice"], three_zoos, tmp_path, workers=3, runtime=Runtime(device="cuda"))
     fits = [path.name.split()[1] for path in tmp_path.glob("fit *")]
     assert sorted(fits) == ["cuda:0", "cuda:0", "cuda:1"]
 

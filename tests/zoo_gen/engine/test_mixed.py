@@ -303,7 +303,7 @@ def test_a_manifest_in_text_is_the_same_manifest():
         ("count = 3", "count = 0", "architecture.random.count: input should be greater than 0, got 0"),
         ("widths = [72, 5, 3]", "widths = [70, 5, 3]", "architecture.named.flat.widths: begins with 70; the images"),
         ('"mlp"', '"mpl"', "architecture.named.flat.name: unknown name 'mpl'; did you mean 'mlp'"),
-        ("flat = ", "cnn_1 = ", "architecture: named.cnn_1: is a name that means something else; expected another"),
+        ("flat = ", "cnn_1 = ", "architecture: named.cnn_1: has a meaning of its own; expected another name"),
         ("depth = [1, 3]", "depths = [1, 3]", "architecture.random: unknown key 'depths'; did you mean 'depth'"),
         ("channels = [2, 3]", "parameters = [1, 9]", "architecture.random: gave 0 different networks of 1 to 9 param"),
         ("[axes.product]", '[axes.product]\narchitecture = ["cnn_9"]', "axes.product.architecture: unknown architect"),

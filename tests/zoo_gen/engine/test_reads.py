@@ -1,6 +1,7 @@
 """What a run reads: each thing once, however many shards there are."""
 
 import os
+import tomllib
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -8,7 +9,6 @@ import pytest
 
 from tests.conftest import files_of
 from zoo_gen import engine
-from zoo_gen.files import schema
 from zoo_gen.files.location import locate
 from zoo_gen.manifest import read_manifest
 
@@ -27,7 +27,7 @@ def counts(monkeypatch):
 
         monkeypatch.setattr(owner, name, counted)
 
-    count(schema, "parse_toml", lambda *_: "manifest")
+    count(tomllib, "loads", lambda *_: "manifest")
     count(os, "listdir", str)
     count(os, "scandir", str)
     count(pq, "ParquetFile", lambda *_: "part")

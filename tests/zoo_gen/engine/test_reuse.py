@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import zoo_gen
 from tests.conftest import TINY, files_of
 from zoo_gen import ZooError, engine, open_zoo
 from zoo_gen.cli.main import main
@@ -151,11 +152,16 @@ def test_the_commands_say_what_differs_and_what_is_copied(tiny_zoo, tmp_path):
     first, last = result.output.splitlines()
     assert first == "axes.product.seed: [1, ..., 5] (5 values), not [1, ..., 7] (7 values)"
     assert last.startswith("models with the same hyper-parameters are the same")
+    compared = zoo_gen.diff(open_zoo(tiny_zoo), path)
+    assert str(compared) == result.output.rstrip()
+    assert [difference.key for difference in compared.differences] == ["axes.product.seed"]
+    assert compared.binding == ()
     result = CliRunner().invoke(main, ["run", str(path), "--out", str(tiny_zoo)])
     assert result.exit_code == 2
     assert "differs in axes.product.seed" in result.output
     result = CliRunner().invoke(main, ["plan", str(path), "--reuse", str(tiny_zoo), "--workers", "1"])
     assert "40 of 56 models are copied, 16 trained" in result.output
+    assert "40 of 56 models are copied, 16 trained" in str(zoo_gen.plan(path, reuse=[tiny_zoo], workers=1))
     options = ["--reuse", str(tiny_zoo), "--workers", "1"]
     result = CliRunner().invoke(main, ["run", str(path), "--out", str(tmp_path / "grown"), *options])
     assert "trained 16 models in " in result.output

@@ -19,9 +19,9 @@ class Manifest(Schema):
 
 
 def source(path: Path, **keys: object) -> Folder:
-    found = Manifest.model_validate({"data": {"source": "folder", "path": str(path), **keys}}).data
-    assert isinstance(found, Folder)
-    return found
+    actual = Manifest.model_validate({"data": {"source": "folder", "path": str(path), **keys}}).data
+    assert isinstance(actual, Folder)
+    return actual
 
 
 def draw(path: Path, *, seed: int, mode: str = "RGB", size: tuple[int, int] = (5, 4)) -> None:
@@ -48,12 +48,12 @@ def photos(tmp_path: Path) -> Path:
 
 def reference(root: Path, part: str) -> set[tuple[bytes, int]]:
     """Return the pixels and label of every image of a part, read one by one."""
-    found = set()
+    actual = set()
     for label, name in enumerate(("cat", "dog")):
         for path in (root / part / name).glob("[0-9]*"):
             with Image.open(path) as image:
-                found.add((np.asarray(image).transpose(2, 0, 1).tobytes(), label))
-    return found
+                actual.add((np.asarray(image).transpose(2, 0, 1).tobytes(), label))
+    return actual
 
 
 def as_set(images: np.ndarray, labels: np.ndarray) -> set[tuple[bytes, int]]:

@@ -113,12 +113,12 @@ def test_a_repository_is_read_from_the_hub_and_then_without_it(repository, tmp_p
     files, train, test = repository
     with serve() as hub:
         hub.add(REPOSITORY, files, commit=REVISION)
-        found = load(source(), tmp_path, hub.endpoint)
-    assert isinstance(found, dict), found
-    np.testing.assert_array_equal(found["train_images"], train.transpose(0, 3, 1, 2))
-    np.testing.assert_array_equal(found["test_images"], test.transpose(0, 3, 1, 2))
-    assert found["train_labels"].tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert found["test_labels"].tolist() == [2, 1, 0, 2]
+        actual = load(source(), tmp_path, hub.endpoint)
+    assert isinstance(actual, dict), actual
+    np.testing.assert_array_equal(actual["train_images"], train.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(actual["test_images"], test.transpose(0, 3, 1, 2))
+    assert actual["train_labels"].tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert actual["test_labels"].tolist() == [2, 1, 0, 2]
     assert not list((tmp_path / "data").glob(".download-*"))
     again = load(source(grey=True, center_crop=4), tmp_path, "")
     assert isinstance(again, dict), again
@@ -147,8 +147,8 @@ def test_a_download_that_breaks_off_leaves_nothing(repository, tmp_path):
         hub.add(REPOSITORY, files, commit=REVISION)
         hub.faults.append(Fault("test-00000-of-00001.parquet", times=1000))
         assert "cannot be loaded" in load(source(), tmp_path, hub.endpoint)
-        kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
-        assert kept == []
+        left = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        assert left == []
         hub.faults.clear()
         assert isinstance(load(source(), tmp_path, hub.endpoint), dict)
 
@@ -161,8 +161,8 @@ def keep(tmp_path):
     def write(images: list[Image.Image], labels: list[object]) -> Path:
         features = {"picture": datasets.Image(), "kind": datasets.Value("string" if "a" in labels else "int64")}
         split = datasets.Dataset.from_dict({"picture": images, "kind": labels}, features=datasets.Features(features))
-        kept = tmp_path / "huggingface" / "someone--shapes" / REVISION / "default"
-        datasets.DatasetDict({"train": split, "test": split}).save_to_disk(str(kept))
+        prepared = tmp_path / "huggingface" / "someone--shapes" / REVISION / "default"
+        datasets.DatasetDict({"train": split, "test": split}).save_to_disk(str(prepared))
         return tmp_path
 
     return write
@@ -177,11 +177,11 @@ def picture(mode: str, width: int = 5, height: int = 6, seed: int = 0) -> Image.
 def test_images_that_differ_in_size_and_mode_are_made_equal(keep):
     images = [picture("RGB", 40, 30), picture("L", 25, 60, 1), picture("RGBA", 33, 33, 2), picture("P", 20, 21, 3)]
     root = keep(images, [0, 1, 2, 0])
-    found = load_image_data(
+    actual = load_image_data(
         source(size=None, resize=16, center_crop=12, train_size=4, test_size=2), data_root=root
     ).train_images
-    assert found.shape == (4, 3, 12, 12)
-    for pixels, image in zip(found, images, strict=True):
+    assert actual.shape == (4, 3, 12, 12)
+    for pixels, image in zip(actual, images, strict=True):
         short = min(image.size)
         width, height = (16 * side // short for side in image.size)
         resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)

@@ -41,9 +41,9 @@ HUB = {"source": "huggingface", "repository": "a/b", "revision": "0" * 40, "chan
     ],
 )
 def test_every_source_says_what_it_is_without_being_loaded(source, shape, classes, sizes):
-    found = TypeAdapter(DataSource).validate_python(source)
-    assert (found.input_shape, found.n_classes) == (shape, classes)
-    assert (found.n_train, found.n_validation, found.n_test) == sizes
+    actual = TypeAdapter(DataSource).validate_python(source)
+    assert (actual.input_shape, actual.n_classes) == (shape, classes)
+    assert (actual.n_train, actual.n_validation, actual.n_test) == sizes
 
 
 def test_describing_a_source_imports_no_heavy_library():

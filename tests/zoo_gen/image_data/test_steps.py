@@ -51,12 +51,12 @@ def numbers(images: np.ndarray) -> list[int]:
 
 def test_grey_is_the_plain_mean_of_the_channels():
     images = published.pixels(5, 3, 32, 32)
-    found = apply(colour(grey=True), images)
+    actual = apply(colour(grey=True), images)
     expected = [
         [[[round(sum(map(int, pixel)) / 3) for pixel in row] for row in image]]
         for image in images.transpose(0, 2, 3, 1)
     ]
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("resize", [28, 48, [28, 28], [40, 20]])
@@ -66,11 +66,11 @@ def test_resize_is_torchvisions(size, resize):
 
     images = published.pixels(3, 3, *size)
     source = colour(size, resize=resize)
-    found = apply(source, images)
+    actual = apply(source, images)
     of = transforms.Resize(resize)
     expected = [np.asarray(of(Image.fromarray(image.transpose(1, 2, 0)))).transpose(2, 0, 1) for image in images]
-    np.testing.assert_array_equal(found, expected)
-    assert found.shape[1:] == source.input_shape
+    np.testing.assert_array_equal(actual, expected)
+    assert actual.shape[1:] == source.input_shape
 
 
 @pytest.mark.parametrize("crop", [28, 27, [5, 30]])
@@ -174,10 +174,10 @@ def test_the_shape_is_known_before_the_images(size, resize, crop, grey):
         assert crop is not None
         assert crop > min(resize if isinstance(resize, tuple) else [resize or min(size)])
         return
-    found = apply(source, published.pixels(2, 3, *size))
-    assert found.shape == (2, *source.input_shape)
-    assert found.dtype == np.uint8
-    assert found.flags.c_contiguous
+    actual = apply(source, published.pixels(2, 3, *size))
+    assert actual.shape == (2, *source.input_shape)
+    assert actual.dtype == np.uint8
+    assert actual.flags.c_contiguous
 
 
 @pytest.mark.parametrize(

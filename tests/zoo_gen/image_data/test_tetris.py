@@ -21,13 +21,13 @@ def test_tetris_without_noise_shows_each_class_in_every_place():
     data = load_image_data(Tetris(source="tetris", noise=0.0))
     images, labels = data.tensors("train")
     pairs = zip(images.numpy(), labels.tolist(), strict=True)
-    found = {(label, image.tobytes()): image[0] for image, label in pairs}
-    for (label, _), image in found.items():
+    actual = {(label, image.tobytes()): image[0] for image, label in pairs}
+    for (label, _), image in actual.items():
         assert set(np.unique(image.round(6))) == {0.0, 1.0}
         assert image.sum().round(6) == 4
         assert drawn(image.round()) in SHAPES[label]
     # Bounding boxes of 2x2, 1x4, 3x2 and 2x3 have this many places in a 4x4 image.
-    assert [sum(label == kind for label, _ in found) for kind in range(4)] == [9, 4, 6, 6]
+    assert [sum(label == kind for label, _ in actual) for kind in range(4)] == [9, 4, 6, 6]
 
 
 def test_tetris_with_rotations_has_every_orientation():

@@ -297,8 +297,8 @@ def test_the_sizes_of_the_zoos_of_2022():
         "MNIST": (50_000, 10_000, 10_000),
     }
     for dataset, (train, validation, test) in sizes.items():
-        found = source(dataset, validation_size=validation)
-        assert (found.n_train, found.n_validation, found.n_test) == (train, validation, test)
+        actual = source(dataset, validation_size=validation)
+        assert (actual.n_train, actual.n_validation, actual.n_test) == (train, validation, test)
 
 
 def test_real_fashion_mnist(data_root: Path):

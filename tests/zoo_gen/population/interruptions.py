@@ -37,8 +37,8 @@ def check_interruptions(architecture, data, table, settings) -> None:
     for _ in range(settings.epochs):  # the untrained models are written too
         with pytest.raises(_InterruptedError):
             train(architecture, data, table, settings, saves=saves, **epochs)
-    found = train(architecture, data, table, settings, saves=saves, **epochs)
+    actual = train(architecture, data, table, settings, saves=saves, **epochs)
     assert saves.interrupted == settings.epochs
-    np.testing.assert_array_equal(found.diverged, whole.diverged)
+    np.testing.assert_array_equal(actual.diverged, whole.diverged)
     for name, values in whole.arrays.items():
-        np.testing.assert_array_equal(found.arrays[name], values, err_msg=name)
+        np.testing.assert_array_equal(actual.arrays[name], values, err_msg=name)

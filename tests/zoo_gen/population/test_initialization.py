@@ -42,10 +42,10 @@ REFERENCE = {
 
 def draw(layout, seeds, schemes, *, deviation=1.0, scale=1.0, bias=0.01) -> dict[str, np.ndarray]:
     like = torch.ones(len(schemes))
-    found = initial_weights(
+    actual = initial_weights(
         layout, seeds, schemes, deviations=deviation * like, scales=scale * like, biases=bias * like
     )
-    return layout.split(found.numpy())
+    return layout.split(actual.numpy())
 
 
 @pytest.mark.parametrize("scheme", REFERENCE)

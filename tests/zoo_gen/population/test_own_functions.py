@@ -37,8 +37,10 @@ def alone(module: nn.Module, inputs, targets, row: dict, *, epochs: int, batch_s
         return getattr(own_training, row[column].partition(":")[2]) if ":" in row[column] else None
 
     names = [name for name, _ in module.named_parameters()]
-    made = function("optimizer") and function("optimizer")()
-    init, update = made if isinstance(made, tuple) else (made and made.init, made and made.update)
+    optimizer = function("optimizer") and function("optimizer")()
+    init, update = (
+        optimizer if isinstance(optimizer, tuple) else (optimizer and optimizer.init, optimizer and optimizer.update)
+    )
     state = init(dict(module.named_parameters())) if init else None
     torchs = None if init else plain_loop.make_optimizer(module, row)
     loss_of = function("loss") or (
@@ -87,31 +89,31 @@ def test_a_mixed_population_of_layers_equals_plain_loops(network, form):
     )
     forms = forms_of(layers(architecture, shape, 10), form)
     settings = TrainingSettings(epochs=4, dtype=torch.float64, functions=FUNCTIONS, forms=forms)
-    found = train(architecture, data, table, settings, checkpoint_epochs=[0, 4]).arrays
+    actual = train(architecture, data, table, settings, checkpoint_epochs=[0, 4]).arrays
     inputs, labels = plain_loop.inputs_of(data), torch.from_numpy(data.train_labels)
     for row, model in enumerate(table.to_pylist()):
         module = build(nn.Tanh, nn.Identity).double()
-        nn.utils.vector_to_parameters(torch.from_numpy(found["weights"][row, 0]), module.parameters())
+        nn.utils.vector_to_parameters(torch.from_numpy(actual["weights"][row, 0]), module.parameters())
         # `adam` decays nothing.
         expected = alone(module, inputs, labels, model, epochs=4, batch_size=16)
-        assert relative_difference(found["weights"][row, 1], expected) < 1e-10, model
+        assert relative_difference(actual["weights"][row, 1], expected) < 1e-10, model
         # What is measured is the task's own loss, whatever was trained on.
         loss = nn.functional.cross_entropy(module(inputs), labels).item()
-        assert found["train_loss"][row, 1] == pytest.approx(loss, rel=1e-9)
+        assert actual["train_loss"][row, 1] == pytest.approx(loss, rel=1e-9)
 
 
 def test_modules_of_ones_own_equal_plain_loops():
-    own = manifest("Residual", optimizer=f"{HERE}:Lion", loss=f"{HERE}:focal", weight_decay=0.1, learning_rate=1e-3)
-    rows, data = grid.table_of_models(own), load_image_data(own.data)
-    assert own.own_functions == {f"{HERE}:Lion": "optimizer", f"{HERE}:focal": "loss"}
-    settings = TrainingSettings(epochs=2, dtype=torch.float64, functions=own.training.source_sha256)
-    found = train(own.architecture, data, rows, settings, checkpoint_epochs=(2,)).arrays["weights"]
+    zoo = manifest("Residual", optimizer=f"{HERE}:Lion", loss=f"{HERE}:focal", weight_decay=0.1, learning_rate=1e-3)
+    rows, data = grid.table_of_models(zoo), load_image_data(zoo.data)
+    assert zoo.own_functions == {f"{HERE}:Lion": "optimizer", f"{HERE}:focal": "loss"}
+    settings = TrainingSettings(epochs=2, dtype=torch.float64, functions=zoo.training.source_sha256)
+    actual = train(zoo.architecture, data, rows, settings, checkpoint_epochs=(2,)).arrays["weights"]
     inputs, labels = data.tensors("train", dtype=torch.float64)
     for model, row in enumerate(rows.to_pylist()):
         torch.manual_seed(row["seed"])
-        module = own_module.resolve(own.architecture.module)()
+        module = own_module.resolve(zoo.architecture.module)()
         expected = alone(module, inputs, labels, row, epochs=2, batch_size=32)
-        np.testing.assert_allclose(found[model, 0], expected, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(actual[model, 0], expected, rtol=1e-10, atol=1e-10)
 
 
 def test_numbers_are_predicted_with_a_loss_of_ones_own(tmp_path, monkeypatch):
@@ -210,9 +212,9 @@ def test_a_model_that_stops_keeps_its_weights_whatever_its_optimizer_does():
     data = load_image_data(synthetic(shape))
     table = models(optimizer=[f"{HERE}:drifting"], seed=[1])
     settings = TrainingSettings(epochs=3, functions=FUNCTIONS, stop_loss=1e9)
-    found = train(architecture, data, table, settings, checkpoint_epochs=[0, 1, 3]).arrays["weights"][0]
-    np.testing.assert_allclose(found[1], found[0] * np.float32(0.9) ** 3, rtol=1e-5)
-    assert found[2].tobytes() == found[1].tobytes()
+    actual = train(architecture, data, table, settings, checkpoint_epochs=[0, 1, 3]).arrays["weights"][0]
+    np.testing.assert_allclose(actual[1], actual[0] * np.float32(0.9) ** 3, rtol=1e-5)
+    assert actual[2].tobytes() == actual[1].tobytes()
 
 
 REFUSED = [
@@ -239,14 +241,14 @@ REFUSED = [
 
 @pytest.mark.parametrize(("what", "name", "message"), REFUSED)
 def test_what_cannot_train_is_refused_before_anything_is_written(what, name, message, tmp_path):
-    own = manifest("perceptron", data=DATA, **{what: f"{HERE}:{name}"})
+    described = manifest("perceptron", data=DATA, **{what: f"{HERE}:{name}"})
     with pytest.raises(ZooError, match=message) as refusal:
-        zoo_gen.run(own, tmp_path / "zoo", workers=1, progress=False)
+        zoo_gen.run(described, tmp_path / "zoo", workers=1, progress=False)
     assert str(refusal.value).startswith(f"{what} '{HERE}:{name}': ")
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "zoo").exists()
     with pytest.raises(ZooError, match=message):
-        zoo_gen.plan(own)
+        zoo_gen.plan(described)
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,9 @@ def masks(module: nn.Module, seed: int, step: int) -> None:
     state = {"start": 0}
 
     def next_mask(count: int, rate: float) -> torch.Tensor:
-        kept = kept_by_dropout(torch.tensor([seed]), torch.tensor([rate]), step, count, start=state["start"])
+        mask = kept_by_dropout(torch.tensor([seed]), torch.tensor([rate]), step, count, start=state["start"])
         state["start"] += -(-count // 2) * 2
-        return kept[0]
+        return mask[0]
 
     for part in module.modules():
         if isinstance(part, Flat):
@@ -66,12 +66,12 @@ def with_masks(module: nn.Module) -> nn.Module:
     return module
 
 
-def alone(own, row: dict, *, epochs: int) -> nn.Module:
+def alone(described, row: dict, *, epochs: int) -> nn.Module:
     """Return one model trained by torch.nn and torch.optim alone, in float64."""
-    factory = own_module.resolve(own.architecture.module)
+    factory = own_module.resolve(described.architecture.module)
     torch.manual_seed(row["seed"])
-    module = with_masks(factory(**own.architecture.arguments)).double()
-    data = load_image_data(own.data)
+    module = with_masks(factory(**described.architecture.arguments)).double()
+    data = load_image_data(described.data)
     inputs, labels = data.tensors("train", dtype=torch.float64)
     optimizer = make_optimizer(module, row)
     step = 0
@@ -99,24 +99,24 @@ def alone(own, row: dict, *, epochs: int) -> nn.Module:
     ],
 )
 def test_stacked_modules_are_what_each_trained_alone_is_after_twenty_steps(name, arguments, optimizer):
-    own = manifest(name, arguments, optimizer=optimizer)
-    models = grid.table_of_models(own)
-    data = load_image_data(own.data)
+    described = manifest(name, arguments, optimizer=optimizer)
+    models = grid.table_of_models(described)
+    data = load_image_data(described.data)
     settings = TrainingSettings(epochs=2, dtype=torch.float64)
-    trained = train(own.architecture, data, models, settings, checkpoint_epochs=(0, 2)).arrays
-    layout = own.layout
+    trained = train(described.architecture, data, models, settings, checkpoint_epochs=(0, 2)).arrays
+    layout = described.layout
     assert [p.name for p in layout.parameters] == [
-        name for name, _ in alone(own, models.to_pylist()[0], epochs=0).named_parameters()
+        name for name, _ in alone(described, models.to_pylist()[0], epochs=0).named_parameters()
     ]
     for model, row in enumerate(models.to_pylist()):
         for checkpoint, epochs in enumerate((0, 2)):
-            plain = alone(own, row, epochs=epochs)
+            plain = alone(described, row, epochs=epochs)
             expected = nn.utils.parameters_to_vector(plain.parameters()).detach().numpy()
-            found = trained["weights"][model, checkpoint]
-            np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
-            if own.network.own.buffers:
+            actual = trained["weights"][model, checkpoint]
+            np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10)
+            if described.network.own.buffers:
                 state = dict(plain.named_buffers())
-                statistics = torch.cat([state[name].flatten() for name, _ in own.network.own.buffers]).numpy()
+                statistics = torch.cat([state[name].flatten() for name, _ in described.network.own.buffers]).numpy()
                 np.testing.assert_allclose(trained["buffers"][model, checkpoint], statistics, rtol=1e-10)
             inputs, labels = data.tensors("test", dtype=torch.float64)
             loss = nn.functional.cross_entropy(plain(inputs), labels).item()
@@ -147,24 +147,26 @@ def test_a_number_is_predicted_by_a_module(tmp_path, monkeypatch):
 
 
 def test_a_zoo_of_modules_is_read_verified_and_computes_what_is_stored(tmp_path):
-    own = manifest("Residual", {"dropout": 0.1}, seeds=5, data=DATA)
-    zoo = zoo_gen.run(own, tmp_path / "zoo", workers=1, progress=False)
+    described = manifest("Residual", {"dropout": 0.1}, seeds=5, data=DATA)
+    zoo = zoo_gen.run(described, tmp_path / "zoo", workers=1, progress=False)
     assert zoo_gen.verify(zoo).sound
     assert "buffers" not in zoo.metrics
     assert set(zoo.state_dict(0)) >= {"norm.running_mean", "norm.running_var", "block.weight"}
     module = zoo.module(3)
     assert isinstance(module, own_networks.Residual)
-    inputs, labels = load_image_data(own.data).tensors("test")
+    inputs, labels = load_image_data(described.data).tensors("test")
     accuracy = (module(inputs).argmax(dim=1) == labels).float().mean().item()
     assert accuracy == pytest.approx(float(zoo.test_accuracy[3, -1]), abs=1.5 / 64)
     assert zoo.layout.symmetries == ()
 
 
 def test_models_do_not_depend_on_who_is_trained_beside_them(tmp_path):
-    own = manifest("perceptron", {"dropout": 0.2}, seeds=5, data=DATA)
+    whole = manifest("perceptron", {"dropout": 0.2}, seeds=5, data=DATA)
     weights = []
     for models_per_shard in (5, 2):
-        document = own.model_dump(mode="json", exclude_unset=True) | {"storage": {"models_per_shard": models_per_shard}}
+        document = whole.model_dump(mode="json", exclude_unset=True) | {
+            "storage": {"models_per_shard": models_per_shard}
+        }
         folder = tmp_path / str(models_per_shard)
         weights.append(zoo_gen.run(zoo_gen.ZooManifest(**document), folder, workers=1, progress=False).weights[:])
     np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-6)
@@ -182,9 +184,9 @@ def test_the_module_initialization_of_layers_is_torchs_own():
     document = manifest("perceptron").model_dump(mode="json", exclude_unset=True)
     document["architecture"] = {"name": "mlp", "widths": [64, 5, 10]}
     document["training"] |= {"activation": "tanh"}
-    own = zoo_gen.ZooManifest(**document)
-    models, settings = grid.table_of_models(own), TrainingSettings(epochs=0)
-    trained = train(own.architecture, load_image_data(own.data), models, settings, checkpoint_epochs=(0,))
+    described = zoo_gen.ZooManifest(**document)
+    models, settings = grid.table_of_models(described), TrainingSettings(epochs=0)
+    trained = train(described.architecture, load_image_data(described.data), models, settings, checkpoint_epochs=(0,))
     torch.manual_seed(1)
     plain = nn.Sequential(nn.Linear(64, 5), nn.Linear(5, 10))
     expected = nn.utils.parameters_to_vector(plain.parameters()).detach().numpy()
@@ -201,7 +203,7 @@ def test_the_module_initialization_of_layers_is_torchs_own():
         ("Unused", "parameter spare.weight has no part in its outputs"),
         ("Frozen", "parameter spare.weight needs no gradient; expected a buffer"),
         ("RandomBuffer", "buffer features differs from seed to seed"),
-        ("Unrepeatable", "two made of one seed differ; expected all random numbers from torch's generator"),
+        ("Unrepeatable", "two modules made from one seed differ; expected all random numbers from torch's generator"),
         ("Pair", r"gives tuple; expected one tensor \(image, output\)"),
         ("OneNumber", r"does not take inputs \[3, 1, 8, 8\]"),
         ("spatial_dropout", r"1 \(Dropout2d, p = 0.5\) cannot be stacked; expected torch.nn.Dropout"),

@@ -35,10 +35,10 @@ def test_the_reference_gives_the_published_outputs():
 @pytest.mark.parametrize("seed", [0, 1, 12345, 2**63 - 1])
 def test_bits_equal_splitmix64_in_plain_integers(seed):
     expected = splitmix64(stream_key(seed, Purpose.DATA_ORDER, 7), 20)
-    found = random_bits(torch.tensor([seed]), Purpose.DATA_ORDER, 7, 20)[0]
-    assert [word & MASK for word in found.tolist()] == expected
+    actual = random_bits(torch.tensor([seed]), Purpose.DATA_ORDER, 7, 20)[0]
+    assert [word & MASK for word in actual.tolist()] == expected
     tail = random_bits(torch.tensor([seed]), Purpose.DATA_ORDER, 7, 5, start=15)[0]
-    assert torch.equal(tail, found[15:])
+    assert torch.equal(tail, actual[15:])
 
 
 def test_a_models_draws_do_not_depend_on_the_population_around_it():
@@ -94,9 +94,9 @@ def test_dropout_keeps_the_share_it_should_independently_of_place_and_step(rate)
 
 def test_noisy_labels_are_other_classes_equally_often():
     labels = torch.arange(50_000) % 5
-    found = noisy_labels(torch.tensor([1, 2]), torch.tensor([0.0, 0.3]), labels, n_classes=5)
-    assert torch.equal(found[0], labels)
-    replaced = found[1] != labels
+    actual = noisy_labels(torch.tensor([1, 2]), torch.tensor([0.0, 0.3]), labels, n_classes=5)
+    assert torch.equal(actual[0], labels)
+    replaced = actual[1] != labels
     assert replaced.double().mean().item() == pytest.approx(0.3, abs=0.01)
-    distances = (found[1] - labels)[replaced] % 5
+    distances = (actual[1] - labels)[replaced] % 5
     assert stats.chisquare(np.bincount(distances, minlength=5)[1:]).pvalue > 1e-3

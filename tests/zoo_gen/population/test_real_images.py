@@ -23,7 +23,7 @@ def accuracies_of_loops(build, data) -> list[float]:
     """Train as many models by torch alone: its own initial weights, its own shuffling, its own Adam."""
     inputs, labels = data.tensors("train")
     test_inputs, test_labels = data.tensors("test")
-    found = []
+    actual = []
     for seed in range(MODELS):
         torch.manual_seed(seed)
         model = build(torch.nn.ReLU, torch.nn.Identity)
@@ -38,8 +38,8 @@ def accuracies_of_loops(build, data) -> list[float]:
                 torch.nn.functional.cross_entropy(model(inputs[batch]), labels[batch]).backward()
                 optimizer.step()
         with torch.no_grad():
-            found.append((model(test_inputs).argmax(dim=1) == test_labels).double().mean().item())
-    return found
+            actual.append((model(test_inputs).argmax(dim=1) == test_labels).double().mean().item())
+    return actual
 
 
 @pytest.mark.slow
@@ -61,11 +61,11 @@ def test_accuracies_rise_and_land_where_plain_loops_land(data_root, architecture
         learning_rate=[3e-3],
         batch_size=[BATCH],
     )
-    found = train(architecture, data, table, TrainingSettings(epochs=EPOCHS), checkpoint_epochs=[0, 1, EPOCHS]).arrays
-    first, last = found["test_accuracy"][:, 0], found["test_accuracy"][:, -1]
+    actual = train(architecture, data, table, TrainingSettings(epochs=EPOCHS), checkpoint_epochs=[0, 1, EPOCHS]).arrays
+    first, last = actual["test_accuracy"][:, 0], actual["test_accuracy"][:, -1]
     loops = accuracies_of_loops(build, data)
     assert np.median(first) < 0.3 < at_least < np.median(last)
-    assert (found["test_accuracy"][:, 1] > first).mean() > 0.8
+    assert (actual["test_accuracy"][:, 1] > first).mean() > 0.8
     error = np.hypot(np.std(last), np.std(loops)) / MODELS**0.5 * 1.25  # standard error of a difference of medians
     assert abs(np.median(last) - np.median(loops)) < 3 * error
     assert stats.ks_2samp(last, loops).pvalue > 0.01

@@ -114,7 +114,7 @@ def test_a_dry_run_sends_and_writes_nothing(hub, zoo, monkeypatch):
 
 
 def test_what_says_that_the_others_are_there_is_sent_last(zoo):
-    ready = release.prepare(zoo, "org/tiny")
+    ready = release.plan_push(zoo, "org/tiny")
     assert ready.last[-2:] == ["README.md", "SHA256SUMS"]
     assert all(path.startswith("models/") for path in ready.last[:-4])
     assert not any(path.startswith("weights.zarr") for path in ready.last)

@@ -9,7 +9,7 @@ import yaml
 from tests.conftest import files_of
 from tests.zoo_gen.published import packed, ray
 from zoo_gen import ZooError, convert, open_zoo
-from zoo_gen.published.push import prepare
+from zoo_gen.published.push import plan_push
 from zoo_gen.zoo.contents import Contents
 from zoo_gen.zoo.verify import verify
 
@@ -56,7 +56,7 @@ def test_a_zoo_has_nothing_strange(tiny_zoo, tmp_path):
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_what_is_not_of_the_zoo_is_named_and_not_pushed(zoo, name):
-    before = dict(prepare(zoo, "org/zoo").files)
+    before = dict(plan_push(zoo, "org/zoo").files)
     path = zoo / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes((zoo / "models" / "part-00000.parquet").read_bytes() if STRANGE[name] else b"x")
@@ -65,7 +65,7 @@ def test_what_is_not_of_the_zoo_is_named_and_not_pushed(zoo, name):
     (line,) = report.notes
     named = line.partition(": is no file of the zoo")[0].partition(" (1 files)")[0]
     assert name == named or (named.endswith("/") and name.startswith(named))
-    assert dict(prepare(zoo, "org/zoo").files) == before
+    assert dict(plan_push(zoo, "org/zoo").files) == before
     assert len(open_zoo(zoo).models) == 40
 
 

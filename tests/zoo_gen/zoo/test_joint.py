@@ -1,5 +1,7 @@
 """Several zoos read as one: every value is the one that its own zoo has, whatever the zoos differ in."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,11 @@ def plainly(zoo, joint, name, width):
         if epoch in zoo.epochs:
             values[:, position] = zoo.array(name)[:, zoo.epochs.tolist().index(epoch)]
     return values
+
+
+def test_a_notebook_shows_each_of_them(zoos):
+    html = ElementTree.fromstring(f"<div>{open_zoos([zoos['tiny'], zoos['other']])._repr_html_()}</div>")
+    assert [name.text for name in html.iter("strong")] == ["tiny", "other"]
 
 
 def test_zoos_of_one_architecture_are_one_array(zoos):

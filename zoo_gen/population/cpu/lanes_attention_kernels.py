@@ -39,9 +39,9 @@ def attention_forward(layer: Attention, steps: int, *, lanes: int, bits: int) ->
         for start, some, repeats in tiles(steps, at_once):
 
             def queries(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
-                own = code.at(query.first, (number, some * query.row), start * query.row)
+                address = code.at(query.first, (number, some * query.row), start * query.row)
                 scores = Matrix(room, steps)
-                multiply(code, (some, steps, layer.units), Matrix(own, query.row), key.turned, scores)
+                multiply(code, (some, steps, layer.units), Matrix(address, query.row), key.turned, scores)
                 _softmax(code, some, steps, room, factor=layer.units**-0.5)
                 target = code.at(outputs, (number, some * layer.inner), start * layer.inner)
                 multiply(code, (some, layer.units, steps), scores, value, Matrix(target, layer.inner))
@@ -73,16 +73,16 @@ def attention_backward(layer: Attention, steps: int, *, lanes: int, bits: int) -
 
             def queries(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
                 row = 3 * layer.inner
-                own = Matrix(code.at(query.first, (number, some * row), start * row), row)
+                block = Matrix(code.at(query.first, (number, some * row), start * row), row)
                 target = Matrix(code.at(to_query.first, (number, some * row), start * row), row)
                 given = Matrix(code.at(gradient, (number, some * layer.inner), start * layer.inner), layer.inner)
-                multiply(code, (some, steps, units), own, key.turned, shares)
+                multiply(code, (some, steps, units), block, key.turned, shares)
                 _softmax(code, some, steps, room, factor=factor)
                 multiply(code, (some, steps, units), given, value.turned, slopes)
                 multiply(code, (steps, units, some), shares.turned, given, to_value, add=True)
                 _softmax_gradient(code, some, steps, room, second, factor=factor)
                 multiply(code, (some, units, steps), slopes, key, target)
-                multiply(code, (steps, units, some), slopes.turned, own, to_key, add=True)
+                multiply(code, (steps, units, some), slopes.turned, block, to_key, add=True)
 
             code.loop(repeats, queries)
 
@@ -133,21 +133,21 @@ def _softmax(code: Code, rows: int, columns: int, scores: Value, *, factor: floa
     for start, some, repeats in tiles(rows, even(rows, ROWS_AT_ONCE)):
 
         def tile(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
-            own = code.at(scores, (number, some * columns), start * columns)
+            address = code.at(scores, (number, some * columns), start * columns)
 
             def larger(c: Value, largest: list[Value]) -> list[Value]:
-                values = [code.load(own, (c, 1), row * columns) for row in range(some)]
+                values = [code.load(address, (c, 1), row * columns) for row in range(some)]
                 return [
                     build.select(build.fcmp_unordered(">", value, best), value, best)
                     for value, best in zip(values, largest, strict=True)
                 ]
 
-            largest = code.loop(columns, larger, [code.load(own, row * columns) for row in range(some)])
+            largest = code.loop(columns, larger, [code.load(address, row * columns) for row in range(some)])
 
             def share(c: Value, row: int) -> Value:
-                distance = build.fsub(code.load(own, (c, 1), row * columns), largest[row])
+                distance = build.fsub(code.load(address, (c, 1), row * columns), largest[row])
                 power = _exponential(code, build.fmul(distance, scale))
-                code.store(power, own, (c, 1), row * columns)
+                code.store(power, address, (c, 1), row * columns)
                 return power
 
             totals = sums_of(code, columns, some, share)
@@ -156,7 +156,7 @@ def _softmax(code: Code, rows: int, columns: int, scores: Value, *, factor: floa
             def divide(c: Value, _: list[Value]) -> None:
                 for row in range(some):
                     place = (c, 1), row * columns
-                    code.store(build.fmul(code.load(own, *place), inverses[row]), own, *place)
+                    code.store(build.fmul(code.load(address, *place), inverses[row]), address, *place)
 
             code.loop(columns, divide)
 
@@ -169,17 +169,17 @@ def _softmax_gradient(code: Code, rows: int, columns: int, shares: Value, slopes
     for start, some, repeats in tiles(rows, even(rows, ROWS_AT_ONCE)):
 
         def tile(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
-            own, given = (code.at(each, (number, some * columns), start * columns) for each in (shares, slopes))
+            address, given = (code.at(each, (number, some * columns), start * columns) for each in (shares, slopes))
 
             def of(pointer: Value, c: Value, row: int) -> Value:
                 return code.load(pointer, (c, 1), row * columns)
 
-            along = sums_of(code, columns, some, lambda c, row: build.fmul(of(own, c, row), of(given, c, row)))
+            along = sums_of(code, columns, some, lambda c, row: build.fmul(of(address, c, row), of(given, c, row)))
 
             def write(c: Value, _: list[Value]) -> None:
                 for row in range(some):
                     rest = build.fsub(of(given, c, row), along[row])
-                    code.store(build.fmul(build.fmul(of(own, c, row), scale), rest), given, (c, 1), row * columns)
+                    code.store(build.fmul(build.fmul(of(address, c, row), scale), rest), given, (c, 1), row * columns)
 
             code.loop(columns, write)
 

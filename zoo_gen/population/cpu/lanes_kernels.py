@@ -38,13 +38,13 @@ def stage_forward(stage: Stage, *, lanes: int, bits: int) -> Callable[..., None]
     size = height * width * convolution.outputs
 
     def image(number: Value, _: list[Value]) -> None:
-        own = code.at(inputs, (number, stage.height * stage.width * convolution.inputs))
+        address = code.at(inputs, (number, stage.height * stage.width * convolution.inputs))
         target = code.at(outputs, (number, size))
         if stage.pooling is None:
-            convolve(code, stage, own, weight, bias, target)
+            convolve(code, stage, address, weight, bias, target)
             return
         room, places = more
-        convolve(code, stage, own, weight, bias, room)
+        convolve(code, stage, address, weight, bias, room)
         places = code.at(places, (number, size), kind=code.integers(8))
         then = {"then": partial(rectified, code)} if stage.relu else {}
         pool(code, stage.pooling, stage.convolved, convolution.outputs, room, target, places, **then)
@@ -68,7 +68,7 @@ def stage_backward(stage: Stage, *, lanes: int, bits: int, back: bool) -> Callab
     size, n_inputs = height * width * convolution.outputs, stage.height * stage.width * convolution.inputs
 
     def image(number: Value, _: list[Value]) -> None:
-        own = code.at(inputs, (number, n_inputs))
+        address = code.at(inputs, (number, n_inputs))
         given = code.at(gradient, (number, size))
         if stage.relu:
             *_, before, outputs = more
@@ -79,7 +79,7 @@ def stage_backward(stage: Stage, *, lanes: int, bits: int, back: bool) -> Callab
             places = code.at(places, (number, size), kind=code.integers(8))
             unpool(code, stage.pooling, stage.convolved, convolution.outputs, given, room, places)
             given = room
-        weight_gradient(code, stage, own, given, to_weight)
+        weight_gradient(code, stage, address, given, to_weight)
         if convolution.bias:
             bias_gradient(code, stage, given, to_bias)
         if back:
@@ -100,9 +100,9 @@ def pool_forward(
     size = rows * columns * channels
 
     def image(number: Value, _: list[Value]) -> None:
-        own, target = code.at(inputs, (number, height * width * channels)), code.at(outputs, (number, size))
+        address, target = code.at(inputs, (number, height * width * channels)), code.at(outputs, (number, size))
         chosen = code.at(places, (number, size), kind=code.integers(8))
-        pool(code, pooling, (height, width), channels, own, target, chosen)
+        pool(code, pooling, (height, width), channels, address, target, chosen)
 
     code.loop(n_images, image)
     return code.compiled()

@@ -65,10 +65,10 @@ def multiply(
 
             def block(x: Value, _: list[Value]) -> None:
                 factors = code.at(other.first, (x, some_columns * other.column), left * other.column)
-                own = code.at(target, (x, some_columns * outputs.column), left * outputs.column)
+                address = code.at(target, (x, some_columns * outputs.column), left * outputs.column)
                 places = [r * outputs.row + c * outputs.column for r in range(some_rows) for c in range(some_columns)]
                 if add:
-                    begun = [code.load(own, place) for place in places]
+                    begun = [code.load(address, place) for place in places]
                 elif bias is not None:
                     begun = [code.load(bias, (x, some_columns), left + c) for c in range(some_columns)] * some_rows
                 else:
@@ -81,7 +81,7 @@ def multiply(
                     return [code.multiply_add(*pair, total) for pair, total in zip(pairs, sums, strict=True)]
 
                 for total, place in zip(code.loop(depth, term, begun), places, strict=True):
-                    code.store(rectified(code, total) if relu else total, own, place)
+                    code.store(rectified(code, total) if relu else total, address, place)
 
             code.loop(along, block)
 
@@ -102,8 +102,8 @@ def add_rows(code: Code, rows: int, columns: int, values: Value, sums: Value) ->
     for start, some, repeats in tiles(columns, even(columns, ROWS_AT_ONCE)):
 
         def tile(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
-            own = code.at(values, (number, some), start)
-            for c, total in enumerate(sums_of(code, rows, some, lambda row, c: code.load(own, (row, columns), c))):
+            address = code.at(values, (number, some), start)
+            for c, total in enumerate(sums_of(code, rows, some, lambda row, c: code.load(address, (row, columns), c))):
                 code.add(total, sums, (number, some), start + c)
 
         code.loop(repeats, tile)

@@ -47,12 +47,12 @@ def convolve(code: Code, stage: Stage, inputs: Value, weight: Value, bias: Value
 
     def tile(above: Value, below: Value, first: int, some: int, start: int, pixels: int, repeats: int) -> None:
         def one(number: Value, _: list[Value]) -> None:
-            own = code.at(above, (number, pixels * step), start * step)
+            address = code.at(above, (number, pixels * step), start * step)
             destination = code.at(below, (number, pixels * layer.outputs), start * layer.outputs + first)
             begun = [code.load(bias, first + o) if layer.bias else code.zero for o in range(some)]
 
             def down(ky: Value, sums: list[Value]) -> list[Value]:
-                line = code.at(own, (ky, stage.width * layer.inputs))
+                line = code.at(address, (ky, stage.width * layer.inputs))
                 kernel = code.at(weight, (ky, layer.kernel * layer.inputs * layer.outputs), first)
 
                 def along(tap: Value, sums: list[Value]) -> list[Value]:
@@ -103,19 +103,19 @@ def weight_gradient(code: Code, stage: Stage, inputs: Value, gradient: Value, to
 
     def tile(line: Value, kernel: Value, start: int, some_taps: int, repeats: int) -> None:
         def one(number: Value, _: list[Value]) -> None:
-            own = code.at(line, (number, some_taps), start)
+            address = code.at(line, (number, some_taps), start)
             destination = code.at(kernel, (number, some_taps * layer.outputs), start * layer.outputs)
             for first, some in _cut(layer.outputs, most_outputs):
-                sums = over_pixels(own, first, some, some_taps)
+                sums = over_pixels(address, first, some, some_taps)
                 for place, total in enumerate(sums):
                     tap, o = divmod(place, some)
                     code.add(total, destination, tap * layer.outputs + first + o)
 
         code.loop(repeats, one)
 
-    def over_pixels(own: Value, first: int, some: int, some_taps: int) -> list[Value]:
+    def over_pixels(address: Value, first: int, some: int, some_taps: int) -> list[Value]:
         def row(y: Value, sums: list[Value]) -> list[Value]:
-            above = code.at(own, (y, stage.width * step))
+            above = code.at(address, (y, stage.width * step))
             given = code.at(gradient, (y, width * layer.outputs), first)
 
             def pixel(x: Value, sums: list[Value]) -> list[Value]:
@@ -137,8 +137,8 @@ def bias_gradient(code: Code, stage: Stage, gradient: Value, to_bias: Value) -> 
     for first, some in _cut(layer.outputs, vector_code.machine().sums):
 
         def pixel(number: Value, sums: list[Value], first: int = first) -> list[Value]:
-            own = code.at(gradient, (number, layer.outputs), first)
-            return [code.builder.fadd(total, code.load(own, o)) for o, total in enumerate(sums)]
+            address = code.at(gradient, (number, layer.outputs), first)
+            return [code.builder.fadd(total, code.load(address, o)) for o, total in enumerate(sums)]
 
         for o, total in enumerate(code.loop(height * width, pixel, [code.zero] * some)):
             code.add(total, to_bias, first + o)
@@ -160,12 +160,12 @@ def input_gradient(code: Code, stage: Stage, gradient: Value, weight: Value, to_
         n_down = len(range(down, layer.kernel, layer.stride))
 
         def row(number: Value, _: list[Value], down: int = down, n_down: int = n_down) -> None:
-            own = code.at(
+            address = code.at(
                 to_inputs, (number, layer.stride * stage.width * layer.inputs), down * stage.width * layer.inputs
             )
             rows = _Taps(code, number, n_outputs=shape[0], count=n_down)
             for across in remainders:
-                _gather_row(code, stage, gradient, weight, own, rows, down=down, across=across)
+                _gather_row(code, stage, gradient, weight, address, rows, down=down, across=across)
 
         code.loop(shape[0] + n_down - 1, row)
 
@@ -184,7 +184,7 @@ class _Taps:
 
 
 def _gather_row(
-    code: Code, stage: Stage, gradient: Value, weight: Value, own: Value, rows: _Taps, *, down: int, across: int
+    code: Code, stage: Stage, gradient: Value, weight: Value, address: Value, rows: _Taps, *, down: int, across: int
 ) -> None:
     """Write a row of inputs' gradients, those whose column has a remainder of `across`."""
     layer, width, build, integer = stage.convolution, stage.convolved[1], code.builder, vector_code.INT
@@ -224,7 +224,7 @@ def _gather_row(
 
             def one(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
                 first = build.add(build.mul(number, integer(some)), integer(start))
-                target = code.at(own, (column, layer.stride * layer.inputs), (first, 1), across * layer.inputs)
+                target = code.at(address, (column, layer.stride * layer.inputs), (first, 1), across * layer.inputs)
                 for place, total in enumerate(sums(column, first, first_tap, n_taps, pixels, some)):
                     pixel, each = divmod(place, some)
                     code.store(total, target, pixel * layer.stride * layer.inputs + each)

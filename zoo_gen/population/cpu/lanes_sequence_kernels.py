@@ -21,9 +21,9 @@ def linear_forward(
     values, weight, biases, results, n_images = code.arguments
 
     def image(number: Value, _: list[Value]) -> None:
-        own, target = code.at(values, (number, steps * inputs)), code.at(results, (number, steps * outputs))
+        address, target = code.at(values, (number, steps * inputs)), code.at(results, (number, steps * outputs))
         multiply(
-            *(code, (steps, outputs, inputs), Matrix(own, inputs), Matrix(weight, inputs).turned),
+            *(code, (steps, outputs, inputs), Matrix(address, inputs), Matrix(weight, inputs).turned),
             Matrix(target, outputs),
             bias=biases if bias else None,
             relu=relu,
@@ -46,7 +46,7 @@ def linear_backward(
     values, weight, gradient, to_values, to_weight, to_bias, results, room, n_images = code.arguments
 
     def image(number: Value, _: list[Value]) -> None:
-        own, given = code.at(values, (number, steps * inputs)), code.at(gradient, (number, steps * outputs))
+        address, given = code.at(values, (number, steps * inputs)), code.at(gradient, (number, steps * outputs))
         target = code.at(to_values, (number, steps * inputs))
         if relu:
             rectified_gradient(code, steps * outputs, given, code.at(results, (number, steps * outputs)), room)
@@ -54,7 +54,7 @@ def linear_backward(
         slopes = Matrix(given, outputs)
         multiply(code, (steps, inputs, outputs), slopes, Matrix(weight, inputs), Matrix(target, inputs))
         sums = Matrix(to_weight, inputs)
-        multiply(code, (outputs, inputs, steps), slopes.turned, Matrix(own, inputs), sums, add=True)
+        multiply(code, (outputs, inputs, steps), slopes.turned, Matrix(address, inputs), sums, add=True)
         if bias:
             add_rows(code, steps, outputs, given, to_bias)
 
@@ -74,13 +74,13 @@ def norm_forward(steps: int, features: int, epsilon: float, *, lanes: int, bits:
     build, count = code.builder, code.constant(features)
 
     def rows(number: Value, some: int, first: Callable[[Value, int], Value]) -> None:
-        own, target, factor_of = first(values, features), first(results, features), first(scales, 1)
+        address, target, factor_of = first(values, features), first(results, features), first(scales, 1)
 
         def centred(c: Value, row: int) -> Value:
-            return build.fsub(code.load(own, (c, 1), row * features), means[row])
+            return build.fsub(code.load(address, (c, 1), row * features), means[row])
 
         means = [build.fdiv(total, count) for total in sums_of(
-            code, features, some, lambda c, row: code.load(own, (c, 1), row * features)
+            code, features, some, lambda c, row: code.load(address, (c, 1), row * features)
         )]  # fmt: skip
         squares = sums_of(code, features, some, lambda c, row: build.fmul(centred(c, row), centred(c, row)))
         factors = []
@@ -107,20 +107,20 @@ def norm_backward(steps: int, features: int, *, lanes: int, bits: int) -> Callab
     build, count = code.builder, code.constant(features)
 
     def rows(number: Value, some: int, first: Callable[[Value, int], Value]) -> None:
-        own, given, target = (first(each, features) for each in (results, gradient, to_values))
+        address, given, target = (first(each, features) for each in (results, gradient, to_values))
         factor_of = first(scales, 1)
 
         def of(pointer: Value, c: Value, row: int) -> Value:
             return code.load(pointer, (c, 1), row * features)
 
         means = [build.fdiv(total, count) for total in sums_of(code, features, some, lambda c, row: of(given, c, row))]
-        products = sums_of(code, features, some, lambda c, row: build.fmul(of(given, c, row), of(own, c, row)))
+        products = sums_of(code, features, some, lambda c, row: build.fmul(of(given, c, row), of(address, c, row)))
         along = [build.fdiv(total, count) for total in products]
 
         def write(c: Value, _: list[Value]) -> None:
             for row in range(some):
                 rest = build.fsub(of(given, c, row), means[row])
-                rest = build.fsub(rest, build.fmul(of(own, c, row), along[row]))
+                rest = build.fsub(rest, build.fmul(of(address, c, row), along[row]))
                 code.store(build.fmul(rest, code.load(factor_of, row)), target, (c, 1), row * features)
 
         code.loop(features, write)

@@ -33,8 +33,8 @@ def pool(
     """
     build, small = code.builder, code.integers(8)
 
-    def window(own: Value, target: Value, chosen: Value) -> None:
-        values = [code.load(own, place) for place in _window(pooling, shape[1], channels)]
+    def window(address: Value, target: Value, chosen: Value) -> None:
+        values = [code.load(address, place) for place in _window(pooling, shape[1], channels)]
         best, which = values[0], code.constant(0, small)
         for number, value in enumerate(values[1:], start=1):
             if pooling.kind == "average":
@@ -68,7 +68,7 @@ def unpool(
     if not apart or (rows * pooling.size, columns * pooling.size) != shape:
         clear(code, to_inputs, shape[0] * shape[1] * channels)
 
-    def window(own: Value, given: Value, chosen: Value) -> None:
+    def window(address: Value, given: Value, chosen: Value) -> None:
         value = code.load(given)
         targets = _window(pooling, shape[1], channels)
         if pooling.kind == "average":
@@ -79,7 +79,7 @@ def unpool(
             part = value
             if pooling.kind == "max":
                 part = build.select(build.icmp_unsigned("==", which, code.constant(number, small)), value, code.zero)
-            (code.store if apart else code.add)(part, own, place)
+            (code.store if apart else code.add)(part, address, place)
 
     _over_windows(code, pooling, shape, channels, to_inputs, gradient, places, window)
 
@@ -101,8 +101,10 @@ def _over_windows(
         def column(x: Value, _: list[Value]) -> None:
             def channel(c: Value, _: list[Value]) -> None:
                 steps = (y, columns * channels), (x, channels), (c, 1)
-                own = code.at(large, (y, pooling.stride * shape[1] * channels), (x, pooling.stride * channels), (c, 1))
-                window(own, code.at(small, *steps), code.at(places, *steps, kind=code.integers(8)))
+                address = code.at(
+                    large, (y, pooling.stride * shape[1] * channels), (x, pooling.stride * channels), (c, 1)
+                )
+                window(address, code.at(small, *steps), code.at(places, *steps, kind=code.integers(8)))
 
             code.loop(channels, channel)
 

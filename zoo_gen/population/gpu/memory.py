@@ -64,7 +64,8 @@ def bytes_per_model(
         batch_size: images a step.
         n_train: training images, whose order is kept.
         precision: of our own kernels; None where torch's operations are used.
-        resident: whether the model lives in one multiprocessor, so that no value between layers is in memory.
+        resident: whether the model lives in one multiprocessor, so that no value between layers is in memory but what
+            `choice.bytes_outside` counts.
     """
     size = 2 if precision == "bfloat16" else 4
     images = max(batch_size, 128) if precision else batch_size

@@ -137,9 +137,9 @@ def test_the_clean_view_is_permuted_but_not_erased():
     weights = torch.randn(200, TETRIS.size)
     views, clean = Augmentation(erase=1.0).views(weights, Permutations(TETRIS, CPU), generator())
     assert torch.equal(clean.sort(dim=1).values, weights.sort(dim=1).values)
-    kept = views != 0
-    assert torch.equal(views[kept], clean[kept])
-    assert ((~kept).sum(dim=1) >= 2).all()
+    nonzero = views != 0
+    assert torch.equal(views[nonzero], clean[nonzero])
+    assert ((~nonzero).sum(dim=1) >= 2).all()
 
 
 def test_the_same_generator_gives_the_same_views():
@@ -163,5 +163,5 @@ def test_rows_of_any_layers_of_the_grammar_are_reordered_as_the_layout_says(name
     orders = permutations.orders(3, torch.Generator().manual_seed(0))
     index = permutations.index(orders).numpy()
     for row in range(3):
-        own = {layer: order[row].numpy() for layer, order in orders.items()}
-        np.testing.assert_array_equal(index[row], layout.permutation(own))
+        row_orders = {layer: order[row].numpy() for layer, order in orders.items()}
+        np.testing.assert_array_equal(index[row], layout.permutation(row_orders))

@@ -24,8 +24,8 @@ def test_sum_and_norm_and_their_gradients_are_those_of_the_formula(shape, dropou
     seed = torch.tensor([2**31 - 5]) if dropout else None
     factors = kept(shape, seed=seed, dropout=dropout)
     given = operands(*shape)
-    actual = gradients(lambda *its: fused._add_and_normalize(*its, seed, dropout)[:2], given)
-    expected = gradients(lambda *its: added_and_normalized(*its, factors), given, dtype=torch.float64)
+    actual = gradients(lambda *tensors: fused._add_and_normalize(*tensors, seed, dropout)[:2], given)
+    expected = gradients(lambda *tensors: added_and_normalized(*tensors, factors), given, dtype=torch.float64)
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
 
@@ -36,8 +36,8 @@ def test_activation_and_its_gradient_are_those_of_the_formula(shape, dropout):
     seed = torch.tensor([17]) if dropout else None
     factors = kept(shape, seed=seed, dropout=dropout)
     _, product, bias, _, _ = operands(*shape)
-    actual = gradients(lambda *its: fused._activate(*its, seed, dropout), (product, bias))
-    expected = gradients(lambda *its: activated(*its, factors), (product, bias), dtype=torch.float64)
+    actual = gradients(lambda *tensors: fused._activate(*tensors, seed, dropout), (product, bias))
+    expected = gradients(lambda *tensors: activated(*tensors, factors), (product, bias), dtype=torch.float64)
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
 

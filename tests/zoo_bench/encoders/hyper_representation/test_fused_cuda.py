@@ -34,8 +34,8 @@ def test_sum_and_norm_and_their_gradients_are_those_of_the_formula(shape, dropou
     seed = torch.tensor([11], device="cuda") if dropout else None
     factors = kept(shape, seed=seed, dropout=dropout, device="cuda").double()
     given = operands(*shape, device="cuda", dtype=dtype)
-    actual = gradients(lambda *its: fused._add_and_normalize(*its, seed, dropout)[:2], given)
-    expected = gradients(lambda *its: added_and_normalized(*its, factors), given, dtype=torch.float64)
+    actual = gradients(lambda *tensors: fused._add_and_normalize(*tensors, seed, dropout)[:2], given)
+    expected = gradients(lambda *tensors: added_and_normalized(*tensors, factors), given, dtype=torch.float64)
     assert_near(actual, expected, dtype)
 
 
@@ -47,8 +47,8 @@ def test_activation_and_its_gradient_are_those_of_the_formula(shape, dropout, dt
     factors = kept(shape, seed=seed, dropout=dropout, device="cuda").double()
     assert (factors > 0).double().mean().item() == pytest.approx(1 - dropout, abs=0.05)
     _, product, bias, _, _ = operands(*shape, device="cuda", dtype=dtype)
-    actual = gradients(lambda *its: fused._activate(*its, seed, dropout), (product, bias))
-    expected = gradients(lambda *its: activated(*its, factors), (product, bias), dtype=torch.float64)
+    actual = gradients(lambda *tensors: fused._activate(*tensors, seed, dropout), (product, bias))
+    expected = gradients(lambda *tensors: activated(*tensors, factors), (product, bias), dtype=torch.float64)
     assert_near(actual, expected, dtype)
 
 
@@ -57,7 +57,7 @@ def test_every_entry_is_written_whatever_was_there():
     seed = torch.tensor([5], device="cuda")
 
     def computed():
-        return gradients(lambda *its: fused._add_and_normalize(*its, seed, 0.1)[:2], given)
+        return gradients(lambda *tensors: fused._add_and_normalize(*tensors, seed, 0.1)[:2], given)
 
     first = computed()
     poison = [torch.full((100, 49, 800), torch.nan, device="cuda", dtype=torch.bfloat16) for _ in range(8)]

@@ -146,7 +146,9 @@ def test_a_step_in_bfloat16_drops_the_same_entries_and_has_nearly_the_gradients_
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             embeddings, actual = module(weights, reconstruct=True)
         loss = embeddings.square().mean() + (actual - weights).square().mean()
-        slopes.append(torch.cat([its.flatten() for its in torch.autograd.grad(loss, [*module.encoder.parameters()])]))
+        slopes.append(
+            torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, [*module.encoder.parameters()])])
+        )
     float32, bfloat16, drawn_anew = slopes
     assert 0 < (bfloat16 - float32).norm() < 0.03 * float32.norm()
     assert (drawn_anew - float32).norm() > 0.1 * float32.norm()

@@ -53,7 +53,7 @@ def paired(net: Network):
     def target(weights):
         tensors = net.layout.split(weights)
         into, out = tensors["linear1.weight"].mean(axis=2), tensors["linear2.weight"].mean(axis=1)
-        sums = (into * out).sum(axis=1)
-        return 1 / (1 + np.exp(-2 * sums / sums.std()))
+        totals = (into * out).sum(axis=1)
+        return 1 / (1 + np.exp(-2 * totals / totals.std()))
 
     return target

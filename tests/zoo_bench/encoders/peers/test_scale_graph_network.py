@@ -18,6 +18,7 @@ from zoo_bench.encoders.scale_graph_network.network import POOLED, ScaleGraphNet
 from zoo_bench.encoders.training.loop import TrainingSettings
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.protocol.computing import Computing
+from zoo_bench.protocol.problem import Problem
 from zoo_gen.architecture.registry import MLP, network
 from zoo_gen.errors import ZooError
 
@@ -131,6 +132,49 @@ def test_it_learns_what_follows_from_which_weights_meet_in_a_unit(bidirectional)
     encoder = fitted([train], [validation], training=training, bidirectional=bidirectional)
     for view in (test, moved(test, scales=(1, 1000))):
         assert stats.kendalltau(encoder.predict(view), test.target("test_accuracy")[:, 0])[0] > 0.7
+
+
+def sirens(net, count, *, seed):
+    """Return a view of networks begun as SIRENs (Sitzmann et al., NeurIPS 2020, section 3.2), of a sine wave each.
+
+    Their target is the size of the middle weights, within 40 % of their mean: what tells a wave's frequency.
+    """
+    random = np.random.default_rng(seed)
+    sizes = random.uniform(0.6, 1.4, count)
+    parts = {}
+    for parameter in net.layout.parameters:
+        inputs = parameter.shape[-1] if parameter.role == "weight" else 12
+        bound = 1 / inputs if parameter.layer == "linear1" else (6 / inputs) ** 0.5 / 30
+        parts[parameter.name] = random.uniform(-bound, bound, (count, *parameter.shape))
+    middle = parts["linear2.weight"]
+    root_mean_square = np.sqrt((middle**2).mean(axis=(1, 2), keepdims=True))
+    parts["linear2.weight"] = middle / root_mean_square * 0.014 * sizes[:, None, None]
+    view = view_of(net, count, functions=("sine",), target=lambda _: sizes)
+    rows = [parts[parameter.name].reshape(count, -1) for parameter in net.layout.parameters]
+    view.weights = np.concatenate(rows, axis=1, dtype=np.float32)[:, None]
+    return view
+
+
+def test_it_learns_on_sirens_whose_weights_differ_little():
+    """With a layer norm alone between pooled states and head nothing is learned: they differ too little.
+
+    So short a training reached R2 .77 to .93 with seven of eight seeds and .05 with one; with the layer norm alone .03
+    at most with any of them. One of three seeds has to learn, so that rounding does not decide.
+    """
+    net = network(MLP(name="mlp", widths=(1, 12, 12, 1)), (1,), 1)
+    train, validation, test = (sirens(net, count, seed=count) for count in (200, 50, 60))
+    truth = test.target("test_accuracy")[:, 0]
+    training = TrainingSettings(
+        epochs=1, steps=80, batch_size=16, learning_rate=1e-2, schedule="cosine", bfloat16=False, clip=1, threads=1
+    )
+
+    def error(seed):
+        encoder = scale_graph_network(replace(TINY, width=16), training=training)
+        encoder.runtime = Runtime(device="cpu")
+        encoder.fit([train], [validation], problem=Problem(metric="r2", loss="mse"), seed=seed)
+        return ((encoder.predict(test) - truth) ** 2).mean() / truth.var()
+
+    assert any(error(seed) < 0.5 for seed in (0, 1, 2))
 
 
 def test_it_is_refused_where_functions_are_not_known_or_asked_for():

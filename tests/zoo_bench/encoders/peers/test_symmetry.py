@@ -49,12 +49,12 @@ def views(tiny_zoo):
 
 @pytest.fixture(scope="module")
 def fitted(views):
-    made = {}
+    networks = {}
     for name, make in PEERS.items():
         encoder = make()
         encoder.runtime = Runtime(device="cpu")
-        made[name] = encoder.fit([views[0]], [views[1]], problem=Problem(), seed=0)
-    return made
+        networks[name] = encoder.fit([views[0]], [views[1]], problem=Problem(), seed=0)
+    return networks
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -123,13 +123,13 @@ def test_a_layer_commutes_with_reordered_units(kind, name):
     orders = {symmetry.layer: random.permutation(symmetry.size) for symmetry in layout.symmetries}
     moved = weights[:, layout.permutation(orders)]
     axes = axes_of(layout, kind)
-    assert sum(own.channels * (own.rows or (0, 1))[1] * (own.columns or (0, 1))[1] for own in axes) == layout.size
+    assert sum(part.channels * (part.rows or (0, 1))[1] * (part.columns or (0, 1))[1] for part in axes) == layout.size
     torch.manual_seed(0)
-    layer = EquivariantLayer(axes, [own.channels for own in axes], 3).double()
-    outputs, of_moved = (layer([own.read(each) for own in axes]) for each in (weights, moved))
-    for own, plain, other in zip(axes, outputs, of_moved, strict=True):
+    layer = EquivariantLayer(axes, [part.channels for part in axes], 3).double()
+    outputs, of_moved = (layer([part.read(each) for part in axes]) for each in (weights, moved))
+    for part, plain, other in zip(axes, outputs, of_moved, strict=True):
         expected = plain
-        for side, axis in ((own.rows, 1), (own.columns, 2)):
+        for side, axis in ((part.rows, 1), (part.columns, 2)):
             if side and side[0] in orders:
                 expected = expected.index_select(axis, torch.from_numpy(orders[side[0]]))
         torch.testing.assert_close(other, expected, rtol=1e-10, atol=1e-10)
@@ -153,7 +153,7 @@ def test_a_layer_computes_what_that_of_the_authors_computes():
     ours = EquivariantLayer(axes, [1] * len(axes), 3)
     copy_parameters(theirs, ours, [p.name for p in tensors])
     weights = torch.from_numpy(weights_of(net, 2))
-    values = [own.read(weights) for own in axes]
+    values = [part.read(weights) for part in axes]
     features = WeightSpaceFeatures(
         [value.permute(0, 3, 1, 2) for value in values[::2]], [value[:, :, 0].transpose(1, 2) for value in values[1::2]]
     )
@@ -174,17 +174,17 @@ def copy_parameters(theirs, ours, names):
         for number in range(2 * count):
             layer, is_bias = divmod(number, 2)
             kind = "bias" if is_bias else "layer"
-            own, total = getattr(theirs, f"{kind}_{layer}"), getattr(theirs, f"{kind}_{layer}_rc")
+            their_own, total = getattr(theirs, f"{kind}_{layer}"), getattr(theirs, f"{kind}_{layer}_rc")
             ours.total[number].weight.copy_(total.weight[:, total_order])
             ours.total[number].bias.copy_(total.bias)
             if is_bias:
                 # Their pointwise map reads what our rows of a neuron read; ours has its own beside, which is none.
                 ours.own[number].weight.zero_()
                 ours.own[number].bias.zero_()
-                rows = own
+                rows = their_own
             else:
-                ours.own[number].weight.copy_(own.weight.flatten(1))
-                ours.own[number].bias.copy_(own.bias)
+                ours.own[number].weight.copy_(their_own.weight.flatten(1))
+                ours.own[number].bias.copy_(their_own.bias)
                 rows = getattr(theirs, f"layer_{layer}_c")
                 columns = getattr(theirs, f"layer_{layer}_r")
                 # Theirs begins with the layer's own means, ours with those of the layer before.

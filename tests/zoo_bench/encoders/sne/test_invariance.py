@@ -33,9 +33,9 @@ def test_what_is_drawn_is_a_permutation_that_the_layout_knows():
         positions = layout.split(index)
         orders = {}
         for symmetry in layout.symmetries:
-            (own,) = (its for its in layout.parameters if its.name == f"{symmetry.layer}.weight")
-            rows = positions[own.name].reshape(symmetry.size, -1)
-            orders[symmetry.layer] = (rows[:, 0] - own.start) // (own.size // symmetry.size)
+            (weight,) = (parameter for parameter in layout.parameters if parameter.name == f"{symmetry.layer}.weight")
+            rows = positions[weight.name].reshape(symmetry.size, -1)
+            orders[symmetry.layer] = (rows[:, 0] - weight.start) // (weight.size // symmetry.size)
         np.testing.assert_array_equal(index, layout.permutation(orders))
 
 
@@ -63,12 +63,12 @@ def test_flattened_channels_move_in_blocks_and_the_function_stays():
     (index,) = draw([DEEP_CNN], [0])
 
     def outputs(flat):
-        its = {name: torch.from_numpy(array) for name, array in DEEP_CNN.split(flat.numpy()).items()}
+        parameters = {name: torch.from_numpy(array) for name, array in DEEP_CNN.split(flat.numpy()).items()}
         x = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
         for name in ("convolution1", "convolution2"):
-            x = torch.conv2d(x, its[f"{name}.weight"], its[f"{name}.bias"]).tanh()
+            x = torch.conv2d(x, parameters[f"{name}.weight"], parameters[f"{name}.bias"]).tanh()
         for name in ("linear1", "linear2"):
-            x = (x.flatten(1) @ its[f"{name}.weight"].T + its[f"{name}.bias"]).tanh()
+            x = (x.flatten(1) @ parameters[f"{name}.weight"].T + parameters[f"{name}.bias"]).tanh()
         return x
 
     torch.testing.assert_close(outputs(weights[torch.from_numpy(index)]), outputs(weights), rtol=1e-4, atol=1e-5)
@@ -76,11 +76,11 @@ def test_flattened_channels_move_in_blocks_and_the_function_stays():
 
 
 def outputs_of_sirens(flat):
-    its = {name: torch.from_numpy(array) for name, array in INR.split(flat.numpy()).items()}
+    parameters = {name: torch.from_numpy(array) for name, array in INR.split(flat.numpy()).items()}
     x = torch.linspace(-1, 1, 50)[:, None]
     for name in ("linear1", "linear2"):
-        x = torch.sin(30 * (x @ its[f"{name}.weight"].T + its[f"{name}.bias"]))
-    return x @ its["linear3.weight"].T + its["linear3.bias"]
+        x = torch.sin(30 * (x @ parameters[f"{name}.weight"].T + parameters[f"{name}.bias"]))
+    return x @ parameters["linear3.weight"].T + parameters["linear3.bias"]
 
 
 def test_negated_hidden_units_leave_the_function_and_half_of_them_are():
@@ -111,7 +111,7 @@ def test_a_batch_of_several_architectures_is_flipped_network_by_network():
     assert torch.equal(actual.abs(), numbers)
     assert torch.equal(starts, offsets)
     negated = [actual[start : start + size] < 0 for start, size in zip(starts.tolist(), sizes, strict=True)]
-    assert all(its.any() and not its.all() for its in negated)
+    assert all(flags.any() and not flags.all() for flags in negated)
     assert not torch.equal(negated[0], negated[3])  # two of one architecture
 
 
@@ -136,13 +136,13 @@ def test_two_sets_of_units_on_one_axis_are_refused():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_drawn_order_of_any_layers_of_the_grammar_leaves_the_function_as_it_was(name):
-    its = registry.network(registry.Layers.model_validate(architecture(name)), NETWORKS[name][2], 10)
-    if not its.layout.symmetries:
+    drawn_network = registry.network(registry.Layers.model_validate(architecture(name)), NETWORKS[name][2], 10)
+    if not drawn_network.layout.symmetries:
         pytest.skip("nothing can be reordered")
-    module = its.module(activation="tanh").eval()
+    module = drawn_network.module(activation="tanh").eval()
     weights = torch.nn.utils.parameters_to_vector(module.parameters()).detach()
     weights += torch.randn(weights.shape, generator=torch.Generator().manual_seed(0)) / 4
-    (index,) = draw([its.layout], [0])
+    (index,) = draw([drawn_network.layout], [0])
     inputs = inputs_of(NETWORKS[name][2], 8)
     outputs = []
     for each in (weights, weights[torch.from_numpy(index)]):

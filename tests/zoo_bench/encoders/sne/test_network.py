@@ -123,13 +123,13 @@ def test_sizes_that_make_up_a_zoo_are_not_padded():
 
 def permuted(layout, row, *, seed=3):
     random = np.random.RandomState(seed)
-    orders = {its.layer: random.permutation(its.size) for its in layout.symmetries}
+    orders = {symmetry.layer: random.permutation(symmetry.size) for symmetry in layout.symmetries}
     return row[torch.from_numpy(layout.permutation(orders))]
 
 
 def shuffled_in_rows(layout, row, name):
     """Shuffle the inputs inside each row of a weight, each row by itself: another function."""
-    (parameter,) = (its for its in layout.parameters if its.name == name)
+    (parameter,) = (each for each in layout.parameters if each.name == name)
     random = np.random.RandomState(4)
     index = np.arange(parameter.size).reshape(parameter.shape)
     index = np.stack([line[random.permutation(len(line))] for line in index])
@@ -144,7 +144,7 @@ def gaps(settings, layout, rows, chunk):
     network, planner = make(settings, chunk=chunk, layouts=[layout])
     offsets = torch.arange(len(rows)) * layout.size
     actual, _ = network.double()(planner.plan(np.zeros(len(rows), dtype=int)), torch.cat(rows).double(), offsets)
-    return [float((its - actual[0]).norm()) for its in actual[1:]]
+    return [float((embedding - actual[0]).norm()) for embedding in actual[1:]]
 
 
 def moves(settings, layout, chunk):

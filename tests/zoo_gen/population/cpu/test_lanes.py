@@ -50,15 +50,15 @@ def by_torch(
     layer: Convolution, pooling: Pooling | None, inputs: Tensor, weight: Tensor, bias: Tensor | None
 ) -> Tensor:
     """One model after another by torch's own layers: (image, model, channel, height, width)."""
-    found = []
+    actual = []
     for model in range(len(weight)):
-        own = None if bias is None else bias[model]
-        hidden = functional.conv2d(inputs[:, model], weight[model], own, stride=layer.stride, padding=layer.padding)
+        shift = None if bias is None else bias[model]
+        hidden = functional.conv2d(inputs[:, model], weight[model], shift, stride=layer.stride, padding=layer.padding)
         if pooling is not None:
             pool = functional.max_pool2d if pooling.kind == "max" else functional.avg_pool2d
             hidden = pool(hidden, pooling.size, pooling.stride)
-        found.append(hidden)
-    return torch.stack(found, dim=1)
+        actual.append(hidden)
+    return torch.stack(actual, dim=1)
 
 
 def by_lanes(
@@ -82,22 +82,22 @@ def outputs_and_gradients(way, layer, pooling, inputs, *parameters, models: slic
 @pytest.mark.parametrize("n_models", [1, 7, 16])  # on most machines part of a register, two, and several
 def test_a_convolution_with_its_pooling_equals_torchs(stage, n_models):
     given = parts(stage, n_models)
-    for found, expected in zip(
+    for actual, expected in zip(
         outputs_and_gradients(by_lanes, *given), outputs_and_gradients(by_torch, *given), strict=True
     ):
-        assert found.shape == expected.shape
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        assert actual.shape == expected.shape
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("stage", ["one channel", "stride", "many channels", "windows that overlap"])
 def test_a_model_has_the_same_bits_alone_and_in_any_population(stage):
     given = parts(stage, 21, dtype=torch.float32)
     among = outputs_and_gradients(by_lanes, *given)
-    for own in (slice(17, 18), slice(13, 21), slice(2, 19)):
-        alone = outputs_and_gradients(by_lanes, *given, models=own)
+    for some in (slice(17, 18), slice(13, 21), slice(2, 19)):
+        alone = outputs_and_gradients(by_lanes, *given, models=some)
         axes = (1, 1, 0, 0)  # of the models in outputs and gradients
         for axis, one, all_of_them in zip(axes, alone, among, strict=True):
-            assert torch.equal(one, all_of_them.narrow(axis, own.start, own.stop - own.start))
+            assert torch.equal(one, all_of_them.narrow(axis, some.start, some.stop - some.start))
 
 
 @pytest.mark.parametrize("stage", ["one channel", "stride", "padding without bias", "means that overlap"])
@@ -151,20 +151,20 @@ def test_pooling_equals_torchs_where_values_are_equal(pooling):
     inputs = torch.relu(drawn(2, 5, 3, 8, 9)).requires_grad_()
     pool = functional.max_pool2d if pooling.kind == "max" else functional.avg_pool2d
     expected = pool(inputs.flatten(1, 2), pooling.size, pooling.stride).unflatten(1, (5, 3))
-    found = lanes.from_lanes(lanes.pool(pooling, lanes.to_lanes(inputs)), 5)
-    torch.testing.assert_close(found, expected, rtol=1e-14, atol=0)
+    actual = lanes.from_lanes(lanes.pool(pooling, lanes.to_lanes(inputs)), 5)
+    torch.testing.assert_close(actual, expected, rtol=1e-14, atol=0)
     back = drawn(*expected.shape, seed=3)
-    (found_gradient,), (gradient,) = (torch.autograd.grad(each, inputs, back) for each in (found, expected))
+    (found_gradient,), (gradient,) = (torch.autograd.grad(each, inputs, back) for each in (actual, expected))
     torch.testing.assert_close(found_gradient, gradient, rtol=1e-14, atol=0)
 
 
 def test_a_maximum_with_nan_is_nan_and_harms_no_other_model():
     inputs = drawn(1, 3, 1, 4, 4)
     inputs[0, 1, 0, 1, 1] = torch.nan
-    found = lanes.from_lanes(lanes.pool(Pooling("p", "max", 2, 2), lanes.to_lanes(inputs)), 3)
+    actual = lanes.from_lanes(lanes.pool(Pooling("p", "max", 2, 2), lanes.to_lanes(inputs)), 3)
     expected = functional.max_pool2d(inputs[0], 2)
-    torch.testing.assert_close(found[0], expected, rtol=0, atol=0, equal_nan=True)
-    assert found.isnan().sum() == 1
+    torch.testing.assert_close(actual[0], expected, rtol=0, atol=0, equal_nan=True)
+    assert actual.isnan().sum() == 1
 
 
 @pytest.mark.parametrize(("channels", "start"), [(4, 0), (3, 10), (1, 2)])  # an even, an odd and a single number
@@ -175,8 +175,8 @@ def test_dropout_keeps_what_the_counters_say(channels, start):
     inside = lanes.to_lanes(hidden).requires_grad_()
     dropped = lanes.drop(inside, seeds, rates, 5, start=start)
     count = n_images * side * side * channels
-    kept = kept_by_dropout(seeds, rates, 5, count, start=start).view(n_models, n_images, side, side, channels)
-    expected = (hidden / (1 - rates).view(-1, 1, 1, 1)) * kept.permute(1, 0, 4, 2, 3)
+    factors = kept_by_dropout(seeds, rates, 5, count, start=start).view(n_models, n_images, side, side, channels)
+    expected = (hidden / (1 - rates).view(-1, 1, 1, 1)) * factors.permute(1, 0, 4, 2, 3)
     torch.testing.assert_close(lanes.from_lanes(dropped, n_models), expected, rtol=1e-14, atol=0)
     (gradient,) = torch.autograd.grad(dropped.sum(), inside)
     torch.testing.assert_close(lanes.from_lanes(gradient, n_models), expected / hidden, rtol=1e-14, atol=0)
@@ -185,8 +185,8 @@ def test_dropout_keeps_what_the_counters_say(channels, start):
 def test_what_is_no_number_stays_none_when_it_is_dropped():
     hidden = torch.full((1, 1, 1, 1, 64, lanes.register(torch.float32)), torch.nan)
     n_models = hidden.shape[-1]
-    found = lanes.drop(hidden, torch.arange(n_models), torch.full((n_models,), 0.9), 0, start=0)
-    assert found.isnan().all()
+    actual = lanes.drop(hidden, torch.arange(n_models), torch.full((n_models,), 0.9), 0, start=0)
+    assert actual.isnan().all()
 
 
 def test_what_batch_norm_gives_and_its_gradient_lie_in_lanes():

@@ -21,20 +21,20 @@ def in_lanes(values: Tensor) -> Tensor:
 
 def plain(layer, values: Tensor, parameters: dict[str, Tensor], model: int) -> Tensor:
     """Return what torch gives for the sequences (image, step, feature) of one model."""
-    own = {name.removeprefix(f"{layer.name}."): each[model] for name, each in parameters.items()}
+    one = {name.removeprefix(f"{layer.name}."): each[model] for name, each in parameters.items()}
     if isinstance(layer, Linear):
-        return functional.linear(values, own["weight"], own.get("bias"))
+        return functional.linear(values, one["weight"], one.get("bias"))
     if isinstance(layer, LayerNorm):
-        return functional.layer_norm(values, layer.shape, own.get("weight"), own.get("bias"), eps=layer.epsilon)
+        return functional.layer_norm(values, layer.shape, one.get("weight"), one.get("bias"), eps=layer.epsilon)
     if isinstance(layer, GlobalPooling):
         return values.mean(dim=1) if layer.kind == "average" else values.amax(dim=1)
     parts = [
-        functional.linear(values, own[f"{part}.weight"], own.get(f"{part}.bias")) for part in ("query", "key", "value")
+        functional.linear(values, one[f"{part}.weight"], one.get(f"{part}.bias")) for part in ("query", "key", "value")
     ]
     query, key, value = (each.unflatten(2, (layer.heads, layer.units)) for each in parts)
     shares = torch.softmax(torch.einsum("iqhu,ikhu->ihqk", query, key) / layer.units**0.5, dim=3)
     joined = torch.einsum("ihqk,ikhu->iqhu", shares, value).flatten(2)
-    return functional.linear(joined, own["output.weight"], own.get("output.bias"))
+    return functional.linear(joined, one["output.weight"], one.get("output.bias"))
 
 
 def parameters_of(layer, *, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
@@ -80,8 +80,8 @@ def test_a_layer_and_its_gradients_are_those_of_torch(layer, steps, features):
     torch.testing.assert_close(outputs, expected, rtol=1e-11, atol=1e-11)
     slopes, leaves = drawn(*expected.shape, seed=10), [values, *parameters.values()]
     gradients = torch.autograd.grad((outputs * slopes).sum(), leaves)
-    for gradient, wanted in zip(gradients, torch.autograd.grad((expected * slopes).sum(), leaves), strict=True):
-        torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-10)
+    for gradient, other in zip(gradients, torch.autograd.grad((expected * slopes).sum(), leaves), strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -94,8 +94,8 @@ def test_a_linear_layer_with_its_relu_and_their_gradients_are_those_of_torch(bia
     torch.testing.assert_close(outputs, expected, rtol=1e-12, atol=1e-12)
     slopes, leaves = drawn(*expected.shape, seed=10), [values, *parameters.values()]
     gradients = torch.autograd.grad((outputs * slopes).sum(), leaves)
-    for gradient, wanted in zip(gradients, torch.autograd.grad((expected * slopes).sum(), leaves), strict=True):
-        torch.testing.assert_close(gradient, wanted, rtol=1e-11, atol=1e-11)
+    for gradient, other in zip(gradients, torch.autograd.grad((expected * slopes).sum(), leaves), strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize(

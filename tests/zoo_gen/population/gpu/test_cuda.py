@@ -42,9 +42,24 @@ def test_a_gpu_trains_the_models_that_a_cpu_trains_in_float64(network, precision
     check_a_gpu(network, precision)
 
 
-def check_a_gpu(network, precision):
-    architecture, _, shape = NETWORKS[network]
-    data = load_image_data(synthetic(shape, train_size=70))
+def test_a_gpu_trains_models_of_32_pixels_that_a_cpu_trains_in_float64():
+    """What gelu is computed from lies in global memory there."""
+    check_a_gpu("small_cnn_gap", "bfloat16", shape=(1, 32, 32), batch_size=256, train_size=600)
+    architecture, data = NETWORKS["small_cnn_gap"][0], load_image_data(synthetic((1, 32, 32), train_size=600))
+    table = models(activation=["gelu", "relu", "tanh"], dropout=[0.2], batch_size=[256])
+    settings = TrainingSettings(epochs=2, device="cuda", kernels="bfloat16")
+    together = train(architecture, data, table, settings, checkpoint_epochs=[2]).arrays
+    for row in range(len(table)):
+        alone = train(architecture, data, table.slice(row, 1), settings, checkpoint_epochs=[2]).arrays
+        for name, values in alone.items():
+            np.testing.assert_array_equal(values[0], together[name][row], err_msg=name)
+    ((_, population),) = populations(architecture, data, table, settings)
+    assert isinstance(population._arithmetic, Resident)
+
+
+def check_a_gpu(network, precision, *, shape=None, batch_size=16, train_size=70):
+    architecture, _, usual = NETWORKS[network]
+    data = load_image_data(synthetic(shape or usual, train_size=train_size))
     dropout = [0.0] if network.startswith("mlp") else [0.0, 0.3]
     table = models(
         optimizer=OPTIMIZERS if precision is None else ["momentum"],
@@ -53,7 +68,7 @@ def check_a_gpu(network, precision):
         dropout=dropout,
         l2=[0.0, 1e-3],
         label_noise=[0.0, 0.2],
-        batch_size=[16],
+        batch_size=[batch_size],
         learning_rate=[1e-3],
         seed=list(range(10)),
     )

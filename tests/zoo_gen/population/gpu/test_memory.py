@@ -7,7 +7,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.population.gpu import memory
 from zoo_gen.population.gpu.resident import choice
 from zoo_gen.population.population import TrainingSettings
-from zoo_gen.population.train import groups
+from zoo_gen.population.train import bytes_on_device, groups
 
 GAP = read_manifest(find_manifest("small_cnn_zoo_fashion"))
 
@@ -38,6 +38,15 @@ def test_of_a_transformer_the_tokens_between_the_parts_of_its_blocks_are_counted
 def test_a_model_in_one_multiprocessor_has_no_values_between_layers_in_memory():
     taken = memory.bytes_per_model(GAP.network, batch_size=512, n_train=1000, precision="bfloat16", resident=True)
     assert taken == 6 * 4970 * 4 + 1000 * 4
+
+
+def test_what_a_model_in_one_multiprocessor_keeps_outside_of_it_is_counted(monkeypatch):
+    """By hand: pixels of three layers of 16 channels, of eight images in bfloat16."""
+    monkeypatch.setattr(choice.compiling, "hindrance", lambda device: None)
+    zoo = read_manifest(find_manifest("small_cnn_zoo_4096_cifar10_jpeg"))
+    settings = TrainingSettings(epochs=1, device="cuda", kernels="bfloat16")
+    taken = bytes_on_device(zoo.network, settings, batch_size=512, n_train=1000)
+    assert taken == 6 * 4970 * 4 + 1000 * 4 + (15 * 15 + 7 * 7 + 3 * 3) * 16 * 8 * 2
 
 
 @pytest.mark.parametrize(("batch_size", "expected"), [(1, 8192), (32, 8192), (128, 2048), (4096, 1024)])

@@ -39,19 +39,19 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def wanted(server, **given):
+def remote(server, **given):
     return RemoteFile("zoo.zip", (f"{server.url}zoo.zip",), **given)
 
 
 def test_a_file_comes_whole_and_is_then_in_the_cache(server, cache, content):
     shown = []
-    path, digest = fetch(wanted(server), cache, progress=lambda done, total: shown.append((done, total)))
+    path, digest = fetch(remote(server), cache, progress=lambda done, total: shown.append((done, total)))
     assert path.read_bytes() == content
     assert digest == sha256(content)
     assert shown[-1] == (SIZE, SIZE)
     assert len(shown) > 3
     server.log.clear()
-    assert fetch(wanted(server), cache) == (path, digest)
+    assert fetch(remote(server), cache) == (path, digest)
     assert server.log == []
     assert {p.name for p in cache.iterdir()} == {"zoo.zip", "zoo.zip.json", ".zoo.zip.lock"}
 
@@ -60,7 +60,7 @@ def test_a_file_comes_whole_and_is_then_in_the_cache(server, cache, content):
 def test_what_breaks_off_goes_on_only_with_the_same_version(server, cache, content, tags):
     server.tags = tags
     server.faults.append(Fault("zoo.zip", times=2))
-    path, _ = fetch(wanted(server), cache)
+    path, _ = fetch(remote(server), cache)
     assert path.read_bytes() == content
     half, quarter = SIZE // 2, (SIZE - SIZE // 2) // 2
     if tags == "strong":
@@ -73,7 +73,7 @@ def test_what_breaks_off_goes_on_only_with_the_same_version(server, cache, conte
 def test_a_known_digest_vouches_for_the_halves(server, cache, content):
     server.tags = "none"
     server.faults.append(Fault("zoo.zip"))
-    path, _ = fetch(wanted(server, sha256=sha256(content)), cache)
+    path, _ = fetch(remote(server, sha256=sha256(content)), cache)
     assert path.read_bytes() == content
     assert server.sent("zoo.zip") == SIZE
 
@@ -84,10 +84,10 @@ def test_a_command_that_was_killed_goes_on_where_it_was(server, cache, content):
     with pytest.raises(
         ZooError, match=r"^zoo.zip: cannot be downloaded \(\S+zoo.zip: answers 404 Not Found\); the same"
     ):
-        fetch(wanted(server), cache)
+        fetch(remote(server), cache)
     assert not (cache / "zoo.zip").exists()
     server.log.clear()
-    path, _ = fetch(wanted(server), cache)
+    path, _ = fetch(remote(server), cache)
     assert path.read_bytes() == content
     assert [r.range for r in server.gets("zoo.zip")] == [f"bytes={SIZE // 2}-"]
 
@@ -95,10 +95,10 @@ def test_a_command_that_was_killed_goes_on_where_it_was(server, cache, content):
 def test_halves_of_two_versions_are_never_joined(server, cache):
     server.faults += [Fault("zoo.zip"), Fault("zoo.zip", status=404)]
     with pytest.raises(ZooError):
-        fetch(wanted(server), cache)
+        fetch(remote(server), cache)
     other = os.urandom(SIZE)
     (server.folder / "zoo.zip").write_bytes(other)
-    path, _ = fetch(wanted(server), cache)
+    path, _ = fetch(remote(server), cache)
     assert path.read_bytes() == other
 
 
@@ -106,17 +106,17 @@ def test_halves_of_two_versions_are_never_joined(server, cache):
 def test_servers_of_other_manners_are_understood(server, cache, content, way):
     server.ranges, server.pieces = way != "no ranges", way == "pieces"
     server.faults.append(Fault("zoo.zip"))
-    path, _ = fetch(wanted(server), cache)
+    path, _ = fetch(remote(server), cache)
     assert path.read_bytes() == content
 
 
 def test_a_download_that_only_lacks_its_name_needs_no_byte(server, cache, content):
     server.faults += [Fault("zoo.zip", times=1), Fault("zoo.zip", status=404)]
     with pytest.raises(ZooError):
-        fetch(wanted(server), cache)
+        fetch(remote(server), cache)
     (cache / ".zoo.zip.part").write_bytes(content)
     server.log.clear()
-    fetch(wanted(server), cache)
+    fetch(remote(server), cache)
     assert [(r.status, r.sent) for r in server.gets("zoo.zip")] == [(416, 0)]
 
 
@@ -130,28 +130,28 @@ def test_a_download_that_only_lacks_its_name_needs_no_byte(server, cache, conten
 )
 def test_what_is_not_what_was_expected_is_not_kept(server, cache, given, message):
     with pytest.raises(ZooError, match=message):
-        fetch(wanted(server, **given), cache)
+        fetch(remote(server, **given), cache)
     assert not (cache / "zoo.zip").exists()
     assert not (cache / ".zoo.zip.part").exists() or not (cache / ".zoo.zip.part").stat().st_size
 
 
 def test_the_digest_of_the_first_download_is_held_against_later_ones(server, cache):
-    fetch(wanted(server), cache)
+    fetch(remote(server), cache)
     (cache / "zoo.zip").unlink()
     (server.folder / "zoo.zip").write_bytes(b"another")
     with pytest.raises(ZooError, match=r"and the first download had .*; if its publisher changed it, remove .*json"):
-        fetch(wanted(server), cache)
+        fetch(remote(server), cache)
     (cache / "zoo.zip.json").unlink()
-    assert fetch(wanted(server), cache)[0].read_bytes() == b"another"
+    assert fetch(remote(server), cache)[0].read_bytes() == b"another"
 
 
 def test_a_kept_file_that_was_changed_comes_anew(server, cache, content):
-    path, _ = fetch(wanted(server), cache)
+    path, _ = fetch(remote(server), cache)
     path.write_bytes(content[:-1] + b"x")
-    assert fetch(wanted(server), cache)[0].read_bytes() == content
+    assert fetch(remote(server), cache)[0].read_bytes() == content
     os.utime(path, (1, 1))  # touched, and its bytes are the same
     server.log.clear()
-    fetch(wanted(server), cache)
+    fetch(remote(server), cache)
     assert not server.gets("zoo.zip")
 
 
@@ -178,14 +178,14 @@ def test_a_busy_server_is_waited_for(server, cache, content, monkeypatch):
     waits = []
     monkeypatch.setattr(retry, "sleep", waits.append)
     server.faults.append(Fault("zoo.zip", status=429, retry_after=1))
-    assert fetch(wanted(server), cache)[0].read_bytes() == content
+    assert fetch(remote(server), cache)[0].read_bytes() == content
     assert waits == [1]
 
 
 def test_a_server_that_asks_for_too_long_a_wait_is_named(server, cache):
     server.faults.append(Fault("zoo.zip", status=429, retry_after=3600))
     with pytest.raises(ZooError, match=r"is too busy \(HTTP 429\), and asks to wait 3600 s"):
-        fetch(wanted(server), cache)
+        fetch(remote(server), cache)
 
 
 def test_a_server_that_always_breaks_off_is_given_up(server, cache, monkeypatch):
@@ -193,7 +193,7 @@ def test_a_server_that_always_breaks_off_is_given_up(server, cache, monkeypatch)
     server.ranges = False
     server.faults.append(Fault("zoo.zip", times=100))
     with pytest.raises(ZooError, match="the connection breaks"):
-        fetch(wanted(server), cache)
+        fetch(remote(server), cache)
 
 
 def test_a_disk_without_room_is_said_before_anything_comes(server, cache, monkeypatch):
@@ -202,7 +202,7 @@ def test_a_disk_without_room_is_said_before_anything_comes(server, cache, monkey
 
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
     with pytest.raises(ZooError, match=r"the disk has no room; 5.2 MB are to come, 0.0 are free"):
-        fetch(wanted(server), cache)
+        fetch(remote(server), cache)
 
 
 def test_a_server_that_takes_no_connection_is_given_up(cache, monkeypatch):

@@ -1,7 +1,7 @@
 """The loss and the backward pass of a program in CUDA C++, but for the gradients of weights (`sums_code.py`)."""
 
 from zoo_gen.population.gpu.resident.gathers import Field
-from zoo_gen.population.gpu.resident.product_code import channel_of, outputs_of, product, row_of
+from zoo_gen.population.gpu.resident.product_code import channel_of, inputs_of, outputs_of, product, row_of
 from zoo_gen.population.gpu.resident.program import CODES, IMAGES, Program
 
 
@@ -75,7 +75,7 @@ def _stored(program: Program, number: int) -> str:
             code = CODES[own.function] if own.function else "code"
             seen = "const float z0 = a0, z1 = a1;"
             if program.keeps_inputs(number):
-                kept = f"at<Word>({place[f'inputs {own.name}']} + group * GROUP + {compact} * {row} + {word})"
+                kept = inputs_of(program, number)
                 seen = f"const Word input = {kept}; const float z0 = first_of(input), z1 = second_of(input);"
             lines.append(f"{seen} v0 = sloped(v0, z0, a0, {code}); v1 = sloped(v1, z1, a1, {code});")
     if own.pool > 1 and not own.maximum:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -12,11 +13,15 @@ from zoo_gen.architecture.network import Network
 from zoo_gen.machine.warning import warn_once
 from zoo_gen.population.columns import Members
 from zoo_gen.population.gpu.resident import compiling, program, stages, step_code
+from zoo_gen.population.gpu.resident.program import BY_INPUT, Program
 from zoo_gen.population.gpu.resident.resident import Resident, compiled
 from zoo_gen.population.gpu.resident.stages import UnservedError
 from zoo_gen.population.tasks import Task
 
 MOST_OF_LINEAR = 15_000  # products of an image, where there is no convolution: what was measured to be faster
+# Images a step from which on a model may keep in global memory what activations were computed from. Smaller batches of
+# such networks are left to the kernels that trained `medium_cifar10_jpeg_small_cnn_gap`: its digest is in results.
+FEWEST_OUTSIDE = 256
 
 _logger = logging.getLogger(__name__)
 
@@ -25,12 +30,18 @@ def serves(network: Network, *, batch_size: int, precision: str | None, device: 
     """Return whether models of a network and batch size are trained in one multiprocessor each, as `resident` says."""
     if precision is None or not device.startswith("cuda") or compiling.hindrance(device) is not None:
         return False
-    return _unserved(network, batch_size, precision) is None
+    return isinstance(_planned(network, batch_size, precision), Program)
+
+
+def bytes_outside(network: Network, *, batch_size: int, precision: str) -> int:
+    """Return what a model that is served keeps in global memory between layers, for the activation that needs most."""
+    planned = _planned(network, batch_size, precision)
+    return replace(planned, kinds=frozenset(BY_INPUT)).outside_size if isinstance(planned, Program) else 0
 
 
 @cache
-def _unserved(network: Network, batch_size: int, precision: str) -> str | None:
-    """Return what stands in the way, None if nothing does."""
+def _planned(network: Network, batch_size: int, precision: str) -> Program | str:
+    """Return the program that trains a network, or what stands in the way."""
     try:
         _check_measured(network.layers)
         written = program.plan(
@@ -41,7 +52,9 @@ def _unserved(network: Network, batch_size: int, precision: str) -> str | None:
         program.check_size(written)
     except UnservedError as unserved:
         return str(unserved)
-    return None
+    if written.outside and batch_size < FEWEST_OUTSIDE:
+        return f"{batch_size} images a step, {FEWEST_OUTSIDE} are wanted where not all lies in shared memory"
+    return written
 
 
 def resident(
@@ -50,6 +63,7 @@ def resident(
     task: Task,
     weights: Tensor,
     *,
+    batch_size: int,
     steps: Sequence[int],
     n_epochs: int,
     precision: str,
@@ -57,6 +71,7 @@ def resident(
     """Return what trains a population in one multiprocessor a model, None (and say why) where other kernels must.
 
     It follows from the layers, the batch size, the precision and the GPU, never from which models there are.
+    `batch_size` is that of the table, `steps` are smaller where there are fewer images.
     """
     if not weights.is_cuda:
         return None
@@ -66,7 +81,9 @@ def resident(
         return None
     with torch.cuda.device(weights.device):
         try:
-            _check_measured(network.layers)
+            planned = _planned(network, batch_size, precision)
+            if isinstance(planned, str):
+                raise UnservedError(planned)
             return Resident(
                 network, members, task, weights,
                 steps=steps, n_epochs=n_epochs, precision=precision, compiled=compiled,

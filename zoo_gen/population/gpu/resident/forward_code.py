@@ -1,7 +1,7 @@
 """The forward pass of a program in CUDA C++: products with what follows them, and means."""
 
 from zoo_gen.population.gpu.resident.gathers import Field
-from zoo_gen.population.gpu.resident.product_code import channel_of, outputs_of, product, row_of
+from zoo_gen.population.gpu.resident.product_code import channel_of, inputs_of, outputs_of, product, row_of
 from zoo_gen.population.gpu.resident.program import CODES, IMAGES, Program
 from zoo_gen.population.gpu.resident.stages import Stage
 
@@ -88,10 +88,7 @@ def _stored(program: Program, number: int) -> str:
             f"(unsigned char)(won0 | won1 << 4);"
         )
     if program.keeps_inputs(number):
-        lines.append(
-            f"at<Word>({place[f'inputs {own.name}']} + group * GROUP + {compact} * {program.row} + "
-            f"column * (int)sizeof(Word)) = packed(v0, v1);"
-        )
+        lines.append(f"{inputs_of(program, number)} = packed(v0, v1);")
     if own.activates:
         code = CODES[own.function] if own.function else "code"
         lines.append(f"v0 = activated(v0, {code}); v1 = activated(v1, {code});")

@@ -132,6 +132,15 @@ class _Octets:
         return f"lane{place}"
 
 
+def inputs_of(program: Program, number: int) -> str:
+    """Return what the activation of a stage at y, x, channel is computed from, a word in memory, in C++."""
+    name = program.stages[number].name
+    held = f"{row_of(Field(*program.shape(number)), 'y', 'x', 'channel')} * {program.row} + column * (int)sizeof(Word)"
+    if program.outside:
+        return f"*(Word*)(inputs + {program.outside_places[name]} + group * {program.outside_group} + {held})"
+    return f"at<Word>({program.place[f'inputs {name}']} + group * GROUP + {held})"
+
+
 def outputs_of(gather: Gather) -> dict[Half, tuple[str, str]]:
     """Return the names of the sums of both images of a thread, for each output pixel and block of channels."""
     return {

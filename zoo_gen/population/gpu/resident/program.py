@@ -64,6 +64,7 @@ class Program:
     warps: int
     n_classes: int  # 0: the outputs are numbers
     most_partial: int = _MOST_PARTIAL[0]
+    outside: bool = False  # whether what activations were computed from lies in global memory, for want of room
     tables: list[int] = field(default_factory=list)  # what lanes look up; they lie behind all else
 
     @cached_property
@@ -203,7 +204,7 @@ class Program:
                 continue
             if stage.maximum:
                 take(f"winners {stage.name}", channels * height * width * 4)
-            if self.keeps_inputs(number):
+            if self.keeps_inputs(number) and not self.outside:
                 take(f"inputs {stage.name}", channels * height * width * self.row)
             if not self.in_place(number):
                 take(f"slopes {stage.name}", self.slopes(number).rows * self.row)
@@ -211,6 +212,26 @@ class Program:
         fixed["group"] = end - start
         fixed["tables"] = start + self.groups * (end - start) + 256
         return fixed
+
+    @cached_property
+    def outside_places(self) -> dict[str, int]:
+        """Where what each activation was computed from begins in global memory, counted from where the group begins."""
+        places: dict[str, int] = {}
+        end = 0
+        for number, stage in enumerate(self.stages):
+            if self.outside and self.keeps_inputs(number):
+                places[stage.name], end = end, end + math.prod(stage.after) * self.row
+        return places
+
+    @property
+    def outside_group(self) -> int:
+        """Bytes of global memory that a group takes."""
+        return sum(math.prod(stage.after) for stage in self.stages if stage.name in self.outside_places) * self.row
+
+    @property
+    def outside_size(self) -> int:
+        """Bytes of global memory that a model takes."""
+        return self.groups * self.outside_group
 
     @property
     def size(self) -> int:
@@ -278,7 +299,8 @@ def plan(
 ) -> Program:
     """Return the program of a network: with two models a multiprocessor if they fit, else with twice the warps.
 
-    Which models there are has no say in it: `kinds` takes shared memory, but changes no sum.
+    Which models there are has no say in it: `kinds` takes memory, but changes no sum. Where shared memory holds a model
+    but not what every activation was computed from, that lies in global memory, and only gelu, silu and sine need it.
     """
 
     def program(warps: int, most_partial: int) -> Program:
@@ -292,9 +314,12 @@ def plan(
         candidate = program(_SOME, most_partial)
         if candidate.blocks > 1:
             return replace(candidate, kinds=kinds, tables=[])
-    for most_partial in _MOST_PARTIAL:
-        candidate = program(_MANY, most_partial)
-        if replace(candidate, kinds=frozenset(BY_INPUT)).size + _TABLES <= SHARED_MOST:
+    for outside in (False, True):
+        for most_partial in _MOST_PARTIAL:
+            candidate = replace(program(_MANY, most_partial), kinds=frozenset(BY_INPUT), outside=outside)
+            if candidate.size + _TABLES <= SHARED_MOST:
+                break
+        if candidate.size <= SHARED_MOST:
             break
     return replace(candidate, kinds=kinds, tables=[])
 

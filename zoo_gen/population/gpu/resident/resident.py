@@ -67,6 +67,8 @@ class Resident:
         self._dropout, self._keys = members.dropout, dropout_keys(members.seeds)
         self._scale = self._task.scale.float().contiguous()
         self._models = torch.arange(n_models, dtype=torch.int32, device=device)
+        outside = (n_models, self._train.outside_size)
+        self._inputs = torch.empty(outside, dtype=torch.uint8, device=device) if self._train.outside_size else None
         self._places, self._tables = {}, {}
         for each in (self._train, self._judge):
             self._places[each.training] = torch.from_numpy(each.weight_places()).to(device)
@@ -156,6 +158,7 @@ class Resident:
             _IMAGES_OF_A_PART,
             n_models,
             float(self._network.shift),
+            self._inputs,
         )
         kernel.launch(n_models, parts, arguments)
         return losses, counts

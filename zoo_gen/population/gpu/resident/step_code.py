@@ -44,6 +44,7 @@ ARGUMENTS = (
     ("int", "each_part"),  # images of a part
     ("int", "n_models"),
     ("float", "shift"),
+    ("char*", "all_inputs"),  # (model, `Program.outside_size`): what activations were computed from, if it lies there
 )
 
 
@@ -92,6 +93,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, {program.blocks}) {ENTRY}(
 def _setting_up(program: Program) -> str:
     """Zero shared memory, load a model and lay its weights out for the matrix units."""
     place = program.place
+    outside = program.outside_size
+    inputs = f"\n    char* const inputs = all_inputs + (size_t)model * {outside};" if outside else ""
     return f"""
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5, row = lane >> 2, column = lane & 3;
     const int model = blockIdx.x, part_of_images = blockIdx.y;
@@ -100,7 +103,7 @@ def _setting_up(program: Program) -> str:
     float* const weights = all_weights + (size_t)model * N_PARAMETERS;
     float* const first_moments = all_first + (size_t)model * N_PARAMETERS;
     float* const second_moments = all_second + (size_t)model * N_PARAMETERS;
-    (void)first_moments, (void)second_moments;
+    (void)first_moments, (void)second_moments;{inputs}
     const TARGET* const targets = all_targets;
     const int target_row = target_rows[model];
     const int code = activations[model];

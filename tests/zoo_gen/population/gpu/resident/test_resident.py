@@ -2,7 +2,7 @@
 
 import shutil
 import types
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ import torch
 from tests.zoo_gen.population.gpu.resident.emulation import Emulated
 from tests.zoo_gen.population.interruptions import check_interruptions
 from tests.zoo_gen.population.test_train import NETWORKS, OPTIMIZERS, models, relative_difference
+from zoo_gen import find_manifest, read_manifest
 from zoo_gen.architecture import registry
-from zoo_gen.architecture.registry import MLP, Layers, Siren, layers
+from zoo_gen.architecture.registry import MLP, Layers, Siren, SmallCNNGap, layers
 from zoo_gen.image_data import ImageFields, Synthetic, load_image_data
 from zoo_gen.image_data.sine import Sine
 from zoo_gen.population.gpu.resident import choice, compiling, gathers, program, stages, step_code
@@ -68,7 +69,10 @@ def emulated(monkeypatch):
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
 
-    monkeypatch.setattr(choice, "resident", partial(Resident, compiled=Emulated))
+    def emulation(*given, batch_size, **settings):
+        return Resident(*given, **settings, compiled=Emulated)
+
+    monkeypatch.setattr(choice, "resident", emulation)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +175,27 @@ def test_a_model_has_the_same_bytes_alone_and_among_others(emulated):
         np.testing.assert_array_equal(values[0], among[name][0], err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("strides and means", "bfloat16"),
+        pytest.param("pooling, padding and colours", "float32", marks=pytest.mark.thorough),
+    ],
+)
+def test_a_model_has_the_same_bytes_where_inputs_of_activations_lie_outside_of_shared_memory(
+    emulated, monkeypatch, name, precision
+):
+    architecture, shape = SERVED[name]
+    data, table = load_image_data(small(shape)), models(activation=["gelu", "tanh"], batch_size=[10])
+    settings = TrainingSettings(epochs=1, kernels=precision)
+    inside = train(architecture, data, table, settings, checkpoint_epochs=[1]).arrays
+    plan = program.plan
+    monkeypatch.setattr(program, "plan", lambda *given, **rest: replace(plan(*given, **rest), outside=True, tables=[]))
+    outside = train(architecture, data, table, settings, checkpoint_epochs=[1]).arrays
+    for metric, values in inside.items():
+        np.testing.assert_array_equal(outside[metric], values, err_msg=metric)
+
+
 def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(emulated):
     architecture, shape = SERVED["linear layers"]
     table = models(
@@ -271,6 +296,47 @@ def test_cnn_small_fits_and_cnn_large_does_not(precision):
         program.check_size(other)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_cnn_gap_of_32_pixels_keeps_in_global_memory_what_only_some_activations_want(channels):
+    own, other = (gap_of(channels, 32, kinds) for kinds in ({"relu", "tanh"}, {"relu", "gelu"}))
+    program.check_size(own)
+    assert own.outside_size == 0
+    # By hand: pixels of three layers of 16 channels, of eight images in bfloat16.
+    assert other.outside_size == (15 * 15 + 7 * 7 + 3 * 3) * 16 * 8 * 2
+    assert own.size == other.size <= program.SHARED_MOST
+    # The gradients of a convolution keep all sixteen warps at work, as those of 28 x 28 pixels do.
+    smaller = gap_of(1, 28, {"relu"})
+    assert not smaller.outside
+    for each in (own, smaller):
+        assert [each.sums(number).tasks > each.warps // 2 for number in range(3)] == [True] * 3
+
+
+def test_only_large_batches_are_trained_with_values_in_global_memory(monkeypatch):
+    """Results that ship name the digest of a zoo of 32 x 32 pixels and batches of 128: it keeps its bytes."""
+    monkeypatch.setattr(compiling, "hindrance", lambda device: None)
+    asked = {"precision": "bfloat16", "device": "cuda"}
+    for manifest, served in [
+        ("small_cnn_zoo_4096_cifar10_jpeg", True),
+        ("medium_cifar10_jpeg_small_cnn_gap", False),
+        ("medium_fashion_small_cnn_gap", True),
+    ]:
+        zoo = read_manifest(find_manifest(manifest))
+        (batch_size,) = zoo.values("batch_size")
+        assert choice.serves(zoo.network, batch_size=int(batch_size), **asked) == served
+    grey = registry.network(SmallCNNGap(name="small_cnn_gap"), (1, 32, 32), 10)
+    smaller = registry.network(SmallCNNGap(name="small_cnn_gap"), (1, 28, 28), 10)
+    assert choice.bytes_outside(grey, batch_size=512, precision="bfloat16") == (15 * 15 + 7 * 7 + 3 * 3) * 16 * 16
+    assert choice.bytes_outside(smaller, batch_size=512, precision="bfloat16") == 0
+
+
+def gap_of(channels: int, side: int, kinds: set[str]) -> program.Program:
+    staged = stages.read(registry.network(SmallCNNGap(name="small_cnn_gap"), (channels, side, side), 10))
+    given = {"precision": "bfloat16", "batch_size": 512, "training": True, "n_classes": 10}
+    planned = program.plan(staged, kinds=frozenset(kinds), **given)
+    step_code.source(planned)  # asks for its tables
+    return planned
+
+
 def test_how_work_is_cut_does_not_depend_on_which_models_there_are():
     for name in ("cnn_small", "small_cnn_gap", "mlp"):
         cuts = [
@@ -286,7 +352,7 @@ def test_how_work_is_cut_does_not_depend_on_which_models_there_are():
 
 def test_a_cpu_has_no_such_programs():
     assert resident(
-        None, None, None, torch.zeros(1, 1), steps=[1], n_epochs=1, precision="float32"
+        None, None, None, torch.zeros(1, 1), batch_size=1, steps=[1], n_epochs=1, precision="float32"
     ) is None  # fmt: skip
 
 
@@ -301,11 +367,13 @@ def test_larger_linear_layers_alone_are_left_to_other_kernels():
 def test_without_a_compiler_other_kernels_are_used(monkeypatch, caplog):
     monkeypatch.setattr(choice.compiling, "hindrance", lambda device: "NVRTC is not installed")
     weights = types.SimpleNamespace(is_cuda=True, device="cuda:0")
-    assert resident(None, None, None, weights, steps=[1], n_epochs=1, precision="float32") is None
+    assert resident(None, None, None, weights, batch_size=1, steps=[1], n_epochs=1, precision="float32") is None
     assert "NVRTC is not installed: kernels go layer by layer" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn_small"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "cnn_small", pytest.param("32 pixels, values outside", marks=pytest.mark.thorough)]
+)
 def test_a_program_is_cuda(name):
     """As an H200 reads it, whether or not there is one."""
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc")
@@ -313,5 +381,7 @@ def test_a_program_is_cuda(name):
         nvrtc.nvrtcVersion()
     except RuntimeError:
         pytest.skip("NVRTC is not installed")
-    source = step_code.source(written(name, "bfloat16", {"tanh"}, training=False))
+    is_outside = name == "32 pixels, values outside"
+    own = gap_of(1, 32, {"gelu"}) if is_outside else written(name, "bfloat16", {"tanh"}, training=False)
+    source = step_code.source(own)
     assert compiling._compiled(source, "sm_90")
