@@ -41,8 +41,9 @@ leaderboard-small: $(READY)  ## Make five zoos of CNNs, run three benchmarks wit
 		--markdown leaderboard-small.md --parquet leaderboard-small.parquet
 	$(BIN)/zoo-bench validate --results results-small
 
-# A process a core and one more: a third of the time is waiting, for processes that start, end and are killed.
-PYTEST := $(BIN)/python -m pytest --dist worksteal \
+# A process a core and one more: a third of the time is waiting, for processes that start, end and are killed. The models
+# are so small that a second thread of BLAS or OpenMP only waits, which is a quarter of the time of tests of zoo_bench.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist worksteal \
 	--numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 test: $(READY)  ## Run the tests
