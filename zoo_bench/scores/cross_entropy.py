@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BLOCK = 2**17  # numbers of a block: in float64 it fills half of a core's cache
+_ROWS_SQUARED = 2048  # at once, on a GPU
 
 
 class CrossEntropy(Protocol):
@@ -24,6 +25,9 @@ class CrossEntropy(Protocol):
 
     def curved(self, direction: np.ndarray) -> np.ndarray:
         """Return the product with the second derivative where `loss` was asked last, (feature or intercept, column)."""
+
+    def curvatures(self) -> np.ndarray:
+        """Return its diagonal there, before that at 0, and of all columns the mean: (feature or intercept,)."""
 
 
 def cross_entropy(rows: np.ndarray, truth: np.ndarray, *, device: str | None = None) -> CrossEntropy:
@@ -54,7 +58,7 @@ def give_back() -> None:
 class _ByNumpy:
     def __init__(self, rows: np.ndarray, truth: np.ndarray) -> None:
         self._rows, self._truth = rows, truth
-        self._shares = truth
+        self._shares = np.full_like(truth, 1 / truth.shape[1])
         size = max(1, _BLOCK // rows.shape[1])
         self._blocks = [slice(start, start + size) for start in range(0, len(rows), size)]
         self._wide = np.empty((size, rows.shape[1]))
@@ -86,6 +90,13 @@ class _ByNumpy:
             _add(product, rows, change.astype(np.float32))
         return product / len(self._rows)
 
+    def curvatures(self) -> np.ndarray:
+        weights = (self._shares * (1 - self._shares)).mean(axis=1)
+        sums = np.zeros(self._rows.shape[1])
+        for block in self._blocks:
+            sums += weights[block].astype(np.float32) @ self._rows[block] ** 2
+        return np.append(sums, weights.sum()) / len(self._rows)
+
 
 class _ByTorch:
     def __init__(self, rows: np.ndarray, truth: np.ndarray, device: "torch.device") -> None:
@@ -94,7 +105,7 @@ class _ByTorch:
         with_ones = torch.ones((len(rows), rows.shape[1] + 1), dtype=torch.float64, device=device)
         with_ones[:, :-1] = torch.from_numpy(rows).to(device)
         self._rows, self._truth = with_ones, torch.from_numpy(truth).to(device)
-        self._shares = self._truth
+        self._shares = torch.full_like(self._truth, 1 / truth.shape[1])
 
     def loss(self, coefficients: np.ndarray) -> tuple[float, np.ndarray]:
         logarithms = self._logits(coefficients).log_softmax(dim=1)
@@ -106,6 +117,12 @@ class _ByTorch:
         change = self._logits(direction)
         change = self._shares * (change - (self._shares * change).sum(dim=1, keepdim=True))
         return self._sums(change, direction.shape[1])
+
+    def curvatures(self) -> np.ndarray:
+        weights = (self._shares * (1 - self._shares)).mean(dim=1)
+        parts = zip(self._rows.split(_ROWS_SQUARED), weights.split(_ROWS_SQUARED), strict=True)
+        sums = sum(of_part @ rows**2 for rows, of_part in parts)
+        return np.asarray(sums.cpu()) / len(self._rows)
 
     def _logits(self, coefficients: np.ndarray) -> "Tensor":
         import torch

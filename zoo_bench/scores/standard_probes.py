@@ -141,7 +141,7 @@ def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Clas
         return Classification(np.full(len(parts.test), train[0]), LOGISTIC_PENALTIES[0], error)
     # Coefficients of minimal length lie in the span of the training rows, so nothing is lost along the rows' axes.
     of_train, of_validation, of_test = parts.along_axes
-    model = Logistic(of_train, train, squares=parts.axes.squares, device=parts.device)
+    model = Logistic(of_train, train, device=parts.device)
     candidates: list[tuple[float, float, float, np.ndarray]] = []
     best_error, least_entropy, worse = np.inf, np.inf, 0
     for penalty in LOGISTIC_PENALTIES:

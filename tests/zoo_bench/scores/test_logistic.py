@@ -25,7 +25,7 @@ def problem(n_names, *, n_rows=300, n_features=40):
 @pytest.mark.parametrize("n_names", [2, 3, 5])
 def test_it_is_scikit_learns_at_every_penalty_of_a_path(n_names, device):
     rows, names = problem(n_names)
-    model = Logistic(rows, names, squares=(rows**2).sum(axis=0), device=device)
+    model = Logistic(rows, names, device=device)
     for penalty in (1e6, 1e2, 1.0, 1e-2):
         model.fit(penalty)
         theirs = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=100_000).fit(rows.astype(np.float64), names)
@@ -50,6 +50,9 @@ def test_gradients_and_curvatures_are_differences_of_losses(n_names, device, mon
     assert (gradient * along).sum() == pytest.approx((above - below) / 2e-4, rel=1e-6)
     curved = (gradient_above - gradient_below) / 2e-4
     np.testing.assert_allclose(entropy.curved(along), curved, atol=1e-5 * np.abs(curved).max())
+    columns = np.eye(along.size).reshape(-1, *along.shape)
+    diagonal = np.array([(entropy.curved(column) * column).sum() for column in columns]).reshape(along.shape)
+    np.testing.assert_allclose(entropy.curvatures(), diagonal.mean(axis=1), rtol=1e-5)
 
 
 def test_where_a_device_has_no_memory_left_numpy_computes_the_same(monkeypatch):
@@ -57,9 +60,9 @@ def test_where_a_device_has_no_memory_left_numpy_computes_the_same(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     rows, names = problem(3)
-    models = [Logistic(rows, names, squares=(rows**2).sum(axis=0))]
+    models = [Logistic(rows, names)]
     monkeypatch.setattr(torch, "ones", full)
-    models.append(Logistic(rows, names, squares=(rows**2).sum(axis=0), device="cpu"))
+    models.append(Logistic(rows, names, device="cpu"))
     for model in models:
         model.fit(1.0)
     np.testing.assert_array_equal(*(model.coefficients for model in models))
@@ -68,7 +71,7 @@ def test_where_a_device_has_no_memory_left_numpy_computes_the_same(monkeypatch):
 def test_names_that_rows_tell_apart_for_certain_end_too():
     rows, _ = problem(2)
     names = np.where(rows[:, 0] > 0, "above", "below")
-    model = Logistic(rows, names, squares=(rows**2).sum(axis=0))
+    model = Logistic(rows, names)
     for penalty in (1.0, 1e-4, 1e-8):
         model.fit(penalty)
     assert (model.classes[model.shares(rows).argmax(axis=1)] == names).all()
