@@ -30,7 +30,7 @@ from zoo_gen.errors import ZooError
 from zoo_gen.files.schema import Schema
 from zoo_gen.zoo import AnyZoo
 
-_LARGE = 2**22  # numbers of the training embeddings, below which a GPU takes longer to begin than probes take
+LARGE = 2**22  # numbers of the training embeddings, below which a GPU takes longer to begin than probes take
 
 
 class CellRecord(Schema):
@@ -78,7 +78,7 @@ def evaluate_cell(
         raise next(test for test in fits[0].tests if isinstance(test, EncoderError))
     began = time.monotonic()
     failed = {target for target, _ in (*errors, *lacking)}
-    device = _device(fits, runtime)
+    device = probing_device(fits, runtime)
     predicted = _predictions(benchmark, cell, fits, failed=failed, device=device)
     if device is not None:
         give_back()
@@ -138,9 +138,9 @@ def evaluate_cell(
     return Outcome(record, tuple(predictions), tuple(resamples))
 
 
-def _device(fits: Sequence[Fitted], runtime: Runtime | None) -> str | None:
+def probing_device(fits: Sequence[Fitted], runtime: Runtime | None) -> str | None:
     """Return the GPU that the probes of a cell use: that of the encoder, if there is much to compute; None for none."""
-    if runtime is None or not fits[0].gpu or fits[0].train.size < _LARGE:
+    if runtime is None or not fits[0].gpu or fits[0].train.size < LARGE:
         return None
     name = runtime.device.partition(",")[0]
     return {"auto": "cuda", "cpu": None}.get(name, name)

@@ -10,6 +10,9 @@ from sklearn.metrics import log_loss
 from zoo_bench.scores import cross_entropy
 from zoo_bench.scores.logistic import Logistic
 
+# None is numpy; on the others torch computes.
+DEVICES = [None, "cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+
 
 def problem(n_names, *, n_rows=300, n_features=40):
     """Correlated features, standardised, and names that they tell in part."""
@@ -21,7 +24,7 @@ def problem(n_names, *, n_rows=300, n_features=40):
     return rows.astype(np.float32), np.array([f"name {n}" for n in names])
 
 
-@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n_names", [2, 3, 5])
 def test_it_is_scikit_learns_at_every_penalty_of_a_path(n_names, device):
     rows, names = problem(n_names)
@@ -33,7 +36,7 @@ def test_it_is_scikit_learns_at_every_penalty_of_a_path(n_names, device):
         np.testing.assert_allclose(model.shares(rows), theirs.predict_proba(rows), atol=3e-4)
 
 
-@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n_names", [2, 3])
 def test_gradients_and_curvatures_are_differences_of_losses(n_names, device, monkeypatch):
     """Over several blocks of rows, of which the last is smaller."""
