@@ -16,7 +16,7 @@ from zoo_bench.protocol.equivalents import CHANGES
 from zoo_bench.standings.boards import load
 from zoo_bench.standings.robustness import Drop, drops
 from zoo_bench.standings.text import METRIC_NAMES
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, needing
 from zoo_gen.zoo import AnyZoo, open_any
 
 COLUMNS = 3
@@ -120,11 +120,9 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
 
 def _figure(rows: int, columns: int, *, width: float, height: float) -> Any:
     """Return an empty figure for so many panels of a size in inches."""
-    try:
+    with needing("pictures", extra="plots"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError:
-        raise ZooError("pictures need matplotlib; expected: pip install 'zoo-gen[plots]'") from None
     figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     return figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from zoo_bench.cli.options import RESULTS, VERBOSE, ZOOS, print_traceback, search_working_folder
-from zoo_gen.cli.command import Resumable, gathered, keeps_nothing, table
+from zoo_gen.cli.command import ENGINE, SCHEDULER, Resumable, gathered, keeps_nothing, table
 from zoo_gen.errors import ZooError
 
 if TYPE_CHECKING:
@@ -105,14 +105,8 @@ class Computing:
     show_default=True,
     help="Processes; each evaluates one cell at a time.",
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "dask"]),
-    default="local",
-    show_default=True,
-    help="Processes here, or a Dask cluster.",
-)
-@click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
+@ENGINE
+@SCHEDULER
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Use torch.compile on a GPU.")
 @click.option(
     "--cpu-bfloat16",

@@ -4,14 +4,13 @@ The kernel keeps a process's highest resident memory and lets the process itself
 growth since the start, so that zoos and libraries that are in memory already count for no encoder.
 """
 
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from zoo_bench.results import cuda_in_use
 from zoo_gen.machine import memory
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -48,7 +47,7 @@ def measured() -> Iterator[Cost]:
     cost = Cost()
     began = time.monotonic()
     before = _reset_peak()
-    gpu = _gpu()
+    gpu = cuda_in_use()
     if gpu:
         gpu.reset_peak_memory_stats()
     try:
@@ -57,7 +56,7 @@ def measured() -> Iterator[Cost]:
         cost.seconds = time.monotonic() - began
         if before is not None:
             cost.memory_bytes = max(0, (_resident("VmHWM") or 0) - before)
-        gpu = _gpu()
+        gpu = cuda_in_use()
         if gpu:
             cost.gpu_memory_bytes = int(gpu.max_memory_allocated())
 
@@ -79,9 +78,3 @@ def _resident(field: str) -> int | None:
     """Return a field of the process's status in bytes."""
     lines = (line.split() for line in _STATUS.read_text().splitlines())
     return next((1024 * int(words[1]) for words in lines if words and words[0] == f"{field}:"), None)
-
-
-def _gpu() -> Any:
-    """Return torch.cuda if this process uses a GPU; torch is not imported for that."""
-    torch = sys.modules.get("torch")
-    return torch.cuda if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None

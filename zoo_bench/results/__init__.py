@@ -1,6 +1,6 @@
 """Results: one JSON file an encoder, benchmark and seed, with its predictions and resamples as Parquet."""
 
-from zoo_bench.results.machine import Machine, software, this_machine
+from zoo_bench.results.machine import Machine, cuda_in_use, software, this_machine
 from zoo_bench.results.results import (
     CellResult,
     Failure,
@@ -31,6 +31,7 @@ __all__ = [
     "Tuning",
     "ZooUsed",
     "cell_name",
+    "cuda_in_use",
     "is_outdated",
     "read_result",
     "read_tunings",

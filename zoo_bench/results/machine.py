@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from zoo_gen.files.schema import Schema
 
@@ -24,11 +25,12 @@ class Machine(Schema):
 def this_machine() -> Machine:
     """Return this machine, with the GPU that this process uses; torch is not imported to find it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cuda = cuda_in_use()
     return Machine(
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         processor=_processor(),
         cores=cores,
-        gpu=_gpu(),
+        gpu=str(cuda.get_device_name()) if cuda else "",
     )
 
 
@@ -43,10 +45,10 @@ def software(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return versions
 
 
-def _gpu() -> str:
+def cuda_in_use() -> Any:
+    """Return torch.cuda if this process uses a GPU, else None; torch is not imported for that."""
     torch = sys.modules.get("torch")
-    used = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
-    return str(torch.cuda.get_device_name()) if torch is not None and used else ""
+    return torch.cuda if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None
 
 
 def _processor() -> str:

@@ -1,7 +1,8 @@
 """The Parquet files beside a result: predictions of every test row, those of floors apart, and metrics on resamples.
 
 From the first any metric can be computed again without training; from the second, intervals over seeds and paired
-differences, because a resample drew the same models for every encoder and seed.
+differences, because a resample drew the same models for every encoder and seed. A file that is not there or cannot be
+read is a ZooError that names it.
 """
 
 import hashlib

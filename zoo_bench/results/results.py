@@ -1,4 +1,7 @@
-"""Results: one JSON file for each encoder, benchmark and seed, with all that is needed to trust and repeat it."""
+"""Results: one JSON file for each encoder, benchmark and seed, with all that is needed to trust and repeat it.
+
+What is missing, damaged or of an earlier schema is a ZooError that names the file.
+"""
 
 import hashlib
 import json
@@ -263,11 +266,7 @@ def validation_paths(folder: Path) -> list[Path]:
 
 
 def result_paths(folder: Path, *, validation_too: bool = False) -> list[Path]:
-    """Return the paths of all results on test models below a folder, in order, or also of those on validation models.
-
-    Raises:
-        ZooError: there is none.
-    """
+    """Return the paths of all results on test models below a folder, in order, or those on validation models too."""
     on_validation = validation_paths(folder)
     paths = sorted([*folder.glob("*/*/seed-*.json"), *(on_validation if validation_too else [])])
     if on_validation and not paths:

@@ -16,12 +16,7 @@ import numpy as np
 
 from zoo_bench.results import CellResult, Failure, Result, Score, read_result, result_paths
 from zoo_bench.results.integrity import changes
-from zoo_bench.results.records import (
-    TargetPrediction,
-    read_predictions,
-    read_resamples,
-    resamples_path,
-)
+from zoo_bench.results.records import TargetPrediction, read_predictions, read_resamples, resamples_path
 from zoo_bench.results.scoring import FLOORS, score_result
 from zoo_bench.scores import metrics
 from zoo_bench.standings.pooled import Absent, CellScore, Pooled, compared

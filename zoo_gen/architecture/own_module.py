@@ -19,7 +19,7 @@ import numpy as np
 
 from zoo_gen.architecture.layout import Parameter, ParameterLayout
 from zoo_gen.architecture.source_code import source_sha256
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError, needing, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -208,10 +208,8 @@ def _statistics(module: "nn.Module", where: str) -> list[str]:
 
 
 def _constructed(factory: Factory, reference: str, arguments: Mapping[str, Any], *, seed: int) -> "nn.Module":
-    try:
+    with needing("modules", extra="generate"):
         from torch import nn
-    except ImportError:
-        raise ZooError("modules need torch; expected: pip install 'zoo-gen[generate]'") from None
     with _seeded(seed):
         try:
             module = factory(**arguments)

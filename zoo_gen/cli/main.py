@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo_gen.cli.command import JSON, Commands, Resumable, as_text, table
+from zoo_gen.cli.command import ENGINE, JSON, SCHEDULER, Commands, Resumable, as_text, table
 from zoo_gen.cli.published import FOLDER, convert, export, pull, push
 from zoo_gen.files.location import Folder
 
@@ -111,14 +111,8 @@ def plan(manifest: str, workers: int | None, device: str, reuse: tuple[Folder, .
     metavar="SECONDS",
     help="Time between saves of what is trained: an interruption loses that, and at most one epoch.  [default: 120]",
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "dask"]),
-    default="local",
-    show_default=True,
-    help="Processes here, or a Dask cluster.",
-)
-@click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
+@ENGINE
+@SCHEDULER
 def run(
     manifest: str,
     out: Folder | None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from zoo_gen.cli.command import Resumable
+from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder, locate
 
 if TYPE_CHECKING:
@@ -13,8 +14,21 @@ if TYPE_CHECKING:
 
 FOLDER = click.types.FuncParamType(locate)
 FOLDER.name = "folder"
-EPOCHS = click.option("--epochs", help="Only these checkpoints, such as 0,20-60,86.")
-MODELS = click.option("--models", help="Only these models by number, such as 0-99.")
+
+
+def _numbers(context: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
+    """Return the whole numbers of a text such as "0,20-60,86"; None of an option that is not given."""
+    numbers: list[int] = []
+    for piece in [] if text is None else text.split(","):
+        low, dash, high = piece.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise ZooError(f"{option.opts[0]} {text!r}: expected whole numbers and ranges, such as 0,20-60,86")
+        numbers += range(int(low), int(high if dash else low) + 1)
+    return None if text is None else numbers
+
+
+EPOCHS = click.option("--epochs", callback=_numbers, help="Only these checkpoints, such as 0,20-60,86.")
+MODELS = click.option("--models", callback=_numbers, help="Only these models by number, such as 0-99.")
 SPLITS = click.option(
     "--split", "splits", multiple=True, metavar="NAME=FILE", help="A split file of the paper; repeatable."
 )
@@ -51,8 +65,8 @@ def convert(
     format_: str,
     out: Path | None,
     name: str | None,
-    epochs: str | None,
-    models: str | None,
+    epochs: list[int] | None,
+    models: list[int] | None,
     splits: tuple[str, ...],
     data: str | None,
     table: str | None,
@@ -75,8 +89,8 @@ def convert(
         out,
         format=format_,
         name=name,
-        epochs=None if epochs is None else _numbers("--epochs", epochs),
-        models=None if models is None else _numbers("--models", models),
+        epochs=epochs,
+        models=models,
         splits=_split_files(splits),
         data=data,
         table=table,
@@ -102,19 +116,13 @@ def convert(
     help="pt and safetensors hold the state_dict, onnx the network.",
 )
 @MODELS
-@click.option("--epochs", help="These checkpoints, such as 0,20-60,86.  [default: the last]")
-def export(zoo: Folder, out: Path, format_: str, models: str | None, epochs: str | None) -> None:
+@click.option("--epochs", callback=_numbers, help="These checkpoints, such as 0,20-60,86.  [default: the last]")
+def export(zoo: Folder, out: Path, format_: str, models: list[int] | None, epochs: list[int] | None) -> None:
     """Write models as files, one a checkpoint, and models.csv with what is known of each."""
     from zoo_gen.zoo import export as writing
     from zoo_gen.zoo import open_zoo
 
-    paths = writing.export(
-        open_zoo(zoo),
-        out,
-        format=format_,
-        models=None if models is None else _numbers("--models", models),
-        epochs=None if epochs is None else _numbers("--epochs", epochs),
-    )
+    paths = writing.export(open_zoo(zoo), out, format=format_, models=models, epochs=epochs)
     click.echo(f"{out}: {len(paths):,} file{'s' if len(paths) != 1 else ''} and {writing.TABLE}")
 
 
@@ -139,8 +147,8 @@ def pull(
     name: str,
     out: Path | None,
     zoo_name: str | None,
-    epochs: str | None,
-    models: str | None,
+    epochs: list[int] | None,
+    models: list[int] | None,
     splits: tuple[str, ...],
     file: str | None,
     cache: Path | None,
@@ -164,8 +172,8 @@ def pull(
         name,
         out,
         zoo_name=zoo_name,
-        epochs=None if epochs is None else _numbers("--epochs", epochs),
-        models=None if models is None else _numbers("--models", models),
+        epochs=epochs,
+        models=models,
         file=file,
         splits=_split_files(splits),
         cache=cache,
@@ -214,22 +222,7 @@ def _complete(zoo: "Zoo") -> str:
 
 def _split_files(texts: tuple[str, ...]) -> dict[str, Path]:
     """Return the split files of texts such as "nfn=cifar10_split.csv"."""
-    from zoo_gen.errors import ZooError
-
     wrong = [text for text in texts if not text.partition("=")[2]]
     if wrong:
         raise ZooError(f"--split {wrong[0]!r}: expected NAME=FILE, such as nfn=cifar10_split.csv")
     return {text.partition("=")[0]: Path(text.partition("=")[2]) for text in texts}
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    """Return the whole numbers of a text such as "0,20-60,86"."""
-    from zoo_gen.errors import ZooError
-
-    numbers: list[int] = []
-    for piece in text.split(","):
-        low, dash, high = piece.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise ZooError(f"{option} {text!r}: expected whole numbers and ranges, such as 0,20-60,86")
-        numbers += range(int(low), int(high if dash else low) + 1)
-    return numbers

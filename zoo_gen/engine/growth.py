@@ -7,12 +7,12 @@ same command resumes.
 import shutil
 from pathlib import Path
 
-from zoo_gen.engine.reuse import MOST_SHOWN, find_copies
+from zoo_gen.engine.reuse import find_copies
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest, read_any
-from zoo_gen.manifest.difference import differences
+from zoo_gen.manifest.difference import differences, shown
 from zoo_gen.manifest.rows import keys_of
 from zoo_gen.store import EmptyZoo
 from zoo_gen.store.create import MANIFEST
@@ -49,10 +49,9 @@ def _check_keeps_some(folder: Path, manifest: ZooManifest) -> None:
     old = read_any(folder / MANIFEST).generated
     assert old is not None  # `find_copies` refuses others
     if set(keys_of(old.rows(slice(0, old.n_models)))).isdisjoint(keys_of(manifest.rows(slice(0, manifest.n_models)))):
-        shown = "; ".join(map(str, differences(old, manifest)[:MOST_SHOWN]))
         raise ZooError(
-            f"{folder}: the new manifest has none of its models ({shown}), and a zoo that grows replaces the old one; "
-            "expected another folder"
+            f"{folder}: the new manifest has none of its models ({shown(differences(old, manifest))}), and a zoo that "
+            "grows replaces the old one; expected another folder"
         )
 
 

@@ -15,7 +15,7 @@ from zoo_gen.engine.reuse import find_copies
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.manifest import Split, ZooManifest
-from zoo_gen.manifest.difference import differences
+from zoo_gen.manifest.difference import differences, shown
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Value, checked, known
 from zoo_gen.manifest.rows import keys_of, with_models
 from zoo_gen.manifest.split import parts, split_sha256
@@ -26,7 +26,6 @@ from zoo_gen.zoo import Zoo, card, open_zoo
 
 # What merged zoos may differ in: what varies in them, and what is said of the whole zoo, which the first one says.
 _MAY_DIFFER = ("name", "description", "axes", "storage")
-_MOST_SHOWN = 3
 
 
 def merge(zoos: Sequence[str | Folder], out: str | Folder, *, name: str | None = None) -> Zoo:
@@ -137,10 +136,8 @@ def _check_alike(first: Store, other: Store) -> None:
         and each.key not in [f"training.{name}" for name in HYPERPARAMETERS]
     ]
     if different:
-        more = f" and {len(different) - _MOST_SHOWN} more" if len(different) > _MOST_SHOWN else ""
-        shown = "; ".join(map(str, different[:_MOST_SHOWN]))
         raise ZooError(
-            f"{other.folder}: cannot be merged with {first.folder}: {shown}{more}; expected zoos that differ in "
+            f"{other.folder}: cannot be merged with {first.folder}: {shown(different)}; expected zoos that differ in "
             "hyper-parameters, or zoo_gen.open_zoos, which reads several zoos as one"
         )
 

@@ -16,7 +16,7 @@ from zoo_gen.engine.training import gathered, with_buffers
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest
-from zoo_gen.manifest.difference import Difference, differences
+from zoo_gen.manifest.difference import Difference, differences, shown
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 from zoo_gen.manifest.rows import Key, keys_of
 from zoo_gen.store import Store
@@ -28,7 +28,6 @@ _OF_A_MODEL = ("checkpoints.epochs", "training.epochs", *(f"training.{name}" for
 # Functions of the user's own and architectures of mixed zoos, each of which only some models may use.
 _OF_SOME_MODELS = ("training.source_sha256.", "architecture.named.")
 _WITHOUT_END = ("constant", "step", "milestones")  # schedules that do not depend on the last epoch
-MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,5 @@ def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] 
             if (first.get(key) or None) != (second.get(key) or None)
         ]
     if binding:
-        more = f" and {len(binding) - MOST_SHOWN} more" if len(binding) > MOST_SHOWN else ""
-        shown = "; ".join(map(str, binding[:MOST_SHOWN]))
-        raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown}{more}")
+        raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown(binding)}")
     return Donor(store, old)

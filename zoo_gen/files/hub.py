@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, needing
 from zoo_gen.files import reachable
 from zoo_gen.files.hub_errors import patiently, reason
 
@@ -188,10 +188,8 @@ def quiet() -> Iterator[None]:
 
 def check_installed(doing: str) -> None:
     """Refuse to begin what needs the Hub's client where it is not installed."""
-    try:
+    with needing(doing, extra="hub"):
         import huggingface_hub  # noqa: F401
-    except ImportError:
-        raise ZooError(f"{doing} needs huggingface_hub; expected: pip install 'zoo-gen[hub]'") from None
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from zoo_gen.image_data.steps import Normalization, affine, check_normalize
 
 _DIVIDED = ("x_train", "y_train", "x_test", "y_test")
 _TOGETHER = ("x", "y")
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile)
 
 
 class Arrays(Examples):
@@ -93,13 +94,7 @@ def _look_up(choice: _Choice, root: Path) -> dict[str, Any]:
     path = own_path(choice.path, root)
     inputs, labels = _divided(path, choice.test_share, choice.seed)
     shaped = _inputs(inputs[0], path, channels_last=choice.channels_last)
-    facts: dict[str, Any] = examples.sizes(
-        n_train=len(labels[0]),
-        n_test=len(labels[1]),
-        train_size=choice.train_size,
-        validation_size=choice.validation_size,
-        test_size=choice.test_size,
-    )
+    facts: dict[str, Any] = choice.sizes(len(labels[0]), len(labels[1]))
     where = f"{path}: y_train"
     task = examples.task_of(labels[0], choice.task, whole_is="classification", where=where)
     if task == "classification":
@@ -219,16 +214,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         else:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in names if name in archive.files}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        zlib.error,
-        zipfile.BadZipFile,
-    ) as error:
+    except _UNREADABLE as error:
         raise ZooError(f"{path}: cannot be read as .npz or .npy files ({one_line(error)})") from None
     columns = {name for name, array in arrays.items() if name[0] == "y" and array.shape[1:] == (1,)}
     return {name: array[:, 0] if name in columns else array for name, array in arrays.items()}

@@ -4,9 +4,9 @@ The digest covers images and labels alone: how bytes become inputs is said by th
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -33,6 +33,19 @@ class ImageData:
     n_classes: int | None  # None: labels are numbers to predict
     scale: np.ndarray  # float64 (channel,)
     offset: np.ndarray  # float64 (channel,)
+
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[tuple[np.ndarray, np.ndarray]],
+        *,
+        n_classes: int | None,
+        scale: np.ndarray,
+        offset: np.ndarray,
+    ) -> Self:
+        """Return them from the images and labels of training, validation and test, in this order."""
+        train, validation, test = parts
+        return cls(*train, *validation, *test, n_classes, scale, offset)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -23,25 +23,14 @@ class Curves:
     hyperparameters: tuple[str, ...]  # of a curve
     heights: Heights
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of what a network reads: one coordinate."""
-        return (1,)
-
-    @property
-    def n_outputs(self) -> int:
-        """What a network gives: one height."""
-        return 1
+    input_shape: ClassVar[tuple[int, ...]] = (1,)  # of what a network reads: one coordinate
+    n_outputs: ClassVar[int] = 1  # of a network: one height
+    parts: ClassVar[tuple[str, ...]] = ("train", "test")  # on which models are measured
 
     @property
     def n_train(self) -> int:
         """The number of points that models are fitted on."""
         return len(self.train_points)
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The parts on which models are measured."""
-        return ("train", "test")
 
     def measure(self, module: "torch.nn.Module", hyperparameters: Mapping[str, Any]) -> dict[str, float]:
         """Return the test metrics of one model as a plain module, by name."""

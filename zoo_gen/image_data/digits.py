@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, Strict
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import needing
 from zoo_gen.files.schema import Count, DataSeed
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.source import ImageSource
@@ -52,10 +52,8 @@ def load(source: Digits) -> ImageData:
     Raises:
         ZooError: scikit-learn is not installed, or Pillow where they are resized.
     """
-    try:
+    with needing("data source 'digits'", extra="generate"):
         from sklearn.datasets import load_digits
-    except ImportError:
-        raise ZooError("data source 'digits' needs scikit-learn; expected: pip install 'zoo-gen[generate]'") from None
     images, labels = load_digits(return_X_y=True)
     pixels = images.astype(np.uint8).reshape(-1, 1, 8, 8)  # grey levels 0 to 16
     levels = 16
@@ -67,14 +65,5 @@ def load(source: Digits) -> ImageData:
     labels = labels.astype(np.int64)
     order = np.random.RandomState(source.seed).permutation(len(pixels))
     train, test = order[source.test_size :], order[: source.test_size]
-    return ImageData(
-        train_images=pixels[train],
-        train_labels=labels[train],
-        validation_images=pixels[:0],
-        validation_labels=labels[:0],
-        test_images=pixels[test],
-        test_labels=labels[test],
-        n_classes=source.n_classes,
-        scale=np.array([1 / levels]),
-        offset=np.array([0.0]),
-    )
+    parts = [(pixels[rows], labels[rows]) for rows in (train, order[:0], test)]
+    return ImageData.of(parts, n_classes=source.n_classes, scale=np.array([1 / levels]), offset=np.array([0.0]))

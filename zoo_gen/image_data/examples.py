@@ -105,19 +105,6 @@ def split_off(count: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarr
     return order[n_test:], np.sort(order[:n_test])
 
 
-def sizes(
-    *, n_train: int, n_test: int, train_size: int | None, validation_size: int, test_size: int | None
-) -> dict[str, int]:
-    """Return how many examples of each part there are, where the manifest does not say it.
-
-    Raises:
-        ZooError: there are fewer than it says.
-    """
-    if validation_size >= n_train:
-        raise ZooError(f"data.validation_size {validation_size}: exceeds the {n_train} training examples")
-    return {"train_size": train_size or n_train - validation_size, "test_size": test_size or n_test}
-
-
 def task_of(labels: np.ndarray, task: TaskName | None, *, whole_is: TaskName | None, where: str) -> TaskName:
     """Return the task that labels (example,) stand for: text is of classes, fractions are numbers to predict.
 
@@ -214,26 +201,16 @@ def assemble(
             undefined.
     """
     train, validation, test = chosen(source, n_train=len(labels[0]), n_test=len(labels[1]), where=where)
-    parts = {"training": (0, train), "validation": (0, validation), "test": (1, test)}
-    images: list[np.ndarray] = []
-    for name, (side, rows) in parts.items():
+    parts = []
+    for name, side, rows in (("training", 0, train), ("validation", 0, validation), ("test", 1, test)):
         numbers = labels[side][rows]
         if source.classes is None and len(rows) and not numbers.max() > numbers.min():
             raise ZooError(
                 f"{where}: the numbers to predict are all {numbers[0]:g} in the {name} part; expected others too"
             )
-        images += [np.ascontiguousarray(inputs[side][rows]), numbers]
-    return ImageData(
-        train_images=images[0],
-        train_labels=images[1],
-        validation_images=images[2],
-        validation_labels=images[3],
-        test_images=images[4],
-        test_labels=images[5],
-        n_classes=len(source.classes) if source.classes else None,
-        scale=scale,
-        offset=offset,
-    )
+        parts.append((np.ascontiguousarray(inputs[side][rows]), numbers))
+    n_classes = len(source.classes) if source.classes else None
+    return ImageData.of(parts, n_classes=n_classes, scale=scale, offset=offset)
 
 
 def stand_in(source: Examples, inputs: np.ndarray) -> ImageData:

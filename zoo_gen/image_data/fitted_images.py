@@ -26,11 +26,7 @@ class FittedImages:
 
     hyperparameters: ClassVar[tuple[str, ...]] = ("image",)
     parts: ClassVar[tuple[str, ...]] = ("train",)  # on which models are measured: all pixels
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of what a network reads: two coordinates."""
-        return (2,)
+    input_shape: ClassVar[tuple[int, ...]] = (2,)  # of what a network reads: two coordinates
 
     @property
     def n_outputs(self) -> int:

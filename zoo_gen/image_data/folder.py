@@ -88,15 +88,7 @@ def _look_up(choice: _Choice, root: Path) -> dict[str, Any]:
         path, [*train, *test], size=choice.size, mode=choice.mode, may_differ=choice.may_differ
     )
     facts: dict[str, Any] = {} if size is None else {"size": size}
-    if choice.validation_size >= len(train):
-        raise ZooError(f"data.validation_size {choice.validation_size}: exceeds the {len(train)} training images")
-    train_size = choice.train_size or len(train) - choice.validation_size
-    return facts | {
-        "mode": mode,
-        "classes": listed.classes,
-        "train_size": train_size,
-        "test_size": choice.test_size or len(test),
-    }
+    return facts | {"mode": mode, "classes": listed.classes} | choice.sizes(len(train), len(test), of="images")
 
 
 def _divided(listed: Pictures, share: float | None, seed: int, path: Path) -> tuple[list[str], list[str]]:
@@ -131,18 +123,10 @@ def load(source: Folder, root: Path) -> ImageData:
     number_of = {label: number for number, label in enumerate(source.classes)}
     label_of = dict(listed.train) | dict(listed.test or {})
     labels = [np.array([number_of[label_of[name]] for name in part], dtype=np.int64) for part in parts]
-    train_images, validation_images, test_images = np.split(images, np.cumsum([len(part) for part in parts])[:-1])
+    of_parts = np.split(images, np.cumsum([len(part) for part in parts])[:-1])
     scale, offset = source.affine
-    return ImageData(
-        train_images=train_images,
-        train_labels=labels[0],
-        validation_images=validation_images,
-        validation_labels=labels[1],
-        test_images=test_images,
-        test_labels=labels[2],
-        n_classes=source.n_classes,
-        scale=scale,
-        offset=offset,
+    return ImageData.of(
+        list(zip(of_parts, labels, strict=True)), n_classes=source.n_classes, scale=scale, offset=offset
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, Strict
 
-from zoo_gen.errors import ZooError, one_line, unknown_name
+from zoo_gen.errors import ZooError, needing, one_line, unknown_name
 from zoo_gen.files import hub, reachable
 from zoo_gen.files.schema import Count
 from zoo_gen.image_data.arrays import ImageData
@@ -77,10 +77,8 @@ def load(source: HuggingFace, root: Path) -> ImageData:
 
 def _splits(source: HuggingFace, root: Path, *, where: str) -> Any:
     """Return all splits of the revision: a mapping from names to datasets.Dataset."""
-    try:
+    with needing("data source 'huggingface'", extra="generate"):
         import datasets
-    except ImportError:
-        raise ZooError("data source 'huggingface' needs datasets; expected: pip install 'zoo-gen[generate]'") from None
     folder = (
         root / "huggingface" / source.repository.replace("/", "--") / source.revision / (source.config or "default")
     )

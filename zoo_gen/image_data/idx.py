@@ -126,11 +126,7 @@ def present(folder: Path, name: str) -> Path | None:
 
 
 def read(path: Path) -> np.ndarray:
-    """Return the array of bytes in an IDX file: 0, 0, 8 (bytes), the number of dimensions, each big-endian, the values.
-
-    Raises:
-        ZooError: the file cannot be read, is damaged or holds something else.
-    """
+    """Return the array of bytes in an IDX file: 0, 0, 8 (bytes), the number of axes, each big-endian, the values."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile):

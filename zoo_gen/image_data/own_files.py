@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 import pydantic
 from pydantic import ConfigDict, Field, Strict
 
+from zoo_gen.errors import ZooError
 from zoo_gen.files.schema import Count, DataSeed, Schema
 from zoo_gen.image_data.places import root_of
 
@@ -24,6 +25,12 @@ class Choice(Schema):
     validation_size: Annotated[int, Strict(), Field(ge=0)] = 0
     test_size: Count | None = None
     seed: DataSeed = 0
+
+    def sizes(self, n_train: int, n_test: int, *, of: str = "examples") -> dict[str, int]:
+        """Return how many examples train and test, of so many, where the manifest does not say it."""
+        if self.validation_size >= n_train:
+            raise ZooError(f"data.validation_size {self.validation_size}: exceeds the {n_train} training {of}")
+        return {"train_size": self.train_size or n_train - self.validation_size, "test_size": self.test_size or n_test}
 
 
 OfSource = TypeVar("OfSource", bound=Choice)

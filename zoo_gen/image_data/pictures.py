@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError, needing, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,18 +103,18 @@ def common_shape(
     first, first_size, first_mode = "", (0, 0), ""
     for name, content in contents(path, names):
         with _opened(content, where=f"{path}/{name}") as image:
-            found_size, found_mode = (image.height, image.width), image.mode
+            image_size, image_mode = (image.height, image.width), image.mode
         if not first:
-            first, first_size, first_mode = name, found_size, found_mode
-        if mode is None and found_mode != first_mode:
+            first, first_size, first_mode = name, image_size, image_mode
+        if mode is None and image_mode != first_mode:
             raise ZooError(
-                f"{path}: {first} has mode {first_mode} and {name} has {found_mode}; expected images of one mode, "
+                f"{path}: {first} has mode {first_mode} and {name} has {image_mode}; expected images of one mode, "
                 'or mode = "L" or "RGB", to which all are converted'
             )
-        if size is None and found_size != first_size:
+        if size is None and image_size != first_size:
             if not may_differ:
                 raise ZooError(
-                    f"{path}: {first} has {list(first_size)} pixels and {name} has {list(found_size)}; expected images "
+                    f"{path}: {first} has {list(first_size)} pixels and {name} has {list(image_size)}; expected images "
                     "of one size, or size = [height, width], to which all are resized"
                 )
             if mode is not None:
@@ -217,10 +217,8 @@ def _check_twins(path: Path, images: Mapping[str, Mapping[str, str]], train: str
 
 def _opened(content: bytes, *, where: str) -> "Image":
     """Return an image whose pixels are not read yet."""
-    try:
+    with needing("data source 'folder'", extra="generate"):
         from PIL import Image
-    except ImportError:
-        raise ZooError("data source 'folder' needs Pillow; expected: pip install 'zoo-gen[generate]'") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a large picture is what was asked for

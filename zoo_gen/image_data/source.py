@@ -38,10 +38,8 @@ class _Images(Protocol):
 
     @property
     def input_shape(self) -> tuple[int, int, int]: ...
-
     @property
     def n_classes(self) -> int: ...
-
     @property
     def n_validation(self) -> int: ...
 

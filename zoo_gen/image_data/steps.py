@@ -13,7 +13,7 @@ import numpy as np
 import pydantic
 from pydantic import Field, Strict, WrapValidator, model_validator
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, needing
 from zoo_gen.files.schema import Count, DataSeed, Schema
 from zoo_gen.image_data.arrays import ImageData
 from zoo_gen.image_data.source import ImageSource
@@ -171,27 +171,20 @@ def apply(source: Steps, images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images)
 
 
-class Sizes(Protocol):
-    """How many images of each part a source says that it takes."""
+class _Sizes(Protocol):
+    """How many images of each part a source takes, and the seed of the choice."""
 
     @property
-    def seed(self) -> int:
-        """Of the choice."""
-
+    def seed(self) -> int: ...
     @property
-    def n_train(self) -> int:
-        """The number of training images."""
-
+    def n_train(self) -> int: ...
     @property
-    def n_validation(self) -> int:
-        """The number of validation images, cut from the training images."""
-
+    def n_validation(self) -> int: ...
     @property
-    def n_test(self) -> int:
-        """The number of test images."""
+    def n_test(self) -> int: ...
 
 
-def chosen(source: Sizes, *, n_train: int, n_test: int, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def chosen(source: _Sizes, *, n_train: int, n_test: int, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the numbers of the images for training and validation, and of those for tests.
 
     Args:
@@ -261,28 +254,16 @@ def assemble(
     Raises:
         ZooError: there are fewer images than wanted, or a label lies outside the classes.
     """
-    chosen_train, chosen_validation, chosen_test = chosen(source, n_train=n_train, n_test=n_test, where=where)
-    train_images, train_labels = train(chosen_train)
-    validation_images, validation_labels = train(chosen_validation)
-    test_images, test_labels = test(chosen_test)
-    for labels in (train_labels, validation_labels, test_labels):
+    numbers = chosen(source, n_train=n_train, n_test=n_test, where=where)
+    parts = [read(part) for read, part in zip((train, train, test), numbers, strict=True)]
+    for _, labels in parts:
         if len(labels) and not (labels.min() >= 0 and labels.max() < n_classes):
             span = f"{labels.min()} to {labels.max()}"
             raise ZooError(
                 f"{where}: has labels from {span}; expected 0 to {n_classes - 1} for n_classes = {n_classes}"
             )
     scale, offset = source.affine
-    return ImageData(
-        train_images=train_images,
-        train_labels=train_labels,
-        validation_images=validation_images,
-        validation_labels=validation_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        n_classes=n_classes,
-        scale=scale,
-        offset=offset,
-    )
+    return ImageData.of(parts, n_classes=n_classes, scale=scale, offset=offset)
 
 
 def bilinear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -293,10 +274,8 @@ def bilinear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Raises:
         ZooError: Pillow is not installed.
     """
-    try:
+    with needing("data step 'resize'", extra="generate"):
         from PIL import Image
-    except ImportError:
-        raise ZooError("data step 'resize' needs Pillow; expected: pip install 'zoo-gen[generate]'") from None
     height, width = size
     resized = np.empty((*images.shape[:2], height, width), dtype=np.uint8)
     for image, target in zip(images, resized, strict=True):

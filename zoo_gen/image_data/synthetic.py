@@ -69,16 +69,8 @@ def load(source: Synthetic) -> ImageData:
         mixed >>= 8
         return mixed.astype(np.uint8)
 
-    sizes = {"train": source.n_train, "validation": source.n_validation, "test": source.n_test}
-    labels = {part: np.arange(size, dtype=np.int64) % source.n_classes for part, size in sizes.items()}
-    return ImageData(
-        train_images=images(labels["train"]),
-        train_labels=labels["train"],
-        validation_images=images(labels["validation"]),
-        validation_labels=labels["validation"],
-        test_images=images(labels["test"]),
-        test_labels=labels["test"],
-        n_classes=source.n_classes,
-        scale=np.full(channels, 1 / 255),
-        offset=np.zeros(channels),
-    )
+    sizes = (source.n_train, source.n_validation, source.n_test)
+    every = [np.arange(size, dtype=np.int64) % source.n_classes for size in sizes]
+    parts = [(images(labels), labels) for labels in every]
+    scale, offset = np.full(channels, 1 / 255), np.zeros(channels)
+    return ImageData.of(parts, n_classes=source.n_classes, scale=scale, offset=offset)

@@ -3,6 +3,7 @@
 Inputs are brought to mean 0 and deviation 1 by the training rows. Nothing is filled in: a missing value is refused.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -92,13 +93,7 @@ def _look_up(choice: _Choice, root: Path) -> dict[str, Any]:
         n_train, n_test = len(train), len(test)
     elif choice.test_path is not None:
         n_test = len(_read(own_path(choice.test_path, root)))
-    facts: dict[str, Any] = examples.sizes(
-        n_train=n_train,
-        n_test=n_test,
-        train_size=choice.train_size,
-        validation_size=choice.validation_size,
-        test_size=choice.test_size,
-    )
+    facts: dict[str, Any] = choice.sizes(n_train, n_test)
     if task == "classification":
         facts["classes"] = examples.classes_of(labels, where=where)
     return facts | {"task": task, "features": features}
@@ -141,8 +136,7 @@ def _normalized(data: ImageData, *, standard: bool) -> ImageData:
             for part in parts:
                 part[:, column] = (part[:, column] - mean) / (deviation or 1.0)
     train, validation, test = (part.astype(np.float32) for part in parts)
-    labels = data.train_labels, data.validation_labels, data.test_labels
-    return ImageData(train, labels[0], validation, labels[1], test, labels[2], data.n_classes, data.scale, data.offset)
+    return replace(data, train_images=train, validation_images=validation, test_images=test)
 
 
 def _read(path: Path) -> pa.Table:

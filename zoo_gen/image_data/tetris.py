@@ -60,17 +60,8 @@ def load(source: Tetris) -> ImageData:
     # Bytes stand for -1 to 2, wide enough for three standard deviations of the usual noise on either side.
     pixels = np.rint((np.clip(noisy, -1.0, 2.0) + 1.0) * 85.0).astype(np.uint8).reshape(total, 1, 4, 4)
     train, test = slice(0, source.train_size), slice(source.train_size, total)
-    return ImageData(
-        train_images=pixels[train],
-        train_labels=labels[train],
-        validation_images=pixels[:0],
-        validation_labels=labels[:0],
-        test_images=pixels[test],
-        test_labels=labels[test],
-        n_classes=source.n_classes,
-        scale=np.array([1 / 85]),
-        offset=np.array([-1.0]),
-    )
+    parts = [(pixels[rows], labels[rows]) for rows in (train, slice(0), test)]
+    return ImageData.of(parts, n_classes=source.n_classes, scale=np.array([1 / 85]), offset=np.array([-1.0]))
 
 
 def _places(shape: np.ndarray, *, turns: int) -> list[np.ndarray]:

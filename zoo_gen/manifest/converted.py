@@ -6,7 +6,7 @@ archive had and holds digests of it, so that the manifest's own digest still nam
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field, Strict
@@ -74,6 +74,13 @@ class ConvertedManifest(Schema):
     notes: tuple[str, ...] = ()
     origin: Origin
 
+    # What the file of architectures and the table of models say, and shards that a conversion chooses by size.
+    network: ClassVar[Network | None] = None
+    networks: ClassVar[Mapping[str, Network]] = {}
+    layout: ClassVar[ParameterLayout | None] = None
+    sizes: ClassVar[None] = None
+    models_per_shard: ClassVar[int | None] = None
+
     @property
     def n_models(self) -> int:
         """The number of models."""
@@ -95,33 +102,8 @@ class ConvertedManifest(Schema):
         return tuple((name, 1) for name in self.metrics)
 
     @property
-    def models_per_shard(self) -> int | None:
-        """The models of a shard, where the manifest says it; a conversion chooses them by size."""
-        return None
-
-    @property
-    def network(self) -> Network | None:
-        """The network of every model; of a converted zoo it stands in its file of architectures."""
-        return None
-
-    @property
-    def networks(self) -> Mapping[str, Network]:
-        """The networks of all models by the names of their architectures; they stand there too."""
-        return {}
-
-    @property
     def generated(self) -> None:
         """The manifest where its models were trained here; of a converted zoo there is none."""
-        return None
-
-    @property
-    def layout(self) -> ParameterLayout | None:
-        """Where each parameter lies; of a converted zoo that stands there too."""
-        return None
-
-    @property
-    def sizes(self) -> None:
-        """The parameters of each model; they stand in the table of models, which the archive alone gives."""
         return None
 
     @property

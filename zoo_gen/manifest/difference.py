@@ -1,11 +1,12 @@
 """Which keys of two manifests differ, as lines such as `training.epochs: 50, not 60`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo_gen.manifest.protocol import Manifest
 
 _LONGEST = 40  # characters of a value that a line shows
+_MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ def differences(first: Manifest, second: Manifest) -> list[Difference]:
     keys = dict.fromkeys([*flat[0], *flat[1]])
     pairs = {key: (flat[0].get(key), flat[1].get(key)) for key in keys}
     return [Difference(key, *values) for key, values in pairs.items() if values[0] != values[1]]
+
+
+def shown(different: Sequence[Difference]) -> str:
+    """Return the first of some differences and how many more there are, as a line has room for."""
+    more = f" and {len(different) - _MOST_SHOWN} more" if len(different) > _MOST_SHOWN else ""
+    return "; ".join(map(str, different[:_MOST_SHOWN])) + more
 
 
 def _flat(content: Mapping[str, object], place: str = "") -> dict[str, object]:

@@ -6,7 +6,7 @@ A hyper-parameter stands either in [training], equal for all models, or in [axes
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +69,13 @@ class ZooManifest(Schema):
     axes: Axes
     split: Split = Split()
     storage: Storage = Storage()
+
+    # What a converted zoo says beside; see `ConvertedManifest`.
+    origin: ClassVar[Origin | None] = None
+    origin_text: ClassVar[str] = ""
+    splits: ClassVar[Mapping[str, SplitFacts]] = {}
+    permutation_sha256: ClassVar[str | None] = None
+    recomputable: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -187,29 +194,9 @@ class ZooManifest(Schema):
         return isinstance(self.architecture, Mixed)
 
     @property
-    def origin(self) -> Origin | None:
-        """Where a converted zoo came from; a generated one came from nowhere."""
-        return None
-
-    @property
     def generated(self) -> Self:
         """The manifest itself, as its models were trained here; of a converted zoo it is None."""
         return self
-
-    @property
-    def splits(self) -> Mapping[str, SplitFacts]:
-        """The named split tables of a converted zoo; a generated one has its column `split`."""
-        return {}
-
-    @property
-    def permutation_sha256(self) -> str | None:
-        """The digest of how a source's order became ours; a generated zoo has no other order."""
-        return None
-
-    @property
-    def recomputable(self) -> bool:
-        """Whether weights and test images alone give the metrics again."""
-        return True
 
     @property
     def training_sentence(self) -> str:
@@ -221,11 +208,6 @@ class ZooManifest(Schema):
             f"{what}, trained on {self.data.source} for\n{self.training.epochs} epochs and kept at "
             f"{len(self.checkpoint_epochs)} checkpoints."
         )
-
-    @property
-    def origin_text(self) -> str:
-        """Where a converted zoo came from, as paragraphs of Markdown; of a generated one nothing."""
-        return ""
 
     def rows(self, models: slice) -> pa.Table:
         """Return the rows of some models as far as the manifest determines them: model_id, hyper-parameters, split."""

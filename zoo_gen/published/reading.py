@@ -1,7 +1,8 @@
 """What a converter describes of a published zoo: models, checkpoints, metrics, splits, and how weights are ordered.
 
 A converter describes; it never writes. Weights are handed over in the order of the source, and one `Wiring` for
-each architecture says where each number goes, so that the permutation is stored exactly as it was applied.
+each architecture says where each number goes, so that the permutation is stored exactly as it was applied. What a
+format does not expect is a ZooError that names the member of the archive, in every converter and in what it calls.
 """
 
 import math
@@ -256,8 +257,8 @@ def selected(
     tables = {}
     for name, table in reading.splits.items():
         stays = np.isin(table.models, rows)
-        kept_models = np.array([number[model] for model in table.models[stays].tolist()], dtype=np.int64)
-        tables[name] = SplitTable(kept_models, table.parts[stays], table.how)
+        models_there = np.array([number[model] for model in table.models[stays].tolist()], dtype=np.int64)
+        tables[name] = SplitTable(models_there, table.parts[stays], table.how)
     states = reading.states
     if states is not None:
         chosen = np.isin(states["model"].to_numpy(), rows)

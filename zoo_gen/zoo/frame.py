@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import needing
 from zoo_gen.zoo.view import ZooView
 
 if TYPE_CHECKING:
@@ -45,10 +45,8 @@ def data_frame(table: pa.Table) -> "pandas.DataFrame":
     Raises:
         ZooError: pandas is not installed.
     """
-    try:
+    with needing("data frames", extra="bench"):
         return table.to_pandas()
-    except ImportError:
-        raise ZooError("data frames need pandas; expected: pip install 'zoo-gen[bench]'") from None
 
 
 def _present(table: pa.Table, checkpoints: np.ndarray) -> np.ndarray | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, needing
 from zoo_gen.zoo import Zoo
 from zoo_gen.zoo.reconstructions import reconstructions
 
@@ -77,10 +77,8 @@ def write_histogram(zoo: Zoo, path: Path) -> None:
 
 
 def _prepare() -> None:
-    try:
+    with needing("pictures", extra="plots"):
         from matplotlib import pyplot
-    except ImportError:
-        raise ZooError("pictures need matplotlib; expected: pip install 'zoo-gen[plots]'") from None
     pyplot.switch_backend("agg")
 
 

@@ -138,8 +138,8 @@ class ModelTable:
     def _drawn(self, split: Split) -> pa.Array:
         """Return the part (model,) of each model under a split that is drawn."""
         manifest = self._store.manifest
-        wanted = dict.fromkeys((*manifest.varying, "seed", "image"))
-        names = [name for name in wanted if name in self.whole.column_names]
+        asked = dict.fromkeys((*manifest.varying, "seed", "image"))
+        names = [name for name in asked if name in self.whole.column_names]
         needed = "image" if split.by_image_part else split.group_by
         if needed in ("seed", "image") and needed not in self.whole.column_names:
             raise ZooError(f'{manifest.name}: has no column {needed!r}; expected group_by = "configuration" or "model"')

@@ -63,6 +63,7 @@ def r2_on_test_models(zoo, *, most_trees=MOST_TREES):
     return r2_score(Target("test_accuracy").of_rows(views), predicted)
 
 
+@pytest.mark.thorough  # test_baselines.py has the quick form, on weights that no network computes with
 def test_accuracies_of_a_small_zoo_are_predicted_better_than_by_a_ridge_on_the_same_statistics(tmp_path):
     (tmp_path / "small.toml").write_text(SMALL)
     engine.run(tmp_path / "small.toml", tmp_path / "small", workers=1)

@@ -48,6 +48,8 @@ QUICK = ("sne_small", "nfn_np_small", "mlp", "deep_sets_small", "statistics_netw
 def marks_of(name, models):
     if (name, models) in SLOW:
         return [pytest.mark.slow]
+    if (name, models) == ("statistics_boosting", 16):
+        return [pytest.mark.thorough]
     return [] if name in QUICK else [pytest.mark.thorough]
 
 
@@ -65,7 +67,8 @@ def test_a_norm_before_the_head_fits_the_state_that_is_kept():
     """Its mean and variance are those of the embeddings that the kept state gives to the training networks."""
     train, validation = random_view(INR, models=30), random_view(INR, models=8, seed=1)
     settings, training = VARIANTS["small"]
-    encoder = sne(settings, training=replace(training, epochs=4, steps=24)).fit([train], [validation], seed=0)
+    narrow = replace(settings, width=8, heads=2, head_width=8)
+    encoder = sne(narrow, training=replace(training, epochs=4, steps=24)).fit([train], [validation], seed=0)
     norm = encoder._fitted.module.head[0]
     embeddings = encoder.encode(train)
     np.testing.assert_allclose(norm.running_mean, embeddings.mean(axis=0), rtol=1e-4, atol=1e-5)
@@ -94,7 +97,7 @@ def test_the_number_of_steps_does_not_follow_the_number_of_networks():
 
 def _steps(models, training):
     view = random_view(INR, models=models)
-    encoder = sne(replace(VARIANTS["small"][0], nu=0.0), training=training)
+    encoder = sne(replace(VARIANTS["small"][0], nu=0.0, width=8, heads=2, head_width=8), training=training)
     counted = 0
     forward = SNENetwork.forward
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo_bench.encoders import DEFAULT_ENCODERS, ENCODERS, GROUPS, encoder_digest, encoder_names, make_encoder
+from zoo_bench.encoders import (
+    DEFAULT_ENCODERS,
+    ENCODERS,
+    GROUPS,
+    encoder_digest,
+    encoder_names,
+    make_encoder,
+)
 from zoo_bench.encoders.baselines.statistics import PCA, WeightStatistics
 from zoo_bench.encoders.digest import source_statements
 from zoo_bench.encoders.training.runtime import Runtime

@@ -31,7 +31,7 @@ def makers():
         "mlp": lambda: mlp(widths=(16,), training=SHORT),
         "statistics_network": lambda: statistics_network(widths=(16,), training=SHORT),
         "deep_sets": lambda: deep_sets(training=SHORT),
-        "sne": lambda: sne(TINY, training=SHORT),
+        "sne": lambda: sne(TINY, training=replace(SHORT, epochs=2)),
         "statistics_boosting": lambda: StatisticsBoosting(most_trees=40),
     }
 

@@ -25,7 +25,7 @@ def problem(n_names, *, n_rows=300, n_features=40):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("n_names", [2, 3, 5])
+@pytest.mark.parametrize("n_names", [2, 3, pytest.param(5, marks=pytest.mark.thorough)])
 def test_it_is_scikit_learns_at_every_penalty_of_a_path(n_names, device):
     rows, names = problem(n_names)
     model = Logistic(rows, names, device=device)

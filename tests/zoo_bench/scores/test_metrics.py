@@ -93,9 +93,11 @@ def test_r2_survives_a_large_offset():
 
 def tau_of_all_pairs(truth, predicted, weights):
     """Tau-b by its definition: signs of all pairs of rows, a pair counting as often as both rows are drawn."""
-    signs = [np.sign(values[:, None] - values) for values in (truth, predicted)]
-    balance, *untied = (weights @ table @ weights for table in (signs[0] * signs[1], *(side**2 for side in signs)))
-    return balance / np.sqrt(untied[0] * untied[1]) if min(untied) > 0 else np.nan
+    signs = [np.sign(values[:, None] - values).astype(float) for values in (truth, predicted)]
+    tables = (signs[0] * signs[1], *(side**2 for side in signs))
+    balance, *untied = (np.einsum("dr,dr->d", weights @ table, weights) for table in tables)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.minimum(*untied) > 0, balance / np.sqrt(untied[0] * untied[1]), np.nan)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +119,9 @@ def test_resampled_tau_is_that_of_all_pairs_below_and_above_the_bounds(
     truth = random.randint(0, levels, len(members))
     predicted = np.round(random.standard_normal(len(members)), 2)
     draws = metrics.draws_of(n_models)[:2]
+    expected = tau_of_all_pairs(truth, predicted, draws[:, members])  # whichever of the two comes first
     for pair in ((truth, predicted), (predicted, truth)):
         taus = kendall.resampled_tau(*pair, members, n_models=n_models)(draws)
-        expected = [tau_of_all_pairs(*pair, draw[members]) for draw in draws]
         np.testing.assert_allclose(taus, expected, rtol=1e-9)
 
 

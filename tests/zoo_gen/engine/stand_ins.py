@@ -11,12 +11,24 @@ def copy_but_die_at_shard_2(folder: Path, shards: list[int], *, source: Path, **
     with (folder.parent / "tries").open("a") as tries:
         tries.write(f"{shards[0]}\n")
     for shard in shards:
-        for chunks in filter(Path.is_dir, source.glob(f"weights.zarr/*/c/{shard}")):
-            shutil.copytree(chunks, folder / chunks.relative_to(source), dirs_exist_ok=True)
-            if shard == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-        part = f"models/part-{shard:05d}.parquet"
-        shutil.copy(source / part, folder / part)
+        _copy(source, folder, shard, dies=shard == 2)
+    return dict.fromkeys(shards, 0)
+
+
+def _copy(source: Path, folder: Path, shard: int, *, dies: bool = False) -> None:
+    for chunks in filter(Path.is_dir, source.glob(f"weights.zarr/*/c/{shard}")):
+        shutil.copytree(chunks, folder / chunks.relative_to(source), dirs_exist_ok=True)
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+    part = f"models/part-{shard:05d}.parquet"
+    shutil.copy(source / part, folder / part)
+
+
+def copy_from_alone(folder: Path, shards: list[int], *, device: str, **options: object) -> dict[int, int]:
+    """Copy shards of the complete zoo "alone" beside this one, where `train_on_the_cpu` trains them."""
+    for shard in shards:
+        _copy(folder.parent / "alone", folder, shard)
+    _note_and_fail(folder, shards, device)
     return dict.fromkeys(shards, 0)
 
 
@@ -27,9 +39,13 @@ def train_on_the_cpu(folder: Path, shards: list[int], *, device: str, **options:
     """
     from zoo_gen.engine import train_shards
 
-    (folder.parent / f"{folder.name} {device} {' '.join(map(str, shards))}").touch()
     diverged = train_shards(folder, shards, device="cpu", **options)
+    _note_and_fail(folder, shards, device)
+    return diverged
+
+
+def _note_and_fail(folder: Path, shards: list[int], device: str) -> None:
+    (folder.parent / f"{folder.name} {device} {' '.join(map(str, shards))}").touch()
     if (fails := folder.parent / f"{device} fails").exists():
         fails.unlink()
         raise RuntimeError("CUDA error: the GPU has fallen off the bus")
-    return diverged

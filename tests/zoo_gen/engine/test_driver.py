@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import torch
 from tests import forked, waiting
 from tests.conftest import files_of
 from tests.reliability import bench
-from tests.zoo_gen.engine.stand_ins import copy_but_die_at_shard_2, train_on_the_cpu
+from tests.zoo_gen.engine.stand_ins import copy_but_die_at_shard_2, copy_from_alone, train_on_the_cpu
 from zoo_gen import engine, open_zoo
 from zoo_gen.engine import blocks, driver
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import load
+from zoo_gen.machine import workers
 from zoo_gen.population.cpu import convolutions
 from zoo_gen.store import Store
 
@@ -212,10 +214,23 @@ def test_a_worker_that_dies_does_not_end_the_run(tmp_path, tiny_manifest):
     assert files_of(tmp_path / "zoo") == files_of(tmp_path / "undisturbed")
 
 
+def lose_shard_2(task, blocks, begun, processes, **options):
+    """Train here, and say what joblib does where the worker of shard 2 dies, before it writes more than its try."""
+    for shards in list(blocks):
+        begun.append(shards)
+        if shards == [2]:
+            with (task.args[0].parent / "tries").open("a") as tries:
+                tries.write("2\n")
+            raise BrokenProcessPool
+        yield task(shards)
+
+
+@pytest.mark.parametrize("parallel", [lose_shard_2, pytest.param(workers._parallel, marks=pytest.mark.thorough)])
 def test_a_shard_whose_worker_always_dies_is_reported_and_the_rest_is_complete(
-    tmp_path, tiny_zoo, tiny_manifest, monkeypatch, caplog, capfd
+    tmp_path, tiny_zoo, tiny_manifest, monkeypatch, caplog, capfd, parallel
 ):
     folder = tmp_path / "tiny"
+    monkeypatch.setattr(workers, "_parallel", parallel)
     monkeypatch.setattr(driver, "train_shards", partial(copy_but_die_at_shard_2, source=tiny_zoo))
     with pytest.raises(ZooError, match=r"the worker of shard 2 died three times"):
         engine.run(tiny_manifest, folder, workers=2)
@@ -372,9 +387,12 @@ def test_a_zoo_has_the_same_bytes_whatever_the_number_of_gpus(tmp_path, one_gpu_
     assert files_of(tmp_path / "zoo") == one_gpu_zoo
 
 
-def test_what_a_gpu_was_at_when_it_failed_is_trained_again(tmp_path, one_gpu_zoo, gpus, caplog):
+# A process that copies models imports no torch.
+@pytest.mark.parametrize("train", [copy_from_alone, pytest.param(train_on_the_cpu, marks=pytest.mark.thorough)])
+def test_what_a_gpu_was_at_when_it_failed_is_trained_again(tmp_path, one_gpu_zoo, gpus, monkeypatch, caplog, train):
     """One of two chosen GPUs fails at its first task."""
     gpus(3)
+    monkeypatch.setattr(driver, "train_shards", train)
     (tmp_path / "cuda:2 fails").touch()
     summary = engine.run(tmp_path / "tiny.toml", tmp_path / "zoo", device="cuda:0,2")
     assert (summary.trained_models, summary.trained_shards) == (40, 4)

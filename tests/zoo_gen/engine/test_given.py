@@ -2,14 +2,18 @@
 
 import subprocess
 import sys
+import types
 
+import cloudpickle
 import numpy as np
 import pytest
 from torch import nn
 
 import zoo_gen
 from tests.zoo_gen.population import own_networks
+from zoo_gen.architecture import own_module
 from zoo_gen.errors import ZooError
+from zoo_gen.machine import workers
 
 RANDOM = np.random.RandomState(0)
 X, Y = RANDOM.standard_normal((60, 1, 8, 8)), np.arange(60) % 10
@@ -143,9 +147,38 @@ if __name__ == "__main__":
 """
 
 
-def test_classes_and_functions_of_a_script_reach_the_workers(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
+def in_a_process(tmp_path, monkeypatch):
+    """Run the script as its users do."""
     subprocess.run([sys.executable, "script.py"], check=True, cwd=tmp_path)
+
+
+def in_place(tmp_path, monkeypatch):
+    """Run the script here; a worker's task comes out of its pickle where nothing of the script is known."""
+
+    def parallel(task, blocks, begun, processes, **options):
+        assert processes == 2
+        pickled = cloudpickle.dumps(task)
+        for block in list(blocks):
+            begun.append(block)
+            with monkeypatch.context() as patch:
+                patch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+                patch.setattr(own_module, "_given", {})
+                diverged = cloudpickle.loads(pickled)(block)
+            yield diverged
+
+    script = types.ModuleType("__main__")
+    script.__file__ = str(tmp_path / "script.py")
+    monkeypatch.setattr(workers, "_parallel", parallel)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", script)
+        exec(compile(SCRIPT, script.__file__, "exec"), vars(script))
+
+
+@pytest.mark.parametrize("run_script", [in_place, pytest.param(in_a_process, marks=pytest.mark.thorough)])
+def test_classes_and_functions_of_a_script_reach_the_workers(tmp_path, monkeypatch, run_script):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    run_script(tmp_path, monkeypatch)
+    monkeypatch.setattr(own_module, "_given", {})  # as in a process that has not run the script
     zoo = zoo_gen.open_zoo("zoos/script")
     assert zoo.complete
     assert set(zoo.manifest.training.source_sha256) == {f"__main__:{name}" for name in ("doubled", "Descent", "slower")}

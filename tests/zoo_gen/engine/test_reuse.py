@@ -39,31 +39,35 @@ NOTHING_TO_TRAIN = {
 
 
 @pytest.fixture(scope="module")
-def more_seeds(tmp_path_factory):
+def more_seeds(made_once):
     """The files of the zoo with more seeds, made at once."""
-    return files_of(make(tmp_path_factory.mktemp("more") / "at_once", GROWN["more seeds"]))
+    return files_of(made_once("more", lambda folder: make(folder / "at_once", GROWN["more seeds"])) / "at_once")
 
 
-@pytest.mark.parametrize("change", [*GROWN, *NOTHING_TO_TRAIN])
+@pytest.mark.parametrize("change", [change for change in GROWN if change != "more seeds"])
 def test_a_zoo_with_copied_models_has_the_bytes_of_one_made_at_once(tiny_zoo, tmp_path, change):
-    text = (GROWN | NOTHING_TO_TRAIN)[change]
-    at_once = make(tmp_path / "at_once", text)
-    grown = make(tmp_path / "grown", text, reuse=[tiny_zoo])
+    at_once = make(tmp_path / "at_once", GROWN[change])
+    grown = make(tmp_path / "grown", GROWN[change], reuse=[tiny_zoo])
     assert files_of(grown) == files_of(at_once)
 
 
 @pytest.mark.parametrize("change", NOTHING_TO_TRAIN)
-def test_what_changes_no_model_trains_nothing(tiny_zoo, tmp_path, monkeypatch, change):
+def test_what_changes_no_model_trains_nothing_and_has_those_bytes_too(tiny_zoo, tmp_path, monkeypatch, change):
+    at_once = make(tmp_path / "at_once", NOTHING_TO_TRAIN[change])
     monkeypatch.setattr("zoo_gen.population.train.train", never)
-    assert open_zoo(make(tmp_path / "zoo", NOTHING_TO_TRAIN[change], reuse=[tiny_zoo])).complete
+    copied = make(tmp_path / "copied", NOTHING_TO_TRAIN[change], reuse=[tiny_zoo])
+    assert open_zoo(copied).complete
+    assert files_of(copied) == files_of(at_once)
 
 
-def test_only_new_models_are_trained(tiny_zoo, tmp_path, monkeypatch):
+def test_only_new_models_are_trained_and_the_bytes_are_those_of_a_zoo_made_at_once(
+    tiny_zoo, tmp_path, more_seeds, monkeypatch
+):
     from zoo_gen.population import train
 
     trained, original = [], train.train
     monkeypatch.setattr(train, "train", lambda *a, **k: trained.append(a[2]["seed"].to_pylist()) or original(*a, **k))
-    make(tmp_path / "zoo", GROWN["more seeds"], reuse=[tiny_zoo])
+    assert files_of(make(tmp_path / "zoo", GROWN["more seeds"], reuse=[tiny_zoo])) == more_seeds
     assert {seed for seeds in trained for seed in seeds} == {6, 7}
     assert sum(map(len, trained)) == 16
 

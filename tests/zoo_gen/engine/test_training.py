@@ -55,7 +55,7 @@ EVERYTHING = (TINY[:START] + AXES.lstrip() + TINY[STOP:]).replace("epochs = 4\n"
 EVERYTHING = EVERYTHING.replace("range = [1, 5]", "range = [1, 2]").replace(
     "models_per_shard = 12", "models_per_shard = 9"
 )
-GROWN = EVERYTHING.replace("range = [1, 2]", "range = [1, 3]").replace(
+GROWN = EVERYTHING.replace(
     '"my_functions:Descent"]', '"my_functions:Descent"]\nloss = ["standard", "my_functions:focal"]'
 )
 

@@ -25,16 +25,18 @@ REPOSITORY = "someone/shapes"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 PROGRAM = """
 import sys
-from importlib.util import find_spec
+from pathlib import Path
 import numpy as np
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import HuggingFace, load_image_data
 
-try:
-    data = load_image_data(HuggingFace.model_validate_json(sys.argv[1]))
-except ZooError as error:
-    sys.exit(str(error))
-np.savez(sys.argv[2], **{name: getattr(data, name) for name in vars(data)})
+for path, source in zip(sys.argv[1::2], sys.argv[2::2]):
+    try:
+        data = load_image_data(HuggingFace.model_validate_json(source))
+    except ZooError as error:
+        Path(path).with_suffix(".txt").write_text(str(error))
+    else:
+        np.savez(path, **{name: getattr(data, name) for name in vars(data)})
 """
 
 
@@ -77,8 +79,8 @@ def source(**given: object) -> HuggingFace:
     return HuggingFace.model_validate(fields | given)
 
 
-def load(source: HuggingFace, folder: Path, endpoint: str) -> dict[str, np.ndarray] | str:
-    """Load in a process of its own and return the arrays, or the error."""
+def load(folder: Path, endpoint: str, *sources: HuggingFace) -> list[dict[str, np.ndarray] | str]:
+    """Load one after the other in one process of their own and return the arrays, or the error, of each."""
     environment = os.environ | {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(folder / "home"),
@@ -88,14 +90,25 @@ def load(source: HuggingFace, folder: Path, endpoint: str) -> dict[str, np.ndarr
     environment.pop("HF_HUB_OFFLINE", None)
     if not endpoint:
         environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
-    arguments = [sys.executable, "-c", PROGRAM, source.model_dump_json(), str(folder / "found.npz")]
-    done = subprocess.run(
-        arguments, env=environment, capture_output=True, text=True, timeout=waiting.LIMIT, check=False
-    )
-    if done.returncode:
-        return done.stderr.strip().splitlines()[-1]
-    with np.load(folder / "found.npz") as arrays:
-        return dict(arrays)
+    paths = [folder / f"loaded{number}.npz" for number in range(len(sources))]
+    arguments = [
+        text for path, each in zip(paths, sources, strict=True) for text in (str(path), each.model_dump_json())
+    ]
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    subprocess.run(command, env=environment, capture_output=True, text=True, timeout=waiting.LIMIT, check=True)
+    return [result(path) for path in paths]
+
+
+def result(path: Path) -> dict[str, np.ndarray] | str:
+    """Read what a load has left, and remove it."""
+    if (error := path.with_suffix(".txt")).exists():
+        text = error.read_text()
+        error.unlink()
+        return text
+    with np.load(path) as arrays:
+        loaded = dict(arrays)
+    path.unlink()
+    return loaded
 
 
 @pytest.fixture
@@ -113,14 +126,14 @@ def test_a_repository_is_read_from_the_hub_and_then_without_it(repository, tmp_p
     files, train, test = repository
     with serve() as hub:
         hub.add(REPOSITORY, files, commit=REVISION)
-        actual = load(source(), tmp_path, hub.endpoint)
-    assert isinstance(actual, dict), actual
-    np.testing.assert_array_equal(actual["train_images"], train.transpose(0, 3, 1, 2))
-    np.testing.assert_array_equal(actual["test_images"], test.transpose(0, 3, 1, 2))
-    assert actual["train_labels"].tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert actual["test_labels"].tolist() == [2, 1, 0, 2]
+        (loaded,) = load(tmp_path, hub.endpoint, source())
+    assert isinstance(loaded, dict), loaded
+    np.testing.assert_array_equal(loaded["train_images"], train.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(loaded["test_images"], test.transpose(0, 3, 1, 2))
+    assert loaded["train_labels"].tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert loaded["test_labels"].tolist() == [2, 1, 0, 2]
     assert not list((tmp_path / "data").glob(".download-*"))
-    again = load(source(grey=True, center_crop=4), tmp_path, "")
+    (again,) = load(tmp_path, "", source(grey=True, center_crop=4))
     assert isinstance(again, dict), again
     grey = np.rint(train.astype(np.float64).mean(axis=3)).astype(np.uint8)
     np.testing.assert_array_equal(again["train_images"][:, 0], grey[:, 1:5, 0:4])
@@ -131,9 +144,10 @@ def test_another_revision_is_never_taken_for_the_one_asked_for(repository, tmp_p
     other = "f" * 40
     with serve() as hub:
         hub.add(REPOSITORY, files, commit=REVISION)
-        assert isinstance(load(source(), tmp_path, hub.endpoint), dict)
-        assert "cannot be loaded" in load(source(revision=other), tmp_path, hub.endpoint)
-    message = load(source(revision=other), tmp_path, "")
+        loaded, refused = load(tmp_path, hub.endpoint, source(), source(revision=other))
+    assert isinstance(loaded, dict)
+    assert "cannot be loaded" in refused
+    (message,) = load(tmp_path, "", source(revision=other))
     assert message.startswith("someone/shapes@ffffffff: cannot be loaded (")
     assert message.endswith(
         "expected the data set on the Hub, or "
@@ -146,11 +160,12 @@ def test_a_download_that_breaks_off_leaves_nothing(repository, tmp_path):
     with serve() as hub:
         hub.add(REPOSITORY, files, commit=REVISION)
         hub.faults.append(Fault("test-00000-of-00001.parquet", times=1000))
-        assert "cannot be loaded" in load(source(), tmp_path, hub.endpoint)
-        left = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
-        assert left == []
+        (refused,) = load(tmp_path, hub.endpoint, source())
+        assert "cannot be loaded" in refused
+        assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
         hub.faults.clear()
-        assert isinstance(load(source(), tmp_path, hub.endpoint), dict)
+        (loaded,) = load(tmp_path, hub.endpoint, source())
+        assert isinstance(loaded, dict)
 
 
 @pytest.fixture
@@ -161,8 +176,8 @@ def keep(tmp_path):
     def write(images: list[Image.Image], labels: list[object]) -> Path:
         features = {"picture": datasets.Image(), "kind": datasets.Value("string" if "a" in labels else "int64")}
         split = datasets.Dataset.from_dict({"picture": images, "kind": labels}, features=datasets.Features(features))
-        prepared = tmp_path / "huggingface" / "someone--shapes" / REVISION / "default"
-        datasets.DatasetDict({"train": split, "test": split}).save_to_disk(str(prepared))
+        downloaded = tmp_path / "huggingface" / "someone--shapes" / REVISION / "default"
+        datasets.DatasetDict({"train": split, "test": split}).save_to_disk(str(downloaded))
         return tmp_path
 
     return write
@@ -177,11 +192,11 @@ def picture(mode: str, width: int = 5, height: int = 6, seed: int = 0) -> Image.
 def test_images_that_differ_in_size_and_mode_are_made_equal(keep):
     images = [picture("RGB", 40, 30), picture("L", 25, 60, 1), picture("RGBA", 33, 33, 2), picture("P", 20, 21, 3)]
     root = keep(images, [0, 1, 2, 0])
-    actual = load_image_data(
+    equal = load_image_data(
         source(size=None, resize=16, center_crop=12, train_size=4, test_size=2), data_root=root
     ).train_images
-    assert actual.shape == (4, 3, 12, 12)
-    for pixels, image in zip(actual, images, strict=True):
+    assert equal.shape == (4, 3, 12, 12)
+    for pixels, image in zip(equal, images, strict=True):
         short = min(image.size)
         width, height = (16 * side // short for side in image.size)
         resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)

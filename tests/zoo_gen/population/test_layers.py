@@ -153,7 +153,14 @@ def test_models_equal_plain_torch_loops_where_convolutions_are_lanes(name, form)
     check(name, form=form)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# One network of each kind of layer; all kinds are trained alone, as plain torch, by the tests above.
+QUICK = ("layer norm of vectors", "residual of named layers", "residual images with batch norm", "group norm", "groups")
+QUICK = (*QUICK, "windows that are not square", "gru over a sequence", "transformer with everything")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.thorough) for name in NETWORKS]
+)
 def test_a_model_has_the_same_bytes_alone_and_in_company(name):
     pytest.importorskip("llvmlite")
     table = table_for(name)

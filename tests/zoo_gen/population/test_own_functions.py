@@ -76,10 +76,10 @@ def test_a_mixed_population_of_layers_equals_plain_loops(network, form):
     if form:
         pytest.importorskip("llvmlite")
     architecture, build, shape = NETWORKS[network]
-    data = load_image_data(synthetic(shape, train_size=70))
+    data = load_image_data(synthetic(shape, train_size=34))
     table = models(
         activation=["tanh"],
-        batch_size=[16],
+        batch_size=[8],
         loss=["standard", f"{HERE}:focal"],
         optimizer=[f"{HERE}:Lion", f"{HERE}:adam", "momentum", f"{HERE}:stateless", f"{HERE}:adam", f"{HERE}:Lion"],
         momentum=[0.0, 0.0, 0.9, 0.03, 0.0, 0.0],
@@ -89,31 +89,33 @@ def test_a_mixed_population_of_layers_equals_plain_loops(network, form):
     )
     forms = forms_of(layers(architecture, shape, 10), form)
     settings = TrainingSettings(epochs=4, dtype=torch.float64, functions=FUNCTIONS, forms=forms)
-    actual = train(architecture, data, table, settings, checkpoint_epochs=[0, 4]).arrays
+    trained = train(architecture, data, table, settings, checkpoint_epochs=[0, 4]).arrays
     inputs, labels = plain_loop.inputs_of(data), torch.from_numpy(data.train_labels)
     for row, model in enumerate(table.to_pylist()):
         module = build(nn.Tanh, nn.Identity).double()
-        nn.utils.vector_to_parameters(torch.from_numpy(actual["weights"][row, 0]), module.parameters())
+        nn.utils.vector_to_parameters(torch.from_numpy(trained["weights"][row, 0]), module.parameters())
         # `adam` decays nothing.
-        expected = alone(module, inputs, labels, model, epochs=4, batch_size=16)
-        assert relative_difference(actual["weights"][row, 1], expected) < 1e-10, model
+        expected = alone(module, inputs, labels, model, epochs=4, batch_size=8)
+        assert relative_difference(trained["weights"][row, 1], expected) < 1e-10, model
         # What is measured is the task's own loss, whatever was trained on.
         loss = nn.functional.cross_entropy(module(inputs), labels).item()
-        assert actual["train_loss"][row, 1] == pytest.approx(loss, rel=1e-9)
+        assert trained["train_loss"][row, 1] == pytest.approx(loss, rel=1e-9)
 
 
 def test_modules_of_ones_own_equal_plain_loops():
-    zoo = manifest("Residual", optimizer=f"{HERE}:Lion", loss=f"{HERE}:focal", weight_decay=0.1, learning_rate=1e-3)
-    rows, data = grid.table_of_models(zoo), load_image_data(zoo.data)
-    assert zoo.own_functions == {f"{HERE}:Lion": "optimizer", f"{HERE}:focal": "loss"}
-    settings = TrainingSettings(epochs=2, dtype=torch.float64, functions=zoo.training.source_sha256)
-    actual = train(zoo.architecture, data, rows, settings, checkpoint_epochs=(2,)).arrays["weights"]
+    described = manifest(
+        "Residual", optimizer=f"{HERE}:Lion", loss=f"{HERE}:focal", weight_decay=0.1, learning_rate=1e-3
+    )
+    rows, data = grid.table_of_models(described), load_image_data(described.data)
+    assert described.own_functions == {f"{HERE}:Lion": "optimizer", f"{HERE}:focal": "loss"}
+    settings = TrainingSettings(epochs=2, dtype=torch.float64, functions=described.training.source_sha256)
+    weights = train(described.architecture, data, rows, settings, checkpoint_epochs=(2,)).arrays["weights"]
     inputs, labels = data.tensors("train", dtype=torch.float64)
     for model, row in enumerate(rows.to_pylist()):
         torch.manual_seed(row["seed"])
-        module = own_module.resolve(zoo.architecture.module)()
+        module = own_module.resolve(described.architecture.module)()
         expected = alone(module, inputs, labels, row, epochs=2, batch_size=32)
-        np.testing.assert_allclose(actual[model, 0], expected, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(weights[model, 0], expected, rtol=1e-10, atol=1e-10)
 
 
 def test_numbers_are_predicted_with_a_loss_of_ones_own(tmp_path, monkeypatch):
@@ -212,9 +214,9 @@ def test_a_model_that_stops_keeps_its_weights_whatever_its_optimizer_does():
     data = load_image_data(synthetic(shape))
     table = models(optimizer=[f"{HERE}:drifting"], seed=[1])
     settings = TrainingSettings(epochs=3, functions=FUNCTIONS, stop_loss=1e9)
-    actual = train(architecture, data, table, settings, checkpoint_epochs=[0, 1, 3]).arrays["weights"][0]
-    np.testing.assert_allclose(actual[1], actual[0] * np.float32(0.9) ** 3, rtol=1e-5)
-    assert actual[2].tobytes() == actual[1].tobytes()
+    weights = train(architecture, data, table, settings, checkpoint_epochs=[0, 1, 3]).arrays["weights"][0]
+    np.testing.assert_allclose(weights[1], weights[0] * np.float32(0.9) ** 3, rtol=1e-5)
+    assert weights[2].tobytes() == weights[1].tobytes()
 
 
 REFUSED = [

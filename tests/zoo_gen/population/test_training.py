@@ -18,7 +18,7 @@ from zoo_gen.population.random import data_order
 from zoo_gen.population.schedules import Schedule
 from zoo_gen.population.train import train
 
-BATCH, IMAGES, EPOCHS = 16, 70, 4
+BATCH, IMAGES, EPOCHS = 8, 34, 4
 STEPS_PER_EPOCH = 5  # the last one short
 GRAMMAR = {
     "label smoothing": {"label_smoothing": [0.0, 0.1, 0.6]},
@@ -91,7 +91,7 @@ def compared(network: str, columns: dict, *, form: str | None = None) -> None:
     table = models(**{"crop_padding": [0], "flip": [0.0]} | defaults | columns)
     forms = forms_of(layers(architecture, shape, 10), form)
     settings = TrainingSettings(epochs=EPOCHS, dtype=torch.float64, forms=forms)
-    actual = train(architecture, data, table, settings, checkpoint_epochs=[0, EPOCHS]).arrays["weights"]
+    weights = train(architecture, data, table, settings, checkpoint_epochs=[0, EPOCHS]).arrays["weights"]
     scale, offset = (torch.tensor(values).view(-1, 1, 1) for values in (data.scale, data.offset))
     for row, model in enumerate(table.to_pylist()):
 
@@ -108,12 +108,12 @@ def compared(network: str, columns: dict, *, form: str | None = None) -> None:
                 inputs_of(data),
                 torch.from_numpy(data.train_labels),
                 model,
-                initial=actual[row, 0],
+                initial=weights[row, 0],
                 batches=list(plain_loop.batches_of(orders, BATCH)),
                 steps_per_epoch=STEPS_PER_EPOCH,
                 changed=changed,
             )
-        assert relative_difference(actual[row, 1], vector(alone)) < 1e-10, model
+        assert relative_difference(weights[row, 1], vector(alone)) < 1e-10, model
 
 
 @pytest.mark.parametrize("name", GRAMMAR)
@@ -159,8 +159,8 @@ def test_schedules_are_those_of_torch(settings, warm_up):
         milestones=milestones,
         decay_factor=settings.get("decay_factor", 1.0),
     )
-    actual = [0.3 * schedule.factor(step, steps_per_epoch=steps_per_epoch, n_epochs=n_epochs) for step in range(77)]
-    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-15)
+    rates = [0.3 * schedule.factor(step, steps_per_epoch=steps_per_epoch, n_epochs=n_epochs) for step in range(77)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_a_warm_up_comes_before_a_cycle():
@@ -178,7 +178,7 @@ def test_a_model_has_the_same_bytes_alone_and_in_company(network, form):
     if form:
         pytest.importorskip("llvmlite")
     architecture, _, shape = NETWORKS[network]
-    data = load_image_data(synthetic(shape))
+    data = load_image_data(synthetic(shape, train_size=40))
     table = models(activation=["tanh", "relu", "gelu"], **GRAMMAR["everything"])
     # Models that use nothing of it, which alone are trained without it.
     plain = {"label_smoothing": [0.0], "clip_norm": [0.0], "crop_padding": [0], "flip": [0.0], "warm_up_epochs": [0.0]}
@@ -200,11 +200,11 @@ def test_an_epoch_has_its_own_crops_and_evaluation_has_none():
     architecture, _, shape = NETWORKS["mlp"]
     data = load_image_data(synthetic(shape))
     table = models(learning_rate=[1e-30], crop_padding=[0, 6], flip=[0.0, 0.5], seed=[3], optimizer=["sgd"])
-    actual = train(architecture, data, table, TrainingSettings(epochs=2), checkpoint_epochs=[1, 2]).arrays
-    plain, cropped = actual["running_loss"].tolist()
+    trained = train(architecture, data, table, TrainingSettings(epochs=2), checkpoint_epochs=[1, 2]).arrays
+    plain, cropped = trained["running_loss"].tolist()
     assert plain[0] == pytest.approx(plain[1], rel=1e-6)  # of the same weights, in another order
     assert len({round(loss, 4) for loss in (plain[0], *cropped)}) == 3
-    assert actual["train_loss"][0].tobytes() == actual["train_loss"][1].tobytes()
+    assert trained["train_loss"][0].tobytes() == trained["train_loss"][1].tobytes()
 
 
 def test_what_kernels_do_not_know_is_refused_by_them():

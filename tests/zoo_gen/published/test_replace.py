@@ -17,10 +17,10 @@ from zoo_gen.zoo.verify import verify
 
 @pytest.fixture(scope="module")
 def zoos(tiny_zoo, tmp_path_factory):
-    """A of four shards; B, another zoo of ten; and a smaller A of two, by their letters."""
+    """A of four shards; B, another zoo of five; and a smaller A of two, by their letters."""
     folder = tmp_path_factory.mktemp("zoos")
     shutil.copytree(tiny_zoo, folder / "A")
-    for name, size, models in (("B", "[5, 9]", 4), ("smaller", "[1, 2]", 12)):
+    for name, size, models in (("B", "[5, 9]", 8), ("smaller", "[1, 2]", 12)):
         text = TINY.replace("seed = { range = [1, 5] }", f"seed = {{ range = {size} }}")
         text = text.replace("models_per_shard = 12", f"models_per_shard = {models}")
         text = text.replace('name = "tiny"', 'name = "other"') if name == "B" else text

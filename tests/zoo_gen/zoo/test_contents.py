@@ -54,17 +54,38 @@ def test_a_zoo_has_nothing_strange(tiny_zoo, tmp_path):
     assert all(Contents(converted.store).has(name) for name in files_of(converted.path))
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_what_is_not_of_the_zoo_is_named_and_not_pushed(zoo, name):
-    before = dict(plan_push(zoo, "org/zoo").files)
+def put_beside(zoo, name):
+    """Write what is not of the zoo into its folder."""
     path = zoo / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes((zoo / "models" / "part-00000.parquet").read_bytes() if STRANGE[name] else b"x")
+
+
+def names(named, name):
+    """Whether a line names a file, or the folder that holds it."""
+    return name == named or (named.endswith("/") and name.startswith(named))
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_is_not_of_the_zoo_is_named(zoo, name):
+    put_beside(zoo, name)
+    ((named, _),) = Contents(open_zoo(zoo).store).strange().items()
+    assert names(named, name)
+    assert len(open_zoo(zoo).models) == 40
+
+
+def test_what_is_not_of_the_zoo_is_noted_by_verify_and_not_pushed(zoo):
+    before = dict(plan_push(zoo, "org/zoo").files)
+    for name in STRANGE:
+        put_beside(zoo, name)
     report = verify(zoo, sample=0)
     assert report.findings == ()
-    (line,) = report.notes
-    named = line.partition(": is no file of the zoo")[0].partition(" (1 files)")[0]
-    assert name == named or (named.endswith("/") and name.startswith(named))
+    lines = [line.partition(": is no file of the zoo")[0].partition(" (")[0] for line in report.notes]
+    whole = [line.partition(": is no file of the zoo")[0] for line in report.notes]
+    noted = [line if line in STRANGE else short for line, short in zip(whole, lines, strict=True)]
+    for name in STRANGE:
+        assert sum(names(named, name) for named in noted) == 1, name
+    assert all(any(names(named, name) for name in STRANGE) for named in noted)
     assert dict(plan_push(zoo, "org/zoo").files) == before
     assert len(open_zoo(zoo).models) == 40
 

@@ -62,6 +62,7 @@ def test_what_an_encoder_changes_changes_no_other_sample(tiny_zoo):
     assert samples[3].abs().sum() > 0
 
 
+@pytest.mark.thorough  # what its worker gets is a pickled dataset, below
 def test_a_loader_with_workers_gives_every_sample_once(tiny_zoo):
     samples = open_zoo(tiny_zoo).torch_dataset("train", target="epoch")
     loader = DataLoader(samples, batch_size=16, num_workers=1, multiprocessing_context="spawn")

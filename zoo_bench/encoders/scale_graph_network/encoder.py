@@ -10,13 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from zoo_bench.encoders.function_codes import rows_with_functions
-from zoo_bench.encoders.graph_network.encoder import (
-    SMALL_TRAINING,
-    TRAINING,
-    architecture_of,
-    graph_facts,
-    plans,
-)
+from zoo_bench.encoders.graph_network.encoder import SMALL_TRAINING, TRAINING, architecture_of, graph_facts, plans
 from zoo_bench.encoders.scale_graph_network.free_factors import SymmetricGraph
 from zoo_bench.encoders.scale_graph_network.network import ScaleGraphNetwork
 from zoo_bench.encoders.training.loop import TrainingSettings

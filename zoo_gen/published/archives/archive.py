@@ -127,9 +127,7 @@ class Archive:
         member = self._member(name)
         holder, offset = self.file_of(name), max(member.offset, 0)
         if self.kind == "zip" and member.offset < 0 and member.beside is None:
-            holder, offset = scratch / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npy", 0
-            if not holder.exists() or holder.stat().st_size != member.size:
-                self._expand(name, holder)
+            holder, offset = self.on_disk(name, scratch), 0
         try:
             with holder.open("rb") as file:
                 file.seek(offset)
@@ -205,14 +203,25 @@ class Archive:
         git_lfs.check(content, where=self.where(name))
         return io.BytesIO(content)
 
-    def _expand(self, name: str, target: Path) -> None:
+    def on_disk(self, name: str, scratch: Path) -> Path:
+        """Return a file that holds a member and nothing else: where it lies, or a copy in `scratch`, made once."""
+        member = self._member(name)
+        if self.kind in ("folder", "file") or member.beside is not None:
+            path = self.file_of(name)
+            git_lfs.check_file(path)
+            return path
+        folder = scratch / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        folder.mkdir(exist_ok=True)
+        target = folder / name.rpartition("/")[2]
+        if target.exists() and target.stat().st_size == member.size:
+            return target
         temporary = target.with_name(f".{target.name}.tmp")
         try:
             with self.open(name) as file, temporary.open("wb") as out:
                 shutil.copyfileobj(file, out, _COPY)
         except DAMAGED as error:
             raise ZooError(f"{self.where(name)}: is damaged ({one_line(error)})") from None
-        temporary.replace(target)
+        return temporary.replace(target)
 
 
 @contextmanager

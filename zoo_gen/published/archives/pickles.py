@@ -8,7 +8,6 @@ zoos need what.
 import io
 import pickletools
 import re
-import shutil
 import threading
 import warnings
 import zipfile
@@ -120,13 +119,7 @@ class Reader:
         member, where = archive.members[name], archive.where(name)
         if member.size < _MAPPED:
             return self.content(archive.read(name), where=where)
-        path = archive.file_of(name)
-        if archive.kind not in ("folder", "file"):
-            path = self.scratch / f"{abs(hash(name)):x}.pt"
-            if not path.exists():
-                with archive.open(name) as file, path.open("wb") as out:
-                    shutil.copyfileobj(file, out, 2**22)
-        return self._load(path, where)
+        return self._load(archive.on_disk(name, self.scratch), where)
 
     def content(self, content: bytes, *, where: str) -> Any:
         """Return what the bytes of a file hold; errors as `member`."""

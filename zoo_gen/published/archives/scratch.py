@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import needing
 
 _LOCK = "lock"
 _BEGINNING = 60.0  # seconds in which a folder may not have its lock yet
@@ -23,10 +23,8 @@ def scratch_beside(out: Path) -> Iterator[Path]:
 
     Folders above `out` that had to be made are removed too where nothing has come into them.
     """
-    try:
+    with needing("converting", extra="convert"):
         from filelock import FileLock
-    except ImportError:
-        raise ZooError("converting needs filelock; expected: pip install 'zoo-gen[convert]'") from None
     new = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{out.name}.expanding."

@@ -16,17 +16,8 @@ _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|n
 _LEADING_ZERO = r"[+-]?0\d+"
 _MISSING = ["na", "n/a", "n.a.", "nan", "-nan", "none", "null", "nil", "nat", "<na>", "#n/a", "#na", "-", "--", "?"]
 _MISSING += ["missing", "undefined", "#div/0!", "#value!", "#num!", "#ref!", "1.#qnan", "-1.#ind", "1.#ind", "(null)"]
-_MISSING_TEXT = [
-    "NA",
-    "NULL",
-    "null",
-    "None",
-    "<NA>",
-    "N/A",
-    "#N/A",
-    "NaN",
-    "nan",
-]  # also where the rest are no numbers
+# Also where the rest are no numbers.
+_MISSING_TEXT = ["NA", "NULL", "null", "None", "<NA>", "N/A", "#N/A", "NaN", "nan"]
 _WRAPPED = re.compile(
     r"(?:(?:torch|np|numpy|tf|jnp|jax)\.)?(?:tensor|array|scalar|u?int\d*|float\d*|bfloat16)"
     r"\(\s*\[*\s*(?P<inner>[^\s\[\],()]+)\s*\]*\s*(?:,\s*\w+\s*=[^()]*(?:\([^()]*\)[^()]*)*)?\)",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo_gen.errors import ZooError
+from zoo_gen.published.account import Account
 
 _MOST_PLACES = 8  # for each state, above which its number takes the place of its epoch
 _LARGEST = 2**31 - 1
@@ -21,7 +22,6 @@ class Places:
     epochs: np.ndarray  # int32 (checkpoint,), rising
     of_row: np.ndarray  # int64 (row,), positions among them
     means: str  # what `epochs` are: "epoch", or "state" where they only count
-    note: str = ""
 
     @property
     def epoch_of_row(self) -> np.ndarray:
@@ -29,17 +29,15 @@ class Places:
         return self.epochs[self.of_row]
 
 
-def placed(model: np.ndarray, epoch: np.ndarray, *, where: str, means: str = "epoch") -> Places:
-    """Return the places of states.
+def placed(model: np.ndarray, epoch: np.ndarray, *, where: str, account: Account, means: str = "epoch") -> Places:
+    """Return the places of states, and note it where epochs only count.
 
     Args:
         model: int64 (row,), the run of each state, numbered from 0.
         epoch: int64 (row,), its epoch or step.
         where: how messages name the source.
+        account: where it is noted.
         means: what the numbers are.
-
-    Raises:
-        ZooError: an epoch is negative or beyond 32 bits.
     """
     wrong = epoch[(epoch < 0) | (epoch > _LARGEST)]
     if len(wrong):
@@ -56,11 +54,11 @@ def placed(model: np.ndarray, epoch: np.ndarray, *, where: str, means: str = "ep
     again = np.flatnonzero((np.diff(model[order]) == 0) & (np.diff(epoch[order]) == 0)) + 1
     if len(again):  # two states at one place, which the caller refuses
         rank[order[again]] = rank[order[again - 1]]
-    note = (
+    account.note(
         f"{len(model):,} states stand at {len(epochs):,} different {means}s: on the axis of checkpoints they are the "
         f"1st to {_ordinal(int(counts.max()))} state of each run; the {means} of each is in states.parquet"
     )
-    return Places(np.arange(1, counts.max() + 1, dtype=np.int32), rank, "state", note)
+    return Places(np.arange(1, counts.max() + 1, dtype=np.int32), rank, "state")
 
 
 def _ordinal(number: int) -> str:

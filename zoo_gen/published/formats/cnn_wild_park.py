@@ -45,11 +45,7 @@ _SIDE = 32  # of the images of CIFAR-10, on which all were trained
 
 
 def read(archive: Archive, request: Request) -> Reading:
-    """Return what the archive holds.
-
-    Raises:
-        ZooError: it holds no checkpoint.pt, or one is not as published; the message names it.
-    """
+    """Return what the archive holds."""
     files = {name: match for name in archive.named("checkpoint.pt") if (match := _STATE.fullmatch(name))}
     if not files:
         raise ZooError(f"{archive.path}: holds no <trial>/<checkpoint>/checkpoint.pt")
@@ -78,11 +74,9 @@ def read(archive: Archive, request: Request) -> Reading:
         wiring_of_model[model] = number_of
         hyperparameters[model] = {key: _short(value) for key, value in (config or {}).items()}
     rows = np.array(list(member_of), dtype=np.int64)
-    places = placed(rows[:, 0], rows[:, 1], where=str(archive.path), means="iteration")
+    places = placed(rows[:, 0], rows[:, 1], where=str(archive.path), account=request.account, means="iteration")
     place_of = dict(zip(member_of, places.of_row.tolist(), strict=True))
     member_at = {(model, place_of[model, epoch]): name for (model, epoch), name in member_of.items()}
-    if places.note:
-        request.account.note(places.note)
     present = np.zeros((len(runs), len(places.epochs)), dtype=bool)
     metrics = {name: np.full(present.shape, np.nan, dtype=np.float32) for name in ("test_accuracy", "test_loss")}
     for fact in facts:
@@ -193,13 +187,8 @@ def _splits(
 ) -> dict[str, SplitTable]:
     model_of_path = {name: model for (model, _), name in member_of.items()}
     split_tables = request.split_files(model_of_path)
-    inside = [archive.file_of(name) for name in archive.named("cnn_park_splits.json") if archive.kind == "folder"]
-    if archive.kind != "folder":
-        for name in archive.named("cnn_park_splits.json"):
-            path = request.scratch / "cnn_park_splits.json"
-            path.write_bytes(archive.read(name))
-            inside.append(path)
-    for path in inside[:1]:
+    for name in archive.named("cnn_park_splits.json")[:1]:
+        path = archive.on_disk(name, request.scratch)
         split_tables.setdefault("wild_park", splits.of_paths(path, model_of_path))
     if len(runs) > 75:
         how = "trials sorted by path, train_test_split with seed 42: 50 for testing, then 25 for validation"

@@ -32,11 +32,7 @@ class TextTable:
 
 
 def parse(content: bytes, *, where: str) -> TextTable:
-    """Return the columns of a CSV file.
-
-    Raises:
-        ZooError: it is no text, a line has other columns than the header, or two columns have one name.
-    """
+    """Return the columns of a CSV file."""
     text, notes = _decoded(content, where)
     text = text.lstrip("\ufeff")
     if "\n" not in text:

@@ -16,11 +16,7 @@ _FOLDER = re.compile(r".*_(training|testing|train|test)_(\d+)_(\d+)")
 
 
 def read(archive: Archive, request: Request) -> Reading:
-    """Return what the archive holds.
-
-    Raises:
-        ZooError: it holds no .pth, or one is not as published; the message names it.
-    """
+    """Return what the archive holds."""
     members = sorted(archive.named("*.pth", "*.pt"), key=natural_order)
     files = [File(member, member, _facts(member)) for member in members]
     numbered = {file.member: model for model, file in enumerate(files)}

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.architecture.network import Network
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError, needing, one_line
 from zoo_gen.image_data import DataSource
 from zoo_gen.published import splits
 from zoo_gen.published.account import Account
@@ -32,11 +32,7 @@ _PERHAPS = ("model", "model_id")  # these may name an architecture
 
 
 def read(archive: Archive, request: Request) -> Reading:
-    """Return what the folder holds.
-
-    Raises:
-        ZooError: there is no CSV or no file that it names, or a file is no state_dict; the message names it.
-    """
+    """Return what the folder holds."""
     account = request.account
     table = folder_table.find(archive, request)
     sheet, members, where = table.sheet, table.members, table.sheet.where
@@ -48,7 +44,7 @@ def read(archive: Archive, request: Request) -> Reading:
     published_epoch = (
         tables.whole(sheet.values, epoch_column, where=where) if epoch_column else np.ones_like(model_of_row)
     )
-    places = placed(model_of_row, published_epoch, where=where)
+    places = placed(model_of_row, published_epoch, where=where, account=account)
     row_of = np.full((len(runs), len(places.epochs)), -1, dtype=np.int64)
     for row, place in enumerate(zip(model_of_row.tolist(), places.of_row.tolist(), strict=True)):
         if row_of[place] >= 0:
@@ -57,8 +53,6 @@ def read(archive: Archive, request: Request) -> Reading:
                 f"epoch {published_epoch[row]}); expected a column epoch or run that tells them apart"
             )
         row_of[place] = row
-    if places.note:
-        account.note(places.note)
     _note_roles(account, {table.column: "file", runs_column: "run", epoch_column: "epoch", split_column: "split"})
     rest = [name for name in sheet.names if name not in (table.column, runs_column, epoch_column, split_column)]
     columns = folder_columns.sort_out(
@@ -189,11 +183,9 @@ def _safetensors(archive: Archive, name: str, *, account: Account) -> dict[str, 
 
     The file sorts them by type and name, so that the order of the module is lost.
     """
-    try:
+    with needing("safetensors files", extra="convert"):
         from safetensors import SafetensorError
         from safetensors.torch import load
-    except ImportError:
-        raise ZooError("safetensors files need safetensors; expected: pip install 'zoo-gen[convert]'") from None
     where = archive.where(name)
     content = archive.read(name)
     try:

@@ -62,9 +62,6 @@ def sort_out(
         n_models: the number of runs.
         unit: what accuracies are, if the caller knows.
         account: where it is noted.
-
-    Raises:
-        ZooError: a metric has a cell that is no number, or an accuracy is above 1; the message names line and column.
     """
     by_name: dict[str, _Column] = {}
     for name in names:

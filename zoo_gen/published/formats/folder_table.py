@@ -29,11 +29,7 @@ class Table:
 
 
 def find(archive: Archive, request: Request) -> Table:
-    """Return the table of a folder, and note which files it names.
-
-    Raises:
-        ZooError: there is none or there are several, it names a file that is not there, or one twice.
-    """
+    """Return the table of a folder, and note which files it names."""
     weights = archive.named(*_WEIGHTS)
     names = archive.named(*_TABLES)
     if request.table is not None:

@@ -71,11 +71,7 @@ class Row:
 
 
 def read(archive: Archive, request: Request, *, format: str = "hyper_representations") -> Reading:
-    """Return what a dump holds: a file of its own, or the only .pt of an archive.
-
-    Raises:
-        ZooError: it is no dump, or a part of it is not as expected.
-    """
+    """Return what a dump holds: a file of its own, or the only .pt of an archive."""
     candidates = [name for name in archive.named("*.pt", "*.pth") if name.rpartition("/")[2] != "dataset.pt"]
     member = only(archive, candidates or (archive.members if archive.kind == "file" else ()), ".pt dump of a data set")
     where = archive.where(member)

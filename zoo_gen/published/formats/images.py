@@ -62,6 +62,11 @@ def model_zoos(dataset: str | None, *, size: int) -> dict[str, Any] | None:
     return {"source": "torchvision", "dataset": dataset, "normalize": normalize, **steps}
 
 
+def of_fields(dataset: str | None) -> dict[str, Any] | None:
+    """Return the images of implicit representations: 28 x 28, or 32 x 32 of CIFAR-10 and SVHN."""
+    return scaled(dataset, size=32 if dataset in ("CIFAR10", "SVHN") else 28)
+
+
 def scaled(dataset: str | None, *, size: int) -> dict[str, Any] | None:
     """Return images in [0, 1], resized where they have another size."""
     if dataset is None:

@@ -42,20 +42,7 @@ def read(
     splits: dict[str, SplitTable],
     notes: tuple[str, ...],
 ) -> Reading:
-    """Return the networks of some files.
-
-    Args:
-        archive: what holds them.
-        request: the caller's wishes.
-        files: which, in order.
-        format: named in messages.
-        shift: what the networks add to their output.
-        splits: by name.
-        notes: what a reader should know.
-
-    Raises:
-        ZooError: there is no file, or one is not as published; the message names it.
-    """
+    """Return the networks of some files."""
     if not files:
         raise ZooError(f"{archive.path}: holds no networks in the layout of {format}")
     reader = Reader(scratch=request.scratch, format=format)
@@ -79,7 +66,6 @@ def read(
 
     columns = tables.columns_of(rows)
     dataset = images.dataset_of(request.data or archive.path.name)
-    size = 32 if dataset in ("CIFAR10", "SVHN") else 28
     return Reading(
         name=archive.path.name.split(".")[0],
         wirings=tuple(wirings),
@@ -91,7 +77,7 @@ def read(
         read=lambda model, _: stored.vectors([files[model].member], wirings[wiring_of_model[model]]),
         splits=splits,
         varying=tuple(name for name in ("label",) if name in columns),
-        data=images.scaled(dataset, size=size),
+        data=images.of_fields(dataset),
         epoch_means="state",
         architecture="siren" if wirings[0].network else "unnamed",
         notes=notes,

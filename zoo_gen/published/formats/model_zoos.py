@@ -44,11 +44,7 @@ _RUNNING = (
 
 
 def read(archive: Archive, request: Request) -> Reading:
-    """Return what the archive holds.
-
-    Raises:
-        ZooError: it holds neither runs nor a dump, or a file of a run is not as published; the message names it.
-    """
+    """Return what the archive holds."""
     files = {name: match for name in archive.members if (match := STATE.fullmatch(name))}
     if not files:
         return hyper_representations.read(archive, request, format=FORMAT)
@@ -65,10 +61,8 @@ def read(archive: Archive, request: Request) -> Reading:
     without = {name.rpartition("/")[0] for name in archive.named("params.json")} - set(state_of)
     runs = sorted([*state_of, *(run for run in without if run)])
     rows = np.array([(model, epoch) for model, run in enumerate(runs) for epoch in state_of.get(run, {})])
-    places = placed(rows[:, 0], rows[:, 1], where=str(archive.path))
+    places = placed(rows[:, 0], rows[:, 1], where=str(archive.path), account=request.account)
     place_of = {(int(model), int(epoch)): int(at) for (model, epoch), at in zip(rows, places.of_row, strict=True)}
-    if places.note:
-        request.account.note(places.note)
     present = np.zeros((len(runs), len(places.epochs)), dtype=bool)
     present[rows[:, 0], places.of_row] = True
     member_of = {(model, place_of[model, epoch]): state_of[runs[model]][epoch] for model, epoch in place_of}

@@ -76,16 +76,22 @@ def _model_zoo(shapes: Shapes) -> tuple[str, Sequence[Layer], tuple[int, ...]] |
 _LARGE = [(16,), (32,), (15,), (20,), (10,)]
 
 
+def siren_layers(sizes: Sequence[tuple[int, ...]]) -> list[Layer]:
+    """Return linear layers of these (inputs, outputs), with sin(30 x) between them."""
+    layers: list[Layer] = []
+    for number, (inputs, outputs) in enumerate(sizes, start=1):
+        layers.append(Linear(f"linear{number}", inputs, outputs, bias=True))
+        if number < len(sizes):
+            layers.append(Activate(f"activation{number}", "sine"))
+    return layers
+
+
 def siren(shapes: Shapes, *, shift: float) -> tuple[Sequence[Layer], tuple[int, ...]] | None:
     """Return the layers of an implicit representation, sin(30 x) between its matrices, and its input shape, or None."""
     matrices = [shape for _, shape in shapes if len(shape) == 2]
     if len(matrices) * 2 != len(shapes):
         return None
-    layers: list[Layer] = []
-    for number, (outputs, inputs) in enumerate(matrices, start=1):
-        layers.append(Linear(f"linear{number}", inputs, outputs, bias=True))
-        if number < len(matrices):
-            layers.append(Activate(f"activation{number}", "sine"))
+    layers = siren_layers([shape[::-1] for shape in matrices])
     if shift:
         layers.append(Shift("shift1", shift))
     input_shape = (matrices[0][1],)

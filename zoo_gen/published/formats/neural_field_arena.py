@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.architecture.layers import Activate, Layer, Linear
+from zoo_gen.architecture.layers import Layer
 from zoo_gen.architecture.network import Network
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError, needing, one_line
 from zoo_gen.published import splits
 from zoo_gen.published.archives.archive import Archive
-from zoo_gen.published.formats import images
+from zoo_gen.published.formats import images, networks
 from zoo_gen.published.reading import Reading, Request, Source, Wiring, in_order, layout_of
 
 _SHARD = re.compile(r"(.*)_(\d+)-(\d+)\.(?:hdf5|h5)")
@@ -27,17 +27,13 @@ _OMEGA = 30.0  # what our sine activation is
 
 
 def read(archive: Archive, request: Request) -> Reading:
-    """Return what the archive holds.
-
-    Raises:
-        ZooError: h5py is not installed, or a shard is not as published; the message names it.
-    """
+    """Return what the archive holds."""
     shards = [(match, name) for name in archive.members if (match := _SHARD.fullmatch(name.rpartition("/")[2]))]
     if not shards:
         raise ZooError(f"{archive.path}: holds no <name>_<start>-<end>.hdf5")
     shards.sort(key=lambda pair: (int(pair[0][2]), pair[1]))
     names = [name for _, name in shards]
-    paths = [_path(archive, name, request.scratch) for name in names]
+    paths = [archive.on_disk(name, request.scratch) for name in names]
     opened = [request.enter(_open(path, archive.where(name))) for path, name in zip(paths, names, strict=True)]
     arrays = [_dataset(file, "params", archive.where(name)) for file, name in zip(opened, names, strict=True)]
     size = arrays[0].shape[1]
@@ -84,29 +80,15 @@ def read(archive: Archive, request: Request) -> Reading:
         read=weights_of,
         splits=tables,
         varying=("label",) if "label" in columns else (),
-        data=images.scaled(dataset, size=32 if dataset in ("CIFAR10", "SVHN") else 28),
+        data=images.of_fields(dataset),
         epoch_means="state",
         architecture="siren" if wiring.network else "neural_field",
     )
 
 
-def _path(archive: Archive, name: str, scratch: Path) -> Path:
-    """Return where HDF5's library can open a member."""
-    if archive.kind in ("folder", "file"):
-        with archive.open(name):  # a link that leads nowhere, or a pointer of Git LFS, is named
-            return archive.file_of(name)
-    path = scratch / name.replace("/", "_")
-    with archive.open(name) as file, path.open("wb") as out:
-        while block := file.read(2**22):
-            out.write(block)
-    return path
-
-
 def _open(path: Path, where: str) -> Any:
-    try:
+    with needing("neural_field_arena", extra="convert"):
         import h5py
-    except ImportError:
-        raise ZooError("neural_field_arena needs h5py; expected: pip install 'zoo-gen[convert]'") from None
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -192,10 +174,4 @@ def _layers(sources: list[Source], nef: dict[str, Any]) -> list[Layer] | None:
     if str(nef.get("name", "")).upper() != "SIREN" or omega is None or float(omega) != _OMEGA:
         return None
     kernels = {source.parameter: source.shape for source in sources if source.parameter.endswith(".weight")}
-    layers: list[Layer] = []
-    for number in range(1, len(kernels) + 1):
-        inputs, outputs = kernels[f"linear{number}.weight"]
-        layers.append(Linear(f"linear{number}", inputs, outputs, bias=True))
-        if number < len(kernels):
-            layers.append(Activate(f"activation{number}", "sine"))
-    return layers
+    return networks.siren_layers([kernels[f"linear{number}.weight"] for number in range(1, len(kernels) + 1)])

@@ -20,11 +20,7 @@ _CUTS = {"cifar": (45_000, 50_000), "": (55_000, 60_000)}
 
 
 def read(archive: Archive, request: Request) -> Reading:
-    """Return what the archive holds, all prefixes in one zoo.
-
-    Raises:
-        ZooError: it holds no network, or one is not as published; the message names it.
-    """
+    """Return what the archive holds, all prefixes in one zoo."""
     matches = [(match, name) for name in archive.named("net*.pth") if (match := _FILE.fullmatch(name))]
     matches.sort(key=lambda pair: (pair[0][2], int(pair[0][4]), pair[1]))
     files = [File(name, f"{match[2]}/net{match[4]}", _facts(match)) for match, name in matches]

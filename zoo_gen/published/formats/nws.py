@@ -11,15 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.architecture.layers import (
-    Activate,
-    Convolution,
-    Flatten,
-    Layer,
-    Linear,
-    Normalization,
-    Pooling,
-)
+from zoo_gen.architecture.layers import Activate, Convolution, Flatten, Layer, Linear, Normalization, Pooling
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
 from zoo_gen.published import splits
@@ -56,11 +48,7 @@ _ERRORS = {"train": 1, "validation": 2, "test": 3}  # columns of error.bin: per 
 
 
 def read(archive: Archive, request: Request) -> Reading:
-    """Return what the archive holds.
-
-    Raises:
-        ZooError: a run's files do not fit its configuration; the message names them.
-    """
+    """Return what the archive holds."""
     rows, part_of_run = _runs(archive)
     runs = list(rows)
     members = {run: _snapshots(archive, run) for run in runs}

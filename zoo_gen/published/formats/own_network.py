@@ -48,11 +48,7 @@ class OwnData(Schema):
 
 
 def described(given: str | Path | Mapping[str, Any]) -> OwnNetwork:
-    """Return the description that a caller gives: the path of a TOML file, the name of an architecture, or plain data.
-
-    Raises:
-        ZooError: there is none, or it does not fit; the message names the file and the key.
-    """
+    """Return the description that a caller gives: the path of a TOML file, an architecture's name, or plain data."""
     if isinstance(given, Mapping):
         content = dict(given) if "architecture" in given else {"architecture": dict(given)}
         try:
@@ -65,11 +61,7 @@ def described(given: str | Path | Mapping[str, Any]) -> OwnNetwork:
 
 
 def data_of(given: str | None) -> DataSource | None:
-    """Return the images that a caller names: a data set, or a TOML file with the [data] of a manifest.
-
-    Raises:
-        ZooError: the file does not fit.
-    """
+    """Return the images that a caller names: a data set, or a TOML file with the [data] of a manifest."""
     if given is None:
         return None
     if given.endswith(".toml"):
@@ -79,11 +71,7 @@ def data_of(given: str | None) -> DataSource | None:
 
 
 def network_of(described_network: OwnNetwork, data: DataSource | None, classes: int | None) -> Network:
-    """Return the network of a description.
-
-    Raises:
-        ZooError: its layers do not fit together, or nothing says what it reads or how many outputs it has.
-    """
+    """Return the network of a description."""
     shape = described_network.input_shape or (None if data is None else data.input_shape)
     if shape is None:
         raise ZooError("--architecture: needs the shape of its inputs; expected input_shape in its file, or --data")
@@ -108,17 +96,7 @@ def _last_units(architecture: Architecture) -> int | None:
 
 
 def wiring_of(shapes: Shapes, network: Network, names: Mapping[str, str], *, where: str) -> Wiring:
-    """Return how the tensors of a state become the parameters of a network.
-
-    Args:
-        shapes: names and shapes of the tensors.
-        network: the network.
-        names: layer -> what its parameters are called before the last dot.
-        where: names the state.
-
-    Raises:
-        ZooError: they are not the network's, or it is not certain which is which.
-    """
+    """Return how the tensors of a state become the parameters of a network."""
     layers: dict[str, dict[str, tuple[int, ...]]] = {}
     for parameter in network.layout.parameters:
         layers.setdefault(parameter.layer, {})[parameter.role] = parameter.shape

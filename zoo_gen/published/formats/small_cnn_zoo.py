@@ -32,11 +32,7 @@ _METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def read(archive: Archive, request: Request) -> Reading:
-    """Return what the archive holds.
-
-    Raises:
-        ZooError: a file is missing or not as published; the message names it.
-    """
+    """Return what the archive holds."""
     weights_name = only(archive, archive.named("weights.npy"), "weights.npy")
     folder = weights_name.removesuffix("weights.npy")
     metrics_name = only(

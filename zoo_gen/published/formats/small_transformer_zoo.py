@@ -33,11 +33,7 @@ _HYPERPARAMETERS = ("optimizer", *_OURS, "train_fraction", "dropout", "seed", "b
 
 
 def read(archive: Archive, request: Request) -> Reading:
-    """Return what the archive holds.
-
-    Raises:
-        ZooError: it holds no such file, or one is not as published; the message names it.
-    """
+    """Return what the archive holds."""
     members: dict[tuple[str, int], str] = {}
     accuracy_of: dict[tuple[str, int], float] = {}
     best: dict[str, float] = {}
@@ -146,14 +142,7 @@ def _hyperparameters(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wiring(shapes: Shapes, steps: int | None, heads: int, *, where: str) -> Wiring:
-    """Return the architecture that the shapes of a state's tensors are of.
-
-    Args:
-        shapes: of the tensors, without the codes of positions.
-        steps: how many codes of positions there are; None where they are no part of the state.
-        heads: of attention.
-        where: how messages name the state.
-    """
+    """Return the architecture that the shapes of a state's tensors are of."""
     shape_of = dict(shapes)
     patches = shape_of.get("embedding.conv1.weight")
     hidden, head = shape_of.get("encoder.0.fc1.weight"), shape_of.get("classifier.fc2.weight")

@@ -89,11 +89,7 @@ class States:
         return shapes
 
     def vectors(self, members: Sequence[str], wiring: Wiring) -> np.ndarray:
-        """Return the numbers of states of one architecture, in the order of its tensors (state, parameter), float32.
-
-        Raises:
-            ZooError: a state has other tensors than its architecture.
-        """
+        """Return the numbers of states of one architecture, in the order of its tensors (state, parameter), float32."""
         vectors = np.empty((len(members), wiring.layout.size), dtype=np.float32)
         for row, member in enumerate(members):
             where = self._archive.where(member)
@@ -206,11 +202,7 @@ def signature(shapes: Shapes) -> Shapes:
 
 
 def vector_of(tensors: Mapping[str, np.ndarray], wiring: Wiring, *, where: str) -> np.ndarray:
-    """Return all numbers of a state in the order of its architecture's tensors (parameter,).
-
-    Raises:
-        ZooError: it has other tensors than its architecture.
-    """
+    """Return all numbers of a state in the order of its architecture's tensors (parameter,)."""
     shapes = shapes_of(tensors)
     vector = np.concatenate([tensors[name].reshape(-1) for name, _ in shapes])
     return _in_order(vector, shapes, wiring, where=where, renumbered=True)

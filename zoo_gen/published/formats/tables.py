@@ -47,9 +47,6 @@ def read_sheet(archive: Archive, name: str) -> Sheet:
     """Return a CSV member; whether it is gzipped is seen from its bytes, never from its name.
 
     Columns without a name that only number the rows, as pandas and R write them, are left out.
-
-    Raises:
-        ZooError: it is not there, no CSV, or two of its columns have one name.
     """
     content = archive.read(name)
     if content[:2] == b"\x1f\x8b":
@@ -95,11 +92,7 @@ def needed(table: pa.Table, names: tuple[str, ...], *, where: str) -> None:
 
 
 def numbers(table: pa.Table, name: str, *, where: str) -> np.ndarray:
-    """Return a column as float64 (row,), NaN where it is empty.
-
-    Raises:
-        ZooError: it holds something else than numbers.
-    """
+    """Return a column as float64 (row,), NaN where it is empty."""
     column = table[name]
     if not pa.types.is_boolean(column.type):
         try:
@@ -113,11 +106,7 @@ def numbers(table: pa.Table, name: str, *, where: str) -> np.ndarray:
 
 
 def whole(table: pa.Table, name: str, *, where: str) -> np.ndarray:
-    """Return a column as int64 (row,).
-
-    Raises:
-        ZooError: it holds something else than whole numbers.
-    """
+    """Return a column as int64 (row,)."""
     values = numbers(table, name, where=where)
     wrong = np.flatnonzero(~(np.isfinite(values) & (values == np.floor(values))))
     if len(wrong):

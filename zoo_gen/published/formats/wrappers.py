@@ -61,9 +61,6 @@ def unwrapped(tree: Any, *, where: str, keys: tuple[str, ...] = STATE_KEYS, rema
         where: how messages name it.
         keys: that may hold the state_dict, the likeliest first.
         remark: is told which other state_dicts the checkpoint holds.
-
-    Raises:
-        ZooError: there is none, or several without a reason to choose.
     """
     for _ in range(_DEEPEST):
         if not isinstance(tree, Mapping):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError, needing, one_line
 from zoo_gen.files import atomic, reachable, retry
 from zoo_gen.files.location import cache_folder
 
@@ -242,10 +242,8 @@ def _check_room(part: Path, total: int | None, have: int) -> None:
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
     """Wait until no other process downloads the same file into the same cache."""
-    try:
+    with needing("downloads", extra="convert"):
         from filelock import FileLock, Timeout
-    except ImportError:
-        raise ZooError("downloads need filelock; expected: pip install 'zoo-gen[convert]'") from None
     held = FileLock(lock)
     try:
         held.acquire(blocking=False)

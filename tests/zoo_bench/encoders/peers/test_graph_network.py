@@ -123,8 +123,8 @@ def test_it_learns_what_follows_from_which_weights_meet_in_a_unit():
     """The distribution of each tensor tells nothing of it, so a network on statistics learns nothing."""
     net = network(MLP(name="mlp", widths=(4, 5, 3)), (4,), 3)
     target = paired(net)
-    train, validation, test = (view_of(net, count, seed=count, target=target) for count in (500, 100, 200))
-    training = TrainingSettings(epochs=12, batch_size=16, learning_rate=5e-3, schedule="cosine", bfloat16=False, clip=1)
+    train, validation, test = (view_of(net, count, seed=count, target=target) for count in (250, 100, 200))
+    training = TrainingSettings(epochs=16, batch_size=25, learning_rate=8e-3, schedule="cosine", bfloat16=False, clip=1)
     learned = fitted(lambda: graph_network(TINY, training=training), [train], [validation])
     blind = fitted(lambda: statistics_network(widths=(64,), training=training), [train], [validation])
     taus = [stats.kendalltau(each.predict(test), test.target("test_accuracy")[:, 0])[0] for each in (learned, blind)]

@@ -58,7 +58,7 @@ NETWORKS = {
 
 
 def small(shape: tuple[int, int, int], *, train_size: int) -> Synthetic:
-    return Synthetic(source="synthetic", image_shape=shape, n_classes=10, train_size=train_size, test_size=7)
+    return Synthetic(source="synthetic", image_shape=shape, n_classes=10, train_size=train_size, test_size=5)
 
 
 @pytest.fixture(autouse=True)
@@ -72,14 +72,14 @@ def _interpreted():
 def compared(architecture, data, table, *, precision: str = "float32", **settings) -> None:
     """Train a table by kernels and by torch, and compare all that training leaves."""
     epochs = {"checkpoint_epochs": [0, 1]}
-    found = train(architecture, data, table, TrainingSettings(epochs=1, kernels=precision, **settings), **epochs).arrays
+    ours = train(architecture, data, table, TrainingSettings(epochs=1, kernels=precision, **settings), **epochs).arrays
     expected = train(architecture, data, table, TrainingSettings(epochs=1, **settings), **epochs).arrays
-    assert set(found) == set(expected)
-    steps = [arrays["weights"][:, 1].astype(float) - arrays["weights"][:, 0] for arrays in (found, expected)]
+    assert set(ours) == set(expected)
+    steps = [arrays["weights"][:, 1].astype(float) - arrays["weights"][:, 0] for arrays in (ours, expected)]
     for row in range(len(table)):
         assert relative_difference(steps[0][row], steps[1][row]) < 3e-5, table.slice(row, 1).to_pylist()
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(ours[name], values, rtol=1e-4, atol=2e-6, err_msg=name)
 
 
 # An activation function is the same lines of every kernel: each network meets one half of them, both in the long form.
@@ -108,14 +108,14 @@ def test_kernels_train_as_torch_does(name, activations):
         activation=list(activations),
         dropout=[0.3, 0.0, 0.5] if has_dropout else [0.0],
         learning_rate=[1e-2],
-        batch_size=[5],
+        batch_size=[4],
         l2=[0.0, 1e-2, 0.0],
         optimizer=["sgd"],
         initialization=["kaiming_normal"],
     )
     # The interpreter rounds nothing: tf32 is float32 there, and chooses the kernels of the matrix units.
     precision = "tf32" if "stem" in name else "float32"
-    compared(architecture, load_image_data(small(shape, train_size=9)), table, precision=precision)
+    compared(architecture, load_image_data(small(shape, train_size=6)), table, precision=precision)
 
 
 def test_where_nothing_is_seen_what_dropout_keeps_has_a_gradient():
@@ -160,6 +160,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_bits():
     check_interruptions(MLP(name="mlp", widths=(16, 10)), data, table, settings)
 
 
+@pytest.mark.thorough  # images are fitted by the same network, below
 def test_waves_are_fitted_as_torch_does():
     data = load_image_data(Sine(source="sine", points=200))
     table = models(
@@ -193,6 +194,7 @@ def test_a_model_has_the_same_bytes_alone_and_among_others():
 def test_a_model_that_stops_keeps_its_weights():
     data = load_image_data(small((1, 4, 4), train_size=8))
     settings = TrainingSettings(epochs=2, kernels="float32", stop_loss=100.0)
-    found = train(MLP(name="mlp", widths=(16, 10)), data, models(batch_size=[4]), settings, checkpoint_epochs=[1, 2])
-    assert np.array_equal(found.arrays["weights"][:, 0], found.arrays["weights"][:, 1])
-    assert torch.isfinite(torch.from_numpy(found.arrays["weights"])).all()
+    network = MLP(name="mlp", widths=(16, 10))
+    weights = train(network, data, models(batch_size=[4]), settings, checkpoint_epochs=[1, 2]).arrays["weights"]
+    assert np.array_equal(weights[:, 0], weights[:, 1])
+    assert torch.isfinite(torch.from_numpy(weights)).all()

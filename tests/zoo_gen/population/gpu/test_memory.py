@@ -72,6 +72,6 @@ def test_memory_that_others_took_means_fewer_models_at_once_and_a_line(monkeypat
     settings = TrainingSettings(epochs=1, device="cuda:1", kernels="bfloat16")
     monkeypatch.setattr(choice.compiling, "hindrance", lambda device: "no NVRTC here")
     table = models(seed=list(range(10)), batch_size=[16])
-    found = list(groups(GAP.network, table, settings, n_train=1000))
-    assert [list(rows) for rows, _ in found] == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
+    cut = list(groups(GAP.network, table, settings, n_train=1000))
+    assert [list(rows) for rows, _ in cut] == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
     assert "cuda:1: 0.0 of 1000.0 GB are free; 10 models are trained in 3 turns" in caplog.text

@@ -53,8 +53,8 @@ def test_kernels_train_as_torch_does(name):
 
 def test_a_transformer_has_the_same_bytes_alone_and_among_others():
     architecture, shape = ViT(name="vit", width=8, heads=1, blocks=1, patch=2), (1, 4, 4)
-    data = load_image_data(small(shape, train_size=5))
-    table = models(activation=["relu", "gelu"], dropout=[0.2], crop_padding=[1], flip=[0.5], batch_size=[5])
+    data = load_image_data(small(shape, train_size=3))
+    table = models(activation=["relu", "gelu"], dropout=[0.2], crop_padding=[1], flip=[0.5], batch_size=[3])
     settings = TrainingSettings(epochs=1, kernels="float32")
     among = train(architecture, data, table, settings, checkpoint_epochs=[1]).arrays
     alone = train(architecture, data, table.slice(1, 1), settings, checkpoint_epochs=[1]).arrays

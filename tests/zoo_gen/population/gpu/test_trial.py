@@ -33,22 +33,27 @@ def trial(settings: TrainingSettings, some=None) -> TrainingSettings:
 
 
 @pytest.fixture
-def refused(monkeypatch):
-    """Let the compiler refuse the kernel that updates weights, with an error of several lines."""
+def interpreted():
+    """The module of kernels that run on a CPU, by Triton's interpreter."""
     from zoo_gen.population.gpu import kernels
+
+    if type(kernels.update).__name__ != "InterpretedFunction":
+        pytest.skip("kernels are compiled here")
+    return kernels
+
+
+@pytest.fixture
+def refused(interpreted, monkeypatch):
+    """Let the compiler refuse the kernel that updates weights, with an error of several lines."""
 
     class Refused:
         def __getitem__(self, grid):
             raise triton.TritonError("at 12:4:\n  no such layout")
 
-    monkeypatch.setattr(kernels, "update", Refused())
+    monkeypatch.setattr(interpreted, "update", Refused())
 
 
-def test_kernels_that_run_are_used():
-    from zoo_gen.population.gpu import kernels
-
-    if type(kernels.update).__name__ != "InterpretedFunction":
-        pytest.skip("kernels are compiled here")
+def test_kernels_that_run_are_used(interpreted):
     settings = TrainingSettings(epochs=1, kernels="float32")
     assert trial(settings) is settings
 

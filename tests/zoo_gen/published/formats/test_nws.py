@@ -99,7 +99,7 @@ def row(number):
     return {
         "dataset": "fashion", "lrate": 0.001 + number, "batch_size": 64, "batch_norm": 1, "augmentation": number % 2,
         "optimizer": number % 3, "activation": 0, "initialization": number % 4, "filter_size": 5, "depth_conv": 3,
-        "depth_fc": 2, "width_conv": 4, "width_fc": 64, **changes[number % 3],
+        "depth_fc": 2, "width_conv": 4, "width_fc": 8, **changes[number % 3],
     }  # fmt: skip
 
 

@@ -73,7 +73,7 @@ extern "C" void run(int models, int parts, {declared}) {{
 }}
 """
     text = Path(__file__).with_name("machine.h").read_text() + source + runner
-    command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "kernel.cpp", "-o", "kernel.so"]
+    command = ["g++", "-std=c++17", "-O0", "-w", "-shared", "-fPIC", "kernel.cpp", "-o", "kernel.so"]
     with TemporaryDirectory() as folder:
         Path(folder, "kernel.cpp").write_text(text)
         subprocess.run(command, cwd=folder, check=True)

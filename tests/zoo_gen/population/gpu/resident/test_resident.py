@@ -136,6 +136,7 @@ def test_every_optimizer_and_schedule_in_one_population(emulated):
         assert relative_difference(*steps) < 1e-4, table.slice(row, 1).to_pylist()
 
 
+@pytest.mark.thorough  # images are fitted by the same network, below
 def test_waves_are_fitted_as_torch_does(emulated):
     table = models(
         initialization=["siren"], optimizer=["adam"], learning_rate=[1e-4], batch_size=[100], frequency=[0.7, 3.0],
@@ -212,8 +213,8 @@ def test_a_model_that_stops_keeps_its_weights(emulated):
     architecture, shape = SERVED["linear layers"]
     settings = TrainingSettings(epochs=2, kernels="float32", stop_loss=100.0)
     table = models(batch_size=[4])
-    kept = train(architecture, load_image_data(small(shape)), table, settings, checkpoint_epochs=[1, 2]).arrays
-    assert np.array_equal(kept["weights"][:, 0], kept["weights"][:, 1])
+    trained = train(architecture, load_image_data(small(shape)), table, settings, checkpoint_epochs=[1, 2])
+    assert np.array_equal(trained.arrays["weights"][:, 0], trained.arrays["weights"][:, 1])
 
 
 @pytest.mark.parametrize("k", [8, 16])
@@ -286,28 +287,28 @@ def written(name: str, precision: str, kinds: set[str], *, training: bool = True
 
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_cnn_small_fits_and_cnn_large_does_not(precision):
-    own = written("cnn_small", precision, {"tanh"})
-    step_code.source(own)
-    program.check_size(own)
-    assert own.blocks == (2 if precision == "bfloat16" else 1)
-    other = written("cnn_large", precision, {"tanh"})
-    step_code.source(other)
+    fits = written("cnn_small", precision, {"tanh"})
+    step_code.source(fits)
+    program.check_size(fits)
+    assert fits.blocks == (2 if precision == "bfloat16" else 1)
+    large = written("cnn_large", precision, {"tanh"})
+    step_code.source(large)
     with pytest.raises(UnservedError, match="kB of shared memory"):
-        program.check_size(other)
+        program.check_size(large)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_small_cnn_gap_of_32_pixels_keeps_in_global_memory_what_only_some_activations_want(channels):
-    own, other = (gap_of(channels, 32, kinds) for kinds in ({"relu", "tanh"}, {"relu", "gelu"}))
-    program.check_size(own)
-    assert own.outside_size == 0
+    fits, larger = (gap_of(channels, 32, kinds) for kinds in ({"relu", "tanh"}, {"relu", "gelu"}))
+    program.check_size(fits)
+    assert fits.outside_size == 0
     # By hand: pixels of three layers of 16 channels, of eight images in bfloat16.
-    assert other.outside_size == (15 * 15 + 7 * 7 + 3 * 3) * 16 * 8 * 2
-    assert own.size == other.size <= program.SHARED_MOST
+    assert larger.outside_size == (15 * 15 + 7 * 7 + 3 * 3) * 16 * 8 * 2
+    assert fits.size == larger.size <= program.SHARED_MOST
     # The gradients of a convolution keep all sixteen warps at work, as those of 28 x 28 pixels do.
     smaller = gap_of(1, 28, {"relu"})
     assert not smaller.outside
-    for each in (own, smaller):
+    for each in (fits, smaller):
         assert [each.sums(number).tasks > each.warps // 2 for number in range(3)] == [True] * 3
 
 
@@ -341,11 +342,11 @@ def test_how_work_is_cut_does_not_depend_on_which_models_there_are():
     for name in ("cnn_small", "small_cnn_gap", "mlp"):
         cuts = [
             (
-                own.warps,
-                own.groups,
-                [own.sums(number) for number, stage in enumerate(own.stages) if stage.kind != "mean"],
+                planned.warps,
+                planned.groups,
+                [planned.sums(number) for number, stage in enumerate(planned.stages) if stage.kind != "mean"],
             )
-            for own in (written(name, "bfloat16", kinds) for kinds in ({"tanh"}, {"gelu", "relu"}))
+            for planned in (written(name, "bfloat16", kinds) for kinds in ({"tanh"}, {"gelu", "relu"}))
         ]
         assert cuts[0] == cuts[1]
 
@@ -382,6 +383,6 @@ def test_a_program_is_cuda(name):
     except RuntimeError:
         pytest.skip("NVRTC is not installed")
     is_outside = name == "32 pixels, values outside"
-    own = gap_of(1, 32, {"gelu"}) if is_outside else written(name, "bfloat16", {"tanh"}, training=False)
-    source = step_code.source(own)
+    planned = gap_of(1, 32, {"gelu"}) if is_outside else written(name, "bfloat16", {"tanh"}, training=False)
+    source = step_code.source(planned)
     assert compiling._compiled(source, "sm_90")
