@@ -25,9 +25,12 @@ from zoo_bench.protocol.targets import Target, targets
 from zoo_bench.results import CellResult, Failure, ZooUsed, scoring, this_machine
 from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
+from zoo_bench.scores.cross_entropy import give_back
 from zoo_gen.errors import ZooError
 from zoo_gen.files.schema import Schema
 from zoo_gen.zoo import AnyZoo
+
+LARGE = 2**22  # numbers of the training embeddings, below which a GPU takes longer to begin than probes take
 
 
 class CellRecord(Schema):
@@ -75,7 +78,10 @@ def evaluate_cell(
         raise next(test for test in fits[0].tests if isinstance(test, EncoderError))
     began = time.monotonic()
     failed = {target for target, _ in (*errors, *lacking)}
-    predicted = _predictions(benchmark, cell, fits, failed=failed)
+    device = probing_device(fits, runtime)
+    predicted = _predictions(benchmark, cell, fits, failed=failed, device=device)
+    if device is not None:
+        give_back()
     beaten = floors(cell, [target for target in targets(benchmark, cell.zoo) if target.name not in failed])
     probe_seconds = (time.monotonic() - began) / len(scored_tests)
     results, predictions, resamples = [], [], []
@@ -132,6 +138,14 @@ def evaluate_cell(
     return Outcome(record, tuple(predictions), tuple(resamples))
 
 
+def probing_device(fits: Sequence[Fitted], runtime: Runtime | None) -> str | None:
+    """Return the GPU that the probes of a cell use: that of the encoder, if there is much to compute; None for none."""
+    if runtime is None or not fits[0].gpu or fits[0].train.size < LARGE:
+        return None
+    name = runtime.device.partition(",")[0]
+    return {"auto": "cuda", "cpu": None}.get(name, name)
+
+
 def _speed(encoded: Sequence[Encoded]) -> float | None:
     """Return how many networks of a test were encoded in a second; None where it took no time that can be told."""
     seconds = sum(each.encode_seconds for each in encoded)
@@ -181,7 +195,7 @@ def _failures(cell: Cell, fits: Sequence[Fitted], errors: Sequence[tuple[str, Zo
 
 
 def _predictions(
-    benchmark: BenchmarkManifest, cell: Cell, fits: Sequence[Fitted], *, failed: set[str]
+    benchmark: BenchmarkManifest, cell: Cell, fits: Sequence[Fitted], *, failed: set[str], device: str | None
 ) -> dict[int, list[TargetPrediction]]:
     """Return what probes and the encoder itself predict of every test, by its number; no target that failed."""
     every = [target for target in targets(benchmark, cell.zoo) if target.name not in failed]
@@ -191,7 +205,7 @@ def _predictions(
         chosen = [target for target in every if target.name == fit.target]
         if fit is fits[0]:
             chosen += [target for target in every if target.name not in learned]
-        for number, target, prediction in _probed(cell, fit, chosen, kind=benchmark.probe):
+        for number, target, prediction in _probed(cell, fit, chosen, kind=benchmark.probe, device=device):
             predictions[number].append(_prediction_by("probe", cell, number, target, prediction))
     for fit in fits:
         for number, encoded in enumerate(fit.tests):
@@ -210,7 +224,7 @@ def _predictions(
 
 
 def _probed(
-    cell: Cell, fit: Fitted, chosen: Sequence[Target], *, kind: probes.Kind
+    cell: Cell, fit: Fitted, chosen: Sequence[Target], *, kind: probes.Kind, device: str | None
 ) -> Iterable[tuple[int, Target, probes.Prediction]]:
     """Yield predictions of the tests of a fit, by probes that are fitted and chosen on the source alone."""
     tests = {number: test.embeddings for number, test in enumerate(fit.tests) if isinstance(test, Encoded)}
@@ -220,6 +234,7 @@ def _probed(
         probes.Embeddings(fit.train, fit.validation, np.concatenate(list(tests.values()))),
         {target.name: probes.Labels(target.of_rows(cell.train), target.of_rows(cell.validation)) for target in chosen},
         kind=kind,
+        device=device,
     )
     for target in chosen:
         start = 0

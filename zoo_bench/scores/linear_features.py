@@ -4,7 +4,7 @@ All penalties and all targets of ridge regressions share one eigendecomposition,
 smaller: that of the features, or where these outnumber the rows, that of the rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -33,28 +33,28 @@ class Axes:
         n_rows, n_features = rows.shape
         if n_features <= n_rows:
             gram = np.zeros((n_features, n_features))
-            for block in _blocks(n_rows, n_features):
+            for block in blocks(n_rows, n_features):
                 centred = rows[block].astype(np.float64) - centre
                 gram += centred.T @ centred
             squares, directions = np.linalg.eigh(gram)
             there = _beyond_rounding(squares)
             return cls(centre, directions[:, there], squares[there])
         gram = np.zeros((n_rows, n_rows))
-        for block in _blocks(n_features, n_rows):
+        for block in blocks(n_features, n_rows):
             centred = rows[:, block].astype(np.float64) - centre[block]
             gram += centred @ centred.T
         squares, left = np.linalg.eigh(gram)
         there = _beyond_rounding(squares)
         scaled = left[:, there] / np.sqrt(squares[there])
         directions = np.empty((n_features, scaled.shape[1]))
-        for block in _blocks(n_features, n_rows):
+        for block in blocks(n_features, n_rows):
             directions[block] = (rows[:, block].astype(np.float64) - centre[block]).T @ scaled
         return cls(centre, directions, squares[there])
 
     def moments(self, rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Return V'(X - c)'Y of the rows X that the axes are of, (axis, target)."""
         moments = np.zeros((rows.shape[1], targets.shape[1]))
-        for block in _blocks(*rows.shape):
+        for block in blocks(*rows.shape):
             moments += (rows[block].astype(np.float64) - self.centre).T @ targets[block]
         return self.directions.T @ moments
 
@@ -74,11 +74,16 @@ class Axes:
 
 @dataclass(frozen=True)
 class Features:
-    """Features of the training, validation and test rows, float32 (row, feature)."""
+    """Features of the training, validation and test rows, float32 (row, feature).
+
+    Attributes:
+        device: as torch names it, where logistic regressions on them are computed; by numpy without one.
+    """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    device: str | None = field(default=None, kw_only=True)
 
     @cached_property
     def axes(self) -> Axes:
@@ -94,7 +99,7 @@ class Features:
         """Return the features of some of the training and validation rows, bool (row,)."""
         if train.all() and validation.all():
             return self
-        return type(self)(self.train[train], self.validation[validation], self.test)
+        return type(self)(self.train[train], self.validation[validation], self.test, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def _beyond_rounding(squares: np.ndarray) -> np.ndarray:
     return squares > len(squares) * np.finfo(np.float64).eps * squares[-1]
 
 
-def _blocks(count: int, width: int) -> list[slice]:
+def blocks(count: int, width: int) -> list[slice]:
     """Return slices of `count` lines of so many numbers each, none of more numbers than are widened at once."""
     size = max(1, _BLOCK // width)
     return [slice(start, start + size) for start in range(0, count, size)]

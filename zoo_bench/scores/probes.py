@@ -66,7 +66,9 @@ class Prediction:
     penalty: float | None  # None where the probe has no choice of penalties
 
 
-def probe(embeddings: Embeddings, labels: Mapping[str, Labels], *, kind: Kind) -> dict[str, Prediction]:
+def probe(
+    embeddings: Embeddings, labels: Mapping[str, Labels], *, kind: Kind, device: str | None = None
+) -> dict[str, Prediction]:
     """Predict every target of the test rows.
 
     Rows without a label take no part in fitting and choosing a probe.
@@ -75,6 +77,7 @@ def probe(embeddings: Embeddings, labels: Mapping[str, Labels], *, kind: Kind) -
         embeddings: of the three parts.
         labels: of the training and validation rows, by target.
         kind: which probes.
+        device: as torch names it, where logistic regressions are computed; by numpy without one.
 
     Raises:
         ZooError: all training models or all validation models lack a target.
@@ -83,7 +86,7 @@ def probe(embeddings: Embeddings, labels: Mapping[str, Labels], *, kind: Kind) -
         of_target.check(target)
     of_kind = standard_probes if kind == "standard" else paper_probes
     best: dict[str, tuple[float, Prediction]] = {}
-    for features in of_kind.alternatives(embeddings.train, embeddings.validation, embeddings.test):
+    for features in of_kind.alternatives(embeddings.train, embeddings.validation, embeddings.test, device=device):
         for target, error, prediction in _predicted(of_kind, features, labels):
             if target not in best or error < (1 - _CLEARLY) * best[target][0]:
                 best[target] = error, prediction

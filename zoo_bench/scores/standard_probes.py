@@ -6,10 +6,11 @@ training rows alone, and that touch nothing where no tail is heavy. docs/benchma
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from zoo_bench.scores.linear_features import Classification, Features, Regression
+from zoo_bench.scores.linear_features import Classification, Features, Regression, blocks
 from zoo_bench.scores.logistic import Logistic
 
 MEAN_ALONE = 1e15  # so strong a penalty that nothing but the mean of the training rows is predicted
@@ -27,13 +28,23 @@ _LEAST_SHARE = 1e-12  # whose logarithm is taken
 _COLUMNS = 256  # that are treated at once
 
 
-def alternatives(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Iterator[Features]:
+def alternatives(
+    train: np.ndarray, validation: np.ndarray, test: np.ndarray, *, device: str | None = None
+) -> Iterator[Features]:
     """Yield embeddings (row, dimension), cut and standardised, once for each of CUTS."""
+    middle = middles(train)
     for cut in CUTS:
-        yield features(train, validation, test, cut=cut)
+        yield replace(features(train, validation, test, cut=cut, middle=middle), device=device)
 
 
-def features(train: np.ndarray, validation: np.ndarray, test: np.ndarray, *, cut: float) -> Features:
+def features(
+    train: np.ndarray,
+    validation: np.ndarray,
+    test: np.ndarray,
+    *,
+    cut: float,
+    middle: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Features:
     """Return embeddings (row, dimension), cut and standardised by what the training rows say.
 
     Args:
@@ -41,14 +52,13 @@ def features(train: np.ndarray, validation: np.ndarray, test: np.ndarray, *, cut
         validation: embeddings of the validation rows.
         test: embeddings of the test rows.
         cut: deviations from the median of each feature, beyond which it is cut.
+        middle: what `middles` says of the training rows, where it was asked already.
     """
+    medians, scales = middle or middles(train)
     parts = [np.empty(part.shape, np.float32) for part in (train, validation, test)]
-    for start in range(0, train.shape[1], _COLUMNS):
-        columns = slice(start, start + _COLUMNS)
-        some = train[:, columns].astype(np.float64)
-        median, scale = _middle(some)
-        low, high = median - cut * scale, median + cut * scale
-        within = np.clip(some, low, high)
+    for columns in _some_columns(train):
+        low, high = medians[columns] - cut * scales[columns], medians[columns] + cut * scales[columns]
+        within = np.clip(train[:, columns].astype(np.float64), low, high)
         mean, deviation = within.mean(axis=0), within.std(axis=0)
         deviation[deviation < 1e-12 * np.maximum(np.abs(mean), 1e-300)] = 1.0  # it varies by rounding alone
         for part, rows in zip(parts, (train, validation, test), strict=True):
@@ -56,15 +66,25 @@ def features(train: np.ndarray, validation: np.ndarray, test: np.ndarray, *, cut
     return Features(*parts)
 
 
-def _middle(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def middles(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the median and the deviation of each feature, as the bulk of its rows has them (feature,).
 
     The deviation follows from the median of absolute deviations; where most rows have one value, from more of the rows.
     """
-    low, median, high = np.quantile(rows, [0.05, 0.5, 0.95], axis=0)
-    scale = _DEVIATION * np.median(np.abs(rows - median), axis=0)
-    scale = np.where(scale > 0, scale, (high - low) / _TAIL)
-    return median, np.where(scale > 0, scale, rows.std(axis=0))
+    medians, scales = np.empty((2, rows.shape[1]))
+    for columns in _some_columns(rows):
+        values = np.ascontiguousarray(rows[:, columns].T, np.float64)  # (feature, row): sorted along memory
+        low, median, high = np.quantile(values, [0.05, 0.5, 0.95], axis=1)
+        scale = _DEVIATION * np.median(np.abs(values - median[:, None]), axis=1)
+        scale = np.where(scale > 0, scale, (high - low) / _TAIL)
+        medians[columns] = median
+        scales[columns] = np.where(scale > 0, scale, rows[:, columns].std(axis=0, dtype=np.float64))
+    return medians, scales
+
+
+def _some_columns(rows: np.ndarray) -> list[slice]:
+    """Return slices of the columns of rows that are treated at once."""
+    return [slice(start, start + _COLUMNS) for start in range(0, rows.shape[1], _COLUMNS)]
 
 
 def regress(parts: Features, train: np.ndarray, validation: np.ndarray) -> Regression:
@@ -84,17 +104,22 @@ def regress(parts: Features, train: np.ndarray, validation: np.ndarray) -> Regre
     span = np.ptp(train, axis=0)
     low, high = train.min(axis=0) - BEYOND * span, train.max(axis=0) + BEYOND * span
 
-    def predicted(rows: np.ndarray, penalties: np.ndarray | float) -> np.ndarray:
-        coefficients = axes.coefficients(moments, penalties)
-        return np.clip(rows @ coefficients - axes.centre @ coefficients + mean, low, high)
+    def predicted(rows: np.ndarray, coefficients: np.ndarray) -> np.ndarray:  # (row, penalty, target)
+        values = rows @ coefficients - axes.centre @ coefficients
+        return np.clip(values.reshape(len(rows), -1, len(mean)) + mean, low, high)
 
-    best_error = np.full(train.shape[1], np.inf)
-    best = np.zeros(train.shape[1])
-    for penalty in RIDGE_PENALTIES:
-        error = ((predicted(parts.validation, penalty) - validation) ** 2).mean(axis=0)
+    n_penalties, n_targets = len(RIDGE_PENALTIES), len(mean)
+    of_all = axes.coefficients(np.tile(moments, n_penalties), np.repeat(RIDGE_PENALTIES, n_targets))
+    errors = np.zeros((n_penalties, n_targets))
+    for block in blocks(len(validation), max(of_all.shape)):
+        of_block = predicted(parts.validation[block], of_all)
+        errors += ((of_block - validation[block, None]) ** 2).sum(axis=0) / len(validation)
+    best_error = np.full(n_targets, np.inf)
+    best = np.zeros(n_targets)
+    for penalty, error in zip(RIDGE_PENALTIES, errors, strict=True):
         better = error < (1 - _BETTER) * best_error
         best_error[better], best[better] = error[better], penalty
-    return Regression(predicted(parts.test, best), best, best_error)
+    return Regression(predicted(parts.test, axes.coefficients(moments, best))[:, 0], best, best_error)
 
 
 def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Classification:
@@ -116,8 +141,8 @@ def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Clas
         return Classification(np.full(len(parts.test), train[0]), LOGISTIC_PENALTIES[0], error)
     # Coefficients of minimal length lie in the span of the training rows, so nothing is lost along the rows' axes.
     of_train, of_validation, of_test = parts.along_axes
-    model = Logistic(of_train, train, squares=parts.axes.squares)
-    candidates: list[tuple[float, float, Classification]] = []
+    model = Logistic(of_train, train, device=parts.device)
+    candidates: list[tuple[float, float, float, np.ndarray]] = []
     best_error, least_entropy, worse = np.inf, np.inf, 0
     for penalty in LOGISTIC_PENALTIES:
         model.fit(penalty)
@@ -125,11 +150,11 @@ def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Clas
         error = float((model.classes[shares.argmax(axis=1)] != validation).mean())
         is_true = validation[:, None] == model.classes  # nowhere for a name that no training row has
         entropy = -float(np.where(is_true, np.log(np.maximum(shares, _LEAST_SHARE)), 0.0).sum())
-        predicted = model.classes[model.shares(of_test).argmax(axis=1)]
-        candidates.append((error, entropy, Classification(predicted, penalty, error)))
+        candidates.append((error, entropy, penalty, model.coefficients))
         gains = error < best_error or entropy < (1 + _BETTER) * least_entropy
         worse = 0 if gains else worse + 1
         best_error, least_entropy = min(error, best_error), min(entropy, least_entropy)
         if worse == PATIENCE:
             break
-    return min(candidates, key=lambda candidate: candidate[:2])[2]
+    error, _, penalty, model.coefficients = min(candidates, key=lambda candidate: candidate[:2])
+    return Classification(model.classes[model.shares(of_test).argmax(axis=1)], penalty, error)
