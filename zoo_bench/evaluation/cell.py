@@ -25,7 +25,7 @@ from zoo_bench.protocol.targets import Target, targets
 from zoo_bench.results import CellResult, Failure, ZooUsed, scoring, this_machine
 from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
-from zoo_bench.scores.cross_entropy import give_back
+from zoo_bench.scores.cross_entropy import release_gpu_memory
 from zoo_gen.errors import ZooError
 from zoo_gen.files.schema import Schema
 from zoo_gen.zoo import AnyZoo
@@ -81,7 +81,7 @@ def evaluate_cell(
     device = probing_device(fits, runtime)
     predicted = _predictions(benchmark, cell, fits, failed=failed, device=device)
     if device is not None:
-        give_back()
+        release_gpu_memory()
     beaten = floors(cell, [target for target in targets(benchmark, cell.zoo) if target.name not in failed])
     probe_seconds = (time.monotonic() - began) / len(scored_tests)
     results, predictions, resamples = [], [], []

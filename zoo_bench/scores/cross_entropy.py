@@ -48,7 +48,7 @@ def cross_entropy(rows: np.ndarray, truth: np.ndarray, *, device: str | None = N
     return _ByNumpy(rows, truth)
 
 
-def give_back() -> None:
+def release_gpu_memory() -> None:
     """Return the memory of GPUs that torch keeps for later, so that trainings in other processes have it."""
     import torch
 
