@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from zoo_bench.cli.options import RESULTS, VERBOSE, ZOOS, print_traceback, search_working_folder
+from zoo_bench.cli.options import RESULTS, VERBOSE, WORKERS, ZOOS, print_traceback, search_working_folder
 from zoo_gen.cli.command import ENGINE, SCHEDULER, Resumable, gathered, keeps_nothing, table
 from zoo_gen.errors import ZooError
 
@@ -98,13 +98,7 @@ class Computing:
     help="Folder of checkpoints, from which the same command resumes an interrupted training.  "
     "[default: RESULTS/.trainings]",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes; each evaluates one cell at a time.",
-)
+@WORKERS
 @ENGINE
 @SCHEDULER
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Use torch.compile on a GPU.")
@@ -225,13 +219,7 @@ def run(
 )
 @ZOOS
 @RESULTS
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes; each evaluates one cell at a time.",
-)
+@WORKERS
 @click.option("--device", default="auto", show_default=True, help="Where networks train, as for run.")
 def tune(
     encoder: str,

@@ -11,6 +11,13 @@ RESULTS = click.option(
 ZOOS = click.option(
     "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
 )
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes; each evaluates one cell at a time.",
+)
 VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Print the whole traceback of an encoder that fails.")
 
 

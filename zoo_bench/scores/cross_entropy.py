@@ -5,9 +5,13 @@ and go through in blocks that a core's cache holds, each for the logits and for 
 are computed in float64, and in float32 the curvatures, which only guide the steps. On a GPU all is float64.
 """
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from zoo_gen.errors import one_line
+from zoo_gen.machine.warning import warn_once
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
 
 _BLOCK = 2**17  # numbers of a block: in float64 it fills half of a core's cache
 _ROWS_SQUARED = 2048  # at once, on a GPU
+
+_logger = logging.getLogger(__name__)
 
 
 class CrossEntropy(Protocol):
@@ -43,8 +49,8 @@ def cross_entropy(rows: np.ndarray, truth: np.ndarray, *, device: str | None = N
 
         try:
             return _ByTorch(rows, truth, torch.device(device))
-        except RuntimeError:  # trainings of other cells may hold all of its memory
-            pass
+        except RuntimeError as error:  # trainings of other cells may hold all of its memory
+            warn_once(_logger, f"probes: {device} cannot be used ({one_line(error)}); the CPU is used, which is slower")
     return _ByNumpy(rows, truth)
 
 

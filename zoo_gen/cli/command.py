@@ -25,7 +25,13 @@ _SIGNAL = "zoo_gen.signal"  # and of what interrupted it
 _KEPT = "; what is complete is kept, the same command resumes"
 
 
-ENGINE = click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True)
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Processes here, or a Dask cluster.",
+)
 SCHEDULER = click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
 

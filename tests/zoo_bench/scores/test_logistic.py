@@ -58,7 +58,7 @@ def test_gradients_and_curvatures_are_differences_of_losses(n_names, device, mon
     np.testing.assert_allclose(entropy.curvatures(), diagonal.mean(axis=1), rtol=1e-5)
 
 
-def test_where_a_device_has_no_memory_left_numpy_computes_the_same(monkeypatch):
+def test_where_a_device_has_no_memory_left_numpy_computes_the_same_and_a_line_says_so(monkeypatch, caplog):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -69,6 +69,7 @@ def test_where_a_device_has_no_memory_left_numpy_computes_the_same(monkeypatch):
     for model in models:
         model.fit(1.0)
     np.testing.assert_array_equal(*(model.coefficients for model in models))
+    assert "cpu cannot be used (OutOfMemoryError: CUDA out of memory); the CPU is used" in caplog.text
 
 
 def test_names_that_rows_tell_apart_for_certain_end_too():
