@@ -210,9 +210,8 @@ class Archive:
             path = self.file_of(name)
             git_lfs.check_file(path)
             return path
-        folder = scratch / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        folder.mkdir(exist_ok=True)
-        target = folder / name.rpartition("/")[2]
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        target = scratch / f"{digest}{Path(name).suffix[:20]}"  # a member's own name may be longer than a disk takes
         if target.exists() and target.stat().st_size == member.size:
             return target
         temporary = target.with_name(f".{target.name}.tmp")

@@ -353,3 +353,12 @@ def test_what_is_no_archive_is_said_in_one_line(tmp_path, content):
             convert(path, tmp_path / "zoo", format="small_cnn_zoo")
         assert "\n" not in str(error.value)
     assert not (tmp_path / "zoo").exists()
+
+
+def test_a_member_whose_name_is_as_long_as_a_disk_takes_is_laid_on_it(tmp_path):
+    name, scratch = f"{'a' * 251}.npy", tmp_path / "scratch"
+    scratch.mkdir()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, b"content")
+    with open_archive(tmp_path / "a.zip", scratch) as archive:
+        assert archive.on_disk(name, scratch).read_bytes() == b"content"
