@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from zoo_bench.encoders.training.runtime import Runtime
+from zoo_bench.encoders.training.runtime import Runtime, is_first_process
 from zoo_bench.evaluation.candidate import Candidate
 from zoo_bench.evaluation.costs import Cost
 from zoo_bench.evaluation.failing import EncoderError
@@ -25,12 +25,9 @@ from zoo_bench.protocol.targets import Target, targets
 from zoo_bench.results import CellResult, Failure, ZooUsed, scoring, this_machine
 from zoo_bench.results.records import By, Resampled, TargetPrediction
 from zoo_bench.scores import probes
-from zoo_bench.scores.cross_entropy import release_gpu_memory
 from zoo_gen.errors import ZooError
 from zoo_gen.files.schema import Schema
 from zoo_gen.zoo import AnyZoo
-
-LARGE = 2**22  # numbers of the training embeddings, below which a GPU takes longer to begin than probes take
 
 
 class CellRecord(Schema):
@@ -78,10 +75,8 @@ def evaluate_cell(
         raise next(test for test in fits[0].tests if isinstance(test, EncoderError))
     began = time.monotonic()
     failed = {target for target, _ in (*errors, *lacking)}
-    device = probing_device(fits, runtime)
-    predicted = _predictions(benchmark, cell, fits, failed=failed, device=device)
-    if device is not None:
-        release_gpu_memory()
+    label = f"probes of {candidate.name} on {cell.zoo.name}, seed {seed}" if is_first_process() else ""
+    predicted = _predictions(benchmark, cell, fits, failed=failed, label=label)
     beaten = floors(cell, [target for target in targets(benchmark, cell.zoo) if target.name not in failed])
     probe_seconds = (time.monotonic() - began) / len(scored_tests)
     results, predictions, resamples = [], [], []
@@ -138,14 +133,6 @@ def evaluate_cell(
     return Outcome(record, tuple(predictions), tuple(resamples))
 
 
-def probing_device(fits: Sequence[Fitted], runtime: Runtime | None) -> str | None:
-    """Return the GPU that the probes of a cell use: that of the encoder, if there is much to compute; None for none."""
-    if runtime is None or not fits[0].gpu or fits[0].train.size < LARGE:
-        return None
-    name = runtime.device.partition(",")[0]
-    return {"auto": "cuda", "cpu": None}.get(name, name)
-
-
 def _speed(encoded: Sequence[Encoded]) -> float | None:
     """Return how many networks of a test were encoded in a second; None where it took no time that can be told."""
     seconds = sum(each.encode_seconds for each in encoded)
@@ -195,7 +182,12 @@ def _failures(cell: Cell, fits: Sequence[Fitted], errors: Sequence[tuple[str, Zo
 
 
 def _predictions(
-    benchmark: BenchmarkManifest, cell: Cell, fits: Sequence[Fitted], *, failed: set[str], device: str | None
+    benchmark: BenchmarkManifest,
+    cell: Cell,
+    fits: Sequence[Fitted],
+    *,
+    failed: set[str],
+    label: str,
 ) -> dict[int, list[TargetPrediction]]:
     """Return what probes and the encoder itself predict of every test, by its number; no target that failed."""
     every = [target for target in targets(benchmark, cell.zoo) if target.name not in failed]
@@ -205,7 +197,7 @@ def _predictions(
         chosen = [target for target in every if target.name == fit.target]
         if fit is fits[0]:
             chosen += [target for target in every if target.name not in learned]
-        for number, target, prediction in _probed(cell, fit, chosen, kind=benchmark.probe, device=device):
+        for number, target, prediction in _probed(cell, fit, chosen, kind=benchmark.probe, label=label):
             predictions[number].append(_prediction_by("probe", cell, number, target, prediction))
     for fit in fits:
         for number, encoded in enumerate(fit.tests):
@@ -224,7 +216,7 @@ def _predictions(
 
 
 def _probed(
-    cell: Cell, fit: Fitted, chosen: Sequence[Target], *, kind: probes.Kind, device: str | None
+    cell: Cell, fit: Fitted, chosen: Sequence[Target], *, kind: probes.Kind, label: str
 ) -> Iterable[tuple[int, Target, probes.Prediction]]:
     """Yield predictions of the tests of a fit, by probes that are fitted and chosen on the source alone."""
     tests = {number: test.embeddings for number, test in enumerate(fit.tests) if isinstance(test, Encoded)}
@@ -234,7 +226,7 @@ def _probed(
         probes.Embeddings(fit.train, fit.validation, np.concatenate(list(tests.values()))),
         {target.name: probes.Labels(target.of_rows(cell.train), target.of_rows(cell.validation)) for target in chosen},
         kind=kind,
-        device=device,
+        label=label,
     )
     for target in chosen:
         start = 0

@@ -1,75 +1,61 @@
 """Cross-entropy of names whose logits are linear in the features: its value, gradient and curvature.
 
+Logits matter up to a number that all names of a row share, so coefficients have a column for each contrast of names,
+one less than there are names.
+
 To read a matrix of many rows from memory takes longer than to multiply with it by a few columns. So rows lie in float32
 and go through in blocks that a core's cache holds, each for the logits and for the gradient at once. Loss and gradient
-are computed in float64, and in float32 the curvatures, which only guide the steps. On a GPU all is float64.
+are computed in float64, and in float32 the curvatures, which only guide the steps.
 """
 
-import logging
-from typing import TYPE_CHECKING, Protocol
+from functools import cache
 
 import numpy as np
-
-from zoo_gen.errors import one_line
-from zoo_gen.machine.warning import warn_once
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from scipy.linalg import helmert
 
 _BLOCK = 2**17  # numbers of a block: in float64 it fills half of a core's cache
-_ROWS_SQUARED = 2048  # at once, on a GPU
-
-_logger = logging.getLogger(__name__)
+_ROWS_SQUARED = 2048  # at once
 
 
-class CrossEntropy(Protocol):
-    """The mean cross-entropy of rows as a function of coefficients (feature or intercept, column)."""
+@cache  # it is asked for with every block of rows
+def contrasts(n_names: int) -> np.ndarray:
+    """Return what each contrast adds to the logit of each name (name, contrast).
 
-    def loss(self, coefficients: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the value and the gradient, float64 (feature or intercept, column)."""
-
-    def curved(self, direction: np.ndarray) -> np.ndarray:
-        """Return the product with the second derivative where `loss` was asked last, (feature or intercept, column)."""
-
-    def curvatures(self) -> np.ndarray:
-        """Return its diagonal there, before that at 0, and of all columns the mean: (feature or intercept,)."""
+    They are orthonormal, so that a penalty of them is one of the coefficients of names. Of two names the first has the
+    logit 0, and one column of coefficients bears the penalty once.
+    """
+    return np.array([[0.0], [1.0]]) if n_names == 2 else helmert(n_names).T
 
 
-def cross_entropy(rows: np.ndarray, truth: np.ndarray, *, device: str | None = None) -> CrossEntropy:
-    """Return the cross-entropy of rows.
+def logits(rows: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """Return the logit of each name (row, name).
+
+    Args:
+        rows: (row, feature).
+        coefficients: (feature or intercept, contrast), the intercepts last.
+    """
+    of_contrasts = rows @ coefficients[:-1] + coefficients[-1]
+    return of_contrasts @ contrasts(coefficients.shape[1] + 1).T.astype(of_contrasts.dtype)
+
+
+class CrossEntropy:
+    """The mean cross-entropy of rows as a function of coefficients (feature or intercept, contrast).
 
     Args:
         rows: float32 (row, feature).
-        truth: one-hot, float64 (row, class).
-        device: as torch names it, where it is computed; by numpy without one, or where its memory is full.
+        truth: one-hot, float64 (row, name).
     """
-    if device is not None:
-        import torch
 
-        try:
-            return _ByTorch(rows, truth, torch.device(device))
-        except RuntimeError as error:  # trainings of other cells may hold all of its memory
-            warn_once(_logger, f"probes: {device} cannot be used ({one_line(error)}); the CPU is used, which is slower")
-    return _ByNumpy(rows, truth)
-
-
-def release_gpu_memory() -> None:
-    """Return the memory of GPUs that torch keeps for later, so that trainings in other processes have it."""
-    import torch
-
-    torch.cuda.empty_cache()
-
-
-class _ByNumpy:
     def __init__(self, rows: np.ndarray, truth: np.ndarray) -> None:
         self._rows, self._truth = rows, truth
+        self._contrasts = contrasts(truth.shape[1])
         self._shares = np.full_like(truth, 1 / truth.shape[1])
         size = max(1, _BLOCK // rows.shape[1])
         self._blocks = [slice(start, start + size) for start in range(0, len(rows), size)]
         self._wide = np.empty((size, rows.shape[1]))
 
     def loss(self, coefficients: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the value and the gradient, float64 (feature or intercept, contrast)."""
         value, gradient = 0.0, np.zeros_like(coefficients)
         self._shares = np.empty_like(self._truth)
         for block in self._blocks:
@@ -83,77 +69,49 @@ class _ByNumpy:
             shares /= sums
             value += np.log(sums).sum() - (of_names * truth).sum()
             self._shares[block] = shares
-            _add(gradient, rows, shares - truth)
+            _add(gradient, rows, (shares - truth) @ self._contrasts)
         return value / len(self._rows), gradient / len(self._rows)
 
     def curved(self, direction: np.ndarray) -> np.ndarray:
+        """Return the product with the curvature where `loss` was asked last, (feature or intercept, contrast)."""
         direction = direction.astype(np.float32)
-        product = np.zeros(direction.shape)
+        sums = np.zeros(direction.shape)
         for block in self._blocks:
             rows, shares = self._rows[block], self._shares[block]
             change = logits(rows, direction)
             change = shares * (change - (shares * change).sum(axis=1, keepdims=True))
-            _add(product, rows, change.astype(np.float32))
-        return product / len(self._rows)
+            _add(sums, rows, (change @ self._contrasts).astype(np.float32))
+        return sums / len(self._rows)
 
-    def curvatures(self) -> np.ndarray:
-        weights = (self._shares * (1 - self._shares)).mean(axis=1)
+    def squares(self) -> np.ndarray:
+        """Return the diagonal of `curvature` (feature or intercept,)."""
+        weights = self._variances()
         sums = np.zeros(self._rows.shape[1])
         for block in self._blocks:
             sums += weights[block].astype(np.float32) @ self._rows[block] ** 2
         return np.append(sums, weights.sum()) / len(self._rows)
 
+    def curvature(self) -> np.ndarray:
+        """Return the second derivative by each two coefficients of a contrast, of all contrasts the mean.
 
-class _ByTorch:
-    def __init__(self, rows: np.ndarray, truth: np.ndarray, device: "torch.device") -> None:
-        import torch
+        It is that where `loss` was asked last, before that at 0: (feature or intercept, feature or intercept).
+        """
+        roots = np.sqrt(self._variances()).astype(np.float32)[:, None]
+        n_rows, n_features = self._rows.shape
+        sums = np.zeros((n_features + 1, n_features + 1))
+        for start in range(0, n_rows, _ROWS_SQUARED):
+            block = slice(start, start + _ROWS_SQUARED)
+            rows = np.concatenate([roots[block] * self._rows[block], roots[block]], axis=1)
+            sums += rows.T @ rows
+        return sums / n_rows
 
-        with_ones = torch.ones((len(rows), rows.shape[1] + 1), dtype=torch.float64, device=device)
-        with_ones[:, :-1] = torch.from_numpy(rows).to(device)
-        self._rows, self._truth = with_ones, torch.from_numpy(truth).to(device)
-        self._shares = torch.full_like(self._truth, 1 / truth.shape[1])
-
-    def loss(self, coefficients: np.ndarray) -> tuple[float, np.ndarray]:
-        logarithms = self._logits(coefficients).log_softmax(dim=1)
-        self._shares = logarithms.exp()
-        value = -(logarithms * self._truth).sum() / len(self._rows)
-        return value.item(), self._sums(self._shares - self._truth, coefficients.shape[1])
-
-    def curved(self, direction: np.ndarray) -> np.ndarray:
-        change = self._logits(direction)
-        change = self._shares * (change - (self._shares * change).sum(dim=1, keepdim=True))
-        return self._sums(change, direction.shape[1])
-
-    def curvatures(self) -> np.ndarray:
-        weights = (self._shares * (1 - self._shares)).mean(dim=1)
-        parts = zip(self._rows.split(_ROWS_SQUARED), weights.split(_ROWS_SQUARED), strict=True)
-        sums = sum(of_part @ rows**2 for rows, of_part in parts)
-        return np.asarray(sums.cpu()) / len(self._rows)
-
-    def _logits(self, coefficients: np.ndarray) -> "Tensor":
-        import torch
-
-        columns = self._rows @ torch.from_numpy(coefficients).to(self._rows.device)
-        return columns if columns.shape[1] > 1 else torch.cat([torch.zeros_like(columns), columns], dim=1)
-
-    def _sums(self, of_logits: "Tensor", n_columns: int) -> np.ndarray:
-        sums = self._rows.T @ of_logits[:, -n_columns:] / len(self._rows)
-        return sums.cpu().numpy()
+    def _variances(self) -> np.ndarray:
+        """Return the variance of the contrasts of each row's name, of all contrasts the mean (row,)."""
+        means = self._shares @ self._contrasts
+        return np.maximum(self._shares @ self._contrasts**2 - means**2, 0.0).mean(axis=1)
 
 
-def logits(rows: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-    """Return the logit of each name (row, class); of two names the first has 0.
-
-    Args:
-        rows: (row, feature).
-        coefficients: (feature or intercept, column), the intercepts last; of two names there is one column.
-    """
-    columns = rows @ coefficients[:-1] + coefficients[-1]
-    return columns if columns.shape[1] > 1 else np.concatenate([np.zeros_like(columns), columns], axis=1)
-
-
-def _add(sums: np.ndarray, rows: np.ndarray, of_logits: np.ndarray) -> None:
-    """Add derivatives by the coefficients (feature or intercept, column) from those by each logit (row, class)."""
-    of_logits = of_logits[:, -sums.shape[1] :]
-    sums[:-1] += rows.T @ of_logits
-    sums[-1] += of_logits.sum(axis=0)
+def _add(sums: np.ndarray, rows: np.ndarray, by_contrasts: np.ndarray) -> None:
+    """Add derivatives by the coefficients (feature or intercept, contrast) from those of each row (row, contrast)."""
+    sums[:-1] += rows.T @ by_contrasts
+    sums[-1] += by_contrasts.sum(axis=0)

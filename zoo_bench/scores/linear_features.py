@@ -4,7 +4,7 @@ All penalties and all targets of ridge regressions share one eigendecomposition,
 smaller: that of the features, or where these outnumber the rows, that of the rows.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
@@ -74,16 +74,11 @@ class Axes:
 
 @dataclass(frozen=True)
 class Features:
-    """Features of the training, validation and test rows, float32 (row, feature).
-
-    Attributes:
-        device: as torch names it, where logistic regressions on them are computed; by numpy without one.
-    """
+    """Features of the training, validation and test rows, float32 (row, feature)."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
-    device: str | None = field(default=None, kw_only=True)
 
     @cached_property
     def axes(self) -> Axes:
@@ -99,7 +94,7 @@ class Features:
         """Return the features of some of the training and validation rows, bool (row,)."""
         if train.all() and validation.all():
             return self
-        return type(self)(self.train[train], self.validation[validation], self.test, device=self.device)
+        return type(self)(self.train[train], self.validation[validation], self.test)
 
 
 @dataclass(frozen=True)

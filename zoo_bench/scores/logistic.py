@@ -1,67 +1,111 @@
 """Logistic regression at falling penalties, each solution found from the one before it.
 
-It minimises what scikit-learn's LogisticRegression does, by Newton steps within a trust region (scipy), in units in
-which the loss, at the solution before, curves alike along all axes: so some dozen products a penalty are enough however
-correlated the features are, where L-BFGS wanders and Newton steps in the units of the features take hundreds.
+It minimises what scikit-learn's LogisticRegression does, by Newton steps within a trust region (scipy), in coordinates
+in which the loss, at the solution before, curves alike in all directions: some dozen products with the rows are enough
+for a penalty, however correlated the features are and however certain most rows. Newton steps along the features take
+thousands where few rows are in doubt, and L-BFGS more.
 """
 
+from typing import Literal
+
 import numpy as np
+from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from zoo_bench.scores.cross_entropy import cross_entropy, logits
+from zoo_bench.scores.cross_entropy import CrossEntropy, contrasts, logits
 
-_TOLERANCE = 2e-5  # of the norm of the gradient in these units: what the mean loss can still lose is half its square
+_TOLERANCE = 1e-4  # of the norm of the gradient in these coordinates: what the mean loss can lose is half its square
 _STEPS = 200
 _LEAST_CURVATURE = 1e-6  # of intercepts, which no penalty holds where rows tell names apart for certain
+_CURVATURE_COSTS = 0.03  # products for each axis: so many take longer than the curvature along all of them
+_SLACK = 1e-6  # of the curvature along each axis: more than float32 rounds
 
 
 class Logistic:
     """A logistic regression of names, with an L2 penalty on all but the intercepts.
 
     Attributes:
-        classes: the names, sorted (class,).
-        coefficients: float64 (axis or intercept, column); the last row holds the intercepts.
+        classes: the names, sorted (name,).
+        coefficients: float64 (axis or intercept, contrast of names); the last row holds the intercepts.
     """
 
-    def __init__(self, rows: np.ndarray, names: np.ndarray, *, device: str | None = None) -> None:
+    def __init__(self, rows: np.ndarray, names: np.ndarray) -> None:
         """Take the training rows.
 
         Args:
             rows: along their principal axes, about their mean, float32 (row, axis).
             names: of the rows (row,); at least two differ.
-            device: as torch names it, where products with the rows are computed; by numpy without one.
         """
         self.classes, codes = np.unique(names, return_inverse=True)
         self._n_rows = len(rows)
-        self._entropy = cross_entropy(rows, np.eye(len(self.classes))[codes], device=device)
-        # Of two names one column of coefficients tells both, and bears the penalty once.
-        columns = len(self.classes) if len(self.classes) > 2 else 1
-        self.coefficients = np.zeros((rows.shape[1] + 1, columns))
+        self._entropy = CrossEntropy(rows, np.eye(len(self.classes))[codes])
+        self.coefficients = np.zeros((rows.shape[1] + 1, contrasts(len(self.classes)).shape[1]))
+        self._curvature = self._entropy.squares()  # that is all of it at 0, as rows lie along their principal axes
+        self._products = 0  # that the penalty before took
 
     def fit(self, penalty: float) -> None:
         """Find the coefficients at a penalty of their squares' half sum, starting from those at the last penalty."""
-        strength = penalty / self._n_rows
-        penalties = np.full((len(self.coefficients), 1), strength)
+        if self._products > _CURVATURE_COSTS * len(self.coefficients):
+            self._curvature = self._entropy.curvature()
+        penalties = np.full((len(self.coefficients), 1), penalty / self._n_rows)
         penalties[-1] = 0.0
-        curvatures = self._entropy.curvatures()[:, None] + penalties
-        units = 1 / np.sqrt(np.maximum(curvatures, _LEAST_CURVATURE * (penalties == 0)))
+        coordinates = _Coordinates(self._curvature, penalties)
+        self._products = 0
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            coefficients = units * flat.reshape(self.coefficients.shape)
+            self._products += 1
+            coefficients = coordinates.coefficients(flat.reshape(self.coefficients.shape))
             value, gradient = self._entropy.loss(coefficients)
             penalised = penalties * coefficients
-            return value + (penalised * coefficients).sum() / 2, (units * (gradient + penalised)).ravel()
+            return value + (penalised * coefficients).sum() / 2, coordinates.gradient(gradient + penalised).ravel()
 
         def curved(_: np.ndarray, flat: np.ndarray) -> np.ndarray:  # at the coefficients that loss saw last
-            along = units * flat.reshape(self.coefficients.shape)
-            return (units * (self._entropy.curved(along) + penalties * along)).ravel()
+            self._products += 1
+            along = coordinates.coefficients(flat.reshape(self.coefficients.shape))
+            return coordinates.gradient(self._entropy.curved(along) + penalties * along).ravel()
 
         options = {"gtol": _TOLERANCE, "maxiter": _STEPS}
-        start = (self.coefficients / units).ravel()
+        start = coordinates.of(self.coefficients).ravel()
         solution = minimize(loss, start, jac=True, hessp=curved, method="trust-ncg", options=options).x
-        self.coefficients = units * solution.reshape(self.coefficients.shape)
+        self.coefficients = coordinates.coefficients(solution.reshape(self.coefficients.shape))
 
     def shares(self, rows: np.ndarray) -> np.ndarray:
-        """Return the probability of each name, of rows along the axes (row, axis): float64 (row, class)."""
+        """Return the probability of each name, of rows along the axes (row, axis): float64 (row, name)."""
         return softmax(logits(rows.astype(np.float64), self.coefficients), axis=1)
+
+
+class _Coordinates:
+    """Coordinates (axis or intercept, contrast) of coefficients, in which a loss curves about alike in all directions.
+
+    Args:
+        curvature: of the loss, as `CrossEntropy.squares` or `CrossEntropy.curvature` returns it.
+        penalties: the curvature that the penalty adds (axis or intercept, 1).
+    """
+
+    def __init__(self, curvature: np.ndarray, penalties: np.ndarray) -> None:
+        along = (curvature if curvature.ndim == 1 else np.diagonal(curvature))[:, None] + penalties
+        self._units = 1 / np.sqrt(np.maximum(along, _LEAST_CURVATURE * (penalties == 0)))
+        self._factor = None
+        if curvature.ndim == 2:
+            alike = self._units * curvature * self._units.T
+            np.fill_diagonal(alike, 1 + _SLACK)
+            self._factor = cholesky(alike, lower=True, overwrite_a=True, check_finite=False)
+
+    def of(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return the coordinates of coefficients."""
+        scaled = coefficients / self._units
+        return scaled if self._factor is None else self._factor.T @ scaled
+
+    def coefficients(self, coordinates: np.ndarray) -> np.ndarray:
+        """Return the coefficients that have these coordinates."""
+        return self._units * self._solved(coordinates, trans="T")
+
+    def gradient(self, by_coefficients: np.ndarray) -> np.ndarray:
+        """Return the derivative by the coordinates from that by the coefficients."""
+        return self._solved(self._units * by_coefficients, trans="N")
+
+    def _solved(self, columns: np.ndarray, *, trans: Literal["T", "N"]) -> np.ndarray:
+        if self._factor is None:
+            return columns
+        return solve_triangular(self._factor, columns, lower=True, trans=trans, check_finite=False)

@@ -17,12 +17,10 @@ _BIAS = 0.01  # of the layer at the start
 _SEED = 42
 
 
-def alternatives(
-    train: np.ndarray, validation: np.ndarray, test: np.ndarray, *, device: str | None = None
-) -> Iterator[Features]:
+def alternatives(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Iterator[Features]:
     """Yield embeddings (row, dimension) as they are, with a column of ones."""
     parts = (np.asarray(part, np.float32) for part in (train, validation, test))
-    yield Features(*(np.column_stack([part, np.ones(len(part), np.float32)]) for part in parts), device=device)
+    yield Features(*(np.column_stack([part, np.ones(len(part), np.float32)]) for part in parts))
 
 
 def regress(parts: Features, train: np.ndarray, validation: np.ndarray) -> Regression:

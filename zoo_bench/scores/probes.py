@@ -16,8 +16,10 @@ from zoo_bench.scores import paper_probes, standard_probes
 from zoo_bench.scores.linear_features import Features
 from zoo_bench.scores.metrics import missing
 from zoo_gen.errors import ZooError
+from zoo_gen.machine.progress import progress_bar
 
 Kind = Literal["standard", "paper"]
+_SHOWN_AFTER = 5.0  # seconds, in which most probes are done
 _CLEARLY = 1e-2  # by which share the validation error of a later alternative must be lower
 
 
@@ -67,7 +69,11 @@ class Prediction:
 
 
 def probe(
-    embeddings: Embeddings, labels: Mapping[str, Labels], *, kind: Kind, device: str | None = None
+    embeddings: Embeddings,
+    labels: Mapping[str, Labels],
+    *,
+    kind: Kind,
+    label: str = "",
 ) -> dict[str, Prediction]:
     """Predict every target of the test rows.
 
@@ -77,7 +83,7 @@ def probe(
         embeddings: of the three parts.
         labels: of the training and validation rows, by target.
         kind: which probes.
-        device: as torch names it, where logistic regressions are computed; by numpy without one.
+        label: what stands before the progress bar that is shown where they take long; none is without one.
 
     Raises:
         ZooError: all training models or all validation models lack a target.
@@ -86,10 +92,12 @@ def probe(
         of_target.check(target)
     of_kind = standard_probes if kind == "standard" else paper_probes
     best: dict[str, tuple[float, Prediction]] = {}
-    for features in of_kind.alternatives(embeddings.train, embeddings.validation, embeddings.test, device=device):
-        for target, error, prediction in _predicted(of_kind, features, labels):
-            if target not in best or error < (1 - _CLEARLY) * best[target][0]:
-                best[target] = error, prediction
+    with progress_bar(label=label, unit="probe", shown=bool(label), delay=_SHOWN_AFTER) as bar:
+        for features in of_kind.alternatives(embeddings.train, embeddings.validation, embeddings.test):
+            for target, error, prediction in _predicted(of_kind, features, labels):
+                bar.update()
+                if target not in best or error < (1 - _CLEARLY) * best[target][0]:
+                    best[target] = error, prediction
     return {target: best[target][1] for target in labels}
 
 

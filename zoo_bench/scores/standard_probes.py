@@ -6,7 +6,6 @@ training rows alone, and that touch nothing where no tail is heavy. docs/benchma
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -28,13 +27,11 @@ _LEAST_SHARE = 1e-12  # whose logarithm is taken
 _COLUMNS = 256  # that are treated at once
 
 
-def alternatives(
-    train: np.ndarray, validation: np.ndarray, test: np.ndarray, *, device: str | None = None
-) -> Iterator[Features]:
+def alternatives(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Iterator[Features]:
     """Yield embeddings (row, dimension), cut and standardised, once for each of CUTS."""
     middle = middles(train)
     for cut in CUTS:
-        yield replace(features(train, validation, test, cut=cut, middle=middle), device=device)
+        yield features(train, validation, test, cut=cut, middle=middle)
 
 
 def features(
@@ -141,7 +138,7 @@ def classify(parts: Features, train: np.ndarray, validation: np.ndarray) -> Clas
         return Classification(np.full(len(parts.test), train[0]), LOGISTIC_PENALTIES[0], error)
     # Coefficients of minimal length lie in the span of the training rows, so nothing is lost along the rows' axes.
     of_train, of_validation, of_test = parts.along_axes
-    model = Logistic(of_train, train, device=parts.device)
+    model = Logistic(of_train, train)
     candidates: list[tuple[float, float, float, np.ndarray]] = []
     best_error, least_entropy, worse = np.inf, np.inf, 0
     for penalty in LOGISTIC_PENALTIES:

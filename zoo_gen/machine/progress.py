@@ -36,7 +36,9 @@ class Bar(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
-def progress_bar(*, label: str, unit: str, total: int | None = None, done: int = 0, shown: bool = True) -> Bar:
+def progress_bar(
+    *, label: str, unit: str, total: int | None = None, done: int = 0, shown: bool = True, delay: float = 0.0
+) -> Bar:
     """Return a bar to be used in a `with` block; `update(n)` moves it.
 
     Where there is neither a terminal nor a notebook, a line a minute takes its place, but for bytes.
@@ -47,8 +49,10 @@ def progress_bar(*, label: str, unit: str, total: int | None = None, done: int =
         total: how many there will be, if that is known.
         done: how many there are already.
         shown: whether there is a bar at all.
+        delay: seconds that pass before it is shown.
     """
     options: dict[str, Any] = {"desc": label, "unit": unit, "total": total, "initial": done, "unit_scale": unit == "B"}
+    options["delay"] = delay
     bar: Bar
     if "ipykernel" in sys.modules:  # a notebook, whose output is no terminal
         from tqdm.auto import tqdm as notebook_bar

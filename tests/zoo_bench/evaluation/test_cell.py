@@ -1,6 +1,5 @@
 import shutil
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,9 +8,7 @@ from scipy.stats import kendalltau
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
-from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import run as engine
-from zoo_bench.evaluation.cell import LARGE, probing_device
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.results import read_result, records, result_path
 from zoo_bench.scores.paper_probes import RIDGE_PENALTIES
@@ -231,21 +228,3 @@ def test_predictions_of_floors_lie_apart(tiny_results):
     assert len(set(keys)) == len(keys)
     assert {row["by"] for row in rows} == {"probe"}
     assert {row["by"] for row in pq.read_table(records.floors_path(path)).to_pylist()} == {"recipe", "mean"}
-
-
-@pytest.mark.parametrize(
-    ("device", "gpu", "n_numbers", "expected"),
-    [
-        ("cuda:1", "a GPU", LARGE, "cuda:1"),
-        ("cuda:1,2", "a GPU", LARGE, "cuda:1"),
-        ("auto", "a GPU", LARGE, "cuda"),
-        ("auto", "", LARGE, None),
-        ("cuda", "", LARGE, None),  # its encoder is none that trains
-        ("cpu", "a GPU", LARGE, None),  # which an encoder took by itself
-        ("cuda:1", "a GPU", LARGE - 1, None),
-    ],
-)
-def test_large_probes_use_the_gpu_of_their_encoder(device, gpu, n_numbers, expected):
-    fit = SimpleNamespace(gpu=gpu, train=np.empty((1, n_numbers), np.uint8))
-    assert probing_device([fit], Runtime(device=device)) == expected
-    assert probing_device([fit], None) is None

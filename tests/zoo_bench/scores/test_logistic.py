@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from zoo_bench.scores import cross_entropy
+from zoo_bench.scores import cross_entropy, logistic
+from zoo_bench.scores.linear_features import Axes
 from zoo_bench.scores.logistic import Logistic
-
-# None is numpy; on the others torch computes.
-DEVICES = [None, "cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
 def problem(n_names, *, n_rows=300, n_features=40):
@@ -24,11 +21,10 @@ def problem(n_names, *, n_rows=300, n_features=40):
     return rows.astype(np.float32), np.array([f"name {n}" for n in names])
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n_names", [2, 3, pytest.param(5, marks=pytest.mark.thorough)])
-def test_it_is_scikit_learns_at_every_penalty_of_a_path(n_names, device):
+def test_it_is_scikit_learns_at_every_penalty_of_a_path(n_names):
     rows, names = problem(n_names)
-    model = Logistic(rows, names, device=device)
+    model = Logistic(rows, names)
     for penalty in (1e6, 1e2, 1.0, 1e-2):
         model.fit(penalty)
         theirs = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=100_000).fit(rows.astype(np.float64), names)
@@ -36,16 +32,15 @@ def test_it_is_scikit_learns_at_every_penalty_of_a_path(n_names, device):
         np.testing.assert_allclose(model.shares(rows), theirs.predict_proba(rows), atol=3e-4)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n_names", [2, 3])
-def test_gradients_and_curvatures_are_differences_of_losses(n_names, device, monkeypatch):
+def test_gradients_and_curvatures_are_differences_of_losses(n_names, monkeypatch):
     """Over several blocks of rows, of which the last is smaller."""
     monkeypatch.setattr(cross_entropy, "_BLOCK", 64 * 40)
     rows, names = problem(n_names)
     classes, codes = np.unique(names, return_inverse=True)
-    entropy = cross_entropy.cross_entropy(rows, np.eye(len(classes))[codes], device=device)
+    entropy = cross_entropy.CrossEntropy(rows, np.eye(len(classes))[codes])
     random = np.random.default_rng(0)
-    at, along = 0.3 * random.standard_normal((2, rows.shape[1] + 1, n_names if n_names > 2 else 1))
+    at, along = 0.3 * random.standard_normal((2, rows.shape[1] + 1, n_names - 1))
     expected = log_loss(codes, softmax(cross_entropy.logits(rows.astype(np.float64), at), axis=1))
     assert entropy.loss(at)[0] == pytest.approx(expected, rel=1e-12)
     (above, gradient_above), (below, gradient_below) = (entropy.loss(at + step * along) for step in (1e-4, -1e-4))
@@ -54,22 +49,10 @@ def test_gradients_and_curvatures_are_differences_of_losses(n_names, device, mon
     curved = (gradient_above - gradient_below) / 2e-4
     np.testing.assert_allclose(entropy.curved(along), curved, atol=1e-5 * np.abs(curved).max())
     columns = np.eye(along.size).reshape(-1, *along.shape)
-    diagonal = np.array([(entropy.curved(column) * column).sum() for column in columns]).reshape(along.shape)
-    np.testing.assert_allclose(entropy.curvatures(), diagonal.mean(axis=1), rtol=1e-5)
-
-
-def test_where_a_device_has_no_memory_left_numpy_computes_the_same_and_a_line_says_so(monkeypatch, caplog):
-    def full(*args, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    rows, names = problem(3)
-    models = [Logistic(rows, names)]
-    monkeypatch.setattr(torch, "ones", full)
-    models.append(Logistic(rows, names, device="cpu"))
-    for model in models:
-        model.fit(1.0)
-    np.testing.assert_array_equal(*(model.coefficients for model in models))
-    assert "cpu cannot be used (OutOfMemoryError: CUDA out of memory); the CPU is used" in caplog.text
+    by_pairs = np.array([entropy.curved(column) for column in columns]).reshape(*along.shape, *along.shape)
+    mean = np.diagonal(by_pairs, axis1=1, axis2=3).mean(axis=2)  # of contrasts
+    np.testing.assert_allclose(entropy.curvature(), mean, rtol=1e-5, atol=1e-6 * mean.max())
+    np.testing.assert_allclose(entropy.squares(), np.diagonal(mean), rtol=1e-5)
 
 
 def test_names_that_rows_tell_apart_for_certain_end_too():
@@ -79,3 +62,37 @@ def test_names_that_rows_tell_apart_for_certain_end_too():
     for penalty in (1.0, 1e-4, 1e-8):
         model.fit(penalty)
     assert (model.classes[model.shares(rows).argmax(axis=1)] == names).all()
+
+
+def products(rows, names, monkeypatch, *, curvature_costs):
+    """How many products with the rows a path of penalties takes."""
+    monkeypatch.setattr(logistic, "_CURVATURE_COSTS", curvature_costs)
+    model = Logistic(rows, names)
+    entropy, count = model._entropy, 0
+
+    def counted(function):
+        def call(*arguments):
+            nonlocal count
+            count += 1
+            return function(*arguments)
+
+        return call
+
+    entropy.loss, entropy.curved = counted(entropy.loss), counted(entropy.curved)
+    for power in range(6, -5, -1):
+        model.fit(10.0**power)
+    return count
+
+
+def test_rows_of_which_few_are_in_doubt_take_few_products(monkeypatch):
+    """As embeddings of autoencoders are: along most axes they hardly vary, and nearly all rows are told for certain."""
+    random = np.random.default_rng(0)
+    hidden = random.standard_normal((1000, 100))
+    names = (hidden[:, 0] + 0.1 * random.standard_normal(1000) > 0).astype(str)
+    rows = np.tanh(hidden * 10 ** (-3 * np.arange(100) / 100) @ random.standard_normal((100, 100)) / 5)
+    rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    axes = Axes.of(rows.astype(np.float32), np.zeros(100))
+    along = axes.along(rows.astype(np.float32))
+    with_curvature = products(along, names, monkeypatch, curvature_costs=0.03)
+    with_squares = products(along, names, monkeypatch, curvature_costs=np.inf)
+    assert with_curvature < with_squares / 3
