@@ -209,7 +209,7 @@ def test_predictions_that_are_the_truth_are_caught_by_fitting_again(results, tin
     assert any(
         line.startswith("tiny: epoch, r2 by the probe: is 1.0; fitting again gives 0.") for line in by_encoder["pca"]
     )
-    assert problems(results, zoos=tiny_zoo.parent, rerun="weights")["weights"] == []
+    assert problems(results, zoos=tiny_zoo.parent, rerun="weight_statistics")["weight_statistics"] == []
 
 
 def test_an_encoder_to_fit_again_needs_results_and_zoos(results):
