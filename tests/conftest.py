@@ -18,6 +18,7 @@ from zoo_gen.engine import timing
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import read_manifest
 from zoo_gen.store import Store, untrained
+from zoo_gen.zoo import Zoo, open_zoo
 
 gc.disable()  # while tests are collected, which makes a million objects that all stay
 # The tests' models are so small that a second thread only waits, for very long where cores are busy.
@@ -106,6 +107,22 @@ def tiny_zoo(made_once) -> Path:
         engine.run(manifest, folder / "tiny", workers=1)
 
     return made_once("zoos", fill) / "tiny"
+
+
+@pytest.fixture(scope="session")
+def dry_runs_share_zoos(made_once) -> Iterator[None]:
+    """Every dry run of an encoder trains the same three zoos, which it only reads: they are trained once."""
+    from zoo_bench.evaluation import mock
+
+    train = mock.make_zoos
+
+    def make_zoos(folder: Path) -> dict[str, Zoo]:
+        trained = made_once("mock", train)
+        return {name: open_zoo(trained / name) for name, *_ in mock._ZOOS}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mock, "make_zoos", make_zoos)
+        yield
 
 
 def pytest_collection_finish() -> None:

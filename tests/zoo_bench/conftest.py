@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from zoo_bench.encoders import DEFAULT_ENCODERS, digest
-from zoo_bench.evaluation import mock, run
+from zoo_bench.evaluation import run
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.results import Result, read_result, result_path
 from zoo_bench.standings.boards import Loaded, load
-from zoo_gen.zoo import Zoo, open_zoo
 
 TARGETS = ("epoch", "test_accuracy", "generalization_gap", "test_class_f1", "hyperparameters")
 
@@ -30,17 +29,8 @@ def _shipped_code_is_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _zoos_of_dry_runs_are_trained_once(made_once) -> Iterator[None]:
-    """Every dry run trains the same three zoos, which it only reads; evaluation/test_mock.py trains its own."""
-    train = mock.make_zoos
-
-    def make_zoos(folder: Path) -> dict[str, Zoo]:
-        trained = made_once("mock", train)
-        return {name: open_zoo(trained / name) for name, *_ in mock._ZOOS}
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mock, "make_zoos", make_zoos)
-        yield
+def _zoos_of_dry_runs_are_trained_once(dry_runs_share_zoos) -> None:
+    """In evaluation/test_mock.py the zoos are those of this process."""
 
 
 @pytest.fixture(scope="session")

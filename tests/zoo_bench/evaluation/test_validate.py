@@ -204,6 +204,8 @@ def test_predictions_that_are_the_truth_are_caught_by_fitting_again(results, tin
     }
     cell = cell.model_copy(update={"scores": tuple(each.score for each in scored)})
     write_result(content.model_copy(update={"cells": (cell,), **digests}).signed(), path)
+    for name in ("weights", "weight_statistics_without_biases"):
+        shutil.rmtree(results / "tiny_standard" / name)
     assert problems(results, zoos=tiny_zoo.parent)["pca"] == []  # nothing in the files tells
     by_encoder = problems(results, zoos=tiny_zoo.parent, rerun="pca")
     assert any(
