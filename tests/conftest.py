@@ -136,7 +136,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _quick_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans time few steps: tests are of what a plan counts and says; test_cost.py has its own clocks."""
-    monkeypatch.setattr(timing, "BUDGET", 0.1)
+    monkeypatch.setattr(timing, "BUDGET", 0.02)
     monkeypatch.setattr(timing, "_start", lambda device: 2.0)
 
 
