@@ -18,6 +18,7 @@ from zoo_gen.engine import timing
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import read_manifest
 from zoo_gen.store import Store, untrained
+from zoo_gen.zoo import Zoo, open_zoo
 
 gc.disable()  # while tests are collected, which makes a million objects that all stay
 # The tests' models are so small that a second thread only waits, for very long where cores are busy.
@@ -108,17 +109,34 @@ def tiny_zoo(made_once) -> Path:
     return made_once("zoos", fill) / "tiny"
 
 
+@pytest.fixture(scope="session")
+def dry_runs_share_zoos(made_once) -> Iterator[None]:
+    """Every dry run of an encoder trains the same three zoos, which it only reads: they are trained once."""
+    from zoo_bench.evaluation import mock
+
+    train = mock.make_zoos
+
+    def make_zoos(folder: Path) -> dict[str, Zoo]:
+        trained = made_once("mock", train)
+        return {name: open_zoo(trained / name) for name, *_ in mock._ZOOS}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mock, "make_zoos", make_zoos)
+        yield
+
+
 def pytest_collection_finish() -> None:
     """Leave what the libraries and the tests themselves hold out of every later garbage collection."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # by default collections are a fortieth of the time
     gc.enable()
 
 
 @pytest.fixture(autouse=True)
 def _quick_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans time few steps: tests are of what a plan counts and says; test_cost.py has its own clocks."""
-    monkeypatch.setattr(timing, "BUDGET", 0.1)
+    monkeypatch.setattr(timing, "BUDGET", 0.02)
     monkeypatch.setattr(timing, "_start", lambda device: 2.0)
 
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 import zoo_bench
 from zoo_bench.cli import main
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation.mock import check, make_zoos
+from zoo_bench.evaluation import mock
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.views import TrainingView
@@ -38,8 +38,9 @@ def benchmark():
     )
 
 
-def test_the_supervised_example_conforms_and_predicts(tmp_path):
-    findings = {finding.what: finding for finding in check("ridge:Ridge", make_zoos(tmp_path))}
+@pytest.mark.usefixtures("dry_runs_share_zoos")
+def test_the_supervised_example_conforms_and_predicts():
+    findings = {finding.what: finding for finding in mock.mock("ridge:Ridge")}
     assert "FAILED" not in {finding.state for finding in findings.values()}
     assert "test_accuracy" in findings["predict"].detail
 

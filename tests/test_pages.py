@@ -161,3 +161,47 @@ def _is_module(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:  # what should be its package is none
         return False
+
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+DURATION = re.compile(rf"\b(\d+|{'|'.join(NUMBERS)}) (min|minutes?|h|hours?)\b", re.IGNORECASE)
+
+
+def minutes(text: str) -> set[int]:
+    """Return the durations that a text names."""
+    named = DURATION.findall(" ".join(text.lower().split()))
+    counts = ((int(number) if number.isdigit() else NUMBERS.index(number), unit) for number, unit in named)
+    return {count * (60 if unit.startswith("h") else 1) for count, unit in counts}
+
+
+def durations(text: str, target: str) -> set[int]:
+    """Return how many minutes a page says a target of the Makefile takes.
+
+    On the line that names it, or else in the first paragraph after the code block that the line is of.
+    """
+    named = set[int]()
+    for match in re.finditer(rf"^.*\bmake {target}(?![\w-]).*$", text, re.MULTILINE):
+        is_code = f"\n{text[: match.start()]}".count("\n```") % 2 == 1
+        after = re.split(r"^```$", text[match.end() :], maxsplit=1, flags=re.MULTILINE)[-1].strip() if is_code else ""
+        named |= minutes(match[0]) or minutes(after.split("\n\n")[0])
+    return named
+
+
+TARGETS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_two_pages_say_that_a_target_takes_different_times(target):
+    named = {page: durations(text, target) for page, text in PAGES.items()}
+    assert len(set().union(*named.values())) <= 1, {page: times for page, times in named.items() if times}
+
+
+def test_the_time_of_a_target_is_read_wherever_a_page_says_it():
+    """As it was said twice, and differently, of `make leaderboard-small`."""
+    on_the_line = "```sh\nmake quickstart\nmake leaderboard-small  # twelve encoders: 47 min on two cores\n```\n"
+    below = "```sh\nmake leaderboard-small   # the page\n```\n\nThis took\n30 min, zoos included.\n\nNot 5 min.\n"
+    assert durations(on_the_line, "leaderboard-small") == {47}
+    assert durations(below, "leaderboard-small") == {30}
+    assert durations("It ends with `make leaderboard`, in two hours.", "leaderboard") == {120}
+    assert durations(on_the_line, "quickstart") == durations(below, "leaderboard") == set()
+    assert durations(PAGES["README.md"], "quickstart") == {3}

@@ -108,6 +108,7 @@ def test_the_quickstart_ends_with_the_reference_encoders_beside_baselines():
 
 
 @pytest.mark.parametrize(("models", "seeds"), [(3, [0]), pytest.param(5, [0, 1], marks=pytest.mark.thorough)])
+@pytest.mark.usefixtures("dry_runs_share_zoos")
 def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys, models, seeds):
     """With fewer models of each kind, and fewer seeds."""
     pytest.importorskip("matplotlib")

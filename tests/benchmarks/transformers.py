@@ -59,10 +59,12 @@ def manifest(network: str, *, models: int, dropout: float, padding: int) -> ZooM
     )  # fmt: skip
 
 
-def operations(own: ZooManifest) -> int:
+def operations(zoo_manifest: ZooManifest) -> int:
     """Return the operations of training on one sample: three products for each of the forward pass."""
-    total, before = 0, own.data.input_shape
-    for layer, after in zip(own.layers, shapes(own.layers, own.data.input_shape), strict=True):
+    total, before = 0, zoo_manifest.data.input_shape
+    for layer, after in zip(
+        zoo_manifest.layers, shapes(zoo_manifest.layers, zoo_manifest.data.input_shape), strict=True
+    ):
         if isinstance(layer, Convolution):
             total += layer.kernels[0] * layer.kernels[1] * before[0] * after[0] * after[1] * after[2]
         elif isinstance(layer, Linear):
@@ -73,12 +75,12 @@ def operations(own: ZooManifest) -> int:
     return 6 * total
 
 
-def loop_steps(own: ZooManifest, data: Data, *, dropout: float, padding: int) -> Callable[[], None]:
+def loop_steps(zoo_manifest: ZooManifest, data: Data, *, dropout: float, padding: int) -> Callable[[], None]:
     """Return a function that takes one epoch of one model by torch.nn and torch.optim."""
     images, labels = data.tensors("train")
-    batch_size = own.training.batch_size
+    batch_size = zoo_manifest.training.batch_size
     torch.manual_seed(0)
-    model = own.network.module(activation="relu", dropout=dropout)
+    model = zoo_manifest.network.module(activation="relu", dropout=dropout)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     side = images.shape[3]
 
@@ -97,10 +99,10 @@ def loop_steps(own: ZooManifest, data: Data, *, dropout: float, padding: int) ->
     return epoch
 
 
-def population_of(own: ZooManifest, data: Data, *, device: str, way: str = TORCH) -> Population:
-    settings = training_settings(own, device=device, forms=choose_forms(own, device=device))
+def population_of(zoo_manifest: ZooManifest, data: Data, *, device: str, way: str = TORCH) -> Population:
+    settings = training_settings(zoo_manifest, device=device, forms=choose_forms(zoo_manifest, device=device))
     settings = replace(settings, kernels=None if way == TORCH else way)
-    return next(populations(own.architecture, data, grid.table_of_models(own), settings))[1]
+    return next(populations(zoo_manifest.architecture, data, grid.table_of_models(zoo_manifest), settings))[1]
 
 
 def _next_epoch(population: Population, epochs: Iterator[int]) -> None:
@@ -119,11 +121,11 @@ def rate(epoch: Callable[[], object], samples: int, seconds: float) -> float:
 
 def on_cpu(network: str, *, models: int, seconds: float, profiled: bool) -> None:
     for what, dropout, padding in (("steps alone", 0.0, 0), ("with dropout and crops", 0.1, 2)):
-        own = manifest(network, models=models, dropout=dropout, padding=padding)
-        data = load_image_data(own.data)
+        zoo_manifest = manifest(network, models=models, dropout=dropout, padding=padding)
+        data = load_image_data(zoo_manifest.data)
         with single_threaded(), freed_memory_kept():
-            loop = rate(loop_steps(own, data, dropout=dropout, padding=padding), data.n_train, seconds)
-            population, epochs = population_of(own, data, device="cpu"), iter(range(1, 1001))
+            loop = rate(loop_steps(zoo_manifest, data, dropout=dropout, padding=padding), data.n_train, seconds)
+            population, epochs = population_of(zoo_manifest, data, device="cpu"), iter(range(1, 1001))
             ours = rate(partial(_next_epoch, population, epochs), len(population) * data.n_train, seconds)
             if profiled:
                 with profile() as seen:
@@ -131,39 +133,41 @@ def on_cpu(network: str, *, models: int, seconds: float, profiled: bool) -> None
                 print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=45))
         print(
             f"{network}, {what}: loop {loop:,.0f} samples/s of a core's time, {len(population)} models {ours:,.0f}: "
-            f"{ours / loop:.2f} times, {operations(own) * ours / 1e9:.1f} GFLOP/s"
+            f"{ours / loop:.2f} times, {operations(zoo_manifest) * ours / 1e9:.1f} GFLOP/s"
         )
 
 
 def on_gpu(network: str, *, models: int, seconds: float, ways: Sequence[str], profiled: bool) -> None:
     """Time each way to train on a GPU beside two loops that draw their batches, and neither crop nor drop."""
-    own = manifest(network, models=models, dropout=0.0, padding=0)
-    data, batch_size = load_image_data(own.data), own.training.batch_size
+    zoo_manifest = manifest(network, models=models, dropout=0.0, padding=0)
+    data, batch_size = load_image_data(zoo_manifest.data), zoo_manifest.training.batch_size
     inputs, labels = data.tensors("train", device="cuda")
     loops = {}
     for name, precision in (("float32", "highest"), ("tf32", "high")):
         torch.set_float32_matmul_precision(precision)
-        graph = PlainLoop(own.architecture, inputs, labels, batch_size=batch_size, activation="relu").captured()
+        graph = PlainLoop(
+            zoo_manifest.architecture, inputs, labels, batch_size=batch_size, activation="relu"
+        ).captured()
         loops[name] = _timed(partial(_replay, graph), 100 * batch_size, seconds)
     torch.set_float32_matmul_precision("highest")
     print(
-        f"{network} on {torch.cuda.get_device_name()}, {operations(own) / 1e6:.2f} MFLOP a training sample: "
+        f"{network} on {torch.cuda.get_device_name()}, {operations(zoo_manifest) / 1e6:.2f} MFLOP a training sample: "
         f"one model in a CUDA graph {loops['float32']:,.0f} samples/s in float32, {loops['tf32']:,.0f} in tf32"
     )
     for dropout, padding in ((0.0, 0), (0.1, 2)):
-        own = manifest(network, models=models, dropout=dropout, padding=padding)
+        zoo_manifest = manifest(network, models=models, dropout=dropout, padding=padding)
         for way in ways:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             began = time.perf_counter()
-            population, epochs = population_of(own, data, device="cuda", way=way), iter(range(1, 10_000))
+            population, epochs = population_of(zoo_manifest, data, device="cuda", way=way), iter(range(1, 10_000))
             population.train_epoch(next(epochs))  # compiles
             population.train_epoch(next(epochs))  # captures
             torch.cuda.synchronize()
             ready = time.perf_counter() - began
             samples = len(population) * data.n_train
             ours = _timed(partial(_next_epoch, population, epochs), samples, seconds)
-            done = operations(own) * ours
+            done = operations(zoo_manifest) * ours
             print(
                 f"  {'dropout and crops' if dropout else 'steps alone'}, {way}: {len(population)} models {ours:,.0f} "
                 f"samples/s, {ours / loops['float32']:.1f} times the loop in float32, {ours / loops['tf32']:.1f} in "

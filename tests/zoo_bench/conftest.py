@@ -28,6 +28,11 @@ def _shipped_code_is_read_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _zoos_of_dry_runs_are_trained_once(dry_runs_share_zoos) -> None:
+    """In evaluation/test_mock.py the zoos are those of this process."""
+
+
 @pytest.fixture(scope="session")
 def tiny_benchmark() -> BenchmarkManifest:
     """The standard protocol on the tiny zoo."""

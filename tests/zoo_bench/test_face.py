@@ -16,30 +16,16 @@ import numpy as np
 import pytest
 
 import zoo_bench
+from tests.zoo_bench.remembers import Remembers
 from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.run import run
 from zoo_gen import ZooError, open_zoo
 from zoo_gen.machine import workers
 
 ROOT = Path(__file__).parents[2]
+REMEMBERS = f"{Remembers.__module__}:Remembers"
 # Examples are on the methods, or the class has nothing to call: it is what another function's example returns.
 WITHOUT_EXAMPLE = {"Embeddings", "Encoder", "Finding", "Leaderboard", "Result", "Runtime"}
-
-
-class Remembers:
-    """An encoder that would betray a second fit of one object."""
-
-    def __init__(self, count=3):
-        self.config = {"count": count}
-        self.fits = []
-
-    def fit(self, train, validation, *, seed):
-        assert self.fits == []
-        self.fits.append(seed)
-        return self
-
-    def encode(self, view):
-        return view.weights[:, 0, : self.config["count"]] + self.fits[0]
 
 
 @pytest.fixture(scope="module")
@@ -116,14 +102,14 @@ def test_an_object_is_fitted_fresh_for_every_cell_and_seed(working_folder, two_c
     results = zoo_bench.evaluate(encoder, two_cells, seeds=(0, 5), progress=False)
     assert encoder.fits == []
     assert [(result.encoder, result.seed) for result in results] == [
-        (f"{__name__}:Remembers", 0),
-        (f"{__name__}:Remembers", 5),
+        (REMEMBERS, 0),
+        (REMEMBERS, 5),
     ]
     assert [len(result.cells) for result in results] == [2, 2]
 
 
 def test_an_object_a_class_and_a_name_give_one_result(working_folder, benchmark):
-    name = f"{__name__}:Remembers"
+    name = REMEMBERS
     results = [zoo_bench.evaluate(given, benchmark, progress=False)[0] for given in (Remembers(), Remembers, name)]
     assert len({(r.encoder, r.encoder_digest, r.predictions_sha256) for r in results}) == 1
     other = zoo_bench.evaluate({"larger": Remembers(9)}, benchmark, progress=False)[0]
@@ -146,7 +132,7 @@ def test_tasks_of_workers_take_objects_and_names_and_give_the_same(working_folde
 
     monkeypatch.setattr(workers, "train_all", here)
     one, two = (zoo_bench.evaluate([Remembers(), "pca"], benchmark, workers=n, progress=False) for n in (1, 2))
-    assert [result.encoder for result in two] == [f"{__name__}:Remembers", "pca"]
+    assert [result.encoder for result in two] == [REMEMBERS, "pca"]
     for first, second in zip(one, two, strict=True):
         assert first.predictions_sha256 == second.predictions_sha256
 
@@ -154,7 +140,7 @@ def test_tasks_of_workers_take_objects_and_names_and_give_the_same(working_folde
 @pytest.mark.thorough
 def test_processes_take_objects_and_names_and_give_the_same(working_folder, benchmark):
     one, two = (zoo_bench.evaluate([Remembers(), "pca"], benchmark, workers=n, progress=False) for n in (1, 2))
-    assert [result.encoder for result in two] == [f"{__name__}:Remembers", "pca"]
+    assert [result.encoder for result in two] == [REMEMBERS, "pca"]
     for here, there in zip(one, two, strict=True):
         assert [(cell.name, cell.scores) for cell in here.cells] == [(cell.name, cell.scores) for cell in there.cells]
 
@@ -365,4 +351,4 @@ def test_the_python_of_the_documentation_runs(working_folder, benchmark):
     )
     names = {"zoo_bench": zoo_bench, "MyEncoder": Remembers, "BENCHMARK": benchmark}
     exec(block.replace('"standard_small"', "BENCHMARK, progress=False"), names)
-    assert names["results"].best == f"{__name__}:Remembers"
+    assert names["results"].best == REMEMBERS

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import zarr
 
 from zoo_gen.engine.training import gathered, with_buffers
 from zoo_gen.errors import ZooError
@@ -46,9 +47,14 @@ class Donor:
             positions |= dict(zip(keys_of(rows), rows["model_id"].to_pylist(), strict=True))
         return positions
 
+    @cached_property
+    def arrays(self) -> dict[str, zarr.Array]:
+        """The arrays, opened once for all models."""
+        return {name: self.store.array(name) for name in self.store.extent.arrays()}
+
     def read(self, name: str, model: int) -> np.ndarray:
         """Return an array of one model, (checkpoint, ...)."""
-        array, sizes, extent = self.store.array(name), self.manifest.sizes, self.store.extent
+        array, sizes, extent = self.arrays[name], self.manifest.sizes, self.store.extent
         if name != "weights" or sizes is None:
             return np.asarray(array[model])
         shard = model // extent.models_per_shard
@@ -112,7 +118,7 @@ class Copies:
             donor, model = source
             positions = np.searchsorted(donor.manifest.checkpoint_epochs, self.manifest.checkpoint_epochs)
             try:
-                arrays = {name: donor.read(name, model)[None, positions] for name in donor.store.extent.arrays()}
+                arrays = {name: donor.read(name, model)[None, positions] for name in donor.arrays}
             except (ValueError, RuntimeError, OSError) as error:
                 raise ZooError(
                     f"{donor.store.folder}: model {model} cannot be copied ({error}); repair that zoo first"

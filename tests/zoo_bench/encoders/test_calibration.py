@@ -87,12 +87,12 @@ def test_targets_of_any_size_are_predicted_in_it(metric):
 
 
 def test_the_number_of_steps_does_not_follow_the_number_of_networks():
-    """A training of 30 steps takes 30 steps, be there 8 networks or 60; of long networks it takes fewer."""
+    """A training of 9 steps takes 9 steps, be there 8 networks or 60; of long networks it takes fewer."""
     for models in (8, 60):
-        steps = _steps(models, replace(VARIANTS["small"][1], epochs=3, steps=30, batch_size=8, most_numbers=None))
-        assert steps == 30
+        steps = _steps(models, replace(VARIANTS["small"][1], epochs=3, steps=9, batch_size=8, most_numbers=None))
+        assert steps == 9
     # 97 numbers a network and 8 networks a step.
-    assert _steps(60, replace(VARIANTS["small"][1], epochs=3, steps=30, batch_size=8, most_numbers=97 * 8 * 12)) == 12
+    assert _steps(60, replace(VARIANTS["small"][1], epochs=3, steps=9, batch_size=8, most_numbers=97 * 8 * 3)) == 3
 
 
 def _steps(models, training):

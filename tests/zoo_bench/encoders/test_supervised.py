@@ -42,7 +42,7 @@ MIXED = ["deep_sets", "sne"]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_are_models_then_checkpoints_and_do_not_depend_on_the_other_rows(name):
-    train, other = random_view(CNN, models=20, checkpoints=2), random_view(CNN, models=5, checkpoints=3, seed=1)
+    train, other = random_view(CNN, models=10, checkpoints=2), random_view(CNN, models=5, checkpoints=3, seed=1)
     encoder = makers()[name]().fit([train], [random_view(CNN, models=8, seed=2)], seed=0)
     embeddings, predicted = encoder.encode(other), encoder.predict(other)
     assert embeddings.shape[0] == predicted.shape[0] == 15
@@ -61,7 +61,7 @@ def test_views_of_several_architectures_are_learned_together(name):
 @pytest.mark.parametrize("kind", ["residual images with batch norm", "groups", "gru over a sequence"])
 def test_normalised_grouped_and_recurrent_networks_are_read_and_reordered(kind):
     layout = network(Layers.model_validate(architecture(kind)), NETWORKS[kind][2], 10).layout
-    train, other = random_view(layout, models=12), random_view(layout, models=4, seed=1)
+    train, other = random_view(layout, models=8), random_view(layout, models=4, seed=1)
     for encoder in (
         makers()["statistics_network"](),
         sne(replace(TINY, nu=1.0, conv_tokens="kernels"), training=SHORT),
@@ -139,7 +139,7 @@ def test_names_are_learned_and_kept(name, tmp_path):
     train, validation, test = (named_view(models=models, seed=seed) for seed, models in enumerate((60, 21, 30)))
     encoder = makers()[name]()
     if name not in ("statistics_boosting", "sne"):  # SNE takes more steps than this, see below
-        encoder.training = replace(encoder.training, epochs=40, warm_up_steps=0, learning_rate=3e-3)
+        encoder.training = replace(encoder.training, epochs=25, warm_up_steps=0, learning_rate=3e-3)
     encoder.fit([train], [validation], problem=SIZE, seed=0)
     predicted, truth = encoder.predict(test), test.targets["size"].ravel()
     assert predicted.dtype.kind == "U"
@@ -180,7 +180,7 @@ def test_the_loss_of_names_is_the_mean_negative_logarithm_of_their_share():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_checkpoint_of_the_views_is_learned_from(name):
     """What an early checkpoint holds changes what is predicted; so does its label alone."""
-    train, validation = random_view(CNN, models=20, checkpoints=2), random_view(CNN, models=8, seed=1)
+    train, validation = random_view(CNN, models=12, checkpoints=2), random_view(CNN, models=8, seed=1)
     other_weights, other_labels = (
         FakeView(CNN, train.weights.copy(), {"test_accuracy": train.targets["test_accuracy"].copy()}) for _ in range(2)
     )
@@ -197,7 +197,7 @@ def test_every_checkpoint_of_the_views_is_learned_from(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_without_a_label_are_left_out_and_counted(name):
     """With NaN labels an encoder becomes what it is when those rows were never there."""
-    train, validation = random_view(CNN, models=20, checkpoints=2), random_view(CNN, models=8, seed=1)
+    train, validation = random_view(CNN, models=14, checkpoints=2), random_view(CNN, models=8, seed=1)
     with_holes = [
         FakeView(CNN, v.weights, {"test_accuracy": v.targets["test_accuracy"].copy()}) for v in (train, validation)
     ]
@@ -217,7 +217,7 @@ def test_rows_without_a_label_are_left_out_and_counted(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_number_is_predicted_in_its_own_units(name):
-    train = random_view(CNN, models=40, target="frequency")
+    train = random_view(CNN, models=20, target="frequency")
     train.targets["frequency"] = 100 + 50 * train.targets["frequency"][:, 0]
     encoder = makers()[name]()
     assert "frequency" not in str(encoder.config)
@@ -229,7 +229,7 @@ def test_any_number_is_predicted_in_its_own_units(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_seed_decides_everything(name):
-    train, validation = random_view(CNN, models=20), random_view(CNN, models=8, seed=1)
+    train, validation = random_view(CNN, models=12), random_view(CNN, models=8, seed=1)
     first, again, other = (makers()[name]().fit([train], [validation], seed=s).predict(validation) for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     if name != "statistics_boosting":  # whose only chance is which features a split may use

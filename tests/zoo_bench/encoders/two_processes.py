@@ -6,7 +6,7 @@ import socket
 
 import torch
 
-# What both processes of every test import is imported once, in the process that they are forked from.
+# What both processes of every test import is imported once, in the process that they are forked from, where they are.
 multiprocessing.set_forkserver_preload(
     [
         "torch._dynamo",
@@ -14,6 +14,8 @@ multiprocessing.set_forkserver_preload(
         "tests.zoo_bench.encoders.hyper_representation.test_hyper_representation",
     ]
 )
+# Importing those tests on a machine with a GPU starts CUDA, which a process that is forked afterwards cannot use.
+START_METHOD = "spawn" if torch.cuda.is_available() else "forkserver"
 PORTS = 5  # that are tried: another process may take one between the look and the use
 
 
@@ -25,7 +27,7 @@ def in_two_processes(compute, folder):
             port = probe.getsockname()[1]
         try:
             torch.multiprocessing.start_processes(
-                _as_one_of_two, (port, compute, folder), nprocs=2, start_method="forkserver"
+                _as_one_of_two, (port, compute, folder), nprocs=2, start_method=START_METHOD
             )
         except torch.multiprocessing.ProcessRaisedException as error:
             if "EADDRINUSE" not in str(error) or attempt == PORTS - 1:

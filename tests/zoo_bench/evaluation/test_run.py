@@ -122,7 +122,7 @@ def test_an_interrupted_run_computes_only_what_is_missing_and_gives_the_same(
 def test_a_training_is_kept_until_its_cell_is_written(tmp_path, three_zoos, monkeypatch):
     """Probes can take longer than the training that they read: who interrupts them trains nothing again."""
     manifest = benchmark("standard", "tiny")
-    names = ["hyper_representation_small[steps=20]"]
+    names = ["hyper_representation_small[steps=4]"]
     ((undisturbed, _),) = run(manifest, names, three_zoos, tmp_path / "undisturbed")
     trainings = tmp_path / "trainings"
     where = Runtime(device="cpu", checkpoints=trainings, checkpoint_seconds=0.0)

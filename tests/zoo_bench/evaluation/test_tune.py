@@ -144,8 +144,8 @@ def test_the_best_trial_is_the_one_that_a_board_of_them_puts_first(tiny_zoo, ben
 
 def test_results_say_how_large_the_search_was_that_chose_their_settings(tiny_zoo, benchmark, tmp_path):
     options = {"zoos": tiny_zoo.parent, "results": tmp_path, "progress": False}
-    tuned = zoo_bench.tune("pca", benchmark, trials=3, **options)
-    again = zoo_bench.tune("pca", benchmark, trials=3, **options)  # is there already
+    tuned = zoo_bench.tune("pca", benchmark, trials=2, **options)
+    again = zoo_bench.tune("pca", benchmark, trials=2, **options)  # is there already
     assert again.tuning == tuned.tuning
     other = zoo_bench.tune("pca", benchmark, trials=2, seed=1, **options)
     (best,) = zoo_bench.evaluate(tuned.best, benchmark, **options)

@@ -27,7 +27,7 @@ result = read_result(source)
 predictions = records.read_predictions(source)
 print("ready", flush=True)
 sys.stdin.readline()
-for _ in range(25):
+for _ in range(12):
     records.write_predictions(predictions, path)
     write_result(result, path)
 """

@@ -204,12 +204,14 @@ def test_predictions_that_are_the_truth_are_caught_by_fitting_again(results, tin
     }
     cell = cell.model_copy(update={"scores": tuple(each.score for each in scored)})
     write_result(content.model_copy(update={"cells": (cell,), **digests}).signed(), path)
+    for name in ("weights", "weight_statistics_without_biases"):
+        shutil.rmtree(results / "tiny_standard" / name)
     assert problems(results, zoos=tiny_zoo.parent)["pca"] == []  # nothing in the files tells
     by_encoder = problems(results, zoos=tiny_zoo.parent, rerun="pca")
     assert any(
         line.startswith("tiny: epoch, r2 by the probe: is 1.0; fitting again gives 0.") for line in by_encoder["pca"]
     )
-    assert problems(results, zoos=tiny_zoo.parent, rerun="weights")["weights"] == []
+    assert problems(results, zoos=tiny_zoo.parent, rerun="weight_statistics")["weight_statistics"] == []
 
 
 def test_an_encoder_to_fit_again_needs_results_and_zoos(results):

@@ -181,18 +181,19 @@ def workers_of(group: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("number", "send"),
+    ("workers", "number", "send"),
     [
-        (signal.SIGINT, os.killpg),  # Ctrl-C reaches the workers too
-        pytest.param(signal.SIGTERM, os.kill, marks=pytest.mark.thorough),
-        pytest.param(signal.SIGINT, os.kill, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, os.killpg, marks=pytest.mark.slow),
+        (1, signal.SIGINT, os.killpg),
+        pytest.param(2, signal.SIGINT, os.killpg, marks=pytest.mark.thorough),  # Ctrl-C reaches the workers too
+        pytest.param(2, signal.SIGTERM, os.kill, marks=pytest.mark.thorough),
+        pytest.param(2, signal.SIGINT, os.kill, marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGTERM, os.killpg, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.usefixtures("interruptible")
-def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifest, number, send):
+def test_an_interruption_ends_the_workers_and_is_one_line(tmp_path, tiny_manifest, workers, number, send):
     tiny_manifest.write_text(tiny_manifest.read_text().replace("[1, 5]", "[1, 500]"))  # no machine is done soon
-    process = start(tiny_manifest, tmp_path / "zoo", workers=2, output=tmp_path / "output")
+    process = start(tiny_manifest, tmp_path / "zoo", workers=workers, output=tmp_path / "output")
     send(process.pid, number)
     assert process.wait(waiting.LIMIT) == 128 + number
     assert (tmp_path / "output").read_text() == "interrupted; what is complete is kept, the same command resumes\n"

@@ -96,8 +96,8 @@ def make(folder: Path, text: str = MIXED, **options) -> Zoo:
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory) -> Zoo:
-    return make(tmp_path_factory.mktemp("zoos") / "mixed")
+def zoo(made_once) -> Zoo:
+    return open_zoo(made_once("mixed", lambda folder: make(folder / "mixed")) / "mixed")
 
 
 def test_every_model_of_the_axes_is_there_in_each_architecture(zoo):

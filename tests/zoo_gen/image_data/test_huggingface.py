@@ -122,32 +122,23 @@ def repository():
     return files, np.stack(train), np.stack(test)
 
 
-def test_a_repository_is_read_from_the_hub_and_then_without_it(repository, tmp_path):
+def test_a_repository_is_read_from_the_hub_and_then_without_it_and_never_in_another_revision(repository, tmp_path):
     files, train, test = repository
+    other = "f" * 40
     with serve() as hub:
         hub.add(REPOSITORY, files, commit=REVISION)
-        (loaded,) = load(tmp_path, hub.endpoint, source())
+        loaded, refused = load(tmp_path, hub.endpoint, source(), source(revision=other))
     assert isinstance(loaded, dict), loaded
     np.testing.assert_array_equal(loaded["train_images"], train.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(loaded["test_images"], test.transpose(0, 3, 1, 2))
     assert loaded["train_labels"].tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert loaded["test_labels"].tolist() == [2, 1, 0, 2]
+    assert "cannot be loaded" in refused
     assert not list((tmp_path / "data").glob(".download-*"))
-    (again,) = load(tmp_path, "", source(grey=True, center_crop=4))
+    again, message = load(tmp_path, "", source(grey=True, center_crop=4), source(revision=other))
     assert isinstance(again, dict), again
     grey = np.rint(train.astype(np.float64).mean(axis=3)).astype(np.uint8)
     np.testing.assert_array_equal(again["train_images"][:, 0], grey[:, 1:5, 0:4])
-
-
-def test_another_revision_is_never_taken_for_the_one_asked_for(repository, tmp_path):
-    files, *_ = repository
-    other = "f" * 40
-    with serve() as hub:
-        hub.add(REPOSITORY, files, commit=REVISION)
-        loaded, refused = load(tmp_path, hub.endpoint, source(), source(revision=other))
-    assert isinstance(loaded, dict)
-    assert "cannot be loaded" in refused
-    (message,) = load(tmp_path, "", source(revision=other))
     assert message.startswith("someone/shapes@ffffffff: cannot be loaded (")
     assert message.endswith(
         "expected the data set on the Hub, or "

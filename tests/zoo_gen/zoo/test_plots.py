@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -26,6 +28,21 @@ def boxes(monkeypatch):
 
     monkeypatch.setattr(Axes, "boxplot", record)
     return drawn
+
+
+def test_the_histogram_of_a_zoo_has_the_same_bytes_every_time_and_others_where_models_differ(
+    tiny_zoo, tmp_path, monkeypatch
+):
+    """Pushing a zoo again finds it unchanged, picture included."""
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    outcome = open_zoo(tiny_zoo).outcome()
+    for path in paths[:2]:
+        plots.write_histogram(open_zoo(tiny_zoo), path)
+    monkeypatch.setattr(Zoo, "outcome", lambda zoo: replace(outcome, values=outcome.values[:7]))
+    plots.write_histogram(open_zoo(tiny_zoo), paths[2])
+    first, again, other = (path.read_bytes() for path in paths)
+    assert first.startswith(b"\x89PNG")
+    assert first == again != other
 
 
 def test_few_values_are_boxes_of_their_own_and_many_are_ranges(tiny_zoo, tmp_path, boxes, monkeypatch):

@@ -160,10 +160,10 @@ def _is_stem(first: Layer, rest: Sequence[Layer], shape: Shape, arrays: Arrays) 
 
 def _codes(arrays: Arrays, function: Function | None) -> Tensor:
     """Return what stands for an activation: for the one named, or for each model's own, int32 (model,)."""
-    names = [function or own for own in arrays.activations]
+    names = [function or activation for activation in arrays.activations]
     return torch.tensor([kernels.CODES[name] for name in names], dtype=torch.int32, device=arrays.weights.device)
 
 
 def _from_value(arrays: Arrays, function: Function | None) -> bool:
     """Whether the derivative of an activation follows from its value, for all models."""
-    return {function or own for own in arrays.activations} <= set(FROM_VALUE)
+    return {function or activation for activation in arrays.activations} <= set(FROM_VALUE)

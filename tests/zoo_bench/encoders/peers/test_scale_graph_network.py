@@ -41,7 +41,7 @@ def fitted(train, validation, *, training=SHORT, bidirectional=False):
     ids=["forward", "bidirectional"],
 )
 def mixed(request):
-    train = [view_of(net, 12, seed=seed, functions=ALL) for seed, net in enumerate(NETWORKS.values())]
+    train = [view_of(net, 6, seed=seed, functions=ALL) for seed, net in enumerate(NETWORKS.values())]
     return fitted(train, train, bidirectional=request.param)
 
 
@@ -55,7 +55,7 @@ def mixed(request):
     ],
 )
 def test_embeddings_do_not_change_with_what_computes_the_same(mixed, name, drawn):
-    view = view_of(GRAPHS[name], 12, seed=9, functions=ALL)
+    view = view_of(GRAPHS[name], 6, seed=9, functions=ALL)
     other = moved(view, **drawn)
     assert (other.weights != view.weights).any()  # an order may be drawn as it was
     embeddings = mixed.encode(view)

@@ -7,10 +7,10 @@ from zoo_gen.population.gpu.resident.program import CODES, IMAGES, Program
 
 def inputs(program: Program, number: int) -> str:
     """Return the gradient of what a stage reads, and so of the stage before."""
-    own, before = program.stages[number], number - 1
-    if own.kind == "mean":
+    stage, before = program.stages[number], number - 1
+    if stage.kind == "mean":
         return _mean(program, number)
-    gather, _ = program.backward[own.name]
+    gather, _ = program.backward[stage.name]
     sums = outputs_of(gather)
     channels, height, width = program.stages[before].after
     end = []
@@ -20,8 +20,8 @@ def inputs(program: Program, number: int) -> str:
             if half[1] != block:
                 continue
             (y, x), _ = half
-            conditions = [f"{channel} < {own.before[0]}"] if partial else []
-            if own.kind == "linear":
+            conditions = [f"{channel} < {stage.before[0]}"] if partial else []
+            if stage.kind == "linear":
                 place = [
                     f"const int pixel = {channel} / {channels}, channel = {channel} % {channels};",
                     f"const int y = pixel / {width}, x = pixel % {width};",
@@ -47,9 +47,9 @@ def inputs(program: Program, number: int) -> str:
     return product(
         program,
         gather,
-        title=f"what {own.name} reads, backward",
-        fragments=program.place[f"backward {own.name}"],
-        source=f"{program.place[f'slopes {own.name}']} + group * GROUP",
+        title=f"what {stage.name} reads, backward",
+        fragments=program.place[f"backward {stage.name}"],
+        source=f"{program.place[f'slopes {stage.name}']} + group * GROUP",
         start=" ".join(f"float c{i}[4] = {{0.0f, 0.0f, 0.0f, 0.0f}};" for i in range(len(gather.tiles))),
         end="\n            ".join(end),
     )
@@ -57,66 +57,64 @@ def inputs(program: Program, number: int) -> str:
 
 def _stored(program: Program, number: int) -> str:
     """Take a gradient v0, v1 at y, x, channel back through a stage's dropout, activation and pooling, and store it."""
-    own, place, row = program.stages[number], program.place, program.row
+    stage, place, row = program.stages[number], program.place, program.row
     word = "column * (int)sizeof(Word)"
-    channels, height, width = own.after
+    channels, height, width = stage.after
     compact = row_of(Field(channels, height, width), "y", "x", "channel")
     held = row_of(program.field(number), "y", "x", "channel")
-    value = f"at<Word>({place[f'values {own.name}']} + group * GROUP + {held} * {row} + {word})"
+    value = f"at<Word>({place[f'values {stage.name}']} + group * GROUP + {held} * {row} + {word})"
     lines = []
-    if own.activates or program.drops(number):
+    if stage.activates or program.drops(number):
         lines.append(f"const Word value = {value}; float a0 = first_of(value), a1 = second_of(value);")
         if program.drops(number):
             lines.append(
                 "if (dropout.rate > 0) { v0 = undropped(dropout, v0, a0); v1 = undropped(dropout, v1, a1); "
                 "a0 *= 1.0f - dropout.rate; a1 *= 1.0f - dropout.rate; }"
             )
-        if own.activates:
-            code = CODES[own.function] if own.function else "code"
+        if stage.activates:
+            code = CODES[stage.function] if stage.function else "code"
             seen = "const float z0 = a0, z1 = a1;"
             if program.keeps_inputs(number):
-                kept = inputs_of(program, number)
-                seen = f"const Word input = {kept}; const float z0 = first_of(input), z1 = second_of(input);"
+                stored = inputs_of(program, number)
+                seen = f"const Word input = {stored}; const float z0 = first_of(input), z1 = second_of(input);"
             lines.append(f"{seen} v0 = sloped(v0, z0, a0, {code}); v1 = sloped(v1, z1, a1, {code});")
-    if own.pool > 1 and not own.maximum:
-        lines.append(f"v0 *= {1 / own.pool**2!r}f; v1 *= {1 / own.pool**2!r}f;")
+    if stage.pool > 1 and not stage.maximum:
+        lines.append(f"v0 *= {1 / stage.pool**2!r}f; v1 *= {1 / stage.pool**2!r}f;")
     if program.in_place(number):
         lines.append(f"{value} = packed(v0, v1);")
         return "\n                ".join(lines)
     field = program.slopes(number)
-    slopes = f"{place[f'slopes {own.name}']} + group * GROUP"
-    if own.pool == 1:
+    slopes = f"{place[f'slopes {stage.name}']} + group * GROUP"
+    if stage.pool == 1:
         lines.append(f"at<Word>({slopes} + {row_of(field, 'y', 'x', 'channel')} * {row} + {word}) = packed(v0, v1);")
         return "\n                ".join(lines)
     lines.append("const Word slope = packed(v0, v1);")
-    corner = row_of(field, f"y * {own.pool}", f"x * {own.pool}", "channel")
+    corner = row_of(field, f"y * {stage.pool}", f"x * {stage.pool}", "channel")
     lines.append(f"const int corner = {slopes} + {corner} * {row} + {word};")
-    if own.maximum:
+    if stage.maximum:
         lines.append(
-            f"const Winners winners = winners_of(at<unsigned char>({place[f'winners {own.name}']} + group * GROUP + "
+            f"const Winners winners = winners_of(at<unsigned char>({place[f'winners {stage.name}']} + group * GROUP + "
             f"{compact} * 4 + column));"
         )
-    for index in range(own.pool**2):
-        offset = (index // own.pool * field.line + index % own.pool * channels) * row
-        kept = "slope"
-        if own.maximum:
-            kept = f"kept_where(slope, winners, {index})"
-        lines.append(f"at<Word>(corner + {offset}) = {kept};")
+    for index in range(stage.pool**2):
+        offset = (index // stage.pool * field.line + index % stage.pool * channels) * row
+        of_value = f"kept_where(slope, winners, {index})" if stage.maximum else "slope"
+        lines.append(f"at<Word>(corner + {offset}) = {of_value};")
     return "\n                ".join(lines)
 
 
 def _mean(program: Program, number: int) -> str:
     """Share a gradient among the pixels of a channel."""
-    own = program.stages[number]
-    channels, height, width = own.before
+    stage = program.stages[number]
+    channels, height, width = stage.before
     share, items = 1 / (height * width), channels * height * width * 4
     return f"""
-    for (int item = thread; item < groups * {items}; item += THREADS) {{  // {own.name}, backward
+    for (int item = thread; item < groups * {items}; item += THREADS) {{  // {stage.name}, backward
         const int column = item & 3, channel = (item >> 2) % {channels};
         const int pixel = (item >> 2) / {channels} % {height * width}, group = item / {items};
         const int y = pixel / {width}, x = pixel % {width};
         (void)y, (void)x;
-        const Word word = at<Word>({program.place[f"slopes {own.name}"]} + group * GROUP + channel * {program.row} +
+        const Word word = at<Word>({program.place[f"slopes {stage.name}"]} + group * GROUP + channel * {program.row} +
                                    column * (int)sizeof(Word));
         float v0 = first_of(word) * {share!r}f, v1 = second_of(word) * {share!r}f;
         {_stored(program, number - 1)}
@@ -127,9 +125,9 @@ def _mean(program: Program, number: int) -> str:
 
 def loss(program: Program) -> str:
     """Judge the outputs of the images at hand and, in training, begin the gradient."""
-    own, place = program.stages[-1], program.place
-    outputs = f"{place[f'values {own.name}']} + group * GROUP"
-    slopes = f"{place.get(f'slopes {own.name}', 0)} + group * GROUP"
+    last, place = program.stages[-1], program.place
+    outputs = f"{place[f'values {last.name}']} + group * GROUP"
+    slopes = f"{place.get(f'slopes {last.name}', 0)} + group * GROUP"
     if not program.n_classes:
         begin = f"store_element({slopes}, slot, held ? 2.0f * error / n_images : 0.0f);" if program.training else ""
         return f"""

@@ -6,26 +6,26 @@ from zoo_gen.population.gpu.resident.program import CODES, IMAGES, Program
 from zoo_gen.population.gpu.resident.stages import Stage
 
 
-def stage(program: Program, number: int) -> str:
-    """Return the forward pass of one stage."""
-    own = program.stages[number]
-    if own.kind == "mean":
+def outputs(program: Program, number: int) -> str:
+    """Return what a stage gives."""
+    stage = program.stages[number]
+    if stage.kind == "mean":
         return _mean(program, number)
-    gather = program.forward[own.name]
+    gather = program.forward[stage.name]
     source = _values(program, number - 1) if number else f"{program.place['images']} + group * GROUP"
     start = []
     for index, tile in enumerate(gather.tiles):
         begins = []
         for half in tile.halves:
-            if half is None or own.bias < 0:
+            if half is None or stage.bias < 0:
                 begins += ["0.0f", "0.0f"]
                 continue
             channel, partial = channel_of(gather, half[1])
-            bias = f"at<float>({program.place[f'biases {own.name}']} + {channel} * 4)"
-            begins += [f"({channel} < {own.product[0]} ? {bias} : 0.0f)" if partial else bias] * 2
+            bias = f"at<float>({program.place[f'biases {stage.name}']} + {channel} * 4)"
+            begins += [f"({channel} < {stage.product[0]} ? {bias} : 0.0f)" if partial else bias] * 2
         start.append(f"float c{index}[4] = {{{', '.join(begins)}}};")
     sums = outputs_of(gather)
-    pool = own.pool
+    pool = stage.pool
     end: list[str] = []
     for block in range(gather.channels):
         channel, partial = channel_of(gather, block)
@@ -34,7 +34,7 @@ def stage(program: Program, number: int) -> str:
                 places = [(y * pool + dy, x * pool + dx) for dy in range(pool) for dx in range(pool)]
                 values = [sums[(where, block)] for where in places]
                 lines = [f"const int channel = {channel};"]
-                lines += _pooled(own, values)
+                lines += _pooled(stage, values)
                 lines += [
                     f"const int y = down * {gather.grid.sides[0] // pool} + {y};",
                     f"const int x = across * {gather.grid.sides[1] // pool} + {x};",
@@ -42,13 +42,13 @@ def stage(program: Program, number: int) -> str:
                     _stored(program, number),
                 ]
                 inner = "\n                ".join(lines)
-                guard = f"if ({channel} < {own.product[0]}) " if partial else ""
+                guard = f"if ({channel} < {stage.product[0]}) " if partial else ""
                 end.append(f"{guard}{{\n                {inner}\n            }}")
     return product(
         program,
         gather,
-        title=own.name,
-        fragments=program.place[f"forward {own.name}"],
+        title=stage.name,
+        fragments=program.place[f"forward {stage.name}"],
         source=source,
         start=" ".join(start),
         end="\n            ".join(end),
@@ -60,11 +60,11 @@ def _values(program: Program, number: int) -> str:
     return f"{program.place[f'values {program.stages[number].name}']} + group * GROUP"
 
 
-def _pooled(own: Stage, values: list[tuple[str, str]]) -> list[str]:
+def _pooled(stage: Stage, values: list[tuple[str, str]]) -> list[str]:
     """Declare v0 and v1, the pooled values of both images, and which of a window won."""
     if len(values) == 1:
         return [f"float v0 = {values[0][0]}, v1 = {values[0][1]};"]
-    if not own.maximum:
+    if not stage.maximum:
         return [f"float v{i} = ({' + '.join(value[i] for value in values)}) * {1 / len(values)!r}f;" for i in range(2)]
     lines = [f"float v0 = {values[0][0]}, v1 = {values[0][1]}; int won0 = 0, won1 = 0;"]
     for place, value in enumerate(values[1:], start=1):
@@ -75,43 +75,43 @@ def _pooled(own: Stage, values: list[tuple[str, str]]) -> list[str]:
 
 def _stored(program: Program, number: int) -> str:
     """Activate, drop and store v0 and v1 at y, x, channel."""
-    own, place = program.stages[number], program.place
+    stage, place = program.stages[number], program.place
     if number + 1 == len(program.stages):
-        where = f"{place[f'values {own.name}']} + group * GROUP + (channel * {IMAGES} + 2 * column) * 4"
+        where = f"{place[f'values {stage.name}']} + group * GROUP + (channel * {IMAGES} + 2 * column) * 4"
         return f"at<float>({where}) = v0; at<float>({where} + 4) = v1;"
-    channels, height, width = own.after
+    channels, height, width = stage.after
     compact = row_of(Field(channels, height, width), "y", "x", "channel")
     lines = []
-    if program.training and own.maximum:
+    if program.training and stage.maximum:
         lines.append(
-            f"at<unsigned char>({place[f'winners {own.name}']} + group * GROUP + {compact} * 4 + column) = "
+            f"at<unsigned char>({place[f'winners {stage.name}']} + group * GROUP + {compact} * 4 + column) = "
             f"(unsigned char)(won0 | won1 << 4);"
         )
     if program.keeps_inputs(number):
         lines.append(f"{inputs_of(program, number)} = packed(v0, v1);")
-    if own.activates:
-        code = CODES[own.function] if own.function else "code"
+    if stage.activates:
+        code = CODES[stage.function] if stage.function else "code"
         lines.append(f"v0 = activated(v0, {code}); v1 = activated(v1, {code});")
     if program.drops(number):
         count = channels * height * width
         lines.append(
             f"if (dropout.rate > 0) {{ const int image = first + group * {IMAGES} + 2 * column; "
-            f"const u32 number = (u32)(image * {count} + {compact} + first_place{own.drop}); "
+            f"const u32 number = (u32)(image * {count} + {compact} + first_place{stage.drop}); "
             f"v0 = dropped(dropout, v0, number); v1 = dropped(dropout, v1, number + {count}); }}"
         )
     held = f"{row_of(program.field(number), 'y', 'x', 'channel')} * {program.row} + column * (int)sizeof(Word)"
-    lines.append(f"at<Word>({place[f'values {own.name}']} + group * GROUP + {held}) = packed(v0, v1);")
+    lines.append(f"at<Word>({place[f'values {stage.name}']} + group * GROUP + {held}) = packed(v0, v1);")
     return "\n                ".join(lines)
 
 
 def _mean(program: Program, number: int) -> str:
     """Average each channel over its pixels."""
-    own = program.stages[number]
-    channels, height, width = own.before
+    stage = program.stages[number]
+    channels, height, width = stage.before
     field = program.field(number - 1)
     source = f"{row_of(field, f'pixel / {width}', f'pixel % {width}', 'channel')} * {program.row}"
     return f"""
-    for (int item = thread; item < groups * {channels * 4}; item += THREADS) {{  // {own.name}
+    for (int item = thread; item < groups * {channels * 4}; item += THREADS) {{  // {stage.name}
         const int column = item & 3, channel = (item >> 2) % {channels}, group = item / {channels * 4};
         float v0 = 0, v1 = 0;
         for (int pixel = 0; pixel < {height * width}; ++pixel) {{

@@ -164,6 +164,6 @@ class Resident:
         return losses, counts
 
 
-def compiled(own: Program, source: str) -> Kernel:
+def compiled(program: Program, source: str) -> Kernel:
     """Return the kernel of a program on the GPU that is torch's current one."""
-    return compiling.Compiled(source, step_code.ENTRY, threads=own.threads, shared=own.size)
+    return compiling.Compiled(source, step_code.ENTRY, threads=program.threads, shared=program.size)

@@ -174,7 +174,7 @@ def _results(program: Program) -> str:
 
 def _forward(program: Program) -> str:
     """The forward pass of the images at hand, and the loss."""
-    stages = [forward_code.stage(program, number) for number in range(len(program.stages))]
+    stages = [forward_code.outputs(program, number) for number in range(len(program.stages))]
     if not program.training:
         stages.insert(-1, _asked_early(program))
     now = "" if program.asks_early else images_code.images_asked(program, numbers="numbers_at")

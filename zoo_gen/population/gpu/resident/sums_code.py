@@ -19,17 +19,17 @@ def weights(program: Program, number: int, *, first_warp: int = 0) -> str:
     The tasks are shared out from `first_warp` on, so that those of several stages keep all warps busy.
     """
     part = _Part(program, number)
-    own, cut = part.own, part.cut
+    stage, cut = part.stage, part.cut
     declared, parameters = part.tables()
     steps, body = part.over_windows() if part.pooled else part.over_pixels()
     totals = [f"float t{i}_{n}[4] = {{0.0f, 0.0f, 0.0f, 0.0f}};" for i in range(cut.at_once) for n in part.columns]
     shift = -first_warp % program.warps
-    own_warp = f"(warp + {shift}) % WARPS" if shift else "warp"
+    first_task = f"(warp + {shift}) % WARPS" if shift else "warp"
     line, newline = "\n        ", "\n            "
     return f"""
-    for (int task = {own_warp}; task < {cut.tasks}; task += WARPS) {{  // the weights of {own.name}, backward
+    for (int task = {first_task}; task < {cut.tasks}; task += WARPS) {{  // the weights of {stage.name}, backward
         const int part = task % {cut.groups}, split = task / {cut.groups};
-        const int sums_at = {program.place[f"gradient {own.name}"]} + split * {own.n_weights * 4};
+        const int sums_at = {program.place[f"gradient {stage.name}"]} + split * {stage.n_weights * 4};
         {line.join(declared + totals)}
         for (int i = split; i < {steps}; i += {cut.splits}) {{
             {newline.join(body)}
@@ -47,7 +47,7 @@ class _Part:
     number: int
 
     @cached_property
-    def own(self) -> Stage:
+    def stage(self) -> Stage:
         return self.program.stages[self.number]
 
     @cached_property
@@ -57,7 +57,7 @@ class _Part:
     @property
     def columns(self) -> range:
         """Blocks of eight outputs."""
-        return range(-(-self.own.product[0] // OCTET))
+        return range(-(-self.stage.product[0] // OCTET))
 
     @property
     def wide(self) -> bool:
@@ -67,7 +67,7 @@ class _Part:
     @property
     def pooled(self) -> bool:
         """Whether only what pooling left is kept of the slopes, and which of a window's values they belong to."""
-        return self.program.in_place(self.number) and self.own.pool > 1
+        return self.program.in_place(self.number) and self.stage.pool > 1
 
     @property
     def source(self) -> int:
@@ -79,15 +79,15 @@ class _Part:
     def slopes(self) -> int:
         """The byte where the slopes begin."""
         kind = "values" if self.program.in_place(self.number) else "slopes"
-        return self.program.place[f"{kind} {self.own.name}"]
+        return self.program.place[f"{kind} {self.stage.name}"]
 
     @property
     def steps(self) -> tuple[int, int]:
         """Bytes from what an output met to what the one below it did, and the one right of it."""
-        if self.own.kind == "linear":
+        if self.stage.kind == "linear":
             return 0, 0
         line, row = self.program.field(self.number - 1).line, self.program.row
-        return self.own.stride * line * row, self.own.stride * self.own.before[0] * row
+        return self.stage.stride * line * row, self.stage.stride * self.stage.before[0] * row
 
     def tables(self) -> tuple[list[str], int]:
         """Declare where a lane's rows of the left operand lie; return also the table of which parameters they are.
@@ -95,7 +95,7 @@ class _Part:
         A row lies at an offset from where a pixel's window begins or, odd, at the ones that a bias meets.
         """
         program, cut = self.program, self.cut
-        rows = terms(self.own)
+        rows = terms(self.stage)
         rows += [(-1, -1, 0)] * (cut.groups * cut.at_once * 16 - len(rows))
         ones = program.place["ones"] + 1
         offsets = program.table([ones if row < 0 else row * program.row for row, _, _ in rows])
@@ -105,20 +105,20 @@ class _Part:
             upper = f"{self.steps[1] if self.pooled else 0} * relative"
         declared = []
         for i in range(cut.at_once):
-            own_upper = upper.replace("relative", f"relative{i}")
+            upper_of_tile = upper.replace("relative", f"relative{i}")
             declared += [
                 f"int offset{i} = at<int>(TABLES + {offsets} + ((part * {cut.at_once} + {i}) * 16 + (lane & 15)) * 4);",
                 f"const int relative{i} = ~offset{i} & 1;",
-                f"offset{i} = (offset{i} & ~1) + (lane >> 4) * {own_upper};",
+                f"offset{i} = (offset{i} & ~1) + (lane >> 4) * {upper_of_tile};",
             ]
         return declared, parameters
 
     def over_windows(self) -> tuple[str, list[str]]:
         """Return how many steps there are, and the code of one: a window, of which each channel has one winner."""
-        own, program = self.own, self.program
-        _, height, width = own.after
+        stage, program = self.stage, self.program
+        _, height, width = stage.after
         down, across = self.steps
-        windows, pool = height * width, own.pool
+        windows, pool = height * width, stage.pool
         body = [
             f"const int group = {quotient('i', windows, program.groups)};",
             f"const int window = {remainder('i', windows, program.groups)};",
@@ -134,7 +134,7 @@ class _Part:
                 for n in self.columns:
                     names = [f"right{n}_{place}" for place in places]
                     body += [
-                        f"const Operand {name} = operand_of({self._kept(n, place)});"
+                        f"const Operand {name} = operand_of({self._slope_of_winner(n, place)});"
                         for name, place in zip(names, places, strict=True)
                     ]
                     operands.append(names + ["Operand{0}"] * (self.wide and len(names) == 1))
@@ -143,28 +143,28 @@ class _Part:
 
     def _slopes_of_window(self, n: int) -> list[str]:
         """Declare the slope of a window in a block of channels, and which of its values it belongs to."""
-        own, program = self.own, self.program
+        stage, program = self.stage, self.program
         value = row_of(program.slopes(self.number), "y", "x", "channel")
-        compact = row_of(Field(*own.after), "y", "x", "channel")
+        compact = row_of(Field(*stage.after), "y", "x", "channel")
         channel = f"{n * OCTET} + row"
-        if own.product[0] % OCTET:  # where there is no such channel, any will do: what it gives is not stored
-            channel = f"{channel} < {own.product[0]} ? {channel} : 0"
-        winners = f"{program.place.get(f'winners {own.name}')} + group * GROUP + {compact} * 4"
+        if stage.product[0] % OCTET:  # where there is no such channel, any will do: what it gives is not stored
+            channel = f"{channel} < {stage.product[0]} ? {channel} : 0"
+        winners = f"{program.place.get(f'winners {stage.name}')} + group * GROUP + {compact} * 4"
         return [
             f"Word slope{n}; Winners winners{n}; {{",
             f"const int channel = {channel};",
             f"slope{n} = word_for_sum({self.slopes} + group * GROUP + {value} * {program.row}, column);",
-            f"winners{n} = winners_of({f'winners_for_sum({winners}, column)' if own.maximum else 0});",
+            f"winners{n} = winners_of({f'winners_for_sum({winners}, column)' if stage.maximum else 0});",
             "}",
         ]
 
-    def _kept(self, n: int, place: int) -> str:
-        return f"kept_where(slope{n}, winners{n}, {place})" if self.own.maximum else f"slope{n}"
+    def _slope_of_winner(self, n: int, place: int) -> str:
+        return f"kept_where(slope{n}, winners{n}, {place})" if self.stage.maximum else f"slope{n}"
 
     def over_pixels(self) -> tuple[str, list[str]]:
         """Return how many steps there are, and the code of one: one or two outputs."""
-        own, program = self.own, self.program
-        _, height, width = own.product
+        stage, program = self.stage, self.program
+        _, height, width = stage.product
         pixels, at_once = height * width, 2 if self.wide else 1
         down, across = self.steps
 
@@ -198,7 +198,7 @@ class _Part:
 
     def _met(self, n: int, *, pair: bool) -> str:
         """Return where a lane's row of the right operand lies, in C++; `pair`: two blocks of channels are loaded."""
-        outputs, row = self.own.product[0], self.program.row
+        outputs, row = self.stage.product[0], self.program.row
         at = row_of(self.program.slopes(self.number), "met_y", "met_x", "(lane & 7)")
         channel = f"{n * OCTET} + (lane >> 4) * {OCTET}" if pair else f"{n * OCTET}"
         if outputs % OCTET:
@@ -232,7 +232,7 @@ class _Part:
                     for image in range(2):
                         channel = f"({n * OCTET} + 2 * column + {image})"
                         total = f"t{i}_{n}[{half * 2 + image}]"
-                        code.append(f"if (packed >= 0 && {channel} < {self.own.product[0]})")
+                        code.append(f"if (packed >= 0 && {channel} < {self.stage.product[0]})")
                         code.append(f"    add(sums_at + (begin + {channel} * stride) * 4, {total}, first == 0);")
                 code.append("}")
         return code
