@@ -156,6 +156,7 @@ class Store:
             torch: the version that trained them; the one that is installed, if not given.
         """
         models, part = self.extent.models(shard), self.part_path(shard)
+        values = shards.with_one_nan(values)
         table = shards.part_table(self._known_rows(shard) if rows is None else rows, values)
         facts = {"schema": SCHEMA, "manifest_digest": self.manifest.digest}
         if device is not None:
