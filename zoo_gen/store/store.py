@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import zarr
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import atomic, git_lfs, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.manifest import Manifest, read_any
@@ -105,6 +105,8 @@ class Store:
         try:
             array = self._group[name]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, KeyError) and name not in self.extent.arrays():
+                raise ZooError(f"{self.folder}: {unknown_name('array', name, self.extent.arrays())}") from None
             raise ZooError(f"{self.folder}/weights.zarr/{name}: cannot be read as a Zarr array ({error!r})") from None
         if not isinstance(array, zarr.Array):
             raise ZooError(f"{self.folder}/weights.zarr/{name}: is not an array")
