@@ -31,7 +31,7 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
     >>> unknown_name("optimizer", "adm", ["adam", "sgd"])
     "unknown optimizer 'adm'; did you mean 'adam'? valid: adam, sgd"
     """
-    names = sorted(valid)
+    names = sorted(set(valid))
     nearest = get_close_matches(str(name), names, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     shown = names

@@ -84,6 +84,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and not _resumable(ctx):
+                raise  # what reads stdout, as `head` does, has read enough: click ends without a word
             _end(_os_error(error) + _resumable(ctx), 2)
         except click.UsageError as error:  # click's own answer takes four lines
             _end(error.format_message(), 2)

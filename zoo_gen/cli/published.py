@@ -21,7 +21,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
     numbers: list[int] = []
     for piece in [] if text is None else text.split(","):
         low, dash, high = piece.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
+        if not low.isdecimal() or (dash and not (high.isdecimal() and int(low) <= int(high))):
             raise ZooError(f"{option.opts[0]} {text!r}: expected whole numbers and ranges, such as 0,20-60,86")
         numbers += range(int(low), int(high if dash else low) + 1)
     return None if text is None else numbers

@@ -209,29 +209,49 @@ def arrays(folder: Folder, *, read_only: bool = True) -> Any:
     from zarr.storage import FsspecStore
 
     with _one_line_errors(folder.url):
-        fs, path = _open(folder.url)
-        if not fs.async_impl:
-            from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-
-            fs = AsyncFileSystemWrapper(fs, asynchronous=True)
-    return FsspecStore(_OneLineErrors(fs, folder.url), path=path, read_only=read_only)
+        fs, path = _open_async(folder.url)
+    return FsspecStore(_ForZarr(fs, folder.url), path=path, read_only=read_only)
 
 
-class _OneLineErrors:
+def _open_async(url: str) -> tuple[Any, str]:
+    """Return what `_open` does, a file system with coroutines."""
+    fs, path = _open(url)
+    if not fs.async_impl:
+        from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+        fs = AsyncFileSystemWrapper(fs, asynchronous=True)
+    return fs, path
+
+
+class _ForZarr:
     """A file system for zarr's event loop whose coroutines raise errors of one line.
 
     Zarr's readers take other errors for damaged files, and a repair would delete good shards because of a bad network.
-    The coroutines run in the loop of fsspec's own thread, so that a process has one client and fsspec closes it.
+    The coroutines run in the loop of fsspec's own thread, so that a process has one client and fsspec closes it; a
+    forked process, such as a worker of torch's DataLoader, opens a client of its own.
     """
 
     asynchronous = True
 
     def __init__(self, fs: Any, url: str) -> None:
-        self._fs, self._url = fs, url
+        self._fs, self._url, self._process = fs, url, os.getpid()
+
+    @property
+    def _client(self) -> Any:
+        if self._process != os.getpid():
+            self._fs, self._process = _open_async(self._url)[0], os.getpid()
+        return self._fs
 
     def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._fs, name)
+        attribute = getattr(self._client, name)
         return self._wrapped(attribute) if iscoroutinefunction(attribute) else attribute
+
+    async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        """Return a file, or a range of it, which some servers (`python -m http.server`) answer with the whole file."""
+        content: bytes = await self._wrapped(self._client._cat_file)(path, start=start, end=end, **options)
+        if end is None:
+            return content if start is None or start >= 0 else content[start:]
+        return content[start:end] if len(content) > end - (start or 0) else content
 
     def _wrapped(self, coroutine: Callable[..., Any]) -> Callable[..., Any]:
         import asyncio

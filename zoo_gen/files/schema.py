@@ -147,8 +147,11 @@ def digest(schema: Schema, *, exclude: set[str]) -> str:
 
 def one_line(error: pydantic.ValidationError, document: Any, schema: type[BaseModel]) -> str:
     """Return the first thing that is wrong with a document, and where, as one line."""
-    # A misspelt key also leaves the right one missing: the unknown key is what the reader has to see.
-    first, *others = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    # A misspelt key leaves the right one missing, and a wrong value the keys that would be looked up by it: the reader
+    # has to see the unknown key, else the wrong value.
+    first, *others = sorted(
+        error.errors(), key=lambda fault: (fault["type"] != "extra_forbidden", fault["type"] == "missing")
+    )
     place = _place(first["loc"], document, missing=first["type"] == "missing")
     if first["type"] == "extra_forbidden":
         message = unknown_name("key", place[-1], _keys(first["loc"][:-1], schema))

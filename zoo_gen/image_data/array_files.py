@@ -28,6 +28,7 @@ from zoo_gen.image_data.steps import Normalization, affine, check_normalize
 
 _DIVIDED = ("x_train", "y_train", "x_test", "y_test")
 _TOGETHER = ("x", "y")
+_NAMES = f"{', '.join(_DIVIDED)}, or x and y with test_share = 0.2 or another share in [data]"
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile)
 
 
@@ -187,10 +188,9 @@ def _divided(path: Path, share: float | None, seed: int) -> tuple[list[np.ndarra
         _check_pair(path, "x", x, y)
         train, test = examples.split_off(len(x), share, seed)
         return [x[train], x[test]], [y[train], y[test]]
-    raise ZooError(
-        f"{path}: holds {', '.join(sorted(arrays)) or 'no arrays'}; expected {', '.join(_DIVIDED)}, or x and y with "
-        "test_share = 0.2 or another share in [data]"
-    )
+    if set(_DIVIDED) <= set(arrays):
+        raise ZooError(f"{path}: holds {', '.join(_DIVIDED)}; expected no test_share in [data], which is for x and y")
+    raise ZooError(f"{path}: holds {', '.join(sorted(arrays))}; expected {_NAMES}")
 
 
 def _check_pair(path: Path, name: str, inputs: np.ndarray, labels: np.ndarray) -> None:
@@ -209,13 +209,21 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     names = (*_DIVIDED, *_TOGETHER)
     try:
         if path.is_dir():
-            files = {name: path / f"{name}.npy" for name in names}
-            arrays = {name: np.load(file, allow_pickle=False) for name, file in files.items() if file.exists()}
+            files = {file.stem: file for file in path.glob("*.npy")}
+            arrays = {name: np.load(files[name], allow_pickle=False) for name in names if name in files}
+            there = sorted(files)
+        elif not zipfile.is_zipfile(path):
+            raise ZooError(
+                f"{path}: cannot be read as .npz or .npy files; expected a .npz file or a folder of .npy files"
+            )
         else:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in names if name in archive.files}
+                there = archive.files
     except _UNREADABLE as error:
         raise ZooError(f"{path}: cannot be read as .npz or .npy files ({one_line(error)})") from None
+    if not arrays:
+        raise ZooError(f"{path}: holds {', '.join(sorted(there)) or 'no arrays'}; expected {_NAMES}")
     columns = {name for name, array in arrays.items() if name[0] == "y" and array.shape[1:] == (1,)}
     return {name: array[:, 0] if name in columns else array for name, array in arrays.items()}
 
@@ -233,9 +241,11 @@ def _inputs(inputs: np.ndarray, path: Path, *, channels_last: bool | None) -> np
         inputs = inputs.transpose(0, 3, 1, 2)
     if inputs.dtype == np.uint8 and inputs.ndim in (3, 4):
         return np.ascontiguousarray(inputs[:, None] if inputs.ndim == 3 else inputs)
-    numbers = inputs.astype(np.float32)
+    with np.errstate(over="ignore"):
+        numbers = inputs.astype(np.float32)
     for place in np.argwhere(~np.isfinite(numbers)):
         raise ZooError(
-            f"{path}: inputs[{', '.join(map(str, place))}] is {numbers[tuple(place)]}; expected finite numbers"
+            f"{path}: inputs[{', '.join(map(str, place))}] is {inputs[tuple(place)]}; expected finite numbers that "
+            "float32 can hold"
         )
     return numbers

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["L", "RGB"]  # grey and colour, as Pillow calls them
 SUFFIXES = (".png", ".jpg", ".jpeg")
+_PNG_DEPTH = 24  # the byte of a PNG that says how many bits a channel has
 _UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, RuntimeError)
 
 
@@ -42,7 +43,8 @@ class Pictures:
 def listed(path: Path, *, train: str, test: str) -> Pictures:
     """Return the images of a folder or archive: CLASS/IMAGE, or TRAIN/CLASS/IMAGE and TEST/CLASS/IMAGE.
 
-    A single folder around everything, as archives have, is looked through. Hidden files are passed over.
+    A single folder around everything, as archives have, is looked through. Hidden files are passed over. Links in a
+    folder are followed.
 
     Args:
         path: the folder, zip or tar.
@@ -176,7 +178,7 @@ def _entries(path: Path) -> Iterator[tuple[tuple[str, ...], bool]]:
     """Yield the parts of the name of each file and folder of a folder or archive, and whether it is a file."""
     try:
         if path.is_dir():
-            yield from ((each.relative_to(path).parts, each.is_file()) for each in sorted(path.rglob("*")))
+            yield from _below(path, path)
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 yield from ((_parts(info.filename), not info.is_dir()) for info in archive.infolist())
@@ -185,6 +187,16 @@ def _entries(path: Path) -> Iterator[tuple[tuple[str, ...], bool]]:
                 yield from ((_parts(member.name), member.isfile()) for member in tar)
     except _UNREADABLE as error:
         raise ZooError(f"{path}: is no folder, zip or tar that can be read ({one_line(error)})") from None
+
+
+def _below(root: Path, folder: Path) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield what `_entries` does of a folder; its links are followed."""
+    for each in folder.iterdir():
+        if each.is_dir():
+            if each.is_symlink() and folder.resolve().is_relative_to(each.resolve()):
+                raise ZooError(f"{each}: is a link to a folder that holds it; expected folders and files")
+            yield from _below(root, each)
+        yield each.relative_to(root).parts, not each.is_dir()  # a link that leads nowhere fails when it is read
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -218,14 +230,17 @@ def _check_twins(path: Path, images: Mapping[str, Mapping[str, str]], train: str
 def _opened(content: bytes, *, where: str) -> "Image":
     """Return an image whose pixels are not read yet."""
     with needing("data source 'folder'", extra="generate"):
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a large picture is what was asked for
             image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+    except UnidentifiedImageError:  # its own text shows an address in memory
+        raise ZooError(f"{where}: is no PNG or JPEG; expected an image of one of these formats") from None
     # What a damaged file raises depends on its format.
     except Exception as error:
         raise ZooError(f"{where}: is no PNG or JPEG that can be read ({one_line(error)})") from None
-    if image.mode.startswith(("I", "F")):
-        raise ZooError(f"{where}: has more than 8 bits a channel (mode {image.mode}); expected 8")
+    # Pillow opens a PNG in colour of 16 bits a channel as one of 8, and cuts off the rest.
+    if image.mode.startswith(("I", "F")) or (image.format == "PNG" and content[_PNG_DEPTH] > 8):
+        raise ZooError(f"{where}: has more than 8 bits a channel; expected 8")
     return image

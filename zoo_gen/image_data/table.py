@@ -6,7 +6,7 @@ Inputs are brought to mean 0 and deviation 1 by the training rows. Nothing is fi
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +48,12 @@ class Table(Examples):
     def _look_up(cls, document: Any, info: pydantic.ValidationInfo) -> Any:
         return completed(document, info, _Choice, _look_up, facts={"task", "features", "train_size", "test_size"})
 
+    @model_validator(mode="after")
+    def _distinct_features(self) -> Self:
+        if self.target in self.features or len(set(self.features)) < len(self.features):
+            raise ValueError(f"features: expected each column once, and not the target {self.target!r}")
+        return self
+
     @property
     def input_shape(self) -> tuple[int]:
         """The shape of what a network reads: the number of features."""
@@ -82,6 +88,10 @@ def _look_up(choice: _Choice, root: Path) -> dict[str, Any]:
     if (choice.test_path is None) == (choice.test_share is None):
         raise ZooError(f"{path}: expected test_share = 0.2 or another share in [data], or test_path, and not both")
     features = choice.features or tuple(name for name in table.column_names if name != choice.target)
+    if "" in features:  # as pandas writes the numbers of rows, which may tell the classes of sorted rows
+        raise ZooError(
+            f"{path}: column {table.column_names.index('') + 1} has no name; expected one, or features = [...]"
+        )
     labels = _labels(table, choice.target, path)
     if labels.dtype.kind == "U" and choice.task != "classification":
         _check_text(labels, choice, path)
@@ -154,8 +164,17 @@ def _read_once(path: Path, changed: int, size: int) -> pa.Table:
             # An empty field is missing, and so is what usual programs write for it; text is never a number by chance.
             options = pa.csv.ConvertOptions(strings_can_be_null=True)
             table = pa.csv.read_csv(path, convert_options=options)
+            if invalid := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
+                raise ZooError(f"{path}: column {invalid[0]!r} holds bytes that are no UTF-8; expected a CSV in UTF-8")
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ZooError(f"{path}: cannot be read as a CSV or Parquet file ({one_line(error)})") from None
+        raise ZooError(
+            f"{path}: cannot be read as a CSV or Parquet file ({one_line(error)}); expected a Parquet file, or a CSV "
+            "in UTF-8 whose cells are divided by commas"
+        ) from None
+    names = table.column_names
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise ZooError(f"{path}: two columns are called {name!r}; expected each name once")
     if len(table) < 2:
         raise ZooError(f"{path}: has {len(table)} rows; expected two or more")
     return table

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from zoo_gen.files import schema
-from zoo_gen.files.location import Folder
+from zoo_gen.files.location import Folder, locate
 from zoo_gen.manifest.manifest import ZooManifest
 
 
-def read_manifest(path: Folder, *, data_root: Path | None = None) -> ZooManifest:
+def read_manifest(path: str | Folder, *, data_root: Path | None = None) -> ZooManifest:
     """Read and check the manifest of a generated zoo; it keeps the bytes of its file, unless data or code said more.
 
     Args:
@@ -21,6 +21,7 @@ def read_manifest(path: Folder, *, data_root: Path | None = None) -> ZooManifest
     >>> read_manifest(find_manifest("tetris_seed")).training.epochs
     75
     """
+    path = locate(path)
     content = schema.read_bytes(path)
     context = None if data_root is None else {"data_root": data_root}
     written = schema.toml_document(content, where=str(path))

@@ -69,6 +69,22 @@ def _status(max_abs: np.ndarray, n_checkpoints: int) -> str:
     return "complete" if len(max_abs) == n_checkpoints else "partial"
 
 
+def with_one_nan(arrays: Arrays) -> Arrays:
+    """Return arrays in which every NaN has the same bits.
+
+    Zarr leaves out a chunk that holds NaN alone, whatever their signs are, and reads it as the NaN of numpy.
+    """
+
+    def replaced(values: np.ndarray) -> np.ndarray:
+        undefined = np.isnan(values)
+        return np.where(undefined, np.float32(np.nan), values) if undefined.any() else values
+
+    return {
+        name: [replaced(block) for block in values] if isinstance(values, list) else replaced(values)
+        for name, values in arrays.items()
+    }
+
+
 def model_sha256(arrays: Arrays, model: int) -> str:
     """Return the SHA-256 (hex) of one model's float32 trajectory: its weights, then its metrics by name."""
     digest = hashlib.sha256()

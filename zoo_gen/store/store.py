@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import zarr
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import atomic, git_lfs, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.manifest import Manifest, read_any
@@ -105,6 +105,8 @@ class Store:
         try:
             array = self._group[name]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, KeyError) and name not in self.extent.arrays():
+                raise ZooError(f"{self.folder}: {unknown_name('array', name, self.extent.arrays())}") from None
             raise ZooError(f"{self.folder}/weights.zarr/{name}: cannot be read as a Zarr array ({error!r})") from None
         if not isinstance(array, zarr.Array):
             raise ZooError(f"{self.folder}/weights.zarr/{name}: is not an array")
@@ -156,6 +158,7 @@ class Store:
             torch: the version that trained them; the one that is installed, if not given.
         """
         models, part = self.extent.models(shard), self.part_path(shard)
+        values = shards.with_one_nan(values)
         table = shards.part_table(self._known_rows(shard) if rows is None else rows, values)
         facts = {"schema": SCHEMA, "manifest_digest": self.manifest.digest}
         if device is not None:

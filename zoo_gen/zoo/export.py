@@ -3,6 +3,7 @@
 The table, models.csv, has a row a file, so that a folder of state_dicts is read back by `convert --format folder`.
 """
 
+import io
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,22 +71,29 @@ def export(
     return [Path(folder) / name for name in names]
 
 
-def _writer(zoo: Zoo, format_: str) -> Callable[[Path, int, int], None]:
+def _writer(zoo: Zoo, format_: str) -> Callable[[Path, int, int], object]:
     """Return the function that writes a model after an epoch to a path."""
     extra = {"pt": "generate", "safetensors": "convert", "onnx": "onnx"}[format_]
     try:
         import torch
 
         if format_ == "safetensors":
-            from safetensors.torch import save_file
+            from safetensors.torch import save
 
-            return lambda path, model, epoch: save_file(zoo.state_dict(model, epoch), path)
+            # Written by Python, for which a full disk is an OSError; torch and safetensors have errors of their own.
+            return lambda path, model, epoch: path.write_bytes(save(zoo.state_dict(model, epoch)))
         if format_ == "onnx":
             import onnxscript  # noqa: F401 torch writes ONNX with it
     except ImportError as error:
         raise ZooError(f"--format {format_} needs {error.name}; expected: pip install 'zoo-gen[{extra}]'") from None
     if format_ == "pt":
-        return lambda path, model, epoch: torch.save(zoo.state_dict(model, epoch), path)
+
+        def write_pt(path: Path, model: int, epoch: int) -> None:
+            content = io.BytesIO()
+            torch.save(zoo.state_dict(model, epoch), content)
+            path.write_bytes(content.getvalue())
+
+        return write_pt
     return lambda path, model, epoch: _write_onnx(zoo.module(model, epoch), _images(zoo, model), path)
 
 

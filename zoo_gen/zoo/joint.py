@@ -25,6 +25,7 @@ from zoo_gen.store.side_files import text_sha256
 from zoo_gen.zoo import dataset
 from zoo_gen.zoo.frame import data_frame, long_table
 from zoo_gen.zoo.joint_arrays import JointArray, JointArrays
+from zoo_gen.zoo.table import model_numbers
 from zoo_gen.zoo.view import ZooView, checkpoint
 from zoo_gen.zoo.zoo import Zoo, open_zoo
 
@@ -53,6 +54,8 @@ def open_zoos(zoos: Sequence[str | Folder | Zoo]) -> "JointZoo":
     >>> zoo.name, zoo.weights.shape, zoo.models["zoo"].unique().to_pylist()
     ('adam+sgd', (40, 5, 100), ['adam', 'sgd'])
     """
+    if isinstance(zoos, str):  # whose letters would be taken for folders
+        raise ZooError(f"open_zoos: got {zoos!r}; expected a list of zoos")
     opened = [zoo if isinstance(zoo, Zoo) else open_zoo(zoo) for zoo in zoos]
     return JointZoo(opened)
 
@@ -299,9 +302,9 @@ class JointZoo:
         """Return some models (all their checkpoints, or those of the given epochs) as one object with arrays.
 
         Raises:
-            ZooError: a model or an epoch is not there.
+            ZooError: a model or an epoch is not there, or the models are no list of numbers.
         """
-        ids = np.asarray(models, dtype=np.int64)
+        ids = model_numbers(models, where=self.name)
         for model in ids[(ids < 0) | (ids >= self._starts[-1])][:1].tolist():
             raise ZooError(f"{self.name}: model {model} does not exist; it has 0 to {self._starts[-1] - 1}")
         chosen = self.epochs.tolist() if epochs is None else epochs

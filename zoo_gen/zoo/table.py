@@ -19,6 +19,21 @@ from zoo_gen.store import Store, side_files
 from zoo_gen.store.shards import remedy
 
 
+def model_numbers(models: object, *, where: str) -> np.ndarray:
+    """Return the numbers of models as int64 (model,); `where` begins the error.
+
+    Raises:
+        ZooError: they are no list of whole numbers; a mask would silently stand for models 0 and 1.
+    """
+    numbers = np.asarray(models)
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        raise ZooError(
+            f"{where}: got models as {numbers.dtype} of shape {list(numbers.shape)}; expected a list of their numbers, "
+            "such as numpy.flatnonzero(mask)"
+        )
+    return numbers.astype(np.int64)
+
+
 class ModelTable:
     """The rows of a zoo's models: model_id, split, hyper-parameters, status, final metrics and sha256."""
 

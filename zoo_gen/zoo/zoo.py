@@ -25,7 +25,7 @@ from zoo_gen.store.side_files import Architecture
 from zoo_gen.zoo import dataset, module, summary
 from zoo_gen.zoo.arrays import Arrays
 from zoo_gen.zoo.frame import data_frame, long_table
-from zoo_gen.zoo.table import ModelTable
+from zoo_gen.zoo.table import ModelTable, model_numbers
 from zoo_gen.zoo.view import ZooView, checkpoint
 
 if TYPE_CHECKING:
@@ -358,9 +358,9 @@ class Zoo:
         """Return some models (all their checkpoints, or those of the given epochs) as one object with arrays.
 
         Raises:
-            ZooError: a model or an epoch is not there.
+            ZooError: a model or an epoch is not there, or the models are no list of numbers.
         """
-        ids = np.asarray(models, dtype=np.int64)
+        ids = model_numbers(models, where=self.manifest.name)
         rows = np.array([self._table.row(model) for model in ids.tolist()], dtype=np.int64)
         chosen = self.epochs.tolist() if epochs is None else epochs
         checkpoints = np.array([self.checkpoint(epoch) for epoch in chosen], dtype=np.int64)

@@ -62,3 +62,29 @@ def test_a_command_whose_interruption_is_swallowed_ends_all_the_same(name, messa
     _, errors = process.communicate(timeout=waiting.LIMIT)
     assert process.returncode == 128 + number  # as a shell reports a process that a signal ended
     assert errors == message
+
+
+LONG = """
+import click
+from zoo_gen.cli.command import Commands
+
+@click.group(cls=Commands)
+def main():
+    pass
+
+@main.command()
+def show():
+    for line in range(100_000):
+        click.echo(line)
+
+main(["show"])
+"""
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    process = subprocess.Popen([sys.executable, "-c", LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()  # as `head -1` does
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(60) == 1

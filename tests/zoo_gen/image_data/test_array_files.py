@@ -172,3 +172,35 @@ def test_pickles_are_never_run(tmp_path):
     np.savez(tmp_path / "own.npz", x=np.array([{"a": 1}], dtype=object), y=LABELS)
     with pytest.raises(ZooError, match=r"own.npz: cannot be read as .npz or .npy files"):
         Manifest.model_validate({"data": {"source": "arrays", "path": str(tmp_path / "own.npz"), "test_share": 0.5}})
+
+
+@pytest.mark.parametrize(
+    ("names", "keys", "message"),
+    [
+        (
+            ("images", "labels"),
+            {"test_share": 0.5},
+            "holds images, labels; expected x_train, y_train, x_test, y_test, or",
+        ),
+        (("x_train", "y_train", "x_test", "y_test"), {"test_share": 0.5}, "expected no test_share in"),
+        (("x_train", "y_train"), {}, "holds x_train, y_train; expected x_train, y_train, x_test"),
+    ],
+)
+def test_other_arrays_are_named_as_they_are(tmp_path, names, keys, message):
+    values = (NUMBERS, LABELS) * 2
+    path = tmp_path / "own.npz"
+    np.savez(path, **dict(zip(names, values, strict=False)))
+    with pytest.raises(ZooError, match=message):
+        Manifest.model_validate({"data": {"source": "arrays", "path": str(path), **keys}})
+
+
+def test_a_single_npy_file_is_refused_for_what_it_is(tmp_path):
+    np.save(tmp_path / "own.npy", NUMBERS)
+    with pytest.raises(ZooError, match=r"own.npy: .*; expected a .npz file or a folder of .npy files"):
+        Manifest.model_validate({"data": {"source": "arrays", "path": str(tmp_path / "own.npy"), "test_share": 0.5}})
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_float32_cannot_hold_is_shown_as_it_stands(given):
+    with pytest.raises(ZooError, match=r"inputs\[\d+, 0\] is 1e\+300; expected finite numbers that float32 can hold"):
+        given((np.full((20, 7), 1e300), LABELS), test_share=0.2)

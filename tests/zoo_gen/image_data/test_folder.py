@@ -1,8 +1,10 @@
 """Class folders of PNG and JPEG files, in folders and archives, are read as Pillow reads each file, or refused."""
 
 import re
+import struct
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 from zoo_gen.errors import ZooError
-from zoo_gen.files.schema import Schema
+from zoo_gen.files.schema import Schema, checked
 from zoo_gen.image_data import DataSource, Folder, ImageData, load_image_data
 
 
@@ -242,3 +244,51 @@ def test_the_photographs_of_cifar10_are_read_from_their_tar(data_root):
     assert one.tobytes() in {image.tobytes() for image in (*everything.train_images, *everything.test_images)}
     assert np.bincount(everything.train_labels).tolist() == [5000] * 10
     assert {len(np.unique(data.train_labels)), len(np.unique(data.test_labels))} == {10}
+
+
+def test_sixteen_bits_in_colour_are_refused_too(photos):
+    """Pillow opens such a PNG as one of 8 bits; this one is written chunk by chunk."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    rows = b"".join(b"\0" + bytes(5 * 3 * 2) for _ in range(4))
+    header = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (photos / "train" / "cat" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with pytest.raises(ZooError, match=r"cat/1.png: has more than 8 bits a channel"):
+        load_image_data(source(photos, size=[4, 5], mode="RGB"))
+
+
+def test_another_format_is_named_without_an_address_in_memory(photos):
+    (photos / "train" / "cat" / "1.png").write_bytes(b"GIF89a")
+    with pytest.raises(ZooError, match=r"cat/1.png: is no PNG or JPEG; expected an image of one of these formats$"):
+        load_image_data(source(photos))
+
+
+def test_linked_class_folders_are_followed(photos, tmp_path):
+    linked = tmp_path / "linked"
+    for part in ("train", "test"):
+        (linked / part).mkdir(parents=True)
+        for label in ("cat", "dog"):
+            (linked / part / label).symlink_to(photos / part / label)
+    data = load_image_data(source(linked))
+    for part in ("train", "test"):
+        assert as_set(*data.part(part)) == reference(photos, part)
+
+
+def test_a_link_to_nowhere_or_in_a_circle_is_refused_by_its_name(photos):
+    lost = photos / "train" / "cat" / "lost.png"
+    lost.symlink_to("nowhere.png")
+    with pytest.raises(ZooError, match=r"cat/lost.png"):
+        load_image_data(source(photos))
+    lost.unlink()
+    (photos / "train" / "cat" / "again").symlink_to(photos)
+    with pytest.raises(ZooError, match=r"cat/again: is a link to a folder that holds it"):
+        source(photos)
+
+
+def test_a_wrong_value_is_named_before_the_keys_that_are_looked_up_by_it(photos):
+    with pytest.raises(ZooError, match="test_share: input should be less than 1, got 2"):
+        checked({"data": {"source": "folder", "path": str(photos), "test_share": 2}}, Manifest, where="own.toml")

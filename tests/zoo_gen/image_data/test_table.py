@@ -126,3 +126,31 @@ def test_what_is_no_table_is_one_line(tmp_path):
     path.write_bytes(b"no table")
     with pytest.raises(ZooError, match=r"own.parquet: cannot be read as a CSV or Parquet file"):
         source(path, target="y")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,a,y\n1,2,u\n3,4,v\n", "two columns are called 'a'; expected each name once"),
+        (",a,y\n0,2,u\n1,4,v\n", r"column 1 has no name; expected one, or features = \[...\]"),
+        ("a;b;y\n1,5;2;u\n3,5;4;v\n", "a CSV in UTF-8 whose cells are divided by commas"),
+        ("a,y\n1,h\xfc\n2,v\n", "column 'y' holds bytes that are no UTF-8; expected a CSV in UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_meant_is_refused(tmp_path, content, message):
+    path = tmp_path / "own.csv"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ZooError, match=message):
+        source(path, target="y")
+
+
+def test_a_column_without_a_name_is_no_hindrance_to_chosen_features(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text(",a,y\n0,2,u\n1,4,v\n2,5,u\n")
+    assert source(path, target="y", features=["a"]).features == ("a",)
+
+
+@pytest.mark.parametrize("features", [["width", "price"], ["width", "width"]])
+def test_features_are_distinct_and_never_the_target(tmp_path, features):
+    with pytest.raises(ValueError, match="features: expected each column once, and not the target 'price'"):
+        source(write(tmp_path / "own.csv"), target="price", features=features)

@@ -62,6 +62,7 @@ def test_parts_are_chosen_by_numbers_and_ranges(archive, tmp_path):
     [
         (["--format", "small_cnn"], "did you mean 'small_cnn_zoo'?"),
         (["--format", "small_cnn_zoo", "--epochs", "1-x"], "expected whole numbers and ranges"),
+        (["--format", "small_cnn_zoo", "--models", "5-3"], "expected whole numbers and ranges"),
         (["--format", "small_cnn_zoo", "--epochs", "5"], "has no epoch 5; it has 0, 86"),
         (["--format", "small_cnn_zoo", "--models", "24"], "has no model 24; it has 0 to 23"),
         (["--format", "small_cnn_zoo", "--split", "nfn"], "expected NAME=FILE"),

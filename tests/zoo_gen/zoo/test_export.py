@@ -1,3 +1,7 @@
+import resource
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -51,3 +55,18 @@ def test_a_folder_that_is_there_is_left_alone(tiny_zoo, tmp_path):
     with pytest.raises(ZooError, match="is there already"):
         export(open_zoo(tiny_zoo), tmp_path / "out")
     assert files_of(tmp_path) == {"out/mine.txt": b"mine"}
+
+
+@pytest.mark.parametrize("format_", ["pt", "safetensors"])
+def test_a_disk_without_room_is_one_line(tiny_zoo, tmp_path, format_):
+    """No file may be longer than 64 bytes here; libraries that write themselves have other errors than Python's."""
+    command = [sys.executable, "-m", "zoo_gen", "export", tiny_zoo, "--out", tmp_path / "out"]
+    result = subprocess.run(
+        [*command, "--format", format_],
+        check=False,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64)),
+    )
+    assert (result.returncode, result.stderr) == (2, f"error: {tmp_path / 'out'}: cannot be written (File too large)\n")
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,10 @@
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -8,7 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import begin, files_of
-from zoo_gen import engine, load_image_data, open_zoo
+from zoo_gen import engine, load_image_data, open_zoo, open_zoos
 from zoo_gen.errors import ZooError
 
 
@@ -213,3 +217,58 @@ def test_what_a_view_gives_cannot_be_written_to(tiny_zoo, name):
     values = view.weights if name == "weights" else view.metric(name)
     with pytest.raises(ValueError, match="read-only"):
         values[0] = 0
+
+
+@pytest.mark.parametrize("models", [np.arange(40) < 3, [1.5], 3, slice(0, 3)], ids=["mask", "float", "number", "slice"])
+def test_models_that_are_no_list_of_numbers_are_refused(tiny_zoo, models):
+    """A mask would otherwise be read as the numbers 0 and 1, and a fraction would be cut off."""
+    for zoo in (open_zoo(tiny_zoo), open_zoos([tiny_zoo])):
+        with pytest.raises(ZooError, match=r"got models as .*; expected a list of their numbers"):
+            zoo.view(models)
+        assert zoo.view([]).weights.shape[0] == 0
+
+
+def test_an_unknown_array_is_answered_with_the_known_ones(tiny_zoo):
+    with pytest.raises(ZooError, match=r"unknown array 'test_f1'; .*valid: .*test_class_f1"):
+        open_zoo(tiny_zoo).array("test_f1")
+
+
+def test_each_valid_name_stands_once(tiny_zoo):
+    with pytest.raises(ZooError, match="unknown target 'foo'") as refusal:
+        open_zoo(tiny_zoo).torch_dataset("train", target="foo")
+    names = str(refusal.value).partition("valid: ")[2].split(", ")
+    assert len(names) == len(set(names))
+
+
+def test_a_text_is_no_list_of_zoos(tiny_zoo):
+    with pytest.raises(ZooError, match=r"open_zoos: got .*; expected a list of zoos"):
+        open_zoos(str(tiny_zoo))
+
+
+@pytest.fixture
+def web_address(tiny_zoo) -> Iterator[str]:
+    """The address of a zoo on Python's web server, which answers ranges with whole files."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tiny_zoo)) as started:
+        threading.Thread(target=started.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{started.server_port}"
+        started.shutdown()
+
+
+def test_a_web_server_that_answers_ranges_with_whole_files_serves_a_zoo(tiny_zoo, web_address):
+    zoo, local = open_zoo(web_address), open_zoo(tiny_zoo)
+    assert np.array_equal(zoo.weights[3], local.weights[3])
+    assert np.array_equal(zoo.view([3], epochs=[0]).weights, local.view([3], epochs=[0]).weights)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_workers_of_a_loader_read_a_zoo_on_a_web_server(web_address):
+    zoo = open_zoo(web_address)
+    assert zoo.weights[0].size  # the client of this process is in use
+    samples = zoo.torch_dataset("train", memory=0)
+    loader = torch.utils.data.DataLoader(samples, batch_size=64, num_workers=1, multiprocessing_context="fork")
+    assert sum(len(weights) for weights in loader) == len(samples)

@@ -84,6 +84,18 @@ def test_other_types_become_float32(tmp_path, dtype, ending):
         assert torch.equal(stored, value.float())
 
 
+@pytest.mark.parametrize("kinds", [["plain"], ["plain", "deep"]], ids=["one architecture", "ragged"])
+def test_weights_that_are_all_undefined_are_no_damage(tmp_path, kinds):
+    """Whatever the sign of NaN: processors make it negative, and Zarr keeps no chunk that holds NaN alone."""
+    written(tmp_path / "mine", "plain", "pt", epochs=(1,), runs=2)
+    for run, kind in zip((1, 0), kinds, strict=False):
+        state = {key: torch.full_like(value, -torch.nan) for key, value in network(kind).state_dict().items()}
+        (tmp_path / "mine" / "weights" / f"run{run}_epoch1.pt").write_bytes(ray.saved(state))
+    zoo = open_zoo(convert(tmp_path / "mine", tmp_path / "zoo", format="folder"))
+    assert zoo.models["status"].to_pylist()[1] == "diverged"
+    assert verify(zoo.path).findings == ()
+
+
 def test_a_csv_without_run_and_epoch_is_a_state_a_model(tmp_path):
     written(tmp_path / "mine", "plain", "pt", epochs=(1,))
     path = tmp_path / "mine" / "models.csv"
