@@ -16,7 +16,7 @@ from zoo_bench.encoders import declared_ranges_of, encoder_settings, make_encode
 from zoo_bench.encoders.ranges import drawn, grid, parsed_range
 from zoo_bench.encoders.settings import split_name, with_settings
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation.evaluate import evaluate
+from zoo_bench.evaluation.evaluate import evaluate, whole_numbers
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.origins import ZoosFrom
 from zoo_bench.protocol.standard import benchmark_or_zoo
@@ -49,7 +49,7 @@ class Tuned:
 
 def tune(
     encoder: str,
-    benchmark: str | Path | BenchmarkManifest,
+    benchmark: str | Path | BenchmarkManifest | AnyZoo,
     *,
     trials: int,
     ranges: Mapping[str, str] | None = None,
@@ -96,6 +96,7 @@ def tune(
     """
     if trials < 1:
         raise ZooError(f"{trials} trials; expected at least 1")
+    numbers = whole_numbers(seeds)
     base = split_name(encoder)[0]
     written = dict(ranges) if ranges else declared_ranges_of(base)
     names = _names(encoder, written, trials, search=search, seed=seed)
@@ -110,7 +111,7 @@ def tune(
                     name,
                     manifest,
                     zoos=places,
-                    seeds=seeds,
+                    seeds=numbers,
                     device=device,
                     results=results,
                     workers=workers,
@@ -130,7 +131,7 @@ def tune(
         benchmark_digest=manifest.digest,
         search=search,
         seed=seed,
-        seeds=tuple(seeds),
+        seeds=numbers,
         ranges=written,
         trials=tuple(_trial(name, together, ranks.get(name), messages.get(name, "")) for name in names),
         best=together.best,

@@ -201,6 +201,13 @@ def test_results_of_different_zoos_are_not_mixed(tiny_loaded, field, what):
         boards_of.boards([first, changed(second, test=other)])
 
 
+def test_seeds_of_two_versions_of_an_encoder_are_not_averaged(tiny_loaded):
+    first = tiny_loaded[0]
+    other = first.result.model_copy(update={"seed": 1, "encoder_digest": "0" * 64})
+    with pytest.raises(ZooError, match="seed-1: another version of the encoder"):
+        boards_of.boards([first, replace(first, result=other)])
+
+
 def test_what_an_encoder_costs_stands_on_the_page(tiny_loaded):
     with_costs = changed(tiny_loaded[0], parameters=1_234_567, memory_bytes=89_000_000, fit_seconds=700.0)
     parsed = Page(page.html(boards_of.boards([with_costs]), [with_costs]))
