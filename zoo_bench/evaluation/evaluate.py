@@ -47,8 +47,8 @@ def evaluate(
 
     Args:
         encoder: one, a list, or a dictionary of names and encoders.
-        benchmark: a name (see `list_benchmarks`), the path of a TOML file, or a BenchmarkManifest; or an opened zoo, its
-            folder or its URL, on which the standard protocol is evaluated.
+        benchmark: a name (see `list_benchmarks`), the path of a TOML file, or a BenchmarkManifest; or an opened zoo,
+            its folder or its URL, on which the standard protocol is evaluated.
         zoos: the folder that holds the zoos by name, or the opened zoos.
         zoos_from: "published" takes the zoos as their papers published them, "regenerated" those that are trained
             here; what the benchmark says, if not given.

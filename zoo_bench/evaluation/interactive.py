@@ -57,7 +57,10 @@ def interactive_digest(name: str, config: dict[str, Any], source: Any) -> str:
 def state_of(value: Any) -> Any:
     """Return plain data, arrays and dataclasses as JSON that is the same in every process; of others, their type."""
     if is_dataclass(value) and not isinstance(value, type):
-        return [type(value).__qualname__, *([field.name, state_of(getattr(value, field.name))] for field in fields(value))]
+        return [
+            type(value).__qualname__,
+            *([field.name, state_of(getattr(value, field.name))] for field in fields(value)),
+        ]
     if isinstance(value, dict):
         return sorted([repr(key), state_of(each)] for key, each in value.items())
     if isinstance(value, list | tuple):

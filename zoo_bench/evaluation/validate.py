@@ -143,7 +143,8 @@ def _of_seeds(result: Result, path: Path, digests: dict[tuple[str, str, str], tu
     key = result.benchmark, result.encoder, result.on
     digest, other = digests.setdefault(key, (result.encoder_digest, path))
     if result.encoder_digest != digest:
-        yield f"encoder_digest: is {result.encoder_digest[:12]}, in {other.name} {digest[:12]}; expected one for all seeds"
+        where = f"in {other.name} {digest[:12]}"
+        yield f"encoder_digest: is {result.encoder_digest[:12]}, {where}; expected one for all seeds"
 
 
 def _of_scores(result: Result, path: Path, predictions: Sequence[TargetPrediction]) -> Iterator[str]:

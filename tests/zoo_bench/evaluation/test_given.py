@@ -16,7 +16,7 @@ from zoo_gen.errors import ZooError
 
 
 class FirstWeights:
-    config = {}  # forgets what it was given
+    config = {}  # noqa: RUF012 forgets what it was given
 
     def __init__(self, count):
         self.count = count
@@ -36,6 +36,14 @@ class Named(FirstWeights):
 class NeedsNoSeed(Named):
     def fit(self, train, validation):
         return self
+
+
+SCALE = np.zeros(5000)
+
+
+class Scaled(FirstWeights):
+    def encode(self, view):
+        return view.weights[:, 0, :5] * SCALE[:5]
 
 
 @dataclass
@@ -84,15 +92,9 @@ def test_an_object_and_its_class_by_name_are_one_encoder():
 
 
 def test_the_digest_of_an_encoder_of_a_notebook_covers_its_arrays(monkeypatch):
-    monkeypatch.setitem(globals(), "SCALE", np.zeros(5000))
     before = interactive_digest("scaled", {}, Scaled)
-    SCALE[2500] = 1
+    monkeypatch.setitem(globals(), "SCALE", np.where(np.arange(5000) == 2500, 1, SCALE))
     assert interactive_digest("scaled", {}, Scaled) != before
-
-
-class Scaled(FirstWeights):
-    def encode(self, view):
-        return view.weights[:, 0, :5] * SCALE[:5]  # noqa: F821
 
 
 @pytest.mark.parametrize(
@@ -171,3 +173,32 @@ def test_hidden_values_of_a_masked_array_are_missing(evaluate):
     assert math.isfinite(evaluate(Named)[0].cells[0].scores[0].value)
     with pytest.raises(ZooError, match="encode returned numbers that are not finite"):
         evaluate(Masked())
+
+
+DRAWS = {
+    "random": "[random.gauss(0, 1) for _ in range(4)]",
+    "np": "np.random.normal(size=4)",
+    "torch": "torch.randn(4)",
+}
+
+
+@pytest.mark.parametrize("module", DRAWS)
+def test_what_fit_draws_from_a_global_generator_follows_from_the_seed(evaluate, module, tmp_path):
+    import random
+
+    import torch
+
+    class Draws(Named):
+        config = {"target": "test_accuracy"}  # noqa: RUF012 as in the docs
+
+        def fit(self, train, validation, *, seed):
+            self.numbers = np.asarray(eval(DRAWS[module], {"random": random, "np": np, "torch": torch}))
+            return self
+
+        def predict(self, view):
+            return view.weights[:, 0, :4] @ self.numbers
+
+    once, again = (evaluate(Draws(), seeds=[0, 1]).to_pandas().query("by == 'encoder'") for _ in range(2))
+    assert once.equals(again)
+    values = once.query("metric == 'mse'").value
+    assert values.nunique() == len(values) == 2
