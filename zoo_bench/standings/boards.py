@@ -129,6 +129,7 @@ def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
         ZooError: a folder has no results, or two folders hold different ones of one encoder and seed.
     """
     loaded: dict[tuple[str, str, int], Loaded] = {}
+    first: dict[tuple[str, str, int], Path] = {}
     problems: list[ZooError] = []
     paths = [path for folder in folders for path in result_paths(folder)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # to draw resamples takes a second a result
@@ -142,8 +143,11 @@ def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
             continue
         key = one.result.benchmark, one.result.encoder, one.result.seed
         if key in loaded and loaded[key].result.sha256 != one.result.sha256:
-            raise ZooError(f"{path}: is another result of {one.result.encoder}, seed {one.result.seed}; expected one")
-        loaded[key] = one
+            raise ZooError(
+                f"{path}: is another result of {one.result.encoder}, seed {one.result.seed}, than {first[key]}; "
+                "expected one of them"
+            )
+        loaded[key], first[key] = one, path
     return list(loaded.values()), problems
 
 

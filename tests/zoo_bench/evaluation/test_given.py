@@ -202,3 +202,31 @@ def test_what_fit_draws_from_a_global_generator_follows_from_the_seed(evaluate, 
     assert once.equals(again)
     values = once.query("metric == 'mse'").value
     assert values.nunique() == len(values) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder": Named}, "encoder is a type; expected a name or package.module:Class"),
+        ({"search": "bayes"}, "unknown search 'bayes'; valid: grid, random"),
+        ({"seeds": 0}, "seeds are 0; expected a list of whole numbers"),
+    ],
+)
+def test_an_argument_of_a_search_that_cannot_be_is_one_line(benchmark, options, message, tmp_path):
+    given = {"encoder": "pca", "trials": 2, "ranges": {"dimension": "2,3"}, **options}
+    with pytest.raises(ZooError, match=message):
+        zoo_bench.tune(benchmark=benchmark, results=tmp_path, **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_to_search_may_be_a_list(benchmark, tiny_zoo, tmp_path):
+    options = {"trials": 2, "search": "grid", "zoos": tiny_zoo.parent, "results": tmp_path, "progress": False}
+    tunings = [zoo_bench.tune("pca", benchmark, ranges={"dimension": r}, **options).tuning for r in ("2,3", [2, 3])]
+    assert tunings[0].ranges == tunings[1].ranges == {"dimension": "2,3"}
+    assert [trial.encoder for trial in tunings[1].trials] == ["pca[dimension=2]", "pca[dimension=3]"]
+
+
+@pytest.mark.parametrize("encoder", ["pca", Named])
+def test_what_is_not_fitted_cannot_encode(encoder, tiny_zoo):
+    with pytest.raises(ZooError, match=r"is not fitted; expected what zoo_bench.fit or load_encoder returned"):
+        zoo_bench.encode(encoder, tiny_zoo)

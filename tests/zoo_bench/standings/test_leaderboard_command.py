@@ -7,9 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import zoo_bench
 from zoo_bench.cli import main
 from zoo_bench.results import read_result, this_machine, write_result
 from zoo_bench.results.machine import software
+from zoo_gen.errors import ZooError
 
 
 @pytest.fixture
@@ -89,7 +91,14 @@ def test_two_results_of_one_encoder_and_seed_are_refused(results, tmp_path):
     write_result(read_result(path).model_copy(update={"seconds": 1.0}).signed(), path)
     result = invoke("--results", results, "--results", tmp_path / "other")
     assert result.exit_code == 2
-    assert "is another result of pca, seed 0" in result.stderr
+    assert f"is another result of pca, seed 0, than {results}" in result.stderr
+
+
+def test_results_of_no_folder_are_none_and_one_name_needs_no_list(results):
+    with pytest.raises(ZooError, match="no folder of results is given"):
+        zoo_bench.load_results()
+    chosen = zoo_bench.load_results(results).only(encoders="pca", benchmarks="tiny_standard")
+    assert [result.encoder for result in chosen] == ["pca"]
 
 
 def test_results_name_python_torch_and_the_machine(tiny_loaded):
