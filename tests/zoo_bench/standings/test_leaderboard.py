@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import numpy as np
@@ -141,6 +142,12 @@ def test_the_page_is_whole_and_needs_nothing_else(tiny_loaded, boards):
     assert any(tuple(map(float, cell)) == pytest.approx(of_score, rel=1e-5) for cell in cells)
     assert any(leaderboard.digits(score.value).replace("-", "\N{MINUS SIGN}") in cell for cell in parsed.cells)
     assert tiny_loaded[0].result.cells[0].test.revision in text
+
+
+def test_the_page_does_not_depend_on_the_day(tiny_loaded, boards):
+    now = datetime.now(tz=UTC)
+    for day in (now.strftime("%B %Y"), now.strftime("%Y-%m-%d")):
+        assert day not in page.html(boards, tiny_loaded)
 
 
 def test_names_cannot_smuggle_markup_into_the_page(tiny_loaded):
