@@ -72,6 +72,16 @@ def test_a_table_without_one_of_its_rows_is_one_line_and_the_others_are_shown(re
     assert line.endswith("; expected a result as zoo-bench run wrote it")
 
 
+def test_a_result_without_the_table_of_its_floors_is_one_line_and_the_others_are_shown(results):
+    for path in results.rglob("*.resamples.parquet"):  # as results are shipped
+        path.unlink()
+    (results / "tiny_standard" / "pca" / "seed-0.floors.parquet").unlink()
+    result = invoke("--results", results)
+    assert result.exit_code == 2
+    assert "pca/seed-0.json: seed-0.floors.parquet is not there" in result.stderr
+    assert "weight_statistics" in result.stdout
+
+
 def test_a_score_that_was_edited_is_one_line_and_the_others_are_shown(results):
     path = results / "tiny_standard" / "pca" / "seed-0.json"
     content = json.loads(path.read_text())
