@@ -11,7 +11,7 @@ from zoo_bench.results.results import Result
 
 
 def changes(result: Result, path: Path) -> Iterator[str]:
-    """Yield what was changed in a result or in the tables beside it, a line a digest that differs or a table that is gone.
+    """Yield what was changed in a result or the tables beside it, a line a digest that differs or a table gone.
 
     Args:
         result: as it was read.
