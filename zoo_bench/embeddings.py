@@ -101,7 +101,7 @@ def encode(encoder: Encoder, zoo: str | Path | AnyZoo) -> Embeddings:
         zoo: an opened zoo, its folder or its URL.
 
     Raises:
-        ZooError: the encoder cannot read the zoo, or returns what cannot be used.
+        ZooError: it is a name or class and no fitted encoder, it cannot read the zoo, or returns what cannot be used.
 
     >>> import zoo_bench
     >>> embeddings = zoo_bench.encode(zoo_bench.fit("weight_statistics", "zoos/tiny"), "zoos/tiny")
@@ -109,6 +109,8 @@ def encode(encoder: Encoder, zoo: str | Path | AnyZoo) -> Embeddings:
     (200, 14)
     >>> embeddings.save("embeddings.npz")
     """
+    if isinstance(encoder, str | type):
+        raise ZooError(f"encoder {encoder!r} is not fitted; expected what zoo_bench.fit or load_encoder returned")
     fitted = InThisProcess(Candidate.of(encoder).name, encoder)
     view = converged(open_any(zoo))
     shape = (len(view.models), len(view.checkpoints))

@@ -130,6 +130,7 @@ def run(
     from zoo_bench.encoders import ENCODERS, encoder_names, make_encoder
     from zoo_bench.encoders.settings import parsed_pairs, split_name, with_settings
     from zoo_bench.encoders.training.runtime import Runtime
+    from zoo_bench.evaluation.candidates import check_chosen
     from zoo_bench.evaluation.run import TRAININGS
     from zoo_bench.evaluation.run import run as run_benchmark
     from zoo_bench.protocol.standard import benchmark_or_zoo
@@ -166,13 +167,12 @@ def run(
             _get_missing(manifest, places, missing, workers=computing.workers)
     errors = 0
     for manifest, places in chosen_zoos.items():
+        names = encoder_names(chosen, protocol=manifest.protocol, targets=manifest.targets)
         try:
+            check_chosen(names, chosen, protocol=manifest.protocol)
             for result, is_new in run_benchmark(
                 manifest,
-                [
-                    with_settings(name, given)
-                    for name in encoder_names(chosen, protocol=manifest.protocol, targets=manifest.targets)
-                ],
+                [with_settings(name, given) for name in names],
                 zoos=places,
                 results=results,
                 seeds=numbers,

@@ -114,4 +114,4 @@ def validate(results: Path, zoos: Path, rerun: str | None) -> None:
             click.echo(f"  {problem}", err=True)
         wrong += bool(problems)
     if wrong:
-        raise ZooError(f"{wrong} results are wrong or incomplete, see above; run zoo-bench run again")
+        raise ZooError(f"wrong or incomplete results: {wrong}, see above; run zoo-bench run again")

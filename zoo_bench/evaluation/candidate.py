@@ -5,6 +5,7 @@ in the next.
 """
 
 import copy
+import hashlib
 import json
 import sys
 from dataclasses import dataclass, replace
@@ -13,9 +14,10 @@ from typing import Any, Self
 from zoo_bench.encoders import Encoder, encoder_digest, make_encoder
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.failing import named
-from zoo_bench.evaluation.interactive import interactive_digest, is_interactive
+from zoo_bench.evaluation.interactive import interactive_digest, is_interactive, state_of
 from zoo_gen.errors import ZooError
 
+_TOLD = ("config", "runtime")  # attributes that are no settings beside the settings
 AnyEncoder = str | type[Any] | Encoder
 
 
@@ -66,6 +68,10 @@ def described(unchecked: Candidate) -> Candidate:
             digest = interactive_digest(unchecked.name, config, source)
         else:
             digest = encoder_digest(unchecked.name, encoder)
+    if not isinstance(unchecked.encoder, str) or ":" in unchecked.encoder:
+        given = {key: value for key, value in getattr(encoder, "__dict__", {}).items() if key not in _TOLD}
+        if given:  # a setting that `config` forgets makes another encoder all the same
+            digest = hashlib.sha256(json.dumps([digest, state_of(given)]).encode()).hexdigest()
     neural = hasattr(encoder, "runtime")
     return replace(unchecked, digest=digest, torch=neural or "torch" in sys.modules, neural=neural)
 

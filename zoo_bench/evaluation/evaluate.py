@@ -1,10 +1,12 @@
 """evaluate: score encoders on a benchmark from Python; `zoo-bench run` does the same from the command line."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation import run
@@ -17,12 +19,13 @@ from zoo_bench.protocol.protocols import On
 from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results
+from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.zoo import AnyZoo
 
 
 def evaluate(
     encoder: AnyEncoder | Sequence[AnyEncoder] | Mapping[str, AnyEncoder],
-    benchmark: str | Path | BenchmarkManifest,
+    benchmark: str | Path | BenchmarkManifest | AnyZoo,
     *,
     zoos: str | Path | Sequence[AnyZoo] = "zoos",
     zoos_from: ZoosFrom | None = None,
@@ -44,8 +47,8 @@ def evaluate(
 
     Args:
         encoder: one, a list, or a dictionary of names and encoders.
-        benchmark: a name (see `list_benchmarks`), the path of a TOML file, or a BenchmarkManifest; or the folder or URL
-            of a zoo, on which the standard protocol is evaluated.
+        benchmark: a name (see `list_benchmarks`), the path of a TOML file, or a BenchmarkManifest; or an opened zoo,
+            its folder or its URL, on which the standard protocol is evaluated.
         zoos: the folder that holds the zoos by name, or the opened zoos.
         zoos_from: "published" takes the zoos as their papers published them, "regenerated" those that are trained
             here; what the benchmark says, if not given.
@@ -86,6 +89,14 @@ def evaluate(
     >>> results.to_pandas().query("ranks")[["target", "metric", "low", "value", "high"]].shape
     (4, 5)
     """
+    numbers = whole_numbers(seeds)
+    for name, word, valid in (("rerun", rerun, get_args(run.Rerun)), ("on", on, get_args(On))):
+        if word not in valid:
+            raise ZooError(f"{name}: {unknown_name('word', word, valid)}")
+    if workers < 1:
+        raise ZooError(f"workers is {workers}; expected at least 1")
+    if results is not None and Path(results).is_file():
+        raise ZooError(f"{results}: is a file; expected a folder of results")
     manifest, places = benchmark_or_zoo(benchmark, zoos)
     if zoos_from is not None:
         manifest = manifest.with_zoos_from(zoos_from)
@@ -98,7 +109,7 @@ def evaluate(
             candidates(encoder, protocol=manifest.protocol, targets=manifest.targets),
             zoos=places,
             results=Path(folder),
-            seeds=seeds,
+            seeds=numbers,
             rerun=rerun,
             on=on,
             runtime=runtime,
@@ -107,3 +118,21 @@ def evaluate(
             progress=progress,
         )
         return Results(tuple(load_result(stored_path(Path(folder), result)) for result, _ in finished))
+
+
+def whole_numbers(seeds: Sequence[int]) -> tuple[int, ...]:
+    """Return seeds as plain whole numbers, which numpy's are not.
+
+    Raises:
+        ZooError: there are none, or one is no whole number.
+
+    >>> whole_numbers(range(3))
+    (0, 1, 2)
+    """
+    try:
+        numbers = tuple(operator.index(seed) for seed in seeds)
+    except TypeError:
+        numbers = ()
+    if not numbers:
+        raise ZooError(f"seeds are {seeds!r}; expected a list of whole numbers, such as [0, 1, 2]")
+    return numbers

@@ -69,7 +69,7 @@ def _place(trace: TracebackType | None, encoder: Any) -> str:
     files = _files(encoder)
     in_encoder = [frame for frame in frames if frame.filename in files]
     foreign = [frame for frame in frames if not _is_of_a_library(frame.filename)]
-    chosen = (in_encoder or foreign or frames)[-1:]
+    chosen = (in_encoder or foreign)[-1:]
     return "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in chosen)
 
 
@@ -84,4 +84,4 @@ def _files(encoder: Any) -> set[str]:
 
 
 def _is_of_a_library(file: str) -> bool:
-    return file.startswith(("<frozen", *_LIBRARIES)) or Path(__file__).parent in Path(file).parents
+    return file.startswith(("<frozen", *_LIBRARIES)) or Path(__file__).parents[1] in Path(file).parents

@@ -1,6 +1,6 @@
 """Digests of encoders that are defined in a notebook, at a prompt or in a script, where no module can be imported.
 
-The digest covers the class and every function, class and plain value of the same notebook that it refers to, in
+The digest covers the class and every function, class, plain value and array of the same notebook that it refers to, in
 whichever cell they are. Python keeps the text of cells in `linecache`. Imported modules are not covered.
 """
 
@@ -14,13 +14,16 @@ import logging
 import secrets
 import sys
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from dataclasses import fields, is_dataclass
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
+
+import numpy as np
 
 logger = logging.getLogger(__name__)
 
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-_PLAIN = (int, float, str, bytes, tuple, list, dict, type(None))
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 
 
 def is_interactive(source: Any) -> bool:
@@ -51,6 +54,24 @@ def interactive_digest(name: str, config: dict[str, Any], source: Any) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def state_of(value: Any) -> Any:
+    """Return plain data, arrays and dataclasses as JSON that is the same in every process; of others, their type."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return [
+            type(value).__qualname__,
+            *([field.name, state_of(getattr(value, field.name))] for field in fields(value)),
+        ]
+    if isinstance(value, dict):
+        return sorted([repr(key), state_of(each)] for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return [state_of(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return [value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
+    return repr(value) if isinstance(value, _PLAIN) else type(value).__qualname__
+
+
 def _definitions(source: Any) -> dict[str, str] | None:
     """Return the text of a definition and of all that it refers to in its notebook, by name; None if it is not kept."""
     namespace = vars(sys.modules[source.__module__]) if source.__module__ in sys.modules else {}
@@ -68,8 +89,8 @@ def _definitions(source: Any) -> dict[str, str] | None:
             value = namespace[name]
             if isinstance(value, type | FunctionType):
                 waiting += [value] if value.__module__ == source.__module__ else []
-            elif isinstance(value, _PLAIN):
-                texts[name] = repr(value)
+            elif not isinstance(value, ModuleType):
+                texts[name] = json.dumps(state_of(value))
     return texts
 
 

@@ -53,7 +53,8 @@ def returned(name: str, encoder: Any, method: str, view: WeightsView) -> np.ndar
     with named(name, method, encoder=encoder):
         values = getattr(encoder, method)(view)
     with named(name, f"{method} returned a {type(values).__name__} that is no array", encoder=encoder):
-        array = np.asarray(values)
+        is_masked = isinstance(values, np.ma.MaskedArray)  # whose hidden values numpy would take for the rows' own
+        array = np.asarray(values.astype(float).filled(np.nan) if is_masked else values)
     if array.dtype.hasobject:
         if array.ndim == 0:  # None, or what numpy knows nothing of
             raise EncoderError(f"encoder {name!r}: {method} returned a {type(values).__name__}; expected an array")

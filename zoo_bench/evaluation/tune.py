@@ -8,7 +8,7 @@ results, and every later result of a trial's encoder says how large the search w
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from zoo_bench.encoders import declared_ranges_of, encoder_settings, make_encode
 from zoo_bench.encoders.ranges import drawn, grid, parsed_range
 from zoo_bench.encoders.settings import split_name, with_settings
 from zoo_bench.encoders.training.runtime import Runtime
-from zoo_bench.evaluation.evaluate import evaluate
+from zoo_bench.evaluation.evaluate import evaluate, whole_numbers
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.origins import ZoosFrom
 from zoo_bench.protocol.standard import benchmark_or_zoo
@@ -49,10 +49,10 @@ class Tuned:
 
 def tune(
     encoder: str,
-    benchmark: str | Path | BenchmarkManifest,
+    benchmark: str | Path | BenchmarkManifest | AnyZoo,
     *,
     trials: int,
-    ranges: Mapping[str, str] | None = None,
+    ranges: Mapping[str, str | Sequence[object]] | None = None,
     search: Search = "random",
     seed: int = 0,
     seeds: Sequence[int] = (0,),
@@ -71,8 +71,8 @@ def tune(
         encoder: a name, `package.module:Class`, or one with some settings in brackets, which then stay.
         benchmark: as `evaluate` takes it.
         trials: how many there are at most, the first included.
-        ranges: setting -> its values ("16,32,64") or two ends ("1e-4..1e-2", "1e-4..1e-2 log"); if none are given,
-            those that the encoder declares.
+        ranges: setting -> its values ("16,32,64", or a list) or two ends ("1e-4..1e-2", "1e-4..1e-2 log"); if none are
+            given, those that the encoder declares.
         search: "random" draws settings, "grid" tries every combination of lists.
         seed: of the draws.
         seeds: with which each trial is fitted.
@@ -96,8 +96,16 @@ def tune(
     """
     if trials < 1:
         raise ZooError(f"{trials} trials; expected at least 1")
+    if not isinstance(encoder, str):
+        raise ZooError(
+            f"encoder is a {type(encoder).__name__}; expected a name or package.module:Class, to set settings"
+        )
+    if search not in get_args(Search):
+        raise ZooError(unknown_name("search", search, get_args(Search)))
+    numbers = whole_numbers(seeds)
     base = split_name(encoder)[0]
-    written = dict(ranges) if ranges else declared_ranges_of(base)
+    given = {name: text if isinstance(text, str) else ",".join(map(str, text)) for name, text in (ranges or {}).items()}
+    written = given or declared_ranges_of(base)
     names = _names(encoder, written, trials, search=search, seed=seed)
     manifest, places = benchmark_or_zoo(benchmark, zoos)
     manifest = manifest.with_zoos_from(zoos_from) if zoos_from is not None else manifest
@@ -110,7 +118,7 @@ def tune(
                     name,
                     manifest,
                     zoos=places,
-                    seeds=seeds,
+                    seeds=numbers,
                     device=device,
                     results=results,
                     workers=workers,
@@ -130,7 +138,7 @@ def tune(
         benchmark_digest=manifest.digest,
         search=search,
         seed=seed,
-        seeds=tuple(seeds),
+        seeds=numbers,
         ranges=written,
         trials=tuple(_trial(name, together, ranks.get(name), messages.get(name, "")) for name in names),
         best=together.best,

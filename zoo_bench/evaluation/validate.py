@@ -66,6 +66,7 @@ def validate(
     if again and not any(result.encoder == again.name for result in whole.values()):
         raise ZooError(f"{folder}: holds no results of {again.name!r}, which is to be fitted again")
     seen: dict[tuple[str, str], tuple[str, str, Path]] = {}
+    digests: dict[tuple[str, str, str], tuple[str, Path]] = {}
     targets = _targets_of(list(whole.values()))
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for result in whole.values():
@@ -82,6 +83,7 @@ def validate(
             problems = list(_of_content(result, path, shipped))
             if not problems:  # the others are not compared with a damaged result
                 problems += _of_others(result, path, seen)
+                problems += _of_seeds(result, path, digests)
             if result.benchmark in shipped and result.on == "test":
                 problems += completeness.of_seeds(seeds[result.benchmark, result.encoder])
             predictions = records.read_predictions(path)
@@ -113,8 +115,8 @@ def _targets_of(results: Sequence[Result]) -> Mapping[tuple[str, str], set[str]]
 def _of_content(result: Result, path: Path, shipped: Mapping[str, BenchmarkManifest]) -> Iterator[str]:
     """Compare a result with its digests, its place and the shipped benchmark of its name."""
     place = result_path(Path(), benchmark=result.benchmark, encoder=result.encoder, seed=result.seed, on=result.on)
-    if path.name != place.name:
-        yield f"on: is a result on {result.on} models, whose file is called {place.name}"
+    if path.parts[-3:] != place.parts:
+        yield f"is the result of {result.encoder}, seed {result.seed}, on {result.on} models; expected at {place}"
     yield from integrity.changes(result, path)
     if result.benchmark in shipped and shipped[result.benchmark].digest != result.benchmark_digest:
         yield f"benchmark_digest: is not that of the shipped benchmark {result.benchmark!r}; run it again"
@@ -134,6 +136,15 @@ def _of_others(result: Result, path: Path, seen: dict[tuple[str, str], tuple[str
                 if digest != expected:
                     where = f"in {other.parent.name}/{other.name} {expected[:12]}"
                     yield f"{cell.name}: {what} of {used.zoo} is {digest[:12]}, {where}; expected one"
+
+
+def _of_seeds(result: Result, path: Path, digests: dict[tuple[str, str, str], tuple[str, Path]]) -> Iterator[str]:
+    """Compare an encoder's digest with that of the seeds seen before: of other settings or code they are no mean."""
+    key = result.benchmark, result.encoder, result.on
+    digest, other = digests.setdefault(key, (result.encoder_digest, path))
+    if result.encoder_digest != digest:
+        where = f"in {other.name} {digest[:12]}"
+        yield f"encoder_digest: is {result.encoder_digest[:12]}, {where}; expected one for all seeds"
 
 
 def _of_scores(result: Result, path: Path, predictions: Sequence[TargetPrediction]) -> Iterator[str]:

@@ -20,21 +20,27 @@ _NO_TARGETS = {"max_abs"}  # what the weights say themselves, without learning
 
 
 def benchmark_or_zoo(
-    benchmark: str | Path | BenchmarkManifest, zoos: str | Path | Sequence[AnyZoo]
+    benchmark: str | Path | BenchmarkManifest | AnyZoo, zoos: str | Path | Sequence[AnyZoo]
 ) -> tuple[BenchmarkManifest, str | Path | Sequence[AnyZoo]]:
-    """Return a benchmark and where its zoos are; of the folder or the URL of a zoo, the standard one and the zoo.
+    """Return a benchmark and where its zoos are; of a zoo, its folder or its URL, the standard one and the zoo.
 
     Args:
-        benchmark: a name, the path of a TOML file, a BenchmarkManifest; or a folder or URL of a zoo.
+        benchmark: a name, the path of a TOML file, a BenchmarkManifest; or an opened zoo, its folder or its URL.
         zoos: the folder of zoos, or the opened zoos; of no account where a zoo is given in place of a benchmark.
 
     Raises:
         ZooError: there is no such benchmark and no such zoo, or the zoo has nothing that can be predicted.
     """
-    if isinstance(benchmark, BenchmarkManifest) or not _is_zoo(str(benchmark)):
-        return read_benchmark(benchmark), zoos
-    zoo = open_any(str(benchmark))
-    return standard_benchmark(zoo), [zoo]
+    if isinstance(benchmark, BenchmarkManifest):
+        return benchmark, zoos
+    if not isinstance(benchmark, AnyZoo):
+        text = str(benchmark)
+        if not _is_zoo(text):
+            if "/" in text and not text.endswith(".toml"):
+                raise ZooError(f"{text}: no such folder; expected a zoo, or the path of a benchmark that ends in .toml")
+            return read_benchmark(benchmark), zoos
+        benchmark = open_any(text)
+    return standard_benchmark(benchmark), [benchmark]
 
 
 def standard_benchmark(zoo: AnyZoo) -> BenchmarkManifest:

@@ -11,7 +11,7 @@ from zoo_bench.results.results import Result
 
 
 def changes(result: Result, path: Path) -> Iterator[str]:
-    """Yield what was changed in a result or in the tables beside it, a line a digest that differs.
+    """Yield what was changed in a result or the tables beside it, a line a digest that differs or a table gone.
 
     Args:
         result: as it was read.
@@ -25,6 +25,9 @@ def changes(result: Result, path: Path) -> Iterator[str]:
             f"sha256: the content has {result.content_sha256[:12]}, the result says {result.sha256[:12]}; "
             "something was changed"
         )
+    floors = records.floors_path(path)
+    if not floors.exists() and any(score.by in records.FLOORS for cell in result.cells for score in cell.scores):
+        yield f"{floors.name} is not there"
     files = [("predictions", records.predictions_path(path), result.predictions_sha256)]
     if records.resamples_path(path).exists():  # results that are shipped come without
         files.append(("resamples", records.resamples_path(path), result.resamples_sha256))

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, one_line
 from zoo_gen.files import atomic
 
 By = Literal["probe", "encoder", "recipe", "mean"]  # the last two read no weight: what an encoder has to beat
@@ -186,7 +186,8 @@ def _read(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise ZooError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {_EXPECTED}") from None
+        reason = one_line(error) if path.exists() else "it is not there"
+        raise ZooError(f"{path}: cannot be read ({reason}); {_EXPECTED}") from None
 
 
 def _write(table: pa.Table, path: Path) -> str:

@@ -129,6 +129,7 @@ def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
         ZooError: a folder has no results, or two folders hold different ones of one encoder and seed.
     """
     loaded: dict[tuple[str, str, int], Loaded] = {}
+    first: dict[tuple[str, str, int], Path] = {}
     problems: list[ZooError] = []
     paths = [path for folder in folders for path in result_paths(folder)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # to draw resamples takes a second a result
@@ -142,8 +143,11 @@ def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
             continue
         key = one.result.benchmark, one.result.encoder, one.result.seed
         if key in loaded and loaded[key].result.sha256 != one.result.sha256:
-            raise ZooError(f"{path}: is another result of {one.result.encoder}, seed {one.result.seed}; expected one")
-        loaded[key] = one
+            raise ZooError(
+                f"{path}: is another result of {one.result.encoder}, seed {one.result.seed}, than {first[key]}; "
+                "expected one of them"
+            )
+        loaded[key], first[key] = one, path
     return list(loaded.values()), problems
 
 
@@ -177,13 +181,16 @@ def boards(loaded: Sequence[Loaded]) -> list[Board]:
     """Return one board for every cell of every benchmark.
 
     Raises:
-        ZooError: results of one board come from different revisions or splits of the zoos, or from another benchmark.
+        ZooError: results of one board come from different revisions or splits of the zoos, or from another benchmark;
+            or the seeds of one encoder from different settings or code.
     """
     seeds: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     cells: dict[tuple[str, str], dict[str, _Seeds]] = defaultdict(lambda: defaultdict(dict))
+    firsts: dict[tuple[str, str], Result] = {}
     for one in loaded:
         result = one.result
         seeds[result.benchmark][result.encoder].add(result.seed)
+        _check_encoder(result, firsts.setdefault((result.benchmark, result.encoder), result))
         for cell in result.cells:
             cells[result.benchmark, cell.name][result.encoder][result.seed] = one, cell
     return [_board(benchmark, name, seeds[benchmark], encoders) for (benchmark, name), encoders in cells.items()]
@@ -240,6 +247,16 @@ def _kinds(reading: str, cells: Sequence[CellResult]) -> list[tuple[str, str, bo
         kinds.append((*key, key in ranking and not is_mixed, "probe"))
         kinds += [(*key, False, "encoder")] if key in predicted else []
     return kinds
+
+
+def _check_encoder(result: Result, first: Result) -> None:
+    """Refuse seeds of one encoder whose settings or code changed in between: their mean would be of no encoder."""
+    if result.encoder_digest != first.encoder_digest:
+        raise ZooError(
+            f"{result.benchmark}/{result.encoder}/seed-{result.seed}: another version of the encoder "
+            f"({result.encoder_digest[:12]}) than seed-{first.seed}'s ({first.encoder_digest[:12]}); "
+            "run all its seeds with one by zoo-bench run"
+        )
 
 
 def _check_alike(benchmark: str, pairs: Sequence[tuple[Loaded, CellResult]]) -> None:

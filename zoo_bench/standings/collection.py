@@ -70,6 +70,7 @@ class Results(Sequence[Result]):
         >>> zoo_bench.load_results("results").only(encoders=["pca"])
         <Results: 1 of 1 encoders on tiny_standard>
         """
+        benchmarks, encoders = ([names] if isinstance(names, str) else names for names in (benchmarks, encoders))
         for kind, names in (("benchmark", benchmarks), ("encoder", encoders)):
             known = sorted({getattr(result, kind) for result in self})
             for name in names:
@@ -176,12 +177,14 @@ def load_results(*folders: str | Path, skip_damaged: bool = False) -> Results:
         skip_damaged: whether results that cannot be read are left out; a warning names each.
 
     Raises:
-        ZooError: there is none that can be read, or one is damaged; the message names the file.
+        ZooError: no folder is given, none holds a result that can be read, or one is damaged; the message names it.
 
     >>> import zoo_bench
     >>> zoo_bench.load_results("results")
     <Results: 2 of 2 encoders on tiny_standard>
     """
+    if not folders:
+        raise ZooError("no folder of results is given; expected one or several")
     if not skip_damaged:
         return Results(tuple(load(*map(Path, folders))))
     loaded, problems = load_readable(*map(Path, folders))

@@ -73,7 +73,8 @@ def _entries(board: Board, encoder: str, owner: str, source_url: str | None) -> 
         condition = f" {about.condition}," if about.condition else ""
         notes = (
             f"{METRIC_NAMES[row.metric]} of {row.target}, predicted by {by},{trained}{condition} "
-            f"95 % interval [{cell.low:.4f}, {cell.high:.4f}] over models and {len(board.seeds[column])} seeds; "
+            f"95 % interval [{cell.low:.4f}, {cell.high:.4f}] over models and "
+            f"{len(board.seeds[column])} seed{'s' * (len(board.seeds[column]) > 1)}; "
             f"zoo revision {about.test.revision}, split {about.test.split_sha256}"
         )
         lines = [

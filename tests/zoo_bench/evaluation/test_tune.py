@@ -77,7 +77,10 @@ def test_a_result_on_validation_models_under_the_name_of_another_is_found(tiny_z
     with pytest.raises(ZooError, match="is a result on validation models; expected one on test models"):
         zoo_bench.load_results(tmp_path)
     ((_, problems),) = zoo_bench.validate(tmp_path, zoos=tiny_zoo.parent)
-    assert problems[0] == "on: is a result on validation models, whose file is called validation-seed-0.json"
+    assert problems[0] == (
+        "is the result of weight_statistics, seed 0, on validation models; "
+        "expected at tiny_standard/weight_statistics/validation-seed-0.json"
+    )
     with pytest.raises(ZooError, match="was scored on validation models"):
         zoo_bench.leaderboard(evaluated("weight_statistics", benchmark, tiny_zoo.parent, on="validation"))
 

@@ -120,6 +120,24 @@ def test_mixed_splits_are_caught(results):
     assert any("split_sha256 of tiny is" in line and line.endswith("; expected one") for line in messages)
 
 
+def test_seeds_of_two_versions_of_an_encoder_are_caught(results):
+    path = path_of(results)
+    for suffix in (".json", ".predictions.parquet", ".resamples.parquet", ".floors.parquet"):
+        shutil.copy(path.with_suffix(suffix), path.with_name(f"seed-1{suffix}"))
+    other = path.with_name("seed-1.json")
+    spoil(other, lambda content: content.update(seed=1), sign=True)
+    assert dict(validate(results))[other] == []
+    spoil(other, lambda content: content.update(encoder_digest="0" * 64), sign=True)
+    (line,) = dict(validate(results))[other]
+    assert line.startswith("encoder_digest: is 000000000000, in seed-0.json ")
+
+
+def test_a_result_in_another_place_is_caught(results):
+    path_of(results).parent.rename(results / "tiny_standard" / "other")
+    (line,) = problems(results)["other"]
+    assert line == "is the result of pca, seed 0, on test models; expected at tiny_standard/pca/seed-0.json"
+
+
 def test_a_missing_file_is_one_line(results):
     predictions_path(path_of(results)).unlink()
     (line,) = problems(results)["pca"]
@@ -131,7 +149,7 @@ def test_the_command_fails_on_a_wrong_result(results):
     result = CliRunner().invoke(main, ["validate", "--results", str(results)])
     assert result.exit_code == 2
     assert "pca/seed-0.json: WRONG" in result.output
-    assert "error: 1 results are wrong" in result.output
+    assert "error: wrong or incomplete results: 1, see above" in result.output
 
 
 def rewrite(results, encoder="pca", **changes):

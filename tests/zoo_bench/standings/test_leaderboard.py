@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import numpy as np
@@ -143,6 +144,12 @@ def test_the_page_is_whole_and_needs_nothing_else(tiny_loaded, boards):
     assert tiny_loaded[0].result.cells[0].test.revision in text
 
 
+def test_the_page_does_not_depend_on_the_day(tiny_loaded, boards):
+    now = datetime.now(tz=UTC)
+    for day in (now.strftime("%B %Y"), now.strftime("%Y-%m-%d")):
+        assert day not in page.html(boards, tiny_loaded)
+
+
 def test_names_cannot_smuggle_markup_into_the_page(tiny_loaded):
     loaded = tiny_loaded[0]
     evil = replace(loaded, result=loaded.result.model_copy(update={"encoder": "<script>alert(1)</script>"}))
@@ -199,6 +206,13 @@ def test_results_of_different_zoos_are_not_mixed(tiny_loaded, field, what):
     other = second.result.cells[0].test.model_copy(update={field: "0" * 64})
     with pytest.raises(ZooError, match=what):
         boards_of.boards([first, changed(second, test=other)])
+
+
+def test_seeds_of_two_versions_of_an_encoder_are_not_averaged(tiny_loaded):
+    first = tiny_loaded[0]
+    other = first.result.model_copy(update={"seed": 1, "encoder_digest": "0" * 64})
+    with pytest.raises(ZooError, match="seed-1: another version of the encoder"):
+        boards_of.boards([first, replace(first, result=other)])
 
 
 def test_what_an_encoder_costs_stands_on_the_page(tiny_loaded):

@@ -7,9 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import zoo_bench
 from zoo_bench.cli import main
 from zoo_bench.results import read_result, this_machine, write_result
 from zoo_bench.results.machine import software
+from zoo_gen.errors import ZooError
 
 
 @pytest.fixture
@@ -70,6 +72,16 @@ def test_a_table_without_one_of_its_rows_is_one_line_and_the_others_are_shown(re
     assert line.endswith("; expected a result as zoo-bench run wrote it")
 
 
+def test_a_result_without_the_table_of_its_floors_is_one_line_and_the_others_are_shown(results):
+    for path in results.rglob("*.resamples.parquet"):  # as results are shipped
+        path.unlink()
+    (results / "tiny_standard" / "pca" / "seed-0.floors.parquet").unlink()
+    result = invoke("--results", results)
+    assert result.exit_code == 2
+    assert "pca/seed-0.json: seed-0.floors.parquet is not there" in result.stderr
+    assert "weight_statistics" in result.stdout
+
+
 def test_a_score_that_was_edited_is_one_line_and_the_others_are_shown(results):
     path = results / "tiny_standard" / "pca" / "seed-0.json"
     content = json.loads(path.read_text())
@@ -89,7 +101,14 @@ def test_two_results_of_one_encoder_and_seed_are_refused(results, tmp_path):
     write_result(read_result(path).model_copy(update={"seconds": 1.0}).signed(), path)
     result = invoke("--results", results, "--results", tmp_path / "other")
     assert result.exit_code == 2
-    assert "is another result of pca, seed 0" in result.stderr
+    assert f"is another result of pca, seed 0, than {results}" in result.stderr
+
+
+def test_results_of_no_folder_are_none_and_one_name_needs_no_list(results):
+    with pytest.raises(ZooError, match="no folder of results is given"):
+        zoo_bench.load_results()
+    chosen = zoo_bench.load_results(results).only(encoders="pca", benchmarks="tiny_standard")
+    assert [result.encoder for result in chosen] == ["pca"]
 
 
 def test_results_name_python_torch_and_the_machine(tiny_loaded):

@@ -5,6 +5,7 @@ An encoder that another process has fitted can be restored here, so that what it
 
 import logging
 import os
+import random
 import sys
 import tempfile
 import threading
@@ -160,6 +161,7 @@ class Host:
         """
         if problem.target is not None:
             problem = replace(problem, selection=AskedSelection(self._connection, left_out))
+        _seed_global_generators(seed)
         with named(self.name, "fit", encoder=self._encoder), measured() as cost:
             fit_encoder(self._encoder, train, validation, problem=problem, seed=seed)
         with named(self.name, "config", encoder=self._encoder):
@@ -213,3 +215,15 @@ class Host:
                 runtime.torch_device()  # which becomes the current one here too
         threadpool_limits(limits=1, user_api="blas")
         return {}, None
+
+
+def _seed_global_generators(seed: int) -> None:
+    """Seed what an encoder may draw from without a generator of its own.
+
+    Processes are forks of one: without it all fits of a run would draw the same, whatever the seed, and another run
+    would draw others.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)

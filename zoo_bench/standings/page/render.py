@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -46,7 +45,6 @@ def html(boards: Sequence[Board], loaded: Sequence[Loaded]) -> str:
         benchmarks=order.benchmarks,
         order=order,
         comparison=comparison(order),
-        today=datetime.now(tz=UTC).strftime("%-d %B %Y"),
         package=metadata.version("zoo-gen"),
         links=content.links(loaded),
         machines=content.machines,
