@@ -81,7 +81,7 @@ def _briefly(names: list[str]) -> str:
 @DEVICE
 @REUSE
 def plan(manifest: str, workers: int | None, device: str, reuse: tuple[Folder, ...]) -> None:
-    """Print what a zoo would cost: numbers by counting, seconds from timed steps. Writes nothing and needs no data."""
+    """Print what a zoo would cost: numbers by counting, seconds from timed steps. Writes nothing, reads no images."""
     from zoo_gen.engine import api
     from zoo_gen.engine.comparison import diff as compare
 

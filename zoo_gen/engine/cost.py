@@ -1,6 +1,6 @@
 """The cost of a run before it is run: models, steps, bytes and files by counting, seconds from timed steps.
 
-Steps are timed on random images of the right shape, so that a plan needs no data.
+Steps are timed on random images of the right shape, so that a plan reads none.
 """
 
 import heapq

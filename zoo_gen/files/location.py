@@ -8,7 +8,7 @@ writing returns, so that nothing there has a temporary name. Listings are not ca
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
@@ -164,16 +164,24 @@ def files(folder: Folder) -> dict[str, int]:
     return {name[len(path) + 1 :]: entry["size"] for name, entry in below.items() if name.startswith(f"{path}/")}
 
 
-def names(folder: Folder) -> list[str]:
-    """Return the names of the files in a folder; none if there is no such folder at a URL."""
+def names(folder: Folder, *, known: Iterable[str] = ()) -> list[str]:
+    """Return the names of the files in a folder; none if there is no such folder at a URL.
+
+    Args:
+        folder: to be listed.
+        known: names that are asked for one by one where a web server lists no folders.
+    """
     if isinstance(folder, Path):
         return [path.name for path in folder.iterdir()]
     with _one_line_errors(folder.url):
         fs, path = _open(folder.url)
         try:
-            return [name.rpartition("/")[2] for name in fs.ls(path, detail=False)]
+            listed = [name.rpartition("/")[2] for name in fs.ls(path, detail=False)]
         except FileNotFoundError:
-            return []
+            listed = []
+    if listed or not folder.url.startswith("http"):
+        return listed
+    return [name for name in known if (folder / name).exists()]
 
 
 def read_all(paths: list[Folder]) -> Iterator[bytes]:

@@ -118,7 +118,8 @@ class Store:
 
     def shards_on_disk(self) -> tuple[list[int], frozenset[int]]:
         """Return the numbers of the complete shards, in order, and of those whose training was saved half-way."""
-        names = location.names(self.folder / "models")
+        parts = map(shards.part_name, range(self.extent.n_shards))
+        names = location.names(self.folder / "models", known=parts)
         complete = [shard for shard in shards.shards_of(names) if shard < self.extent.n_shards]
         return complete, begun_shards(names)
 

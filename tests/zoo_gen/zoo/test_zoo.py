@@ -245,11 +245,16 @@ def test_a_text_is_no_list_of_zoos(tiny_zoo):
         open_zoos(str(tiny_zoo))
 
 
-@pytest.fixture
-def web_address(tiny_zoo) -> Iterator[str]:
+@pytest.fixture(params=[pytest.param(True, id="lists folders"), pytest.param(False, id="lists none")])
+def web_address(tiny_zoo, request) -> Iterator[str]:
     """The address of a zoo on Python's web server, which answers ranges with whole files."""
 
     class Handler(SimpleHTTPRequestHandler):
+        def list_directory(self, path: object) -> object:
+            if request.param:
+                return super().list_directory(path)
+            return self.send_error(404)
+
         def log_message(self, *arguments: object) -> None:
             pass
 
