@@ -9,6 +9,7 @@ are computed in float64, and in float32 the curvatures, which only guide the ste
 """
 
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 from scipy.linalg import helmert
@@ -84,31 +85,34 @@ class CrossEntropy:
         return sums / len(self._rows)
 
     def squares(self) -> np.ndarray:
-        """Return the diagonal of `curvature` (feature or intercept,)."""
-        weights = self._variances()
-        sums = np.zeros(self._rows.shape[1])
+        """Return the diagonal of `curvature` (feature or intercept, contrast)."""
+        means = self._shares @ self._contrasts
+        variances = self._shares @ self._contrasts**2 - means**2
+        sums = np.zeros((self._rows.shape[1], means.shape[1]))
         for block in self._blocks:
-            sums += weights[block].astype(np.float32) @ self._rows[block] ** 2
-        return np.append(sums, weights.sum()) / len(self._rows)
+            sums += (self._rows[block] ** 2).T @ variances[block].astype(np.float32)
+        return np.concatenate([sums, variances.sum(axis=0, keepdims=True)]) / len(self._rows)
 
     def curvature(self) -> np.ndarray:
-        """Return the second derivative by each two coefficients of a contrast, of all contrasts the mean.
+        """Return the second derivative by each two coefficients where `loss` was asked last, before that at 0.
 
-        It is that where `loss` was asked last, before that at 0: (feature or intercept, feature or intercept).
+        Its shape is (feature or intercept, contrast, feature or intercept, contrast). What a row's names vary is a sum
+        over pairs of names, of the product of their shares.
         """
-        roots = np.sqrt(self._variances()).astype(np.float32)[:, None]
-        n_rows, n_features = self._rows.shape
-        sums = np.zeros((n_features + 1, n_features + 1))
-        for start in range(0, n_rows, _ROWS_SQUARED):
-            block = slice(start, start + _ROWS_SQUARED)
-            rows = np.concatenate([roots[block] * self._rows[block], roots[block]], axis=1)
-            sums += rows.T @ rows
-        return sums / n_rows
-
-    def _variances(self) -> np.ndarray:
-        """Return the variance of the contrasts of each row's name, of all contrasts the mean (row,)."""
-        means = self._shares @ self._contrasts
-        return np.maximum(self._shares @ self._contrasts**2 - means**2, 0.0).mean(axis=1)
+        n_rows, n_coefficients = len(self._rows), self._rows.shape[1] + 1
+        n_contrasts = self._contrasts.shape[1]
+        sums = np.zeros((n_coefficients, n_contrasts, n_coefficients, n_contrasts))
+        for one, other in combinations(range(len(self._contrasts)), 2):
+            roots = np.sqrt(self._shares[:, [one]] * self._shares[:, [other]]).astype(np.float32)
+            of_pair = np.zeros((n_coefficients, n_coefficients))
+            for start in range(0, n_rows, _ROWS_SQUARED):
+                block = slice(start, start + _ROWS_SQUARED)
+                rows = np.concatenate([roots[block] * self._rows[block], roots[block]], axis=1)
+                of_pair += rows.T @ rows
+            apart = self._contrasts[one] - self._contrasts[other]
+            for row, column in np.ndindex(n_contrasts, n_contrasts):
+                sums[:, row, :, column] += apart[row] * apart[column] / n_rows * of_pair
+        return sums
 
 
 def _add(sums: np.ndarray, rows: np.ndarray, by_contrasts: np.ndarray) -> None:

@@ -6,6 +6,7 @@ for a penalty, however correlated the features are and however certain most rows
 thousands where few rows are in doubt, and L-BFGS more.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,8 @@ from zoo_bench.scores.cross_entropy import CrossEntropy, contrasts, logits
 _TOLERANCE = 1e-4  # of the norm of the gradient in these coordinates: what the mean loss can lose is half its square
 _STEPS = 200
 _LEAST_CURVATURE = 1e-6  # of intercepts, which no penalty holds where rows tell names apart for certain
-_CURVATURE_COSTS = 0.03  # products for each axis: so many take longer than the curvature along all of them
+_CURVATURE_COSTS = 0.015  # products for each axis and pair of names: so many take longer than all of the curvature
+_MOST = 5000  # coefficients, whose curvature has the square of it numbers
 _SLACK = 1e-6  # of the curvature along each axis: more than float32 rounds
 
 
@@ -43,10 +45,12 @@ class Logistic:
         self.coefficients = np.zeros((rows.shape[1] + 1, contrasts(len(self.classes)).shape[1]))
         self._curvature = self._entropy.squares()  # that is all of it at 0, as rows lie along their principal axes
         self._products = 0  # that the penalty before took
+        n_pairs = math.comb(len(self.classes), 2)
+        self._costs = _CURVATURE_COSTS * n_pairs * len(rows.T) if self.coefficients.size <= _MOST else math.inf
 
     def fit(self, penalty: float) -> None:
         """Find the coefficients at a penalty of their squares' half sum, starting from those at the last penalty."""
-        if self._products > _CURVATURE_COSTS * len(self.coefficients):
+        if self._products > self._costs:
             self._curvature = self._entropy.curvature()
         penalties = np.full((len(self.coefficients), 1), penalty / self._n_rows)
         penalties[-1] = 0.0
@@ -55,20 +59,20 @@ class Logistic:
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
             self._products += 1
-            coefficients = coordinates.coefficients(flat.reshape(self.coefficients.shape))
+            coefficients = coordinates.coefficients(flat)
             value, gradient = self._entropy.loss(coefficients)
             penalised = penalties * coefficients
-            return value + (penalised * coefficients).sum() / 2, coordinates.gradient(gradient + penalised).ravel()
+            return value + (penalised * coefficients).sum() / 2, coordinates.gradient(gradient + penalised)
 
         def curved(_: np.ndarray, flat: np.ndarray) -> np.ndarray:  # at the coefficients that loss saw last
             self._products += 1
-            along = coordinates.coefficients(flat.reshape(self.coefficients.shape))
-            return coordinates.gradient(self._entropy.curved(along) + penalties * along).ravel()
+            along = coordinates.coefficients(flat)
+            return coordinates.gradient(self._entropy.curved(along) + penalties * along)
 
         options = {"gtol": _TOLERANCE, "maxiter": _STEPS}
-        start = coordinates.of(self.coefficients).ravel()
+        start = coordinates.of(self.coefficients)
         solution = minimize(loss, start, jac=True, hessp=curved, method="trust-ncg", options=options).x
-        self.coefficients = coordinates.coefficients(solution.reshape(self.coefficients.shape))
+        self.coefficients = coordinates.coefficients(solution)
 
     def shares(self, rows: np.ndarray) -> np.ndarray:
         """Return the probability of each name, of rows along the axes (row, axis): float64 (row, name)."""
@@ -76,7 +80,7 @@ class Logistic:
 
 
 class _Coordinates:
-    """Coordinates (axis or intercept, contrast) of coefficients, in which a loss curves about alike in all directions.
+    """Coordinates (coordinate,) of coefficients (axis or intercept, contrast) in which a loss curves alike everywhere.
 
     Args:
         curvature: of the loss, as `CrossEntropy.squares` or `CrossEntropy.curvature` returns it.
@@ -84,28 +88,31 @@ class _Coordinates:
     """
 
     def __init__(self, curvature: np.ndarray, penalties: np.ndarray) -> None:
-        along = (curvature if curvature.ndim == 1 else np.diagonal(curvature))[:, None] + penalties
-        self._units = 1 / np.sqrt(np.maximum(along, _LEAST_CURVATURE * (penalties == 0)))
+        self._shape = curvature.shape[:2]
+        added = np.broadcast_to(penalties, self._shape).ravel()
+        by_pairs = curvature.reshape(added.size, -1)  # of a diagonal, one column
+        along = added + (np.diagonal(by_pairs) if curvature.ndim == 4 else by_pairs[:, 0])
+        self._units = 1 / np.sqrt(np.maximum(along, _LEAST_CURVATURE * (added == 0)))
         self._factor = None
-        if curvature.ndim == 2:
-            alike = self._units * curvature * self._units.T
+        if curvature.ndim == 4:
+            alike = self._units[:, None] * by_pairs * self._units
             np.fill_diagonal(alike, 1 + _SLACK)
             self._factor = cholesky(alike, lower=True, overwrite_a=True, check_finite=False)
 
     def of(self, coefficients: np.ndarray) -> np.ndarray:
         """Return the coordinates of coefficients."""
-        scaled = coefficients / self._units
+        scaled = coefficients.ravel() / self._units
         return scaled if self._factor is None else self._factor.T @ scaled
 
     def coefficients(self, coordinates: np.ndarray) -> np.ndarray:
         """Return the coefficients that have these coordinates."""
-        return self._units * self._solved(coordinates, trans="T")
+        return (self._units * self._solved(coordinates, trans="T")).reshape(self._shape)
 
     def gradient(self, by_coefficients: np.ndarray) -> np.ndarray:
         """Return the derivative by the coordinates from that by the coefficients."""
-        return self._solved(self._units * by_coefficients, trans="N")
+        return self._solved(self._units * by_coefficients.ravel(), trans="N")
 
-    def _solved(self, columns: np.ndarray, *, trans: Literal["T", "N"]) -> np.ndarray:
+    def _solved(self, column: np.ndarray, *, trans: Literal["T", "N"]) -> np.ndarray:
         if self._factor is None:
-            return columns
-        return solve_triangular(self._factor, columns, lower=True, trans=trans, check_finite=False)
+            return column
+        return solve_triangular(self._factor, column, lower=True, trans=trans, check_finite=False)
