@@ -22,7 +22,7 @@ from zoo_bench.protocol.origins import ZoosFrom
 from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.results import Trial, Tuning, read_tunings, tunings_path, write_tunings
 from zoo_bench.standings.collection import Results
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, check_number, unknown_name
 from zoo_gen.zoo import AnyZoo
 
 Search = Literal["random", "grid"]
@@ -94,8 +94,7 @@ def tune(
     >>> result.tunings[0] == tuned.tuning
     True
     """
-    if trials < 1:
-        raise ZooError(f"{trials} trials; expected at least 1")
+    check_number("trials", trials, least=1)
     if not isinstance(encoder, str):
         raise ZooError(
             f"encoder is a {type(encoder).__name__}; expected a name or package.module:Class, to set settings"
