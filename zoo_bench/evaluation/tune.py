@@ -17,6 +17,7 @@ from zoo_bench.encoders.ranges import drawn, grid, parsed_range
 from zoo_bench.encoders.settings import split_name, with_settings
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.evaluate import evaluate, whole_numbers
+from zoo_bench.evaluation.run import check_is_folder
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.origins import ZoosFrom
 from zoo_bench.protocol.standard import benchmark_or_zoo
@@ -95,6 +96,8 @@ def tune(
     True
     """
     check_number("trials", trials, least=1)
+    check_number("workers", workers, least=1)
+    check_is_folder(Path(results))
     if not isinstance(encoder, str):
         raise ZooError(
             f"encoder is a {type(encoder).__name__}; expected a name or package.module:Class, to set settings"
