@@ -16,6 +16,7 @@ from zoo_bench.evaluation.candidate import AnyEncoder, Candidate
 from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.failing import EncoderError, named
 from zoo_bench.evaluation.fit_input import FitInput
+from zoo_bench.evaluation.generators import check_seed, restored_global_generators, seed_global_generators
 from zoo_bench.evaluation.rows import InThisProcess, encode_views, predict_views
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.problem import Problem
@@ -49,6 +50,7 @@ class Embeddings:
         atomic.replace(Path(path), content.getvalue())
 
 
+@restored_global_generators()
 def fit(
     encoder: AnyEncoder,
     zoo: str | Path | AnyZoo,
@@ -63,7 +65,8 @@ def fit(
         encoder: a name, `package.module:Class`, a class, or an object, of which a deep copy is fitted.
         zoo: an opened zoo, its folder or its URL.
         target: what a supervised encoder learns, at all checkpoints: a target that benchmarks can name.
-        seed: of all that is random in fitting.
+        seed: of all that is random in fitting, from 0 to 2**32 - 1. The global generators of Python, numpy and torch
+            are seeded too, and given back as they were.
         device: where networks train: auto, cpu, cuda; or a `Runtime`.
 
     Raises:
@@ -75,6 +78,7 @@ def fit(
     >>> encoder.config
     {'dimension': 50}
     """
+    check_seed(seed)
     checked = candidate(encoder)
     runtime = device if isinstance(device, Runtime) else Runtime(device=device)
     fresh = checked.fresh(runtime)
@@ -82,17 +86,22 @@ def fit(
     with named(checked.name, "fit", encoder=fresh):
         (problem,) = learned_problems(checked.name, fresh, [_problem(target, cell.zoo, fresh)])
     try:
-        with named(checked.name, "fit", encoder=fresh):
-            FitInput.of(cell, problem, seed=seed).fit(fresh)
+        return _fitted(checked.name, fresh, FitInput.of(cell, problem, seed=seed))
     except EncoderError as error:
         if not error.asked_for_labels:
             raise
-        fresh = checked.fresh(runtime)
-        with named(checked.name, "fit", encoder=fresh):
-            FitInput.of_training_models(cell, problem, seed=seed).fit(fresh)
-    return fresh
+        return _fitted(checked.name, checked.fresh(runtime), FitInput.of_training_models(cell, problem, seed=seed))
 
 
+def _fitted(name: str, encoder: Encoder, given: FitInput) -> Encoder:
+    """Fit an encoder with the global generators seeded, as in the process of an evaluation."""
+    seed_global_generators(given.seed)
+    with named(name, "fit", encoder=encoder):
+        given.fit(encoder)
+    return encoder
+
+
+@restored_global_generators()
 def encode(encoder: Encoder, zoo: str | Path | AnyZoo) -> Embeddings:
     """Encode every checkpoint of every model of a zoo that did not diverge.
 

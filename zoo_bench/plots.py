@@ -18,6 +18,7 @@ from zoo_bench.standings.robustness import Drop, drops
 from zoo_bench.standings.text import METRIC_NAMES
 from zoo_gen.errors import ZooError, needing
 from zoo_gen.zoo import AnyZoo, open_any
+from zoo_gen.zoo.plots import save_figure
 
 COLUMNS = 3
 MOST_POINTS = 20000  # more than this hide one another; a random part of them is drawn
@@ -115,7 +116,7 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     figure.axes[0].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(path)
+    save_figure(figure, Path(path))
 
 
 def _figure(rows: int, columns: int, *, width: float, height: float) -> Any:
@@ -194,4 +195,4 @@ def _draw(embeddings: np.ndarray, colourings: Mapping[str, np.ndarray], path: Pa
         axes.set_ylabel(f"component 2 ({shares[1]:.0%})", fontsize=8)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    figure.savefig(path)
+    save_figure(figure, path)

@@ -1,9 +1,10 @@
-"""The one exception that reaches a person, and the words for an unknown name and for a package that is missing."""
+"""The one exception that reaches a person, and the words for an unknown name, a number and a package not installed."""
 
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from numbers import Integral, Real
 
 
 class ZooError(Exception):
@@ -19,6 +20,18 @@ class ZooError(Exception):
         if self.show_traceback:
             return "".join(traceback.format_exception(self)).splitlines()
         return [f"{type(self).__name__}: {self}"]
+
+
+def check_number(name: str, value: object, *, least: int, whole: bool = True) -> None:
+    """Refuse an argument that is no number, or too small a one, as commands refuse the option of its name.
+
+    Raises:
+        ZooError: it is.
+
+    >>> check_number("workers", 4, least=1)
+    """
+    if not isinstance(value, Integral if whole else Real) or not float(value) >= least:
+        raise ZooError(f"{name} is {value!r}; expected a {'whole ' if whole else ''}number, at least {least}")
 
 
 _SHOWN = 20  # names that stand beside the nearest one

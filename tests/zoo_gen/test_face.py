@@ -92,3 +92,28 @@ def test_every_public_name_is_there_and_shown_to_completion():
 def test_listing_planning_and_reading_names_import_no_torch():
     code = "import sys, zoo_gen; zoo_gen.list_zoos(); zoo_gen.list_published_zoos(); zoo_gen.plan('tetris_seed').cost"
     subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda tiny: zoo_gen.run(tiny, workers=0), "workers is 0; expected a whole number, at least 1"),
+        (lambda tiny: zoo_gen.run(tiny, workers="2"), "workers is '2'; expected a whole number"),
+        (lambda tiny: zoo_gen.run(tiny, save_seconds=-1), "save_seconds is -1; expected a number, at least 0"),
+        (lambda tiny: zoo_gen.run(tiny, part=(0, 4)), r"part is \(0, 4\); expected \(i, n\) with i from 1 to n"),
+        (lambda tiny: zoo_gen.plan(tiny, workers=0), "workers is 0; expected a whole number, at least 1"),
+        (lambda tiny: zoo_gen.verify(tiny, sample=-1), "sample is -1; expected a whole number, at least 0"),
+        (lambda tiny: zoo_gen.run(None), "manifest is None; expected a ZooManifest, plain data, the path"),
+        (lambda tiny: zoo_gen.plan(5), "manifest is 5; expected a ZooManifest"),
+        (lambda tiny: zoo_gen.diff(tiny, None), "manifest is None; expected a ZooManifest"),
+        (lambda tiny: zoo_gen.open_zoo(None), "got None in place of a folder or file; expected its path or URL"),
+        (lambda tiny: zoo_gen.verify(None), "got None in place of a folder or file"),
+        (lambda tiny: zoo_gen.convert(None, format="folder"), "archive is None; expected the path of a folder or file"),
+    ],
+)
+def test_an_argument_that_the_commands_refuse_is_one_line(tiny_manifest, tmp_path, monkeypatch, call, message):
+    monkeypatch.chdir(tmp_path)
+    before = files_of(tmp_path)
+    with pytest.raises(zoo_gen.ZooError, match=message):
+        call(tiny_manifest)
+    assert files_of(tmp_path) == before

@@ -131,7 +131,7 @@ def run(
     from zoo_bench.encoders.settings import parsed_pairs, split_name, with_settings
     from zoo_bench.encoders.training.runtime import Runtime
     from zoo_bench.evaluation.candidates import check_chosen
-    from zoo_bench.evaluation.run import TRAININGS
+    from zoo_bench.evaluation.run import TRAININGS, check_is_folder
     from zoo_bench.evaluation.run import run as run_benchmark
     from zoo_bench.protocol.standard import benchmark_or_zoo
 
@@ -149,6 +149,7 @@ def run(
         raise ZooError("BENCHMARK is missing; expected a name that zoo-bench list shows, the path of a file, or --mock")
     if (computing.engine == "dask") != (computing.scheduler is not None):
         raise ZooError("--engine dask and --scheduler tcp://host:8786 belong together; expected both or neither")
+    check_is_folder(results)
     numbers = _seeds(seeds)
     chosen_zoos = {}
     for benchmark in benchmarks:

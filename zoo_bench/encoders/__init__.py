@@ -266,12 +266,17 @@ def learned_problems(name: str, encoder: Any, problems: Sequence[Problem]) -> li
         problems: one for each target of a benchmark.
 
     Raises:
-        ZooError: it predicts, but can learn none of the targets.
+        ZooError: it predicts, but can learn none of the targets, or nothing says which one it learns.
     """
     without_target = [replace(problems[0], target=None)]
     if not hasattr(encoder, "predict"):
         return without_target
     if not _takes_problem(encoder):
+        if "target" not in encoder.config:
+            raise ZooError(
+                f"encoder {name!r}: has predict, and nothing says what it predicts; expected a fit that takes "
+                "`problem`, or the one target that it learns as config['target']"
+            )
         return [problem for problem in problems if problem.target == encoder.config.get("target")] or without_target
     learned = [problem for problem in problems if not hasattr(encoder, "can_learn") or encoder.can_learn(problem)]
     if not learned:

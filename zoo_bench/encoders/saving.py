@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from zoo_gen.errors import ZooError
+from zoo_gen.files import atomic
 
 SCHEMA_VERSION = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "encoder.json"
@@ -17,12 +18,14 @@ WEIGHTS, DESCRIPTION = "weights.safetensors", "encoder.json"
 
 def write_encoder(folder: Path, kind: str, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
     """Write a fitted encoder; `description` is plain data, enough to build it before its tensors are read."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    # Written by Python, for which a full disk is an OSError; safetensors has an error of its own.
+    content_of_tensors = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    atomic.replace(folder / WEIGHTS, content_of_tensors)
     content = {"schema_version": SCHEMA_VERSION, "kind": kind, **description}
-    (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    atomic.replace(folder / DESCRIPTION, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_encoder(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

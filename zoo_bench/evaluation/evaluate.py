@@ -19,7 +19,7 @@ from zoo_bench.protocol.protocols import On
 from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, check_number, unknown_name
 from zoo_gen.zoo import AnyZoo
 
 
@@ -93,10 +93,9 @@ def evaluate(
     for name, word, valid in (("rerun", rerun, get_args(run.Rerun)), ("on", on, get_args(On))):
         if word not in valid:
             raise ZooError(f"{name}: {unknown_name('word', word, valid)}")
-    if workers < 1:
-        raise ZooError(f"workers is {workers}; expected at least 1")
-    if results is not None and Path(results).is_file():
-        raise ZooError(f"{results}: is a file; expected a folder of results")
+    check_number("workers", workers, least=1)
+    if results is not None:
+        run.check_is_folder(Path(results))
     manifest, places = benchmark_or_zoo(benchmark, zoos)
     if zoos_from is not None:
         manifest = manifest.with_zoos_from(zoos_from)

@@ -19,14 +19,15 @@ from zoo_bench.evaluation.candidates import candidate
 from zoo_bench.evaluation.cell import used
 from zoo_bench.evaluation.cell_queue import evaluate, evaluate_all
 from zoo_bench.evaluation.failing import EncoderError
+from zoo_bench.evaluation.generators import check_seed
 from zoo_bench.evaluation.pending import Setting
 from zoo_bench.evaluation.processes.client import Template
 from zoo_bench.protocol import protocols
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.protocols import Cell, On
 from zoo_bench.protocol.zoos import ZooAddress, find_zoos
-from zoo_bench.results import Result, is_outdated, read_result, result_path
-from zoo_gen.errors import ZooError
+from zoo_bench.results import Result, encoder_of, is_outdated, read_result, result_path
+from zoo_gen.errors import ZooError, check_number
 from zoo_gen.machine.progress import progress_bar
 from zoo_gen.zoo import AnyZoo
 
@@ -68,13 +69,14 @@ def run(
     Raises:
         ZooError: an encoder or a zoo is not there, or does not fit; an encoder fails; a seed is out of range.
     """
+    check_number("workers", workers, least=1)
+    check_is_folder(results)
     if workers == 1 and scheduler is None:
         Template.started()  # imports what encoders need while zoos are read
     opened = find_zoos(benchmark, zoos)
     cells = protocols.cells(benchmark, opened, on=on)  # weights are read once for all encoders
-    wrong = [seed for seed in seeds if not 0 <= seed < 2**32]
-    if wrong:
-        raise ZooError(f"seed {wrong[0]}: expected a whole number from 0 to {2**32 - 1}")
+    for seed in seeds:
+        check_seed(seed)
     on_traceback = tell or (lambda traceback: None)
     chosen, errors = _constructed(encoders, on_traceback)
     addresses = tuple(ZooAddress.of(zoo) for zoo in opened)
@@ -87,6 +89,12 @@ def run(
     stored: dict[Setting, Result] = {}
     for setting in list(settings):
         path = result_path(results, benchmark=benchmark.name, encoder=setting.candidate.name, seed=setting.seed, on=on)
+        try:
+            _check_owner(path, setting.candidate.name)
+        except ZooError as another:  # stays as it is, and stops no other
+            errors.append(str(another))
+            settings.remove(setting)
+            continue
         # A result of an earlier schema is replaced, unless nothing is to be computed again: it is an error then.
         is_read = path.exists() and rerun != "always" and not (rerun == "only-missing" and is_outdated(path))
         try:
@@ -122,6 +130,29 @@ def run(
         logger.error("%s", message)
     if first:
         raise ZooError(first)
+
+
+def check_is_folder(results: Path) -> None:
+    """Refuse a file in place of a folder of results.
+
+    Raises:
+        ZooError: it is one.
+    """
+    if results.is_file():
+        raise ZooError(f"{results}: is a file; expected a folder of results")
+
+
+def _check_owner(path: Path, encoder: str) -> None:
+    """Refuse to store results of an encoder among those of another, whose name gives the same folder."""
+    for stored in (path, *path.parent.glob("*seed-*.json")):
+        owner = encoder_of(stored)
+        if owner is not None and owner != encoder:
+            raise ZooError(
+                f"{stored}: is a result of the encoder {owner!r}; expected another name than {encoder!r}, which would "
+                "share its folder"
+            )
+        if owner is not None:
+            return
 
 
 def _constructed(encoders: Sequence[str | Candidate], tell: Callable[[str], None]) -> tuple[list[Candidate], list[str]]:

@@ -17,12 +17,13 @@ from zoo_bench.encoders.ranges import drawn, grid, parsed_range
 from zoo_bench.encoders.settings import split_name, with_settings
 from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.evaluate import evaluate, whole_numbers
+from zoo_bench.evaluation.run import check_is_folder
 from zoo_bench.protocol.manifest import BenchmarkManifest
 from zoo_bench.protocol.origins import ZoosFrom
 from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.results import Trial, Tuning, read_tunings, tunings_path, write_tunings
 from zoo_bench.standings.collection import Results
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, check_number, unknown_name
 from zoo_gen.zoo import AnyZoo
 
 Search = Literal["random", "grid"]
@@ -94,8 +95,9 @@ def tune(
     >>> result.tunings[0] == tuned.tuning
     True
     """
-    if trials < 1:
-        raise ZooError(f"{trials} trials; expected at least 1")
+    check_number("trials", trials, least=1)
+    check_number("workers", workers, least=1)
+    check_is_folder(Path(results))
     if not isinstance(encoder, str):
         raise ZooError(
             f"encoder is a {type(encoder).__name__}; expected a name or package.module:Class, to set settings"

@@ -251,6 +251,14 @@ def is_outdated(path: Path) -> bool:
         return False
 
 
+def encoder_of(path: Path) -> str | None:
+    """Return the name of the encoder that a file is a result of, of any schema; None where it does not say it."""
+    try:
+        return str(json.loads(path.read_bytes())["encoder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _version_of(content: str) -> int:
     """Return the schema version of a result's text; that of today if it says none."""
     try:

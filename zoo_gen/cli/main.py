@@ -196,8 +196,11 @@ def split(
 ) -> None:
     """Write some models of a zoo as another zoo. Nothing is trained."""
     from zoo_gen.engine import merge as merging
+    from zoo_gen.errors import ZooError
     from zoo_gen.store import Store
 
+    if bool(where) == (share is not None):
+        raise ZooError("split: expected either --where or --share")
     whole = Store.open(zoo).extent.n_models
     conditions = merging.parsed_where(where) if where else None
     part = merging.split(zoo, out, where=conditions, share=share, seed=seed, rest=rest)

@@ -15,6 +15,7 @@ from zoo_gen.engine.cost import plan as counted_cost
 from zoo_gen.engine.given import ArraysLike, ManifestLike, completed
 from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions
+from zoo_gen.errors import check_number
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.machine.devices import check_device
 from zoo_gen.machine.progress import duration
@@ -215,6 +216,8 @@ def plan(
     1000
     """
     check_device(device)
+    if workers is not None:
+        check_number("workers", workers, least=1)
     complete = completed(manifest)
     check_own_functions(complete)
     copies = find_copies([locate(other) for other in reuse], complete) if reuse else None

@@ -25,7 +25,7 @@ from zoo_gen.engine.growth import set_aside, tidy_up
 from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions, choose_forms
 from zoo_gen.engine.worker import train_shards
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, check_number
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.image_data import FittedImages, load_image_data
@@ -89,6 +89,7 @@ def run(
     folder = folder.absolute()  # the workers of a cluster stand elsewhere
     data_root = data_root.absolute() if data_root else None
     manifest = as_manifest(manifest, data_root=data_root)
+    _check_numbers(workers, part, save_seconds)
     _check_room(folder, manifest)
     check_own_functions(manifest)
     if scheduler is not None and "," in device:
@@ -112,8 +113,7 @@ def run(
     extent = store.extent
     if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
         raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
-    complete, begun = map(set, store.shards_on_disk())
-    ours = of_part(extent, part)
+    (complete, begun), ours = map(set, store.shards_on_disk()), of_part(extent, part)
     pending = [shard for shard in ours if shard not in complete]
     tasks = blocks(manifest, extent, ours, pending=pending, begun=begun, devices=devices, here=scheduler is None)
     lost: list[list[int]] = []
@@ -250,6 +250,15 @@ def _recorded_forms(folder: Folder) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return forms if isinstance(forms, dict) else {}
+
+
+def _check_numbers(workers: int | None, part: tuple[int, int], save_seconds: float) -> None:
+    """Refuse numbers that the command refuses."""
+    if workers is not None:
+        check_number("workers", workers, least=1)
+    if not 1 <= part[0] <= part[1]:
+        raise ZooError(f"part is {part}; expected (i, n) with i from 1 to n, such as (3, 16)")
+    check_number("save_seconds", save_seconds, least=0, whole=False)
 
 
 def _check_room(folder: Folder, manifest: ZooManifest) -> None:

@@ -64,5 +64,5 @@ def _document(manifest: ManifestLike) -> dict[str, Any]:
         return dict(manifest)
     if isinstance(manifest, ZooManifest):
         return tomllib.loads(manifest.to_toml())
-    content = schema.read_bytes(find_manifest(manifest) if isinstance(manifest, str) else manifest)
+    content = schema.read_bytes(find_manifest(manifest))
     return schema.toml_document(content, where=str(manifest))

@@ -26,6 +26,7 @@ from zoo_gen.zoo import Zoo, card, open_zoo
 
 # What merged zoos may differ in: what varies in them, and what is said of the whole zoo, which the first one says.
 _MAY_DIFFER = ("name", "description", "axes", "storage")
+_SHOWN = 8  # values of a hyper-parameter, in an error
 
 
 def merge(zoos: Sequence[str | Folder], out: str | Folder, *, name: str | None = None) -> Zoo:
@@ -157,8 +158,11 @@ def _where(rows: pa.Table, where: Mapping[str, Any]) -> np.ndarray:
         column = rows[name].to_pylist()
         for value in values:
             if value not in column:
-                there = ", ".join(map(str, list(dict.fromkeys(column))[:8]))
-                raise ZooError(f"{name}: no model has {value!r}; expected some of {there}")
+                there = list(dict.fromkeys(column))
+                more = f" and {len(there) - _SHOWN:,} more" if len(there) > _SHOWN else ""
+                raise ZooError(
+                    f"{name}: no model has {value!r}; expected some of {', '.join(map(str, there[:_SHOWN]))}{more}"
+                )
         chosen &= np.array([value in values for value in column])
     return chosen
 

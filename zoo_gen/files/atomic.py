@@ -8,11 +8,23 @@ import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from zoo_gen.files.location import Folder, Remote
 
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EBADF}
+
+
+@contextmanager
+def naming(path: Folder) -> Iterator[None]:
+    """Let an OSError inside name a path, where it names none: a full disk does not say where it is."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def replace(path: Folder, content: bytes) -> None:
@@ -29,9 +41,10 @@ def replace(path: Folder, content: bytes) -> None:
     while True:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
         try:
-            temporary.write_bytes(content)
-            flush(temporary)
-            temporary.replace(path)
+            with naming(path):
+                temporary.write_bytes(content)
+                flush(temporary)
+                temporary.replace(path)
         except FileNotFoundError:
             if not path.parent.is_dir():
                 raise

@@ -120,9 +120,15 @@ Folder = Path | Remote
 
 
 def locate(address: str | Path | Remote) -> Folder:
-    """Return the folder or file at a path, or at a URL such as s3://bucket/zoo."""
+    """Return the folder or file at a path, or at a URL such as s3://bucket/zoo.
+
+    Raises:
+        ZooError: it is no text and no path.
+    """
     if isinstance(address, Remote):
         return address
+    if not isinstance(address, str | os.PathLike):
+        raise ZooError(f"got {address!r} in place of a folder or file; expected its path or URL")
     match = _URL.fullmatch(str(address))
     if match is None or match[1] == "file":
         return Path(str(address).removeprefix("file://"))

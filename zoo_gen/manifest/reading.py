@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from zoo_gen.errors import ZooError
 from zoo_gen.files import schema
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.manifest.manifest import ZooManifest
@@ -43,7 +44,7 @@ def as_manifest(manifest: ZooManifest | str | Folder, *, data_root: Path | None 
     """
     if isinstance(manifest, ZooManifest):
         return manifest
-    return read_manifest(find_manifest(manifest) if isinstance(manifest, str) else manifest, data_root=data_root)
+    return read_manifest(find_manifest(manifest), data_root=data_root)
 
 
 def shipped_manifests() -> dict[str, Path]:
@@ -51,14 +52,21 @@ def shipped_manifests() -> dict[str, Path]:
     return schema.shipped("zoos", installed=Path(__file__).parent / "shipped")
 
 
-def find_manifest(name_or_path: str) -> Folder:
+def find_manifest(name_or_path: str | Folder) -> Folder:
     """Return where a manifest is that is given as a path or URL (ending in .toml) or as the name of a shipped one.
 
     Raises:
-        ZooError: no shipped manifest has that name.
+        ZooError: no shipped manifest has that name, or it is no text and no path.
 
     >>> from zoo_gen import find_manifest
     >>> find_manifest("tetris_seed").name
     'tetris_seed.toml'
     """
+    if isinstance(name_or_path, Folder):
+        return name_or_path
+    if not isinstance(name_or_path, str):
+        raise ZooError(
+            f"manifest is {name_or_path!r}; expected a ZooManifest, plain data, the path or URL of a file, or the name "
+            "of one that comes with the package"
+        )
     return schema.find("zoo", name_or_path, shipped_manifests())

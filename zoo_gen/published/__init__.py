@@ -110,6 +110,8 @@ def convert(
     _check_options(format, table=table, accuracies=accuracies, classes=classes, architecture=architecture, data=data)
     if licence is not None:
         provenance = _licensed(licence, provenance or {})
+    if not isinstance(archive, str | os.PathLike):
+        raise ZooError(f"archive is {archive!r}; expected the path of a folder or file")
     source = Path(archive)
     folder = Path("zoos") / (name or source.resolve().name.split(".")[0].lower()) if out is None else Path(out)
     target = folder.absolute()

@@ -122,7 +122,8 @@ def create(folder: Path, empty: EmptyZoo) -> bool:
     zoo = temporary / "zoo"  # a folder of its own, as `mkdtemp` does not keep to the umask
     try:
         zoo.mkdir()
-        empty.write(zoo)
+        with atomic.naming(folder):
+            empty.write(zoo)
         atomic.flush_below(zoo)
         if exists:
             for path in sorted(zoo.iterdir(), key=lambda path: path.name == MANIFEST):

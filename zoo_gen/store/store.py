@@ -36,9 +36,18 @@ _version = cache(version)  # which is looked up in files each time
 class Store:
     """An opened zoo: its folder, manifest and attributes are read once and handed on from here."""
 
-    folder: Folder
+    given: Folder  # its folder as the caller wrote it
+    absolute: Folder
     manifest: Manifest
     attributes: Mapping[str, Any]  # what it says of itself: schema, layout, versions, ...
+
+    @property
+    def folder(self) -> Folder:
+        """Its folder: as the caller wrote it, absolute once the process stands in another folder than then."""
+        try:
+            return self.given if self.given.absolute() == self.absolute else self.absolute
+        except FileNotFoundError:  # the current folder is gone
+            return self.absolute
 
     @classmethod
     def open(cls, folder: Folder, *, manifest: Manifest | None = None) -> "Store":
@@ -51,7 +60,7 @@ class Store:
         manifest = manifest or read_any(folder / MANIFEST)
         if attributes["manifest_digest"] != manifest.digest:
             raise ZooError(f"{folder}: {MANIFEST} is not the manifest that made this store (digests differ)")
-        return cls(folder, manifest, attributes)
+        return cls(folder, folder.absolute(), manifest, attributes)
 
     @classmethod
     def create(cls, folder: Folder, empty: EmptyZoo) -> "Store":
@@ -66,7 +75,7 @@ class Store:
             if isinstance(folder, Remote):
                 create_remote.create(folder, empty)
             elif create.create(folder, empty):
-                return cls(folder, empty.manifest, empty.attributes)
+                return cls(folder, folder, empty.manifest, empty.attributes)
         manifest = read_any(folder / MANIFEST)
         if manifest.digest != empty.manifest.digest:
             digests = f"digest {manifest.digest[:12]}, expected {empty.manifest.digest[:12]}"
@@ -94,7 +103,7 @@ class Store:
 
     @cached_property
     def _group(self) -> zarr.Group:
-        return arrays.open_group(self.folder)
+        return arrays.open_group(self.absolute)  # arrays that were handed out stay open when the process moves
 
     def array(self, name: str) -> zarr.Array:
         """Return an array for reading.

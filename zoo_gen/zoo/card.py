@@ -36,7 +36,8 @@ def text(zoo: Zoo, *, front: str = "", sections: str = "") -> str:
     extent, training = zoo.extent, zoo.manifest.training_sentence
     diverged = pc.sum(pc.equal(zoo.column("status"), "diverged")).as_py()
     parts = ", ".join(f"{len(zoo.split(part))} {part}" for part in ("train", "validation", "test"))
-    varying = "\n".join(f"| {name} | {values} |" for name, values in zoo.varying_values().items())
+    varying = "".join(f"| {name} | {values} |\n" for name, values in zoo.varying_values().items())
+    table = f"| varies | values |\n|---|---|\n{varying}\n" if varying else ""
     return f"""---
 {front}pretty_name: {zoo.name}
 tags:
@@ -54,11 +55,7 @@ configs:
 A model zoo: a dataset whose {extent.n_models} samples are trained neural networks. {training} {diverged} diverged.
 Split by model: {parts}.
 
-| varies | values |
-|---|---|
-{varying}
-
-{zoo.outcome().sentence()}
+{table}{zoo.outcome().sentence(markdown=True)}
 
 Read it with
 

@@ -1,18 +1,21 @@
 """Pictures of a zoo: how its models learned, and what each hyper-parameter did to them."""
 
+import io
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from zoo_gen.errors import ZooError, needing
+from zoo_gen.files import atomic
 from zoo_gen.zoo import Zoo
 from zoo_gen.zoo.reconstructions import reconstructions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _BINS = 6  # of a hyper-parameter with more values than fit side by side
 _MOST_POINTS = 2000  # of one value of a hyper-parameter
@@ -72,8 +75,19 @@ def write_histogram(zoo: Zoo, path: Path) -> None:
     axes.hist(reached.values, bins=50, color="tab:blue")
     label = reached.metric.replace("_", " ")
     _finish(axes, title=f"{zoo.name}: {len(zoo.models):,} models", x=f"{label} after the last epoch", y="models")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    save_figure(figure, path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
+
+
+def save_figure(figure: "Figure", path: Path, **options: Any) -> None:
+    """Write a figure as an image in the format that its name ends in, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written to; it names the file.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], **options)
+    atomic.replace(path, content.getvalue())
 
 
 def _prepare() -> None:
@@ -98,7 +112,7 @@ def _over_epochs(zoo: Zoo, values: np.ndarray, label: str, path: Path) -> Path:
     _finish(axes, title=f"{zoo.name}: {len(values):,} models", x="epoch", y=label)
     axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)
     pyplot.close(figure)
     return path
 
@@ -122,7 +136,7 @@ def _by_axis(zoo: Zoo, values: np.ndarray, label: str, names: list[str], path: P
         axes.tick_params(axis="x", rotation=30 if longest > 40 else 0)
         _finish(axes, title=name, x="", y=label if axes in grid[:, 0] else "")
     figure.suptitle(f"{zoo.name}: {label} after the last epoch")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)
     pyplot.close(figure)
     return path
 
@@ -143,7 +157,7 @@ def _beside_images(zoo: Zoo, models: np.ndarray, images: np.ndarray, shown: np.n
     for axes, psnr in zip(grid[1], decibels, strict=True):
         axes.set_xlabel(f"{psnr:.0f} dB", fontsize=8)
     figure.suptitle(f"{zoo.name}: images and what networks fitted to them show")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)
     pyplot.close(figure)
     return path
 

@@ -23,14 +23,15 @@ class Outcome:
     metric: str  # test_accuracy, or where there are no classes test_r2 or test_loss, of fitted images train_psnr
     values: np.ndarray  # (model,)
 
-    def sentence(self, *, width: int = 40) -> str:
-        """Return range, median and histogram as one line of Markdown."""
+    def sentence(self, *, width: int = 40, markdown: bool = False) -> str:
+        """Return range, median and histogram as one line; in Markdown the histogram is code, so that bars align."""
         name = self.metric.replace("_", " ")
         if not len(self.values):
             return f"No model has a {name}: all diverged."
         lowest, median, highest = np.quantile(self.values, [0.0, 0.5, 1.0])
         bars = histogram(self.values, low=lowest, high=highest, width=width)
-        return f"{name} after the last epoch: {lowest:.3g} to {highest:.3g}, median {median:.3g}: `{bars}`"
+        bars = f"`{bars}`" if markdown else bars
+        return f"{name} after the last epoch: {lowest:.3g} to {highest:.3g}, median {median:.3g}: {bars}"
 
 
 def final_metric(store: Store) -> str:
@@ -58,7 +59,7 @@ def facts(store: Store, table: ModelTable) -> dict[str, str]:
         "checkpoints": f"{extent.n_checkpoints:,}, epochs {epochs[0]} to {epochs[-1]}",
         "parameters": _parameters(store),
         "data": manifest.data_name,
-        "on disk": f"{sum(location.files(store.folder).values()) / 1e6:,.1f} MB",
+        "on disk": _size(sum(location.files(store.folder).values())),
         "digest": manifest.digest,
         "revision": table.revision,
         "made with": ", ".join(f"{name} {number}" for name, number in store.attributes["versions"].items()),
@@ -97,14 +98,21 @@ def described(store: Store, table: ModelTable) -> dict[str, Any]:
         "metrics": [name for name, _ in extent.metrics],
         "split": {part: columns.get("split", []).count(part) for part in _PARTS},
         "diverged": columns.get("status", []).count("diverged"),
-        "varying": {name: table.column(name).unique().to_pylist() for name in manifest.varying if table.shards},
+        "varying": _varying(store, table) if table.shards else {},
         "outcome": {"metric": reached.metric} | dict(zip(("lowest", "median", "highest"), quantiles, strict=True)),
     }
 
 
 def varying_values(store: Store, table: ModelTable) -> dict[str, str]:
     """Return the hyper-parameters that vary, name -> their values in short."""
-    return {name: _short(table.column(name).unique().to_pylist()) for name in store.manifest.varying}
+    return {name: _short(values) for name, values in _varying(store, table).items()}
+
+
+def _varying(store: Store, table: ModelTable) -> dict[str, list[object]]:
+    """Return the values of each hyper-parameter that varies; an axis may have one value, in a zoo that is complete."""
+    complete = len(table.shards) == store.extent.n_shards
+    values = {name: table.column(name).unique().to_pylist() for name in store.manifest.varying}
+    return {name: each for name, each in values.items() if len(each) > 1 or not complete}
 
 
 def histogram(values: np.ndarray, *, low: float, high: float, width: int = 40) -> str:
@@ -150,6 +158,11 @@ def _parameters(store: Store) -> str:
     if store.manifest.ragged:
         return f"up to {size} in {len(side_files.read_architectures(store.folder)):,} architectures"
     return f"{size} in layers {', '.join(ParameterLayout.from_json(store.attributes['layout']).layers)}"
+
+
+def _size(n_bytes: int) -> str:
+    """Return bytes for people: 88.0 kB, 12.3 MB."""
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.1f} kB"
 
 
 def _short(values: list[object]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, check_number
 from zoo_gen.files import git_lfs, location
 from zoo_gen.files.location import Folder, locate, pinned
 from zoo_gen.image_data import FittedImages, load_image_data
@@ -47,6 +47,7 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
     >>> print(report)
     40 models hashed, 20 checkpoints evaluated: sound
     """
+    check_number("sample", sample, least=0)
     folder = pinned(zoo.path if isinstance(zoo, Zoo) else locate(zoo))
     if pointers := tuple(_pointers(folder)):
         return Report(0, 0, pointers)

@@ -57,7 +57,6 @@ class Zoo:
 
     Attributes:
         store: what it is read from.
-        path: its folder.
         attributes: what its store says of itself (schema, layout, versions, ...).
         manifest: the manifest that made it; a ConvertedManifest if it was converted from a published archive.
         name: the manifest's name.
@@ -68,7 +67,6 @@ class Zoo:
 
     def __init__(self, store: Store, table: ModelTable | None = None) -> None:
         self.store = store
-        self.path = store.folder
         self.attributes = store.attributes
         self.manifest = store.manifest
         self.name = self.manifest.name
@@ -77,6 +75,11 @@ class Zoo:
         self.epochs = np.array(self.attributes["checkpoint_epochs"], dtype=np.int32)
         self._table = table or ModelTable(store)
         self.arrays = Arrays(store, self._table)
+
+    @property
+    def path(self) -> Folder:
+        """Its folder, as it was given; absolute once the current folder is another."""
+        return self.store.folder
 
     def _repr_html_(self) -> str:
         return summary.html(self.store, self._table)

@@ -124,7 +124,7 @@ def test_encoders_that_no_folder_could_hold_are_one_line(encoders, message):
         ({"seeds": ()}, r"seeds are \(\); expected"),
         ({"rerun": "allways"}, "rerun: unknown word 'allways'; did you mean 'always'"),
         ({"on": "train"}, "on: unknown word 'train'; valid: test, validation"),
-        ({"workers": 0}, "workers is 0; expected at least 1"),
+        ({"workers": 0}, "workers is 0; expected a whole number, at least 1"),
         ({"results": __file__}, "test_given.py: is a file; expected a folder of results"),
     ],
 )
@@ -230,3 +230,78 @@ def test_values_to_search_may_be_a_list(benchmark, tiny_zoo, tmp_path):
 def test_what_is_not_fitted_cannot_encode(encoder, tiny_zoo):
     with pytest.raises(ZooError, match=r"is not fitted; expected what zoo_bench.fit or load_encoder returned"):
         zoo_bench.encode(encoder, tiny_zoo)
+
+
+class SaysNotWhatItPredicts(Named):
+    def predict(self, view):
+        return np.zeros(len(view.weights))
+
+
+def test_predictions_of_nobody_knows_what_are_one_line(evaluate, tiny_zoo):
+    message = (
+        r"has predict, and nothing says what it predicts; expected a fit that takes `problem`, or .*config\['target'"
+    )
+    with pytest.raises(ZooError, match=message):
+        evaluate(SaysNotWhatItPredicts)
+    with pytest.raises(ZooError, match=message):
+        zoo_bench.fit(SaysNotWhatItPredicts, tiny_zoo)
+    wrong = [finding for finding in zoo_bench.mock(SaysNotWhatItPredicts()) if finding.state == "FAILED"]
+    assert re.search(message, wrong[0].detail)
+
+
+def test_a_file_in_place_of_the_folder_of_results_is_one_line_for_the_command_too(tiny_zoo, tmp_path):
+    (tmp_path / "file").touch()
+    arguments = ["run", str(tiny_zoo), "--encoder", "pca", "--results", str(tmp_path / "file")]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"error: {tmp_path}/file: is a file; expected a folder of results\n",
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"rerun": "always"}, {"seeds": [1]}, {"on": "validation"}])
+def test_a_name_that_gives_the_folder_of_another_encoder_is_refused(evaluate, tmp_path, options):
+    first = evaluate({"a/b": Named}, results=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    with pytest.raises(ZooError, match="is a result of the encoder 'a/b'; expected another name than 'a:b'"):
+        evaluate({"a:b": Named}, results=tmp_path, **options)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+    assert evaluate({"a/b": Named}, results=tmp_path)[0] == first[0]
+
+
+class DrawsEverywhere(Named):
+    def fit(self, train, validation, *, seed):
+        import random
+
+        import torch
+
+        self.drawn = [random.random(), np.random.rand(), torch.rand(()).item()]
+        torch.manual_seed(5)
+        return self
+
+    def encode(self, view):
+        return super().encode(view) + 0 * np.random.rand()
+
+
+def test_a_fit_in_this_process_follows_from_its_seed_and_leaves_the_global_generators_alone(tiny_zoo):
+    import random
+
+    import torch
+
+    def draw():
+        return [random.random(), np.random.rand(), torch.rand(()).item()]
+
+    def seed_all(seed):
+        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+
+    seed_all(3)
+    expected = draw()
+    seed_all(3)
+    fitted = [zoo_bench.fit(DrawsEverywhere, tiny_zoo, seed=seed) for seed in (0, 0, 1)]
+    zoo_bench.encode(fitted[0], tiny_zoo)
+    assert draw() == expected
+    seed_all(0)
+    assert fitted[0].drawn == fitted[1].drawn == draw()
+    assert fitted[2].drawn != fitted[0].drawn
+    with pytest.raises(ZooError, match="seed -1: expected a whole number from 0 to"):
+        zoo_bench.fit(DrawsEverywhere, tiny_zoo, seed=-1)

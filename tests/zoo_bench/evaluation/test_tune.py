@@ -199,6 +199,10 @@ def test_trials_that_fail_are_kept_with_their_reason(tiny_zoo, benchmark, tmp_pa
             "dimension=a: input should be a valid integer",
         ),
         (["tune", "pcaa", "quickstart", "--trials", "2"], "unknown encoder 'pcaa'; did you mean 'pca'"),
+        (
+            ["tune", "pca", "quickstart", "--trials", "2", "--results", __file__],
+            "test_tune.py: is a file; expected a folder",
+        ),
         (["run", "quickstart", "--encoder", "pca", "--set", "dim=2"], "encoder 'pca': unknown setting 'dim'"),
         (["run", "quickstart", "--encoder", "pca", "--set", "dimension"], "'dimension': expected KEY=VALUE"),
     ],

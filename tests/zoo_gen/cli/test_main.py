@@ -45,7 +45,8 @@ def test_info_shows_the_zoo(tiny_zoo):
     assert result.exit_code == 0
     assert re.search(r"models +40 of 40 \(4 of 4 shards\)", result.output)
     assert re.search(r"learning_rate +0\.01, 0\.03", result.output)
-    assert re.search(r"test accuracy after the last epoch: 0\.\d+ to 0\.\d+, median .*: `.{60}`", result.output)
+    assert re.search(r"test accuracy after the last epoch: 0\.\d+ to 0\.\d+, median .*: [ ▁-█]{60}\n", result.output)
+    assert re.search(r"on disk +[1-9]\d*\.\d kB\n", result.output)
 
 
 @pytest.mark.parametrize(
@@ -130,3 +131,21 @@ def test_a_part_that_cannot_be_read_is_one_line(tmp_path, tiny_zoo):
     assert result.exit_code == 2
     assert "part-00001.parquet" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["info", "{zoo}", "--plots", "{out}"], ["split", "{zoo}", "-o", "{out}/zoo"]])
+def test_a_full_disk_is_one_line_that_names_a_file(tmp_path, tiny_zoo, arguments):
+    """The largest file a process may write is so small that even the first one fails."""
+    command = [each.format(zoo=tiny_zoo, out=tmp_path / "out") for each in arguments]
+    completed = subprocess.run(
+        [sys.executable, "-m", "zoo_gen", *command, *(["--share", "0.5"] if "split" in command else [])],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300)),
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert completed.returncode == 2, completed.stderr
+    assert completed.stderr.startswith(f"error: {tmp_path / 'out'}/")
+    assert "File too large" in completed.stderr
+    assert completed.stderr.count("\n") == 1

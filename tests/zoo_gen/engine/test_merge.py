@@ -1,5 +1,8 @@
 """Zoos are merged and split without training: the bytes are those of zoos that were made at once."""
 
+import errno
+import re
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -8,6 +11,7 @@ import zoo_gen
 from tests.conftest import TINY, files_of
 from zoo_gen import ZooError, engine, open_zoo
 from zoo_gen.cli.main import main
+from zoo_gen.store import Store
 
 SEEDS = "seed = { range = [1, 2] }"
 # Few models, with one value of most axes.
@@ -197,3 +201,42 @@ def test_the_commands_do_the_same(tmp_path, tiny_zoo):
         2,
         "error: learning_rate=fast: could not convert string to float: 'fast'\n",
     )
+
+
+def test_the_command_names_its_own_options_and_says_that_there_are_more_values(tiny_zoo, tmp_path):
+    for options in ([], ["--where", "seed=1", "--share", "0.5"]):
+        result = CliRunner().invoke(main, ["split", str(tiny_zoo), "-o", str(tmp_path / "part"), *options])
+        assert (result.exit_code, result.stderr) == (2, "error: split: expected either --where or --share\n")
+    zoo = make(tmp_path / "tens", RANDOM.replace("[1, 1]", "[1, 4]"))
+    result = CliRunner().invoke(main, ["split", str(zoo), "-o", str(tmp_path / "part"), "--where", "l2=0.5"])
+    assert re.search(r"^error: l2: no model has 0.5; expected some of ([^,]+, ){7}[^,]+ and 4 more\n$", result.stderr)
+
+
+def test_a_split_that_a_full_disk_ended_is_resumed_by_the_same_command(tiny_zoo, tmp_path, monkeypatch):
+    arguments = [
+        "split",
+        str(tiny_zoo),
+        "--share",
+        "0.6",
+        "-o",
+        str(tmp_path / "part"),
+        "--rest",
+        str(tmp_path / "rest"),
+    ]
+    write, written = Store.write_shard, []
+
+    def fill_the_disk(store, shard, values, **options):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device", str(store.folder))
+        written.append(shard)
+        write(store, shard, values, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write_shard", fill_the_disk)
+        failed = CliRunner().invoke(main, arguments)
+    assert failed.exit_code == 2
+    assert "the same command resumes" in failed.stderr
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    zoo_gen.split(tiny_zoo, tmp_path / "again" / "part", share=0.6, rest=tmp_path / "again" / "rest")
+    for name in ("part", "rest"):
+        assert files_of(tmp_path / name) == files_of(tmp_path / "again" / name)

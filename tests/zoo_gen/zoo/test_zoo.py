@@ -277,3 +277,22 @@ def test_workers_of_a_loader_read_a_zoo_on_a_web_server(web_address):
     samples = zoo.torch_dataset("train", memory=0)
     loader = torch.utils.data.DataLoader(samples, batch_size=64, num_workers=1, multiprocessing_context="fork")
     assert sum(len(weights) for weights in loader) == len(samples)
+
+
+def test_a_zoo_that_was_opened_by_a_relative_path_is_read_from_another_folder(tiny_zoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny_zoo.parent)
+    zoo, in_two, untouched = open_zoo("tiny"), open_zoos(["tiny"]), open_zoo("tiny")
+    weights = zoo.weights
+    assert str(zoo.path) == "tiny"
+    assert repr(zoo).startswith("<Zoo tiny at tiny:")
+    with pytest.raises(ZooError, match=r"^tiny: unknown array"):
+        zoo.array("wieghts")
+    monkeypatch.chdir(tmp_path)
+    expected = open_zoo(tiny_zoo)
+    for array in (weights, zoo.weights, untouched.weights):
+        np.testing.assert_array_equal(array[:], expected.weights[:])
+    assert untouched.models.equals(expected.models)
+    assert untouched.facts() == expected.facts()
+    assert untouched.complete
+    np.testing.assert_array_equal(in_two.view([0]).weights, expected.view([0]).weights)
+    assert untouched.path == tiny_zoo

@@ -5,7 +5,6 @@ An encoder that another process has fitted can be restored here, so that what it
 
 import logging
 import os
-import random
 import sys
 import tempfile
 import threading
@@ -24,6 +23,7 @@ from zoo_bench.encoders.training.runtime import Runtime
 from zoo_bench.evaluation.candidate import Candidate, described, plain_config
 from zoo_bench.evaluation.costs import measured
 from zoo_bench.evaluation.failing import EncoderError, named
+from zoo_bench.evaluation.generators import seed_global_generators
 from zoo_bench.evaluation.processes.messages import receive_request, send_answer
 from zoo_bench.evaluation.rows import returned
 from zoo_bench.protocol.problem import Problem
@@ -161,7 +161,7 @@ class Host:
         """
         if problem.target is not None:
             problem = replace(problem, selection=AskedSelection(self._connection, left_out))
-        _seed_global_generators(seed)
+        seed_global_generators(seed)
         with named(self.name, "fit", encoder=self._encoder), measured() as cost:
             fit_encoder(self._encoder, train, validation, problem=problem, seed=seed)
         with named(self.name, "config", encoder=self._encoder):
@@ -215,15 +215,3 @@ class Host:
                 runtime.torch_device()  # which becomes the current one here too
         threadpool_limits(limits=1, user_api="blas")
         return {}, None
-
-
-def _seed_global_generators(seed: int) -> None:
-    """Seed what an encoder may draw from without a generator of its own.
-
-    Processes are forks of one: without it all fits of a run would draw the same, whatever the seed, and another run
-    would draw others.
-    """
-    random.seed(seed)
-    np.random.seed(seed)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)

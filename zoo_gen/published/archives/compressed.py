@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo_gen.errors import ZooError, one_line
+from zoo_gen.files import atomic
 from zoo_gen.published.archives import tars
 from zoo_gen.published.archives.members import check_size
 
@@ -84,12 +85,9 @@ def expand(path: Path, target: Path, kind: str) -> None:
                 break
             done += len(block)
             check_size(path, done, whole)
-            try:
+            with atomic.naming(target.parent):
                 out.write(block)
                 out.flush()
-            except OSError as error:
-                error.filename = error.filename or str(target.parent)  # a full disk does not say where it is
-                raise
     temporary.replace(target)
 
 

@@ -154,7 +154,8 @@ def _resume(url: str, remote: RemoteFile, part: Path, progress: Progress) -> boo
             file.seek(start)
             done = start
             while block := _read(response):
-                file.write(block)
+                with atomic.naming(part):
+                    file.write(block)
                 done += len(block)
                 progress(done, total or remote.bytes)
     return total is None or done >= total

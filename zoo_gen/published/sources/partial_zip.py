@@ -130,7 +130,9 @@ def _copy(
             if end > have:
                 skip = max(0, have - begin)
                 file.seek(begin + skip)
-                file.write(remote.bytes(each.start + skip, each.stop))
+                content = remote.bytes(each.start + skip, each.stop)
+                with atomic.naming(part):
+                    file.write(content)
                 progress(end, total)
             begin = end
         file.seek(begin)
