@@ -110,7 +110,7 @@ class DenseGraph:
 
     def of_kind(self, kind: str, parts: Sequence[Tensor]) -> list[Tensor]:
         """Return which of the layers are of a kind."""
-        return [part for part, own in zip(parts, self.kinds, strict=True) if own == KINDS.index(kind)]
+        return [part for part, index in zip(parts, self.kinds, strict=True) if index == KINDS.index(kind)]
 
     def node_features(self, weights: Tensor) -> Tensor:
         """Return the features (network, node, feature) of flat weights (network, parameter); 0 where there is none."""
