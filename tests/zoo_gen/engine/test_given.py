@@ -28,8 +28,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_DATA_ROOT", str(tmp_path / "root"))
 
 
-def run(manifest, **given):
-    return zoo_gen.run(manifest, workers=1, progress=False, **given)
+def run(manifest, **options):
+    return zoo_gen.run(manifest, workers=1, progress=False, **options)
 
 
 def test_the_same_call_resumes_and_other_data_is_another_zoo():
