@@ -46,7 +46,7 @@ class Labels:
 
     @property
     def labelled_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which training rows and which validation rows have it, bool (row,) each."""
+        """Which training rows and which validation rows have the target, bool (row,) each."""
         return ~missing(self.train), ~missing(self.validation)
 
     def check(self, target: str) -> None:

@@ -76,8 +76,8 @@ def axes_of(layout: ParameterLayout, kind: Kind) -> list[Axes]:
 class EquivariantLayer(nn.Module):
     """Tensors (network, row, column, channel) to such tensors of other channels.
 
-    What comes out at a row and column is linear in what stood there, in the means of all that belongs to the row's
-    neuron, in those of the column's, and in the means of every tensor.
+    The output at a row and column is linear in four things: the input at that row and column, the means over the
+    entries of the row's neuron, the means over those of the column's neuron, and the means of every tensor.
     """
 
     def __init__(self, axes: Sequence[Axes], inputs: Sequence[int], outputs: int) -> None:
@@ -88,6 +88,7 @@ class EquivariantLayer(nn.Module):
             for side in (tensor_axes.rows, tensor_axes.columns):
                 if side:
                     of_neurons[side[0]] = of_neurons.get(side[0], 0) + channels
+        # Of the entry itself. Files of saved encoders hold this name.
         self.own = nn.ModuleList(nn.Linear(channels, outputs) for channels in inputs)
         self.total = nn.ModuleList(nn.Linear(sum(inputs), outputs) for _ in axes)
         self.rows, self.columns = (

@@ -114,7 +114,7 @@ class Crops:
         self.augments = bool(members.crop_padding.any()) or bool(members.flip.any())
 
     def begin(self, epoch: int) -> None:
-        """Draw those of an epoch, counted from 1."""
+        """Draw the crops and mirrorings of an epoch, counted from 1."""
         if self.augments:
             self.keys.copy_(stream_keys(self._seeds, Purpose.AUGMENTATION, epoch))
 
