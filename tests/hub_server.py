@@ -162,12 +162,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _authorized(self, path: str) -> bool:
         """Refuse a wrong token, and writing or private repositories without one."""
-        given = self.headers.get("Authorization", "")
-        if given not in ("", f"Bearer {TOKEN}"):
+        authorization = self.headers.get("Authorization", "")
+        if authorization not in ("", f"Bearer {TOKEN}"):
             self.send(401, b'{"error": "Invalid username or password."}')
             return False
         reads = self.command in ("GET", "HEAD") or path.partition("/paths-info/")[1] or path == "/api/validate-yaml"
-        if not given and (not reads or path == "/api/whoami-v2") and not path.startswith("/lfs/"):
+        if not authorization and (not reads or path == "/api/whoami-v2") and not path.startswith("/lfs/"):
             self.send(401, b'{"error": "Invalid username or password."}')
             return False
         return True
@@ -208,15 +208,17 @@ class _Handler(BaseHTTPRequestHandler):
         return repository
 
     def _create(self) -> None:
-        given = json.loads(self.body)
-        kind, name = given.get("type") or "model", f"{given.get('organization') or 'org'}/{given['name']}"
+        request = json.loads(self.body)
+        kind, name = request.get("type") or "model", f"{request.get('organization') or 'org'}/{request['name']}"
         url = f"{self.hub.endpoint}/{'' if kind == 'model' else f'{kind}s/'}{name}"
         if (kind, name) in self.hub.repositories:
             message = {"error": "You already created this repo", "url": url}
             self.send(409, json.dumps(message).encode(), Content_Type="application/json")
             return
         self.hub.add(name, {".gitattributes": b"*.parquet filter=lfs\n"}, kind=kind)
-        self.hub.repositories[kind, name].private = bool(given.get("private") or given.get("visibility") == "private")
+        self.hub.repositories[kind, name].private = bool(
+            request.get("private") or request.get("visibility") == "private"
+        )
         self.reply({"url": url, "id": name, "name": name})
 
     def _api(self, repository: Repository, kind: str, name: str, rest: str) -> None:
@@ -246,7 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
             known = {str(entry["path"]): entry for entry in self._entries(files, "", recursive=True)}
             self.reply([known[path] for path in paths if path in known])
         elif verb == "preupload":
-            self.reply({"files": [self._mode(files, given) for given in json.loads(self.body)["files"]]})
+            self.reply({"files": [self._mode(files, entry) for entry in json.loads(self.body)["files"]]})
         elif verb == "commit":
             self._commit(repository, name, files)
         elif verb == "tag":
@@ -292,9 +294,9 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Link"] = f'<{self.hub.endpoint}{path}>; rel="next"'
         self.reply(entries[start : start + PAGE], **headers)
 
-    def _mode(self, files: dict[str, bytes], given: dict[str, object]) -> dict[str, object]:
-        path = str(given["path"])
-        mode = "lfs" if self._in_lfs(path, int(str(given["size"]))) else "regular"
+    def _mode(self, files: dict[str, bytes], entry: dict[str, object]) -> dict[str, object]:
+        path = str(entry["path"])
+        mode = "lfs" if self._in_lfs(path, int(str(entry["size"]))) else "regular"
         known = None
         if path in files and self.hub.tells_oids:
             known = digest(files[path]) if self._in_lfs(path, len(files[path])) else git_oid(files[path])
@@ -369,10 +371,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send(self, status: int, body: bytes, **headers: str) -> None:
         breaks = self.fault is not None and not self.fault.status
-        given = self.headers.get("Range", "")
-        sent = len(body) if not breaks else 0 if given else len(body) // 2
+        byte_range = self.headers.get("Range", "")
+        sent = len(body) if not breaks else 0 if byte_range else len(body) // 2
         sent = 0 if self.command == "HEAD" else sent
-        self.hub.log.append(Request(self.command, self.path, status, sent, len(self.body), given))
+        self.hub.log.append(Request(self.command, self.path, status, sent, len(self.body), byte_range))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         for name, value in headers.items():

@@ -104,7 +104,7 @@ def siren(act, drop) -> nn.Sequential:
     )
 
 
-def own(act, drop) -> nn.Sequential:
+def own_network(act, drop) -> nn.Sequential:
     """A network of one's own, to compare with the open grammar: every kind of layer, one activation fixed."""
     return nn.Sequential(
         *(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.AvgPool2d(3, 2), nn.Tanh(), drop()),

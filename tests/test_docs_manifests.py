@@ -147,8 +147,8 @@ def test_the_reference_has_the_defaults_and_values_of_the_hyper_parameters():
         else:
             assert row[2] == f"`{str(default) if type(default) is float else repr(default)}`".replace("'", '"')
         if HYPERPARAMETERS[name].kind == "name" and name != "milestones":
-            given = {"module:name"} if HYPERPARAMETERS[name].may_be_own else set()
-            assert set(names(row[1])) == given | named_values(name)
+            references = {"module:name"} if HYPERPARAMETERS[name].may_be_own else set()
+            assert set(names(row[1])) == references | named_values(name)
 
 
 ARCHITECTURES: TypeAdapter[Architecture] = TypeAdapter(Architecture)
@@ -177,11 +177,11 @@ def test_the_architectures_have_the_parameters_that_the_reference_counts(archite
 
 
 def test_the_reference_names_every_architecture_and_every_type_of_layer():
-    given = {
+    architectures = {
         name for kind in get_args(get_args(Architecture)[0]) for name in get_args(kind.model_fields["name"].annotation)
     }
     shown = rows(section("[architecture]"))
-    assert {names(row[0])[0] for row in shown} == given | {"mixed"}
+    assert {names(row[0])[0] for row in shown} == architectures | {"mixed"}
     specs = get_args(get_args(LayerSpec)[0])
     types = {name for spec in specs for name in get_args(spec.model_fields["type"].annotation)}
     assert {name for row in rows(section("layers: the open grammar")) for name in names(row[0])} == types

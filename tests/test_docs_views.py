@@ -55,11 +55,11 @@ def test_words_are_read_of_another_architecture(tiny_zoo):
     # The distances of the page are those of a loop over tokens.
     tokens = other.tokens(16)
     network, token = 1, 1  # the second half of a kernel and a bias
-    there = tokens.mask[token]
-    one_row = layout_of((1, there.sum()), bias=False)
-    distances = ((tokens.values[network, token, there] - encoder.words[:, there]) ** 2).mean(axis=1)
+    in_token = tokens.mask[token]
+    one_row = layout_of((1, in_token.sum()), bias=False)
+    distances = ((tokens.values[network, token, in_token] - encoder.words[:, in_token]) ** 2).mean(axis=1)
     likeness = np.exp(-distances / encoder.scale)
-    single = WeightsView(tokens.values[network, token, there][None, None], one_row)
+    single = WeightsView(tokens.values[network, token, in_token][None, None], one_row)
     shares = encoder.encode(single)[0, :32]
     np.testing.assert_allclose(shares, likeness / likeness.sum(), rtol=1e-3, atol=1e-6)
 

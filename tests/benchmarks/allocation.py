@@ -56,16 +56,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", choices=(*ZOOS, *STEPS), help="measure this alone, here")
-    given = parser.parse_args()
-    if given.work:
-        seconds = seconds_of(given.work)
+    arguments = parser.parse_args()
+    if arguments.work:
+        seconds = seconds_of(arguments.work)
         users = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)  # a zoo is trained in a child
         print(seconds, max(resource.getrusage(user).ru_maxrss for user in users) / 1e6)
         return
-    print(f"torch {torch.__version__}, CPU, {torch.get_num_threads()} threads; the best of {given.rounds}\n")
+    print(f"torch {torch.__version__}, CPU, {torch.get_num_threads()} threads; the best of {arguments.rounds}\n")
     for work in (*ZOOS, *STEPS):
         best = {way: (float("inf"), 0.0) for way in WAYS}
-        for _ in range(given.rounds):
+        for _ in range(arguments.rounds):
             for way in WAYS:
                 best[way] = min(best[way], measured(work, way))
         (plain, plain_peak), (keeping, keeping_peak) = best.values()

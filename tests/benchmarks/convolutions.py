@@ -37,8 +37,8 @@ def report(layer: Convolution, pooling: Pooling | None, side: int, *, first: boo
     stage = Stage(layer, pooling, side + 2 * layer.padding, side + 2 * layer.padding, relu=True)
     inputs = torch.randn(IMAGES, stage.height, stage.width, layer.inputs, count)
     weight, bias = torch.randn(layer.kernel**2, layer.inputs, layer.outputs, count), torch.randn(layer.outputs, count)
-    outputs = torch.empty(IMAGES, *stage.given, layer.outputs, count)
-    room, before = (torch.empty(*shape, layer.outputs, count) for shape in (stage.convolved, stage.given))
+    outputs = torch.empty(IMAGES, *stage.output_size, layer.outputs, count)
+    room, before = (torch.empty(*shape, layer.outputs, count) for shape in (stage.convolved, stage.output_size))
     places = torch.empty(outputs.shape, dtype=torch.uint8)
     slopes, gradients = torch.randn_like(outputs), [torch.zeros_like(each) for each in (inputs, weight, bias)]
     pooled, more = ([room, places] if pooling else []), [before, outputs]

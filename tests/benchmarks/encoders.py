@@ -142,9 +142,9 @@ def straightforward_step(
         return torch.cat([torch.stack(part) for part in zip(*pairs, strict=True)]).to(device)
 
     def step() -> None:
-        given = views()
-        embeddings = _encode_by_neuron(module, layout, given)
-        loss = 0.5 * functional.mse_loss(_decode_by_neuron(module, layout, embeddings), given)
+        inputs = views()
+        embeddings = _encode_by_neuron(module, layout, inputs)
+        loss = 0.5 * functional.mse_loss(_decode_by_neuron(module, layout, embeddings), inputs)
         heads = module.head(embeddings)
         similarities = functional.cosine_similarity(heads[:, None], heads[None], dim=2) / configuration.temperature
         similarities = similarities.masked_fill(torch.eye(len(heads), dtype=torch.bool, device=device), -torch.inf)

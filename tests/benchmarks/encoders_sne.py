@@ -215,13 +215,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=5.0, help="least time of a measurement")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    device = torch.device(given.device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {given.threads} threads"
-    print(f"torch {torch.__version__}, {where}; batches of {given.batch}; networks a second\n")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {arguments.threads} threads"
+    print(f"torch {torch.__version__}, {where}; batches of {arguments.batch}; networks a second\n")
     for name in CASES:
-        speeds = measure(name, batch=given.batch, device=device, least=given.seconds)
+        speeds = measure(name, batch=arguments.batch, device=device, least=arguments.seconds)
         print(name)
         for way, speed in speeds.items():
             ratios = "".join(f"{speed / speeds[plain]:9.1f} x" for plain in list(speeds)[:2])

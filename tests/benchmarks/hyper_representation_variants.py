@@ -67,8 +67,8 @@ def report(name, cell, *, device):
     predicted = probe(Embeddings(train, validation, validation), labels, kind="standard")
     scores = []
     for target in TARGETS:
-        there = ~missing(labels[target].validation)
-        truth, values = labels[target].validation[there], predicted[target].values[there]
+        labelled_rows = ~missing(labels[target].validation)
+        truth, values = labels[target].validation[labelled_rows], predicted[target].values[labelled_rows]
         scores.append(f"{target} {1 - ((truth - values) ** 2).mean() / truth.var():.3f}")
     print(f"{name:36} {seconds:6.0f} s  {'  '.join(scores)}", flush=True)
 

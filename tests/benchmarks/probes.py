@@ -44,12 +44,12 @@ def embeddings(n_rows: int, n_features: int) -> tuple[np.ndarray, np.ndarray, li
     sizes = 10 ** (-6 * np.sqrt(np.arange(_DIRECTIONS) / _DIRECTIONS))
     mixing = (sizes[:, None] * random.standard_normal((_DIRECTIONS, n_features)) / 3).astype(np.float32)
     rows = np.tanh(hidden @ mixing)
-    told = of_models @ (random.standard_normal((_DIRECTIONS, 10)) * np.exp(-np.arange(_DIRECTIONS) / 120)[:, None])
-    told /= told.std(axis=0)
-    numbers = told[:, :N_NUMBERS] + random.standard_normal((n_rows, N_NUMBERS))
+    signals = of_models @ (random.standard_normal((_DIRECTIONS, 10)) * np.exp(-np.arange(_DIRECTIONS) / 120)[:, None])
+    signals /= signals.std(axis=0)
+    numbers = signals[:, :N_NUMBERS] + random.standard_normal((n_rows, N_NUMBERS))
     names = []
     for start, count in zip((0, 5, 8), N_NAMES, strict=True):
-        names.append(told[:, start : start + count].argmax(axis=1).astype(str))
+        names.append(signals[:, start : start + count].argmax(axis=1).astype(str))
     return rows, numbers, names
 
 

@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     if arguments.step:
-        print(json.dumps(globals()[arguments.step](*_given(arguments))))
+        print(json.dumps(globals()[arguments.step](*_arguments_of_step(arguments))))
         return
     columns: dict[int, dict[str, float]] = {}
     for n_models in arguments.models:
@@ -116,7 +116,7 @@ def main() -> None:
         print(f"| {what} | " + " | ".join(f"{measured[what]:,.4g}" for measured in columns.values()) + " |")
 
 
-def _given(arguments: argparse.Namespace) -> tuple[Path, ...]:
+def _arguments_of_step(arguments: argparse.Namespace) -> tuple[Path, ...]:
     return (arguments.folder,) if arguments.step == "size" else (arguments.folder, arguments.models[0])
 
 

@@ -200,10 +200,10 @@ def _replay(graph: torch.cuda.CUDAGraph) -> None:
         graph.replay()
 
 
-def _set_warps(given: str) -> None:
+def _set_warps(settings: str) -> None:
     from zoo_gen.population.gpu.transformer import WARPS  # needs Triton
 
-    for each in given.split(","):
+    for each in settings.split(","):
         kernel, warps = each.split("=")
         if kernel not in WARPS:
             raise SystemExit(f"--warps: no kernel {kernel!r}; expected {', '.join(WARPS)}")

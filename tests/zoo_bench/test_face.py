@@ -110,7 +110,7 @@ def test_an_object_is_fitted_fresh_for_every_cell_and_seed(working_folder, two_c
 
 def test_an_object_a_class_and_a_name_give_one_result(working_folder, benchmark):
     name = REMEMBERS
-    results = [zoo_bench.evaluate(given, benchmark, progress=False)[0] for given in (Remembers(), Remembers, name)]
+    results = [zoo_bench.evaluate(encoder, benchmark, progress=False)[0] for encoder in (Remembers(), Remembers, name)]
     assert len({(r.encoder, r.encoder_digest, r.predictions_sha256) for r in results}) == 1
     other = zoo_bench.evaluate({"larger": Remembers(9)}, benchmark, progress=False)[0]
     assert other.encoder == "larger"
@@ -141,8 +141,10 @@ def test_tasks_of_workers_take_objects_and_names_and_give_the_same(working_folde
 def test_processes_take_objects_and_names_and_give_the_same(working_folder, benchmark):
     one, two = (zoo_bench.evaluate([Remembers(), "pca"], benchmark, workers=n, progress=False) for n in (1, 2))
     assert [result.encoder for result in two] == [REMEMBERS, "pca"]
-    for here, there in zip(one, two, strict=True):
-        assert [(cell.name, cell.scores) for cell in here.cells] == [(cell.name, cell.scores) for cell in there.cells]
+    for serial, parallel in zip(one, two, strict=True):
+        assert [(cell.name, cell.scores) for cell in serial.cells] == [
+            (cell.name, cell.scores) for cell in parallel.cells
+        ]
 
 
 def test_opened_zoos_give_the_same_as_their_folder(working_folder, benchmark):

@@ -60,8 +60,8 @@ def encode(
     runtime = zoo_bench.Runtime(device=device)
     with _showing_tracebacks(verbose):
         unfitted: Any = Candidate.of(encoder).fresh(runtime)
-        for option, method, given in (("--load", "load", load), ("--save", "save", save), ("--push", "save", push)):
-            if given and not hasattr(unfitted, method):
+        for option, method, place in (("--load", "load", load), ("--save", "save", save), ("--push", "save", push)):
+            if place and not hasattr(unfitted, method):
                 raise ZooError(f"{option}: {encoder} has no {method!r}; expected a neural encoder")
         if push:
             hub.check_repository(push)

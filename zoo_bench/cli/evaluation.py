@@ -137,13 +137,13 @@ def run(
 
     search_working_folder()
     chosen = encoders or ("default",)
-    given = parsed_pairs(list(settings))
-    for name in encoder_names(chosen) if given else ():
+    pairs = parsed_pairs(list(settings))
+    for name in encoder_names(chosen) if pairs else ():
         if split_name(name)[0] in ENCODERS:  # else its module is imported in a process of its own
-            make_encoder(with_settings(name, given))
+            make_encoder(with_settings(name, pairs))
     if mock:
         keeps_nothing()
-        _mock(benchmarks, [with_settings(name, given) for name in encoder_names(chosen)], verbose=verbose)
+        _mock(benchmarks, [with_settings(name, pairs) for name in encoder_names(chosen)], verbose=verbose)
         return
     if not benchmarks:
         raise ZooError("BENCHMARK is missing; expected a name that zoo-bench list shows, the path of a file, or --mock")
@@ -173,7 +173,7 @@ def run(
             check_chosen(names, chosen, protocol=manifest.protocol)
             for result, is_new in run_benchmark(
                 manifest,
-                [with_settings(name, given) for name in names],
+                [with_settings(name, pairs) for name in names],
                 zoos=places,
                 results=results,
                 seeds=numbers,

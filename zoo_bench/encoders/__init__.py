@@ -195,7 +195,9 @@ def encoder_names(chosen: Sequence[str], *, protocol: str = "", targets: Sequenc
     suits = set(MIX_ARCHITECTURES if protocol == "cross_architecture" else ENCODERS)
     if {"activation", "hyperparameters"} & set(targets):
         suits -= KNOW_FUNCTIONS
-    names = (name for given in chosen for name in GROUPS.get(given, (given,)) if given not in GROUPS or name in suits)
+    names = (
+        name for choice in chosen for name in GROUPS.get(choice, (choice,)) if choice not in GROUPS or name in suits
+    )
     return list(dict.fromkeys(names))
 
 

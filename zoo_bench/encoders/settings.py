@@ -76,8 +76,8 @@ def with_settings(name: str, settings: Mapping[str, str]) -> str:
     >>> with_settings("pca", {"dimension": "20"})
     'pca[dimension=20]'
     """
-    encoder, given = split_name(name)
-    merged = given | dict(settings)
+    encoder, settings_in_name = split_name(name)
+    merged = settings_in_name | dict(settings)
     listed = ",".join(f"{key}={merged[key]}" for key in sorted(merged))
     return f"{encoder}[{listed}]" if listed else encoder
 

@@ -17,7 +17,7 @@ from zoo_bench.evaluation.failing import named
 from zoo_bench.evaluation.interactive import interactive_digest, is_interactive, state_of
 from zoo_gen.errors import ZooError
 
-_TOLD = ("config", "runtime")  # attributes that are no settings beside the settings
+_NO_SETTINGS = ("config", "runtime")  # attributes of an encoder that do not count as its settings
 AnyEncoder = str | type[Any] | Encoder
 
 
@@ -69,9 +69,9 @@ def described(unchecked: Candidate) -> Candidate:
         else:
             digest = encoder_digest(unchecked.name, encoder)
     if not isinstance(unchecked.encoder, str) or ":" in unchecked.encoder:
-        given = {key: value for key, value in getattr(encoder, "__dict__", {}).items() if key not in _TOLD}
-        if given:  # a setting that `config` forgets makes another encoder all the same
-            digest = hashlib.sha256(json.dumps([digest, state_of(given)]).encode()).hexdigest()
+        attributes = {key: value for key, value in getattr(encoder, "__dict__", {}).items() if key not in _NO_SETTINGS}
+        if attributes:  # a setting that `config` forgets makes another encoder all the same
+            digest = hashlib.sha256(json.dumps([digest, state_of(attributes)]).encode()).hexdigest()
     neural = hasattr(encoder, "runtime")
     return replace(unchecked, digest=digest, torch=neural or "torch" in sys.modules, neural=neural)
 

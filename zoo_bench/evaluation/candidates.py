@@ -71,12 +71,12 @@ def candidates(
     return list(chosen.values())
 
 
-def check_chosen(names: Sequence[str], given: Sequence[Any], *, protocol: str) -> None:
+def check_chosen(names: Sequence[str], chosen: Sequence[Any], *, protocol: str) -> None:
     """Refuse that no encoder is evaluated: none was given, or the groups that were have none for the benchmark."""
-    if not given:
+    if not chosen:
         raise ZooError("no encoder is given; expected one or several")
     if not names:
-        groups = ", ".join(given)
+        groups = ", ".join(chosen)
         raise ZooError(f"no encoder of {groups} suits the protocol {protocol} and its targets; expected others: small")
 
 

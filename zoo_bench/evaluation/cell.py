@@ -84,8 +84,8 @@ def evaluate_cell(
         began = time.monotonic()
         test = cell.tests[number]
         chance = _chance(test.zoo)
-        there = {prediction.target for prediction in predicted[number]}
-        predicted[number] += [prediction for prediction in beaten[number] if prediction.target in there]
+        predicted_targets = {prediction.target for prediction in predicted[number]}
+        predicted[number] += [prediction for prediction in beaten[number] if prediction.target in predicted_targets]
         scored = scoring.score_cell(
             predicted[number], rank_by=benchmark.rank_by, chance=chance, reading=benchmark.reading
         )

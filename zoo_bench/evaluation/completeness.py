@@ -100,19 +100,19 @@ def without_zoos(result: Result, benchmark: BenchmarkManifest) -> Iterator[str]:
             if all(source != other for other, *_ in cells):
                 yield f"{source}: trains in no cell; expected every cell of {benchmark.name}"
     for cell in result.cells:
-        there = {score.target for score in cell.scores if score.by not in FLOORS}
-        there |= {failure.target for failure in result.failures if failure.name == cell.name}
+        reported = {score.target for score in cell.scores if score.by not in FLOORS}
+        reported |= {failure.target for failure in result.failures if failure.name == cell.name}
         for target in benchmark.targets:
-            if target not in (*there, *_SEVERAL):
+            if target not in (*reported, *_SEVERAL):
                 yield f"{cell.name}: {target}: is missing; expected every target of {benchmark.name}"
 
 
 def of_targets(result: Result, known: Mapping[tuple[str, str], Set[str]]) -> Iterator[str]:
     """Compare the targets of each cell with those that any result of the benchmark has there."""
     for cell in result.cells:
-        there = {score.target for score in cell.scores if score.by not in FLOORS}
-        there |= {failure.target for failure in result.failures if failure.name == cell.name}
-        for target in sorted(known[result.benchmark, cell.name] - there):
+        reported = {score.target for score in cell.scores if score.by not in FLOORS}
+        reported |= {failure.target for failure in result.failures if failure.name == cell.name}
+        for target in sorted(known[result.benchmark, cell.name] - reported):
             yield f"{cell.name}: {target}: is missing; other results of {result.benchmark} have it"
 
 

@@ -130,29 +130,29 @@ def fitted_process(
         EncoderError: it cannot be fitted.
     """
     with ExitStack() as stack:
-        given = FitInput.of(cell, problem, seed=seed)
+        fit_input = FitInput.of(cell, problem, seed=seed)
         process = stack.enter_context(EncoderProcess(candidate, torch=candidate.torch))
         process.make(runtime)
         try:
-            facts = process.fit(given)
+            facts = process.fit(fit_input)
         except EncoderError as error:
             if not error.asked_for_labels:
                 raise
             stack.close()
             with named(candidate.name, "fit"):
-                given = FitInput.of_training_models(cell, problem, seed=seed)
+                fit_input = FitInput.of_training_models(cell, problem, seed=seed)
             process = stack.enter_context(EncoderProcess(candidate, torch=candidate.torch))
             process.make(runtime)
-            facts = process.fit(given)
+            facts = process.fit(fit_input)
             facts["config"] = {**facts["config"], **ASKED_FOR_LABELS}
-        yield process, facts, given
+        yield process, facts, fit_input
 
 
 def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runtime: Runtime | None) -> Fitted:
     """Fit an encoder in one process, encode all rows there, and some of them again in another."""
     name, views = candidate.name, (cell.train, cell.validation)
     hide = ACTIVATION in problem.targets
-    with fitted_process(candidate, cell, problem, seed=seed, runtime=runtime) as (process, facts, given):
+    with fitted_process(candidate, cell, problem, seed=seed, runtime=runtime) as (process, facts, fit_input):
         state = process.ask("state")
         rows = [encode_views(process, part, hide_activation=hide) for part in views]
         check_dimensions(name, rows)
@@ -167,7 +167,7 @@ def _fit(candidate: Candidate, problem: Problem, cell: Cell, *, seed: int, runti
         tests = [_test(process, problem, test, dimension=rows[0].shape[1]) for test in cell.tests]
     if any(isinstance(test, Encoded) for test in tests):
         with EncoderProcess(candidate, torch=candidate.torch) as process:
-            _restore(process, state, given, runtime)
+            _restore(process, state, fit_input, runtime)
             for number, encoded in enumerate(tests):
                 if isinstance(encoded, Encoded):
                     tests[number] = _checked(process, problem, encoded, cell, number, gpu=bool(facts["gpu"]))
@@ -204,7 +204,10 @@ def _test(process: EncoderProcess, problem: Problem, test: Test, *, dimension: i
 
 
 def _restore(
-    process: EncoderProcess, state: tuple[dict[str, Any], np.ndarray | None], given: FitInput, runtime: Runtime | None
+    process: EncoderProcess,
+    state: tuple[dict[str, Any], np.ndarray | None],
+    fit_input: FitInput,
+    runtime: Runtime | None,
 ) -> None:
     """Make the fitted encoder in another process: from its pickled state, or where it has none, by the same fit."""
     facts, content = state
@@ -212,7 +215,7 @@ def _restore(
         process.ask("restore", facts["sizes"], content)
     else:
         process.make(runtime)
-        process.fit(given)
+        process.fit(fit_input)
 
 
 def _checked(

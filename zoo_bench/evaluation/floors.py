@@ -109,8 +109,8 @@ def _of_models(target: Target, views: Sequence[ZooView]) -> np.ndarray:
     labels = []
     for view in views:
         for of_model in target.values(view).reshape(len(view.models), -1):
-            there = of_model[~missing(of_model)]
-            labels.append(_middle(there) if len(there) else of_model[0])
+            present = of_model[~missing(of_model)]
+            labels.append(_middle(present) if len(present) else of_model[0])
     return np.array(labels)
 
 

@@ -127,10 +127,10 @@ def _make(folder: Path, name: str, widths: list[int], noise: float) -> Zoo:
     return open_zoo(folder / name)
 
 
-def _findings(given: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
+def _findings(encoder: AnyEncoder, zoos: Mapping[str, Zoo]) -> Iterator[Finding]:
     cell = protocols.standard_cell(zoos["mock"])
     views = cell.tests[0].views
-    checked = candidate(given)
+    checked = candidate(encoder)
     asked = problems(_BENCHMARK, cell.zoo)
     yield _finding("config is plain data", None)
     with EncoderProcess(checked, torch=checked.torch) as process:

@@ -106,8 +106,8 @@ def tune(
         raise ZooError(unknown_name("search", search, get_args(Search)))
     numbers = whole_numbers(seeds)
     base = split_name(encoder)[0]
-    given = {name: text if isinstance(text, str) else ",".join(map(str, text)) for name, text in (ranges or {}).items()}
-    written = given or declared_ranges_of(base)
+    texts = {name: text if isinstance(text, str) else ",".join(map(str, text)) for name, text in (ranges or {}).items()}
+    written = texts or declared_ranges_of(base)
     names = _names(encoder, written, trials, search=search, seed=seed)
     manifest, places = benchmark_or_zoo(benchmark, zoos)
     manifest = manifest.with_zoos_from(zoos_from) if zoos_from is not None else manifest

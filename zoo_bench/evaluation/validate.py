@@ -185,8 +185,8 @@ def _of_benchmark(
 ) -> Iterator[str]:
     """Compare a result with the manifest of its benchmark, and with those of its zoos that are there."""
     benchmark = completeness.manifest_of(result)
-    there = folder is not None and all(is_there(folder, name) for name in benchmark.zoos)
-    zoos = find_zoos(benchmark, folder) if folder is not None and there else []
+    has_zoos = folder is not None and all(is_there(folder, name) for name in benchmark.zoos)
+    zoos = find_zoos(benchmark, folder) if folder is not None and has_zoos else []
     yield from completeness.of_fields(result, benchmark)
     if zoos:
         yield from completeness.with_zoos(result, benchmark, zoos)

@@ -57,11 +57,11 @@ class BenchmarkManifest(Schema):
 
     @model_validator(mode="before")
     @classmethod
-    def _names_of_published_zoos(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.get("zoos_from") != "published":
-            return given
-        renamed = {key: published_names(given[key]) for key in ("zoos", "sources", "families") if key in given}
-        return given | renamed | ({"split": given["published_split"]} if given.get("published_split") else {})
+    def _names_of_published_zoos(cls, document: Any) -> Any:
+        if not isinstance(document, dict) or document.get("zoos_from") != "published":
+            return document
+        renamed = {key: published_names(document[key]) for key in ("zoos", "sources", "families") if key in document}
+        return document | renamed | ({"split": document["published_split"]} if document.get("published_split") else {})
 
     @field_validator("zoos", "sources", "targets")
     @classmethod

@@ -72,11 +72,11 @@ def find_zoos(benchmark: BenchmarkManifest, zoos: str | Path | Sequence[AnyZoo])
     if isinstance(zoos, str | Path):
         opened = [find_zoo(Path(zoos), name) for name in benchmark.zoos]
     else:
-        given = {zoo.name: zoo for zoo in zoos}
+        by_name = {zoo.name: zoo for zoo in zoos}
         for name in benchmark.zoos:
-            if name not in given:
-                raise ZooError(f"{benchmark.name}: {unknown_name('zoo', name, given)}; expected {benchmark.zoos}")
-        opened = [given[name] for name in benchmark.zoos]
+            if name not in by_name:
+                raise ZooError(f"{benchmark.name}: {unknown_name('zoo', name, by_name)}; expected {benchmark.zoos}")
+        opened = [by_name[name] for name in benchmark.zoos]
     split = benchmark.split
     return opened if split is None else [zoo.with_split(split) for zoo in opened]
 
@@ -180,8 +180,8 @@ def _remedy(name: str, out: Path) -> str:
     if name.removesuffix(PUBLISHED) in known and name.endswith(PUBLISHED):
         return f"pull it with: {_pulling(name, out)}, or with zoo-bench run --missing-zoos pull"
     if name not in shipped_manifests():
-        there = [path.name for path in out.parent.glob("*") if path.is_dir()]
-        return f"{unknown_name('zoo', name, there)}; expected one that zoo-gen run or convert wrote"
+        folders = [path.name for path in out.parent.glob("*") if path.is_dir()]
+        return f"{unknown_name('zoo', name, folders)}; expected one that zoo-gen run or convert wrote"
     published = "; or, as its paper published it, with --zoos-from published" if name in known else ""
     return f"make it with: zoo-gen run {name} --out {out}, or with zoo-bench run --missing-zoos make{published}"
 

@@ -37,19 +37,19 @@ class Axes:
                 centred = rows[block].astype(np.float64) - centre
                 gram += centred.T @ centred
             squares, directions = np.linalg.eigh(gram)
-            there = _beyond_rounding(squares)
-            return cls(centre, directions[:, there], squares[there])
+            varies = _beyond_rounding(squares)
+            return cls(centre, directions[:, varies], squares[varies])
         gram = np.zeros((n_rows, n_rows))
         for block in blocks(n_features, n_rows):
             centred = rows[:, block].astype(np.float64) - centre[block]
             gram += centred @ centred.T
         squares, left = np.linalg.eigh(gram)
-        there = _beyond_rounding(squares)
-        scaled = left[:, there] / np.sqrt(squares[there])
+        varies = _beyond_rounding(squares)
+        scaled = left[:, varies] / np.sqrt(squares[varies])
         directions = np.empty((n_features, scaled.shape[1]))
         for block in blocks(n_features, n_rows):
             directions[block] = (rows[:, block].astype(np.float64) - centre[block]).T @ scaled
-        return cls(centre, directions, squares[there])
+        return cls(centre, directions, squares[varies])
 
     def moments(self, rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Return V'(X - c)'Y of the rows X that the axes are of, (axis, target)."""

@@ -234,10 +234,10 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray, members: np.ndarray, n_mo
 
     def weighted(draws: np.ndarray) -> np.ndarray:
         hits, misses = 2 * draws @ right, draws @ wrong
-        there = hits + misses > 0
-        f1 = np.divide(hits, hits + misses, out=np.zeros_like(hits), where=there)
+        occurs = hits + misses > 0
+        f1 = np.divide(hits, hits + misses, out=np.zeros_like(hits), where=occurs)
         with np.errstate(invalid="ignore"):
-            return f1.sum(axis=1) / there.sum(axis=1)
+            return f1.sum(axis=1) / occurs.sum(axis=1)
 
     return weighted
 

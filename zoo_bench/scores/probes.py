@@ -45,8 +45,8 @@ class Labels:
         return self.train.dtype.kind != "U"
 
     @property
-    def there(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which training rows and which validation rows have it, bool (row,) each."""
+    def labelled_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which training rows and which validation rows have the target, bool (row,) each."""
         return ~missing(self.train), ~missing(self.validation)
 
     def check(self, target: str) -> None:
@@ -107,7 +107,7 @@ def _predicted(
     """Yield every target with the error on the validation rows and what is predicted of the test rows."""
     numbers: dict[tuple[bytes, bytes], list[str]] = defaultdict(list)  # by the rows that have labels
     for target, of_target in labels.items():
-        train, validation = of_target.there
+        train, validation = of_target.labelled_rows
         if of_target.is_number:
             numbers[train.tobytes(), validation.tobytes()].append(target)
             continue
@@ -115,7 +115,7 @@ def _predicted(
         classified = of_kind.classify(some, of_target.train[train], of_target.validation[validation])
         yield target, classified.error, Prediction(classified.predicted, classified.penalty)
     for targets in numbers.values():  # those with labels at the same rows share all of the linear algebra
-        train, validation = labels[targets[0]].there
+        train, validation = labels[targets[0]].labelled_rows
         values = (
             np.column_stack([labels[target].train[train] for target in targets]),
             np.column_stack([labels[target].validation[validation] for target in targets]),

@@ -284,17 +284,17 @@ def _pooled(seeds: _Seeds, n_seeds: int, target: str, metric: str, by: By) -> Po
         return "failed"
     pairs = list(seeds.values())
     scores = [_find(cell, target, metric, by) for _, cell in pairs]
-    there = [score for score in scores if score is not None]
-    if len(there) < len(scores):
+    present = [score for score in scores if score is not None]
+    if len(present) < len(scores):
         return "not predicted" if by == "encoder" else "failed"
-    values = [score.value for score in there if score.value is not None]
-    if len(values) < len(there):
+    values = [score.value for score in present if score.value is not None]
+    if len(values) < len(present):
         return "undefined"
     try:
         resampled = np.array(
             [
                 one.resamples[cell.name, target, metric, score.by]
-                for (one, cell), score in zip(pairs, there, strict=True)
+                for (one, cell), score in zip(pairs, present, strict=True)
             ]
         )
     except KeyError:
@@ -303,15 +303,15 @@ def _pooled(seeds: _Seeds, n_seeds: int, target: str, metric: str, by: By) -> Po
             f"{result.benchmark}/{result.encoder}: {target}, {metric} has no resamples; expected those of its result"
         ) from None
     summary = metrics.summary(float(np.mean(values)), resampled.reshape(-1))
-    predictors = {score.by for score in there}
+    predictors = {score.by for score in present}
     return Pooled(
         summary.value,
         summary.low,
         summary.high,
         resampled,
-        ceiling=there[0].ceiling,
+        ceiling=present[0].ceiling,
         by=predictors.pop() if len(predictors) == 1 else "both",
-        left_out=there[0].left_out,
+        left_out=present[0].left_out,
     )
 
 

@@ -79,9 +79,9 @@ def _standing(encoder: str, of_benchmark: dict[str, list[Board]], common: Sequen
         if columns:
             ranks[name] = float(np.mean([board.mean_ranks[column] for board, column in columns]))
             seeds[name] = columns[0][0].seeds[columns[0][1]]
-        there = [cost for board, column in columns if (cost := board.costs[column]) is not None]
-        cells[name] = len(there)
-        costs += there
+        known_costs = [cost for board, column in columns if (cost := board.costs[column]) is not None]
+        cells[name] = len(known_costs)
+        costs += known_costs
     return Standing(
         encoder=encoder,
         rank=float(np.mean([ranks[name] for name in common])) if common else None,

@@ -62,9 +62,9 @@ def compared(
         ranks: whether the row counts for the mean rank.
         floors: of each encoder, scores that need no weight, of the same models and seeds; none if not given.
     """
-    there = [cell for cell in cells if isinstance(cell, Pooled)]
-    best = max(there, key=lambda cell: _goodness(cell, metric), default=None)
-    last = 1 + len(there) if ranks else None
+    scored = [cell for cell in cells if isinstance(cell, Pooled)]
+    best = max(scored, key=lambda cell: _goodness(cell, metric), default=None)
+    last = 1 + len(scored) if ranks else None
     scores = []
     for cell, below in zip(cells, floors or [()] * len(cells), strict=True):
         if not isinstance(cell, Pooled) or best is None:
@@ -79,7 +79,7 @@ def compared(
                 is_best=is_best,
                 ties_with_best=not is_best and not _is_better(best, cell, metric),
                 p=None if is_best else metrics.difference(best.resampled, cell.resampled).p,
-                rank=1 + sum(_is_better(other, cell, metric) for other in there if other is not cell),
+                rank=1 + sum(_is_better(other, cell, metric) for other in scored if other is not cell),
                 ceiling=cell.ceiling,
                 by=cell.by,
                 left_out=cell.left_out,

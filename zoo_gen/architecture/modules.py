@@ -239,11 +239,11 @@ class BranchedSequential(nn.Sequential):
         """Return what the last layer gives."""
         readers = (AddEarlier, Earlier)
         read = {module.source for module in self if isinstance(module, readers)}
-        given = {INPUT: values}
+        earlier = {INPUT: values}
         for name, module in self.named_children():
-            values = module(values, given[module.source]) if isinstance(module, readers) else module(values)
+            values = module(values, earlier[module.source]) if isinstance(module, readers) else module(values)
             if name in read:
-                given[name] = values
+                earlier[name] = values
         return values
 
 

@@ -28,20 +28,20 @@ class Network:
 
     layers: tuple[Layer, ...]
     input_shape: Shape  # (channel, height, width), or (feature,)
-    own: OwnModule | None = None  # takes the place of layers, of which there are none then
+    own_module: OwnModule | None = None  # instead of layers, which are empty then
 
     @cached_property
     def layout(self) -> ParameterLayout:
         """Where each parameter lies in the flat weight vector: layer after layer, weight before bias."""
-        if self.own is not None:
-            return self.own.layout
+        if self.own_module is not None:
+            return self.own_module.layout
         return self._layouts[0]
 
     @cached_property
     def buffer_layout(self) -> ParameterLayout:
         """Where each running statistic lies in the array of buffers; of size 0 where there are none."""
-        if self.own is not None:
-            return self.own.buffer_layout
+        if self.own_module is not None:
+            return self.own_module.buffer_layout
         return self._layouts[1]
 
     @cached_property
@@ -51,15 +51,15 @@ class Network:
     @property
     def n_outputs(self) -> int:
         """The number of outputs."""
-        if self.own is not None:
-            return self.own.n_outputs
+        if self.own_module is not None:
+            return self.own_module.n_outputs
         return (shapes(self.layers, self.input_shape) or [self.input_shape])[-1][0]
 
     @property
     def has_convolution(self) -> bool:
         """Whether a layer is a convolution."""
-        if self.own is not None:
-            return self.own.has_convolution
+        if self.own_module is not None:
+            return self.own_module.has_convolution
         return any(isinstance(layer, Convolution) for layer in self.layers)
 
     def module(self, *, activation: Function | None, dropout: float = 0.0) -> "torch.nn.Module":
@@ -71,8 +71,8 @@ class Network:
             activation: the function of the layers that name none.
             dropout: the rate of every dropout layer.
         """
-        if self.own is not None:
-            return self.own.build()
+        if self.own_module is not None:
+            return self.own_module.build()
         from zoo_gen.architecture import modules
 
         return modules.build_module(self.layers, self.input_shape, activation=activation, dropout=dropout)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Factory = Callable[..., Any]  # a class or function that returns a torch.nn.Module
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of tensors, in order
-_given: dict[str, Factory] = {}  # of this process: what was given in Python, by reference
+_factories: dict[str, Factory] = {}  # what was given in Python in this process, by reference
 _trusted: set[str] = set()  # what another process of the same run gave, whose source cannot be read here
 
 
@@ -94,7 +94,7 @@ def give(factory: Factory, *, what: str = "module", trusted: bool = False) -> st
             f"{what} {name or type(factory).__name__}: expected a class, or a {kind}, at the top level of a file{more}"
         )
     reference = f"{factory.__module__}:{name}"
-    _given[reference] = factory
+    _factories[reference] = factory
     if trusted:
         _trusted.add(reference)
     return reference
@@ -108,8 +108,8 @@ def resolve(reference: str) -> Factory:
     Raises:
         ZooError: it cannot be imported.
     """
-    if reference in _given:
-        return _given[reference]
+    if reference in _factories:
+        return _factories[reference]
     module, _, name = reference.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))

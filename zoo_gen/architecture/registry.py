@@ -167,8 +167,8 @@ class Module(Schema):
         checked._is_new = is_new
         return checked
 
-    def own(self, n_outputs: int) -> OwnModule:
-        """Return the module for so many outputs."""
+    def definition(self, n_outputs: int) -> OwnModule:
+        """Return the module of a network of so many outputs."""
         return OwnModule(self.module, self.arguments, self.parameters, self.buffers, self.source_sha256, n_outputs)
 
 
@@ -204,7 +204,7 @@ def network(architecture: Architecture, input_shape: Shape, n_outputs: int) -> N
         ValueError: as `layers`.
     """
     if isinstance(architecture, Module):
-        definition = architecture.own(n_outputs)
+        definition = architecture.definition(n_outputs)
         if architecture._is_new:
             from zoo_gen.architecture import stacking
 

@@ -50,9 +50,9 @@ def diff(first: ManifestLike | Zoo, second: ManifestLike | Zoo) -> Comparison:
     return Comparison(tuple(differences(one, other)), binding)
 
 
-def _manifest(given: ManifestLike | Zoo) -> Manifest:
-    if isinstance(given, Zoo):
-        return given.manifest
-    if isinstance(given, str | Folder) and (path := locate(given) / MANIFEST).exists():
+def _manifest(source: ManifestLike | Zoo) -> Manifest:
+    if isinstance(source, Zoo):
+        return source.manifest
+    if isinstance(source, str | Folder) and (path := locate(source) / MANIFEST).exists():
         return read_any(path)
-    return completed(given)
+    return completed(source)

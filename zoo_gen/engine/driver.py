@@ -140,7 +140,7 @@ def run(
             data_root=data_root,
             run=uuid.uuid4().hex,
             reports=reports,
-            given=_of_a_script(manifest) if pending else (),
+            factories=_of_a_script(manifest) if pending else (),
             code=own_module.folders_of(_references(manifest)) if pending else (),
             reuse=tuple(reuse),
             begun=None if isinstance(folder, Path) else frozenset(begun),
@@ -200,7 +200,7 @@ def _facts_of_data(manifest: ZooManifest, folder: Folder, *, data_root: Path | N
 
 def _references(manifest: ZooManifest) -> list[str]:
     """Return the references of a manifest to functions and classes of somebody's own."""
-    modules = [network.own.reference for network in manifest.networks.values() if network.own is not None]
+    modules = [network.own_module.reference for network in manifest.networks.values() if network.own_module is not None]
     return [*manifest.own_functions, *dict.fromkeys(modules)]
 
 

@@ -146,29 +146,29 @@ def _check_alike(first: Store, other: Store) -> None:
 def _where(rows: pa.Table, where: Mapping[str, Any]) -> np.ndarray:
     """Return which models have certain values, bool (model,)."""
     chosen = np.ones(len(rows), dtype=bool)
-    for name, given in where.items():
+    for name, choice in where.items():
         if name not in HYPERPARAMETERS or name not in rows.column_names:
             raise ZooError(
                 unknown_name("hyper-parameter", name, [n for n in rows.column_names if n in HYPERPARAMETERS])
             )
         try:
-            values = [checked(name, value, where=name) for value in (given if _is_list(given) else [given])]
+            values = [checked(name, value, where=name) for value in (choice if _is_list(choice) else [choice])]
         except ValueError as error:
             raise ZooError(str(error)) from None
         column = rows[name].to_pylist()
         for value in values:
             if value not in column:
-                there = list(dict.fromkeys(column))
-                more = f" and {len(there) - _SHOWN:,} more" if len(there) > _SHOWN else ""
+                existing = list(dict.fromkeys(column))
+                more = f" and {len(existing) - _SHOWN:,} more" if len(existing) > _SHOWN else ""
                 raise ZooError(
-                    f"{name}: no model has {value!r}; expected some of {', '.join(map(str, there[:_SHOWN]))}{more}"
+                    f"{name}: no model has {value!r}; expected some of {', '.join(map(str, existing[:_SHOWN]))}{more}"
                 )
         chosen &= np.array([value in values for value in column])
     return chosen
 
 
-def _is_list(given: object) -> bool:
-    return isinstance(given, Sequence) and not isinstance(given, str)
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _share(manifest: ZooManifest, rows: pa.Table, share: float, *, seed: int) -> np.ndarray:

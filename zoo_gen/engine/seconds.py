@@ -58,7 +58,7 @@ def of_models(
 
 def count_operations(network: Network) -> int:
     """Return how many products of a weight and a value a forward pass of one input takes, about."""
-    if network.own is not None:
+    if network.own_module is not None:
         return network.layout.size
     count = 0
     for layer, shape in zip(network.layers, shapes(network.layers, network.input_shape), strict=True):

@@ -126,7 +126,7 @@ def _precision(manifest: ZooManifest, *, device: str) -> str | None:
 def _lacks_for_kernels(manifest: ZooManifest, *, device: str) -> str | None:
     """Return why our kernels cannot train a zoo on a GPU, None if they can."""
     (network,) = manifest.networks.values()
-    if network.own is not None:
+    if network.own_module is not None:
         return f"{manifest.name}: our kernels know layers; a module of one's own is stacked by torch.func"
     if not manifest.data.read_by_kernels:
         return f"{manifest.name}: our kernels read bytes of classes, and fit waves and images in grey"

@@ -35,7 +35,7 @@ def train_shards(
     data_root: Path | None = None,
     run: str = "",
     reports: str | None = None,
-    given: tuple[Factory, ...] = (),
+    factories: tuple[Factory, ...] = (),
     code: tuple[str, ...] = (),
     reuse: tuple[Folder, ...] = (),
     begun: frozenset[int] | None = None,
@@ -50,7 +50,7 @@ def train_shards(
         data_root: where image data is looked for.
         run: a name of the run that this is a task of; a process opens the zoo once for all tasks of a run.
         reports: the folder in which the run looks for how far its tasks are.
-        given: the classes and functions that the manifest names and this process cannot import.
+        factories: the classes and functions that the manifest names and this process cannot import.
         code: the folders from which it can import the others.
         reuse: folders of zoos whose models are copied where they are the same.
         begun: at a URL, the shards at which a file says how far an interrupted run was; None: look.
@@ -62,7 +62,7 @@ def train_shards(
     from zoo_gen.population.cpu.convolutions import check
     from zoo_gen.population.train import single_threaded
 
-    for factory in given:
+    for factory in factories:
         own_module.give(factory, trusted=True)
     own_module.search(code)
     check_device(device)  # a cluster's worker may stand where there is none

@@ -145,10 +145,10 @@ def keep(data: Sequence[Any] | Mapping[str, Any], root: Path) -> str:
         ZooError: they are too many or too few, or one is no array of numbers or text.
     """
     if not isinstance(data, Mapping):
-        given = {2: _TOGETHER, 4: _DIVIDED}.get(len(data), ())
-        if not given:
+        names = {2: _TOGETHER, 4: _DIVIDED}.get(len(data), ())
+        if not names:
             raise ZooError(f"data: has {len(data)} arrays; expected x_train, y_train, x_test, y_test, or x and y")
-        data = dict(zip(given, data, strict=True))
+        data = dict(zip(names, data, strict=True))
     arrays = {name: _array(name, values) for name, values in data.items()}
     digest = hashlib.sha256()
     for name, array in arrays.items():
@@ -211,7 +211,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if path.is_dir():
             files = {file.stem: file for file in path.glob("*.npy")}
             arrays = {name: np.load(files[name], allow_pickle=False) for name in names if name in files}
-            there = sorted(files)
+            array_names = sorted(files)
         elif not zipfile.is_zipfile(path):
             raise ZooError(
                 f"{path}: cannot be read as .npz or .npy files; expected a .npz file or a folder of .npy files"
@@ -219,11 +219,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         else:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in names if name in archive.files}
-                there = archive.files
+                array_names = archive.files
     except _UNREADABLE as error:
         raise ZooError(f"{path}: cannot be read as .npz or .npy files ({one_line(error)})") from None
     if not arrays:
-        raise ZooError(f"{path}: holds {', '.join(sorted(there)) or 'no arrays'}; expected {_NAMES}")
+        raise ZooError(f"{path}: holds {', '.join(sorted(array_names)) or 'no arrays'}; expected {_NAMES}")
     columns = {name for name, array in arrays.items() if name[0] == "y" and array.shape[1:] == (1,)}
     return {name: array[:, 0] if name in columns else array for name, array in arrays.items()}
 

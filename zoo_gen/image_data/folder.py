@@ -94,9 +94,9 @@ def _look_up(choice: _Choice, root: Path) -> dict[str, Any]:
 def _divided(listed: Pictures, share: float | None, seed: int, path: Path) -> tuple[list[str], list[str]]:
     """Return the names of all training images, shuffled as they lie class by class, and of all test images."""
     if (listed.test is None) != (share is not None):
-        there = "are class folders alone" if listed.test is None else "are a training and a test folder"
+        folders = "class folders alone" if listed.test is None else "a training and a test folder"
         expected = "test_share = 0.2 or another share" if listed.test is None else "no test_share"
-        raise ZooError(f"{path}: there {there}; expected {expected} in [data]")
+        raise ZooError(f"{path}: there are {folders}; expected {expected} in [data]")
     names = list(listed.train)
     if listed.test is not None:
         return [names[at] for at in shuffled(len(names), seed)], list(listed.test)

@@ -80,8 +80,8 @@ def listed(path: Path, *, train: str, test: str) -> Pictures:
         _check_twins(path, images, train, test)
     pictures = Pictures(images[train], images[test]) if divided else Pictures(images[""], None)
     if len(pictures.classes) < 2:
-        there = ", ".join(pictures.classes) or "none"
-        raise ZooError(f"{path}: has class folders with images: {there}; expected two or more, CLASS/IMAGE")
+        class_names = ", ".join(pictures.classes) or "none"
+        raise ZooError(f"{path}: has class folders with images: {class_names}; expected two or more, CLASS/IMAGE")
     return pictures
 
 

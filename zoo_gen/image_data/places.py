@@ -29,5 +29,5 @@ def own_path(path: str, root: Path) -> Path:
 
 def root_of(info: ValidationInfo) -> Path:
     """Return the data root that a manifest is checked with: the one of its context, or else the default one."""
-    given = (info.context or {}).get("data_root")
-    return Path(given) if given is not None else default_data_root()
+    data_root = (info.context or {}).get("data_root")
+    return Path(data_root) if data_root is not None else default_data_root()

@@ -71,9 +71,9 @@ def _numbers(device: str) -> list[int]:
     _, _, listed = device.partition(":")
     numbers = sorted({int(number) for number in listed.split(",")}) if listed else list(range(max(count, 1)))
     if numbers[-1] >= count:
-        there = f"; there are cuda:0 to cuda:{count - 1}" if count > 1 else ""
+        choices = f"; there are cuda:0 to cuda:{count - 1}" if count > 1 else ""
         raise ZooError(
-            f"device {device!r}: torch {torch.__version__} sees {count} CUDA devices{there}; expected one that is "
+            f"device {device!r}: torch {torch.__version__} sees {count} CUDA devices{choices}; expected one that is "
             "there, or --device cpu"
         )
     return numbers

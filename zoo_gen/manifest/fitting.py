@@ -106,7 +106,7 @@ def check_initialization(manifest: Trained) -> None:
         ValueError: there is such a scheme; the message begins with its place.
     """
     others = [scheme for scheme in manifest.values("initialization") if scheme != "module"]
-    modules = [network for network in manifest.networks.values() if network.own is not None]
+    modules = [network for network in manifest.networks.values() if network.own_module is not None]
     for parameter in [each for network in modules for each in network.layout.parameters] if others else ():
         if parameter.role != "bias" and not (parameter.role == "weight" and len(parameter.shape) > 1):
             raise ValueError(

@@ -33,14 +33,14 @@ def look_up(document: Any) -> Any:
     return {**document, "training": {**training, "source_sha256": {**known, **digests}}}
 
 
-def given(document: Mapping[str, Any]) -> list[Callable[..., Any]]:
-    """Return the functions and classes that a manifest as plain data holds themselves."""
+def functions_in(document: Mapping[str, Any]) -> list[Callable[..., Any]]:
+    """Return the functions and classes that stand as objects in a manifest as plain data, not by reference."""
     return [value for name in OWN for value in _values(document, name) if callable(value)]
 
 
 def _with_references(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a manifest whose functions and classes are named."""
-    if not given(document):
+    if not functions_in(document):
         return document
 
     def named(content: Any, what: str = "") -> Any:

@@ -66,8 +66,8 @@ def _attend(layer: Attention, hidden: Tensor, parameters: Mapping[str, Tensor]) 
     """Return self-attention of sequences (model, image, step, feature); scores are over the root of a head's units."""
     rows, (n_images, n_steps) = hidden.flatten(1, 2), hidden.shape[1:3]
     weights, biases = (
-        [parameters[f"{layer.name}.{part}.{role}"] for part in ("query", "key", "value")] if there else None
-        for role, there in (("weight", True), ("bias", layer.bias))
+        [parameters[f"{layer.name}.{part}.{role}"] for part in ("query", "key", "value")] if is_present else None
+        for role, is_present in (("weight", True), ("bias", layer.bias))
     )
     assert weights is not None  # which every such layer has
     read = product_of_rows(rows, torch.cat(weights, dim=1), None if biases is None else torch.cat(biases, dim=1))

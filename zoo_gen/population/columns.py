@@ -91,7 +91,7 @@ def _schedules(models: pa.Table, functions: Mapping[str, Factory]) -> list[Sched
                 decay_every=every if name == "step" else None,
                 milestones=epochs,
                 decay_factor=factor if name in ("step", "milestones") else 1.0,
-                own=functions[name] if is_own(name) else None,
+                own_function=functions[name] if is_own(name) else None,
             )
         )
     return schedules

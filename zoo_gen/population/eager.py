@@ -53,8 +53,8 @@ class Eager:
             for p in network.layout.parameters
         }
         self._stacked = None
-        if network.own is not None:
-            self._stacked = Stacked(network.own, dtype=weights.dtype, device=weights.device)
+        if network.own_module is not None:
+            self._stacked = Stacked(network.own_module, dtype=weights.dtype, device=weights.device)
         # Running statistics, name -> (model, *shape). Each lies on its own: of a view into all of them, vmap would
         # change a copy.
         self._buffers = _initial_buffers(network, len(weights), like=weights)
@@ -263,8 +263,8 @@ class Eager:
 
 def _initial_buffers(network: Network, n_models: int, *, like: Tensor) -> dict[str, Tensor]:
     """Return the running statistics of untrained models, name -> (model, *shape)."""
-    if network.own is not None and network.own.buffers:
-        values = dict(network.own.build().named_buffers())
+    if network.own_module is not None and network.own_module.buffers:
+        values = dict(network.own_module.build().named_buffers())
     else:
         values = {b.name: torch.full(b.shape, float(b.role == "running_var")) for b in network.buffer_layout.parameters}
     return {

@@ -77,7 +77,7 @@ def forward(
     n_models = activations[-1][1].stop
     hidden = _laid_out(inputs)
     read_again = sources(layers)
-    given, of_steps = {INPUT: (hidden, False)}, False  # whether what lies in lanes is a sequence
+    earlier, of_steps = {INPUT: (hidden, False)}, False  # whether what lies in lanes is a sequence
     done: tuple[Layer, ...] = ()  # what follows a convolution and is done with it
     for number, layer in enumerate(layers):
         was_in_lanes = hidden.dim() == 6
@@ -113,9 +113,9 @@ def forward(
         elif isinstance(layer, Normalization | LayerNorm | GroupNorm):
             hidden = normalize(layer, hidden, parameters, buffers, training=training)
         elif isinstance(layer, Branch):
-            hidden, of_steps = given[layer.source]
+            hidden, of_steps = earlier[layer.source]
         elif isinstance(layer, Residual) and layer.channels is None:
-            hidden = _add(hidden, given[layer.source][0], n_models)
+            hidden = _add(hidden, earlier[layer.source][0], n_models)
         elif isinstance(layer, Shift):
             hidden = hidden + layer.value
         else:
@@ -123,7 +123,7 @@ def forward(
         if was_in_lanes and hidden.dim() == 5 and _returns_to_lanes(layer):
             hidden = lanes.to_lanes(hidden)
         if layer.name in read_again:
-            given[layer.name] = hidden, of_steps
+            earlier[layer.name] = hidden, of_steps
     return hidden
 
 

@@ -112,8 +112,8 @@ def _drawn(scheme: Initialization, uniform: Tensor, parameter: Parameter, *, fir
 
 def _of_module(network: Network, seed: int) -> Tensor:
     """Return what the constructor of the plain module draws (parameter,)."""
-    if network.own is not None:
-        module = network.own.build(seed=seed)
+    if network.own_module is not None:
+        module = network.own_module.build(seed=seed)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)

@@ -48,9 +48,9 @@ class OwnLoss:
         """Return the loss () of one model."""
         loss = self._function(outputs, targets)
         if not isinstance(loss, Tensor) or loss.dim() or not loss.is_floating_point():
-            given = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            given = f"a tensor of {loss.dtype}" if isinstance(loss, Tensor) and not loss.dim() else given
-            raise ZooError(f"{self._where}: gives {given}; expected one number, a scalar tensor such as a mean")
+            description = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            description = f"a tensor of {loss.dtype}" if isinstance(loss, Tensor) and not loss.dim() else description
+            raise ZooError(f"{self._where}: gives {description}; expected one number, a scalar tensor such as a mean")
         return loss
 
 
@@ -118,18 +118,18 @@ class OwnOptimizer:
         self, gradients: Tree, state: Tree, parameters: Tree, hyperparameters: Tree, *, step: int
     ) -> tuple[list[Tensor], Tree]:
         """Return new parameters in their order, and the new state of one model."""
-        given = self._update(gradients, state, parameters, hyperparameters, step)
+        result = self._update(gradients, state, parameters, hyperparameters, step)
         expected = "expected new parameters by name, and a state"
-        if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[0], Mapping):
-            raise ZooError(f"{self._where}: its update gives {type(given).__name__}; {expected}")
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Mapping):
+            raise ZooError(f"{self._where}: its update gives {type(result).__name__}; {expected}")
         for name, values in parameters.items():
-            changed = given[0].get(name)
+            changed = result[0].get(name)
             if not isinstance(changed, Tensor) or changed.shape != values.shape or changed.dtype != values.dtype:
                 got = f"{list(changed.shape)} of {changed.dtype}" if isinstance(changed, Tensor) else changed
                 raise ZooError(
                     f"{self._where}: its update gives {got} as {name}; expected {list(values.shape)} of {values.dtype}"
                 )
-        return [given[0][name] for name in parameters], given[1]
+        return [result[0][name] for name in parameters], result[1]
 
     def _named(self, values: Tensor) -> dict[str, Tensor]:
         """Return flat values (model, parameter) by parameter, name -> (model, *shape)."""

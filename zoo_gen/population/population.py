@@ -126,14 +126,14 @@ class Population:
         else:
             from zoo_gen.population.gpu.resident.choice import resident
 
-            given, precision, n_epochs = (network, inner, self.task, weights), settings.kernels, settings.epochs
+            arguments, precision, n_epochs = (network, inner, self.task, weights), settings.kernels, settings.epochs
             arithmetic: Arithmetic | None = resident(
-                *given, batch_size=self.batch_size, steps=steps, n_epochs=n_epochs, precision=precision
+                *arguments, batch_size=self.batch_size, steps=steps, n_epochs=n_epochs, precision=precision
             )
             if arithmetic is None:
                 from zoo_gen.population.gpu.device import Device  # needs Triton
 
-                arithmetic = Device(*given, steps=steps, n_epochs=n_epochs, precision=precision)
+                arithmetic = Device(*arguments, steps=steps, n_epochs=n_epochs, precision=precision)
             self._arithmetic = arithmetic
         self.steps_per_epoch = len(steps)
         self._stop_loss = settings.stop_loss

@@ -17,7 +17,7 @@ def linear_of_steps(layer: Linear, hidden: Tensor, parameters: Mapping[str, Tens
 def recur(layer: Recurrent, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
     """Return the states (model, image, step, unit) of (model, image, step, feature), or the last (model, unit, image).
 
-    The equations are those of torch.nn.RNN and GRU: of a GRU r and z are sigmoids, n = tanh(given + r x recalled) and
+    The equations are those of torch.nn.RNN and GRU: of a GRU r and z are sigmoids, n = tanh(input + r x recalled) and
     the new state is (1 - z) n + z times the old one.
     """
     weights = {
@@ -29,15 +29,15 @@ def recur(layer: Recurrent, hidden: Tensor, parameters: Mapping[str, Tensor]) ->
     steps = product_of_rows(hidden.flatten(1, 2), inputs, weights["bias_ih"]).unflatten(1, hidden.shape[1:3]).unbind(2)
     state = hidden.new_zeros(*hidden.shape[:2], layer.outputs)
     states = []
-    for given in steps:
+    for from_input in steps:
         recalled = product_of_rows(state, recurrent, weights["bias_hh"])
         if layer.kind == "rnn":
-            state = (torch.tanh if layer.function == "tanh" else torch.relu)(given + recalled)
+            state = (torch.tanh if layer.function == "tanh" else torch.relu)(from_input + recalled)
         else:
-            given_gates, given_new = given.split([2 * layer.outputs, layer.outputs], dim=2)
+            input_gates, input_new = from_input.split([2 * layer.outputs, layer.outputs], dim=2)
             recalled_gates, recalled_new = recalled.split([2 * layer.outputs, layer.outputs], dim=2)
-            reset, update = _sigmoid(given_gates + recalled_gates).chunk(2, dim=2)
-            new = torch.tanh(given_new + reset * recalled_new)
+            reset, update = _sigmoid(input_gates + recalled_gates).chunk(2, dim=2)
+            new = torch.tanh(input_new + reset * recalled_new)
             state = new + update * (state - new)
         states.append(state)
     return torch.stack(states, dim=2) if layer.sequence else state.transpose(1, 2)

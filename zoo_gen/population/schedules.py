@@ -24,7 +24,7 @@ class Schedule:
     decay_every: int | None = None
     milestones: tuple[int, ...] = ()
     decay_factor: float = 0.1
-    own: OwnSchedule | None = None  # takes the place of the name's
+    own_function: OwnSchedule | None = None  # instead of the schedule that the name stands for
 
     def factor(self, step: int, *, steps_per_epoch: int, n_epochs: int) -> float:
         """Return the factor of a step, counted from 0.
@@ -41,8 +41,8 @@ class Schedule:
         warm_up = round(self.warm_up_epochs * steps_per_epoch)
         rise = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
         epoch = step // steps_per_epoch
-        if self.own is not None:
-            return rise * own_factor(self.own, self.name, step / steps_per_epoch, n_epochs)
+        if self.own_function is not None:
+            return rise * own_factor(self.own_function, self.name, step / steps_per_epoch, n_epochs)
         if self.name == "step":
             assert self.decay_every is not None  # the manifest has checked it
             return rise * self.decay_factor ** (epoch // self.decay_every)

@@ -64,8 +64,8 @@ def pull(
     'tiny'
     """
     if hub.is_address(name):
-        given = {"name": zoo_name, "epochs": epochs, "models": models, "file": file, "split": splits}
-        for option, value in given.items():
+        options = {"name": zoo_name, "epochs": epochs, "models": models, "file": file, "split": splits}
+        for option, value in options.items():
             if value:
                 raise ZooError(f"--{option}: {name} is pulled whole; expected open_zoo, which reads what is asked for")
         folder = Path("zoos") / hub.parse(name).repository.partition("/")[2] if out is None else Path(out)
@@ -213,7 +213,7 @@ def _remote_files(zoo: PublishedZoo, file: str | None, zoo_cache: Path | None) -
     assert record is not None
     patterns = (file, "index_dict*.json") if file else record.files
     remotes = zenodo.files(record.record, patterns, needed_for=f"pull {zoo.name}", cache=zoo_cache)
-    _only_one(zoo, [each.name for each in remotes], file, given=record.files)
+    _only_one(zoo, [each.name for each in remotes], file, registered=record.files)
     return remotes
 
 
@@ -229,7 +229,7 @@ def _fetch_from_hub(zoo: PublishedZoo, zoo_cache: Path, file: str | None) -> Fet
     ]
     if not names:
         raise ZooError(f"{zoo.name}: {at} has no {' or '.join(patterns)}")
-    _only_one(zoo, names, file, given=())
+    _only_one(zoo, names, file, registered=())
     commit = hub.commit_of(at)
     folder = zoo_cache / commit / _digest(names)
     if not folder.exists():
@@ -240,10 +240,10 @@ def _fetch_from_hub(zoo: PublishedZoo, zoo_cache: Path, file: str | None) -> Fet
     return Fetched(folder / names[0] if len(names) == 1 else folder, facts)
 
 
-def _only_one(zoo: PublishedZoo, names: list[str], file: str | None, *, given: tuple[str, ...]) -> None:
+def _only_one(zoo: PublishedZoo, names: list[str], file: str | None, *, registered: tuple[str, ...]) -> None:
     """Refuse a choice among archives that the registry leaves to the user."""
     archives = [name for name in names if not name.endswith((".json", ".csv", ".md", ".txt"))]
-    if len(archives) > 1 and not given:
+    if len(archives) > 1 and not registered:
         what = f"--file {file!r} means several" if file else "has several archives"
         raise ZooError(f"{zoo.name}: {what}; expected --file with one of {', '.join(archives)}")
 

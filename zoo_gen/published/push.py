@@ -192,7 +192,7 @@ def _manifest_of(present: Present) -> tuple[str, str]:
     return manifest.digest, manifest.name
 
 
-def licence_of(zoo: Zoo, given: str | None = None) -> str:
+def licence_of(zoo: Zoo, licence: str | None = None) -> str:
     """Return the licence under which a zoo is published.
 
     Raises:
@@ -206,12 +206,12 @@ def licence_of(zoo: Zoo, given: str | None = None) -> str:
                 f"{zoo.path}: was converted from an archive with {stated}, which does not allow passing it on; "
                 f"expected one of {', '.join(LICENCES)}"
             )
-        if given not in (None, published):
-            raise ZooError(f"--licence {given!r}: the zoo's publisher chose {published!r}; expected that or nothing")
+        if licence not in (None, published):
+            raise ZooError(f"--licence {licence!r}: the zoo's publisher chose {published!r}; expected that or nothing")
         return str(published)
-    if given is not None and given not in LICENCES:
-        raise ZooError(f"--licence: {unknown_name('licence', given, LICENCES)}")
-    return given or DEFAULT_LICENCE
+    if licence is not None and licence not in LICENCES:
+        raise ZooError(f"--licence: {unknown_name('licence', licence, LICENCES)}")
+    return licence or DEFAULT_LICENCE
 
 
 def is_converted(zoo: Zoo) -> bool:

@@ -48,7 +48,7 @@ def side_files(
 
 def architecture_row(name: str, network: Network) -> dict[str, Any]:
     """Return what a zoo that is trained here keeps of an architecture, as plain data."""
-    layers = None if network.own is not None else layers_to_json(network.layers)
+    layers = None if network.own_module is not None else layers_to_json(network.layers)
     input_shape = list(network.input_shape)
     content = {"layers": layers, "input_shape": input_shape, "layout": network.layout.to_json(), "sources": []}
     return {"id": name, **content}

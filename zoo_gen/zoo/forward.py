@@ -71,7 +71,7 @@ class ForwardPass:
             ZooError: the networks keep running statistics, which are no part of the weights.
         """
         if network.buffer_layout.size:
-            what = f"module {network.own.reference!r}" if network.own else "batch normalisation"
+            what = f"module {network.own_module.reference!r}" if network.own_module else "batch normalisation"
             raise ZooError(
                 f"forward: {what} keeps running statistics, which are no part of a view's weights; expected networks "
                 "without"
@@ -106,16 +106,16 @@ class ForwardPass:
         """
         import torch
 
-        shape, own = self.network.input_shape, inputs.dim() == 2 + len(self.network.input_shape)
+        shape, has_own_inputs = self.network.input_shape, inputs.dim() == 2 + len(self.network.input_shape)
         if tuple(inputs.shape[-len(shape) :]) != tuple(shape) or inputs.dim() not in (1 + len(shape), 2 + len(shape)):
             raise ZooError(
                 f"forward: got inputs {list(inputs.shape)}; expected (input, {', '.join(map(str, shape))}), or the "
                 "same with the networks in front"
             )
-        if own and len(inputs) != len(weights):
+        if has_own_inputs and len(inputs) != len(weights):
             raise ZooError(f"forward: got inputs of {len(inputs)} networks; expected {len(weights)}, or one for all")
         if not len(weights):
-            return inputs.new_zeros(0, inputs.shape[int(own)], self.network.n_outputs)
+            return inputs.new_zeros(0, inputs.shape[int(has_own_inputs)], self.network.n_outputs)
         # Networks of one function stand together, so that a function is computed once.
         order = np.argsort(self.function_of, kind="stable")
         blocks = list(self._blocks(self.function_of[order], weights.device.type))
@@ -129,7 +129,7 @@ class ForwardPass:
             token = _plain.set(plain)
             with torch.set_grad_enabled(with_gradient):
                 some = weights.index_select(0, rows)
-                outputs = self._run_alike(function, some, images.index_select(0, rows) if own else images)
+                outputs = self._run_alike(function, some, images.index_select(0, rows) if has_own_inputs else images)
             _plain.reset(token)
             return outputs
 
@@ -212,8 +212,8 @@ def _by_torch_func(
 
     module = network.module(activation=function).eval().to(inputs.device)
 
-    def one(own: dict[str, "Tensor"], images: "Tensor") -> "Tensor":
-        outputs: Tensor = functional_call(module, own, (images,))
+    def one(tensors: dict[str, "Tensor"], images: "Tensor") -> "Tensor":
+        outputs: Tensor = functional_call(module, tensors, (images,))
         return outputs.unsqueeze(1) if outputs.dim() == 1 else outputs
 
     each = inputs.dim() == 2 + len(network.input_shape)

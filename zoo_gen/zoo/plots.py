@@ -183,8 +183,8 @@ def _groups(column: list, values: np.ndarray) -> tuple[list[str], list[np.ndarra
     Returns:
         What each group is and how many models it has, and the values of its models.
     """
-    there = np.isfinite(values) & np.array([value is not None for value in column])
-    column, values = [value for value, is_there in zip(column, there, strict=True) if is_there], values[there]
+    has_value = np.isfinite(values) & np.array([value is not None for value in column])
+    column, values = [value for value, is_valid in zip(column, has_value, strict=True) if is_valid], values[has_value]
     distinct = sorted(set(column))
     if not distinct:
         return ["none\nn = 0"], [values]

@@ -169,8 +169,8 @@ def _short(values: list[object]) -> str:
     """Return values as text: all of a few, the ends and the number of many."""
     if len(values) <= 8:
         return ", ".join(map(str, values))
-    there = [value for value in values if value is not None]
-    return f"{min(there)} to {max(there)} ({len(values)} values)"  # type: ignore[type-var]
+    present = [value for value in values if value is not None]
+    return f"{min(present)} to {max(present)} ({len(values)} values)"  # type: ignore[type-var]
 
 
 def _histogram(values: np.ndarray, *, title: str) -> str:

@@ -105,8 +105,8 @@ def evaluate(zoo: Zoo, *, sample: int, seed: int, data_root: Path | None) -> tup
         return 0, [], ["no checkpoint evaluated: none has finite weights and a test accuracy"]
     n_images = len(data.test_labels)
     if n_images != manifest.data.n_test and not _are_shares(zoo, checkpoints, n_images):
-        there = f"{n_images:,} test images are there, and the accuracies are not shares of so many"
-        return 0, [], [f"no checkpoint evaluated: {there}; expected all {manifest.data.n_test:,}"]
+        reason = f"{n_images:,} test images are there, and the accuracies are not shares of so many"
+        return 0, [], [f"no checkpoint evaluated: {reason}; expected all {manifest.data.n_test:,}"]
     tried: list[tuple[str, list[Difference]]] = []
     for way, images in _ways(manifest.data, data):
         # A way that fails on the first few is not the way.
@@ -140,8 +140,8 @@ def evaluate(zoo: Zoo, *, sample: int, seed: int, data_root: Path | None) -> tup
 def _sample(zoo: Zoo, *, sample: int, seed: int) -> list[tuple[int, int]]:
     """Return (model, checkpoint) pairs with finite weights and a test accuracy, from all over the zoo."""
     accuracy, largest = np.asarray(zoo.test_accuracy[:]), np.asarray(zoo.metric("max_abs")[:])
-    there = np.isin(np.arange(len(accuracy)), zoo.models["model_id"].to_numpy())
-    pairs = np.argwhere(np.isfinite(accuracy) & np.isfinite(largest) & there[:, None])
+    is_listed = np.isin(np.arange(len(accuracy)), zoo.models["model_id"].to_numpy())
+    pairs = np.argwhere(np.isfinite(accuracy) & np.isfinite(largest) & is_listed[:, None])
     chosen = np.random.RandomState(seed).permutation(len(pairs))[:sample]
     return [(int(model), int(checkpoint)) for model, checkpoint in pairs[chosen]]
 

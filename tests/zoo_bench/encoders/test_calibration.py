@@ -25,7 +25,7 @@ def r2(truth, predicted):
     return 1 - ((predicted - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()
 
 
-def made(name, *, steps):
+def short_encoder(name, *, steps):
     """Return a shipped encoder with fewer steps in smaller batches."""
     encoder = make_encoder(name)
     if hasattr(encoder, "training"):
@@ -59,7 +59,7 @@ def marks_of(name, models):
 )
 def test_predictions_of_training_networks_are_better_than_their_mean(name, models):
     train, validation = random_view(INR, models=models), random_view(INR, models=8, seed=1)
-    encoder = made(name, steps=40).fit([train], [validation], seed=0)
+    encoder = short_encoder(name, steps=40).fit([train], [validation], seed=0)
     assert r2(train.targets["test_accuracy"].ravel(), encoder.predict(train)) > 0
 
 
@@ -82,7 +82,7 @@ def test_targets_of_any_size_are_predicted_in_it(metric):
         view.targets["rate"] = 1e-4 * (1 + view.targets["test_accuracy"])
     problem = Problem(target="rate", metric=metric)
     for name in ("mlp", "statistics_network"):
-        encoder = made(name, steps=100).fit([train], [validation], problem=problem, seed=0)
+        encoder = short_encoder(name, steps=100).fit([train], [validation], problem=problem, seed=0)
         assert r2(train.targets["rate"].ravel(), encoder.predict(train)) > 0
 
 
@@ -121,7 +121,7 @@ def test_small_networks_are_trained_on_one_thread_and_leave_the_others_as_they_w
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        made(name, steps=4).fit([view], [view], seed=0)
+        short_encoder(name, steps=4).fit([view], [view], seed=0)
         assert set(during) == {1}
         assert torch.get_num_threads() == 2
     finally:

@@ -336,15 +336,15 @@ def test_only_what_is_learned_from_has_its_units_negated(monkeypatch, signs):
     sne(replace(TINY, nu=0.0, signs=signs), training=SHORT).fit([train], [validation], seed=0)
     # Epochs x batches; and an epoch the training networks, on which the head settles, and those that validate.
     assert (len(seen[True]), len(seen[False])) == (3 * 2, 3 * 2)
-    given = torch.from_numpy(train.weights[:, 0])
+    weights = torch.from_numpy(train.weights[:, 0])
     for batch in seen[True]:
-        of = [int((given.abs() == row.abs()).all(dim=1).nonzero().item()) for row in batch]
+        of = [int((weights.abs() == row.abs()).all(dim=1).nonzero().item()) for row in batch]
         assert len(set(of)) == 8
-        assert torch.equal(batch, given[of]) != signs
+        assert torch.equal(batch, weights[of]) != signs
     for batch, view in zip(seen[False], [train, validation] * 3, strict=True):
-        given = torch.from_numpy(view.weights[:, 0])
-        assert torch.equal(batch[: len(given)], given)
-        assert torch.equal(batch[len(given) :], given[-1:].expand(32 - len(given), -1))  # what fills up the block
+        weights = torch.from_numpy(view.weights[:, 0])
+        assert torch.equal(batch[: len(weights)], weights)
+        assert torch.equal(batch[len(weights) :], weights[-1:].expand(32 - len(weights), -1))  # what fills up the block
 
 
 def test_signs_are_refused_where_no_unit_has_one():

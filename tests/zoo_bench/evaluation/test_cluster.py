@@ -60,9 +60,9 @@ def test_a_cluster_gives_the_same_as_this_process_and_finds_a_strangers_encoder(
                 scheduler=scheduler,
             )
         )
-    for (here, _), (there, _) in zip(by_place["here"], by_place["there"], strict=True):
-        assert [cell.scores for cell in here.cells] == [cell.scores for cell in there.cells]
-        assert here.predictions_sha256 == there.predictions_sha256
+    for (local, _), (remote, _) in zip(by_place["here"], by_place["there"], strict=True):
+        assert [cell.scores for cell in local.cells] == [cell.scores for cell in remote.cells]
+        assert local.predictions_sha256 == remote.predictions_sha256
     assert not Path("there/.cells").exists()
 
 

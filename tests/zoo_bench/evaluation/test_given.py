@@ -213,9 +213,9 @@ def test_what_fit_draws_from_a_global_generator_follows_from_the_seed(evaluate, 
     ],
 )
 def test_an_argument_of_a_search_that_cannot_be_is_one_line(benchmark, options, message, tmp_path):
-    given = {"encoder": "pca", "trials": 2, "ranges": {"dimension": "2,3"}, **options}
+    arguments = {"encoder": "pca", "trials": 2, "ranges": {"dimension": "2,3"}, **options}
     with pytest.raises(ZooError, match=message):
-        zoo_bench.tune(benchmark=benchmark, results=tmp_path, **given)
+        zoo_bench.tune(benchmark=benchmark, results=tmp_path, **arguments)
     assert not list(tmp_path.iterdir())
 
 

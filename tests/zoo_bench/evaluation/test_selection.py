@@ -79,13 +79,13 @@ def test_scores_are_those_of_the_rows_in_the_order_that_is_shown(cell):
     """The true labels, sorted as the rows are, have the best score; in the zoo's order they do not."""
     cell = protocols.standard_cell(cell.zoo, checkpoints="last")  # no two rows are the same there
     (view,) = cell.validation
-    given = FitInput.of(cell, PROBLEM, seed=0)
+    fit_input = FitInput.of(cell, PROBLEM, seed=0)
     known = {
         bytes(row): label for row, label in zip(view.weights.reshape(-1, view.layout.size), _truth(view), strict=True)
     }
-    labels = np.array([known[bytes(row)] for row in given.validation[0].weights[:, 0]])
-    assert given.selection.score(_truth(view)) < 0.9
-    assert given.selection.score(labels) == pytest.approx(1)
+    labels = np.array([known[bytes(row)] for row in fit_input.validation[0].weights[:, 0]])
+    assert fit_input.selection.score(_truth(view)) < 0.9
+    assert fit_input.selection.score(labels) == pytest.approx(1)
 
 
 def test_an_encoder_selects_by_scores_of_numbers_and_of_names(tmp_path, tiny_zoo):

@@ -51,8 +51,8 @@ def make(path, n_runs, *, sizes=((3, 2),), skip=lambda run, epoch: False, metric
 
 
 def benchmark(**options):
-    given = {"name": "b", "protocol": "standard", "zoos": ("theirs",), "targets": ("test_accuracy",)}
-    return BenchmarkManifest(**given | options)
+    fields = {"name": "b", "protocol": "standard", "zoos": ("theirs",), "targets": ("test_accuracy",)}
+    return BenchmarkManifest(**fields | options)
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +151,12 @@ def test_the_folder_of_a_zoo_is_evaluated_like_a_benchmark(losses, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("name", "message"),
     [("nowhere", "unknown benchmark 'nowhere'"), (".", "is not a zoo; it has no manifest.toml")],
 )
-def test_what_is_neither_a_benchmark_nor_a_zoo_is_one_line(given, message, tmp_path, monkeypatch):
+def test_what_is_neither_a_benchmark_nor_a_zoo_is_one_line(name, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(main, ["run", given])
+    result = CliRunner().invoke(main, ["run", name])
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
     assert message in result.stderr

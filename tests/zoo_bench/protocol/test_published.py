@@ -60,7 +60,7 @@ def test_no_zoo_that_is_trained_here_has_the_name_of_a_published_one():
 def test_every_benchmark_of_a_paper_asks_for_what_its_paper_published(name, tmp_path, monkeypatch):
     """Every zoo that is pulled is one of the registry, and arrives under the name that the benchmark opens it by."""
     asked = []
-    monkeypatch.setattr("zoo_gen.published.pull.pull", lambda *given, **named: asked.append((given, named)))
+    monkeypatch.setattr("zoo_gen.published.pull.pull", lambda *arguments, **named: asked.append((arguments, named)))
     benchmark = read_benchmark(name).with_zoos_from("published")
     trained = [zoo for zoo in benchmark.zoos if not zoo.endswith("_published")]
     if trained:  # of a paper that published none of its own: those that others published come, the rest is named

@@ -60,7 +60,7 @@ def test_sources_of_a_benchmark_stand_in_the_order_of_their_dates():
 
 
 def test_a_score_of_another_zoo_is_refused():
-    given = {"benchmark": "sne_inr_published", "source": "someone", "date": "2024", "status": "as published"}
-    assert PublishedScores(**given, rows=(ROW,)).rows[0].deviation is None
+    fields = {"benchmark": "sne_inr_published", "source": "someone", "date": "2024", "status": "as published"}
+    assert PublishedScores(**fields, rows=(ROW,)).rows[0].deviation is None
     with pytest.raises(ValueError, match="M: unknown zoo 'tiny'; valid: sne_sine_inr_published"):
-        PublishedScores(**given, rows=(ROW | {"test": "tiny"},))
+        PublishedScores(**fields, rows=(ROW | {"test": "tiny"},))

@@ -35,7 +35,7 @@ def test_a_zoo_that_does_not_ship_cannot_be_made(tmp_path):
 
 def test_missing_zoos_are_pulled_from_an_owner_on_the_hub(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("zoo_gen.published.pull.pull", lambda *given: asked.append(given))
+    monkeypatch.setattr("zoo_gen.published.pull.pull", lambda *arguments: asked.append(arguments))
     assert zoos.pull_missing_zoos(benchmark("anything"), tmp_path, owner="my-lab") == ["anything"]
     assert asked == [("hf://my-lab/anything", tmp_path / "anything")]
 

@@ -103,10 +103,10 @@ def test_the_best_of_a_row_is_marked_and_who_is_no_worse(tiny_loaded, boards):
     by_encoder = {loaded.result.encoder: loaded for loaded in tiny_loaded}
     for row in board.rows:
         sign = -1 if row.metric in metrics.LOWER_IS_BETTER else 1
-        there = [cell for cell in row.cells if cell.value is not None]
-        if not there:
+        scored = [cell for cell in row.cells if cell.value is not None]
+        if not scored:
             continue
-        best = max(there, key=lambda cell: sign * cell.value)
+        best = max(scored, key=lambda cell: sign * cell.value)
         best_name = board.encoders[row.cells.index(best)]
         key = (board.cell, row.target, row.metric, row.by)
         for name, cell in zip(board.encoders, row.cells, strict=True):

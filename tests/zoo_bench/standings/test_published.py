@@ -10,13 +10,13 @@ from zoo_bench.standings.collection import Results
 from zoo_bench.standings.leaderboard import Leaderboard
 
 
-def scores_of(board, *rows, **given):
-    known = {"source": "Somebody et al., 2024", "date": "2024", "status": "as published", "note": "", **given}
+def scores_of(board, *rows, **fields):
+    known = {"source": "Somebody et al., 2024", "date": "2024", "status": "as published", "note": "", **fields}
     return PublishedScores.model_construct(benchmark=board.benchmark, rows=rows, **known)
 
 
-def score(board, method="Oracle", *, target="test_accuracy", metric="r2", value=0.9999, **given):
-    return PublishedScore(method=method, test=board.about.test.zoo, target=target, metric=metric, value=value, **given)
+def score(board, method="Oracle", *, target="test_accuracy", metric="r2", value=0.9999, **fields):
+    return PublishedScore(method=method, test=board.about.test.zoo, target=target, metric=metric, value=value, **fields)
 
 
 @pytest.fixture

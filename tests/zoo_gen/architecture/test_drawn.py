@@ -25,8 +25,8 @@ WIDE = {
 
 
 def drawn(count: int, shape=GREY, n_outputs: int = 10, **options):
-    given = RandomCNNs(count=count, **{"seed": 3, **WIDE, **options})
-    return [network(one, shape, n_outputs) for one in given.draw(shape, n_outputs)]
+    random_cnns = RandomCNNs(count=count, **{"seed": 3, **WIDE, **options})
+    return [network(one, shape, n_outputs) for one in random_cnns.draw(shape, n_outputs)]
 
 
 def test_the_first_networks_are_the_same_whatever_the_count_and_others_for_another_seed():

@@ -28,8 +28,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_DATA_ROOT", str(tmp_path / "root"))
 
 
-def run(manifest, **given):
-    return zoo_gen.run(manifest, workers=1, progress=False, **given)
+def run(manifest, **options):
+    return zoo_gen.run(manifest, workers=1, progress=False, **options)
 
 
 def test_the_same_call_resumes_and_other_data_is_another_zoo():
@@ -162,7 +162,7 @@ def in_place(tmp_path, monkeypatch):
             begun.append(block)
             with monkeypatch.context() as patch:
                 patch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
-                patch.setattr(own_module, "_given", {})
+                patch.setattr(own_module, "_factories", {})
                 diverged = cloudpickle.loads(pickled)(block)
             yield diverged
 
@@ -178,7 +178,7 @@ def in_place(tmp_path, monkeypatch):
 def test_classes_and_functions_of_a_script_reach_the_workers(tmp_path, monkeypatch, run_script):
     (tmp_path / "script.py").write_text(SCRIPT)
     run_script(tmp_path, monkeypatch)
-    monkeypatch.setattr(own_module, "_given", {})  # as in a process that has not run the script
+    monkeypatch.setattr(own_module, "_factories", {})  # as in a process that has not run the script
     zoo = zoo_gen.open_zoo("zoos/script")
     assert zoo.complete
     assert set(zoo.manifest.training.source_sha256) == {f"__main__:{name}" for name in ("doubled", "Descent", "slower")}

@@ -63,7 +63,7 @@ def pictures(count: int, shape: tuple[int, ...], seed: int) -> list[np.ndarray]:
     return list(np.random.RandomState(seed).randint(0, 256, size=(count, *shape), dtype=np.uint8))
 
 
-def source(**given: object) -> HuggingFace:
+def source(**changes: object) -> HuggingFace:
     fields = {
         "source": "huggingface",
         "repository": REPOSITORY,
@@ -76,7 +76,7 @@ def source(**given: object) -> HuggingFace:
         "train_size": 7,
         "test_size": 4,
     }
-    return HuggingFace.model_validate(fields | given)
+    return HuggingFace.model_validate(fields | changes)
 
 
 def load(folder: Path, endpoint: str, *sources: HuggingFace) -> list[dict[str, np.ndarray] | str]:
@@ -197,7 +197,7 @@ def test_images_that_differ_in_size_and_mode_are_made_equal(keep):
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "given", "message"),
+    ("images", "labels", "changes", "message"),
     [
         (["RGB", "RGB"], [0, 1], {"channels": 1}, "train: image 0 is of mode RGB; expected grey, or channels = 3"),
         (["RGB", "RGB"], [0, 1], {"size": [5, 6]}, r"train: image 0 is \[6, 5\]; expected size = \[5, 6\]"),
@@ -209,10 +209,10 @@ def test_images_that_differ_in_size_and_mode_are_made_equal(keep):
         (["RGB", "RGB"], [0, 1], {"label_column": "kid"}, "unknown column 'kid'; did you mean 'kind'"),
     ],
 )
-def test_what_is_not_as_described_is_refused(keep, images, labels, given, message):
+def test_what_is_not_as_described_is_refused(keep, images, labels, changes, message):
     root = keep([None if mode is None else picture(mode) for mode in images], labels)
     with pytest.raises(ZooError, match=f"^someone/shapes@01234567.*{message}"):
-        load_image_data(source(**({"train_size": 2, "test_size": 2} | given)), data_root=root)
+        load_image_data(source(**({"train_size": 2, "test_size": 2} | changes)), data_root=root)
 
 
 def test_a_folder_of_the_same_name_is_not_taken_for_the_repository(tmp_path, monkeypatch):

@@ -10,8 +10,8 @@ from zoo_gen.errors import ZooError
 from zoo_gen.image_data import Idx, load_image_data
 
 
-def source(folder: str | Path = "mine", **given: object) -> Idx:
-    return Idx.model_validate({"source": "idx", "folder": str(folder), "train_size": 30, "test_size": 20} | given)
+def source(folder: str | Path = "mine", **changes: object) -> Idx:
+    return Idx.model_validate({"source": "idx", "folder": str(folder), "train_size": 30, "test_size": 20} | changes)
 
 
 @pytest.mark.parametrize("gz", ["", ".gz"])
@@ -37,7 +37,7 @@ def images(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("given", "damage", "message"),
+    ("changes", "damage", "message"),
     [
         (
             {},
@@ -66,11 +66,11 @@ def images(folder: Path) -> Path:
         ({"n_classes": 9}, lambda folder: None, "has labels from 0 to 9; expected 0 to 8 for n_classes = 9"),
     ],
 )
-def test_what_is_not_as_described_is_refused(given, damage, message, tmp_path):
+def test_what_is_not_as_described_is_refused(changes, damage, message, tmp_path):
     published.write_idx(tmp_path / "mine")
     damage(tmp_path / "mine")
     with pytest.raises(ZooError, match=message) as caught:
-        load_image_data(source(**given), data_root=tmp_path)
+        load_image_data(source(**changes), data_root=tmp_path)
     assert str(tmp_path) in str(caught.value)
 
 

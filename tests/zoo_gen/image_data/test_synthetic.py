@@ -6,13 +6,13 @@ from zoo_gen.image_data import Synthetic, load_image_data
 DIGEST = "7020f454a2897cd894cd015c2f68a63e68341096561c22efc9ae30845efeb2ae"
 
 
-def source(**given: object) -> Synthetic:
-    return Synthetic.model_validate({"source": "synthetic", "train_size": 600, "test_size": 300} | given)
+def source(**changes: object) -> Synthetic:
+    return Synthetic.model_validate({"source": "synthetic", "train_size": 600, "test_size": 300} | changes)
 
 
-def nearest_mean_accuracy(**given: object) -> float:
+def nearest_mean_accuracy(**changes: object) -> float:
     """Return the test accuracy of the nearest class mean of the training images."""
-    data = load_image_data(source(**given))
+    data = load_image_data(source(**changes))
     train, test = (images.reshape(len(images), -1).astype(float) for images in (data.train_images, data.test_images))
     means = np.stack([train[data.train_labels == kind].mean(axis=0) for kind in range(data.n_classes)])
     distances = ((test[:, None] - means) ** 2).sum(axis=2)

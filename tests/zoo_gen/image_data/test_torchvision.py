@@ -19,8 +19,8 @@ from zoo_gen.files import reachable
 from zoo_gen.image_data import ImageData, Torchvision, load_image_data, torchvision
 
 
-def source(dataset: str, **given: object) -> Torchvision:
-    return Torchvision.model_validate({"source": "torchvision", "dataset": dataset} | given)
+def source(dataset: str, **fields: object) -> Torchvision:
+    return Torchvision.model_validate({"source": "torchvision", "dataset": dataset} | fields)
 
 
 @pytest.fixture
@@ -273,10 +273,10 @@ def test_a_root_that_cannot_be_written_is_one_line(tmp_path):
         load_image_data(source("MNIST"), data_root=tmp_path / "file" / "root")
 
 
-@pytest.mark.parametrize("given", [{"dataset": "EMNIST"}, {"dataset": "MNIST", "split": "letters"}])
-def test_a_split_belongs_to_emnist(given):
+@pytest.mark.parametrize("fields", [{"dataset": "EMNIST"}, {"dataset": "MNIST", "split": "letters"}])
+def test_a_split_belongs_to_emnist(fields):
     with pytest.raises(ValueError, match="a split belongs to EMNIST, which needs one of byclass, bymerge"):
-        source(**given)
+        source(**fields)
 
 
 def test_the_classes_are_torchvisions():

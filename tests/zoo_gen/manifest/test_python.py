@@ -22,7 +22,7 @@ TRAINING = {
 }
 
 
-def made(**changes):
+def manifest_of(**changes):
     fields = {"name": "mine", "data": {"source": "tetris"}, "architecture": ARCHITECTURE, "training": TRAINING}
     return ZooManifest(**{**fields, "axes": {"product": {"seed": range(1, 6)}}, **changes})
 
@@ -32,8 +32,8 @@ def test_a_manifest_of_dictionaries_is_the_one_of_the_same_text():
     text += 'batch_size = 32\noptimizer = "adam"\nlearning_rate = 1e-2\nactivation = "tanh"\n'
     text += 'initialization = "uniform"\n[axes.product]\nseed = { range = [1, 5] }\n'
     read = parse_toml('name = "mine"\n' + text, ZooManifest, where="mine.toml")
-    assert made() == read
-    assert made().digest == read.digest
+    assert manifest_of() == read
+    assert manifest_of().digest == read.digest
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_manifest_of_dictionaries_is_the_one_of_the_same_text():
 )
 def test_what_is_wrong_is_one_line_with_its_place(changes, message):
     with pytest.raises(ZooError) as error:
-        made(**changes)
+        manifest_of(**changes)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
@@ -98,7 +98,7 @@ def test_toml_of_a_manifest_reads_as_an_equal_one_with_the_same_digest(
     if random:
         grid["random"] = {"count": 3, "seed": 1, "draw": {"initial_bias": {"log_uniform": bounds}}}
     training = {key: value for key, value in TRAINING.items() if key != "learning_rate"}
-    manifest = made(
+    manifest = manifest_of(
         name=name,
         description=description,
         data={"source": "tetris", "noise": noise},

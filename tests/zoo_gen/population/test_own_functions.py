@@ -254,7 +254,7 @@ def test_what_cannot_train_is_refused_before_anything_is_written(what, name, mes
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("training", "message"),
     [
         ({"loss": f"{HERE}:missing"}, r"cannot be imported \(AttributeError: .*missing"),
         ({"optimizer": "no_such_module:Lion"}, r"cannot be imported \(ModuleNotFoundError"),
@@ -263,9 +263,9 @@ def test_what_cannot_train_is_refused_before_anything_is_written(what, name, mes
         ({"source_sha256": {f"{HERE}:Lion": "0"}}, "is used by no part of this zoo"),
     ],
 )
-def test_what_is_not_there_is_refused_when_a_manifest_is_read(given, message):
+def test_what_is_not_there_is_refused_when_a_manifest_is_read(training, message):
     with pytest.raises(ZooError, match=message):
-        manifest("perceptron", data=DATA, **given)
+        manifest("perceptron", data=DATA, **training)
 
 
 def test_another_source_is_refused(tmp_path, monkeypatch):

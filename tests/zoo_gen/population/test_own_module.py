@@ -114,9 +114,11 @@ def test_stacked_modules_are_what_each_trained_alone_is_after_twenty_steps(name,
             expected = nn.utils.parameters_to_vector(plain.parameters()).detach().numpy()
             actual = trained["weights"][model, checkpoint]
             np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10)
-            if described.network.own.buffers:
+            if described.network.own_module.buffers:
                 state = dict(plain.named_buffers())
-                statistics = torch.cat([state[name].flatten() for name, _ in described.network.own.buffers]).numpy()
+                statistics = torch.cat(
+                    [state[name].flatten() for name, _ in described.network.own_module.buffers]
+                ).numpy()
                 np.testing.assert_allclose(trained["buffers"][model, checkpoint], statistics, rtol=1e-10)
             inputs, labels = data.tensors("test", dtype=torch.float64)
             loss = nn.functional.cross_entropy(plain(inputs), labels).item()
@@ -176,7 +178,7 @@ def test_initial_weights_leave_no_trace_outside():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    manifest("Residual").network.own.build(seed=99)
+    manifest("Residual").network.own_module.build(seed=99)
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -67,7 +67,7 @@ NETWORKS = {
     "cnn_large": (CNNLarge(name="cnn_large"), plain_loop.cnn_large, (3, 32, 32)),
     "small_cnn_gap": (SmallCNNGap(name="small_cnn_gap"), plain_loop.small_cnn_gap, (1, 28, 28)),
     "cnn3_fc2": (CNN3FC2(name="cnn3_fc2"), plain_loop.cnn3_fc2(1, 288), (1, 28, 28)),
-    "layers": (OWN, plain_loop.own, (1, 27, 27)),
+    "layers": (OWN, plain_loop.own_network, (1, 27, 27)),
 }
 FIXED = {"sgd": 0.0, "momentum": 0.9, "adam": 0.0, "adamw": 0.0, "rmsprop": 0.0}
 

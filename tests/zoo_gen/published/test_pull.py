@@ -62,8 +62,8 @@ def publish(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pull(tmp_path):
-    def pull(name, **given):
-        return pulling.pull(name, tmp_path / "zoo", cache=tmp_path / "cache", **given)
+    def pull(name, **options):
+        return pulling.pull(name, tmp_path / "zoo", cache=tmp_path / "cache", **options)
 
     return pull
 

@@ -153,7 +153,7 @@ def test_a_wrong_option_is_one_line(hub, zoo, options, message):
 
 
 @pytest.mark.parametrize(
-    ("provenance", "given", "message"),
+    ("provenance", "licence", "message"),
     [
         (
             {"licence": "unknown"},
@@ -165,16 +165,16 @@ def test_a_wrong_option_is_one_line(hub, zoo, options, message):
         ({"licence": "cc-by-sa-4.0"}, None, None),
     ],
 )
-def test_what_others_published_keeps_its_licence(provenance, given, message):
+def test_what_others_published_keeps_its_licence(provenance, licence, message):
     class Zoo:
         path = "zoos/theirs"
         manifest = ConvertedManifest.model_construct(origin=type("Origin", (), {"provenance": provenance}))
 
     if message is None:
-        assert release.licence_of(Zoo, given) == provenance["licence"]
+        assert release.licence_of(Zoo, licence) == provenance["licence"]
         return
     with pytest.raises(ZooError, match=message):
-        release.licence_of(Zoo, given)
+        release.licence_of(Zoo, licence)
 
 
 def test_a_pulled_folder_that_is_no_zoo_is_named(hub, tmp_path):

@@ -59,9 +59,9 @@ def _layer(view: Weighted, name: str) -> np.ndarray:
     Weights of several tensors, as of a recurrent layer, are taken together; running statistics are neither.
     """
     statistics = np.zeros((*view.weights.shape[:2], 2, PER_TENSOR), dtype=np.float32)
-    own = [each for each in view.layout.parameters if each.layer == name and not each.role.startswith("running_")]
+    of_layer = [each for each in view.layout.parameters if each.layer == name and not each.role.startswith("running_")]
     for column, is_bias in enumerate((False, True)):
-        parameters = [parameter for parameter in own if parameter.role.startswith("bias") == is_bias]
+        parameters = [parameter for parameter in of_layer if parameter.role.startswith("bias") == is_bias]
         if parameters:
             values = np.concatenate([view.weights[..., each.start : each.stop] for each in parameters], axis=2)
             whole = Parameter(name, parameters[0].role, values.shape[2:], 0)

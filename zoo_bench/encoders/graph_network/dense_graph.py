@@ -109,8 +109,8 @@ class DenseGraph:
         return self.layers[-1][1] + self.n_edges
 
     def of_kind(self, kind: str, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Return which of the layers are of a kind."""
-        return [part for part, own in zip(parts, self.kinds, strict=True) if own == KINDS.index(kind)]
+        """Return the parts, one a layer, of the layers of a kind."""
+        return [part for part, index in zip(parts, self.kinds, strict=True) if index == KINDS.index(kind)]
 
     def node_features(self, weights: Tensor) -> Tensor:
         """Return the features (network, node, feature) of flat weights (network, parameter); 0 where there is none."""

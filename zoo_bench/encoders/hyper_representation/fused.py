@@ -95,15 +95,23 @@ def _add_and_normalize_gradient(
     """Return the gradients of tokens and product, and those of weight, shift and bias, float32 (3, width)."""
     from zoo_bench.encoders.hyper_representation import fused_kernels
 
-    given = slopes_of_total.contiguous(), slopes_of_normed.contiguous(), total, means, inverses, weight
-    to_tokens, to_product = torch.empty_like(total), torch.empty_like(given[1])
+    operands = slopes_of_total.contiguous(), slopes_of_normed.contiguous(), total, means, inverses, weight
+    to_tokens, to_product = torch.empty_like(total), torch.empty_like(operands[1])
     rows, width = len(means), total.shape[-1]
     programs = _programs(rows, total.device)
     sums = total.new_zeros(programs, 3, width, dtype=torch.float32)
     if rows > 0:
         with torch.cuda.device_of(total):
             fused_kernels.add_and_normalize_gradient[(programs,)](
-                *given, to_tokens, to_product, sums, seed, *_chances(dropout), rows, DROP=dropout > 0, **_options(width)
+                *operands,
+                to_tokens,
+                to_product,
+                sums,
+                seed,
+                *_chances(dropout),
+                rows,
+                DROP=dropout > 0,
+                **_options(width),
             )
     return to_tokens, to_product, sums.sum(0)
 
@@ -183,7 +191,7 @@ def _empty_gradients(slopes_of_total: Tensor, slopes_of_normed: Tensor, total: T
 
 
 _add_and_normalize.register_fake(lambda tokens, product, *rest: _empty_added(tokens, product))
-_add_and_normalize_gradient.register_fake(lambda *given: _empty_gradients(*given[:3]))
+_add_and_normalize_gradient.register_fake(lambda *operands: _empty_gradients(*operands[:3]))
 _activate.register_fake(lambda product, *rest: _like(product))
 _activate_gradient.register_fake(
     lambda slopes, *rest: (_like(slopes), slopes.new_empty(slopes.shape[-1], dtype=torch.float32))
@@ -199,8 +207,8 @@ def _keep_added(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
 
 def _added_backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
     total, means, inverses, weight, seed = ctx.saved_tensors
-    given = slopes[0], slopes[1], total, means, inverses, weight, seed, ctx.dropout
-    to_tokens, to_product, sums = _add_and_normalize_gradient(*given)
+    operands = slopes[0], slopes[1], total, means, inverses, weight, seed, ctx.dropout
+    to_tokens, to_product, sums = _add_and_normalize_gradient(*operands)
     to_weight, to_shift, to_bias = sums.unbind(0)
     return to_tokens, to_product, to_bias, to_weight, to_shift, None, None
 

@@ -44,9 +44,9 @@ class NFNNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(scale[0]), persistent=False)
         self.register_buffer("deviation", torch.tensor(scale[1]), persistent=False)
         self.positions = nn.ParameterDict()
-        channels = [own.channels for own in self.axes]
-        for number, own in enumerate(self.axes):
-            for side, axis in ((own.rows, "rows"), (own.columns, "columns")):
+        channels = [tensor_axes.channels for tensor_axes in self.axes]
+        for number, tensor_axes in enumerate(self.axes):
+            for side, axis in ((tensor_axes.rows, "rows"), (tensor_axes.columns, "columns")):
                 if side and side[0] in ("inputs", "outputs"):
                     self.positions[f"{number}_{axis}"] = nn.Parameter(torch.randn(side[1], POSITIONS))
                     channels[number] += POSITIONS
@@ -65,8 +65,8 @@ class NFNNetwork(nn.Module):
         """Map numbers (number,) and offsets (network,) to embeddings (network, width) and logits (network,)."""
         weights = dense(numbers, offsets, self.length)
         tensors, statistics = [], []
-        for number, own in enumerate(self.axes):
-            values = own.read(weights)
+        for number, tensor_axes in enumerate(self.axes):
+            values = tensor_axes.read(weights)
             values = (values - self.mean[number]) / self.deviation[number]
             flat = values.flatten(1)
             statistics += [flat.mean(dim=1, keepdim=True), flat.var(dim=1, keepdim=True, correction=0)]

@@ -76,41 +76,42 @@ def axes_of(layout: ParameterLayout, kind: Kind) -> list[Axes]:
 class EquivariantLayer(nn.Module):
     """Tensors (network, row, column, channel) to such tensors of other channels.
 
-    What comes out at a row and column is linear in what stood there, in the means of all that belongs to the row's
-    neuron, in those of the column's, and in the means of every tensor.
+    The output at a row and column is linear in four things: the input at that row and column, the means over the
+    entries of the row's neuron, the means over those of the column's neuron, and the means of every tensor.
     """
 
     def __init__(self, axes: Sequence[Axes], inputs: Sequence[int], outputs: int) -> None:
         super().__init__()
         self.axes = list(axes)
         of_neurons: dict[str, int] = {}
-        for own, channels in zip(axes, inputs, strict=True):
-            for side in (own.rows, own.columns):
+        for tensor_axes, channels in zip(axes, inputs, strict=True):
+            for side in (tensor_axes.rows, tensor_axes.columns):
                 if side:
                     of_neurons[side[0]] = of_neurons.get(side[0], 0) + channels
+        # Of the entry itself. Files of saved encoders hold this name.
         self.own = nn.ModuleList(nn.Linear(channels, outputs) for channels in inputs)
         self.total = nn.ModuleList(nn.Linear(sum(inputs), outputs) for _ in axes)
         self.rows, self.columns = (
             nn.ModuleList(nn.Linear(of_neurons[side[0]], outputs) if side else nn.Identity() for side in sides)
-            for sides in ([own.rows for own in axes], [own.columns for own in axes])
+            for sides in ([tensor_axes.rows for tensor_axes in axes], [tensor_axes.columns for tensor_axes in axes])
         )
 
     def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Map tensors (network, row, column, channel) to as many (network, row, column, output)."""
         totals = torch.cat([tensor.mean(dim=(1, 2)) for tensor in tensors], dim=1)
         parts: dict[str, list[Tensor]] = {}
-        for own, tensor in zip(self.axes, tensors, strict=True):
-            if own.rows:
-                parts.setdefault(own.rows[0], []).append(tensor.mean(dim=2))
-            if own.columns:
-                parts.setdefault(own.columns[0], []).append(tensor.mean(dim=1))
+        for tensor_axes, tensor in zip(self.axes, tensors, strict=True):
+            if tensor_axes.rows:
+                parts.setdefault(tensor_axes.rows[0], []).append(tensor.mean(dim=2))
+            if tensor_axes.columns:
+                parts.setdefault(tensor_axes.columns[0], []).append(tensor.mean(dim=1))
         neurons = {name: torch.cat(several, dim=2) for name, several in parts.items()}
         mapped = []
-        for number, (own, tensor) in enumerate(zip(self.axes, tensors, strict=True)):
+        for number, (tensor_axes, tensor) in enumerate(zip(self.axes, tensors, strict=True)):
             values = self.own[number](tensor) + self.total[number](totals)[:, None, None]
-            if own.rows:
-                values = values + self.rows[number](neurons[own.rows[0]]).unsqueeze(2)
-            if own.columns:
-                values = values + self.columns[number](neurons[own.columns[0]]).unsqueeze(1)
+            if tensor_axes.rows:
+                values = values + self.rows[number](neurons[tensor_axes.rows[0]]).unsqueeze(2)
+            if tensor_axes.columns:
+                values = values + self.columns[number](neurons[tensor_axes.columns[0]]).unsqueeze(1)
             mapped.append(values)
         return mapped

@@ -106,10 +106,10 @@ def _facts(views: Sequence[TrainingView]) -> Facts:
         ZooError: the networks cannot be run, or are modules of somebody's own.
     """
     network = views[0].computing.forward_pass.network
-    if network.own is not None:
+    if network.own_module is not None:
         raise ZooError(
-            f"probing: module {network.own.reference!r} has no layers that can be saved with an encoder; expected a "
-            "zoo of layers"
+            f"probing: module {network.own_module.reference!r} has no layers that can be saved with an encoder; "
+            "expected a zoo of layers"
         )
     shape = list(network.input_shape)
     return {"layers": layers_to_json(network.layers), "input_shape": shape, "numbers": network.layout.size + 1}

@@ -68,13 +68,13 @@ class Pass(nn.Module):
                 ends = ((block.of.target_layer, block.of.targets), (block.of.source_layer, block.of.sources))
                 (to, reached), (origin, read) = reversed(ends) if self.backward else ends
                 if to == layer:
-                    own = slice(*(node - start for node in reached))
-                    there = slice(*(node - graph.layers[origin][0] for node in read))
-                    source = (passed[origin][:, there], seen[origin][:, there])
+                    target_slice = slice(*(node - start for node in reached))
+                    source_slice = slice(*(node - graph.layers[origin][0] for node in read))
+                    source = (passed[origin][:, source_slice], seen[origin][:, source_slice])
                     target = (states[layer], self.of_edges(codes[layer]), factors[layer], signs[layer])
-                    sent, hidden = self._message(edge, *source, *(values[:, own] for values in target))
-                    message[:, own] += sent
-                    notice[:, own] += hidden
+                    sent, hidden = self._message(edge, *source, *(values[:, target_slice] for values in target))
+                    message[:, target_slice] += sent
+                    notice[:, target_slice] += hidden
                     is_reached = True
             if is_reached:
                 both = torch.cat([states[layer], message.clamp(-MOST, MOST)], dim=2)

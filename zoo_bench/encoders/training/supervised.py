@@ -112,7 +112,7 @@ class SupervisedEncoder:
     @property
     def config(self) -> dict[str, Any]:
         """The settings as plain data, and once fitted the target that `predict` predicts, and facts of the zoo."""
-        return {**self._given, "fitted": self._fitted.described} if self._fitted else self._given
+        return {**self._unfitted_config, "fitted": self._fitted.described} if self._fitted else self._unfitted_config
 
     @property
     def parameter_count(self) -> int | None:
@@ -120,7 +120,7 @@ class SupervisedEncoder:
         return sum(parameter.numel() for parameter in self._fitted.module.parameters()) if self._fitted else None
 
     @property
-    def _given(self) -> dict[str, Any]:
+    def _unfitted_config(self) -> dict[str, Any]:
         return {**self._settings, "training": self.training.config}
 
     def can_learn(self, problem: Problem) -> bool:
@@ -195,7 +195,7 @@ class SupervisedEncoder:
             n_samples=len(targets),
             settings=settings,
             seed=seed,
-            identity={"name": self.name, "config": self._given, "data": _data(views, labels)},
+            identity={"name": self.name, "config": self._unfitted_config, "data": _data(views, labels)},
             runtime=self.runtime,
             name=self.name,
         )
@@ -228,7 +228,7 @@ class SupervisedEncoder:
         """
         fitted = self._of_fitted()
         description = {
-            "config": self._given,
+            "config": self._unfitted_config,
             "facts": fitted.facts,
             "output": asdict(fitted.output),
             "target": fitted.target,
@@ -243,7 +243,7 @@ class SupervisedEncoder:
             ZooError: it cannot be read, or was saved by an encoder with other settings.
         """
         tensors, description = read_encoder(folder, self.name)
-        if description["config"] != json.loads(json.dumps(self._given)):
+        if description["config"] != json.loads(json.dumps(self._unfitted_config)):
             raise ZooError(f"{folder}: was saved with other settings; expected {self.name} made with those it names")
         module = self._build(description["facts"])
         module.load_state_dict(tensors)

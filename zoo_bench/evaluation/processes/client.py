@@ -139,11 +139,13 @@ class EncoderProcess:
         """Return the digest of the encoder and what it needs; nothing is made."""
         return self._ask("cannot be used", "describe", self.candidate)[0]
 
-    def fit(self, given: FitInput) -> dict[str, Any]:
+    def fit(self, fit_input: FitInput) -> dict[str, Any]:
         """Fit the encoder; return its cost, settings, number of parameters and GPU."""
-        self._selection = given.selection
-        left_out = given.selection.left_out if given.selection else 0
-        return self._ask("fit", "fit", given.train, given.validation, given.problem, given.seed, left_out)[0]
+        self._selection = fit_input.selection
+        left_out = fit_input.selection.left_out if fit_input.selection else 0
+        return self._ask(
+            "fit", "fit", fit_input.train, fit_input.validation, fit_input.problem, fit_input.seed, left_out
+        )[0]
 
     def ask(self, step: str, *arguments: Any) -> tuple[dict[str, Any], np.ndarray | None]:
         """Call a method of the host, called as `step` is."""

@@ -157,12 +157,12 @@ def _draw(
     data: dict[str, dict[str, object]], prediction: TargetPrediction, *, key: str, board: int, column: int
 ) -> None:
     """Add what is drawn of one prediction: points of its rows, or how often each name was taken for each."""
-    there = np.flatnonzero(~missing(prediction.truth))
+    labelled_rows = np.flatnonzero(~missing(prediction.truth))
     if prediction.is_number:
-        rows = there[np.random.RandomState(0).permutation(len(there))[:POINTS]]
+        rows = labelled_rows[np.random.RandomState(0).permutation(len(labelled_rows))[:POINTS]]
         data["truth"][key] = _rounded(prediction.truth[rows])
         data["epochs"][key] = prediction.epochs[rows].tolist()
-        data["rows"][key] = len(there)
+        data["rows"][key] = len(labelled_rows)
         data["predicted"][f"{key}/{column}"] = _rounded(prediction.predicted[rows])
     else:
         data["named"][key], data["taken"][f"{key}/{column}"] = _confusions(prediction)

@@ -145,7 +145,7 @@ class _Convolve(torch.autograd.Function):
 
         groups, images, height, width, _, lanes = hidden.shape
         stage = Stage(layer, pooling, height, width, relu)
-        outputs = hidden.new_empty(groups, images, *stage.given, layer.outputs, lanes)
+        outputs = hidden.new_empty(groups, images, *stage.output_size, layer.outputs, lanes)
         places = torch.empty(outputs.shape, dtype=torch.uint8) if pooling else None
         more = [_room(stage.convolved, layer.outputs, hidden), places] if pooling else []
         kernel = stage_forward(stage, lanes=lanes, bits=8 * hidden.itemsize)
@@ -171,7 +171,7 @@ class _Convolve(torch.autograd.Function):
         if stage.pooling:
             tensors += [_room(stage.convolved, stage.convolution.outputs, hidden), places]
         if stage.relu:
-            tensors += [_room(stage.given, stage.convolution.outputs, hidden), outputs]
+            tensors += [_room(stage.output_size, stage.convolution.outputs, hidden), outputs]
         kernel = stage_backward(stage, lanes=lanes, bits=8 * hidden.itemsize, back=back)
         for group in range(groups):
             run(kernel, images, group, *tensors)

@@ -75,11 +75,11 @@ def attention_backward(layer: Attention, steps: int, *, lanes: int, bits: int) -
                 row = 3 * layer.inner
                 block = Matrix(code.at(query.first, (number, some * row), start * row), row)
                 target = Matrix(code.at(to_query.first, (number, some * row), start * row), row)
-                given = Matrix(code.at(gradient, (number, some * layer.inner), start * layer.inner), layer.inner)
+                upstream = Matrix(code.at(gradient, (number, some * layer.inner), start * layer.inner), layer.inner)
                 multiply(code, (some, steps, units), block, key.turned, shares)
                 _softmax(code, some, steps, room, factor=factor)
-                multiply(code, (some, steps, units), given, value.turned, slopes)
-                multiply(code, (steps, units, some), shares.turned, given, to_value, add=True)
+                multiply(code, (some, steps, units), upstream, value.turned, slopes)
+                multiply(code, (steps, units, some), shares.turned, upstream, to_value, add=True)
                 _softmax_gradient(code, some, steps, room, second, factor=factor)
                 multiply(code, (some, units, steps), slopes, key, target)
                 multiply(code, (steps, units, some), slopes.turned, block, to_key, add=True)
@@ -169,17 +169,19 @@ def _softmax_gradient(code: Code, rows: int, columns: int, shares: Value, slopes
     for start, some, repeats in tiles(rows, even(rows, ROWS_AT_ONCE)):
 
         def tile(number: Value, _: list[Value], start: int = start, some: int = some) -> None:
-            address, given = (code.at(each, (number, some * columns), start * columns) for each in (shares, slopes))
+            address, upstream = (code.at(each, (number, some * columns), start * columns) for each in (shares, slopes))
 
             def of(pointer: Value, c: Value, row: int) -> Value:
                 return code.load(pointer, (c, 1), row * columns)
 
-            along = sums_of(code, columns, some, lambda c, row: build.fmul(of(address, c, row), of(given, c, row)))
+            along = sums_of(code, columns, some, lambda c, row: build.fmul(of(address, c, row), of(upstream, c, row)))
 
             def write(c: Value, _: list[Value]) -> None:
                 for row in range(some):
-                    rest = build.fsub(of(given, c, row), along[row])
-                    code.store(build.fmul(build.fmul(of(address, c, row), scale), rest), given, (c, 1), row * columns)
+                    rest = build.fsub(of(upstream, c, row), along[row])
+                    code.store(
+                        build.fmul(build.fmul(of(address, c, row), scale), rest), upstream, (c, 1), row * columns
+                    )
 
             code.loop(columns, write)
 

@@ -34,7 +34,7 @@ def stage_forward(stage: Stage, *, lanes: int, bits: int) -> Callable[..., None]
     """
     code = Code(4 if stage.pooling is None else 6, lanes=lanes, bits=bits)
     inputs, weight, bias, outputs, *more, n_images = code.arguments
-    convolution, (height, width) = stage.convolution, stage.given
+    convolution, (height, width) = stage.convolution, stage.output_size
     size = height * width * convolution.outputs
 
     def image(number: Value, _: list[Value]) -> None:
@@ -64,26 +64,26 @@ def stage_backward(stage: Stage, *, lanes: int, bits: int, back: bool) -> Callab
     """
     code = Code(6 + 2 * (stage.pooling is not None) + 2 * stage.relu, lanes=lanes, bits=bits)
     inputs, weight, gradient, to_inputs, to_weight, to_bias, *more, n_images = code.arguments
-    convolution, (height, width) = stage.convolution, stage.given
+    convolution, (height, width) = stage.convolution, stage.output_size
     size, n_inputs = height * width * convolution.outputs, stage.height * stage.width * convolution.inputs
 
     def image(number: Value, _: list[Value]) -> None:
         address = code.at(inputs, (number, n_inputs))
-        given = code.at(gradient, (number, size))
+        upstream = code.at(gradient, (number, size))
         if stage.relu:
             *_, before, outputs = more
-            rectified_gradient(code, size, given, code.at(outputs, (number, size)), before)
-            given = before
+            rectified_gradient(code, size, upstream, code.at(outputs, (number, size)), before)
+            upstream = before
         if stage.pooling is not None:
             room, places, *_ = more
             places = code.at(places, (number, size), kind=code.integers(8))
-            unpool(code, stage.pooling, stage.convolved, convolution.outputs, given, room, places)
-            given = room
-        weight_gradient(code, stage, address, given, to_weight)
+            unpool(code, stage.pooling, stage.convolved, convolution.outputs, upstream, room, places)
+            upstream = room
+        weight_gradient(code, stage, address, upstream, to_weight)
         if convolution.bias:
-            bias_gradient(code, stage, given, to_bias)
+            bias_gradient(code, stage, upstream, to_bias)
         if back:
-            input_gradient(code, stage, given, weight, code.at(to_inputs, (number, n_inputs)))
+            input_gradient(code, stage, upstream, weight, code.at(to_inputs, (number, n_inputs)))
 
     code.loop(n_images, image)
     return code.compiled()
@@ -119,9 +119,9 @@ def pool_backward(
     size = rows * columns * channels
 
     def image(number: Value, _: list[Value]) -> None:
-        given, to_image = code.at(gradient, (number, size)), code.at(to_inputs, (number, height * width * channels))
+        upstream, to_image = code.at(gradient, (number, size)), code.at(to_inputs, (number, height * width * channels))
         chosen = code.at(places, (number, size), kind=code.integers(8))
-        unpool(code, pooling, (height, width), channels, given, to_image, chosen)
+        unpool(code, pooling, (height, width), channels, upstream, to_image, chosen)
 
     code.loop(n_images, image)
     return code.compiled()

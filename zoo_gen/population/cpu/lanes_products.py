@@ -28,7 +28,7 @@ class Stage:
         return windows(self.height, self.width, self.convolution.kernel, self.convolution.stride)
 
     @property
-    def given(self) -> tuple[int, int]:
+    def output_size(self) -> tuple[int, int]:
         """(height, width) of what the stage gives."""
         return self.convolved if self.pooling is None else pooled(self.pooling, *self.convolved)
 
@@ -116,11 +116,11 @@ def weight_gradient(code: Code, stage: Stage, inputs: Value, gradient: Value, to
     def over_pixels(address: Value, first: int, some: int, some_taps: int) -> list[Value]:
         def row(y: Value, sums: list[Value]) -> list[Value]:
             above = code.at(address, (y, stage.width * step))
-            given = code.at(gradient, (y, width * layer.outputs), first)
+            gradient_row = code.at(gradient, (y, width * layer.outputs), first)
 
             def pixel(x: Value, sums: list[Value]) -> list[Value]:
                 values = [code.load(above, (x, step), tap) for tap in range(some_taps)]
-                gradients = [code.load(given, (x, layer.outputs), o) for o in range(some)]
+                gradients = [code.load(gradient_row, (x, layer.outputs), o) for o in range(some)]
                 pairs = [(value, each) for value in values for each in gradients]
                 return [code.multiply_add(*pair, total) for pair, total in zip(pairs, sums, strict=True)]
 
@@ -203,12 +203,12 @@ def _gather_row(
 
             def over_taps(back: Value, carried: list[Value]) -> list[Value]:
                 tap = build.sub(first_tap, back)
-                given = code.at(line, (build.sub(column, tap), layer.outputs))
+                gradient_column = code.at(line, (build.sub(column, tap), layer.outputs))
                 size = layer.inputs * layer.outputs
                 taps = code.at(kernel, (tap, layer.stride * size), (first, layer.outputs), across * size)
 
                 def output(o: Value, carried: list[Value]) -> list[Value]:
-                    values = [code.load(given, (o, 1), pixel * layer.outputs) for pixel in range(pixels)]
+                    values = [code.load(gradient_column, (o, 1), pixel * layer.outputs) for pixel in range(pixels)]
                     weights = [code.load(taps, (o, 1), each * layer.outputs) for each in range(some)]
                     pairs = [(value, each) for value in values for each in weights]
                     return [code.multiply_add(*pair, total) for pair, total in zip(pairs, carried, strict=True)]

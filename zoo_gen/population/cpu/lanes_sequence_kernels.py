@@ -46,17 +46,17 @@ def linear_backward(
     values, weight, gradient, to_values, to_weight, to_bias, results, room, n_images = code.arguments
 
     def image(number: Value, _: list[Value]) -> None:
-        address, given = code.at(values, (number, steps * inputs)), code.at(gradient, (number, steps * outputs))
+        address, upstream = code.at(values, (number, steps * inputs)), code.at(gradient, (number, steps * outputs))
         target = code.at(to_values, (number, steps * inputs))
         if relu:
-            rectified_gradient(code, steps * outputs, given, code.at(results, (number, steps * outputs)), room)
-            given = room
-        slopes = Matrix(given, outputs)
+            rectified_gradient(code, steps * outputs, upstream, code.at(results, (number, steps * outputs)), room)
+            upstream = room
+        slopes = Matrix(upstream, outputs)
         multiply(code, (steps, inputs, outputs), slopes, Matrix(weight, inputs), Matrix(target, inputs))
         sums = Matrix(to_weight, inputs)
         multiply(code, (outputs, inputs, steps), slopes.turned, Matrix(address, inputs), sums, add=True)
         if bias:
-            add_rows(code, steps, outputs, given, to_bias)
+            add_rows(code, steps, outputs, upstream, to_bias)
 
     code.loop(n_images, image)
     return code.compiled()
@@ -107,19 +107,21 @@ def norm_backward(steps: int, features: int, *, lanes: int, bits: int) -> Callab
     build, count = code.builder, code.constant(features)
 
     def rows(number: Value, some: int, first: Callable[[Value, int], Value]) -> None:
-        address, given, target = (first(each, features) for each in (results, gradient, to_values))
+        address, upstream, target = (first(each, features) for each in (results, gradient, to_values))
         factor_of = first(scales, 1)
 
         def of(pointer: Value, c: Value, row: int) -> Value:
             return code.load(pointer, (c, 1), row * features)
 
-        means = [build.fdiv(total, count) for total in sums_of(code, features, some, lambda c, row: of(given, c, row))]
-        products = sums_of(code, features, some, lambda c, row: build.fmul(of(given, c, row), of(address, c, row)))
+        means = [
+            build.fdiv(total, count) for total in sums_of(code, features, some, lambda c, row: of(upstream, c, row))
+        ]
+        products = sums_of(code, features, some, lambda c, row: build.fmul(of(upstream, c, row), of(address, c, row)))
         along = [build.fdiv(total, count) for total in products]
 
         def write(c: Value, _: list[Value]) -> None:
             for row in range(some):
-                rest = build.fsub(of(given, c, row), means[row])
+                rest = build.fsub(of(upstream, c, row), means[row])
                 rest = build.fsub(rest, build.fmul(of(address, c, row), along[row]))
                 code.store(build.fmul(rest, code.load(factor_of, row)), target, (c, 1), row * features)
 

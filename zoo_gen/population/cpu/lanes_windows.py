@@ -68,8 +68,8 @@ def unpool(
     if not apart or (rows * pooling.size, columns * pooling.size) != shape:
         clear(code, to_inputs, shape[0] * shape[1] * channels)
 
-    def window(address: Value, given: Value, chosen: Value) -> None:
-        value = code.load(given)
+    def window(address: Value, upstream: Value, chosen: Value) -> None:
+        value = code.load(upstream)
         targets = _window(pooling, shape[1], channels)
         if pooling.kind == "average":
             value = build.fdiv(value, code.constant(len(targets)))

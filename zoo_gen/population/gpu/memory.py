@@ -80,10 +80,11 @@ def bytes_per_model(
 def _values(network: Network, precision: str | None) -> int:
     """Return how many numbers an image takes between layers."""
     values = 0
-    if network.own is not None:
+    if network.own_module is not None:
         from zoo_gen.architecture.stacking import count_values
 
-        values = 4 * count_values(network.own, network.input_shape)  # each with its gradient, and what vmap copies
+        # Each value with its gradient, and the copies of vmap.
+        values = 4 * count_values(network.own_module, network.input_shape)
     before = network.input_shape
     if precision is not None and (form := transformer_form.read(network.layers, before)) is not None:
         features = -(-form.embedding.convolution.outputs // 8) * 8

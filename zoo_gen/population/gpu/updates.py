@@ -111,11 +111,11 @@ class Crops:
         self.keys = torch.zeros_like(members.seeds)  # of the epoch, int64 (model,)
         self.paddings = members.crop_padding.int()
         self.thresholds = (members.flip.double() * _DRAW + 0.5).floor().int()
-        self.there = bool(members.crop_padding.any()) or bool(members.flip.any())
+        self.augments = bool(members.crop_padding.any()) or bool(members.flip.any())
 
     def begin(self, epoch: int) -> None:
-        """Draw those of an epoch, counted from 1."""
-        if self.there:
+        """Draw the crops and mirrorings of an epoch, counted from 1."""
+        if self.augments:
             self.keys.copy_(stream_keys(self._seeds, Purpose.AUGMENTATION, epoch))
 
 

@@ -179,11 +179,11 @@ def _without_empty(
         cells = pc.utf8_trim_whitespace(column)
         trimmed.append(pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells))
     if trimmed:
-        there = pc.is_valid(trimmed[0])
+        is_filled = pc.is_valid(trimmed[0])
         for cells in trimmed[1:]:
-            there = pc.or_(there, pc.is_valid(cells))
-        if not pc.all(there, min_count=0).as_py():
-            trimmed = [cells.filter(there) for cells in trimmed]
+            is_filled = pc.or_(is_filled, pc.is_valid(cells))
+        if not pc.all(is_filled, min_count=0).as_py():
+            trimmed = [cells.filter(is_filled) for cells in trimmed]
     pairs = [(name, cells) for name, cells in zip(names, trimmed, strict=True) if name or cells.null_count < len(cells)]
     twice = sorted({name for name, _ in pairs if name and [each for each, _ in pairs].count(name) > 1})
     if twice:

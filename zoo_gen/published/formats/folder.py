@@ -117,9 +117,9 @@ def read(archive: Archive, request: Request) -> Reading:
 def _classes(request: Request, data: DataSource | None, network: Network | None) -> int | None:
     """Return the number of classes, if the caller says it or what the models were trained on."""
     of_data = None if data is None or data.task != "classification" else data.n_outputs
-    given = {"--classes": request.classes, f"--data {request.data}": of_data}
-    given["--architecture"] = None if network is None else network.n_outputs
-    known = {option: count for option, count in given.items() if count is not None}
+    counts = {"--classes": request.classes, f"--data {request.data}": of_data}
+    counts["--architecture"] = None if network is None else network.n_outputs
+    known = {option: count for option, count in counts.items() if count is not None}
     if len(set(known.values())) > 1:
         raise ZooError(
             f"{', '.join(f'{option} gives {count} classes' for option, count in known.items())}; expected one number"

@@ -129,16 +129,16 @@ def _measured(sheet: Sheet, name: str, metric: str, *, how: str, unit: Unit | No
         raise ZooError(f"{sheet.where}: line {row + 2} has {name} {numbers[row]:g}, beyond float32's range")
     what = ""
     if accuracies.is_accuracy(metric):
-        given = "fraction" if "per cent" in how else unit
-        if given is None and _PERCENT.search(name):
+        accuracy_unit = "fraction" if "per cent" in how else unit
+        if accuracy_unit is None and _PERCENT.search(name):
             if not (numbers > 1).any():
                 raise ZooError(
                     f"{sheet.where}: column {name} says per cent and holds nothing above 1; expected --accuracies "
                     "percent or --accuracies fraction, whichever it is"
                 )
-            given = "percent"
+            accuracy_unit = "percent"
         numbers, what = accuracies.as_fractions(
-            numbers, given, where=lambda row: f"{sheet.where}: line {row + 2}: {name}"
+            numbers, accuracy_unit, where=lambda row: f"{sheet.where}: line {row + 2}: {name}"
         )
     return _Column("metric", metric, numbers, ", ".join(filter(None, (how, what))))
 
@@ -177,8 +177,8 @@ def _of_runs(values: pa.Array, model: np.ndarray, n_models: int) -> tuple[np.nda
     """Return the row (model,) of each run that has its value, whether runs have one value, and in all their rows."""
     codes = values.dictionary_encode().indices.to_numpy(zero_copy_only=False)
     codes = np.where(np.isnan(codes.astype(np.float64)), -1, codes.astype(np.float64)).astype(np.int64)
-    first, there = first_of_groups(model, n_models), codes >= 0
-    rows = np.flatnonzero(there)
+    first, has_value = first_of_groups(model, n_models), codes >= 0
+    rows = np.flatnonzero(has_value)
     first[model[rows][::-1]] = rows[::-1]  # where a row has a value, the first that does
     same = codes == codes[first[model]]
-    return first, bool((same | ~there).all()), bool(same.all())
+    return first, bool((same | ~has_value).all()), bool(same.all())

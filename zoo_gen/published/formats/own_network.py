@@ -47,26 +47,28 @@ class OwnData(Schema):
     data: DataSource
 
 
-def described(given: str | Path | Mapping[str, Any]) -> OwnNetwork:
+def described(description: str | Path | Mapping[str, Any]) -> OwnNetwork:
     """Return the description that a caller gives: the path of a TOML file, an architecture's name, or plain data."""
-    if isinstance(given, Mapping):
-        content = dict(given) if "architecture" in given else {"architecture": dict(given)}
+    if isinstance(description, Mapping):
+        content = dict(description) if "architecture" in description else {"architecture": dict(description)}
         try:
             return OwnNetwork.model_validate(content)
         except pydantic.ValidationError as error:
             raise ZooError(f"architecture: {schema.one_line(error, content, OwnNetwork)}") from None
-    if str(given).endswith(".toml"):
-        return schema.read_toml(Path(given), OwnNetwork)
-    return schema.parse_toml(f'[architecture]\nname = "{given}"', OwnNetwork, where=f"--architecture {given}")
+    if str(description).endswith(".toml"):
+        return schema.read_toml(Path(description), OwnNetwork)
+    return schema.parse_toml(
+        f'[architecture]\nname = "{description}"', OwnNetwork, where=f"--architecture {description}"
+    )
 
 
-def data_of(given: str | None) -> DataSource | None:
+def data_of(data: str | None) -> DataSource | None:
     """Return the images that a caller names: a data set, or a TOML file with the [data] of a manifest."""
-    if given is None:
+    if data is None:
         return None
-    if given.endswith(".toml"):
-        return schema.read_toml(Path(given), OwnData).data
-    plain = {"source": "torchvision", "dataset": images.dataset_of(given)}
+    if data.endswith(".toml"):
+        return schema.read_toml(Path(data), OwnData).data
+    plain = {"source": "torchvision", "dataset": images.dataset_of(data)}
     return OwnData.model_validate({"data": plain}).data
 
 

@@ -30,14 +30,14 @@ def formula(projected, queries, heads, factors=1.0):
 
 def gradients(act, projected, queries, *, dtype=None):
     """Return what a function gives for operands, and the gradients of these for some gradient behind it."""
-    given = [part for part in (projected, queries) if part is not None]
-    given = [part.detach().to(dtype or part.dtype).requires_grad_() for part in given]
-    actual = act(given[0], given[1] if queries is not None else None)
+    leaves = [part for part in (projected, queries) if part is not None]
+    leaves = [part.detach().to(dtype or part.dtype).requires_grad_() for part in leaves]
+    actual = act(leaves[0], leaves[1] if queries is not None else None)
     slopes = torch.randn(actual.shape, generator=torch.Generator().manual_seed(9)).to(projected.device, projected.dtype)
-    return actual.detach(), *torch.autograd.grad(actual, given, slopes.to(actual.dtype))
+    return actual.detach(), *torch.autograd.grad(actual, leaves, slopes.to(actual.dtype))
 
 
-def kept(rows, n_queries, tokens, heads, width, *, seed, dropout, device="cpu", dtype=torch.float32):
+def dropout_factors(rows, n_queries, tokens, heads, width, *, seed, dropout, device="cpu", dtype=torch.float32):
     """Return the factors of dropout for a seed (row, head, query, key), from equal weights and values one-hot."""
     assert width >= tokens
     nothing = torch.zeros(rows, tokens, heads * width)

@@ -28,17 +28,17 @@ def activated(product, bias, factors):
     return torch.where(product + bias > 0, product + bias, 0.0) * factors
 
 
-def gradients(act, given, *, dtype=None):
+def gradients(act, tensors, *, dtype=None):
     """Return what a function gives for operands, and the gradients of these for some gradients behind it."""
-    given = [part.detach().to(dtype or part.dtype).requires_grad_() for part in given]
-    actual = act(*given)
+    tensors = [part.detach().to(dtype or part.dtype).requires_grad_() for part in tensors]
+    actual = act(*tensors)
     actual = actual if isinstance(actual, tuple) else (actual,)
     generator = torch.Generator().manual_seed(9)
     slopes = [torch.randn(part.shape, generator=generator).to(part) for part in actual]
-    return *(part.detach() for part in actual), *torch.autograd.grad(actual, given, slopes)
+    return *(part.detach() for part in actual), *torch.autograd.grad(actual, tensors, slopes)
 
 
-def kept(shape, *, seed, dropout, device="cpu", dtype=torch.float32):
+def dropout_factors(shape, *, seed, dropout, device="cpu", dtype=torch.float32):
     """Return the factors of dropout for a seed (row, token, width), from a product of ones."""
     ones, bias = torch.ones(shape, device=device, dtype=dtype), torch.zeros(shape[2], device=device)
     return fused._activate(ones, bias, seed, dropout).float()

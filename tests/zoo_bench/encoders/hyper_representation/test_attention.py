@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.zoo_bench.encoders.hyper_representation.attended import formula, gradients, kept, operands
+from tests.zoo_bench.encoders.hyper_representation.attended import dropout_factors, formula, gradients, operands
 from tests.zoo_bench.layouts import TETRIS
 from zoo_bench.encoders.hyper_representation import attention, kernel_support
 from zoo_bench.encoders.hyper_representation.configurations import PAPER
@@ -28,8 +28,8 @@ SHAPES = [
 def test_attention_and_its_gradients_are_those_of_the_formula(shape):
     projected, queries = operands(*shape)
     heads = shape[3]
-    actual = gradients(lambda *given: attention.attended(*given, None, heads, 0.0), projected, queries)
-    expected = gradients(lambda *given: formula(*given, heads), projected, queries, dtype=torch.float64)
+    actual = gradients(lambda *tensors: attention.attended(*tensors, None, heads, 0.0), projected, queries)
+    expected = gradients(lambda *tensors: formula(*tensors, heads), projected, queries, dtype=torch.float64)
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=3e-6)
 
@@ -38,18 +38,18 @@ def test_attention_and_its_gradients_are_those_of_the_formula(shape):
 def test_with_dropout_they_are_those_of_the_formula_with_these_weights_dropped(shape):
     projected, queries = operands(*shape)
     heads, seed = shape[3], torch.tensor([2**31 - 5])
-    factors = kept(*shape, seed=seed, dropout=0.3)
+    factors = dropout_factors(*shape, seed=seed, dropout=0.3)
     assert factors[factors > 0].tolist() == pytest.approx([1 / 0.7] * int((factors > 0).sum()), rel=1e-5)
     assert 0.2 < (factors == 0).float().mean() < 0.4
-    actual = gradients(lambda *given: attention.attended(*given, seed, heads, 0.3), projected, queries)
-    expected = gradients(lambda *given: formula(*given, heads, factors), projected, queries, dtype=torch.float64)
+    actual = gradients(lambda *tensors: attention.attended(*tensors, seed, heads, 0.3), projected, queries)
+    expected = gradients(lambda *tensors: formula(*tensors, heads, factors), projected, queries, dtype=torch.float64)
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=3e-6)
 
 
 def test_dropout_keeps_its_share_everywhere_and_each_weight_alone():
     shape = (12, 0, 40, 3, 40)
-    factors = kept(*shape, seed=torch.tensor([3]), dropout=0.1)
+    factors = dropout_factors(*shape, seed=torch.tensor([3]), dropout=0.1)
     left = (factors > 0).float()  # (row, head, query, key)
     n = left.numel()
     assert left.mean().item() == pytest.approx(0.9, abs=4 * (0.09 / n) ** 0.5)
@@ -79,12 +79,12 @@ def test_an_autoencoder_is_the_same_with_our_kernels_as_with_torchs(monkeypatch)
         parameters = [parameter for name, parameter in module.named_parameters() if not name.startswith("head")]
         return loss.detach(), *torch.autograd.grad(loss, parameters)
 
-    def refuse(*given, **options):
+    def refuse(*arguments, **options):
         pytest.fail("torch computes what our kernels are for")
 
     expected = losses_gradient()
     monkeypatch.setattr(kernel_support, "has_kernels", lambda: True)
-    monkeypatch.setattr(kernel_support, "fits", lambda *given: True)
+    monkeypatch.setattr(kernel_support, "fits", lambda *arguments: True)
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", refuse)
     monkeypatch.setattr(torch.Tensor, "relu", refuse)
     for one, other in zip(losses_gradient(), expected, strict=True):
@@ -92,7 +92,7 @@ def test_an_autoencoder_is_the_same_with_our_kernels_as_with_torchs(monkeypatch)
 
 
 def test_training_draws_its_seed_from_torchs_generator_and_evaluation_draws_nothing(monkeypatch):
-    monkeypatch.setattr(kernel_support, "fits", lambda *given: True)
+    monkeypatch.setattr(kernel_support, "fits", lambda *arguments: True)
     projected, _ = operands(2, 0, 9, 2, 16)
 
     def attended(dropout):
@@ -109,7 +109,7 @@ def test_training_draws_its_seed_from_torchs_generator_and_evaluation_draws_noth
 
 
 def test_a_compiled_function_attends_without_a_break(monkeypatch):
-    monkeypatch.setattr(kernel_support, "fits", lambda *given: True)
+    monkeypatch.setattr(kernel_support, "fits", lambda *arguments: True)
 
     def act(projected, queries):
         return attention.attend(projected, queries=queries, heads=2, dropout=0.0, has_kernels=True)

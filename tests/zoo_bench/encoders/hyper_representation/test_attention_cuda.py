@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.zoo_bench.encoders.hyper_representation.attended import formula, gradients, kept, operands
+from tests.zoo_bench.encoders.hyper_representation.attended import dropout_factors, formula, gradients, operands
 from tests.zoo_bench.encoders.layouts import random_view
 from tests.zoo_bench.layouts import TETRIS
 from zoo_bench.encoders.hyper_representation import attention, kernel_support
@@ -44,11 +44,13 @@ def test_attention_and_its_gradients_are_those_of_the_formula(shape, dropout, dt
     if dropout > 0:
         seed = torch.tensor([11], device="cuda")
         wide = (*shape[:4], max(shape[2:]))  # the same weights are dropped whatever the width
-        factors = (kept(*wide, seed=seed, dropout=dropout, device="cuda", dtype=dtype) > 0.5).double() / (1 - dropout)
+        factors = (dropout_factors(*wide, seed=seed, dropout=dropout, device="cuda", dtype=dtype) > 0.5).double() / (
+            1 - dropout
+        )
         assert (factors > 0).double().mean().item() == pytest.approx(1 - dropout, abs=0.03)
     projected, queries = operands(*shape, device="cuda", dtype=dtype)
-    actual = gradients(lambda *given: attention.attended(*given, seed, heads, dropout), projected, queries)
-    expected = gradients(lambda *given: formula(*given, heads, factors), projected, queries, dtype=torch.float64)
+    actual = gradients(lambda *tensors: attention.attended(*tensors, seed, heads, dropout), projected, queries)
+    expected = gradients(lambda *tensors: formula(*tensors, heads, factors), projected, queries, dtype=torch.float64)
     errors = [relative_error(one, other) for one, other in zip(actual, expected, strict=True)]
     assert max(errors) < (5e-5 if dtype == torch.float32 else 1e-2), errors
 
@@ -58,7 +60,7 @@ def test_replays_of_a_captured_function_drop_anew():
     nothing = torch.zeros(rows, tokens, 2 * heads * width)
     projected = torch.cat([nothing, torch.eye(tokens, width).repeat(rows, 1, heads)], dim=2).cuda().bfloat16()
     act = torch.compile(
-        lambda given: attention.attend(given, heads=heads, dropout=0.1, has_kernels=True),
+        lambda tensors: attention.attend(tensors, heads=heads, dropout=0.1, has_kernels=True),
         dynamic=False,
         fullgraph=True,
     )
@@ -88,31 +90,31 @@ def test_two_compiled_blocks_are_as_near_to_float32_as_with_torchs_operations(n_
         block.widen.bias.data[::2] *= -1
     tokens = torch.randn(40, 33, 128, device="cuda", requires_grad=True)
 
-    def act(given):
-        given, update = blocks[0](given)
-        given, update = blocks[1](given, update, n_outputs=n_outputs)
-        return update.added(given)
+    def act(hidden):
+        hidden, update = blocks[0](hidden)
+        hidden, update = blocks[1](hidden, update, n_outputs=n_outputs)
+        return update.added(hidden)
 
-    def computed(act, *, own, bfloat16):
+    def computed(act, *, has_kernels, bfloat16):
         for block in blocks:
-            block._has_kernels = own
-        given = tokens.bfloat16() if bfloat16 else tokens
+            block._has_kernels = has_kernels
+        hidden = tokens.bfloat16() if bfloat16 else tokens
         with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
-            result = act(given)
+            result = act(hidden)
         slopes = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result)
         return result.detach(), *torch.autograd.grad(result, [tokens, *blocks.parameters()], slopes)
 
-    expected = computed(act, own=False, bfloat16=False)
-    theirs = computed(act, own=False, bfloat16=True)
-    ours = computed(torch.compile(act, dynamic=False, fullgraph=True), own=True, bfloat16=True)
+    expected = computed(act, has_kernels=False, bfloat16=False)
+    theirs = computed(act, has_kernels=False, bfloat16=True)
+    ours = computed(torch.compile(act, dynamic=False, fullgraph=True), has_kernels=True, bfloat16=True)
     for one, other, exact in zip(ours, theirs, expected, strict=True):
         assert relative_error(one, exact.double()) < 1.5 * relative_error(other, exact.double()) + 2e-3
 
 
 def test_the_same_seed_trains_the_same_encoder(monkeypatch):
     calls = []
-    own = attention.attended
-    monkeypatch.setattr(attention, "attended", lambda *given: calls.append(1) or own(*given))
+    original = attention.attended
+    monkeypatch.setattr(attention, "attended", lambda *tensors: calls.append(1) or original(*tensors))
     tiny = replace(SMALL, steps=None, width=32, feedforward=24, latent=8, epochs=2, batch_size=40, dropout=0.1)
     views = [random_view(TETRIS, models=models, checkpoints=3, seed=seed) for seed, models in enumerate((40, 20, 20))]
 

@@ -6,8 +6,8 @@ import torch
 from tests.zoo_bench.encoders.hyper_representation.between import (
     activated,
     added_and_normalized,
+    dropout_factors,
     gradients,
-    kept,
     operands,
 )
 from zoo_bench.encoders.hyper_representation import fused
@@ -22,10 +22,10 @@ SHAPES = [(3, 5, 16), (2, 7, 100), (1, 9, 256), (2, 1, 904)]  # row, token, widt
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_sum_and_norm_and_their_gradients_are_those_of_the_formula(shape, dropout):
     seed = torch.tensor([2**31 - 5]) if dropout else None
-    factors = kept(shape, seed=seed, dropout=dropout)
-    given = operands(*shape)
-    actual = gradients(lambda *tensors: fused._add_and_normalize(*tensors, seed, dropout)[:2], given)
-    expected = gradients(lambda *tensors: added_and_normalized(*tensors, factors), given, dtype=torch.float64)
+    factors = dropout_factors(shape, seed=seed, dropout=dropout)
+    inputs = operands(*shape)
+    actual = gradients(lambda *tensors: fused._add_and_normalize(*tensors, seed, dropout)[:2], inputs)
+    expected = gradients(lambda *tensors: added_and_normalized(*tensors, factors), inputs, dtype=torch.float64)
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
 
@@ -34,7 +34,7 @@ def test_sum_and_norm_and_their_gradients_are_those_of_the_formula(shape, dropou
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_activation_and_its_gradient_are_those_of_the_formula(shape, dropout):
     seed = torch.tensor([17]) if dropout else None
-    factors = kept(shape, seed=seed, dropout=dropout)
+    factors = dropout_factors(shape, seed=seed, dropout=dropout)
     _, product, bias, _, _ = operands(*shape)
     actual = gradients(lambda *tensors: fused._activate(*tensors, seed, dropout), (product, bias))
     expected = gradients(lambda *tensors: activated(*tensors, factors), (product, bias), dtype=torch.float64)
@@ -43,7 +43,7 @@ def test_activation_and_its_gradient_are_those_of_the_formula(shape, dropout):
 
 
 def test_dropout_keeps_its_share_everywhere_and_each_entry_alone():
-    left = (kept((40, 8, 200), seed=torch.tensor([3]), dropout=0.1) > 0).float()
+    left = (dropout_factors((40, 8, 200), seed=torch.tensor([3]), dropout=0.1) > 0).float()
     n = left.numel()
     assert left.mean().item() == pytest.approx(0.9, abs=4 * (0.09 / n) ** 0.5)
     for axis in range(3):  # neighbours along no axis go together, nor do those that share a call of the generator
@@ -73,6 +73,6 @@ def test_another_seed_drops_others_and_no_rate_draws_nothing():
 def test_torch_may_trace_the_operations_and_their_gradients():
     tokens, product, bias, weight, shift = operands(2, 5, 16)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    given = (tokens, product, bias, weight, shift, torch.tensor([7]), 0.2)
-    torch.library.opcheck(fused._add_and_normalize, given, test_utils=checks)
+    inputs = (tokens, product, bias, weight, shift, torch.tensor([7]), 0.2)
+    torch.library.opcheck(fused._add_and_normalize, inputs, test_utils=checks)
     torch.library.opcheck(fused._activate, (product, bias, None, 0.0), test_utils=checks)

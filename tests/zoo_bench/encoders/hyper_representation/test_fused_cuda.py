@@ -6,8 +6,8 @@ import torch
 from tests.zoo_bench.encoders.hyper_representation.between import (
     activated,
     added_and_normalized,
+    dropout_factors,
     gradients,
-    kept,
     operands,
 )
 from zoo_bench.encoders.hyper_representation import fused, kernel_support
@@ -32,10 +32,10 @@ def assert_near(actual, expected, dtype):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_sum_and_norm_and_their_gradients_are_those_of_the_formula(shape, dropout, dtype):
     seed = torch.tensor([11], device="cuda") if dropout else None
-    factors = kept(shape, seed=seed, dropout=dropout, device="cuda").double()
-    given = operands(*shape, device="cuda", dtype=dtype)
-    actual = gradients(lambda *tensors: fused._add_and_normalize(*tensors, seed, dropout)[:2], given)
-    expected = gradients(lambda *tensors: added_and_normalized(*tensors, factors), given, dtype=torch.float64)
+    factors = dropout_factors(shape, seed=seed, dropout=dropout, device="cuda").double()
+    inputs = operands(*shape, device="cuda", dtype=dtype)
+    actual = gradients(lambda *tensors: fused._add_and_normalize(*tensors, seed, dropout)[:2], inputs)
+    expected = gradients(lambda *tensors: added_and_normalized(*tensors, factors), inputs, dtype=torch.float64)
     assert_near(actual, expected, dtype)
 
 
@@ -44,7 +44,7 @@ def test_sum_and_norm_and_their_gradients_are_those_of_the_formula(shape, dropou
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_activation_and_its_gradient_are_those_of_the_formula(shape, dropout, dtype):
     seed = torch.tensor([17], device="cuda") if dropout else None
-    factors = kept(shape, seed=seed, dropout=dropout, device="cuda").double()
+    factors = dropout_factors(shape, seed=seed, dropout=dropout, device="cuda").double()
     assert (factors > 0).double().mean().item() == pytest.approx(1 - dropout, abs=0.05)
     _, product, bias, _, _ = operands(*shape, device="cuda", dtype=dtype)
     actual = gradients(lambda *tensors: fused._activate(*tensors, seed, dropout), (product, bias))
@@ -53,11 +53,11 @@ def test_activation_and_its_gradient_are_those_of_the_formula(shape, dropout, dt
 
 
 def test_every_entry_is_written_whatever_was_there():
-    given = operands(100, 49, 800, device="cuda", dtype=torch.bfloat16)
+    inputs = operands(100, 49, 800, device="cuda", dtype=torch.bfloat16)
     seed = torch.tensor([5], device="cuda")
 
     def computed():
-        return gradients(lambda *tensors: fused._add_and_normalize(*tensors, seed, 0.1)[:2], given)
+        return gradients(lambda *tensors: fused._add_and_normalize(*tensors, seed, 0.1)[:2], inputs)
 
     first = computed()
     poison = [torch.full((100, 49, 800), torch.nan, device="cuda", dtype=torch.bfloat16) for _ in range(8)]

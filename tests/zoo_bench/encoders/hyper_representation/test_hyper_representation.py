@@ -131,7 +131,7 @@ def test_attention_that_drops_weights_is_the_formula_with_these_weights_dropped(
         return attention.attend(projected, queries=queries, heads=2, dropout=0.3, has_kernels=False)
 
     actual = gradients(attend, projected, queries)
-    expected = gradients(lambda *given: formula(*given, 2, factors), projected, queries)
+    expected = gradients(lambda *tensors: formula(*tensors, 2, factors), projected, queries)
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
 

@@ -178,7 +178,7 @@ def copy_parameters(theirs, ours, names):
             ours.total[number].weight.copy_(total.weight[:, total_order])
             ours.total[number].bias.copy_(total.bias)
             if is_bias:
-                # Their pointwise map reads what our rows of a neuron read; ours has its own beside, which is none.
+                # Their pointwise map of a bias reads what ours reads by neurons; our pointwise map is set to 0.
                 ours.own[number].weight.zero_()
                 ours.own[number].bias.zero_()
                 rows = their_own

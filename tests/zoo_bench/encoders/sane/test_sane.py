@@ -32,7 +32,7 @@ SHORT = replace(SMALL_TRAINING, epochs=4, steps=40, batch_size=16)
 LAYOUTS = [CNN, PLAIN, DEEP_CNN]
 
 
-def made(settings=TINY, training=SHORT):
+def small_encoder(settings=TINY, training=SHORT):
     encoder = SANE(settings=settings, training=training)
     encoder.runtime = Runtime(device="cpu")
     return encoder
@@ -58,7 +58,7 @@ def views(tiny_zoo):
 
 @pytest.fixture(scope="module")
 def fitted(views):
-    return made().fit([views[0]], [views[1]], seed=0)
+    return small_encoder().fit([views[0]], [views[1]], seed=0)
 
 
 @pytest.mark.parametrize("most", [3, 8, 1000])
@@ -72,12 +72,12 @@ def test_windows_are_the_tokens_of_a_loop_over_networks(most):
         index = TokenIndex.of(LAYOUTS[layout], 16)
         start = int(networks.offsets[number])
         tokens = index.values(networks.numbers[start : start + LAYOUTS[layout].size].numpy()[None])[0]
-        there = slice(int(starts[number]), int(starts[number]) + windows.length)
-        count = len(tokens[there])
+        rows = slice(int(starts[number]), int(starts[number]) + windows.length)
+        count = len(tokens[rows])
         assert count == min(windows.length, len(tokens))  # every window is full if the network has as many tokens
-        np.testing.assert_array_equal(window.values[number, :count], tokens[there])
-        np.testing.assert_array_equal(window.mask[number, :count], index.mask[there])
-        np.testing.assert_array_equal(window.positions[number, :count], index.positions[there])
+        np.testing.assert_array_equal(window.values[number, :count], tokens[rows])
+        np.testing.assert_array_equal(window.mask[number, :count], index.mask[rows])
+        np.testing.assert_array_equal(window.positions[number, :count], index.positions[rows])
         assert not window.mask[number, count:].any()
         if window.present is not None:
             assert window.present[number].tolist() == [True] * count + [False] * (windows.length - count)
@@ -111,9 +111,9 @@ def test_what_stands_in_padding_changes_neither_codes_nor_loss_and_has_no_gradie
     filled = torch.where(window.mask, window.values, 1e3 * torch.randn_like(window.values)).requires_grad_()
     results = []
     for values in (window.values, filled):
-        given = window._replace(values=values)
-        latent, outputs = module(given, reconstruct=True)
-        results.append((mean_code(latent, window.present), reconstruction(outputs, given)))
+        changed = window._replace(values=values)
+        latent, outputs = module(changed, reconstruct=True)
+        results.append((mean_code(latent, window.present), reconstruction(outputs, changed)))
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
     (results[1][0].sum() + results[1][1]).backward()
     assert (filled.grad[~window.mask] == 0).all()
@@ -198,7 +198,7 @@ def test_layers_have_the_middle_and_spread_of_training_rows_alone(views):
     train, validation, test = views
     moved = WeightsView(100 * test.weights, test.layout, test.computing)
     shifted = replace(validation, weights=validation.weights + 7)
-    encoder = made().fit([train], [shifted], seed=0)
+    encoder = small_encoder().fit([train], [shifted], seed=0)
     actual = encoder._fitted.standardization
     for layer, place in (("linear1", 1), ("linear2", LAST)):
         values = train.tensors()[layer]["weight"].ravel()
@@ -223,7 +223,9 @@ def test_layers_of_several_architectures_share_by_place_and_deeper_ones_have_the
 
 def test_reconstruction_beats_the_mean_of_the_training_networks(views):
     train, validation, _ = views
-    encoder = made(replace(TINY, latent=16, gamma=0.05), replace(SHORT, steps=300)).fit([train], [validation], seed=0)
+    encoder = small_encoder(replace(TINY, latent=16, gamma=0.05), replace(SHORT, steps=300)).fit(
+        [train], [validation], seed=0
+    )
     fitted = encoder._fitted
     known, unseen = (fitted.standardization.apply(view.layout, flat(view)) for view in (train, validation))
     windows = Windows([train.layout], size=16, most=8, device=CPU)
@@ -248,14 +250,14 @@ def test_the_contrast_finds_a_network_among_others(views):
 
 
 def trained(train, validation, **settings):
-    encoder = made(replace(TINY, **settings), replace(SHORT, steps=150)).fit([train], [validation], seed=0)
+    encoder = small_encoder(replace(TINY, **settings), replace(SHORT, steps=150)).fit([train], [validation], seed=0)
     standardization = encoder._fitted.standardization
     parts = [Networks.of([v.layout], [standardization.apply(v.layout, flat(v))], CPU) for v in (train, validation)]
     return encoder._fitted.module, {"train": parts[0], "validation": parts[1], "batch_size": 16, "seed": 0}
 
 
 def test_the_same_seed_gives_the_same_embeddings_and_another_seed_others(fitted, views):
-    again, other = (made().fit([views[0]], [views[1]], seed=seed) for seed in (0, 1))
+    again, other = (small_encoder().fit([views[0]], [views[1]], seed=seed) for seed in (0, 1))
     embeddings = fitted.encode(views[2])
     np.testing.assert_array_equal(again.encode(views[2]), embeddings)
     assert (other.encode(views[2]) != embeddings).any()
@@ -264,20 +266,20 @@ def test_the_same_seed_gives_the_same_embeddings_and_another_seed_others(fitted,
 
 def test_a_saved_encoder_encodes_as_before_and_others_are_refused(fitted, views, tmp_path):
     fitted.save(tmp_path / "sane")
-    again = made().load(tmp_path / "sane")
+    again = small_encoder().load(tmp_path / "sane")
     np.testing.assert_array_equal(again.encode(views[2]), fitted.encode(views[2]))
     assert again.parameter_count == fitted.parameter_count > 1000
     with pytest.raises(ZooError, match="was saved with other settings"):
-        made(replace(TINY, latent=9)).load(tmp_path / "sane")
+        small_encoder(replace(TINY, latent=9)).load(tmp_path / "sane")
     with pytest.raises(ZooError, match="nothing is fitted yet"):
-        made().encode(views[2])
+        small_encoder().encode(views[2])
 
 
 def test_it_is_fitted_to_several_architectures_and_reads_others():
     layouts = [CNN, PLAIN, TETRIS]
     train = [random_view(layout, models=8, seed=number) for number, layout in enumerate(layouts)]
     validation = [random_view(layout, models=3, seed=7 + number) for number, layout in enumerate(layouts[:2])]
-    encoder = made().fit(train, validation, seed=0)
+    encoder = small_encoder().fit(train, validation, seed=0)
     for layout in (*layouts, DEEP_CNN, CNN_SMALL):
         embeddings = encoder.encode(random_view(layout, models=4))
         assert embeddings.shape == (4, 8)
@@ -288,7 +290,7 @@ def test_it_is_fitted_to_several_architectures_and_reads_others():
 def test_it_reads_layers_of_the_grammar(name):
     layout = network(Layers.model_validate(architecture(name)), NETWORKS[name][2], 10).layout
     views = [random_view(layout, models=6, seed=seed) for seed in range(2)]
-    encoder = made(training=replace(SHORT, epochs=1, steps=2)).fit([views[0]], [views[1]], seed=0)
+    encoder = small_encoder(training=replace(SHORT, epochs=1, steps=2)).fit([views[0]], [views[1]], seed=0)
     assert np.isfinite(encoder.encode(views[1])).all()
 
 

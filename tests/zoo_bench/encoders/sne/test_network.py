@@ -257,18 +257,18 @@ def test_noise_scales_each_number_that_training_reads_and_none_that_evaluation_r
     _, numbers, offsets = networks_of([CNN, CNN, INR])
     plan, seen = planner.plan(np.array([0, 0, 2])), []
     for part in (network.numbers, network.kernels):
-        part.register_forward_pre_hook(lambda module, given: seen.append(given[0].flatten()))
+        part.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].flatten()))
 
     def read(*, training):
         seen.clear()
         network.train(training)(plan, numbers, offsets)
         return torch.cat(seen)
 
-    given, first, second = read(training=False), read(training=True), read(training=True)
-    assert torch.equal(read(training=False), given)
-    assert torch.equal(given[given != 0].sort().values, numbers.sort().values)
-    assert (first[given == 0] == 0).all()  # padding stays 0
-    factors = torch.stack([part[given != 0] / given[given != 0] for part in (first, second)])
+    without_noise, first, second = read(training=False), read(training=True), read(training=True)
+    assert torch.equal(read(training=False), without_noise)
+    assert torch.equal(without_noise[without_noise != 0].sort().values, numbers.sort().values)
+    assert (first[without_noise == 0] == 0).all()  # padding stays 0
+    factors = torch.stack([part[without_noise != 0] / without_noise[without_noise != 0] for part in (first, second)])
     assert factors.mean().item() == pytest.approx(1, abs=0.02)
     assert factors.std(dim=1).tolist() == pytest.approx([0.2, 0.2], abs=0.02)
     assert abs(torch.corrcoef(factors)[0, 1]) < 0.1

@@ -81,9 +81,9 @@ def outputs_and_gradients(way, layer, pooling, inputs, *parameters, models: slic
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("n_models", [1, 7, 16])  # on most machines part of a register, two, and several
 def test_a_convolution_with_its_pooling_equals_torchs(stage, n_models):
-    given = parts(stage, n_models)
+    operands = parts(stage, n_models)
     for actual, expected in zip(
-        outputs_and_gradients(by_lanes, *given), outputs_and_gradients(by_torch, *given), strict=True
+        outputs_and_gradients(by_lanes, *operands), outputs_and_gradients(by_torch, *operands), strict=True
     ):
         assert actual.shape == expected.shape
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
@@ -91,10 +91,10 @@ def test_a_convolution_with_its_pooling_equals_torchs(stage, n_models):
 
 @pytest.mark.parametrize("stage", ["one channel", "stride", "many channels", "windows that overlap"])
 def test_a_model_has_the_same_bits_alone_and_in_any_population(stage):
-    given = parts(stage, 21, dtype=torch.float32)
-    among = outputs_and_gradients(by_lanes, *given)
+    operands = parts(stage, 21, dtype=torch.float32)
+    among = outputs_and_gradients(by_lanes, *operands)
     for some in (slice(17, 18), slice(13, 21), slice(2, 19)):
-        alone = outputs_and_gradients(by_lanes, *given, models=some)
+        alone = outputs_and_gradients(by_lanes, *operands, models=some)
         axes = (1, 1, 0, 0)  # of the models in outputs and gradients
         for axis, one, all_of_them in zip(axes, alone, among, strict=True):
             assert torch.equal(one, all_of_them.narrow(axis, some.start, some.stop - some.start))
@@ -111,8 +111,8 @@ def test_relu_done_with_a_convolution_equals_relu_after_it(stage):
         outputs = lanes.convolve(layer, pooling, lanes.to_lanes(inputs), weight, bias, relu=True)
         return lanes.from_lanes(outputs, len(weight))
 
-    def in_turn(*given):
-        return torch.relu(by_lanes(*given))
+    def in_turn(*operands):
+        return torch.relu(by_lanes(*operands))
 
     one, other = (outputs_and_gradients(way, layer, pooling, inputs, weight, bias) for way in (at_once, in_turn))
     assert torch.isnan(one[0]).any()
@@ -128,15 +128,15 @@ def test_the_registers_of_a_machine_change_no_bit(stage, registers, monkeypatch)
     from zoo_gen.machine import vector_code
     from zoo_gen.population.cpu import lanes_kernels
 
-    given = parts(stage, 5, dtype=torch.float32)
-    expected = outputs_and_gradients(by_lanes, *given)
+    operands = parts(stage, 5, dtype=torch.float32)
+    expected = outputs_and_gradients(by_lanes, *operands)
     kernels = (lanes_kernels.stage_forward, lanes_kernels.stage_backward, lanes.register)
     other = replace(vector_code.machine(), bits=registers[0], count=registers[1])
     for kernel in kernels:
         kernel.cache_clear()
     monkeypatch.setattr(vector_code, "machine", lambda: other)
     try:
-        for one, same in zip(outputs_and_gradients(by_lanes, *given), expected, strict=True):
+        for one, same in zip(outputs_and_gradients(by_lanes, *operands), expected, strict=True):
             assert torch.equal(one, same)
     finally:
         for kernel in kernels:

@@ -74,14 +74,14 @@ def check_a_gpu(network, precision, *, shape=None, batch_size=16, train_size=70)
     )
     ours = {"dtype": torch.float64} if precision is None else {"kernels": precision}
     epochs = {"checkpoint_epochs": [0, 2]}
-    found = train(architecture, data, table, TrainingSettings(epochs=2, device="cuda", **ours), **epochs).arrays
+    actual = train(architecture, data, table, TrainingSettings(epochs=2, device="cuda", **ours), **epochs).arrays
     expected = train(architecture, data, table, TrainingSettings(epochs=2, dtype=torch.float64), **epochs).arrays
     start = expected["weights"][:, 0]
-    np.testing.assert_allclose(found["weights"][:, 0], start, rtol=1e-6)
+    np.testing.assert_allclose(actual["weights"][:, 0], start, rtol=1e-6)
     of_step, of_loss = TOLERANCES[precision]
-    steps = [arrays["weights"][:, 1] - start for arrays in (found, expected)]
+    steps = [arrays["weights"][:, 1] - start for arrays in (actual, expected)]
     assert relative_difference(*steps) < of_step
-    np.testing.assert_allclose(found["test_loss"], expected["test_loss"], rtol=of_loss)
+    np.testing.assert_allclose(actual["test_loss"], expected["test_loss"], rtol=of_loss)
 
 
 @pytest.mark.parametrize("way", ["resident", "layer by layer"])
@@ -104,10 +104,10 @@ def test_kernels_know_nesterov_and_every_schedule(way, network, request):
     )
     epochs = {"checkpoint_epochs": [0, 2]}
     settings = TrainingSettings(epochs=2, device="cuda", kernels="float32")
-    found = train(architecture, data, table, settings, **epochs).arrays["weights"]
+    actual = train(architecture, data, table, settings, **epochs).arrays["weights"]
     expected = train(architecture, data, table, TrainingSettings(epochs=2, dtype=torch.float64), **epochs).arrays
     for row in range(len(table)):
-        steps = [weights[row, 1] - weights[row, 0] for weights in (found, expected["weights"])]
+        steps = [weights[row, 1] - weights[row, 0] for weights in (actual, expected["weights"])]
         assert relative_difference(*steps) < TOLERANCES["float32"][0], table.slice(row, 1).to_pylist()
 
 
@@ -115,23 +115,24 @@ def test_kernels_know_nesterov_and_every_schedule(way, network, request):
 def test_what_kernels_do_not_know_is_trained_by_torch_on_a_gpu(network):
     architecture, _, shape = NETWORKS[network]
     data = load_image_data(synthetic(shape, train_size=70))
-    own = {name: f"{own_training.__name__}:{name}" for name in ("focal", "Lion", "saw")}
+    references = {name: f"{own_training.__name__}:{name}" for name in ("focal", "Lion", "saw")}
     table = models(
-        loss=["standard", own["focal"]], **GRAMMAR["everything"] | {"optimizer": ["nesterov", own["Lion"], "adam"]},
+        loss=["standard", references["focal"]],
+        **GRAMMAR["everything"] | {"optimizer": ["nesterov", references["Lion"], "adam"]},
         batch_size=[16], learning_rate=[1e-3],
     )  # fmt: skip
-    functions = {own[name]: source_sha256(getattr(own_training, name)) for name in own}
+    functions = {references[name]: source_sha256(getattr(own_training, name)) for name in references}
     settings = [
         TrainingSettings(epochs=3, device=device, dtype=torch.float64, functions=functions)
         for device in ("cuda", "cpu")
     ]
     epochs = {"checkpoint_epochs": [0, 3]}
-    found, expected = (train(architecture, data, table, each, **epochs).arrays["weights"] for each in settings)
+    actual, expected = (train(architecture, data, table, each, **epochs).arrays["weights"] for each in settings)
     # Lion's signs turn where a mean of gradients is rounded to another side of 0.
-    signs = [row for row, model in enumerate(table.to_pylist()) if model["optimizer"] == own["Lion"]]
+    signs = [row for row, model in enumerate(table.to_pylist()) if model["optimizer"] == references["Lion"]]
     others = [row for row in range(len(table)) if row not in signs]
-    assert relative_difference(found[others, 1], expected[others, 1]) < 1e-9
-    assert relative_difference(found[signs, 1], expected[signs, 1]) < 1e-3
+    assert relative_difference(actual[others, 1], expected[others, 1]) < 1e-9
+    assert relative_difference(actual[signs, 1], expected[signs, 1]) < 1e-3
 
 
 @pytest.mark.parametrize("way", ["resident", "layer by layer"])
@@ -153,14 +154,14 @@ def test_a_gpu_fits_the_sirens_that_a_cpu_fits_in_float64(way, request):
     ).drop_columns(["activation", "label_noise", "train_fraction"])
     settings = {"epochs": 3, "device": "cuda", "kernels": "float32"}
     at = {"checkpoint_epochs": [0, 3]}
-    found = train(Siren(name="siren"), data, table, TrainingSettings(**settings), **at).arrays
+    actual = train(Siren(name="siren"), data, table, TrainingSettings(**settings), **at).arrays
     expected = train(Siren(name="siren"), data, table, TrainingSettings(epochs=3, dtype=torch.float64), **at).arrays
-    steps = [arrays["weights"][:, 1] - expected["weights"][:, 0] for arrays in (found, expected)]
+    steps = [arrays["weights"][:, 1] - expected["weights"][:, 0] for arrays in (actual, expected)]
     of_step, of_loss = TOLERANCES["float32"]
     assert relative_difference(*steps) < of_step
-    np.testing.assert_allclose(found["test_loss"], expected["test_loss"], rtol=10 * of_loss)
+    np.testing.assert_allclose(actual["test_loss"], expected["test_loss"], rtol=10 * of_loss)
     alone = train(Siren(name="siren"), data, table.slice(3, 1), TrainingSettings(**settings), **at).arrays
-    np.testing.assert_array_equal(alone["weights"][0], found["weights"][3])
+    np.testing.assert_array_equal(alone["weights"][0], actual["weights"][3])
     ((_, population),) = populations(Siren(name="siren"), data, table, TrainingSettings(**settings))
     assert isinstance(population._arithmetic, Resident) == (way == "resident")
 
@@ -191,8 +192,8 @@ def test_random_numbers_are_the_same_on_both():
     seeds = torch.arange(5)
     assert torch.equal(data_order(seeds, 3, 1000), data_order(seeds.cuda(), 3, 1000).cpu())
     rates = torch.full((5,), 0.3)
-    kept = kept_by_dropout(seeds, rates, 7, 999, start=8)
-    assert torch.equal(kept, kept_by_dropout(seeds.cuda(), rates.cuda(), 7, 999, start=8).cpu())
+    factors = kept_by_dropout(seeds, rates, 7, 999, start=8)
+    assert torch.equal(factors, kept_by_dropout(seeds.cuda(), rates.cuda(), 7, 999, start=8).cpu())
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])

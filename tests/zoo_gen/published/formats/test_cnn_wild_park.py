@@ -41,15 +41,15 @@ class CNN(nn.Module):
         self.fc = nn.Linear(c["channels"][-1], 10)
 
     def forward(self, x):
-        given = []
+        outputs = []
         for number, layer in enumerate(self.layers):
             x = layer(x)
             source = self.c["residual"][number]
             if source >= 0:
-                shared = min(given[source].shape[1], x.shape[1])
-                x = torch.cat([x[:, :shared] + given[source][:, :shared], x[:, shared:]], dim=1)
+                shared = min(outputs[source].shape[1], x.shape[1])
+                x = torch.cat([x[:, :shared] + outputs[source][:, :shared], x[:, shared:]], dim=1)
             x = FUNCTIONS[self.c["activation"][number]](x)
-            given.append(x)
+            outputs.append(x)
         return self.fc(x.mean(dim=(2, 3)))
 
 

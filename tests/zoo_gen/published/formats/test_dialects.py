@@ -165,8 +165,8 @@ def test_whatever_is_quoted_comes_back_as_it_was(rows, delimiter, end):
 
     lines = [delimiter.join(map(quoted, row)) for row in (("name", "number", "other"), *rows)]
     table = dialect.parse(end.join([*lines, ""]).encode(), where="x")
-    there = [row for row in rows if any(str(cell).strip() for cell in row)]
+    filled = [row for row in rows if any(str(cell).strip() for cell in row)]
     for position, column in enumerate(table.columns):
-        assert column.to_pylist() == [str(row[position]).strip() or None for row in there]
+        assert column.to_pylist() == [str(row[position]).strip() or None for row in filled]
     numbers = cells.typed(table.columns[1], decimal=".").values.to_pylist()
-    assert list(map(float, numbers)) == [row[1] for row in there]
+    assert list(map(float, numbers)) == [row[1] for row in filled]

@@ -39,8 +39,8 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def remote(server, **given):
-    return RemoteFile("zoo.zip", (f"{server.url}zoo.zip",), **given)
+def remote(server, **facts):
+    return RemoteFile("zoo.zip", (f"{server.url}zoo.zip",), **facts)
 
 
 def test_a_file_comes_whole_and_is_then_in_the_cache(server, cache, content):
@@ -121,16 +121,16 @@ def test_a_download_that_only_lacks_its_name_needs_no_byte(server, cache, conten
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("facts", "message"),
     [
         ({"sha256": "0" * 64}, "has SHA-256 [0-9a-f]{16}...; expected 0000000000000000..."),
         ({"md5": "0" * 32}, "has MD5 [0-9a-f]{32}; expected 0{32}"),
         ({"bytes": 5}, "has 5,242,897 bytes; expected 5"),
     ],
 )
-def test_what_is_not_what_was_expected_is_not_kept(server, cache, given, message):
+def test_what_is_not_what_was_expected_is_not_kept(server, cache, facts, message):
     with pytest.raises(ZooError, match=message):
-        fetch(remote(server, **given), cache)
+        fetch(remote(server, **facts), cache)
     assert not (cache / "zoo.zip").exists()
     assert not (cache / ".zoo.zip.part").exists() or not (cache / ".zoo.zip.part").stat().st_size
 

@@ -35,9 +35,9 @@ def contents(server):
 
 @pytest.fixture
 def fetch(server, tmp_path):
-    def fetch(**given):
-        given = {"epochs": None, "models": None, "progress": lambda done, total: None, **given}
-        return partial_zip.fetch_part(f"{server.url}zoo.zip", tmp_path / "cache", **given)
+    def fetch(**options):
+        options = {"epochs": None, "models": None, "progress": lambda done, total: None, **options}
+        return partial_zip.fetch_part(f"{server.url}zoo.zip", tmp_path / "cache", **options)
 
     return fetch
 

@@ -37,8 +37,8 @@ def hindrance(device: str) -> str | None:
     if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         return f"NVRTC does not work: {error}"
     major, minor = torch.cuda.get_device_capability(device)
-    there = getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", SHARED_MOST)
-    if (major, minor) < OLDEST or there < SHARED_MOST:
+    shared_memory = getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", SHARED_MOST)
+    if (major, minor) < OLDEST or shared_memory < SHARED_MOST:
         name = torch.cuda.get_device_name(device)
         return f"{name} has too little shared memory, a model may need {SHARED_MOST // 1024} kB"
     return None

@@ -69,8 +69,8 @@ def emulated(monkeypatch):
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
 
-    def emulation(*given, batch_size, **settings):
-        return Resident(*given, **settings, compiled=Emulated)
+    def emulation(*arguments, batch_size, **settings):
+        return Resident(*arguments, **settings, compiled=Emulated)
 
     monkeypatch.setattr(choice, "resident", emulation)
 
@@ -191,7 +191,9 @@ def test_a_model_has_the_same_bytes_where_inputs_of_activations_lie_outside_of_s
     settings = TrainingSettings(epochs=1, kernels=precision)
     inside = train(architecture, data, table, settings, checkpoint_epochs=[1]).arrays
     plan = program.plan
-    monkeypatch.setattr(program, "plan", lambda *given, **rest: replace(plan(*given, **rest), outside=True, tables=[]))
+    monkeypatch.setattr(
+        program, "plan", lambda *arguments, **options: replace(plan(*arguments, **options), outside=True, tables=[])
+    )
     outside = train(architecture, data, table, settings, checkpoint_epochs=[1]).arrays
     for metric, values in inside.items():
         np.testing.assert_array_equal(outside[metric], values, err_msg=metric)
@@ -242,7 +244,7 @@ def test_tables_of_a_backward_product_are_those_of_a_convolution(
     rows = np.zeros(field.rows)
     for channel, y, x in np.ndindex(*product):
         rows[(y + field.low) * field.line + (x + field.low) * outputs + channel] = slopes[0, channel, y, x]
-    given = np.full(before, np.nan)
+    actual = np.full(before, np.nan)
     for down, across, block in np.ndindex(*gather.grid.windows, gather.blocks):
         base = down * gather.grid.steps[0] + across * gather.grid.steps[1]
         for tile in gather.tiles:
@@ -259,8 +261,8 @@ def test_tables_of_a_backward_product_are_those_of_a_convolution(
                 first = (block * gather.channels + eight) * 8
                 for channel in range(first, min(first + 8, inputs)):
                     if place[0] < height and place[1] < width:
-                        given[channel, place[0], place[1]] = sums[channel - first]
-    np.testing.assert_allclose(given, expected, atol=1e-12)
+                        actual[channel, place[0], place[1]] = sums[channel - first]
+    np.testing.assert_allclose(actual, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -332,8 +334,8 @@ def test_only_large_batches_are_trained_with_values_in_global_memory(monkeypatch
 
 def gap_of(channels: int, side: int, kinds: set[str]) -> program.Program:
     staged = stages.read(registry.network(SmallCNNGap(name="small_cnn_gap"), (channels, side, side), 10))
-    given = {"precision": "bfloat16", "batch_size": 512, "training": True, "n_classes": 10}
-    planned = program.plan(staged, kinds=frozenset(kinds), **given)
+    options = {"precision": "bfloat16", "batch_size": 512, "training": True, "n_classes": 10}
+    planned = program.plan(staged, kinds=frozenset(kinds), **options)
     step_code.source(planned)  # asks for its tables
     return planned
 
