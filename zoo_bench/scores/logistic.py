@@ -1,9 +1,8 @@
 """Logistic regression at falling penalties, each solution found from the one before it.
 
 It minimises what scikit-learn's LogisticRegression does, by Newton steps within a trust region (scipy), in coordinates
-in which the loss, at the solution before, curves alike in all directions: some dozen products with the rows are enough
-for a penalty, however correlated the features are and however certain most rows. Newton steps along the features take
-thousands where few rows are in doubt, and L-BFGS more.
+in which the loss curved alike in all directions at the solution before. Where few rows are in doubt, as at weak
+penalties, steps along the axes of the rows would take thousands of products with the rows, and L-BFGS more.
 """
 
 import math

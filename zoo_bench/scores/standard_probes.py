@@ -16,8 +16,7 @@ MEAN_ALONE = 1e15  # so strong a penalty that nothing but the mean of the traini
 # From that to least squares along the axes that are more than rounding, by half decades: nothing lies beyond the ends.
 RIDGE_PENALTIES = (MEAN_ALONE, *(float(f"{10 ** (step / 2):.3g}") for step in range(20, -21, -1)))
 # From shares of the names alone, each starting from the solution before it, for as long as the validation rows gain.
-# What weaker ones read lies along axes that vary as little as encoders round on a GPU, and takes most of the time.
-LOGISTIC_PENALTIES = tuple(float(f"1e{power}") for power in range(10, -3, -1))
+LOGISTIC_PENALTIES = tuple(float(f"1e{power}") for power in range(10, -5, -1))
 PATIENCE = 2  # penalties in a row that are clearly worse than the best, before no weaker one is tried
 CUTS = (10.0, 3.0)  # deviations from the median; the narrower is taken where it is clearly better
 _DEVIATION = 1.4826  # of a normal distribution, in medians of absolute deviations
