@@ -6,10 +6,11 @@ penalties, steps along the axes of the rows would take thousands of products wit
 """
 
 import math
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import softmax
 
@@ -20,7 +21,7 @@ _STEPS = 200
 _LEAST_CURVATURE = 1e-6  # of intercepts, which no penalty holds where rows tell names apart for certain
 _CURVATURE_COSTS = 0.015  # products for each axis and pair of names: so many take longer than all of the curvature
 _MOST = 5000  # coefficients, whose curvature has the square of it numbers
-_SLACK = 1e-6  # of the curvature along each axis: more than float32 rounds
+_SLACKS = (1e-6, 1e-4)  # of the curvature along each axis: more than float32 rounds, and much more
 
 
 class Logistic:
@@ -94,9 +95,7 @@ class _Coordinates:
         self._units = 1 / np.sqrt(np.maximum(along, _LEAST_CURVATURE * (added == 0)))
         self._factor = None
         if curvature.ndim == 4:
-            alike = self._units[:, None] * by_pairs * self._units
-            np.fill_diagonal(alike, 1 + _SLACK)
-            self._factor = cholesky(alike, lower=True, overwrite_a=True, check_finite=False)
+            self._factor = _factor(self._units[:, None] * by_pairs * self._units)
 
     def of(self, coefficients: np.ndarray) -> np.ndarray:
         """Return the coordinates of coefficients."""
@@ -115,3 +114,12 @@ class _Coordinates:
         if self._factor is None:
             return column
         return solve_triangular(self._factor, column, lower=True, trans=trans, check_finite=False)
+
+
+def _factor(curvature: np.ndarray) -> np.ndarray | None:
+    """Return the Cholesky factor of a curvature whose diagonal is about 1; None if rounding left it none."""
+    for slack in _SLACKS:
+        np.fill_diagonal(curvature, 1 + slack)
+        with suppress(LinAlgError):
+            return np.asarray(cholesky(curvature, lower=True, check_finite=False))
+    return None

@@ -97,3 +97,16 @@ def test_rows_of_which_few_are_in_doubt_take_few_products(n_names, monkeypatch):
     with_curvature = products(along, names, monkeypatch, curvature_costs=logistic._CURVATURE_COSTS)
     with_squares = products(along, names, monkeypatch, curvature_costs=np.inf)
     assert with_curvature < with_squares / 3
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-5, 1e-3])
+def test_a_curvature_that_rounding_left_no_factor_still_gives_coordinates(rounding):
+    """Of rows that are told for certain all but a few count for nothing, and so do most axes."""
+    random = np.random.default_rng(0)
+    few = random.standard_normal((3, 40))
+    noise = rounding * random.standard_normal((40, 40))
+    curvature = (few.T @ few / 3 + noise + noise.T).reshape(20, 2, 20, 2)
+    coordinates = logistic._Coordinates(curvature, np.full((20, 1), 1e-9))
+    coefficients = random.standard_normal((20, 2))
+    again = coordinates.coefficients(coordinates.of(coefficients))
+    np.testing.assert_allclose(again, coefficients, atol=1e-6)
