@@ -96,8 +96,8 @@ class CrossEntropy:
     def curvature(self) -> np.ndarray:
         """Return the second derivative by each two coefficients where `loss` was asked last, before that at 0.
 
-        Its shape is (feature or intercept, contrast, feature or intercept, contrast). What a row's names vary is a sum
-        over pairs of names, of the product of their shares.
+        Its shape is (feature or intercept, contrast, feature or intercept, contrast). That by the logits of a row whose
+        names have the shares p is diag(p) - pp', the sum over pairs of names j < k of p_j p_k (e_j - e_k)(e_j - e_k)'.
         """
         n_rows, n_coefficients = len(self._rows), self._rows.shape[1] + 1
         n_contrasts = self._contrasts.shape[1]

@@ -1,8 +1,8 @@
 """Logistic regression at falling penalties, each solution found from the one before it.
 
-It minimises what scikit-learn's LogisticRegression does, by Newton steps within a trust region (scipy), in coordinates
-in which the loss curved alike in all directions at the solution before. Where few rows are in doubt, as at weak
-penalties, steps along the axes of the rows would take thousands of products with the rows, and L-BFGS more.
+It minimises what scikit-learn's LogisticRegression does, by Newton steps within a trust region (scipy). Steps are in
+coordinates in which the loss curved alike in all directions at the solution before: where only a few rows are in doubt,
+as at weak penalties, that takes far fewer products with the rows than steps along their principal axes.
 """
 
 import math

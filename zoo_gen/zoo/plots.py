@@ -83,10 +83,13 @@ def save_figure(figure: "Figure", path: Path, **options: Any) -> None:
     """Write a figure as an image in the format that its name ends in, whole or not at all.
 
     Raises:
+        ZooError: the name ends in no format that matplotlib writes.
         OSError: the folder cannot be written to; it names the file.
     """
-    content = io.BytesIO()
-    figure.savefig(content, format=path.suffix[1:], **options)
+    content, format_ = io.BytesIO(), path.suffix[1:].lower()
+    if format_ not in figure.canvas.get_supported_filetypes():
+        raise ZooError(f"{path}: is no name of an image; expected one that ends in .png, .pdf or .svg")
+    figure.savefig(content, format=format_, **options)
     atomic.replace(path, content.getvalue())
 
 

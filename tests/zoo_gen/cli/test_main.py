@@ -83,21 +83,24 @@ def test_a_folder_with_another_zoo_is_refused_on_the_command_line(tmp_path, tiny
     assert files_of(tiny_zoo) == before
 
 
+def run_with_small_files(*arguments, most_bytes):
+    """Run a command in a process that may write no larger files, so that a real write fails in the middle."""
+    return subprocess.run(
+        [sys.executable, "-m", "zoo_gen", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes)),
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+
 def test_a_write_that_fails_is_one_line_and_keeps_what_is_complete(tmp_path, tiny_zoo, tiny_manifest):
-    """The largest file a process may write is limited, so that a real write fails in the middle of a shard."""
     folder = tmp_path / "tiny"
     shutil.copytree(tiny_zoo, folder)
     (folder / "models" / "part-00001.parquet").unlink()
     before = files_of(folder / "models")
-    command = [sys.executable, "-m", "zoo_gen", "run", str(tiny_manifest), "--out", str(folder), "--workers", "1"]
-    completed = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)),
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
+    completed = run_with_small_files("run", tiny_manifest, "--out", folder, "--workers", 1, most_bytes=9000)
     assert completed.returncode == 2, completed.stderr
     assert completed.stderr.startswith(f"error: {folder}")
     assert completed.stderr.count("\n") == 1
@@ -133,18 +136,13 @@ def test_a_part_that_cannot_be_read_is_one_line(tmp_path, tiny_zoo):
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["info", "{zoo}", "--plots", "{out}"], ["split", "{zoo}", "-o", "{out}/zoo"]])
+@pytest.mark.parametrize(
+    "arguments", [["info", "{zoo}", "--plots", "{out}"], ["split", "{zoo}", "-o", "{out}/zoo", "--share", "0.5"]]
+)
 def test_a_full_disk_is_one_line_that_names_a_file(tmp_path, tiny_zoo, arguments):
-    """The largest file a process may write is so small that even the first one fails."""
+    """Even the first file fails."""
     command = [each.format(zoo=tiny_zoo, out=tmp_path / "out") for each in arguments]
-    completed = subprocess.run(
-        [sys.executable, "-m", "zoo_gen", *command, *(["--share", "0.5"] if "split" in command else [])],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300)),
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
+    completed = run_with_small_files(*command, most_bytes=300)
     assert completed.returncode == 2, completed.stderr
     assert completed.stderr.startswith(f"error: {tmp_path / 'out'}/")
     assert "File too large" in completed.stderr

@@ -6,6 +6,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+from zoo_gen.errors import ZooError
 from zoo_gen.zoo import Zoo, open_zoo, plots
 
 
@@ -14,6 +15,13 @@ def test_the_pictures_of_a_zoo_are_written_and_not_empty(tiny_zoo, tmp_path):
     assert [path.name for path in written] == ["epochs.png", "gap.png", "axes.png"]
     for path in written:
         assert pyplot.imread(path)[..., :3].std() > 0.05
+
+
+@pytest.mark.parametrize("name", ["picture", "picture.csv"])
+def test_a_name_of_no_image_is_one_line(tmp_path, name):
+    with pytest.raises(ZooError, match=rf"{name}: is no name of an image; expected one that ends in \.png"):
+        plots.save_figure(pyplot.figure(), tmp_path / name)
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.fixture
