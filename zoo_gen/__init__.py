@@ -9,6 +9,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from zoo_gen.machine import mkl
+
 if TYPE_CHECKING:
     from zoo_gen.architecture.layout import ParameterLayout
     from zoo_gen.engine.api import Plan, list_zoos, plan, run
@@ -61,6 +63,8 @@ __all__ = [
     "verify",
     "write_plots",
 ]
+
+mkl.choose_mode()  # before the first product: MKL reads it then
 
 _HOMES = {  # module -> the public names that it has
     "architecture.layout": ("ParameterLayout",),

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from zoo_gen.architecture.layers import Attention, ClassToken, FirstStep, PositionEmbedding, Rows, Tokens
 from zoo_gen.architecture.modules import position_codes
-from zoo_gen.population.recurrence import product_of_rows
+from zoo_gen.population.products import product_of_rows
 
 Ours = Rows | Tokens | ClassToken | PositionEmbedding | Attention | FirstStep
 LAYERS = (Rows, Tokens, ClassToken, PositionEmbedding, Attention, FirstStep)

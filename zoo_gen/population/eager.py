@@ -207,7 +207,7 @@ class Eager:
             if self._stacked is not None:
                 return self._stacked.evaluate(parameters, buffers, inputs)
             shared = inputs.unsqueeze(1).expand(len(inputs), count, *inputs.shape[1:])
-            return forward(self._network.layers, parameters, activations, shared, buffers=buffers)
+            return forward(self._network.layers, parameters, activations, shared, buffers=buffers, as_plain=alone)
 
         def outputs(inputs: Tensor) -> Tensor:
             if not alone:

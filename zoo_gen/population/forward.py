@@ -9,6 +9,7 @@ the results of one model equal the plain module's bit for bit, for two images or
 scales of normalisation, whose last bit may differ.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 
@@ -43,6 +44,7 @@ from zoo_gen.population import attention
 from zoo_gen.population.cpu import lanes, lanes_sequences
 from zoo_gen.population.cpu.convolutions import LANES, MODELS_OF_A_GROUP
 from zoo_gen.population.normalization import normalize
+from zoo_gen.population.products import product_of_columns
 from zoo_gen.population.recurrence import linear_of_steps, recur
 
 Run = tuple[Activation | None, slice]  # neighbouring models that share an activation
@@ -60,6 +62,7 @@ def forward(
     dropout: DropoutOf | None = None,
     buffers: Mapping[str, Tensor] = MappingProxyType({}),
     training: bool = False,
+    as_plain: bool = False,
 ) -> Tensor:
     """Return the outputs (model, output, image) of every model for its own inputs.
 
@@ -73,6 +76,7 @@ def forward(
         dropout: what dropout layers do; nothing if not given.
         buffers: running statistics, name -> (model, *shape), each contiguous.
         training: whether batch normalisation uses the statistics of the batch, and changes the running ones in place.
+        as_plain: whether linear layers of a lone model are computed as by its plain module, not as in company.
     """
     n_models = activations[-1][1].stop
     hidden = _laid_out(inputs)
@@ -95,7 +99,7 @@ def forward(
             else:
                 hidden = _convolve(layer, hidden, parameters)
         elif isinstance(layer, Linear):
-            hidden = (linear_of_steps if hidden.dim() == 4 else _linear)(layer, hidden, parameters)
+            hidden = _linear(layer, hidden, parameters, as_plain=as_plain)
         elif isinstance(layer, Activate):
             hidden = _activate(hidden, [(layer.function, slice(0, n_models))] if layer.function else activations)
         elif isinstance(layer, Pooling):
@@ -198,11 +202,11 @@ def _flattened(hidden: Tensor, n_models: int) -> Tensor:
     return hidden.flatten(2).transpose(1, 2) if hidden.dim() == 4 else hidden
 
 
-def _linear(layer: Linear, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+def _linear(layer: Linear, hidden: Tensor, parameters: Mapping[str, Tensor], *, as_plain: bool) -> Tensor:
+    if hidden.dim() == 4:
+        return linear_of_steps(layer, hidden, parameters)
     weight = parameters[f"{layer.name}.weight"]  # (model, output, input)
-    if layer.bias:
-        return torch.baddbmm(parameters[f"{layer.name}.bias"].unsqueeze(2), weight, hidden)
-    return torch.bmm(weight, hidden)
+    return product_of_columns(weight, hidden, parameters.get(f"{layer.name}.bias"), as_plain=as_plain)
 
 
 def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
@@ -301,7 +305,17 @@ def _activate(hidden: Tensor, runs: Sequence[Run] | Sequence[tuple]) -> Tensor:
         return lanes.activate(hidden, [(FUNCTIONS[name], models) for name, models in runs])
     axis = 1 if hidden.dim() == 5 else 0
     parts = [FUNCTIONS[name](hidden.narrow(axis, models.start, models.stop - models.start)) for name, models in runs]
-    return torch.cat(parts, dim=axis)
+    return _joined(parts, axis, like=hidden)
+
+
+def _joined(parts: Sequence[Tensor], axis: int, *, like: Tensor) -> Tensor:
+    """Join parts along an axis, laid out in memory as `like`, as they would be if they were one part.
+
+    Products and sums round otherwise of a transposed matrix, so how it lies must not depend on company.
+    """
+    order = sorted(range(like.dim()), key=lambda each: like.stride(each) or math.inf, reverse=True)
+    joined = torch.cat([part.permute(order) for part in parts], dim=order.index(axis))
+    return joined.permute([order.index(each) for each in range(like.dim())])
 
 
 def _drop(hidden: Tensor, dropout: DropoutOf) -> Tensor:

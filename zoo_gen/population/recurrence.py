@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from zoo_gen.architecture.layers import Linear, Recurrent
+from zoo_gen.population.products import product_of_rows
 
 
 def linear_of_steps(layer: Linear, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
@@ -46,10 +47,3 @@ def recur(layer: Recurrent, hidden: Tensor, parameters: Mapping[str, Tensor]) ->
 def _sigmoid(values: Tensor) -> Tensor:
     """Return 1 / (1 + exp(-x)); torch's own rounds otherwise at the end of a tensor, wherever a model lies in it."""
     return (torch.tanh(values / 2) + 1) / 2
-
-
-def product_of_rows(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return (model, row, output) of values (model, row, input) and weights (model, output, input)."""
-    if bias is None:
-        return torch.bmm(values, weight.transpose(1, 2))
-    return torch.baddbmm(bias.unsqueeze(1), values, weight.transpose(1, 2))

@@ -18,7 +18,7 @@ from zoo_gen.architecture import registry
 from zoo_gen.architecture.network import BUFFERS, Network
 from zoo_gen.architecture.registry import Architecture
 from zoo_gen.image_data import Data
-from zoo_gen.machine import devices
+from zoo_gen.machine import devices, mkl
 from zoo_gen.machine.memory import freed_memory_kept
 from zoo_gen.population.columns import KINDS
 from zoo_gen.population.cpu import convolutions
@@ -67,6 +67,8 @@ def train(
     """
     network = registry.network(architecture, data.input_shape, data.n_outputs)
     settings = runnable(network, data, models, settings, weights=weights)
+    if settings.device == "cpu":
+        mkl.warn_if_products_depend_on_place()
     cuts: Iterable[tuple[np.ndarray, int]] = groups(network, models, settings, n_train=data.n_train)
     reached = Reached(len(models), len(checkpoint_epochs))
     if saves is not None and (values := saves.read()):
