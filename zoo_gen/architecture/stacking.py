@@ -2,7 +2,8 @@
 
 It is slower than layers that this package knows, and computes what the module itself computes. A `torch.nn.Dropout`
 draws its own numbers for each model; running statistics of batch normalisation are a model's own; everything else that
-is random or changes while the module is called is refused.
+is random or changes while the module is called is refused. On a CPU a lone model is stacked with itself: torch
+multiplies and convolves one by other kernels than several, which round otherwise.
 """
 
 import copy
@@ -74,7 +75,13 @@ class Stacked:
 
     def _run(self, one: Callable[..., Tensor], axes: tuple[int, ...], *arguments: Any) -> Tensor:
         try:
-            return vmap(one, in_dims=axes)(*arguments).transpose(1, 2)
+            if not _is_lone(arguments[0]):
+                return vmap(one, in_dims=axes)(*arguments).transpose(1, 2)
+            twice = [_twice(each, axis) for each, axis in zip(arguments, axes, strict=True)]
+            outputs = vmap(one, in_dims=axes)(*twice).transpose(1, 2)[:1]
+            for buffer, changed in zip(arguments[1].values(), twice[1].values(), strict=True):
+                buffer.copy_(changed[:1])
+            return outputs
         except torch.OutOfMemoryError:
             raise
         # What vmap cannot stack it refuses in many ways.
@@ -105,6 +112,17 @@ class _Dropout(nn.Module):
         start = self.seen[0]
         self.seen[0] += -(-values.numel() // 2) * 2
         return self.drop(values, self.rate, self.seed, start)
+
+
+def _is_lone(parameters: Mapping[str, Tensor]) -> bool:
+    return all(len(each) == 1 and not each.is_cuda for each in parameters.values())
+
+
+def _twice(values: Any, axis: int) -> Any:
+    """Return values (..., 1, ...), or those of each name, twice along an axis, in memory of their own."""
+    if isinstance(values, Tensor):
+        return torch.cat([values, values], dim=axis)
+    return {name: torch.cat([each, each], dim=axis) for name, each in values.items()}
 
 
 def _replaced(module: nn.Module) -> list[_Dropout]:

@@ -265,3 +265,15 @@ def test_a_zoo_opens_without_its_code_and_says_what_is_missing(tmp_path, monkeyp
     assert opened.layout.parameters[0].name == "1.weight"
     with pytest.raises(ZooError, match=re.escape("'mine_alone:net': cannot be imported")):
         opened.module(0)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("perceptron", {"width": 34}), ("Residual", {"dropout": 0.3})])
+def test_a_module_has_the_same_bytes_alone_and_in_company(name, arguments):
+    described = manifest(name, arguments, seeds=5, batch_size=31)
+    models, data = grid.table_of_models(described), load_image_data(described.data)
+    settings = TrainingSettings(epochs=2)
+    together = train(described.architecture, data, models, settings, checkpoint_epochs=(1, 2)).arrays
+    for row in range(len(models)):
+        one = train(described.architecture, data, models.slice(row, 1), settings, checkpoint_epochs=(1, 2)).arrays
+        for array, values in one.items():
+            np.testing.assert_array_equal(together[array][row], values[0], err_msg=f"{array} {row}")
