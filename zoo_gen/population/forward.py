@@ -5,8 +5,8 @@ convolution, which for one model is the plain one; or as `lanes` says, where a c
 lie as (model, feature, image): the few features of a small network would make poor vectors, the images of a batch make
 good ones, and a linear layer is one batched matrix product. Sequences lie as (model, image, step, feature), or behind
 tokens of an image in lanes as `lanes_sequences` says. On a CPU
-the results of one model equal the plain module's bit for bit, for two images or more; but for layers over sequences and
-scales of normalisation, whose last bit may differ.
+the results of one model equal the plain module's bit for bit, for two images or more; but for layers over sequences,
+scales of normalisation and linear layers of one value in company, whose last bit may differ.
 """
 
 import math

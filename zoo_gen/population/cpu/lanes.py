@@ -1,7 +1,8 @@
 """Layers of a population whose models lie in the lanes of vector registers: our own kernels, with their gradients.
 
 Hidden values are (group, image, height, width, channel, lane): a group is as many models as a register has lanes, and
-lanes that no model fills compute zeros. Linear layers stay what they are elsewhere, one batched matrix product.
+lanes that no model fills compute zeros. Linear layers stay what they are elsewhere, one batched matrix product. What
+leaves lanes is contiguous: a product rounds by how its matrices lie, which registers and company would decide.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,17 +43,17 @@ def to_lanes(hidden: Tensor) -> Tensor:
 
 def from_lanes(hidden: Tensor, n_models: int) -> Tensor:
     """Return (group, image, height, width, channel, lane) as (image, model, channel, height, width)."""
-    return hidden.permute(1, 0, 5, 4, 2, 3).flatten(1, 2)[:, :n_models]
+    return hidden.permute(1, 0, 5, 4, 2, 3).flatten(1, 2)[:, :n_models].contiguous()
 
 
 def flattened(hidden: Tensor, n_models: int) -> Tensor:
     """Return (group, image, height, width, channel, lane) as (model, feature, image), channel by channel."""
-    return hidden.permute(0, 5, 4, 2, 3, 1).flatten(2, 4).flatten(0, 1)[:n_models]
+    return hidden.permute(0, 5, 4, 2, 3, 1).flatten(2, 4).flatten(0, 1)[:n_models].contiguous()
 
 
 def means(hidden: Tensor, n_models: int) -> Tensor:
     """Return the mean of each channel over all positions (model, channel, image)."""
-    return hidden.mean(dim=(2, 3)).permute(0, 3, 2, 1).flatten(0, 1)[:n_models]
+    return hidden.mean(dim=(2, 3)).permute(0, 3, 2, 1).flatten(0, 1)[:n_models].contiguous()
 
 
 def convolve(

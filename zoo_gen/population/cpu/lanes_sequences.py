@@ -63,12 +63,12 @@ def passed(
         pooled = hidden[:, :, 0, 0]
     else:
         pooled = _Mean.apply(hidden) if layer.kind == "average" else hidden.amax(dim=(2, 3))
-    return pooled.permute(0, 3, 2, 1).flatten(0, 1)[:n_models]
+    return pooled.permute(0, 3, 2, 1).flatten(0, 1)[:n_models].contiguous()
 
 
 def from_lanes(hidden: Tensor, n_models: int) -> Tensor:
     """Return (group, image, step, 1, feature, lane) as (model, image, step, feature)."""
-    return hidden.squeeze(3).permute(0, 4, 1, 2, 3).flatten(0, 1)[:n_models]
+    return hidden.squeeze(3).permute(0, 4, 1, 2, 3).flatten(0, 1)[:n_models].contiguous()
 
 
 def _in_lanes(values: Tensor, hidden: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ engine.run(Path(manifest), Path(out), workers=1)
 @pytest.mark.parametrize(
     ("bits", "count", "cpu"), [(128, 16, "x86-64"), pytest.param(256, 16, "haswell", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("name", ["cnn", pytest.param("transformer", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("name", ["cnn", "transformer"])
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the other processors are of this kind")
 def test_a_zoo_has_the_same_bytes_whatever_the_vector_registers_of_our_kernels(tmp_path, name, bits, count, cpu):
     """What torch itself computes is the same here; docs/cpu.md says on what its last bits depend."""
