@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from zoo_gen.architecture.network import BUFFERS
 from zoo_gen.files import location
@@ -70,7 +70,7 @@ def make_arrays(
                 chunks=chunk,
                 shards=shard,
                 compressors=[
-                    BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle, typesize=4),
+                    BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=4),
                     Crc32cCodec(),
                 ],
                 fill_value=float("nan"),
