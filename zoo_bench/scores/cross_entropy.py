@@ -5,7 +5,7 @@ one less than there are names.
 
 To read a matrix of many rows from memory takes longer than to multiply with it by a few columns. So rows lie in float32
 and go through in blocks that a core's cache holds, each for the logits and for the gradient at once. Loss and gradient
-are computed in float64, and in float32 the curvatures, which only guide the steps.
+are computed in float64, and in float32 the curvature, which only guides the steps.
 """
 
 from functools import cache
@@ -16,6 +16,7 @@ from scipy.linalg import helmert
 
 _BLOCK = 2**17  # numbers of a block: in float64 it fills half of a core's cache
 _ROWS_SQUARED = 2048  # at once
+_CERTAIN = 1e-6  # of the largest curvature of a row, below which a row is left out: the least that float32 tells
 
 
 @cache  # it is asked for with every block of rows
@@ -73,45 +74,38 @@ class CrossEntropy:
             _add(gradient, rows, (shares - truth) @ self._contrasts)
         return value / len(self._rows), gradient / len(self._rows)
 
-    def curved(self, direction: np.ndarray) -> np.ndarray:
-        """Return the product with the curvature where `loss` was asked last, (feature or intercept, contrast)."""
-        direction = direction.astype(np.float32)
-        sums = np.zeros(direction.shape)
-        for block in self._blocks:
-            rows, shares = self._rows[block], self._shares[block]
-            change = logits(rows, direction)
-            change = shares * (change - (shares * change).sum(axis=1, keepdims=True))
-            _add(sums, rows, (change @ self._contrasts).astype(np.float32))
-        return sums / len(self._rows)
-
     def squares(self) -> np.ndarray:
-        """Return the diagonal of `curvature` (feature or intercept, contrast)."""
+        """Return the diagonal of `curvature`, float64 (contrast, feature or intercept)."""
         means = self._shares @ self._contrasts
-        variances = self._shares @ self._contrasts**2 - means**2
-        sums = np.zeros((self._rows.shape[1], means.shape[1]))
+        variances = (self._shares @ self._contrasts**2 - means**2).T
+        sums = np.zeros((len(variances), self._rows.shape[1]))
         for block in self._blocks:
-            sums += (self._rows[block] ** 2).T @ variances[block].astype(np.float32)
-        return np.concatenate([sums, variances.sum(axis=0, keepdims=True)]) / len(self._rows)
+            sums += variances[:, block].astype(np.float32) @ self._rows[block] ** 2
+        return np.concatenate([sums, variances.sum(axis=1, keepdims=True)], axis=1) / len(self._rows)
 
     def curvature(self) -> np.ndarray:
         """Return the second derivative by each two coefficients where `loss` was asked last, before that at 0.
 
-        Its shape is (feature or intercept, contrast, feature or intercept, contrast). That by the logits of a row whose
-        names have the shares p is diag(p) - pp', the sum over pairs of names j < k of p_j p_k (e_j - e_k)(e_j - e_k)'.
+        Its shape is (contrast, feature or intercept, contrast, feature or intercept), float32. That by the logits of a
+        row whose names have the shares p is diag(p) - pp', the sum over pairs of names j < k of
+        p_j p_k (e_j - e_k)(e_j - e_k)'. Rows that nearly all tell two names apart are left out of their pair.
         """
-        n_rows, n_coefficients = len(self._rows), self._rows.shape[1] + 1
-        n_contrasts = self._contrasts.shape[1]
-        sums = np.zeros((n_coefficients, n_contrasts, n_coefficients, n_contrasts))
-        for one, other in combinations(range(len(self._contrasts)), 2):
-            roots = np.sqrt(self._shares[:, [one]] * self._shares[:, [other]]).astype(np.float32)
-            of_pair = np.zeros((n_coefficients, n_coefficients))
-            for start in range(0, n_rows, _ROWS_SQUARED):
-                block = slice(start, start + _ROWS_SQUARED)
-                rows = np.concatenate([roots[block] * self._rows[block], roots[block]], axis=1)
-                of_pair += rows.T @ rows
-            apart = self._contrasts[one] - self._contrasts[other]
-            for row, column in np.ndindex(n_contrasts, n_contrasts):
-                sums[:, row, :, column] += apart[row] * apart[column] / n_rows * of_pair
+        n_coefficients, n_contrasts = self._rows.shape[1] + 1, self._contrasts.shape[1]
+        pairs = list(combinations(range(len(self._contrasts)), 2))
+        of_pairs = np.zeros((len(pairs), n_coefficients, n_coefficients), np.float32)
+        for pair, (one, other) in enumerate(pairs):
+            weights = self._shares[:, one] * self._shares[:, other]
+            (in_doubt,) = np.nonzero(weights > _CERTAIN * weights.max())
+            for start in range(0, len(in_doubt), _ROWS_SQUARED):
+                some = in_doubt[start : start + _ROWS_SQUARED]
+                roots = np.sqrt(weights[some, None], dtype=np.float32)
+                rows = np.concatenate([roots * self._rows[some], roots], axis=1)
+                of_pairs[pair] += rows.T @ rows  # numpy computes one triangle and copies it
+        apart = np.array([self._contrasts[one] - self._contrasts[other] for one, other in pairs], np.float32)
+        apart /= np.float32(np.sqrt(len(self._rows)))
+        sums = np.empty((n_contrasts, n_coefficients, n_contrasts, n_coefficients), np.float32)
+        for row, column in np.ndindex(n_contrasts, n_contrasts):
+            sums[row, :, column] = np.tensordot(apart[:, row] * apart[:, column], of_pairs, axes=1)
         return sums
 
 

@@ -1,8 +1,8 @@
 """Logistic regression at falling penalties, each solution found from the one before it.
 
-It minimises what scikit-learn's LogisticRegression does, by Newton steps within a trust region (scipy). Steps are in
-coordinates in which the loss curved alike in all directions at the solution before: where only a few rows are in doubt,
-as at weak penalties, that takes far fewer products with the rows than steps along their principal axes.
+It minimises what scikit-learn's LogisticRegression does, by L-BFGS (scipy), in coordinates in which the loss curves
+alike in all directions. They follow from its curvature, which is computed again once the steps have taken as long as
+that does: at weak penalties only a few rows are in doubt, and which these are changes from step to step.
 """
 
 import math
@@ -11,17 +11,18 @@ from typing import Literal
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from scipy.special import softmax
 
 from zoo_bench.scores.cross_entropy import CrossEntropy, contrasts, logits
 
 _TOLERANCE = 1e-4  # of the norm of the gradient in these coordinates: what the mean loss can lose is half its square
-_STEPS = 200
+_REMEMBERED = 30  # steps, from which L-BFGS learns how the loss curves
+_STEPS = 5000  # at most, at a penalty
 _LEAST_CURVATURE = 1e-6  # of intercepts, which no penalty holds where rows tell names apart for certain
-_CURVATURE_COSTS = 0.015  # products for each axis and pair of names: so many take longer than all of the curvature
+_CURVATURE_COSTS = 0.015  # steps for each axis and pair of names: so many take longer than all of the curvature
 _MOST = 5000  # coefficients, whose curvature has the square of it numbers
-_SLACKS = (1e-6, 1e-4)  # of the curvature along each axis: more than float32 rounds, and much more
+_SLACKS = (1e-5, 1e-3)  # of the curvature along each axis: what float32 rounds, and much more
 
 
 class Logistic:
@@ -30,6 +31,7 @@ class Logistic:
     Attributes:
         classes: the names, sorted (name,).
         coefficients: float64 (axis or intercept, contrast of names); the last row holds the intercepts.
+        steps: that the last penalty took.
     """
 
     def __init__(self, rows: np.ndarray, names: np.ndarray) -> None:
@@ -43,36 +45,43 @@ class Logistic:
         self._n_rows = len(rows)
         self._entropy = CrossEntropy(rows, np.eye(len(self.classes))[codes])
         self.coefficients = np.zeros((rows.shape[1] + 1, contrasts(len(self.classes)).shape[1]))
+        self.steps = 0
         self._curvature = self._entropy.squares()  # that is all of it at 0, as rows lie along their principal axes
-        self._products = 0  # that the penalty before took
-        n_pairs = math.comb(len(self.classes), 2)
-        self._costs = _CURVATURE_COSTS * n_pairs * len(rows.T) if self.coefficients.size <= _MOST else math.inf
+        costs = math.ceil(_CURVATURE_COSTS * math.comb(len(self.classes), 2) * len(rows.T))
+        self._at_once = costs if self.coefficients.size <= _MOST else _STEPS  # steps in the same coordinates
 
     def fit(self, penalty: float) -> None:
         """Find the coefficients at a penalty of their squares' half sum, starting from those at the last penalty."""
-        if self._products > self._costs:
+        self.steps = 0
+        while not self._step(penalty) and self.steps < _STEPS:
             self._curvature = self._entropy.curvature()
+
+    def _step(self, penalty: float) -> bool:
+        """Take steps in coordinates of the curvature that was computed last; say whether they reached the solution."""
         penalties = np.full((len(self.coefficients), 1), penalty / self._n_rows)
         penalties[-1] = 0.0
         coordinates = _Coordinates(self._curvature, penalties)
-        self._products = 0
+        norm = math.inf
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            self._products += 1
+            nonlocal norm
             coefficients = coordinates.coefficients(flat)
             value, gradient = self._entropy.loss(coefficients)
             penalised = penalties * coefficients
-            return value + (penalised * coefficients).sum() / 2, coordinates.gradient(gradient + penalised)
+            along = coordinates.gradient(gradient + penalised)
+            norm = float(np.linalg.norm(along))
+            return value + (penalised * coefficients).sum() / 2, along
 
-        def curved(_: np.ndarray, flat: np.ndarray) -> np.ndarray:  # at the coefficients that loss saw last
-            self._products += 1
-            along = coordinates.coefficients(flat)
-            return coordinates.gradient(self._entropy.curved(along) + penalties * along)
+        def end(intermediate_result: OptimizeResult) -> None:
+            if norm <= _TOLERANCE:
+                raise StopIteration
 
-        options = {"gtol": _TOLERANCE, "maxiter": _STEPS}
         start = coordinates.of(self.coefficients)
-        solution = minimize(loss, start, jac=True, hessp=curved, method="trust-ncg", options=options).x
-        self.coefficients = coordinates.coefficients(solution)
+        options = {"maxcor": _REMEMBERED, "maxiter": self._at_once, "maxfun": math.inf, "ftol": 0, "gtol": 0}
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", callback=end, options=options)
+        self.coefficients = coordinates.coefficients(found.x)
+        self.steps += found.nfev
+        return norm <= _TOLERANCE or found.nit < self._at_once
 
     def shares(self, rows: np.ndarray) -> np.ndarray:
         """Return the probability of each name, of rows along the axes (row, axis): float64 (row, name)."""
@@ -89,31 +98,34 @@ class _Coordinates:
 
     def __init__(self, curvature: np.ndarray, penalties: np.ndarray) -> None:
         self._shape = curvature.shape[:2]
-        added = np.broadcast_to(penalties, self._shape).ravel()
-        by_pairs = curvature.reshape(added.size, -1)  # of a diagonal, one column
-        along = added + (np.diagonal(by_pairs) if curvature.ndim == 4 else by_pairs[:, 0])
+        added = np.broadcast_to(penalties.T, self._shape).ravel()
+        is_whole = curvature.ndim == 4
+        by_pairs = curvature.reshape(added.size, -1)
+        along = added + (np.diagonal(by_pairs) if is_whole else by_pairs.ravel())
         self._units = 1 / np.sqrt(np.maximum(along, _LEAST_CURVATURE * (added == 0)))
         self._factor = None
-        if curvature.ndim == 4:
-            self._factor = _factor(self._units[:, None] * by_pairs * self._units)
+        if is_whole:
+            units = self._units.astype(np.float32)
+            self._factor = _factor(units[:, None] * by_pairs * units)
 
     def of(self, coefficients: np.ndarray) -> np.ndarray:
         """Return the coordinates of coefficients."""
-        scaled = coefficients.ravel() / self._units
+        scaled = coefficients.T.ravel() / self._units
         return scaled if self._factor is None else self._factor.T @ scaled
 
     def coefficients(self, coordinates: np.ndarray) -> np.ndarray:
         """Return the coefficients that have these coordinates."""
-        return (self._units * self._solved(coordinates, trans="T")).reshape(self._shape)
+        return np.ascontiguousarray((self._units * self._solved(coordinates, trans="T")).reshape(self._shape).T)
 
     def gradient(self, by_coefficients: np.ndarray) -> np.ndarray:
         """Return the derivative by the coordinates from that by the coefficients."""
-        return self._solved(self._units * by_coefficients.ravel(), trans="N")
+        return self._solved(self._units * by_coefficients.T.ravel(), trans="N")
 
     def _solved(self, column: np.ndarray, *, trans: Literal["T", "N"]) -> np.ndarray:
         if self._factor is None:
             return column
-        return solve_triangular(self._factor, column, lower=True, trans=trans, check_finite=False)
+        narrow = column.astype(np.float32)
+        return solve_triangular(self._factor, narrow, lower=True, trans=trans, check_finite=False).astype(np.float64)
 
 
 def _factor(curvature: np.ndarray) -> np.ndarray | None:
