@@ -118,7 +118,7 @@ def _regressed(
     """Yield every target with the squared error on the validation rows and what is predicted of the test rows.
 
     Names are regressed as numbers, 1 where a row has the name and 0 elsewhere, and nothing is predicted of them: their
-    error only chooses the alternative, in a hundredth of the time that a probe of names takes.
+    error only chooses the alternative, since a probe of names takes far longer.
     """
     by_rows: dict[tuple[bytes, bytes], list[str]] = defaultdict(list)  # by the rows that have labels
     for target, of_target in labels.items():

@@ -175,6 +175,28 @@ def test_where_no_tail_is_heavy_nothing_is_cut(parts):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("tells", ["the bulk", "the tail"])
+def test_names_are_told_by_the_cut_at_which_a_regression_errs_least(tells):
+    """A fifth of the rows lie between both cuts: noise where the bulk tells names, and else what tells them."""
+    random = np.random.default_rng(1)
+    rows = random.standard_normal((900, 3))
+    of_tail = random.random(rows.shape) < 0.2
+    rows[of_tail] = random.uniform(3.5, 9, of_tail.sum()) * random.choice([-1, 1], of_tail.sum())
+    score = np.where(of_tail, 0, rows).sum(axis=1) if tells == "the bulk" else rows[:, 0] - 6
+    names = np.where(score > 0, "above", "below")
+    train, validation, test = rows[:300], rows[300:600], rows[600:]
+    labels = Labels(names[:300], names[300:600])
+    actual = probes.probe(Embeddings(train, validation, test), {"it": labels}, kind="standard")["it"]
+    expected, other = (
+        standard_probes.classify(
+            standard_probes.features(train, validation, test, cut=cut), labels.train, labels.validation
+        ).predicted
+        for cut in (CUTS[::-1] if tells == "the bulk" else CUTS)
+    )
+    assert (expected != other).any()
+    np.testing.assert_array_equal(actual.values, expected)
+
+
 def test_a_feature_that_is_0_in_most_rows_is_cut_by_the_others():
     random = np.random.RandomState(0)
     rows = np.where(random.random_sample((400, 1)) < 0.6, 0.0, random.standard_normal((400, 1)))
