@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.files.location import on_disk
 
 if TYPE_CHECKING:
     from zoo_gen.manifest import ConvertedManifest
@@ -112,8 +113,8 @@ def convert(
         provenance = _licensed(licence, provenance or {})
     if not isinstance(archive, str | os.PathLike):
         raise ZooError(f"archive is {archive!r}; expected the path of a folder or file")
-    source = Path(archive)
-    folder = Path("zoos") / (name or source.resolve().name.split(".")[0].lower()) if out is None else Path(out)
+    source = on_disk(archive)
+    folder = Path("zoos") / (name or source.resolve().name.split(".")[0].lower()) if out is None else on_disk(out)
     target = folder.absolute()
     archive_name = os.fsencode(source.resolve().name).decode(errors="replace")  # of "." too, and in any locale
     if source.is_dir() and target.exists() and target.samefile(source):

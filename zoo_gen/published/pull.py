@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zoo_gen.errors import ZooError
 from zoo_gen.files import hub
-from zoo_gen.files.location import locate, pinned
+from zoo_gen.files.location import locate, on_disk, pinned
 from zoo_gen.machine.progress import progress_bar
 from zoo_gen.published import convert
 from zoo_gen.published.sources import partial_zip, zenodo
@@ -68,7 +68,7 @@ def pull(
         for option, value in options.items():
             if value:
                 raise ZooError(f"--{option}: {name} is pulled whole; expected open_zoo, which reads what is asked for")
-        folder = Path("zoos") / hub.parse(name).repository.partition("/")[2] if out is None else Path(out)
+        folder = Path("zoos") / hub.parse(name).repository.partition("/")[2] if out is None else on_disk(out)
         _pull_from_hub(name, folder)
         return open_zoo(folder)
     zoo = find_published(name)
@@ -106,7 +106,7 @@ def download(name: str, *, file: str | None = None, cache: str | Path | None = N
 
 
 def _cache_of(zoo: PublishedZoo, cache: str | Path | None) -> Path:
-    return Path(cache or cache_root()) / zoo.plain_name
+    return on_disk(cache or cache_root()) / zoo.plain_name
 
 
 def plan_pull(name: str, *, file: str | None = None, cache: str | Path | None = None) -> dict[str, str]:

@@ -15,6 +15,7 @@ import pyarrow.csv
 
 from zoo_gen.errors import ZooError, unknown_name
 from zoo_gen.files import atomic
+from zoo_gen.files.location import on_disk
 from zoo_gen.zoo.frame import long_table
 from zoo_gen.zoo.zoo import Zoo
 
@@ -64,7 +65,7 @@ def export(
         table = table.filter(np.array([status != "diverged" for status in table["status"].to_pylist()], dtype=bool))
     pairs = list(zip(table["model_id"].to_pylist(), table["epoch"].to_pylist(), strict=True))
     names = [f"model-{model:05d}-epoch-{epoch:04d}.{_EXTENSIONS[format]}" for model, epoch in pairs]
-    with _new_folder(Path(folder)) as unfinished:
+    with _new_folder(on_disk(folder)) as unfinished:
         for name, (model, epoch) in zip(names, pairs, strict=True):
             write(unfinished / name, model, epoch)
         pyarrow.csv.write_csv(table.add_column(0, "file", [names]), unfinished / TABLE)
