@@ -10,7 +10,7 @@ from typing import Self
 
 from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark
 from zoo_bench.protocol.origins import PUBLISHED, by_population, published_name
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, argument, either, unknown_name
 from zoo_gen.files import location
 from zoo_gen.files.location import Folder, locate, on_disk
 from zoo_gen.manifest import shipped_manifests
@@ -127,7 +127,7 @@ def make_missing_zoos(
     missing = _missing(benchmark, locate(folder))
     for name in missing:
         if name.endswith(PUBLISHED):
-            raise ZooError(f"{name}: is published and not trained here; expected --missing-zoos pull")
+            raise ZooError(f"{name}: is published and not trained here; expected {_ways('pull')}")
         engine.run(find_manifest(name), locate(folder) / name, workers=workers, data_root=data_root)
     return missing
 
@@ -171,22 +171,31 @@ def pull_missing_zoos(
         if name not in pulled and name not in shipped_manifests():
             raise ZooError(f"{locate(folder) / name}: no such zoo; {_remedy(name, locate(folder) / name)}")
         if name not in pulled:
-            instead = ", or --zoos-from published for what its paper published" if name in by_population() else ""
-            raise ZooError(f"{name}: is trained here and not published; expected --missing-zoos make{instead}")
+            instead = (
+                f", or {argument('zoos_from', 'published')} for what its paper published"
+                if name in by_population()
+                else ""
+            )
+            raise ZooError(f"{name}: is trained here and not published; expected {_ways('make')}{instead}")
     return pulled
+
+
+def _ways(verb: str, program: str = "") -> str:
+    """Return how missing zoos are made or pulled."""
+    return either(command=f"{program}--missing-zoos {verb}", python=f"zoo_bench.{verb}_missing_zoos")
 
 
 def _remedy(name: str, out: Folder) -> str:
     """Return what to do about a zoo that is not there."""
     known = by_population()
     if name.removesuffix(PUBLISHED) in known and name.endswith(PUBLISHED):
-        return f"pull it with: {_pulling(name, out)}, or with zoo-bench run --missing-zoos pull"
+        return f"pull it with: {_pulling(name, out)}, or with {_ways('pull', 'zoo-bench run ')}"
     if name not in shipped_manifests():
         listed = location.names(out.parent) if out.parent.is_dir() else []
         folders = [each for each in listed if (out.parent / each).is_dir()]
         return f"{unknown_name('zoo', name, folders)}; expected one that zoo-gen run or convert wrote"
-    published = "; or, as its paper published it, with --zoos-from published" if name in known else ""
-    return f"make it with: zoo-gen run {name} --out {out}, or with zoo-bench run --missing-zoos make{published}"
+    published = f"; or, as its paper published it, with {argument('zoos_from', 'published')}" if name in known else ""
+    return f"make it with: zoo-gen run {name} --out {out}, or with {_ways('make', 'zoo-bench run ')}{published}"
 
 
 def _pulling(name: str, out: Folder) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from zoo_gen.errors import ZooError, missing_package
+from zoo_gen.errors import ZooError, missing_package, on_the_command_line
 from zoo_gen.files.location import locate, on_disk
 
 PATIENCE = 15.0  # seconds that an interrupted command may take to end by itself
@@ -81,7 +81,7 @@ class Commands(click.Group):
         if not _has_current_folder():  # where libraries fail in ways of their own
             _end("the current folder is not there any more; expected the command in a folder that is (cd)", 2)
         try:
-            with _interruptible():
+            with on_the_command_line(), _interruptible():
                 return super().main(*args, **kwargs)
         except ZooError as error:
             _end(str(error), 2)

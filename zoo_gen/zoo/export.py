@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.csv
 
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, argument, unknown_name
 from zoo_gen.files import atomic
 from zoo_gen.files.location import on_disk
 from zoo_gen.zoo.frame import long_table
@@ -86,7 +86,9 @@ def _writer(zoo: Zoo, format_: str) -> Callable[[Path, int, int], object]:
         if format_ == "onnx":
             import onnxscript  # noqa: F401 torch writes ONNX with it
     except ImportError as error:
-        raise ZooError(f"--format {format_} needs {error.name}; expected: pip install 'zoo-gen[{extra}]'") from None
+        raise ZooError(
+            f"{argument('format', format_)} needs {error.name}; expected: pip install 'zoo-gen[{extra}]'"
+        ) from None
     if format_ == "pt":
 
         def write_pt(path: Path, model: int, epoch: int) -> None:
