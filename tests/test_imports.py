@@ -25,7 +25,7 @@ OWNERS = {
     "fsspec": {"zoo_gen/files/location.py"},
     "joblib": {"zoo_gen/machine/workers.py", "zoo_gen/machine/device_workers.py"},
     "llvmlite": {"zoo_gen/machine/vector_code.py"},
-    "distributed": {"zoo_gen/machine/workers.py"},
+    "distributed": {"zoo_gen/machine/cluster.py"},
     "tqdm": {"zoo_gen/machine/progress.py"},
     "torchvision": {"zoo_gen/image_data/torchvision.py"},
     "datasets": {"zoo_gen/image_data/huggingface.py"},

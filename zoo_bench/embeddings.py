@@ -23,6 +23,7 @@ from zoo_bench.protocol.problem import Problem
 from zoo_bench.protocol.targets import target_named
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
+from zoo_gen.files.location import on_disk
 from zoo_gen.zoo import AnyZoo, ZooView, open_any
 
 
@@ -47,7 +48,7 @@ class Embeddings:
             raise ZooError(f"{path}: expected a name that ends in .npz")
         content = BytesIO()
         np.savez(content, **{name: array for name, array in vars(self).items() if array is not None})
-        atomic.replace(Path(path), content.getvalue())
+        atomic.replace(on_disk(path), content.getvalue())
 
 
 @restored_global_generators()

@@ -17,6 +17,7 @@ from zoo_bench.standings.boards import load
 from zoo_bench.standings.robustness import Drop, drops
 from zoo_bench.standings.text import METRIC_NAMES
 from zoo_gen.errors import ZooError, needing
+from zoo_gen.files.location import on_disk
 from zoo_gen.zoo import AnyZoo, open_any
 from zoo_gen.zoo.plots import save_figure
 
@@ -67,7 +68,7 @@ def plot_embeddings(embeddings: Embeddings, zoo: str | Path | AnyZoo, path: str 
     """
     check_name(path)
     opened = open_any(zoo)
-    _draw(embeddings.embedding, colours(opened, embeddings), Path(path), title=title or opened.name)
+    _draw(embeddings.embedding, colours(opened, embeddings), on_disk(path), title=title or opened.name)
 
 
 def plot_robustness(results: str | Path, path: str | Path) -> None:
@@ -116,7 +117,7 @@ def plot_robustness(results: str | Path, path: str | Path) -> None:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     figure.axes[0].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    save_figure(figure, Path(path))
+    save_figure(figure, on_disk(path))
 
 
 def _figure(rows: int, columns: int, *, width: float, height: float) -> Any:

@@ -1,5 +1,6 @@
-"""The one exception that reaches a person, and the words for an unknown name, a number and a package not installed."""
+"""The one exception that reaches a person, and the words for arguments, unknown names, numbers and missing packages."""
 
+import shlex
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,45 @@ class ZooError(Exception):
         if self.show_traceback:
             return "".join(traceback.format_exception(self)).splitlines()
         return [f"{type(self).__name__}: {self}"]
+
+
+_commands: list[bool] = []  # an entry for each that runs here, in any thread: its user knows options, no arguments
+
+
+@contextmanager
+def on_the_command_line() -> Iterator[None]:
+    """Say of arguments in messages how a command takes them, for as long as one runs in this process."""
+    _commands.append(True)
+    try:
+        yield
+    finally:
+        _commands.pop()
+
+
+def either(*, command: str, python: str) -> str:
+    """Return the words of a message for whoever reads it: the user of a command, or of a function in Python.
+
+    >>> either(command="zoo-gen list", python="zoo_gen.list_zoos()")
+    'zoo_gen.list_zoos()'
+    """
+    return command if _commands else python
+
+
+def argument(name: str, value: object = None) -> str:
+    """Return an argument as its reader writes it: `--name value` for a command, `name=value` in Python.
+
+    Args:
+        name: of the argument in Python, of which the option's is made.
+        value: of it; True is an option without a value, None stands for the name alone.
+
+    >>> argument("data_root"), argument("grow", True), argument("classes", 3)
+    ('data_root', 'grow=True', 'classes=3')
+    """
+    option = f"--{name.replace('_', '-')}"
+    return either(
+        command=option if value is None or value is True else f"{option} {shlex.quote(str(value))}",
+        python=name if value is None else f"{name}={value!r}",
+    )
 
 
 def check_number(name: str, value: object, *, least: int, whole: bool = True) -> None:

@@ -3,7 +3,9 @@
 import json
 import os
 import pickle
+import re
 import signal
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -18,10 +20,12 @@ from tests import forked, waiting
 from tests.conftest import files_of
 from tests.reliability import bench
 from tests.reliability.hosts import THIS, CannotIsolate, Host, three_hosts
+from tests.zoo_gen.engine.stand_ins import tell_process
 from zoo_gen import engine
 from zoo_gen.cli.main import main
 from zoo_gen.errors import ZooError
-from zoo_gen.machine import workers
+from zoo_gen.machine import cluster as clusters
+from zoo_gen.machine.workers import train_all
 
 pytestmark = pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
 
@@ -50,11 +54,11 @@ class Cluster:
         self.processes.append(process)
         return process
 
-    def add_worker(self, host: int) -> forked.Process:
+    def add_worker(self, host: int, *more: str) -> forked.Process:
         """Start a worker and wait until the scheduler knows it."""
         log = self.place / "worker.log"
         before = log.read_text().count("Registered to") if log.exists() else 0
-        options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.place / "spill"))
+        options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.place / "spill"), *more)
         process = self.start(self.hosts[host], "worker", self.address, *options)
         waiting.until(lambda: log.read_text().count("Registered to") > before)
         return process
@@ -108,7 +112,10 @@ def killed_in_the_middle(zoo: bench.Zoo, place: Path, **options: tuple[str, ...]
     raise AssertionError
 
 
-@pytest.mark.parametrize("hosts", ["one machine"], indirect=True)
+on_one_machine = pytest.mark.parametrize("hosts", ["one machine"], indirect=True)
+
+
+@on_one_machine
 def test_a_cluster_makes_the_bytes_of_one_process(tmp_path, tiny, cluster):
     cluster.add_worker(1)
     engine.run(tiny.manifest, tmp_path / "zoo", scheduler=cluster.address, progress=False)
@@ -140,14 +147,92 @@ def test_a_worker_dies_another_comes_the_client_is_killed_and_no_byte_differs(tm
     assert bench.outcome(many_shards, folder) == bench.Outcome(lost=False, bytes_that_differ=0)
 
 
-def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(workers, "CONNECT_SECONDS", 1)
-    words = ["run", str(tiny.manifest), "--out", str(tmp_path / "zoo"), "--engine", "dask"]
-    outcome = CliRunner().invoke(main, [*words, "--scheduler", "tcp://127.0.0.1:9"])
+def answer_of(zoo: bench.Zoo, folder: Path, scheduler: str) -> str:
+    """Return the line with which a run on a cluster is refused."""
+    words = ["run", str(zoo.manifest), "--out", str(folder), "--engine", "dask", "--scheduler", scheduler]
+    outcome = CliRunner().invoke(main, words)
     assert outcome.exit_code == 2
     (line,) = [line for line in outcome.output.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: scheduler 'tcp://127.0.0.1:9': ")
+    return line
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", "", "foo://127.0.0.1:8786"])
+def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, tiny, monkeypatch, address):
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 1)
+    line = answer_of(tiny, tmp_path / "zoo", address)
+    assert line.startswith(f"error: scheduler '{address}': ")
     assert "expected one such as tcp://host:8786" in line
+
+
+def test_another_server_at_the_address_is_one_line(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        assert answer_of(tiny, tmp_path / "zoo", address).startswith(f"error: scheduler '{address}': ")
+
+
+@on_one_machine
+def test_a_single_worker_of_one_thread_is_who_trains(cluster):
+    """joblib would train in this process, which may have no GPU, and leave out workers that come later."""
+    worker = cluster.add_worker(1)
+    with clusters.cluster(cluster.address) as client:
+        answers = list(train_all(tell_process, [[0], [1]], [], processes=1, client=client))
+    assert sorted(answers, key=list) == [{0: worker.pid}, {1: worker.pid}]
+
+
+@on_one_machine
+def test_a_scheduler_that_dies_in_the_middle_is_one_line_and_the_zoo_resumes(tmp_path, many_shards, cluster):
+    cluster.add_worker(1)
+    folder = tmp_path / "zoo"
+    client = bench.start(many_shards, folder, options=("--engine", "dask", "--scheduler", cluster.address))
+    wait_for_parts(folder, 4, client)
+    cluster.processes[0].kill()
+    assert bench.wait(client) == 2
+    (line,) = [
+        line for line in (many_shards.manifest.parent / "said").read_text().splitlines() if "model/s" not in line
+    ]
+    assert line.startswith(f"error: scheduler '{cluster.address}': is gone; ")
+    engine.run(many_shards.manifest, folder, workers=1, progress=False)
+    assert files_of(folder) == many_shards.files
+
+
+# What a worker does before it starts, so that it looks as if it stood where another package, or none, is installed.
+PRELOAD = """
+import importlib.metadata
+def version(name, installed=importlib.metadata.version):
+    if name == "{package}":
+        {instead}
+    return installed(name)
+importlib.metadata.version = version
+"""
+
+
+@on_one_machine
+@pytest.mark.parametrize(
+    ("package", "instead", "expected"),
+    [
+        ("torch", 'return "1.0"', r"error: worker on .*: has torch 1\.0; expected \d"),
+        (
+            "zoo-gen",
+            "raise importlib.metadata.PackageNotFoundError(name)",
+            r"error: scheduler .*: its worker .* lacks",
+        ),
+    ],
+)
+def test_a_worker_with_other_packages_is_one_line(tmp_path, tiny, cluster, package, instead, expected):
+    (tmp_path / "other.py").write_text(PRELOAD.format(package=package, instead=instead))
+    cluster.add_worker(1, "--preload", str(tmp_path / "other.py"))
+    assert re.match(expected, answer_of(tiny, tmp_path / "zoo", cluster.address))
+
+
+@on_one_machine
+def test_a_cluster_that_loses_its_last_worker_says_what_it_waits_for(cluster, monkeypatch, caplog):
+    monkeypatch.setattr(clusters, "LOOK_SECONDS", 0.05)
+    worker = cluster.add_worker(1)
+    with clusters.cluster(cluster.address):
+        worker.kill()
+        waiting.until(lambda: caplog.messages)
+    assert caplog.messages == [f"scheduler '{cluster.address}': has no worker any more; waiting for one to come"]
 
 
 def test_a_task_carries_paths_and_numbers_only(tmp_path):

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import zoo_bench
 from tests.conftest import TINY, begin
 from tests.reliability import bench
 from tests.reliability.object_store import FLAKY, known, object_store
 from zoo_gen import engine, open_zoo
 from zoo_gen.cli.main import main
+from zoo_gen.errors import ZooError
 from zoo_gen.files.location import locate
 
 pytestmark = pytest.mark.skipif(not (find_spec("moto") and find_spec("s3fs")), reason="needs moto and s3fs")
@@ -123,3 +125,25 @@ def test_a_store_that_is_away_is_one_line(s3, tiny, monkeypatch):
     assert output.startswith("error: s3://bucket/away")
     assert "EndpointConnectionError" in output
     assert output.count("\n") == 1
+
+
+def test_a_bucket_that_is_not_there_is_one_line_with_its_url(s3, tiny):
+    result = CliRunner().invoke(main, ["run", str(tiny.manifest), "--out", "s3://nobody/zoo", "--workers", "1"])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: s3://nobody/zoo")
+    assert line.endswith("expected a bucket that is there")
+
+
+def test_a_benchmark_takes_its_zoos_from_a_url(s3, tiny, tmp_path):
+    engine.run(tiny.manifest, locate("s3://bucket/zoos/tiny"), workers=1, progress=False)
+    manifest = zoo_bench.BenchmarkManifest(name="b", protocol="standard", zoos=("tiny",), targets=("test_accuracy",))
+    there, here = (
+        zoo_bench.evaluate("weight_statistics", manifest, zoos=zoos, seeds=[0])
+        for zoos in ("s3://bucket/zoos", tiny.folder.parent)
+    )
+    assert there[0].predictions_sha256 == here[0].predictions_sha256
+    with pytest.raises(ZooError, match=r"s3://bucket/zoos/tinny: no such zoo; .*did you mean 'tiny'"):
+        zoo_bench.evaluate(
+            "weight_statistics", manifest.model_copy(update={"zoos": ("tinny",)}), zoos="s3://bucket/zoos"
+        )

@@ -8,18 +8,19 @@ from typing import Any
 import click
 
 from zoo_bench.cli.options import VERBOSE, print_traceback, search_working_folder
+from zoo_gen.cli.command import OnDisk
 from zoo_gen.errors import ZooError
 
 
 @click.command()
 @click.argument("zoo")
 @click.option("--encoder", required=True, help="A name or package.module:Class.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz that is written.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Also draw two principal components, as .png or .pdf.")
+@click.option("--out", type=OnDisk(), required=True, help="The .npz that is written.")
+@click.option("--plot", type=OnDisk(), help="Also draw two principal components, as .png or .pdf.")
 @click.option(
     "--load", help="Folder or hf://org/name@revision of a saved encoder, which is used in place of fitting one."
 )
-@click.option("--save", type=click.Path(path_type=Path), help="Folder into which the fitted encoder is saved.")
+@click.option("--save", type=OnDisk(), help="Folder into which the fitted encoder is saved.")
 @click.option("--push", metavar="ORG/NAME", help="Model repository of the Hub to which the fitted encoder is pushed.")
 @click.option("--tag", default="", help="Tag of the version that --push makes.")
 @click.option("--target", default="test_accuracy", show_default=True, help="What a supervised encoder learns.")

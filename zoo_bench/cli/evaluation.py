@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from zoo_bench.cli.options import RESULTS, VERBOSE, WORKERS, ZOOS, print_traceback, search_working_folder
-from zoo_gen.cli.command import ENGINE, SCHEDULER, Resumable, gathered, keeps_nothing, table
+from zoo_gen.cli.command import ENGINE, SCHEDULER, OnDisk, Resumable, gathered, keeps_nothing, table
 from zoo_gen.errors import ZooError
+from zoo_gen.files.location import Folder
 
 if TYPE_CHECKING:
     from zoo_bench.protocol.manifest import BenchmarkManifest
@@ -69,7 +70,7 @@ class Computing:
     help="Take the zoos that papers published, or those that are trained here.  [default: what the benchmark says]",
 )
 @click.option("--owner", help="Whose zoos are pulled: the data sets OWNER/ZOO of the Hub.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the images for zoos that are made.")
+@click.option("--data-root", type=OnDisk(), help="Folder of the images for zoos that are made.")
 @RESULTS
 @click.option(
     "--on",
@@ -94,7 +95,7 @@ class Computing:
 )
 @click.option(
     "--checkpoints",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OnDisk(file_okay=False),
     help="Folder of checkpoints, from which the same command resumes an interrupted training.  "
     "[default: RESULTS/.trainings]",
 )
@@ -114,7 +115,7 @@ def run(
     encoders: tuple[str, ...],
     settings: tuple[str, ...],
     mock: bool,
-    zoos: Path,
+    zoos: Folder,
     missing: MissingZoos,
     results: Path,
     on: Literal["test", "validation"],
@@ -164,7 +165,7 @@ def run(
     if runtime.device != "auto":
         runtime.torch_device()  # a device that is not there is an error now, not after the baselines
     for manifest, places in chosen_zoos.items():
-        if isinstance(places, Path):
+        if isinstance(places, Folder):
             _get_missing(manifest, places, missing, workers=computing.workers)
     errors = 0
     for manifest, places in chosen_zoos.items():
@@ -230,7 +231,7 @@ def tune(
     search: Literal["random", "grid"],
     seed: int,
     seeds: str,
-    zoos: Path,
+    zoos: Folder,
     results: Path,
     workers: int,
     device: str,
@@ -279,7 +280,7 @@ def _seeds(text: str) -> list[int]:
         raise ZooError(f"--seeds {text!r}: expected whole numbers separated by commas, such as 0,1,2") from None
 
 
-def _get_missing(benchmark: "BenchmarkManifest", zoos: Path, missing: MissingZoos, *, workers: int) -> None:
+def _get_missing(benchmark: "BenchmarkManifest", zoos: Folder, missing: MissingZoos, *, workers: int) -> None:
     from zoo_bench import make_missing_zoos, pull_missing_zoos
 
     if missing.missing_zoos == "pull":

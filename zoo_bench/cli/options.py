@@ -5,11 +5,13 @@ from pathlib import Path
 
 import click
 
+from zoo_gen.cli.command import FOLDER, OnDisk
+
 RESULTS = click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results."
+    "--results", type=OnDisk(), default=Path("results"), show_default=True, help="Folder of results."
 )
 ZOOS = click.option(
-    "--zoos", type=click.Path(path_type=Path), default=Path("zoos"), show_default=True, help="Folder of the zoos."
+    "--zoos", type=FOLDER, default=Path("zoos"), show_default=True, help="Folder of the zoos, or its URL."
 )
 WORKERS = click.option(
     "--workers",

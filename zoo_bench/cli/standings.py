@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from zoo_bench.cli.options import RESULTS, ZOOS, search_working_folder
-from zoo_gen.cli.command import gathered
+from zoo_gen.cli.command import OnDisk, gathered
 from zoo_gen.errors import ZooError
+from zoo_gen.files.location import Folder
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class LeaderboardFiles:
 @click.option(
     "--results",
     "folders",
-    type=click.Path(path_type=Path),
+    type=OnDisk(),
     multiple=True,
     default=[Path("results")],
     show_default=True,
@@ -32,11 +33,9 @@ class LeaderboardFiles:
 @click.option("--benchmark", "benchmarks", multiple=True, help="Only these benchmarks; repeatable.")
 @click.option("--encoder", "encoders", multiple=True, help="Only these encoders; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print standings, scores and failures as JSON.")
-@click.option(
-    "--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write the leaderboard as one HTML page."
-)
-@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write it as Markdown.")
-@click.option("--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Also write every score as a table.")
+@click.option("--html", type=OnDisk(dir_okay=False), help="Also write the leaderboard as one HTML page.")
+@click.option("--markdown", type=OnDisk(dir_okay=False), help="Also write it as Markdown.")
+@click.option("--parquet", type=OnDisk(dir_okay=False), help="Also write every score as a table.")
 @gathered(files=LeaderboardFiles)
 def leaderboard(
     folders: tuple[Path, ...],
@@ -82,7 +81,7 @@ def leaderboard(
 @click.command()
 @click.argument("encoder")
 @RESULTS
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the trained encoder.")
+@click.option("--out", type=OnDisk(), required=True, help="Folder of the trained encoder.")
 @click.option("--owner", required=True, help="Owner of the zoos on the Hub, whose data sets are called OWNER/ZOO.")
 @click.option("--source-url", help="Address at which a reader finds the evaluation.")
 def export(encoder: str, results: Path, out: Path, owner: str, source_url: str | None) -> None:
@@ -99,7 +98,7 @@ def export(encoder: str, results: Path, out: Path, owner: str, source_url: str |
 @click.option(
     "--rerun", metavar="ENCODER", help="Also fit this encoder again, on a cell of each of its results drawn at random."
 )
-def validate(results: Path, zoos: Path, rerun: str | None) -> None:
+def validate(results: Path, zoos: Folder, rerun: str | None) -> None:
     """Check all results: digests, completeness, and every score computed again from the stored predictions.
 
     Zoos that are not there are not needed; rows and true values are compared with those that are.

@@ -51,8 +51,9 @@ def evaluate_all(
                 bar.update()
             yield setting
         return
+    from zoo_gen.machine.cluster import cluster
     from zoo_gen.machine.device_workers import train_on_devices
-    from zoo_gen.machine.workers import cluster, train_all
+    from zoo_gen.machine.workers import train_all
 
     queue = [(setting, number) for setting, numbers in missing.items() for number in numbers]
     # The cells that take longest first, whoever's they are, so that none is begun when the others are done.

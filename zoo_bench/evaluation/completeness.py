@@ -15,7 +15,7 @@ from zoo_bench.protocol.protocols import rows_sha256
 from zoo_bench.protocol.targets import targets
 from zoo_bench.results import Result, cell_name
 from zoo_bench.results.scoring import FLOORS
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, either
 from zoo_gen.zoo import AnyZoo
 
 SEEDS = 3  # that a row of a shared page has at least, from 0: rule 3 of docs/submissions.md
@@ -55,7 +55,8 @@ def of_seeds(seeds: Set[int]) -> Iterator[str]:
     if missing:
         yield (
             f"seeds: there are {', '.join(map(str, sorted(seeds)))}, and not {', '.join(map(str, missing))}; "
-            "a shipped benchmark needs 0, 1, 2 and all that follow up to the last: run it with --seeds 0,1,2"
+            "a shipped benchmark needs 0, 1, 2 and all that follow up to the last: run it with "
+            + either(command="--seeds 0,1,2", python="seeds=[0, 1, 2]")
         )
 
 

@@ -20,6 +20,7 @@ from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results
 from zoo_gen.errors import ZooError, check_number, unknown_name
+from zoo_gen.files.location import Folder, on_disk
 from zoo_gen.zoo import AnyZoo
 
 
@@ -27,7 +28,7 @@ def evaluate(
     encoder: AnyEncoder | Sequence[AnyEncoder] | Mapping[str, AnyEncoder],
     benchmark: str | Path | BenchmarkManifest | AnyZoo,
     *,
-    zoos: str | Path | Sequence[AnyZoo] = "zoos",
+    zoos: str | Folder | Sequence[AnyZoo] = "zoos",
     zoos_from: ZoosFrom | None = None,
     seeds: Sequence[int] = (0,),
     device: str | Runtime = "auto",
@@ -95,7 +96,7 @@ def evaluate(
             raise ZooError(f"{name}: {unknown_name('word', word, valid)}")
     check_number("workers", workers, least=1)
     if results is not None:
-        run.check_is_folder(Path(results))
+        run.check_is_folder(on_disk(results))
     manifest, places = benchmark_or_zoo(benchmark, zoos)
     if zoos_from is not None:
         manifest = manifest.with_zoos_from(zoos_from)

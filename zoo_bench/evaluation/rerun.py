@@ -5,7 +5,6 @@ The cell is drawn by the operating system's entropy each time, so that nobody kn
 
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
@@ -17,11 +16,12 @@ from zoo_bench.protocol.zoos import find_zoos
 from zoo_bench.results import Result, cell_name
 from zoo_bench.results.scoring import FLOORS
 from zoo_gen.errors import ZooError
+from zoo_gen.files.location import Folder
 
 TOLERANCE = 1e-3  # of a score and of 1: other processors add in another order, and training amplifies it
 
 
-def differences(result: Result, candidate: Candidate, *, zoos: str | Path | None) -> Iterator[str]:
+def differences(result: Result, candidate: Candidate, *, zoos: str | Folder | None) -> Iterator[str]:
     """Fit an encoder again on a cell of one of its results, and yield how the scores differ, beyond rounding.
 
     Raises:

@@ -28,6 +28,7 @@ from zoo_bench.protocol.protocols import Cell, On
 from zoo_bench.protocol.zoos import ZooAddress, find_zoos
 from zoo_bench.results import Result, encoder_of, is_outdated, read_result, result_path
 from zoo_gen.errors import ZooError, check_number
+from zoo_gen.files.location import Folder
 from zoo_gen.machine.progress import progress_bar
 from zoo_gen.zoo import AnyZoo
 
@@ -41,7 +42,7 @@ def run(
     benchmark: BenchmarkManifest,
     encoders: Sequence[str | Candidate],
     *,
-    zoos: str | Path | Sequence[AnyZoo],
+    zoos: str | Folder | Sequence[AnyZoo],
     results: Path,
     seeds: Sequence[int],
     rerun: Rerun = "only-missing",

@@ -24,6 +24,7 @@ from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.results import Trial, Tuning, read_tunings, tunings_path, write_tunings
 from zoo_bench.standings.collection import Results
 from zoo_gen.errors import ZooError, check_number, unknown_name
+from zoo_gen.files.location import Folder, on_disk
 from zoo_gen.zoo import AnyZoo
 
 Search = Literal["random", "grid"]
@@ -57,7 +58,7 @@ def tune(
     search: Search = "random",
     seed: int = 0,
     seeds: Sequence[int] = (0,),
-    zoos: str | Path | Sequence[AnyZoo] = "zoos",
+    zoos: str | Folder | Sequence[AnyZoo] = "zoos",
     zoos_from: ZoosFrom | None = None,
     results: str | Path = "results",
     device: str | Runtime = "auto",
@@ -97,7 +98,7 @@ def tune(
     """
     check_number("trials", trials, least=1)
     check_number("workers", workers, least=1)
-    check_is_folder(Path(results))
+    check_is_folder(on_disk(results))
     if not isinstance(encoder, str):
         raise ZooError(
             f"encoder is a {type(encoder).__name__}; expected a name or package.module:Class, to set settings"

@@ -33,13 +33,14 @@ from zoo_bench.results import (
 )
 from zoo_bench.results.records import TargetPrediction
 from zoo_gen.errors import ZooError
+from zoo_gen.files.location import Folder, locate, on_disk
 from zoo_gen.zoo import AnyZoo
 
 TOLERANCE = 1e-9  # relative; other processors and versions of numpy add in another order
 
 
 def validate(
-    folder: str | Path, *, zoos: str | Path | None = None, rerun: AnyEncoder | None = None
+    folder: str | Path, *, zoos: str | Folder | None = None, rerun: AnyEncoder | None = None
 ) -> Iterator[tuple[Path, list[str]]]:
     """Yield every result below a folder with what is wrong with it, an empty list if it is right.
 
@@ -59,7 +60,7 @@ def validate(
     >>> dict(zoo_bench.validate("results", zoos="zoos", rerun="pca"))[path]
     []
     """
-    paths = result_paths(Path(folder), validation_too=True)
+    paths = result_paths(on_disk(folder), validation_too=True)
     results = {path: _read(path) for path in paths}
     whole = {path: result for path, result in results.items() if isinstance(result, Result)}
     again = None if rerun is None else candidate(rerun)
@@ -88,7 +89,7 @@ def validate(
                 problems += completeness.of_seeds(seeds[result.benchmark, result.encoder])
             predictions = records.read_predictions(path)
             problems += _of_scores(result, path, predictions)
-            problems += _of_benchmark(result, predictions, targets, None if zoos is None else Path(zoos))
+            problems += _of_benchmark(result, predictions, targets, None if zoos is None else locate(zoos))
             if again and result.encoder == again.name:
                 problems += differences(result, again, zoos=zoos)
         except ZooError as error:
@@ -181,7 +182,7 @@ def _of_benchmark(
     result: Result,
     predictions: Sequence[TargetPrediction],
     targets: Mapping[tuple[str, str], set[str]],
-    folder: Path | None,
+    folder: Folder | None,
 ) -> Iterator[str]:
     """Compare a result with the manifest of its benchmark, and with those of its zoos that are there."""
     benchmark = completeness.manifest_of(result)
@@ -198,7 +199,7 @@ def _of_benchmark(
 
 
 def _of_zoos(
-    result: Result, benchmark: BenchmarkManifest, predictions: Sequence[TargetPrediction], folder: Path
+    result: Result, benchmark: BenchmarkManifest, predictions: Sequence[TargetPrediction], folder: Folder
 ) -> Iterator[str]:
     """Compare with the zoos that are there: revision, split and the true values."""
     zoos = {cell.test.zoo: cell.test for cell in result.cells} | {cell.source.zoo: cell.source for cell in result.cells}

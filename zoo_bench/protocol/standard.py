@@ -13,6 +13,7 @@ from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark, shipp
 from zoo_bench.protocol.origins import PUBLISHED
 from zoo_bench.protocol.targets import UNASKED
 from zoo_gen.errors import ZooError
+from zoo_gen.files.location import Folder
 from zoo_gen.zoo import JOIN, AnyZoo, open_any
 
 _ACCURACIES = ("test_accuracy", "generalization_gap")
@@ -20,8 +21,8 @@ _NO_TARGETS = {"max_abs"}  # what the weights say themselves, without learning
 
 
 def benchmark_or_zoo(
-    benchmark: str | Path | BenchmarkManifest | AnyZoo, zoos: str | Path | Sequence[AnyZoo]
-) -> tuple[BenchmarkManifest, str | Path | Sequence[AnyZoo]]:
+    benchmark: str | Path | BenchmarkManifest | AnyZoo, zoos: str | Folder | Sequence[AnyZoo]
+) -> tuple[BenchmarkManifest, str | Folder | Sequence[AnyZoo]]:
     """Return a benchmark and where its zoos are; of a zoo, its folder or its URL, the standard one and the zoo.
 
     Args:

@@ -10,7 +10,9 @@ from typing import Self
 
 from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark
 from zoo_bench.protocol.origins import PUBLISHED, by_population, published_name
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, argument, either, unknown_name
+from zoo_gen.files import location
+from zoo_gen.files.location import Folder, locate, on_disk
 from zoo_gen.manifest import shipped_manifests
 from zoo_gen.zoo import JOIN, AnyZoo, JointZoo, Zoo, open_zoo, open_zoos
 
@@ -31,12 +33,12 @@ class ZooAddress:
         return cls(tuple(map(str, paths)), zoo.revision, zoo.split_sha256)
 
 
-def is_there(folder: Path, name: str) -> bool:
+def is_there(folder: Folder, name: str) -> bool:
     """Say whether a zoo is in a folder by its name; of names with a + between them, all zoos."""
     return all((folder / each).is_dir() for each in name.split(JOIN))
 
 
-def find_zoo(folder: Path, name: str) -> AnyZoo:
+def find_zoo(folder: Folder, name: str) -> AnyZoo:
     """Open a zoo by its name below a folder, or several by their names with a + between them as one.
 
     Raises:
@@ -47,7 +49,7 @@ def find_zoo(folder: Path, name: str) -> AnyZoo:
     return _find_one(folder, name)
 
 
-def _find_one(folder: Path, name: str) -> Zoo:
+def _find_one(folder: Folder, name: str) -> Zoo:
     if not (folder / name).is_dir():
         raise ZooError(f"{folder / name}: no such zoo; {_remedy(name, folder / name)}")
     zoo = open_zoo(folder / name)
@@ -59,7 +61,7 @@ def _find_one(folder: Path, name: str) -> Zoo:
     return zoo
 
 
-def find_zoos(benchmark: BenchmarkManifest, zoos: str | Path | Sequence[AnyZoo]) -> list[AnyZoo]:
+def find_zoos(benchmark: BenchmarkManifest, zoos: str | Folder | Sequence[AnyZoo]) -> list[AnyZoo]:
     """Return the zoos of a benchmark, in its order and under its split if it has one.
 
     Args:
@@ -69,8 +71,8 @@ def find_zoos(benchmark: BenchmarkManifest, zoos: str | Path | Sequence[AnyZoo])
     Raises:
         ZooError: one is not there.
     """
-    if isinstance(zoos, str | Path):
-        opened = [find_zoo(Path(zoos), name) for name in benchmark.zoos]
+    if isinstance(zoos, str | Folder):
+        opened = [find_zoo(locate(zoos), name) for name in benchmark.zoos]
     else:
         by_name = {zoo.name: zoo for zoo in zoos}
         for name in benchmark.zoos:
@@ -96,7 +98,7 @@ def open_again(benchmark: BenchmarkManifest, address: ZooAddress) -> AnyZoo:
 
 def make_missing_zoos(
     benchmark: str | Path | BenchmarkManifest,
-    folder: str | Path = "zoos",
+    folder: str | Folder = "zoos",
     *,
     data_root: Path | None = None,
     workers: int | None = None,
@@ -122,16 +124,16 @@ def make_missing_zoos(
     from zoo_gen import engine
     from zoo_gen.manifest import find_manifest
 
-    missing = _missing(benchmark, Path(folder))
+    missing = _missing(benchmark, locate(folder))
     for name in missing:
         if name.endswith(PUBLISHED):
-            raise ZooError(f"{name}: is published and not trained here; expected --missing-zoos pull")
-        engine.run(find_manifest(name), Path(folder) / name, workers=workers, data_root=data_root)
+            raise ZooError(f"{name}: is published and not trained here; expected {_ways('pull')}")
+        engine.run(find_manifest(name), locate(folder) / name, workers=workers, data_root=data_root)
     return missing
 
 
 def pull_missing_zoos(
-    benchmark: str | Path | BenchmarkManifest, folder: str | Path = "zoos", *, owner: str | None = None
+    benchmark: str | Path | BenchmarkManifest, folder: str | Folder = "zoos", *, owner: str | None = None
 ) -> list[str]:
     """Pull the published zoos of a benchmark that are not there, and return their names.
 
@@ -153,11 +155,11 @@ def pull_missing_zoos(
     """
     from zoo_gen.published import pull
 
-    missing = _missing(benchmark, Path(folder))
+    missing = _missing(benchmark, locate(folder))
     known = {published_name(population): zoo.name for population, zoo in by_population().items()}
     pulled = [name for name in missing if owner is not None or name in known]
     for name in pulled:
-        out = Path(folder) / name
+        out = on_disk(folder) / name
         if owner is not None:
             pull.pull(f"hf://{owner}/{name}", out)
             continue
@@ -167,33 +169,43 @@ def pull_missing_zoos(
             raise ZooError(f"{error}; the command for this zoo alone is: {_pulling(name, out)}") from None
     for name in missing:
         if name not in pulled and name not in shipped_manifests():
-            raise ZooError(f"{Path(folder) / name}: no such zoo; {_remedy(name, Path(folder) / name)}")
+            raise ZooError(f"{locate(folder) / name}: no such zoo; {_remedy(name, locate(folder) / name)}")
         if name not in pulled:
-            instead = ", or --zoos-from published for what its paper published" if name in by_population() else ""
-            raise ZooError(f"{name}: is trained here and not published; expected --missing-zoos make{instead}")
+            instead = (
+                f", or {argument('zoos_from', 'published')} for what its paper published"
+                if name in by_population()
+                else ""
+            )
+            raise ZooError(f"{name}: is trained here and not published; expected {_ways('make')}{instead}")
     return pulled
 
 
-def _remedy(name: str, out: Path) -> str:
+def _ways(verb: str, program: str = "") -> str:
+    """Return how missing zoos are made or pulled."""
+    return either(command=f"{program}--missing-zoos {verb}", python=f"zoo_bench.{verb}_missing_zoos")
+
+
+def _remedy(name: str, out: Folder) -> str:
     """Return what to do about a zoo that is not there."""
     known = by_population()
     if name.removesuffix(PUBLISHED) in known and name.endswith(PUBLISHED):
-        return f"pull it with: {_pulling(name, out)}, or with zoo-bench run --missing-zoos pull"
+        return f"pull it with: {_pulling(name, out)}, or with {_ways('pull', 'zoo-bench run ')}"
     if name not in shipped_manifests():
-        folders = [path.name for path in out.parent.glob("*") if path.is_dir()]
+        listed = location.names(out.parent) if out.parent.is_dir() else []
+        folders = [each for each in listed if (out.parent / each).is_dir()]
         return f"{unknown_name('zoo', name, folders)}; expected one that zoo-gen run or convert wrote"
-    published = "; or, as its paper published it, with --zoos-from published" if name in known else ""
-    return f"make it with: zoo-gen run {name} --out {out}, or with zoo-bench run --missing-zoos make{published}"
+    published = f"; or, as its paper published it, with {argument('zoos_from', 'published')}" if name in known else ""
+    return f"make it with: zoo-gen run {name} --out {out}, or with {_ways('make', 'zoo-bench run ')}{published}"
 
 
-def _pulling(name: str, out: Path) -> str:
+def _pulling(name: str, out: Folder) -> str:
     """Return the command that pulls a published zoo under the name that benchmarks know it by."""
     zoo = by_population()[name.removesuffix(PUBLISHED)]
     archive = " --file ARCHIVE" if len(zoo.part.regenerated) > 1 else ""
     return f"zoo-gen pull {zoo.name} --name {name} --out {out}{archive}"
 
 
-def _missing(benchmark: str | Path | BenchmarkManifest, folder: Path) -> list[str]:
+def _missing(benchmark: str | Path | BenchmarkManifest, folder: Folder) -> list[str]:
     """Return the names of the zoos of a benchmark that are not there, or not complete."""
     names = dict.fromkeys(each for name in read_benchmark(benchmark).zoos for each in name.split(JOIN))
     return [name for name in names if not (folder / name).is_dir() or not open_zoo(folder / name).complete]

@@ -14,7 +14,7 @@ import pydantic
 from pydantic import Field
 
 from zoo_bench.results.machine import Machine
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, either
 from zoo_gen.files import atomic
 from zoo_gen.files.schema import Schema
 from zoo_gen.manifest import Split, StoredSplit
@@ -280,7 +280,7 @@ def result_paths(folder: Path, *, validation_too: bool = False) -> list[Path]:
     if on_validation and not paths:
         raise ZooError(
             f"{folder}: holds results on validation models alone, which are on no leaderboard; expected "
-            "zoo-bench run without --on validation"
+            + either(command="zoo-bench run without --on validation", python="an evaluation without on='validation'")
         )
     if not paths:
         raise ZooError(

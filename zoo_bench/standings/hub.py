@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zoo_bench.standings.boards import Board, shown
 from zoo_bench.standings.text import METRIC_NAMES
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, argument, unknown_name
 from zoo_gen.files import atomic
 from zoo_gen.zoo import JOIN
 
@@ -38,7 +38,7 @@ def export(
     if encoder not in known:
         raise ZooError(f"{unknown_name('encoder', encoder, known)}; expected one with results")
     if not _REPOSITORY.fullmatch(owner):
-        raise ZooError(f"--owner {owner!r}: expected the name of a user or an organisation, such as my-lab")
+        raise ZooError(f"{argument('owner', owner)}: expected the name of a user or an organisation, such as my-lab")
     joint = next(
         (board.about.test.zoo for board in boards if encoder in board.encoders and JOIN in board.about.test.zoo), None
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from zoo_bench.standings import hub, page, text
 from zoo_bench.standings.collection import Results, load_results
 from zoo_gen.errors import ZooError
+from zoo_gen.files.location import on_disk
 from zoo_gen.zoo.frame import data_frame
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Leaderboard:
         Raises:
             ZooError: the encoder has no results, or the owner is no name of the Hub.
         """
-        return hub.export(self.results.boards, encoder, Path(folder), owner=owner, source_url=source_url)
+        return hub.export(self.results.boards, encoder, on_disk(folder), owner=owner, source_url=source_url)
 
 
 def leaderboard(results: Results | str | Path) -> Leaderboard:

@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-from zoo_gen.errors import ZooError, missing_package
+from zoo_gen.errors import ZooError, missing_package, on_the_command_line
+from zoo_gen.files.location import locate, on_disk
 
 PATIENCE = 15.0  # seconds that an interrupted command may take to end by itself
 _RESUMES = "zoo_gen.resumes"  # what a context's notes say of the command that runs in it
@@ -34,6 +35,21 @@ ENGINE = click.option(
 )
 SCHEDULER = click.option("--scheduler", help="The address of a Dask scheduler, such as tcp://host:8786.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
+
+
+FOLDER = click.types.FuncParamType(locate)  # on the disk or at a URL
+FOLDER.name = "folder"
+
+
+class OnDisk(click.Path):
+    """A path on this machine; a URL, of which pathlib would make a folder here, is refused."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        return super().convert(on_disk(value), param, ctx)
 
 
 class Resumable(click.Command):
@@ -65,7 +81,7 @@ class Commands(click.Group):
         if not _has_current_folder():  # where libraries fail in ways of their own
             _end("the current folder is not there any more; expected the command in a folder that is (cd)", 2)
         try:
-            with _interruptible():
+            with on_the_command_line(), _interruptible():
                 return super().main(*args, **kwargs)
         except ZooError as error:
             _end(str(error), 2)

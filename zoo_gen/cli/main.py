@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo_gen.cli.command import ENGINE, JSON, SCHEDULER, Commands, Resumable, as_text, table
-from zoo_gen.cli.published import FOLDER, convert, export, pull, push
+from zoo_gen.cli.command import ENGINE, FOLDER, JSON, SCHEDULER, Commands, OnDisk, Resumable, as_text, table
+from zoo_gen.cli.published import convert, export, pull, push
 from zoo_gen.files.location import Folder
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ REUSE = click.option(
 )
 DATA_ROOT = click.option(
     "--data-root",
-    type=click.Path(path_type=Path),
+    type=OnDisk(),
     help="Where image data is.  [default: $ZOO_DATA_ROOT, or zoo_gen/data in the cache folder]",
 )
 
@@ -60,7 +60,7 @@ def list_(published: bool, as_json: bool) -> None:
                 "checkpoints": extent.n_checkpoints,
                 "parameters": extent.n_parameters,
                 "data": getattr(manifest.data, "dataset", manifest.data.source),
-                "varies": manifest.axes.names if as_json else _briefly(manifest.axes.names),
+                "varies": manifest.axes.varying if as_json else _briefly(manifest.axes.varying),
             }
         )
     click.echo(as_text(rows) if as_json else table(rows))
@@ -225,7 +225,7 @@ def diff(first: str, second: str) -> None:
 
 @main.command()
 @click.argument("zoo", type=FOLDER)
-@click.option("--plots", type=click.Path(path_type=Path), help="Also write pictures of the zoo into this folder.")
+@click.option("--plots", type=OnDisk(), help="Also write pictures of the zoo into this folder.")
 @JSON
 def info(zoo: Folder, plots: Path | None, as_json: bool) -> None:
     """Print what a zoo holds."""

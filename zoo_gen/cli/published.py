@@ -5,15 +5,12 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from zoo_gen.cli.command import Resumable
+from zoo_gen.cli.command import FOLDER, OnDisk, Resumable
 from zoo_gen.errors import ZooError
-from zoo_gen.files.location import Folder, locate
+from zoo_gen.files.location import Folder
 
 if TYPE_CHECKING:
     from zoo_gen.zoo import Zoo
-
-FOLDER = click.types.FuncParamType(locate)
-FOLDER.name = "folder"
 
 
 def _numbers(context: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
@@ -35,9 +32,9 @@ SPLITS = click.option(
 
 
 @click.command(cls=Resumable)
-@click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("archive", type=OnDisk())
 @click.option("--format", "format_", required=True, metavar="FORMAT", help="How the archive is laid out; see below.")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
+@click.option("--out", type=OnDisk(), help="The folder of the zoo.  [default: zoos/NAME]")
 @click.option("--name", help="Name of the zoo.  [default: the archive's]")
 @EPOCHS
 @MODELS
@@ -106,7 +103,7 @@ def convert(
 
 @click.command()
 @click.argument("zoo", type=FOLDER)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
+@click.option("--out", type=OnDisk(), required=True, help="A folder that does not exist yet.")
 @click.option(
     "--format",
     "format_",
@@ -128,7 +125,7 @@ def export(zoo: Folder, out: Path, format_: str, models: list[int] | None, epoch
 
 @click.command(cls=Resumable)
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the zoo.  [default: zoos/NAME]")
+@click.option("--out", type=OnDisk(), help="The folder of the zoo.  [default: zoos/NAME]")
 @click.option(
     "--name", "zoo_name", help="Name of the zoo on this machine.  [default: that of its population and _published]"
 )
@@ -138,7 +135,7 @@ def export(zoo: Folder, out: Path, format_: str, models: list[int] | None, epoch
 @click.option("--file", help="A pattern for the name of the archive, where a publication has several.")
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path),
+    type=OnDisk(),
     help="Where archives are kept.  [default: $ZOO_CACHE_ROOT, or zoo_gen/published in the cache folder]",
 )
 @click.option("--download-only", is_flag=True, help="Only download the archive into the cache, and print its path.")

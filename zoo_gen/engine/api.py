@@ -16,7 +16,7 @@ from zoo_gen.engine.given import ArraysLike, ManifestLike, completed
 from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions
 from zoo_gen.errors import check_number
-from zoo_gen.files.location import Folder, locate
+from zoo_gen.files.location import Folder, locate, on_disk
 from zoo_gen.machine.devices import check_device
 from zoo_gen.machine.progress import duration
 from zoo_gen.machine.workers import count_processes
@@ -90,7 +90,7 @@ def run(
     >>> zoo.weights.shape
     (10, 3, 109)
     """
-    root = None if data_root is None else Path(data_root)
+    root = None if data_root is None else on_disk(data_root)
     functions = {"loss": loss, "optimizer": optimizer, "schedule": schedule}
     manifest = completed(manifest, data=data, module=module, functions=functions, data_root=root)
     folder = Path("zoos") / manifest.name if out is None else locate(out)

@@ -29,10 +29,11 @@ from zoo_gen.errors import ZooError, check_number
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.image_data import FittedImages, load_image_data
+from zoo_gen.machine.cluster import cluster
 from zoo_gen.machine.device_workers import train_on_devices
 from zoo_gen.machine.devices import kind_of, resolve
 from zoo_gen.machine.progress import Watch, progress_bar
-from zoo_gen.machine.workers import cluster, count_processes, train_all
+from zoo_gen.machine.workers import count_processes, train_all
 from zoo_gen.manifest import ZooManifest, as_manifest
 from zoo_gen.store import EmptyZoo, Extent, Store, checksums, image_labels, untrained
 from zoo_gen.store.create import MANIFEST

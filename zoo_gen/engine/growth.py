@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from zoo_gen.engine.reuse import find_copies
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, argument, either
 from zoo_gen.files import atomic
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest, read_any
@@ -30,13 +30,19 @@ def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
             that was set aside before is of use to neither.
     """
     if not isinstance(folder, Path):
-        raise ZooError(f"{folder}: a zoo at a URL cannot grow in place; expected another folder, with --reuse {folder}")
+        raise ZooError(
+            f"{folder}: a zoo at a URL cannot grow in place; expected another folder, with "
+            + either(command=f"--reuse {folder}", python=f"reuse=[{str(folder)!r}]")
+        )
     old = _old(folder)
     new = empty.manifest.generated
     assert new is not None  # of a run
     if (folder / MANIFEST).exists() and read_any(folder / MANIFEST).digest != new.digest:
         if old.exists():
-            raise ZooError(f"{old}: was left by an interrupted --grow; finish that run with its manifest, or remove it")
+            growing = argument("grow", True)
+            raise ZooError(
+                f"{old}: was left by an interrupted {growing}; finish that run with its manifest, or remove it"
+            )
         find_copies([folder], new, empty.attributes)  # refuses what cannot grow, before anything moves
         _check_keeps_some(folder, new)
         folder.rename(old)

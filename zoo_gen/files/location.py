@@ -18,7 +18,8 @@ from typing import Any
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.files import hub
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]+)://.+")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+_BROKEN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)(.+)")  # as pathlib leaves it; C:/ is one letter
 _AT_ONCE = 32  # files that are read at the same time
 # These are answers of a store; every other error is a failure of the network or the store.
 _ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -80,17 +81,15 @@ class Remote:
 
     def write_bytes(self, content: bytes) -> None:
         """Write a file; when this returns it is whole and durable."""
-        _check_writable(self.url)
-        self._ask("pipe_file", content)
+        self._write(content)
 
     def create(self, content: bytes) -> bool:
         """Write a file unless there is one; return whether it was written.
 
         Of several that do it at once one wins, where the store knows conditional writing, as S3 does.
         """
-        _check_writable(self.url)
         try:
-            self._ask("pipe_file", content, mode="create")
+            self._write(content, mode="create")
         except FileExistsError:
             return False
         return True
@@ -102,6 +101,13 @@ class Remote:
         except FileNotFoundError:
             if not missing_ok:
                 raise
+
+    def _write(self, content: bytes, **options: Any) -> None:
+        _check_writable(self.url)
+        try:
+            self._ask("pipe_file", content, **options)
+        except FileNotFoundError as error:  # a store makes folders, and no bucket
+            raise ZooError(f"{self.url}: {one_line(error)}; expected a bucket that is there") from None
 
     def _kind(self) -> str | None:
         # fsspec's own exists() and isdir() take any failure for a no.
@@ -123,16 +129,41 @@ def locate(address: str | Path | Remote) -> Folder:
     """Return the folder or file at a path, or at a URL such as s3://bucket/zoo.
 
     Raises:
-        ZooError: it is no text and no path.
+        ZooError: it is no text and no path, or a URL that lacks a part.
     """
     if isinstance(address, Remote):
         return address
     if not isinstance(address, str | os.PathLike):
         raise ZooError(f"got {address!r} in place of a folder or file; expected its path or URL")
-    match = _URL.fullmatch(str(address))
-    if match is None or match[1] == "file":
-        return Path(str(address).removeprefix("file://"))
-    return Remote(str(address).rstrip("/"))
+    text = os.fspath(address)
+    if not isinstance(text, str):
+        raise ZooError(f"got {address!r} in place of a folder or file; expected its path or URL")
+    match = _URL.fullmatch(text)
+    if match is not None and match[1].lower() == "file":
+        return Path(match[2])
+    if match is not None:
+        if not match[2].strip("/"):
+            raise ZooError(f"{text}: names no place; expected a URL such as s3://bucket/zoo")
+        return Remote(f"{match[1].lower()}://{match[2]}".rstrip("/"))
+    broken = _BROKEN_URL.fullmatch(text)
+    if broken is not None and not Path(f"{broken[1]}:").exists():
+        raise ZooError(f"{text}: lacks a slash, which Path drops; expected text, {broken[1]}://{broken[2]}")
+    return Path(text)
+
+
+def on_disk(address: str | Path | Remote) -> Path:
+    """Return the folder or file at a path, where none at a URL can be used.
+
+    Raises:
+        ZooError: it is at a URL, or no text and no path.
+
+    >>> on_disk("zoos/tiny").name
+    'tiny'
+    """
+    place = locate(address)
+    if isinstance(place, Remote):
+        raise ZooError(f"{place}: is a URL; expected a folder or file on this machine")
+    return place
 
 
 def cache_folder(kind: str, *, variable: str) -> Path:
@@ -313,9 +344,14 @@ def _one_line_errors(url: str) -> Iterator[None]:
         yield
     except (*_ANSWERS, ZooError):
         raise
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ZooError(f"{url}: {one_line(error)}; expected pip install 'zoo-gen[remote]'") from None
+    except ImportError as error:  # says which client the store needs, of which ours is that of S3 alone
+        wanted = "pip install 'zoo-gen[remote]'" if url.startswith("s3:") else "that package"
+        raise ZooError(f"{url}: {one_line(error)}; expected {wanted}") from None
     except Exception as error:  # each store's client has its own
+        if str(error).startswith("Protocol not known"):
+            raise ZooError(f"{url}: {error}; expected s3://, hf://, https:// or another that fsspec knows") from None
         if "not satisfiable" in str(error):  # a file that is too short, which its reader calls damaged
             raise
         raise ZooError(

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationInfo
 
 from zoo_gen.errors import ZooError
-from zoo_gen.files.location import cache_folder
+from zoo_gen.files.location import cache_folder, on_disk
 
 
 def default_data_root() -> Path:
@@ -30,4 +30,4 @@ def own_path(path: str, root: Path) -> Path:
 def root_of(info: ValidationInfo) -> Path:
     """Return the data root that a manifest is checked with: the one of its context, or else the default one."""
     data_root = (info.context or {}).get("data_root")
-    return Path(data_root) if data_root is not None else default_data_root()
+    return on_disk(data_root) if data_root is not None else default_data_root()

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zoo_gen.errors import ZooError, one_line
-from zoo_gen.machine.workers import Answer, end_with, ended_by_this_process_alone
+from zoo_gen.machine.cluster import Answer
+from zoo_gen.machine.workers import end_with, ended_by_this_process_alone
 
 if TYPE_CHECKING:
     from joblib.externals.loky import ProcessPoolExecutor

@@ -9,7 +9,7 @@ import re
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, argument
 
 OLDEST_GPU = 8  # compute capability from which there are bfloat16 and tf32
 
@@ -43,7 +43,7 @@ def resolve(device: str) -> tuple[str, ...]:
         most = max(of_kind.values(), key=len)
         raise ZooError(
             f"device {device!r}: GPUs of several kinds, {kinds}, on which the last bits of a zoo differ; expected "
-            f"those of one kind, such as --device cuda:{','.join(map(str, most))}"
+            f"those of one kind, such as {argument('device', 'cuda:' + ','.join(map(str, most)))}"
         )
     return tuple(f"cuda:{number}" for number in numbers)
 
@@ -74,7 +74,7 @@ def _numbers(device: str) -> list[int]:
         choices = f"; there are cuda:0 to cuda:{count - 1}" if count > 1 else ""
         raise ZooError(
             f"device {device!r}: torch {torch.__version__} sees {count} CUDA devices{choices}; expected one that is "
-            "there, or --device cpu"
+            f"there, or {argument('device', 'cpu')}"
         )
     return numbers
 

@@ -1,8 +1,8 @@
-"""Shards handed to processes through joblib: loky's on this machine, or the workers of a Dask cluster.
+"""Shards handed to processes: joblib's on this machine, or the workers of a Dask cluster.
 
 A task is a function with paths in it and a list of shard numbers, nothing larger. A worker that dies takes no run with
 it: what it was at is tried again, in the end alone, so that only a shard that has nobody beside it to blame is given
-up. GPUs have another way, `device_workers`; joblib and distributed are imported by these two files alone.
+up. GPUs have another way, `device_workers`; joblib is imported by these two files alone.
 """
 
 import ctypes
@@ -12,20 +12,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.machine.cluster import Answer, Task, deaths, on_cluster
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from zoo_gen.machine.cluster import Client
 
-Answer = TypeVar("Answer", bound=Iterable[int])  # of a task: the numbers of its shards in order, or a dict of them
-Task = Callable[[list[int]], Answer]  # trains shards
-
-CONNECT_SECONDS = 10  # in which a scheduler has to answer
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _TRACKER = "multiprocessing.resource_tracker"
 _logger = logging.getLogger(__name__)
@@ -38,32 +34,6 @@ def count_processes(workers: int | None, n_shards: int) -> int:
 
         workers = joblib.cpu_count()
     return max(1, min(workers, n_shards))
-
-
-@contextmanager
-def cluster(scheduler: str | None) -> "Iterator[Client | None]":
-    """Connect to the scheduler of a Dask cluster at an address such as tcp://host:8786; to none, if none is given.
-
-    Raises:
-        ZooError: distributed is not installed, nothing answers at the address, or no worker is there.
-    """
-    if scheduler is None:
-        yield None
-        return
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ZooError("engine dask: distributed is not installed; expected pip install 'zoo-gen[cluster]'") from None
-    try:
-        client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ZooError(f"scheduler {scheduler!r}: {one_line(error)}; expected one such as tcp://host:8786") from None
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=60)
-        except TimeoutError:
-            raise ZooError(f"scheduler {scheduler!r}: has no worker; expected dask worker {scheduler}") from None
-        yield client
 
 
 def train_all(
@@ -86,7 +56,7 @@ def train_all(
         processes: how many work at once on this machine; 1 stands for this process itself.
         client: of a cluster, whose workers are used instead, also those that come later.
     """
-    deaths = _deaths(client)
+    of_a_worker = deaths() if client else (BrokenProcessPool,)
     waiting, alone, attempts = list(blocks), [], 0
     while waiting:
         begun: list[list[int]] = []
@@ -98,7 +68,7 @@ def train_all(
                 begun.remove(list(answer))
                 waiting.remove(list(answer))
                 yield answer
-        except deaths:
+        except of_a_worker:
             _logger.warning("a worker died; the shards that were being trained are tried again")
             if attempts > 1:
                 alone += begun
@@ -107,17 +77,8 @@ def train_all(
         # joblib would train a single block in this process if it were asked for one worker.
         try:
             yield from _parallel(task, [shards], [], 2, ahead="n_jobs", client=client)
-        except deaths:
+        except of_a_worker:
             lost.append(shards)
-
-
-def _deaths(client: "Client | None") -> tuple[type[Exception], ...]:
-    """Return what is raised when a worker dies; a cluster has then tried by itself several times."""
-    if client is None:
-        return (BrokenProcessPool,)
-    from distributed import KilledWorker
-
-    return (KilledWorker,)
 
 
 def _parallel(
@@ -136,17 +97,17 @@ def _parallel(
             begun.append(shards)
             yield shards
 
+    if client:
+        return on_cluster(task, handed_out(), client, all_at_once=ahead == "all")
     import joblib
 
     tasks = (joblib.delayed(task)(shards) for shards in handed_out())
     backend: Any = nullcontext()
-    if client:
-        backend = joblib.parallel_config("dask", client=client)
-    elif processes > 1:
+    if processes > 1:
         backend = joblib.parallel_config("loky", initializer=end_with, initargs=(os.getpid(),))
     with ended_by_this_process_alone(), backend:
         return joblib.Parallel(
-            n_jobs=-1 if client else processes,
+            n_jobs=processes,
             return_as="generator_unordered",
             batch_size=1,
             pre_dispatch=ahead,

@@ -106,8 +106,15 @@ class Axes(Schema):
 
     @property
     def names(self) -> list[str]:
-        """The hyper-parameters that vary."""
+        """The hyper-parameters that have an axis."""
         return [*self.product, *self.zip, *(self.random.draw if self.random else ())]
+
+    @property
+    def varying(self) -> list[str]:
+        """Those of `names` that have more than one value: an axis of one value says what all models share."""
+        draws = self.random.draw if self.random else {}
+        values = {**self.product, **self.zip, **{name: draw.values for name, draw in draws.items()}}
+        return [name for name in self.names if len(set(values[name])) > 1]
 
     @property
     def n_models(self) -> int:

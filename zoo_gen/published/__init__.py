@@ -13,7 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, argument, unknown_name
+from zoo_gen.files.location import on_disk
 
 if TYPE_CHECKING:
     from zoo_gen.manifest import ConvertedManifest
@@ -112,8 +113,8 @@ def convert(
         provenance = _licensed(licence, provenance or {})
     if not isinstance(archive, str | os.PathLike):
         raise ZooError(f"archive is {archive!r}; expected the path of a folder or file")
-    source = Path(archive)
-    folder = Path("zoos") / (name or source.resolve().name.split(".")[0].lower()) if out is None else Path(out)
+    source = on_disk(archive)
+    folder = Path("zoos") / (name or source.resolve().name.split(".")[0].lower()) if out is None else on_disk(out)
     target = folder.absolute()
     archive_name = os.fsencode(source.resolve().name).decode(errors="replace")  # of "." too, and in any locale
     if source.is_dir() and target.exists() and target.samefile(source):
@@ -176,13 +177,19 @@ def _check_options(
         raise ZooError(unknown_name("format", format, FORMATS))
     if accuracies not in (None, *UNITS):
         raise ZooError(unknown_name("unit of accuracies", accuracies, UNITS))
-    for option, value in (("--table", table), ("--classes", classes), ("--architecture", architecture)):
+    for option, value in (("table", table), ("classes", classes), ("architecture", architecture)):
         if value is not None and format != "folder":
-            raise ZooError(f"{option} {value}: the format {format} says it itself; expected it with --format folder")
+            raise ZooError(
+                f"{argument(option, value)}: the format {format} says it itself; expected it with "
+                f"{argument('format', 'folder')}"
+            )
     if classes is not None and classes < 1:
-        raise ZooError(f"--classes {classes}: expected at least 1")
+        raise ZooError(f"{argument('classes', classes)}: expected at least 1")
     if data is not None and format in _SAY_THEIR_IMAGES:
-        raise ZooError(f"--data {data}: the models of the format {format} all read the same images; expected no --data")
+        raise ZooError(
+            f"{argument('data', data)}: the models of the format {format} all read the same images; expected no "
+            f"{argument('data')}"
+        )
     if not (format == "folder" and data is not None and data.endswith(".toml")):
         images.checked(data)
 
@@ -192,9 +199,11 @@ def _licensed(licence: str, provenance: Mapping[str, str]) -> dict[str, str]:
     from zoo_gen.published.push import LICENCES
 
     if licence not in LICENCES:
-        raise ZooError(f"--licence: {unknown_name('licence', licence, LICENCES)}")
+        raise ZooError(f"{argument('licence')}: {unknown_name('licence', licence, LICENCES)}")
     if provenance.get("licence", licence) != licence:
-        raise ZooError(f"--licence {licence}: the publisher chose {provenance['licence']}; expected that or nothing")
+        raise ZooError(
+            f"{argument('licence', licence)}: the publisher chose {provenance['licence']}; expected that or nothing"
+        )
     return {**provenance, "licence": licence}
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, argument
 
 Unit = Literal["percent", "fraction"]
 UNITS = ("percent", "fraction")
@@ -41,7 +41,8 @@ def as_fractions(values: np.ndarray, unit: Unit | None, *, where: Callable[[int]
     if len(above) and unit is None:
         first = int(above[0])
         raise ZooError(
-            f"{where(first)} is {flat[first]:g}; expected fractions up to 1, or --accuracies percent, which divides "
-            "them by 100 (--accuracies fraction keeps them)"
+            f"{where(first)} is {flat[first]:g}; expected fractions up to 1, or "
+            f"{argument('accuracies', 'percent')}, which divides them by 100 ({argument('accuracies', 'fraction')} "
+            "keeps them)"
         )
     return values, "above 1 in places, kept as it is" if len(above) else ""

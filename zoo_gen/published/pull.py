@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, argument, either
 from zoo_gen.files import hub
-from zoo_gen.files.location import locate, pinned
+from zoo_gen.files.location import locate, on_disk, pinned
 from zoo_gen.machine.progress import progress_bar
 from zoo_gen.published import convert
 from zoo_gen.published.sources import partial_zip, zenodo
@@ -64,17 +64,25 @@ def pull(
     'tiny'
     """
     if hub.is_address(name):
-        options = {"name": zoo_name, "epochs": epochs, "models": models, "file": file, "split": splits}
+        options = {"zoo_name": zoo_name, "epochs": epochs, "models": models, "file": file, "splits": splits}
         for option, value in options.items():
             if value:
-                raise ZooError(f"--{option}: {name} is pulled whole; expected open_zoo, which reads what is asked for")
-        folder = Path("zoos") / hub.parse(name).repository.partition("/")[2] if out is None else Path(out)
+                given = {
+                    "zoo_name": either(command="--name", python="zoo_name"),
+                    "splits": either(command="--split", python="splits"),
+                }
+                raise ZooError(
+                    f"{given.get(option, argument(option))}: {name} is pulled whole; expected open_zoo, which reads "
+                    "what is asked for"
+                )
+        folder = Path("zoos") / hub.parse(name).repository.partition("/")[2] if out is None else on_disk(out)
         _pull_from_hub(name, folder)
         return open_zoo(folder)
     zoo = find_published(name)
     zoo_cache = _cache_of(zoo, cache)
     if zoo.part.format is None:
-        raise ZooError(f"{name}: has no converter; --download-only brings what {zoo.part.way} has of it")
+        brings = either(command="--download-only", python="zoo_gen.download")
+        raise ZooError(f"{name}: has no converter; {brings} brings what {zoo.part.way} has of it")
     archive = _fetch_part(zoo, zoo_cache, file, epochs=epochs, models=models) or _fetch(zoo, zoo_cache, file)
     with _bar("converting", "model") as shown:
         return convert(
@@ -106,7 +114,7 @@ def download(name: str, *, file: str | None = None, cache: str | Path | None = N
 
 
 def _cache_of(zoo: PublishedZoo, cache: str | Path | None) -> Path:
-    return Path(cache or cache_root()) / zoo.plain_name
+    return on_disk(cache or cache_root()) / zoo.plain_name
 
 
 def plan_pull(name: str, *, file: str | None = None, cache: str | Path | None = None) -> dict[str, str]:
@@ -244,8 +252,8 @@ def _only_one(zoo: PublishedZoo, names: list[str], file: str | None, *, register
     """Refuse a choice among archives that the registry leaves to the user."""
     archives = [name for name in names if not name.endswith((".json", ".csv", ".md", ".txt"))]
     if len(archives) > 1 and not registered:
-        what = f"--file {file!r} means several" if file else "has several archives"
-        raise ZooError(f"{zoo.name}: {what}; expected --file with one of {', '.join(archives)}")
+        what = f"{argument('file', file)} means several" if file else "has several archives"
+        raise ZooError(f"{zoo.name}: {what}; expected {argument('file')} with one of {', '.join(archives)}")
 
 
 def _together(paths: list[Path], zoo: PublishedZoo, zoo_cache: Path) -> Path:

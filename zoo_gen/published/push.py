@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, argument, unknown_name
 from zoo_gen.files import atomic, hub, hub_limits, hub_push
 from zoo_gen.files.hub_push import Change, Present, Pushed
 from zoo_gen.files.location import Folder, locate
@@ -171,7 +171,8 @@ def _change(zoo: Zoo, files: Mapping[str, int], present: Present, *, replace: bo
     if digest != zoo.digest and not replace:
         raise ZooError(
             f"{present.address}: holds the zoo {name!r} of another manifest (digest {digest[:12]}, expected "
-            f"{zoo.digest[:12]}); choose another repository, or replace it whole with --replace"
+            f"{zoo.digest[:12]}); choose another repository, or replace it whole with "
+            f"{argument('replace', True)}"
         )
     stale = [path for path in present.files if path not in files and not path.startswith(".")]
     if digest == zoo.digest:  # what its owner has put beside it stays
@@ -207,10 +208,12 @@ def licence_of(zoo: Zoo, licence: str | None = None) -> str:
                 f"expected one of {', '.join(LICENCES)}"
             )
         if licence not in (None, published):
-            raise ZooError(f"--licence {licence!r}: the zoo's publisher chose {published!r}; expected that or nothing")
+            raise ZooError(
+                f"{argument('licence', licence)}: the zoo's publisher chose {published!r}; expected that or nothing"
+            )
         return str(published)
     if licence is not None and licence not in LICENCES:
-        raise ZooError(f"--licence: {unknown_name('licence', licence, LICENCES)}")
+        raise ZooError(f"{argument('licence')}: {unknown_name('licence', licence, LICENCES)}")
     return licence or DEFAULT_LICENCE
 
 

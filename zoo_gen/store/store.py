@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import zarr
 
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, argument, unknown_name
 from zoo_gen.files import atomic, git_lfs, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.manifest import Manifest, read_any
@@ -87,7 +87,7 @@ class Store:
             keys = ", ".join([one.key for one in differences(manifest, empty.manifest)][:_MOST_KEYS])
             raise ZooError(
                 f"{folder}: holds the zoo {manifest.name!r} of another manifest ({digests}), which differs in {keys}; "
-                "choose another folder, or --grow to keep the models that both have"
+                f"choose another folder, or {argument('grow', True)} to keep the models that both have"
             )
         return cls.open(folder, manifest=manifest)
 

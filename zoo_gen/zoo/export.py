@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.csv
 
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, argument, unknown_name
 from zoo_gen.files import atomic
+from zoo_gen.files.location import on_disk
 from zoo_gen.zoo.frame import long_table
 from zoo_gen.zoo.zoo import Zoo
 
@@ -64,7 +65,7 @@ def export(
         table = table.filter(np.array([status != "diverged" for status in table["status"].to_pylist()], dtype=bool))
     pairs = list(zip(table["model_id"].to_pylist(), table["epoch"].to_pylist(), strict=True))
     names = [f"model-{model:05d}-epoch-{epoch:04d}.{_EXTENSIONS[format]}" for model, epoch in pairs]
-    with _new_folder(Path(folder)) as unfinished:
+    with _new_folder(on_disk(folder)) as unfinished:
         for name, (model, epoch) in zip(names, pairs, strict=True):
             write(unfinished / name, model, epoch)
         pyarrow.csv.write_csv(table.add_column(0, "file", [names]), unfinished / TABLE)
@@ -85,7 +86,9 @@ def _writer(zoo: Zoo, format_: str) -> Callable[[Path, int, int], object]:
         if format_ == "onnx":
             import onnxscript  # noqa: F401 torch writes ONNX with it
     except ImportError as error:
-        raise ZooError(f"--format {format_} needs {error.name}; expected: pip install 'zoo-gen[{extra}]'") from None
+        raise ZooError(
+            f"{argument('format', format_)} needs {error.name}; expected: pip install 'zoo-gen[{extra}]'"
+        ) from None
     if format_ == "pt":
 
         def write_pt(path: Path, model: int, epoch: int) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from zoo_gen.errors import ZooError, needing
 from zoo_gen.files import atomic
+from zoo_gen.files.location import on_disk
 from zoo_gen.zoo import Zoo
 from zoo_gen.zoo.reconstructions import reconstructions
 
@@ -41,7 +42,7 @@ def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
     if not len(zoo.models):
         raise ZooError(f"{zoo.path}: holds no complete shard; expected models to draw")
     _prepare()
-    folder = Path(folder)
+    folder = on_disk(folder)
     folder.mkdir(parents=True, exist_ok=True)
     ids = zoo.models["model_id"].to_numpy()
     view = zoo.view(ids)

@@ -109,9 +109,10 @@ def varying_values(store: Store, table: ModelTable) -> dict[str, str]:
 
 
 def _varying(store: Store, table: ModelTable) -> dict[str, list[object]]:
-    """Return the values of each hyper-parameter that varies; an axis may have one value, in a zoo that is complete."""
-    complete = len(table.shards) == store.extent.n_shards
-    values = {name: table.column(name).unique().to_pylist() for name in store.manifest.varying}
+    """Return the values of each hyper-parameter that varies, also where the shards until now have one of its values."""
+    complete, generated = len(table.shards) == store.extent.n_shards, store.manifest.generated
+    fixed = set(generated.axes.names) - set(generated.axes.varying) if generated else set()
+    values = {name: table.column(name).unique().to_pylist() for name in store.manifest.varying if name not in fixed}
     return {name: each for name, each in values.items() if len(each) > 1 or not complete}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, argument
 from zoo_gen.image_data import ImageData
 from zoo_gen.image_data.load import default_data_root
 from zoo_gen.image_data.local import test_images
@@ -98,8 +98,8 @@ def evaluate(zoo: Zoo, *, sample: int, seed: int, data_root: Path | None) -> tup
     if data is None:
         lacking = f"no images of {manifest.data_name} in {data_root or default_data_root()}"
         if data_root is not None:
-            raise ZooError(f"{lacking}; expected them there, or --sample 0")
-        return 0, [], [f"no checkpoint evaluated: {lacking}; --data-root says where they are"]
+            raise ZooError(f"{lacking}; expected them there, or {argument('sample', 0)}")
+        return 0, [], [f"no checkpoint evaluated: {lacking}; {argument('data_root')} says where they are"]
     checkpoints = _sample(zoo, sample=sample, seed=seed)
     if not checkpoints:
         return 0, [], ["no checkpoint evaluated: none has finite weights and a test accuracy"]

@@ -65,7 +65,7 @@ def test_every_benchmark_of_a_paper_asks_for_what_its_paper_published(name, tmp_
     trained = [zoo for zoo in benchmark.zoos if not zoo.endswith("_published")]
     if trained:  # of a paper that published none of its own: those that others published come, the rest is named
         with pytest.raises(
-            ZooError, match=f"^{trained[0]}: is trained here and not published; expected --missing-zoos"
+            ZooError, match=f"^{trained[0]}: is trained here and not published; expected zoo_bench.make_missing_zoos"
         ):
             zoos.pull_missing_zoos(benchmark, tmp_path)
     else:

@@ -18,9 +18,7 @@ def test_missing_zoos_are_made_once_by_the_manifests_that_ship(tmp_path, monkeyp
     for place in ("zoo_gen.manifest.reading", "zoo_bench.protocol.zoos"):
         monkeypatch.setattr(f"{place}.shipped_manifests", lambda: {"tiny": tiny_manifest})
     manifest = benchmark("tiny")
-    with pytest.raises(
-        ZooError, match=r"tiny: no such zoo; make it with: .* or with zoo-bench run --missing-zoos make"
-    ):
+    with pytest.raises(ZooError, match=r"tiny: no such zoo; make it with: .* or with zoo_bench.make_missing_zoos"):
         zoos.find_zoos(manifest, tmp_path / "zoos")
     assert zoos.make_missing_zoos(manifest, tmp_path / "zoos", workers=1) == ["tiny"]
     (zoo,) = zoos.find_zoos(manifest, tmp_path / "zoos")
@@ -43,9 +41,15 @@ def test_missing_zoos_are_pulled_from_an_owner_on_the_hub(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mini_mnist_mlp", r"^mini_mnist_mlp: is trained here and not published; expected --missing-zoos make$"),
+        (
+            "mini_mnist_mlp",
+            r"^mini_mnist_mlp: is trained here and not published; expected zoo_bench.make_missing_zoos$",
+        ),
         ("mini_mnist_mpl", r"mini_mnist_mpl: no such zoo; unknown zoo 'mini_mnist_mpl'; .*; expected one that zoo-gen"),
-        ("small_cnn_zoo_svhn", r"^small_cnn_zoo_svhn: is trained here .* make, or --zoos-from published for what its"),
+        (
+            "small_cnn_zoo_svhn",
+            r"^small_cnn_zoo_svhn: is trained here .* zoo_bench.make_missing_zoos, or zoos_from='published' for what",
+        ),
     ],
 )
 def test_a_zoo_that_is_not_published_is_named(tmp_path, name, message):
@@ -62,9 +66,9 @@ def test_a_zoo_that_is_not_published_is_named(tmp_path, name, message):
         ),
         (
             "tetris_seed",
-            r"tetris_seed: no such zoo; make it with: zoo-gen run tetris_seed --out .*--zoos-from published",
+            r"tetris_seed: no such zoo; make it with: zoo-gen run tetris_seed --out .*zoos_from='published'",
         ),
-        ("mini_mnist_cnn", r"--missing-zoos make$"),
+        ("mini_mnist_cnn", r"zoo_bench.make_missing_zoos$"),
     ],
 )
 def test_a_zoo_that_is_not_there_is_one_line_with_a_remedy(tiny_zoo, name, message):

@@ -49,3 +49,8 @@ def _note_and_fail(folder: Path, shards: list[int], device: str) -> None:
     if (fails := folder.parent / f"{device} fails").exists():
         fails.unlink()
         raise RuntimeError("CUDA error: the GPU has fallen off the bus")
+
+
+def tell_process(shards: list[int]) -> dict[int, int]:
+    """Return who was asked, shard -> the number of its process."""
+    return dict.fromkeys(shards, os.getpid())

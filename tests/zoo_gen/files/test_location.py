@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import zoo_gen
 from tests.conftest import begin, files_of
-from zoo_gen import engine, find_manifest, open_zoo
+from zoo_bench.cli import main as bench
+from zoo_gen import engine, export, find_manifest, open_zoo, write_plots
 from zoo_gen.cli.main import main
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Remote, files, locate, names, read_all
@@ -47,12 +50,85 @@ def files_at(memory, place):
         ("zoos/tiny", Path("zoos/tiny")),
         ("C:/zoos", Path("C:/zoos")),
         ("file:///zoos/tiny", Path("/zoos/tiny")),
+        ("S3://Bucket/zoo", Remote("s3://Bucket/zoo")),
         (Path("zoos"), Path("zoos")),
         (Remote("s3://bucket/zoo"), Remote("s3://bucket/zoo")),
     ],
 )
 def test_a_url_is_told_from_a_path(place, expected):
     assert locate(place) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("s3://", "s3://: names no place; expected a URL such as s3://bucket/zoo"),
+        (Path("s3://bucket/zoo"), "s3:/bucket/zoo: lacks a slash, which Path drops; expected text, s3://bucket/zoo"),
+        ("s3:/bucket/zoo", "s3:/bucket/zoo: lacks a slash, which Path drops; expected text, s3://bucket/zoo"),
+        (b"zoo", "got b'zoo' in place of a folder or file; expected its path or URL"),
+    ],
+)
+def test_a_url_that_lacks_a_part_is_refused_and_makes_no_folder(place, message):
+    with pytest.raises(ZooError) as raised:
+        locate(place)
+    assert str(raised.value) == message
+
+
+def test_a_folder_that_is_called_like_a_protocol_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:").mkdir()
+    assert locate("s3:/zoo") == Path("s3:/zoo")
+
+
+def test_an_unknown_protocol_is_one_line():
+    with pytest.raises(ZooError, match=r"nosuch://a/b: Protocol not known: nosuch; expected s3://, hf://"):
+        (locate("nosuch://a") / "b").exists()
+
+
+def test_a_protocol_without_its_client_names_the_client_and_not_ours(monkeypatch):
+    def open_(url):
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr("zoo_gen.files.location._open", open_)
+    with pytest.raises(ZooError) as raised:
+        locate("gs://bucket/zoo").exists()
+    assert str(raised.value) == (
+        "gs://bucket/zoo: ImportError: Please install gcsfs to access Google Storage; expected that package"
+    )
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda zoo: export(zoo, "memory://out"),
+        lambda zoo: write_plots(zoo, "memory://out"),
+        lambda zoo: zoo_gen.convert("memory://archive.zip", format="folder"),
+        lambda zoo: zoo_gen.convert(zoo.path, "memory://out", format="folder"),
+        lambda zoo: zoo_gen.run(zoo.manifest, data_root="memory://out"),
+    ],
+    ids=["export", "write_plots", "convert from", "convert to", "data_root"],
+)
+def test_what_needs_this_machine_refuses_a_url_and_makes_no_folder(tiny_zoo, tmp_path, monkeypatch, use):
+    zoo = open_zoo(tiny_zoo)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ZooError, match=r"memory://\S+: is a URL; expected a folder or file on this machine"):
+        use(zoo)
+    assert not list(tmp_path.glob("memory*"))
+
+
+PLACES = [
+    (program, name, option)
+    for program, group in (("zoo-gen", main), ("zoo-bench", bench))
+    for name, command in group.commands.items()
+    for option in command.params
+    if isinstance(option.type, click.Path)
+]
+
+
+@pytest.mark.parametrize(("program", "command", "option"), PLACES, ids=lambda value: getattr(value, "name", value))
+def test_every_option_for_a_path_refuses_a_url(program, command, option):
+    with pytest.raises(ZooError, match="s3://bucket/x: is a URL; expected a folder or file on this machine"):
+        option.type.convert("s3://bucket/x", option, None)
 
 
 def test_a_place_at_a_url_answers_as_a_path_does(memory, tmp_path):

@@ -28,7 +28,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     with pytest.raises(ZooError, match=r"'cuda:0,5'.* sees 2 CUDA devices"):
         devices.check_device("cuda:0,5")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ZooError, match="sees 0 CUDA devices; expected one that is there, or --device cpu"):
+    with pytest.raises(ZooError, match="sees 0 CUDA devices; expected one that is there, or device='cpu'"):
         devices.resolve("cuda")
 
 
@@ -51,7 +51,7 @@ def test_a_name_stands_for_one_gpu_some_or_all(monkeypatch, name, expected):
 def test_gpus_of_two_kinds_are_refused_together_and_taken_apart(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "an old one" if number == 1 else "a new one")
-    with pytest.raises(ZooError, match=r"a new one \(0, 2\) and an old one \(1\), .* such as --device cuda:0,2$"):
+    with pytest.raises(ZooError, match=r"a new one \(0, 2\) and an old one \(1\), .* such as device='cuda:0,2'$"):
         devices.resolve("cuda")
     assert devices.resolve("cuda:0,2") == ("cuda:0", "cuda:2")
     assert devices.resolve("cuda:1") == ("cuda:1",)

@@ -131,3 +131,18 @@ def test_only_the_optimizer_of_that_name_has_momentum_unless_a_manifest_names_on
     assert table["momentum"].to_pylist() == [0.0, 0.0, 0.9, 0.9, 0.0, 0.0]
     named = grid.table_of_models(manifest({"product": {"optimizer": optimizers, "momentum": [0.5]}}))
     assert named["momentum"].to_pylist() == [0.5] * 3
+
+
+def test_an_axis_of_one_value_does_not_vary():
+    axes = Axes.model_validate(
+        {
+            "product": {"seed": {"range": [1, 3]}, "activation": ["relu"]},
+            "zip": {"optimizer": ["adam", "adam"], "weight_decay": [0.0, 0.1]},
+            "random": {
+                "count": 2,
+                "seed": 0,
+                "draw": {"dropout": {"choice": [0.1]}, "learning_rate": {"log_uniform": [1e-4, 1e-2]}},
+            },
+        }
+    )
+    assert axes.varying == ["seed", "weight_decay", "learning_rate"]

@@ -127,7 +127,7 @@ def test_parameters_with_names_of_the_zoos_own_get_others(tmp_path):
 
 def test_accuracies_of_any_format_are_asked_about_above_1(tmp_path):
     run_of_ray(tmp_path / "zoo", "a", lines(25, 50))
-    with pytest.raises(ZooError, match=r"test_accuracy of a at epoch 0 is 25; .*--accuracies percent"):
+    with pytest.raises(ZooError, match=r"test_accuracy of a at epoch 0 is 25; .*accuracies='percent'"):
         convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos")
     zoo = convert(tmp_path / "zoo", tmp_path / "out", format="model_zoos", accuracies="percent")
     assert np.asarray(zoo.test_accuracy[:]).tolist() == [[0.25, 0.5]]

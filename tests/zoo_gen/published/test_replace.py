@@ -47,7 +47,9 @@ def test_a_then_b_then_a_smaller_a(hub, zoos, tmp_path):
     for letter, tag in (("B", "v2"), ("smaller", "v3")):
         before = on_main(hub)
         published, ours = open_zoo("hf://org/zoo").digest[:12], open_zoo(zoos / letter).digest[:12]
-        with pytest.raises(ZooError, match=rf"holds the zoo .* \(digest {published}, expected {ours}\); .*--replace"):
+        with pytest.raises(
+            ZooError, match=rf"holds the zoo .* \(digest {published}, expected {ours}\); .*replace=True"
+        ):
             push(zoos / letter, "org/zoo", tag=tag)
         assert on_main(hub) == before
         pushed = push(zoos / letter, "org/zoo", tag=tag, replace=True)

@@ -26,6 +26,11 @@ def test_an_axis_of_one_value_does_not_vary(tmp_path):
     assert list(zoo.described()["varying"]) == ["optimizer", "seed"]
     assert "activation" not in zoo.facts()
     assert "| varies | values |\n|---|---|\n| optimizer | adam, sgd |\n| seed | 1, 2, 3, 4, 5 |\n\n" in card.text(zoo)
+    (tmp_path / "one" / "models" / "part-00000.parquet").unlink()
+    assert list(open_zoo(tmp_path / "one").varying_values()) == [
+        "optimizer",
+        "seed",
+    ]  # nor in a part
     manifest.write_text(manifest.read_text().replace('["adam", "sgd"]', '["sgd"]').replace("[1, 5]", "[4, 4]"))
     engine.run(manifest, tmp_path / "single", workers=1)
     assert "varies" not in card.text(open_zoo(tmp_path / "single"))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.architecture.network import Network
-from zoo_gen.errors import ZooError, needing, one_line
+from zoo_gen.errors import ZooError, argument, needing, one_line
 from zoo_gen.image_data import DataSource
 from zoo_gen.published import splits
 from zoo_gen.published.account import Account
@@ -117,8 +117,8 @@ def read(archive: Archive, request: Request) -> Reading:
 def _classes(request: Request, data: DataSource | None, network: Network | None) -> int | None:
     """Return the number of classes, if the caller says it or what the models were trained on."""
     of_data = None if data is None or data.task != "classification" else data.n_outputs
-    counts = {"--classes": request.classes, f"--data {request.data}": of_data}
-    counts["--architecture"] = None if network is None else network.n_outputs
+    counts = {argument("classes"): request.classes, argument("data", request.data): of_data}
+    counts[argument("architecture")] = None if network is None else network.n_outputs
     known = {option: count for option, count in counts.items() if count is not None}
     if len(set(known.values())) > 1:
         raise ZooError(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, argument
 from zoo_gen.published import accuracies, columns
 from zoo_gen.published.account import Account
 from zoo_gen.published.accuracies import Unit
@@ -133,8 +133,8 @@ def _measured(sheet: Sheet, name: str, metric: str, *, how: str, unit: Unit | No
         if accuracy_unit is None and _PERCENT.search(name):
             if not (numbers > 1).any():
                 raise ZooError(
-                    f"{sheet.where}: column {name} says per cent and holds nothing above 1; expected --accuracies "
-                    "percent or --accuracies fraction, whichever it is"
+                    f"{sheet.where}: column {name} says per cent and holds nothing above 1; expected "
+                    f"{argument('accuracies', 'percent')} or {argument('accuracies', 'fraction')}, whichever it is"
                 )
             accuracy_unit = "percent"
         numbers, what = accuracies.as_fractions(

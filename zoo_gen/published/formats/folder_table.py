@@ -5,7 +5,7 @@ Two tables that name files are not chosen between: the older copy of a table loo
 
 from dataclasses import dataclass
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, argument
 from zoo_gen.published.archives.archive import Archive
 from zoo_gen.published.formats import cell_paths, tables
 from zoo_gen.published.formats.cell_paths import Files
@@ -63,7 +63,7 @@ def find(archive: Archive, request: Request) -> Table:
         first, second = list(candidates)[:2]
         raise ZooError(
             f"{archive.path}: its tables {first} and {second} both name files of weights; expected one, or "
-            f"--table {first}"
+            f"{argument('table', first)}"
         )
     if not candidates:
         others = archive.named(*_NO_TABLES)

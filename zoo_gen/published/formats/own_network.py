@@ -15,7 +15,7 @@ from zoo_gen.architecture import registry
 from zoo_gen.architecture.layers import Function
 from zoo_gen.architecture.network import Network
 from zoo_gen.architecture.registry import Architecture
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, argument
 from zoo_gen.files import schema
 from zoo_gen.files.schema import Count, Schema
 from zoo_gen.image_data import DataSource
@@ -58,7 +58,7 @@ def described(description: str | Path | Mapping[str, Any]) -> OwnNetwork:
     if str(description).endswith(".toml"):
         return schema.read_toml(Path(description), OwnNetwork)
     return schema.parse_toml(
-        f'[architecture]\nname = "{description}"', OwnNetwork, where=f"--architecture {description}"
+        f'[architecture]\nname = "{description}"', OwnNetwork, where=argument("architecture", description)
     )
 
 
@@ -76,18 +76,24 @@ def network_of(described_network: OwnNetwork, data: DataSource | None, classes: 
     """Return the network of a description."""
     shape = described_network.input_shape or (None if data is None else data.input_shape)
     if shape is None:
-        raise ZooError("--architecture: needs the shape of its inputs; expected input_shape in its file, or --data")
+        raise ZooError(
+            f"{argument('architecture')}: needs the shape of its inputs; expected input_shape in it, or "
+            f"{argument('data')}"
+        )
     if len(shape) == 2:
-        raise ZooError(f"--architecture: input_shape has two numbers, {list(shape)}; expected one or three")
+        raise ZooError(f"{argument('architecture')}: input_shape has two numbers, {list(shape)}; expected one or three")
     outputs = classes or (None if data is None else data.n_outputs)
     if outputs is None:
         outputs = _last_units(described_network.architecture)
     if outputs is None:
-        raise ZooError("--architecture: needs the number of its outputs; expected --classes, or --data")
+        raise ZooError(
+            f"{argument('architecture')}: needs the number of its outputs; expected {argument('classes')}, or "
+            f"{argument('data')}"
+        )
     try:
         return registry.network(described_network.architecture, tuple(shape), outputs)
     except ValueError as error:
-        raise ZooError(f"--architecture: architecture.{error}") from None
+        raise ZooError(f"{argument('architecture')}: architecture.{error}") from None
 
 
 def _last_units(architecture: Architecture) -> int | None:
@@ -123,7 +129,9 @@ def _matched(
     """Return the layer of each group of tensors, prefix -> layer."""
     unknown = [layer for layer in names if layer not in layers]
     if unknown:
-        raise ZooError(f"--architecture: names.{unknown[0]}: no layer with parameters; expected {', '.join(layers)}")
+        raise ZooError(
+            f"{argument('architecture')}: names.{unknown[0]}: no layer with parameters; expected {', '.join(layers)}"
+        )
     layer_of: dict[str, str] = {}
     for layer, roles in layers.items():
         prefix = names.get(layer, layer)
@@ -139,18 +147,19 @@ def _matched(
         if len(free) != len(alike):
             expected = ", ".join(f"{role} {' x '.join(map(str, shape))}" for role, shape in roles.items())
             raise ZooError(
-                f"{where}: has {len(free)} layers like {layer} ({expected}); expected {len(alike)}, as --architecture "
-                "says"
+                f"{where}: has {len(free)} layers like {layer} ({expected}); expected {len(alike)}, as "
+                f"{argument('architecture')} says"
             )
         if len(alike) > 1 and len({signature(((prefix, ()),)) for prefix in free}) > 1:
             raise ZooError(
-                f"{where}: {free[0]} and {free[1]} have the same shapes; expected names in the file of --architecture, "
+                f"{where}: {free[0]} and {free[1]} have the same shapes; expected names in "
+                f"{argument('architecture')}, "
                 f'such as names = {{ {alike[0]} = "{free[0]}" }}'
             )
         layer_of |= dict(zip(sorted(free, key=natural_order), alike, strict=True))
     more = [prefix for prefix in tensors if prefix not in layer_of]
     if more:
-        raise ZooError(f"{where}: has tensors {more[0]}.*, which --architecture has no layer for")
+        raise ZooError(f"{where}: has tensors {more[0]}.*, which {argument('architecture')} has no layer for")
     for prefix, layer in layer_of.items():
         if dict(tensors[prefix]) != dict(layers[layer]):
             raise ZooError(

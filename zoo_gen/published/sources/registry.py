@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, either, unknown_name
 from zoo_gen.files import schema
 from zoo_gen.files.schema import Count, Schema
 from zoo_gen.published import FORMATS
@@ -236,7 +236,8 @@ def find_published(name: str) -> PublishedZoo:
     publication = publications().get(name)
     if publication is not None:
         raise ZooError(f"{name}: has several zoos; expected one of {', '.join(publication.zoos)}")
-    shown = "zoo-gen list --published shows them; a zoo of the Hub is hf://ORG/NAME"
+    shown = either(command="zoo-gen list --published shows them", python="zoo_gen.list_published_zoos() has them")
+    shown += "; a zoo of the Hub is hf://ORG/NAME"
     raise ZooError(f"{unknown_name('published zoo', name, zoos)}; {shown}")
 
 

@@ -61,7 +61,7 @@ def test_names_that_only_look_like_metrics_are_hyper_parameters(tmp_path, name, 
         (["0.5", "inf"], "line 3: test_accuracy is inf; expected an accuracy"),
         (["0.5", "-1"], "line 3: test_accuracy is -1; expected an accuracy"),
         (["0.5", "101"], "line 3: test_accuracy is 101; expected an accuracy"),
-        (["0.5", "92"], "line 3: test_accuracy is 92; expected fractions up to 1, or --accuracies percent"),
+        (["0.5", "92"], "line 3: test_accuracy is 92; expected fractions up to 1, or accuracies='percent'"),
     ],
 )
 def test_a_metric_is_numbers_or_is_refused_by_its_line(tmp_path, cells, message):
@@ -93,7 +93,7 @@ def test_per_cent_are_divided_where_that_is_certain(tmp_path, name, cells, optio
 
 
 def test_a_name_of_per_cent_over_fractions_is_asked_about(tmp_path):
-    with pytest.raises(ZooError, match="says per cent and holds nothing above 1; expected --accuracies percent or"):
+    with pytest.raises(ZooError, match="says per cent and holds nothing above 1; expected accuracies='percent' or"):
         column_of(tmp_path, "test_accuracy (%)", ["0.5", "0.75"])
 
 

@@ -57,7 +57,7 @@ def test_what_other_programs_leave_is_not_read(tmp_path, name):
 def test_two_tables_of_the_files_are_not_chosen_between(tmp_path, name):
     stale = STALE.replace(",", "\t") if name.endswith("tsv") else STALE
     path = own.folder(tmp_path / "mine", TABLE, files={name: stale.encode()})
-    with pytest.raises(ZooError, match=r"both name files of weights; expected one, or --table"):
+    with pytest.raises(ZooError, match=r"both name files of weights; expected one, or table="):
         own.zoo_of(path)
     zoo = own.zoo_of(path, table="models.csv") if "/" not in name else None
     assert zoo is None or zoo.models["test_accuracy"].to_pylist() == [0.25, 0.5, 0.75]

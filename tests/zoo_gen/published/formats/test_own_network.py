@@ -154,8 +154,8 @@ def test_layers_of_the_same_shapes_are_told_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"architecture": "cnn_tiny"}, "--architecture cnn_tiny: architecture"),
-        ({"architecture": "cnn_small"}, "needs the shape of its inputs; expected input_shape in its file, or --data"),
+        ({"architecture": "cnn_tiny"}, "architecture='cnn_tiny': architecture"),
+        ({"architecture": "cnn_small"}, "needs the shape of its inputs; expected input_shape in it, or data"),
         ({"architecture": {"name": "mlp", "widths": [3, 2]}}, "needs the shape of its inputs"),
         (
             {"architecture": {"architecture": {"name": "mlp", "widths": [3, 4]}, "input_shape": [3]}},
@@ -170,8 +170,8 @@ def test_layers_of_the_same_shapes_are_told_by_name(tmp_path):
             "ends with 2; expected a linear layer of 5 units",
         ),
         ({"architecture": {"architecture": {"name": "mlp", "widths": [3, 2]}, "colour": 1}}, "unknown key 'colour'"),
-        ({"classes": 0}, "--classes 0: expected at least 1"),
-        ({"classes": 3, "data": "cifar10"}, "--classes gives 3 classes, --data cifar10 gives 10 classes"),
+        ({"classes": 0}, "classes=0: expected at least 1"),
+        ({"classes": 3, "data": "cifar10"}, "classes gives 3 classes, data='cifar10' gives 10 classes"),
         ({"data": "fashionmnst"}, "unknown image data 'fashionmnst'; did you mean 'fashion_mnist'|'fashionmnist'"),
         ({"licence": "proprietary"}, "unknown licence 'proprietary'"),
         ({"table": "other.csv"}, r"holds 0 tables 'other\.csv'"),
@@ -187,10 +187,10 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(tmp_path, options, mes
 
 @pytest.mark.parametrize("option", [{"classes": 10}, {"architecture": "cnn_small"}, {"table": "a.csv"}])
 def test_options_of_a_folder_are_refused_for_other_formats(tmp_path, option):
-    with pytest.raises(ZooError, match=r"^--(classes|architecture|table) .*; expected it with --format folder"):
+    with pytest.raises(ZooError, match=r"^(classes|architecture|table)=.*; expected it with format='folder'"):
         zoo_gen.convert(tmp_path, format="nws", **option)
 
 
 def test_images_that_a_format_does_not_use_are_refused(tmp_path):
-    with pytest.raises(ZooError, match="--data cifar10: the models of the format cnn_wild_park all read the same"):
+    with pytest.raises(ZooError, match="data='cifar10': the models of the format cnn_wild_park all read the same"):
         zoo_gen.convert(tmp_path, format="cnn_wild_park", data="cifar10")

@@ -385,5 +385,5 @@ def test_images_scaled_in_another_usual_way_are_found_out(proven, fashion, tmp_p
 def test_without_the_images_bytes_alone_are_checked_and_it_is_said(proven, tmp_path):
     published, _ = proven
     zoo = converted(tmp_path, small_cnn.folder(tmp_path, small_cnn.files(published)))
-    with pytest.raises(ZooError, match=r"no images of FashionMNIST in .*; expected them there, or --sample 0"):
+    with pytest.raises(ZooError, match=r"no images of FashionMNIST in .*; expected them there, or sample=0"):
         verify(zoo.path, data_root=tmp_path)
