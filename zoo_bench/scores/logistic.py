@@ -78,10 +78,10 @@ class Logistic:
 
         start = coordinates.of(self.coefficients)
         options = {"maxcor": _REMEMBERED, "maxiter": self._at_once, "maxfun": math.inf, "ftol": 0, "gtol": 0}
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", callback=end, options=options)
-        self.coefficients = coordinates.coefficients(found.x)
-        self.steps += found.nfev
-        return norm <= _TOLERANCE or found.nit < self._at_once
+        solution = minimize(loss, start, jac=True, method="L-BFGS-B", callback=end, options=options)
+        self.coefficients = coordinates.coefficients(solution.x)
+        self.steps += solution.nfev
+        return norm <= _TOLERANCE or solution.nit < self._at_once
 
     def shares(self, rows: np.ndarray) -> np.ndarray:
         """Return the probability of each name, of rows along the axes (row, axis): float64 (row, name)."""

@@ -150,13 +150,13 @@ def _one_line_errors(scheduler: str) -> Iterator[None]:
 
 def _versions() -> dict[str, str]:
     """Return the versions of packages here; without what follows a +, which says for which device torch was built."""
-    found: dict[str, str] = {}
+    installed: dict[str, str] = {}
     for name in _SAME:
         try:
-            found[name] = version(name).partition("+")[0]
+            installed[name] = version(name).partition("+")[0]
         except PackageNotFoundError:
-            found[name] = _NONE
-    return found
+            installed[name] = _NONE
+    return installed
 
 
 def _with_these_versions(task: Task[Answer], versions: dict[str, str], shards: list[int]) -> Answer:
@@ -206,8 +206,8 @@ def _check_package(client: "Client", scheduler: str) -> None:
     """
     if _versions()["zoo-gen"] == _NONE:  # it runs here without being installed, and so it may there
         return
-    for worker, found in client.run(version, "zoo-gen", on_error="return").items():
-        if isinstance(found, PackageNotFoundError):
+    for worker, installed in client.run(version, "zoo-gen", on_error="return").items():
+        if isinstance(installed, PackageNotFoundError):
             raise ZooError(f"scheduler {scheduler!r}: its worker {worker} lacks zoo-gen; expected it on all machines")
 
 
