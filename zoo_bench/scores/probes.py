@@ -20,7 +20,7 @@ from zoo_gen.machine.progress import progress_bar
 
 Kind = Literal["standard", "paper"]
 _SHOWN_AFTER = 5.0  # seconds, in which most probes are done
-_CLEARLY = 1e-2  # by which share the validation error of a later alternative must be lower
+_CLEARLY = 1e-2  # by which share the validation error of a number must be lower for a later alternative to be taken
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def probe(
     with progress_bar(label=label, unit="probe", shown=bool(label), delay=_SHOWN_AFTER) as bar:
         for number, features in enumerate(of_kind.alternatives(*parts)):
             for target, error, prediction in _regressed(of_kind, features, labels):
-                if target not in best or error < (1 - _CLEARLY) * best[target][0]:
+                margin = _CLEARLY if labels[target].is_number else 0.0
+                if target not in best or error < (1 - margin) * best[target][0]:
                     best[target] = error, number
                     if prediction is not None:
                         predictions[target] = prediction
