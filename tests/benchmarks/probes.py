@@ -73,7 +73,6 @@ def phases(n_rows: int, n_features: int) -> None:
     rows, numbers, names = embeddings(n_rows + 2 * n_others, n_features)
     train, validation = slice(n_rows), slice(n_rows, n_rows + n_others)
     test = slice(n_rows + n_others, len(rows))
-    columns = np.concatenate([numbers, *(of_target[:, None] == np.unique(of_target) for of_target in names)], axis=1)
     timed = Phases()
     with threadpool_limits(limits=1, user_api="blas"):
         alternatives = standard_probes.alternatives(rows[train], rows[validation], rows[test])
@@ -82,12 +81,12 @@ def phases(n_rows: int, n_features: int) -> None:
                 parts = next(alternatives)
             with timed.timed("principal axes, twice"):
                 _ = parts.along_axes
-            with timed.timed(f"ridge regressions, {N_NUMBERS} numbers and all names, twice"):
-                regressed = standard_probes.regress(parts, columns[train], columns[validation])
-        classified = []
-        for of_target, count in zip(names, N_NAMES, strict=True):
-            with timed.timed(f"logistic regression, {count} names"):
-                classified.append(standard_probes.classify(parts, of_target[train], of_target[validation]))
+            with timed.timed(f"ridge regressions, {N_NUMBERS} numbers"):
+                regressed = standard_probes.regress(parts, numbers[train], numbers[validation])
+            classified = []
+            for of_target, count in zip(names, N_NAMES, strict=True):
+                with timed.timed(f"logistic regressions, {count} names"):
+                    classified.append(standard_probes.classify(parts, of_target[train], of_target[validation]))
         predicted = [
             *((True, numbers[test, column], regressed.predicted[:, column]) for column in range(N_NUMBERS)),
             *((False, of_target[test], each.predicted) for of_target, each in zip(names, classified, strict=True)),
@@ -112,8 +111,8 @@ def phases(n_rows: int, n_features: int) -> None:
             records.write_predictions(of_targets, path)
             records.write_resamples([one.resampled for one in scored], records.resamples_path(path))
     for phase, seconds in timed.seconds.items():
-        print(f"{phase:50} {seconds:6.1f} s")
-    print(f"{'all':50} {sum(timed.seconds.values()):6.1f} s", flush=True)
+        print(f"{phase:32} {seconds:6.1f} s")
+    print(f"{'all':32} {sum(timed.seconds.values()):6.1f} s", flush=True)
 
 
 def compare(n_rows: int, n_features: int) -> None:

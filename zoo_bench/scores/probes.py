@@ -20,7 +20,7 @@ from zoo_gen.machine.progress import progress_bar
 
 Kind = Literal["standard", "paper"]
 _SHOWN_AFTER = 5.0  # seconds, in which most probes are done
-_CLEARLY = 1e-2  # by which share the validation error of a number must be lower for a later alternative to be taken
+_CLEARLY = 1e-2  # by which share the validation error of a later alternative must be lower
 
 
 @dataclass(frozen=True)
@@ -91,67 +91,36 @@ def probe(
     for target, of_target in labels.items():
         of_target.check(target)
     of_kind = standard_probes if kind == "standard" else paper_probes
-    parts = embeddings.train, embeddings.validation, embeddings.test
-    best: dict[str, tuple[float, int]] = {}  # target -> the least error, and of which alternative
-    predictions: dict[str, Prediction] = {}
+    best: dict[str, tuple[float, Prediction]] = {}
     with progress_bar(label=label, unit="probe", shown=bool(label), delay=_SHOWN_AFTER) as bar:
-        for number, features in enumerate(of_kind.alternatives(*parts)):
-            for target, error, prediction in _regressed(of_kind, features, labels):
-                margin = _CLEARLY if labels[target].is_number else 0.0
-                if target not in best or error < (1 - margin) * best[target][0]:
-                    best[target] = error, number
-                    if prediction is not None:
-                        predictions[target] = prediction
-                        bar.update()
-        for number, features in enumerate(of_kind.alternatives(*parts)):
-            if predictions.keys() == labels.keys():
-                break
-            for target, of_target in labels.items():
-                if not of_target.is_number and best[target][1] == number:
-                    predictions[target] = _classified(of_kind, features, of_target)
-                    bar.update()
-    return {target: predictions[target] for target in labels}
+        for features in of_kind.alternatives(embeddings.train, embeddings.validation, embeddings.test):
+            for target, error, prediction in _predicted(of_kind, features, labels):
+                bar.update()
+                if target not in best or error < (1 - _CLEARLY) * best[target][0]:
+                    best[target] = error, prediction
+    return {target: best[target][1] for target in labels}
 
 
-def _regressed(
+def _predicted(
     of_kind: ModuleType, features: Features, labels: Mapping[str, Labels]
-) -> Iterator[tuple[str, float, Prediction | None]]:
-    """Yield every target with the squared error on the validation rows and what is predicted of the test rows.
-
-    Names are regressed as numbers, 1 where a row has the name and 0 elsewhere, and nothing is predicted of them: their
-    error only chooses the alternative, since a probe of names takes far longer.
-    """
-    by_rows: dict[tuple[bytes, bytes], list[str]] = defaultdict(list)  # by the rows that have labels
+) -> Iterator[tuple[str, float, Prediction]]:
+    """Yield every target with the error on the validation rows and what is predicted of the test rows."""
+    numbers: dict[tuple[bytes, bytes], list[str]] = defaultdict(list)  # by the rows that have labels
     for target, of_target in labels.items():
         train, validation = of_target.labelled_rows
-        by_rows[train.tobytes(), validation.tobytes()].append(target)
-    for targets in by_rows.values():  # those with labels at the same rows share all of the linear algebra
+        if of_target.is_number:
+            numbers[train.tobytes(), validation.tobytes()].append(target)
+            continue
+        some = features.of_rows(train, validation)
+        classified = of_kind.classify(some, of_target.train[train], of_target.validation[validation])
+        yield target, classified.error, Prediction(classified.predicted, classified.penalty)
+    for targets in numbers.values():  # those with labels at the same rows share all of the linear algebra
         train, validation = labels[targets[0]].labelled_rows
-        columns = [_as_numbers(labels[target], train, validation) for target in targets]
-        values = (np.concatenate(of_part, axis=1) for of_part in zip(*columns, strict=True))
+        values = (
+            np.column_stack([labels[target].train[train] for target in targets]),
+            np.column_stack([labels[target].validation[validation] for target in targets]),
+        )
         regressed = of_kind.regress(features.of_rows(train, validation), *values)
-        start = 0
-        for target, (of_training_rows, _) in zip(targets, columns, strict=True):
-            end = start + of_training_rows.shape[1]
-            prediction = None
-            if labels[target].is_number:
-                prediction = Prediction(regressed.predicted[:, start], float(regressed.penalties[start]))
-            yield target, float(regressed.errors[start:end].sum()), prediction
-            start = end
-
-
-def _as_numbers(labels: Labels, train: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels of some training and validation rows, bool (row,), as numbers (row, 1) or (row, name)."""
-    of_train, of_validation = labels.train[train, None], labels.validation[validation, None]
-    if labels.is_number:
-        return of_train, of_validation
-    names = np.unique(of_train)
-    return (of_train == names).astype(np.float64), (of_validation == names).astype(np.float64)
-
-
-def _classified(of_kind: ModuleType, features: Features, labels: Labels) -> Prediction:
-    """Return what a probe predicts of a target of names."""
-    train, validation = labels.labelled_rows
-    some = features.of_rows(train, validation)
-    classified = of_kind.classify(some, labels.train[train], labels.validation[validation])
-    return Prediction(classified.predicted, classified.penalty)
+        for column, target in enumerate(targets):
+            prediction = Prediction(regressed.predicted[:, column], float(regressed.penalties[column]))
+            yield target, float(regressed.errors[column]), prediction

@@ -176,7 +176,7 @@ def test_where_no_tail_is_heavy_nothing_is_cut(parts):
 
 
 @pytest.mark.parametrize("tells", ["the bulk", "the tail"])
-def test_names_are_told_by_the_cut_at_which_a_regression_errs_least(tells):
+def test_names_are_told_by_the_cut_that_errs_least_on_the_validation_rows(tells):
     """A fifth of the rows lie between both cuts: noise where the bulk tells names, and else what tells them."""
     random = np.random.default_rng(1)
     rows = random.standard_normal((900, 3))
