@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from zoo_gen.engine.growth import set_aside, tidy_up
 from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions, choose_forms
 from zoo_gen.engine.worker import train_shards
-from zoo_gen.errors import ZooError, check_number
+from zoo_gen.errors import ZooError, check_number, shown
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.image_data import FittedImages, load_image_data
@@ -253,8 +254,9 @@ def _check_numbers(workers: int | None, part: tuple[int, int], save_seconds: flo
     """Refuse numbers that the command refuses."""
     if workers is not None:
         check_number("workers", workers, least=1)
-    if not 1 <= part[0] <= part[1]:
-        raise ZooError(f"part is {part}; expected (i, n) with i from 1 to n, such as (3, 16)")
+    is_pair = isinstance(part, Sequence) and len(part) == 2 and all(isinstance(number, Integral) for number in part)
+    if not is_pair or not 1 <= part[0] <= part[1]:
+        raise ZooError(f"part is {shown(part)}; expected (i, n) with i from 1 to n, such as (3, 16)")
     check_number("save_seconds", save_seconds, least=0, whole=False)
 
 

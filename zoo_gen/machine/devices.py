@@ -9,7 +9,7 @@ import re
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
-from zoo_gen.errors import ZooError, argument
+from zoo_gen.errors import ZooError, argument, shown
 
 OLDEST_GPU = 8  # compute capability from which there are bfloat16 and tf32
 
@@ -20,7 +20,7 @@ def check_device(device: str) -> None:
     Raises:
         ZooError: it is not "cpu", "cuda", "cuda:N" or "cuda:N,M", or there is no such GPU.
     """
-    if device != "cpu":
+    if not isinstance(device, str) or device != "cpu":
         _numbers(device)
 
 
@@ -30,7 +30,7 @@ def resolve(device: str) -> tuple[str, ...]:
     Raises:
         ZooError: there is no such device, or its GPUs are of several kinds, on which the last bits differ.
     """
-    if device == "cpu":
+    if isinstance(device, str) and device == "cpu":
         return ("cpu",)
     import torch
 
@@ -63,8 +63,8 @@ def _numbers(device: str) -> list[int]:
     Raises:
         ZooError: the name is none, or there is no such GPU.
     """
-    if not re.fullmatch(r"cuda(:\d+(,\d+)*)?", device):
-        raise ZooError(f"device {device!r}: expected cpu, cuda (all GPUs), cuda:N or cuda:N,M")
+    if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+(,\d+)*)?", device):
+        raise ZooError(f"device {shown(device)}: expected cpu, cuda (all GPUs), cuda:N or cuda:N,M")
     import torch
 
     count = torch.cuda.device_count()
