@@ -41,7 +41,7 @@ class Viewed(Protocol):
 
 def checkpoint(zoo: Viewed, epoch: int) -> int:
     """Return the position of an epoch among the checkpoints of a zoo, which must have it."""
-    positions = np.flatnonzero(zoo.epochs == epoch) if isinstance(epoch, Real) else ()
+    positions = np.flatnonzero(zoo.epochs == (epoch if isinstance(epoch, Real) else np.nan))  # which no epoch equals
     if not len(positions):
         first = ", ".join(map(str, zoo.epochs[:12])) + (", ..." if len(zoo.epochs) > 12 else "")
         raise ZooError(f"{zoo.name}: no checkpoint of epoch {shown(epoch)}; kept are {first}, last {zoo.epochs[-1]}")
