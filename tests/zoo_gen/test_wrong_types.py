@@ -120,3 +120,25 @@ def test_a_file_in_place_of_a_folder_is_one_line(tiny_manifest, tiny_zoo, tmp_pa
         ):
             with pytest.raises(ZooError, match=str(tmp_path / "file")):
                 call(place)
+
+
+def test_a_manifest_is_made_from_arrays_of_numbers_too():
+    def manifest(make, whole):
+        return zoo_gen.ZooManifest(
+            name="arrays",
+            data={"source": "tetris"},
+            architecture={"name": "mlp", "widths": make([16, 5, 4])},
+            training={
+                "epochs": whole(4),
+                "batch_size": whole(32),
+                "optimizer": "adam",
+                "activation": "tanh",
+                "initialization": "uniform",
+            },
+            checkpoints={"epochs": make([0, 2, 4])},
+            axes={"product": {"seed": make([1, 2, 3]), "learning_rate": make([0.01, 0.1])}},
+        )
+
+    plain = manifest(list, int)
+    assert manifest(np.array, np.int64).to_toml() == plain.to_toml()
+    assert manifest(pd.Series, np.int32).digest == plain.digest
