@@ -80,6 +80,7 @@ def fit(
     {'dimension': 50}
     """
     check_seed(seed)
+    seed = int(seed)  # which numpy's whole numbers are not
     checked = candidate(encoder)
     runtime = device if isinstance(device, Runtime) else Runtime(device=device)
     fresh = checked.fresh(runtime)

@@ -2,7 +2,7 @@
 
 import shlex
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -62,6 +62,28 @@ def argument(name: str, value: object = None) -> str:
     )
 
 
+def shown(value: object) -> str:
+    """Return what somebody gave in place of something else, on one line of at most 100 characters.
+
+    >>> shown("a" * 200)[-4:]
+    '...\''
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"{text[:96]}...{text[-1]}"
+
+
+def check_list(name: str, value: object, *, of: str) -> None:
+    """Refuse an argument that is no list: a text would stand for its letters, and a number for nothing.
+
+    Raises:
+        ZooError: it is none.
+
+    >>> check_list("reuse", ["zoos/tiny"], of="zoos")
+    """
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise ZooError(f"{name}: got {shown(value)}; expected a list of {of}")
+
+
 def check_number(name: str, value: object, *, least: int, whole: bool = True) -> None:
     """Refuse an argument that is no number, or too small a one, as commands refuse the option of its name.
 
@@ -71,7 +93,7 @@ def check_number(name: str, value: object, *, least: int, whole: bool = True) ->
     >>> check_number("workers", 4, least=1)
     """
     if not isinstance(value, Integral if whole else Real) or not float(value) >= least:
-        raise ZooError(f"{name} is {value!r}; expected a {'whole ' if whole else ''}number, at least {least}")
+        raise ZooError(f"{name} is {shown(value)}; expected a {'whole ' if whole else ''}number, at least {least}")
 
 
 _SHOWN = 20  # names that stand beside the nearest one

@@ -162,6 +162,7 @@ def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, tiny, monkeypatch, 
     line = answer_of(tiny, tmp_path / "zoo", address)
     assert line.startswith(f"error: scheduler '{address}': ")
     assert "expected one such as tcp://host:8786" in line
+    assert not (tmp_path / "zoo").exists()
 
 
 def test_another_server_at_the_address_is_one_line(tmp_path, tiny, monkeypatch):
@@ -244,3 +245,4 @@ def test_without_distributed_the_extra_is_named(tmp_path, tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ZooError, match=r"distributed is not installed; expected pip install 'zoo-gen\[cluster\]'"):
         engine.run(tiny.manifest, tmp_path / "zoo", scheduler="tcp://127.0.0.1:9")
+    assert not (tmp_path / "zoo").exists()

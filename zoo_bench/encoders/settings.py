@@ -15,7 +15,7 @@ from typing import Any
 
 import pydantic
 
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, shown, unknown_name
 
 _NAME = re.compile(r"(?P<encoder>[^\[\]]+)(?:\[(?P<settings>.*)\])?")
 _NO_SETTINGS = {"runtime"}  # where to compute, which changes nothing that is learned
@@ -47,9 +47,9 @@ def split_name(name: str) -> tuple[str, dict[str, str]]:
     >>> split_name("mlp[epochs=5,widths=[64,64]]")
     ('mlp', {'epochs': '5', 'widths': '[64,64]'})
     """
-    match = _NAME.fullmatch(name)
+    match = _NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None:
-        raise ZooError(f"encoder {name!r}: expected NAME or NAME[KEY=VALUE,KEY=VALUE]")
+        raise ZooError(f"encoder {shown(name)}: expected NAME or NAME[KEY=VALUE,KEY=VALUE]")
     return match["encoder"], parsed_pairs(_parts(match["settings"] or ""))
 
 

@@ -1,7 +1,7 @@
 """Results of whole cells: where they are stored, and how one is put together once all its cells are done."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zoo_bench.encoders.training.runtime import is_first_process
@@ -13,6 +13,7 @@ from zoo_bench.results import (
     Failure,
     Result,
     Tuning,
+    read_result,
     read_tunings,
     records,
     result_path,
@@ -21,6 +22,7 @@ from zoo_bench.results import (
     write_result,
 )
 from zoo_bench.scores import metrics
+from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
 
 CELLS = ".cells"  # the folder of cells that no result holds yet
@@ -75,13 +77,17 @@ def assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcome
         seconds=sum(outcome.record.seconds for outcome in outcomes),
     )
     path = stored_path(results, result)
-    path.unlink(missing_ok=True)  # what is killed now leaves no old result beside new tables
     predictions = [prediction for outcome in outcomes for prediction in outcome.predictions]
     resamples = [resampled for outcome in outcomes for resampled in outcome.resamples]
+    tables = records.prediction_files(predictions, path)
+    tables[records.resamples_path(path)] = records.resamples_content(resamples)
     digests = {
-        "predictions_sha256": records.write_predictions(predictions, path),
-        "resamples_sha256": records.write_resamples(resamples, records.resamples_path(path)),
+        "predictions_sha256": records.content_sha256(tables[records.predictions_path(path)]),
+        "resamples_sha256": records.content_sha256(tables[records.resamples_path(path)]),
     }
+    if not _names(path, digests):  # else another run has just stored the same, and may be reading it
+        path.unlink(missing_ok=True)  # what is killed now leaves no old result beside new tables
+    records.write_files(tables)
     result = result.model_copy(update=digests).signed()
     write_result(result, path)
     for file in records.files_of(path):
@@ -89,6 +95,15 @@ def assemble(setting: Setting, cells: Sequence[Cell], outcomes: Sequence[Outcome
     if not failures:
         pending.remove(setting, cells)
     return result
+
+
+def _names(path: Path, digests: Mapping[str, str]) -> bool:
+    """Return whether the result at a path is there and names tables of these digests."""
+    try:
+        stored = read_result(path)
+    except ZooError:
+        return False
+    return all(getattr(stored, name) == digest for name, digest in digests.items())
 
 
 def _tunings(setting: Setting, results: Path) -> tuple[Tuning, ...]:

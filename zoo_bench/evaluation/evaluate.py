@@ -19,7 +19,7 @@ from zoo_bench.protocol.protocols import On
 from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results
-from zoo_gen.errors import ZooError, check_number, unknown_name
+from zoo_gen.errors import ZooError, check_number, shown, unknown_name
 from zoo_gen.files.location import Folder, on_disk
 from zoo_gen.zoo import AnyZoo
 
@@ -134,5 +134,5 @@ def whole_numbers(seeds: Sequence[int]) -> tuple[int, ...]:
     except TypeError:
         numbers = ()
     if not numbers:
-        raise ZooError(f"seeds are {seeds!r}; expected a list of whole numbers, such as [0, 1, 2]")
+        raise ZooError(f"seeds are {shown(seeds)}; expected a list of whole numbers, such as [0, 1, 2]")
     return numbers

@@ -4,10 +4,11 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, shown
 
 
 def check_seed(seed: int) -> None:
@@ -16,8 +17,8 @@ def check_seed(seed: int) -> None:
     Raises:
         ZooError: it is one.
     """
-    if not 0 <= seed < 2**32:
-        raise ZooError(f"seed {seed}: expected a whole number from 0 to {2**32 - 1}")
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+        raise ZooError(f"seed {shown(seed)}: expected a whole number from 0 to {2**32 - 1}")
 
 
 def seed_global_generators(seed: int) -> None:

@@ -23,7 +23,7 @@ from zoo_bench.protocol.origins import ZoosFrom
 from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.results import Trial, Tuning, read_tunings, tunings_path, write_tunings
 from zoo_bench.standings.collection import Results
-from zoo_gen.errors import ZooError, check_number, unknown_name
+from zoo_gen.errors import ZooError, check_list, check_number, shown, unknown_name
 from zoo_gen.files.location import Folder, on_disk
 from zoo_gen.zoo import AnyZoo
 
@@ -107,6 +107,11 @@ def tune(
         raise ZooError(unknown_name("search", search, get_args(Search)))
     numbers = whole_numbers(seeds)
     base = split_name(encoder)[0]
+    if ranges is not None and not isinstance(ranges, Mapping):
+        raise ZooError(f"ranges are {shown(ranges)}; expected a dictionary of settings and their values")
+    for name, values in (ranges or {}).items():
+        if not isinstance(values, str):
+            check_list(f"ranges of {name}", values, of="values, or text such as '1e-4..1e-2'")
     texts = {name: text if isinstance(text, str) else ",".join(map(str, text)) for name, text in (ranges or {}).items()}
     written = texts or declared_ranges_of(base)
     names = _names(encoder, written, trials, search=search, seed=seed)

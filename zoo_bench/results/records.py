@@ -6,7 +6,7 @@ read is a ZooError that names it.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -81,14 +81,30 @@ def files_of(result: Path) -> tuple[Path, ...]:
 
 def write_predictions(predictions: Iterable[TargetPrediction], result: Path) -> str:
     """Write predictions beside a result, a row a test row and target; return the SHA-256 of those of encoders."""
+    files = prediction_files(predictions, result)
+    write_files(files)
+    return content_sha256(files[predictions_path(result)])
+
+
+def prediction_files(predictions: Iterable[TargetPrediction], result: Path) -> dict[Path, bytes | None]:
+    """Return the files of predictions beside a result and their bytes; None where there is to be no file."""
     tables: dict[bool, list[pa.Table]] = {False: [], True: []}
     for prediction in predictions:
         tables[prediction.by in FLOORS].append(prediction_table(prediction))
-    if tables[True]:
-        _write(pa.concat_tables(tables[True]), floors_path(result))
-    else:
-        floors_path(result).unlink(missing_ok=True)
-    return _write(pa.concat_tables(tables[False]), predictions_path(result))
+    return {
+        floors_path(result): _content(pa.concat_tables(tables[True])) if tables[True] else None,
+        predictions_path(result): _content(pa.concat_tables(tables[False])),
+    }
+
+
+def write_files(files: Mapping[Path, bytes | None]) -> None:
+    """Write files, each whole, and remove those that are None."""
+    for path, content in files.items():
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.replace(path, content)
 
 
 def prediction_table(prediction: TargetPrediction) -> pa.Table:
@@ -135,10 +151,17 @@ def _read_predictions(path: Path) -> list[TargetPrediction]:
 
 def write_resamples(resamples: Iterable[Resampled], path: Path) -> str:
     """Write resamples, a row a metric; return the SHA-256 of the file."""
+    content = resamples_content(resamples)
+    write_files({path: content})
+    return content_sha256(content)
+
+
+def resamples_content(resamples: Iterable[Resampled]) -> bytes:
+    """Return the bytes of a file of resamples, a row a metric."""
     rows = list(resamples)
     columns = {name: [getattr(row, name) for row in rows] for name in ("cell", "target", "metric", "by")}
     values = pa.array([row.values.tolist() for row in rows], pa.list_(pa.float64()))
-    return _write(pa.table({**columns, "values": values}), path)
+    return _content(pa.table({**columns, "values": values}))
 
 
 def read_resamples(path: Path) -> list[Resampled]:
@@ -153,6 +176,11 @@ def read_resamples(path: Path) -> list[Resampled]:
         raise ZooError(f"{path}: is not a table of resamples ({error}); {_EXPECTED}") from None
 
 
+def content_sha256(content: bytes | None) -> str:
+    """Return the SHA-256 of the bytes of a file."""
+    return hashlib.sha256(content or b"").hexdigest()
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file.
 
@@ -160,7 +188,7 @@ def file_sha256(path: Path) -> str:
         ZooError: it is not there.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return content_sha256(path.read_bytes())
     except OSError as error:
         raise ZooError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from None
 
@@ -190,7 +218,7 @@ def _read(path: Path) -> pa.Table:
         raise ZooError(f"{path}: cannot be read ({reason}); {_EXPECTED}") from None
 
 
-def _write(table: pa.Table, path: Path) -> str:
+def _content(table: pa.Table) -> bytes:
     content = pa.BufferOutputStream()
     numbers = [name for name in ("predicted", "values.list.element") if name.partition(".")[0] in table.column_names]
     pq.write_table(
@@ -201,7 +229,4 @@ def _write(table: pa.Table, path: Path) -> str:
         use_dictionary=[name for name in table.column_names if name not in ("predicted", "values")],
         use_byte_stream_split=numbers,  # digits that are 0 in all rows then take no room
     )
-    written = content.getvalue().to_pybytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.replace(path, written)
-    return hashlib.sha256(written).hexdigest()
+    return bytes(content.getvalue().to_pybytes())

@@ -52,7 +52,7 @@ class CrossEntropy:
         self._rows, self._truth = rows, truth
         self._contrasts = contrasts(truth.shape[1])
         self._shares = np.full_like(truth, 1 / truth.shape[1])
-        size = max(1, _BLOCK // rows.shape[1])
+        size = max(1, _BLOCK // max(1, rows.shape[1]))  # rows that are all the same have no feature that varies
         self._blocks = [slice(start, start + size) for start in range(0, len(rows), size)]
         self._wide = np.empty((size, rows.shape[1]))
 

@@ -16,6 +16,7 @@ from zoo_bench.standings.boards import Board, Loaded, boards, failures, load, lo
 from zoo_bench.standings.html_tables import html_tables
 from zoo_bench.standings.order import Standings, standings
 from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.files.location import on_disk
 from zoo_gen.zoo.frame import data_frame
 
 _logger = logging.getLogger(__name__)
@@ -185,9 +186,10 @@ def load_results(*folders: str | Path, skip_damaged: bool = False) -> Results:
     """
     if not folders:
         raise ZooError("no folder of results is given; expected one or several")
+    places = [on_disk(folder) for folder in folders]
     if not skip_damaged:
-        return Results(tuple(load(*map(Path, folders))))
-    loaded, problems = load_readable(*map(Path, folders))
+        return Results(tuple(load(*places)))
+    loaded, problems = load_readable(*places)
     if not loaded:
         raise problems[0]
     for problem in problems:

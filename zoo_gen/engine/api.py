@@ -15,7 +15,7 @@ from zoo_gen.engine.cost import plan as counted_cost
 from zoo_gen.engine.given import ArraysLike, ManifestLike, completed
 from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions
-from zoo_gen.errors import check_number
+from zoo_gen.errors import check_list, check_number
 from zoo_gen.files.location import Folder, locate, on_disk
 from zoo_gen.machine.devices import check_device
 from zoo_gen.machine.progress import duration
@@ -90,6 +90,7 @@ def run(
     >>> zoo.weights.shape
     (10, 3, 109)
     """
+    check_list("reuse", reuse, of="zoos")
     root = None if data_root is None else on_disk(data_root)
     functions = {"loss": loss, "optimizer": optimizer, "schedule": schedule}
     manifest = completed(manifest, data=data, module=module, functions=functions, data_root=root)
@@ -216,6 +217,7 @@ def plan(
     1000
     """
     check_device(device)
+    check_list("reuse", reuse, of="zoos")
     if workers is not None:
         check_number("workers", workers, least=1)
     complete = completed(manifest)

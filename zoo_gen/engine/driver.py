@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from zoo_gen.engine.growth import set_aside, tidy_up
 from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions, choose_forms
 from zoo_gen.engine.worker import train_shards
-from zoo_gen.errors import ZooError, check_number
+from zoo_gen.errors import ZooError, check_number, shown
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.image_data import FittedImages, load_image_data
@@ -93,11 +94,7 @@ def run(
     _check_numbers(workers, part, save_seconds)
     _check_room(folder, manifest)
     check_own_functions(manifest)
-    if scheduler is not None and "," in device:
-        raise ZooError(
-            f"device {device!r}: each worker of a cluster has one GPU; expected cuda, and CUDA_VISIBLE_DEVICES there"
-        )
-    devices = (device,) if scheduler is not None else resolve(device)
+    devices = _devices(device, scheduler)
     beginning = partial(
         untrained,
         manifest,
@@ -105,67 +102,67 @@ def run(
         device=kind_of(devices[0]),
     )
     forms = choose_forms(manifest, device=devices[0])
-    if repair:
-        _remove_damage(folder, [beginning(forms=forms), beginning(forms=_recorded_forms(folder))])
-    empty = beginning(forms=forms)
-    reuse = [*(other.absolute() for other in reuse), *(set_aside(folder, empty) if grow else ())]
-    copies = _find_copies(reuse, manifest, empty) if reuse else None
-    store = Store.create(folder, empty)
-    extent = store.extent
-    if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
-        raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
-    (complete, begun), ours = map(set, store.shards_on_disk()), of_part(extent, part)
-    pending = [shard for shard in ours if shard not in complete]
-    tasks = blocks(manifest, extent, ours, pending=pending, begun=begun, devices=devices, here=scheduler is None)
-    lost: list[list[int]] = []
-    trained = diverged = 0
-    bar = progress_bar(
-        label=manifest.name,
-        unit="model",
-        total=sum(map(extent.count, ours)),
-        done=sum(map(extent.count, complete.intersection(ours))),
-        shown=progress,
-    )
-    with (
-        warnings.catch_warnings(),
-        cluster(scheduler) as client,
-        tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as reports,
-        bar,
-        Watch(bar, Path(reports) if reports else None) as watch,
-    ):
-        # joblib warns when an interruption meets us between two results; who interrupted knows.
-        warnings.filterwarnings("ignore", ".*still being processed by the workers")
-        task = partial(
-            train_shards,
-            folder,
-            data_root=data_root,
-            run=uuid.uuid4().hex,
-            reports=reports,
-            factories=_of_a_script(manifest) if pending else (),
-            code=own_module.folders_of(_references(manifest)) if pending else (),
-            reuse=tuple(reuse),
-            begun=None if isinstance(folder, Path) else frozenset(begun),
-            save_seconds=save_seconds,
+    with cluster(scheduler) as client:  # before anything is made: it may not be there
+        if repair:
+            _remove_damage(folder, [beginning(forms=forms), beginning(forms=_recorded_forms(folder))])
+        empty = beginning(forms=forms)
+        reuse = [*(other.absolute() for other in reuse), *(set_aside(folder, empty) if grow else ())]
+        copies = _find_copies(reuse, manifest, empty) if reuse else None
+        store = Store.create(folder, empty)
+        extent = store.extent
+        if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
+            raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
+        (complete, begun), ours = map(set, store.shards_on_disk()), of_part(extent, part)
+        pending = [shard for shard in ours if shard not in complete]
+        tasks = blocks(manifest, extent, ours, pending=pending, begun=begun, devices=devices, here=scheduler is None)
+        lost: list[list[int]] = []
+        trained = diverged = 0
+        bar = progress_bar(
+            label=manifest.name,
+            unit="model",
+            total=sum(map(extent.count, ours)),
+            done=sum(map(extent.count, complete.intersection(ours))),
+            shown=progress,
         )
-        if client is None and device != "cpu":
-            results = train_on_devices(task, tasks, lost, devices=devices)
-        else:
-            processes = count_processes(workers, len(pending))
-            results = train_all(partial(task, device=device), tasks, lost, processes=processes, client=client)
-        with closing(results):
-            for diverged_of in results:
-                models = sum(map(extent.count, diverged_of))
-                trained += models
-                diverged += sum(diverged_of.values())
-                watch.complete(models, min(diverged_of))
-    if lost:
-        raise ZooError(_why_lost(folder, lost, by_processes=scheduler is not None or device == "cpu"))
-    if pending or not card.is_written(folder):
-        card.write(store)
-    if card.is_written(folder):
-        atomic.tidy(folder)
-        if grow:
-            tidy_up(folder)
+        with (
+            warnings.catch_warnings(),
+            tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as reports,
+            bar,
+            Watch(bar, Path(reports) if reports else None) as watch,
+        ):
+            # joblib warns when an interruption meets us between two results; who interrupted knows.
+            warnings.filterwarnings("ignore", ".*still being processed by the workers")
+            task = partial(
+                train_shards,
+                folder,
+                data_root=data_root,
+                run=uuid.uuid4().hex,
+                reports=reports,
+                factories=_of_a_script(manifest) if pending else (),
+                code=own_module.folders_of(_references(manifest)) if pending else (),
+                reuse=tuple(reuse),
+                begun=None if isinstance(folder, Path) else frozenset(begun),
+                save_seconds=save_seconds,
+            )
+            if client is None and device != "cpu":
+                results = train_on_devices(task, tasks, lost, devices=devices)
+            else:
+                processes = count_processes(workers, len(pending))
+                results = train_all(partial(task, device=device), tasks, lost, processes=processes, client=client)
+            with closing(results):
+                for diverged_of in results:
+                    models = sum(map(extent.count, diverged_of))
+                    trained += models
+                    diverged += sum(diverged_of.values())
+                    watch.complete(models, min(diverged_of))
+        if lost:
+            raise ZooError(_why_lost(folder, lost, by_processes=scheduler is not None or device == "cpu"))
+        if pending or not card.is_written(folder):
+            card.write(store)
+        if card.is_written(folder):
+            atomic.tidy(folder)
+            if grow:
+                tidy_up(folder)
     copied = sum(copies.copied(extent.models(shard)) for shard in pending) if copies else 0
     return Summary(trained - copied, copied, len(pending), extent.n_shards, diverged, time.monotonic() - began)
 
@@ -257,9 +254,21 @@ def _check_numbers(workers: int | None, part: tuple[int, int], save_seconds: flo
     """Refuse numbers that the command refuses."""
     if workers is not None:
         check_number("workers", workers, least=1)
-    if not 1 <= part[0] <= part[1]:
-        raise ZooError(f"part is {part}; expected (i, n) with i from 1 to n, such as (3, 16)")
+    is_pair = isinstance(part, Sequence) and len(part) == 2 and all(isinstance(number, Integral) for number in part)
+    if not is_pair or not 1 <= part[0] <= part[1]:
+        raise ZooError(f"part is {shown(part)}; expected (i, n) with i from 1 to n, such as (3, 16)")
     check_number("save_seconds", save_seconds, least=0, whole=False)
+
+
+def _devices(device: str, scheduler: str | None) -> tuple[str, ...]:
+    """Return the devices that train: those of this machine, or what each worker of a cluster calls its own."""
+    if scheduler is None:
+        return resolve(device)
+    if "," in device:
+        raise ZooError(
+            f"device {device!r}: each worker of a cluster has one GPU; expected cuda, and CUDA_VISIBLE_DEVICES there"
+        )
+    return (device,)
 
 
 def _check_room(folder: Folder, manifest: ZooManifest) -> None:

@@ -4,7 +4,7 @@ A model's bytes follow from its own row, so that both copy models and write the 
 would have written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.engine.reuse import find_copies
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, check_list, check_number, unknown_name
+from zoo_gen.errors import shown as given
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.manifest import Split, ZooManifest
 from zoo_gen.manifest.difference import differences, shown
@@ -29,7 +30,7 @@ _MAY_DIFFER = ("name", "description", "axes", "storage")
 _SHOWN = 8  # values of a hyper-parameter, in an error
 
 
-def merge(zoos: Sequence[str | Folder], out: str | Folder, *, name: str | None = None) -> Zoo:
+def merge(zoos: Sequence[str | Folder | Zoo], out: str | Folder, *, name: str | None = None) -> Zoo:
     """Write the models of several zoos as one zoo, and open it. The same call after an interruption resumes.
 
     Where the grids of the zoos are parts of one grid, it has the bytes of the zoo of that grid made at once. Other sets
@@ -38,7 +39,7 @@ def merge(zoos: Sequence[str | Folder], out: str | Folder, *, name: str | None =
     is drawn again over all models, as for a zoo made at once; `open_zoos` keeps the part that each model has.
 
     Args:
-        zoos: folders or URLs of two or more complete zoos that were trained here.
+        zoos: two or more complete zoos that were trained here, or their folders or URLs.
         out: the folder of the new zoo, or its URL.
         name: of the new zoo; that of its folder, if not given.
 
@@ -52,6 +53,7 @@ def merge(zoos: Sequence[str | Folder], out: str | Folder, *, name: str | None =
     >>> zoo_gen.merge(["zoos/adam", "zoos/sgd"], "zoos/both").models["optimizer"].unique().to_pylist()
     ['adam', 'sgd']
     """
+    check_list("merge", zoos, of="zoos")
     if len(zoos) < 2:
         raise ZooError(f"merge: got {len(zoos)} zoos; expected two or more")
     stores = [_complete(zoo) for zoo in zoos]
@@ -65,7 +67,7 @@ def merge(zoos: Sequence[str | Folder], out: str | Folder, *, name: str | None =
 
 
 def split(
-    zoo: str | Folder,
+    zoo: str | Folder | Zoo,
     out: str | Folder,
     *,
     where: Mapping[str, Any] | None = None,
@@ -79,7 +81,7 @@ def split(
     does (`group_by`). The split of the new zoo is drawn again over its models.
 
     Args:
-        zoo: folder or URL of a complete zoo that was trained here.
+        zoo: a complete zoo that was trained here, or its folder or URL.
         out: the folder of the new zoo, whose name it gets, or its URL.
         where: hyper-parameter -> its value, or a list of values; a model must have all of them.
         share: in place of `where`: the share of the models, above 0 and below 1, drawn by `seed`.
@@ -97,23 +99,27 @@ def split(
     store = _complete(zoo)
     manifest = _generated(store)
     rows = manifest.rows(slice(0, manifest.n_models))
+    if where is not None and not isinstance(where, Mapping):
+        raise ZooError(f"where is {given(where)}; expected a dictionary of hyper-parameters and their values")
     if (where is None) == (share is None):
-        raise ZooError(f"split {zoo}: expected either `where` or `share`")
+        raise ZooError(f"split {store.folder}: expected either `where` or `share`")
     chosen = _where(rows, where) if where is not None else _share(manifest, rows, share or 0.0, seed=seed)
     if not chosen.any() or (rest is not None and chosen.all()):
-        raise ZooError(f"split {zoo}: takes {chosen.sum():,} of {len(rows):,} models; expected some on both sides")
+        raise ZooError(
+            f"split {store.folder}: takes {chosen.sum():,} of {len(rows):,} models; expected some on both sides"
+        )
     if rest is not None:
         _write([store], rows.filter(pa.array(~chosen)), rest, name=None)
     return _write([store], rows.filter(pa.array(chosen)), out, name=None)
 
 
-def _complete(zoo: str | Folder) -> Store:
+def _complete(zoo: str | Folder | Zoo) -> Store:
     """Open a zoo whose models are all there."""
-    store = Store.open(locate(zoo))
+    store = zoo.store if isinstance(zoo, Zoo) else Store.open(locate(zoo))
     missing = store.extent.n_shards - len(store.complete_shards())
     if missing:
         raise ZooError(
-            f"{zoo}: {missing} of {store.extent.n_shards} shards are not complete; finish it with zoo-gen run"
+            f"{store.folder}: {missing} of {store.extent.n_shards} shards are not complete; finish it with zoo-gen run"
         )
     return store
 
@@ -168,14 +174,16 @@ def _where(rows: pa.Table, where: Mapping[str, Any]) -> np.ndarray:
 
 
 def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 
 def _share(manifest: ZooManifest, rows: pa.Table, share: float, *, seed: int) -> np.ndarray:
     """Return which models a share holds, bool (model,)."""
+    check_number("share", share, least=0, whole=False)
+    check_number("seed", seed, least=0)
     if not 0 < share < 1:
         raise ZooError(f"share {share:g}: expected a number above 0 and below 1")
-    drawn = Split(train=share, validation=0.0, test=1 - share, seed=seed, group_by=manifest.split.group_by)
+    drawn = Split(train=share, validation=0.0, test=1 - share, seed=int(seed), group_by=manifest.split.group_by)
     columns = {name: rows[name].to_numpy(zero_copy_only=False) for name in rows.column_names if name in HYPERPARAMETERS}
     return parts(drawn, columns, len(rows)).to_numpy(zero_copy_only=False) == "train"
 

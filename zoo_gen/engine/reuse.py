@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import zarr
 
 from zoo_gen.engine.training import gathered, with_buffers
@@ -21,7 +22,7 @@ from zoo_gen.manifest.difference import Difference, differences, shown
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 from zoo_gen.manifest.rows import Key, keys_of
 from zoo_gen.store import Store
-from zoo_gen.store.shards import Arrays
+from zoo_gen.store.shards import Arrays, model_sha256
 
 # Keys that change no byte of a model, or are compared model by model.
 _OF_THE_ZOO = ("name", "description", "axes", "split", "storage", "architecture.random.count")
@@ -52,7 +53,28 @@ class Donor:
         """The arrays, opened once for all models."""
         return {name: self.store.array(name) for name in self.store.extent.arrays()}
 
-    def read(self, name: str, model: int) -> np.ndarray:
+    @cached_property
+    def _digests(self) -> dict[int, list[str]]:
+        """The digests of the models of each shard that was asked for."""
+        return {}
+
+    def trajectory(self, model: int) -> dict[str, np.ndarray]:
+        """Return all arrays of one model, name -> (checkpoint, ...).
+
+        Raises:
+            ValueError: they are not what was written: Zarr reads what is lost as NaN, as if the model had diverged.
+        """
+        arrays, extent = {name: self._read(name, model) for name in self.arrays}, self.store.extent
+        shard = model // extent.models_per_shard
+        if shard not in self._digests:
+            content = pa.BufferReader(self.store.part_path(shard).read_bytes())
+            self._digests[shard] = pq.read_table(content, columns=["sha256"])["sha256"].to_pylist()
+        written = self._digests[shard][model - extent.models(shard).start]
+        if model_sha256({name: values[None] for name, values in arrays.items()}, 0) != written:
+            raise ValueError("its weights or metrics are not those that were written, whose digest its table has")
+        return arrays
+
+    def _read(self, name: str, model: int) -> np.ndarray:
         """Return an array of one model, (checkpoint, ...)."""
         array, sizes, extent = self.arrays[name], self.manifest.sizes, self.store.extent
         if name != "weights" or sizes is None:
@@ -118,7 +140,7 @@ class Copies:
             donor, model = source
             positions = np.searchsorted(donor.manifest.checkpoint_epochs, self.manifest.checkpoint_epochs)
             try:
-                arrays = {name: donor.read(name, model)[None, positions] for name in donor.arrays}
+                arrays = {name: values[None, positions] for name, values in donor.trajectory(model).items()}
             except (ValueError, RuntimeError, OSError) as error:
                 raise ZooError(
                     f"{donor.store.folder}: model {model} cannot be copied ({error}); repair that zoo first"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
-from zoo_gen.errors import ZooError, needing
+from zoo_gen.errors import ZooError, needing, shown
 from zoo_gen.files import reachable
 from zoo_gen.files.hub_errors import patiently, reason
 
@@ -74,8 +74,14 @@ def check_repository(name: str) -> str:
     Raises:
         ZooError: it is not org/name.
     """
-    if not _REPOSITORY.fullmatch(name) or name.endswith((".git", ".")) or "--" in name or ".." in name:
-        raise ZooError(f"repository {name!r}: expected org/name, of letters, digits, '.', '-' and '_'")
+    if (
+        not isinstance(name, str)
+        or not _REPOSITORY.fullmatch(name)
+        or name.endswith((".git", "."))
+        or "--" in name
+        or ".." in name
+    ):
+        raise ZooError(f"repository {shown(name)}: expected org/name, of letters, digits, '.', '-' and '_'")
     return name
 
 

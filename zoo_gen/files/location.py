@@ -15,7 +15,7 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
-from zoo_gen.errors import ZooError, one_line
+from zoo_gen.errors import ZooError, one_line, shown
 from zoo_gen.files import hub
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
@@ -133,11 +133,9 @@ def locate(address: str | Path | Remote) -> Folder:
     """
     if isinstance(address, Remote):
         return address
-    if not isinstance(address, str | os.PathLike):
-        raise ZooError(f"got {address!r} in place of a folder or file; expected its path or URL")
-    text = os.fspath(address)
-    if not isinstance(text, str):
-        raise ZooError(f"got {address!r} in place of a folder or file; expected its path or URL")
+    text = os.fspath(address) if isinstance(address, str | os.PathLike) else None
+    if not isinstance(text, str) or "\0" in text:
+        raise ZooError(f"got {shown(address)} in place of a folder or file; expected its path or URL")
     match = _URL.fullmatch(text)
     if match is not None and match[1].lower() == "file":
         return Path(match[2])
@@ -164,6 +162,18 @@ def on_disk(address: str | Path | Remote) -> Path:
     if isinstance(place, Remote):
         raise ZooError(f"{place}: is a URL; expected a folder or file on this machine")
     return place
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder on this machine, and those that it is in, where they are not there.
+
+    Raises:
+        ZooError: a file stands in its place, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZooError(f"{folder}: cannot be made ({error.strerror}); expected a place for a folder") from None
 
 
 def cache_folder(kind: str, *, variable: str) -> Path:

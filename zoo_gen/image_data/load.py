@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from zoo_gen.errors import ZooError, shown
+from zoo_gen.files.location import on_disk
 from zoo_gen.image_data import (
     array_files,
     digits,
@@ -44,7 +46,7 @@ DataSource = Annotated[Source, Field(discriminator="source")]
 Data = ImageData | Curves | FittedImages
 
 
-def load_image_data(source: Source, *, data_root: Path | None = None) -> Data:
+def load_image_data(source: Source, *, data_root: str | Path | None = None) -> Data:
     """Return the images that a manifest's [data] describes. The arrays are shared between callers: do not change them.
 
     Args:
@@ -53,14 +55,18 @@ def load_image_data(source: Source, *, data_root: Path | None = None) -> Data:
             not given, or else zoo_gen/data in the user's cache folder.
 
     Raises:
-        ZooError: the data is neither there nor to be had, is not what the source says, or a library is not installed.
+        ZooError: the source is none, or its data is neither there nor to be had, is not what the source says, or a
+            library is not installed.
 
     >>> from zoo_gen import load_image_data, open_zoo
     >>> images, labels = load_image_data(open_zoo("zoos/tiny").manifest.data).tensors("test")
     >>> images.shape[1:]  # channel, height, width
     torch.Size([1, 4, 4])
     """
-    return _load(source, Path(data_root or default_data_root()).expanduser().absolute())
+    if not isinstance(source, Source):
+        raise ZooError(f"image data: got {shown(source)}; expected the `data` of a manifest, as zoo.manifest.data")
+    root = on_disk(data_root) if data_root else default_data_root()
+    return _load(source, root.expanduser().absolute())
 
 
 @lru_cache(maxsize=2)

@@ -9,7 +9,7 @@ import re
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
-from zoo_gen.errors import ZooError, argument
+from zoo_gen.errors import ZooError, argument, shown
 
 OLDEST_GPU = 8  # compute capability from which there are bfloat16 and tf32
 
@@ -20,8 +20,19 @@ def check_device(device: str) -> None:
     Raises:
         ZooError: it is not "cpu", "cuda", "cuda:N" or "cuda:N,M", or there is no such GPU.
     """
+    check_name(device)
     if device != "cpu":
         _numbers(device)
+
+
+def check_name(device: str) -> None:
+    """Refuse what is no name of a device: "cpu", "cuda", "cuda:N" or "cuda:N,M"; it need not be there.
+
+    Raises:
+        ZooError: it is none.
+    """
+    if not isinstance(device, str) or not re.fullmatch(r"cpu|cuda(:\d+(,\d+)*)?", device):
+        raise ZooError(f"device {shown(device)}: expected cpu, cuda (all GPUs), cuda:N or cuda:N,M")
 
 
 def resolve(device: str) -> tuple[str, ...]:
@@ -30,6 +41,7 @@ def resolve(device: str) -> tuple[str, ...]:
     Raises:
         ZooError: there is no such device, or its GPUs are of several kinds, on which the last bits differ.
     """
+    check_name(device)
     if device == "cpu":
         return ("cpu",)
     import torch
@@ -61,10 +73,8 @@ def _numbers(device: str) -> list[int]:
     """Return the numbers of the GPUs that a name stands for, rising.
 
     Raises:
-        ZooError: the name is none, or there is no such GPU.
+        ZooError: there is no such GPU.
     """
-    if not re.fullmatch(r"cuda(:\d+(,\d+)*)?", device):
-        raise ZooError(f"device {device!r}: expected cpu, cuda (all GPUs), cuda:N or cuda:N,M")
     import torch
 
     count = torch.cuda.device_count()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pydantic
 from pydantic import BeforeValidator, Field, Strict, TypeAdapter
 
@@ -130,6 +131,8 @@ def checked(name: str, value: Any, *, where: str = "") -> Value:
     Raises:
         ValueError: the name is unknown, or the value is not valid for it; the message begins with `where`.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     try:
         return known(name).values.validate_python(value)
     except pydantic.ValidationError as error:

@@ -110,7 +110,7 @@ class ZooManifest(Schema):
     @classmethod  # the last validator, so that it is outside of the others
     def _error_as_one_line(cls, document: Any, handler: pydantic.ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(document)
+            return handler(_plain(document))
         except pydantic.ValidationError as error:
             raise ZooError(schema.one_line(error, document, cls)) from None
 
@@ -300,3 +300,12 @@ def _brief(values: list[Any]) -> object:
     if whole and all(after - before == 1 for before, after in pairwise(values)):
         return {"range": [values[0], values[-1]]}
     return values
+
+
+def _plain(value: Any) -> Any:
+    """Return what a manifest is made from with lists and numbers in place of numpy's arrays and numbers, or pandas'."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+    return value.tolist() if hasattr(value, "tolist") else value

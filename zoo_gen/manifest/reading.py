@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, shown
 from zoo_gen.files import schema
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.manifest.manifest import ZooManifest
@@ -66,7 +66,7 @@ def find_manifest(name_or_path: str | Folder) -> Folder:
         return name_or_path
     if not isinstance(name_or_path, str):
         raise ZooError(
-            f"manifest is {name_or_path!r}; expected a ZooManifest, plain data, the path or URL of a file, or the name "
-            "of one that comes with the package"
+            f"manifest is {shown(name_or_path)}; expected a ZooManifest, plain data, the path or URL of a file, or "
+            "the name of one that comes with the package"
         )
     return schema.find("zoo", name_or_path, shipped_manifests())

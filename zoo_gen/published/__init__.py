@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo_gen.errors import ZooError, argument, unknown_name
+from zoo_gen.errors import ZooError, argument, shown, unknown_name
 from zoo_gen.files.location import on_disk
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def convert(
     if licence is not None:
         provenance = _licensed(licence, provenance or {})
     if not isinstance(archive, str | os.PathLike):
-        raise ZooError(f"archive is {archive!r}; expected the path of a folder or file")
+        raise ZooError(f"archive is {shown(archive)}; expected the path of a folder or file")
     source = on_disk(archive)
     folder = Path("zoos") / (name or source.resolve().name.split(".")[0].lower()) if out is None else on_disk(out)
     target = folder.absolute()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zoo_gen.errors import ZooError, argument, either
 from zoo_gen.files import hub
-from zoo_gen.files.location import locate, on_disk, pinned
+from zoo_gen.files.location import locate, make_folder, on_disk, pinned
 from zoo_gen.machine.progress import progress_bar
 from zoo_gen.published import convert
 from zoo_gen.published.sources import partial_zip, zenodo
@@ -241,7 +241,7 @@ def _fetch_from_hub(zoo: PublishedZoo, zoo_cache: Path, file: str | None) -> Fet
     commit = hub.commit_of(at)
     folder = zoo_cache / commit / _digest(names)
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         hub.pull_folder(source.repository, folder, revision=commit, kind=source.kind, patterns=names)
     prefix = "" if source.kind == "model" else "datasets/"
     facts = {"url": f"https://huggingface.co/{prefix}{source.repository}", "revision": commit}
@@ -261,7 +261,7 @@ def _together(paths: list[Path], zoo: PublishedZoo, zoo_cache: Path) -> Path:
     if len(paths) == 1:
         return paths[0]
     folder = zoo_cache / _digest([path.name for path in paths]) / zoo.plain_name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for path in paths:
         (folder / path.name).unlink(missing_ok=True)
         try:

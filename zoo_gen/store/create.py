@@ -13,6 +13,7 @@ import numpy as np
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.errors import ZooError
 from zoo_gen.files import atomic
+from zoo_gen.files.location import make_folder
 from zoo_gen.manifest import Manifest, ZooManifest, grid
 from zoo_gen.manifest.split import split_sha256
 from zoo_gen.store import checksums
@@ -117,7 +118,7 @@ def create(folder: Path, empty: EmptyZoo) -> bool:
     exists = folder.exists()
     if exists and (not folder.is_dir() or any(not path.name.startswith(prefix) for path in folder.iterdir())):
         raise ZooError(f"{folder}: exists and is not a zoo; expected a new or empty folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder if exists else folder.parent))
     zoo = temporary / "zoo"  # a folder of its own, as `mkdtemp` does not keep to the umask
     try:

@@ -56,7 +56,13 @@ class Contents:
         known |= {f"weights.zarr/{array}/c/" for array in self._arrays}
         counts: Counter[str] = Counter()
         for name in sorted(names):
-            if self.has(name) or name in known or _UNFINISHED.fullmatch(name) or _OF_CLIENTS.fullmatch(name):
+            if (
+                self.has(name)
+                or name in known
+                or _is_chunk_folder(name, known)
+                or _UNFINISHED.fullmatch(name)
+                or _OF_CLIENTS.fullmatch(name)
+            ):
                 continue
             inside = (name[:end] for end in _slashes(name))
             folder = next((each for each in inside if each not in known and not _is_chunk_folder(each, known)), None)

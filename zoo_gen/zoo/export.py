@@ -15,8 +15,9 @@ import pyarrow.csv
 
 from zoo_gen.errors import ZooError, argument, unknown_name
 from zoo_gen.files import atomic
-from zoo_gen.files.location import on_disk
+from zoo_gen.files.location import Folder, on_disk
 from zoo_gen.zoo.frame import long_table
+from zoo_gen.zoo.joint import JointZoo, open_any
 from zoo_gen.zoo.zoo import Zoo
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _EXTENSIONS = {"pt": "pt", "safetensors": "safetensors", "onnx": "onnx"}
 
 
 def export(
-    zoo: Zoo,
+    zoo: Zoo | JointZoo | str | Folder,
     folder: str | Path,
     *,
     format: str = "safetensors",
@@ -37,7 +38,7 @@ def export(
     """Write models as files, and models.csv with hyper-parameters and metrics of each file.
 
     Args:
-        zoo: whose models.
+        zoo: whose models, or its folder or URL.
         folder: that does not exist yet.
         format: "pt" and "safetensors" hold the state_dict; "onnx" the whole network, from images
             (image, channel, height, width), any number at once, to logits (image, class).
@@ -56,8 +57,9 @@ def export(
     >>> [path.name for path in paths]
     ['model-00000-epoch-0004.pt', 'model-00001-epoch-0004.pt']
     """
-    if format not in _EXTENSIONS:
+    if not isinstance(format, str) or format not in _EXTENSIONS:
         raise ZooError(unknown_name("format", format, _EXTENSIONS))
+    zoo = open_any(zoo)
     write = _writer(zoo, format)
     chosen = zoo.models["model_id"].to_numpy() if models is None else models
     table = long_table(zoo.view(chosen, zoo.epochs[-1:].tolist() if epochs is None else epochs))
@@ -72,7 +74,7 @@ def export(
     return [Path(folder) / name for name in names]
 
 
-def _writer(zoo: Zoo, format_: str) -> Callable[[Path, int, int], object]:
+def _writer(zoo: Zoo | JointZoo, format_: str) -> Callable[[Path, int, int], object]:
     """Return the function that writes a model after an epoch to a path."""
     extra = {"pt": "generate", "safetensors": "convert", "onnx": "onnx"}[format_]
     try:
@@ -109,12 +111,13 @@ def _write_onnx(module: "torch.nn.Module", images: "torch.Tensor", path: Path) -
     program.save(path)
 
 
-def _images(zoo: Zoo, model: int) -> "torch.Tensor":
+def _images(zoo: Zoo | JointZoo, model: int) -> "torch.Tensor":
     """Return two empty images of the shape that a model reads."""
     import torch
 
-    row = zoo.models.slice(zoo._table.row(model), 1).to_pylist()[0]
-    return torch.zeros(2, *zoo.arrays.network_of(row).input_shape)
+    view = zoo.view([model])
+    row = zoo.models.slice(int(view.rows[0]), 1).to_pylist()[0]
+    return torch.zeros(2, *view.arrays.network_of(row).input_shape)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zoo_gen.architecture.layout import ParameterLayout
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, check_list, unknown_name
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.image_data import DataSource
 from zoo_gen.manifest import Split, StoredSplit
@@ -26,7 +26,7 @@ from zoo_gen.zoo import dataset
 from zoo_gen.zoo.frame import data_frame, long_table
 from zoo_gen.zoo.joint_arrays import JointArray, JointArrays
 from zoo_gen.zoo.table import model_numbers
-from zoo_gen.zoo.view import ZooView, checkpoint
+from zoo_gen.zoo.view import ZooView, checkpoint, checkpoints
 from zoo_gen.zoo.zoo import Zoo, open_zoo
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def open_zoos(zoos: Sequence[str | Folder | Zoo]) -> "JointZoo":
     >>> zoo.name, zoo.weights.shape, zoo.models["zoo"].unique().to_pylist()
     ('adam+sgd', (40, 5, 100), ['adam', 'sgd'])
     """
-    if isinstance(zoos, str):  # whose letters would be taken for folders
-        raise ZooError(f"open_zoos: got {zoos!r}; expected a list of zoos")
+    check_list("open_zoos", zoos, of="zoos")
     opened = [zoo if isinstance(zoo, Zoo) else open_zoo(zoo) for zoo in zoos]
     return JointZoo(opened)
 
@@ -307,9 +306,7 @@ class JointZoo:
         ids = model_numbers(models, where=self.name)
         for model in ids[(ids < 0) | (ids >= self._starts[-1])][:1].tolist():
             raise ZooError(f"{self.name}: model {model} does not exist; it has 0 to {self._starts[-1] - 1}")
-        chosen = self.epochs.tolist() if epochs is None else epochs
-        checkpoints = np.array([self.checkpoint(epoch) for epoch in chosen], dtype=np.int64)
-        return ZooView(self, ids, ids, checkpoints, self._arrays)
+        return ZooView(self, ids, ids, checkpoints(self, epochs), self._arrays)
 
     def state_dict(self, model: int, epoch: int | None = None) -> "dict[str, torch.Tensor]":
         """Return the parameters of a model, as `Zoo.state_dict`."""

@@ -12,6 +12,7 @@ from zoo_gen.architecture.layers import Layer
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
+from zoo_gen.zoo.table import model_number
 from zoo_gen.zoo.zoo import Zoo
 
 
@@ -116,6 +117,7 @@ class JointArrays:
 
     def owner(self, model: int) -> tuple[Zoo, int]:
         """Return the zoo of a model, and its number there."""
+        model = model_number(model, where="+".join(zoo.name for zoo in self._zoos))
         number = int(np.searchsorted(self._starts, model, side="right")) - 1
         if not 0 <= model < self.shape[0]:
             raise ZooError(f"model {model} does not exist; the zoos have 0 to {self.shape[0] - 1}")

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from zoo_gen.errors import ZooError, needing
 from zoo_gen.files import atomic
-from zoo_gen.files.location import on_disk
+from zoo_gen.files.location import Folder, make_folder, on_disk
 from zoo_gen.zoo import Zoo
 from zoo_gen.zoo.reconstructions import reconstructions
+from zoo_gen.zoo.zoo import opened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ _LINE = {"color": "#1f4e79"}
 _BANDS = ((0.05, 0.95, "#d2e3f0"), (0.25, 0.75, "#a5c8e1"))  # opaque, so that a legend shows what the eye sees
 
 
-def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
+def write_plots(zoo: Zoo | str | Folder, folder: str | Path) -> list[Path]:
     """Write the pictures of a zoo as PNG files into a folder and return their paths.
 
     `epochs.png` shows the test metric over the epochs, `gap.png` the generalisation gap (both as median with the bands
@@ -32,18 +33,23 @@ def write_plots(zoo: Zoo, folder: str | Path) -> list[Path]:
     each hyper-parameter, and `reconstructions.png` some images with what the networks fitted to them show, where there
     are such.
 
+    Args:
+        zoo: the zoo, or its folder or URL.
+        folder: which is made if it is not there.
+
     Raises:
         ZooError: the zoo holds no model yet, or matplotlib is not installed.
 
     >>> import zoo_gen
-    >>> [path.name for path in zoo_gen.write_plots(zoo_gen.open_zoo("zoos/tiny"), "pictures")]
+    >>> [path.name for path in zoo_gen.write_plots("zoos/tiny", "pictures")]
     ['epochs.png', 'gap.png', 'axes.png']
     """
+    zoo = opened(zoo)
     if not len(zoo.models):
         raise ZooError(f"{zoo.path}: holds no complete shard; expected models to draw")
     _prepare()
     folder = on_disk(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     ids = zoo.models["model_id"].to_numpy()
     view = zoo.view(ids)
     metric = zoo.outcome().metric

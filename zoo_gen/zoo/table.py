@@ -5,12 +5,13 @@ Some columns, or the rows of one shard, are read alone: of a large zoo the whole
 
 import hashlib
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoo_gen.errors import ZooError
+from zoo_gen.errors import ZooError, shown
 from zoo_gen.files import git_lfs, location
 from zoo_gen.files.location import Remote
 from zoo_gen.manifest import Split, StoredSplit
@@ -32,6 +33,17 @@ def model_numbers(models: object, *, where: str) -> np.ndarray:
             "such as numpy.flatnonzero(mask)"
         )
     return numbers.astype(np.int64)
+
+
+def model_number(model: object, *, where: str) -> int:
+    """Return the number of one model; `where` begins the error.
+
+    Raises:
+        ZooError: it is no whole number.
+    """
+    if not isinstance(model, Integral):
+        raise ZooError(f"{where}: got {shown(model)} in place of a model; expected its number")
+    return int(model)
 
 
 class ModelTable:

@@ -16,19 +16,20 @@ import pyarrow.parquet as pq
 
 from zoo_gen.errors import ZooError, check_number
 from zoo_gen.files import git_lfs, location
-from zoo_gen.files.location import Folder, locate, pinned
+from zoo_gen.files.location import Folder, locate, on_disk, pinned
 from zoo_gen.image_data import FittedImages, load_image_data
 from zoo_gen.manifest.split import split_sha256
 from zoo_gen.store import Store, checksums, image_labels
 from zoo_gen.store.create import described, own_side_files
 from zoo_gen.store.shards import part_bytes, part_name, part_table, written_by
 from zoo_gen.zoo import Zoo, contents, verify_converted
+from zoo_gen.zoo.lost_chunks import lost_chunks
 from zoo_gen.zoo.report import IMAGE_TOLERANCE, Report, cells
 
 LOSS_TOLERANCE = 1e-5  # of a loss computed again on another machine or device, relative to 1 + the loss
 
 
-def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_root: Path | None = None) -> Report:
+def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_root: str | Path | None = None) -> Report:
     """Check the bytes of every file of a zoo, and evaluate a sample of its checkpoints on the image data.
 
     Args:
@@ -48,6 +49,8 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
     40 models hashed, 20 checkpoints evaluated: sound
     """
     check_number("sample", sample, least=0)
+    check_number("seed", seed, least=0)
+    data_root = None if data_root is None else on_disk(data_root)
     folder = pinned(zoo.path if isinstance(zoo, Zoo) else locate(zoo))
     if pointers := tuple(_pointers(folder)):
         return Report(0, 0, pointers)
@@ -81,7 +84,7 @@ def verify(zoo: Zoo | str | Folder, *, sample: int = 20, seed: int = 0, data_roo
             findings += verify_converted.table(zoo)
         if sample and not (converted and findings):
             evaluate = verify_converted.evaluate if converted else _evaluate
-            evaluated, lines, remarks = evaluate(zoo, sample=sample, seed=seed, data_root=data_root)
+            evaluated, lines, remarks = evaluate(zoo, sample=sample, seed=int(seed), data_root=data_root)
             findings += lines
             notes += remarks
     models = sum(extent.count(shard) for shard in complete)
@@ -139,7 +142,8 @@ def _shard(store: Store, shard: int) -> Iterator[str]:
         yield f"{name}: has other columns or rows than the manifest and the arrays give"
         return
     differences = list(cells(part, expected, first_model=models.start))
-    yield from differences
+    lost = [f"{path}: is not there" for path in lost_chunks(store, shard, part)] if differences else []
+    yield from lost or differences  # what a lost chunk is read as differs in every model
     facts = written_by(part)
     created_by = f"parquet-cpp-arrow version {facts.get('pyarrow')}"
     if (

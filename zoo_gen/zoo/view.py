@@ -5,9 +5,10 @@ It may show, in place of the models' weights, others that compute the same funct
 
 # ruff: noqa: D102, as `Zoo` and `Arrays` say what each answer of a `Viewed` and a `Readable` means
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, check_list, shown, unknown_name
 from zoo_gen.zoo.equivalent import Equivalent
 from zoo_gen.zoo.forward import ForwardPass
 
@@ -40,11 +41,26 @@ class Viewed(Protocol):
 
 def checkpoint(zoo: Viewed, epoch: int) -> int:
     """Return the position of an epoch among the checkpoints of a zoo, which must have it."""
-    (positions,) = np.nonzero(zoo.epochs == epoch)
+    positions = np.flatnonzero(zoo.epochs == (epoch if isinstance(epoch, Real) else np.nan))  # which no epoch equals
     if not len(positions):
         first = ", ".join(map(str, zoo.epochs[:12])) + (", ..." if len(zoo.epochs) > 12 else "")
-        raise ZooError(f"{zoo.name}: no checkpoint of epoch {epoch}; kept are {first}, last {zoo.epochs[-1]}")
+        raise ZooError(f"{zoo.name}: no checkpoint of epoch {shown(epoch)}; kept are {first}, last {zoo.epochs[-1]}")
     return int(positions[0])
+
+
+def checkpoints(zoo: Viewed, epochs: Sequence[int] | None) -> np.ndarray:
+    """Return the positions of epochs among the checkpoints of a zoo, of all if none are given: int64 (checkpoint,).
+
+    Raises:
+        ZooError: they are no list, there are none, or one was not kept.
+    """
+    if epochs is None:
+        return np.arange(len(zoo.epochs))
+    check_list("epochs", epochs, of="their numbers")
+    positions = np.array([checkpoint(zoo, epoch) for epoch in epochs], dtype=np.int64)
+    if not len(positions):
+        raise ZooError(f"{zoo.name}: got no epochs; expected one or more")
+    return positions
 
 
 class Readable(Protocol):

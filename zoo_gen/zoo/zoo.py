@@ -25,8 +25,8 @@ from zoo_gen.store.side_files import Architecture
 from zoo_gen.zoo import dataset, module, summary
 from zoo_gen.zoo.arrays import Arrays
 from zoo_gen.zoo.frame import data_frame, long_table
-from zoo_gen.zoo.table import ModelTable, model_numbers
-from zoo_gen.zoo.view import ZooView, checkpoint
+from zoo_gen.zoo.table import ModelTable, model_number, model_numbers
+from zoo_gen.zoo.view import ZooView, checkpoint, checkpoints
 
 if TYPE_CHECKING:
     import pandas
@@ -50,6 +50,15 @@ def open_zoo(path: str | Folder) -> "Zoo":
     (8, 2)
     """
     return Zoo(Store.open(pinned(locate(path))))
+
+
+def opened(zoo: "Zoo | str | Folder") -> "Zoo":
+    """Return a zoo that is given as itself, or as its folder or URL.
+
+    Raises:
+        ZooError: it is neither, or there is no zoo.
+    """
+    return zoo if isinstance(zoo, Zoo) else open_zoo(zoo)
 
 
 class Zoo:
@@ -355,7 +364,8 @@ class Zoo:
             return module.module(self.store, self.arrays, self._row(model), checkpoint=checkpoint)
 
     def _row(self, model: int) -> pa.Table:
-        return self._table.rows(slice(model, model + 1))
+        number = model_number(model, where=self.manifest.name)
+        return self._table.rows(slice(number, number + 1))
 
     def view(self, models: np.ndarray | Sequence[int], epochs: Sequence[int] | None = None) -> ZooView:
         """Return some models (all their checkpoints, or those of the given epochs) as one object with arrays.
@@ -365,9 +375,7 @@ class Zoo:
         """
         ids = model_numbers(models, where=self.manifest.name)
         rows = np.array([self._table.row(model) for model in ids.tolist()], dtype=np.int64)
-        chosen = self.epochs.tolist() if epochs is None else epochs
-        checkpoints = np.array([self.checkpoint(epoch) for epoch in chosen], dtype=np.int64)
-        return ZooView(self, ids, rows, checkpoints, self.arrays)
+        return ZooView(self, ids, rows, checkpoints(self, epochs), self.arrays)
 
     def torch_dataset(
         self,

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from tests import waiting
 from zoo_bench.cli import main
 from zoo_bench.evaluation import cell_queue, run
+from zoo_bench.evaluation.assembly import stored_path
 from zoo_bench.evaluation.validate import validate
 from zoo_bench.protocol import zoos
 from zoo_bench.protocol.manifest import BenchmarkManifest
@@ -121,6 +122,25 @@ def test_a_damaged_pending_cell_is_computed_again(tmp_path, pending_cell, tiny_z
     assert is_new
     assert not result.failures
     assert not (tmp_path / ".cells").exists()
+    assert not any(problems for _, problems in validate(tmp_path, zoos=tiny_zoo.parent))
+
+
+def test_a_result_that_another_run_has_just_stored_stays_there_for_its_readers(tmp_path, tiny_zoo, monkeypatch):
+    """A run that reads its results must not find one gone because another one stores the same at that time."""
+    its_own = run.assemble
+    present = []
+
+    def stored_twice(setting, cells, outcomes, results):
+        first = its_own(setting, cells, outcomes, results)
+        path = stored_path(results, first)
+        with monkeypatch.context() as watched:
+            write = records.write_files
+            watched.setattr(records, "write_files", lambda files: (present.append(path.exists()), write(files)))
+            return its_own(setting, cells, outcomes, results)
+
+    monkeypatch.setattr(run, "assemble", stored_twice)
+    list(run.run(QUICK, ["weights"], zoos=tiny_zoo.parent, results=tmp_path, seeds=[0]))
+    assert present == [True]
     assert not any(problems for _, problems in validate(tmp_path, zoos=tiny_zoo.parent))
 
 

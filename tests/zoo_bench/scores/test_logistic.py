@@ -32,6 +32,16 @@ def test_it_is_scikit_learns_at_every_penalty_of_a_path(n_names):
         np.testing.assert_allclose(model.shares(rows), theirs.predict_proba(rows), atol=3e-4)
 
 
+@pytest.mark.parametrize("names", ["aab", "abbcccc"])
+def test_rows_without_an_axis_give_the_shares_of_the_names(names):
+    """An encoder that gives every model the same embedding leaves none, as does a recipe that all models share."""
+    labels = np.array(list(names))
+    model = Logistic(np.zeros((len(labels), 0), np.float32), labels)
+    model.fit(1.0)
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    np.testing.assert_allclose(model.shares(np.zeros((2, 0), np.float32)), [shares, shares], atol=1e-3)
+
+
 @pytest.mark.parametrize("n_names", [2, 3])
 def test_gradients_and_curvatures_are_differences_of_losses(n_names, monkeypatch):
     """Over several blocks of rows, of which the last is smaller."""

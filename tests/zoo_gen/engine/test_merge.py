@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -240,3 +241,18 @@ def test_a_split_that_a_full_disk_ended_is_resumed_by_the_same_command(tiny_zoo,
     zoo_gen.split(tiny_zoo, tmp_path / "again" / "part", share=0.6, rest=tmp_path / "again" / "rest")
     for name in ("part", "rest"):
         assert files_of(tmp_path / name) == files_of(tmp_path / "again" / name)
+
+
+@pytest.mark.parametrize("array", ["weights", "test_accuracy"])
+def test_models_whose_arrays_are_lost_are_not_copied_as_if_they_had_diverged(tiny_zoo, tmp_path, tiny_manifest, array):
+    damaged = shutil.copytree(tiny_zoo, tmp_path / "damaged")
+    (lost,) = (path for path in (damaged / "weights.zarr" / array / "c" / "1").rglob("*") if path.is_file())
+    lost.unlink()
+    for copy in (
+        lambda: zoo_gen.split(damaged, tmp_path / "some", where={"optimizer": ["adam", "sgd"]}),
+        lambda: engine.run(tiny_manifest, tmp_path / "again", reuse=[damaged], workers=1, progress=False),
+    ):
+        with pytest.raises(
+            ZooError, match=r"damaged: model \d+ cannot be copied \(its weights or metrics are not those"
+        ):
+            copy()

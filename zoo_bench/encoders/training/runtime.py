@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo_gen.machine.devices import check_device, resolve
+from zoo_gen.machine.devices import check_device, check_name, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +35,14 @@ class Runtime:
     checkpoint_seconds: float = 60.0
     compile: bool = True
     cpu_bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no name of a device, without a look whether it is there: that would import torch.
+
+        Raises:
+            ZooError: it is none.
+        """
+        check_name("cpu" if isinstance(self.device, str) and self.device == "auto" else self.device)
 
     def torch_device(self) -> "torch.device":
         """Return the device, a GPU as torch's current one; in a process started by torchrun, this process's own GPU.

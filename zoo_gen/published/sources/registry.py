@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from zoo_gen.errors import ZooError, either, unknown_name
+from zoo_gen.errors import ZooError, either, shown, unknown_name
 from zoo_gen.files import schema
 from zoo_gen.files.schema import Count, Schema
 from zoo_gen.published import FORMATS
@@ -231,14 +231,16 @@ def find_published(name: str) -> PublishedZoo:
         ZooError: there is none; the message says what there is.
     """
     zoos = list_published_zoos()
+    if not isinstance(name, str):
+        raise ZooError(f"published zoo: got {shown(name)}; expected its name, such as {next(iter(zoos))}")
     if name in zoos:
         return zoos[name]
     publication = publications().get(name)
     if publication is not None:
         raise ZooError(f"{name}: has several zoos; expected one of {', '.join(publication.zoos)}")
-    shown = either(command="zoo-gen list --published shows them", python="zoo_gen.list_published_zoos() has them")
-    shown += "; a zoo of the Hub is hf://ORG/NAME"
-    raise ZooError(f"{unknown_name('published zoo', name, zoos)}; {shown}")
+    has_them = either(command="zoo-gen list --published shows them", python="zoo_gen.list_published_zoos() has them")
+    has_them += "; a zoo of the Hub is hf://ORG/NAME"
+    raise ZooError(f"{unknown_name('published zoo', name, zoos)}; {has_them}")
 
 
 def rows() -> list[dict[str, Any]]:
