@@ -66,7 +66,7 @@ def shown(value: object) -> str:
     """Return what somebody gave in place of something else, on one line of at most 100 characters.
 
     >>> shown("a" * 200)[-4:]
-    '...\''
+    "...'"
     """
     text = " ".join(repr(value).split())
     return text if len(text) <= 100 else f"{text[:96]}...{text[-1]}"
