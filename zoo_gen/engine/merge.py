@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from zoo_gen.engine.reuse import find_copies
 from zoo_gen.errors import ZooError, check_list, check_number, unknown_name
-from zoo_gen.errors import shown as given
+from zoo_gen.errors import shown as shown_value
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.manifest import Split, ZooManifest
 from zoo_gen.manifest.difference import differences, shown
@@ -100,7 +100,7 @@ def split(
     manifest = _generated(store)
     rows = manifest.rows(slice(0, manifest.n_models))
     if where is not None and not isinstance(where, Mapping):
-        raise ZooError(f"where is {given(where)}; expected a dictionary of hyper-parameters and their values")
+        raise ZooError(f"where is {shown_value(where)}; expected a dictionary of hyper-parameters and their values")
     if (where is None) == (share is None):
         raise ZooError(f"split {store.folder}: expected either `where` or `share`")
     chosen = _where(rows, where) if where is not None else _share(manifest, rows, share or 0.0, seed=seed)
