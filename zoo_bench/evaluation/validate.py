@@ -32,6 +32,7 @@ from zoo_bench.results import (
     scoring,
 )
 from zoo_bench.results.records import TargetPrediction
+from zoo_bench.results.side_by_side import side_by_side
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder, locate, on_disk
 from zoo_gen.zoo import AnyZoo
@@ -70,16 +71,17 @@ def validate(
     digests: dict[tuple[str, str, str], tuple[str, Path]] = {}
     targets = _targets_of(list(whole.values()))
     seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for result in whole.values():
-        if result.on == "test":
-            seeds[result.benchmark, result.encoder].add(result.seed)
+    for one in whole.values():
+        if one.on == "test":
+            seeds[one.benchmark, one.encoder].add(one.seed)
     named = {name: shipped_benchmark(name) for name, _ in seeds}
     shipped = {name: benchmark for name, benchmark in named.items() if benchmark is not None}
-    for path, read in results.items():
-        if isinstance(read, str):
-            yield path, [read]
+    scores = side_by_side(lambda path: list(_of_scores(whole[path], path)), list(whole))
+    for path, result in results.items():
+        if isinstance(result, str):
+            yield path, [result]
             continue
-        result = read
+        of_scores = next(scores)
         try:
             problems = list(_of_content(result, path, shipped))
             if not problems:  # the others are not compared with a damaged result
@@ -87,9 +89,8 @@ def validate(
                 problems += _of_seeds(result, path, digests)
             if result.benchmark in shipped and result.on == "test":
                 problems += completeness.of_seeds(seeds[result.benchmark, result.encoder])
-            predictions = records.read_predictions(path)
-            problems += _of_scores(result, path, predictions)
-            problems += _of_benchmark(result, predictions, targets, None if zoos is None else locate(zoos))
+            problems += of_scores
+            problems += _of_benchmark(result, path, targets, None if zoos is None else locate(zoos))
             if again and result.encoder == again.name:
                 problems += differences(result, again, zoos=zoos)
         except ZooError as error:
@@ -148,8 +149,13 @@ def _of_seeds(result: Result, path: Path, digests: dict[tuple[str, str, str], tu
         yield f"encoder_digest: is {result.encoder_digest[:12]}, {where}; expected one for all seeds"
 
 
-def _of_scores(result: Result, path: Path, predictions: Sequence[TargetPrediction]) -> Iterator[str]:
+def _of_scores(result: Result, path: Path) -> Iterator[str]:
     """Compute every score and every resample again from the predictions."""
+    try:
+        predictions = records.read_predictions(path)
+    except ZooError as error:
+        yield str(error)
+        return
     resamples = records.resamples_path(path)
     stored = {row.key: row.values for row in records.read_resamples(resamples)} if resamples.exists() else None
     for cell in result.cells:
@@ -180,7 +186,7 @@ def _of_score(cell: CellResult, score: Score, expected: Score) -> Iterator[str]:
 
 def _of_benchmark(
     result: Result,
-    predictions: Sequence[TargetPrediction],
+    path: Path,
     targets: Mapping[tuple[str, str], set[str]],
     folder: Folder | None,
 ) -> Iterator[str]:
@@ -195,12 +201,10 @@ def _of_benchmark(
         yield from completeness.without_zoos(result, benchmark)
         yield from completeness.of_targets(result, targets)
     if folder is not None:
-        yield from _of_zoos(result, benchmark, predictions, folder)
+        yield from _of_zoos(result, benchmark, path, folder)
 
 
-def _of_zoos(
-    result: Result, benchmark: BenchmarkManifest, predictions: Sequence[TargetPrediction], folder: Folder
-) -> Iterator[str]:
+def _of_zoos(result: Result, benchmark: BenchmarkManifest, path: Path, folder: Folder) -> Iterator[str]:
     """Compare with the zoos that are there: revision, split and the true values."""
     zoos = {cell.test.zoo: cell.test for cell in result.cells} | {cell.source.zoo: cell.source for cell in result.cells}
     opened: dict[str, AnyZoo] = {name: find_zoo(folder, name) for name in zoos if is_there(folder, name)}
@@ -214,7 +218,7 @@ def _of_zoos(
             if digest != expected:
                 yield f"{what} of {name} is {digest[:12]}; {zoo.path} has {expected[:12]}"
     tests = {cell.name: cell.test.zoo for cell in result.cells}
-    for prediction in predictions:
+    for prediction in records.read_predictions(path) if opened else ():
         test = opened.get(tests.get(prediction.cell, ""))
         if test is not None and not _has_truth(test, prediction):
             yield f"{prediction.cell}: {prediction.target}: the true values are not those of {test.path}"

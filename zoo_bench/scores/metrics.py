@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import joblib
 import numpy as np
 
 from zoo_bench.scores.kendall import resampled_tau
@@ -22,6 +23,7 @@ NO_NAME = ""  # the value of a target of names where it is missing
 _DRAWS_SEED = 20211
 _CANCELLED = 1e-6  # the share of a sum of squares below which a difference of two of them has lost digits
 _NUMBERS_AT_ONCE = 2**17
+_RECENT_AT_MOST = 2048  # estimates, 8 kB each
 
 # Takes how often each model is drawn, (resample, model), and returns the metric of each resample, (resample,).
 Weighted = Callable[[np.ndarray], np.ndarray]
@@ -49,6 +51,9 @@ class Difference:
     p: float  # two-sided
 
 
+_recent: dict[str, Estimate] = {}  # by the hash of what they were computed from
+
+
 def estimate(
     metric: str, truth: np.ndarray, predicted: np.ndarray, models: np.ndarray, *, above: float | None = None
 ) -> Estimate:
@@ -57,6 +62,9 @@ def estimate(
     Rows whose truth is missing are left out. A metric is undefined where a prediction of another row is no finite
     number, and in a resample that leaves it undefined, such as one that draws a single true value for R2.
 
+    Estimates of equal rows are computed once: floors are the same for every encoder, and an encoder that draws
+    nothing predicts the same with every seed.
+
     Args:
         metric: one of METRICS.
         truth: true values (row,), some of which may be missing.
@@ -64,6 +72,19 @@ def estimate(
         models: which model each row belongs to (row,).
         above: count only rows whose true value is greater; models are drawn as without.
     """
+    key = joblib.hash((metric, truth, predicted, models, above))
+    known = _recent.get(key)
+    if known is None:
+        known = _recent[key] = _estimate(metric, truth, predicted, models, above)
+        known.resampled.flags.writeable = False
+        if len(_recent) > _RECENT_AT_MOST:
+            _recent.pop(next(iter(_recent)), None)
+    return known
+
+
+def _estimate(
+    metric: str, truth: np.ndarray, predicted: np.ndarray, models: np.ndarray, above: float | None
+) -> Estimate:
     _, members = np.unique(models, return_inverse=True)
     n_models = int(members.max()) + 1
     counted = ~missing(truth)

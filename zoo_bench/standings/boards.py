@@ -4,10 +4,8 @@ A board has a column for every encoder with a result of its benchmark. One that 
 several even, has no score there and comes last.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +16,7 @@ from zoo_bench.results import CellResult, Failure, Result, Score, read_result, r
 from zoo_bench.results.integrity import changes
 from zoo_bench.results.records import TargetPrediction, read_predictions, read_resamples, resamples_path
 from zoo_bench.results.scoring import FLOORS, score_result
+from zoo_bench.results.side_by_side import side_by_side
 from zoo_bench.scores import metrics
 from zoo_bench.standings.pooled import Absent, CellScore, Pooled, compared
 from zoo_gen.errors import ZooError
@@ -132,9 +131,7 @@ def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
     first: dict[tuple[str, str, int], Path] = {}
     problems: list[ZooError] = []
     paths = [path for folder in folders for path in result_paths(folder)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # to draw resamples takes a second a result
-        results = list(pool.map(_read, paths))
-    for path, one in zip(paths, results, strict=True):
+    for path, one in zip(paths, side_by_side(_read, paths), strict=True):  # to draw resamples takes seconds a result
         if isinstance(one, ZooError):
             problems.append(one)
             continue

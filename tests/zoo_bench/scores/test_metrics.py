@@ -54,6 +54,22 @@ def test_intervals_equal_a_bootstrap_that_really_copies_the_rows_of_models(metri
     assert (actual.low, actual.high) == pytest.approx(tuple(np.quantile(actual.resampled, [0.025, 0.975])), rel=1e-12)
 
 
+def test_estimates_of_equal_rows_are_computed_once_and_those_of_others_are_their_own(monkeypatch):
+    truth, predicted, models = rows(11)
+    computed = []
+    mae = METRICS["mae"]
+    monkeypatch.setitem(METRICS, "mae", lambda *given: computed.append(1) or mae(*given))
+    first, again = (estimate("mae", *(column.copy() for column in (truth, predicted, models))) for _ in range(2))
+    assert len(computed) == 1
+    assert again.value == first.value == mean_absolute_error(truth, predicted)
+    with pytest.raises(ValueError, match="read-only"):
+        again.resampled[0] = 1.0
+    predicted[3] += 1.0
+    assert estimate("mae", truth, predicted, models).value == mean_absolute_error(truth, predicted)
+    kept = truth > 2
+    assert estimate("mae", truth, predicted, models, above=2).value == mean_absolute_error(truth[kept], predicted[kept])
+
+
 def test_intervals_are_wider_than_those_of_rows_when_checkpoints_are_alike():
     random = np.random.RandomState(0)
     level = random.standard_normal(40)
