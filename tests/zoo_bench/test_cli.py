@@ -34,6 +34,21 @@ def test_list_shows_benchmarks_and_encoders():
     assert "weight_statistics_without_biases" in result.output
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [((), "cpu"), (("--device", "auto"), "cpu"), (("--device", "cpu"), "cpu"), (("--device", "cuda:0"), "cuda:0")],
+)
+def test_missing_zoos_are_made_on_the_device_that_is_named(benchmark, tmp_path, monkeypatch, options, expected):
+    """A zoo of a GPU has other bytes than one of a CPU, so none is made there because one happens to be there."""
+    devices = []
+    monkeypatch.setattr("zoo_bench.encoders.training.runtime.Runtime.torch_device", lambda runtime: None)
+    monkeypatch.setattr("zoo_gen.engine.run", lambda *arguments, device, **options: devices.append(device))
+    benchmark.write_text(BENCHMARK.replace('"tiny"', '"mini_digits_mlp"'))
+    result = invoke("run", benchmark, "--zoos", tmp_path / "zoos", "--missing-zoos", "make", *options)
+    assert devices == [expected]
+    assert "mini_digits_mlp: no such zoo" in result.output  # as nothing was made
+
+
 def test_run_then_leaderboard_then_nothing_to_do(benchmark, tiny_zoo, tmp_path):
     result = invoke("run", benchmark, "--zoos", tiny_zoo.parent, "--encoder", "weights", "--encoder", "pca")
     assert result.exit_code == 0, result.output

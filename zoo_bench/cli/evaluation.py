@@ -62,7 +62,7 @@ class Computing:
     type=click.Choice(["refuse", "make", "pull"]),
     default="refuse",
     show_default=True,
-    help="What to do about zoos that are not there or not complete.",
+    help="What to do about zoos that are not there or not complete; made on a GPU only where --device names one.",
 )
 @click.option(
     "--zoos-from",
@@ -166,7 +166,7 @@ def run(
         runtime.torch_device()  # a device that is not there is an error now, not after the baselines
     for manifest, places in chosen_zoos.items():
         if isinstance(places, Folder):
-            _get_missing(manifest, places, missing, workers=computing.workers)
+            _get_missing(manifest, places, missing, computing)
     errors = 0
     for manifest, places in chosen_zoos.items():
         names = encoder_names(chosen, protocol=manifest.protocol, targets=manifest.targets)
@@ -280,14 +280,21 @@ def _seeds(text: str) -> list[int]:
         raise ZooError(f"--seeds {text!r}: expected whole numbers separated by commas, such as 0,1,2") from None
 
 
-def _get_missing(benchmark: "BenchmarkManifest", zoos: Folder, missing: MissingZoos, *, workers: int) -> None:
+def _get_missing(benchmark: "BenchmarkManifest", zoos: Folder, missing: MissingZoos, computing: Computing) -> None:
     from zoo_bench import make_missing_zoos, pull_missing_zoos
 
     if missing.missing_zoos == "pull":
         names, verb = pull_missing_zoos(benchmark, zoos, owner=missing.owner), "pulled into"
     elif missing.missing_zoos == "make":
-        processes = workers if workers > 1 else None
-        names, verb = make_missing_zoos(benchmark, zoos, data_root=missing.data_root, workers=processes), "made in"
+        # A zoo has other bytes on a GPU, so that, as by zoo-gen run, it is trained on one only where somebody says so.
+        names = make_missing_zoos(
+            benchmark,
+            zoos,
+            data_root=missing.data_root,
+            workers=computing.workers if computing.workers > 1 else None,
+            device="cpu" if computing.device == "auto" else computing.device,
+        )
+        verb = "made in"
     else:
         return
     for name in names:

@@ -193,7 +193,11 @@ def _test(process: EncoderProcess, problem: Problem, test: Test, *, dimension: i
     hide = ACTIVATION in problem.targets
     try:
         embeddings = encode_views(process, test.views, hide_activation=hide)
-        check_dimensions(process.name, [np.empty((0, dimension)), embeddings])
+        if embeddings.shape[1] != dimension:
+            raise EncoderError(
+                f"encoder {process.name!r}: embeds the models of {test.zoo.name} in {embeddings.shape[1]} dimensions, "
+                f"and those that it was fitted to in {dimension}; expected the same for every architecture"
+            )
         seconds = Cost.of(process.costs).seconds
         predicted = None
         if problem.target is not None:

@@ -102,6 +102,7 @@ def make_missing_zoos(
     *,
     data_root: Path | None = None,
     workers: int | None = None,
+    device: str = "cpu",
 ) -> list[str]:
     """Train what the zoos of a benchmark lack, by the shipped manifests, and return the names of those it trained.
 
@@ -110,6 +111,7 @@ def make_missing_zoos(
         folder: that holds zoos by name.
         data_root: where image data is looked for, as in `zoo-gen run`.
         workers: processes; all cores if not given.
+        device: where, as in `zoo_gen.run`: "cpu", "cuda" for all GPUs of the machine, "cuda:N" or "cuda:N,M".
 
     Raises:
         ZooError: a zoo is neither there nor ships with the package, or cannot be trained.
@@ -128,7 +130,8 @@ def make_missing_zoos(
     for name in missing:
         if name.endswith(PUBLISHED):
             raise ZooError(f"{name}: is published and not trained here; expected {_ways('pull')}")
-        engine.run(find_manifest(name), locate(folder) / name, workers=workers, data_root=data_root)
+        out = locate(folder) / name
+        engine.run(find_manifest(name), out, workers=workers, device=device, data_root=data_root)
     return missing
 
 

@@ -5,7 +5,7 @@ several even, has no score there and comes last.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from zoo_bench.standings.pooled import Absent, CellScore, Pooled, compared
 from zoo_gen.errors import ZooError
 
 By = Literal["own", "probe", "encoder", "recipe", "mean"]
+_READINGS: dict[str, str] = {"probe": "by probes", "encoder": "by encoders", "own": ""}  # said beside a target
 _Seeds = dict[int, tuple["Loaded", CellResult]]  # of one encoder on one cell
 
 
@@ -197,6 +198,12 @@ def shown(board: Board) -> list[Row]:
     """Return the rows that rank, and those of probes and of encoders under the metrics that rank."""
     ranking = {(row.target, row.metric) for row in board.rows if row.ranks}
     return [row for row in board.rows if (row.target, row.metric) in ranking]
+
+
+def labelled(target: str, by: str, several: Collection[str]) -> str:
+    """Return a target, and who predicted it where several are shown."""
+    reading = _READINGS[by] if len(several) > 1 else ""
+    return f"{target}, {reading}" if reading else target
 
 
 def failures(loaded: Sequence[Loaded]) -> list[tuple[Result, Failure]]:

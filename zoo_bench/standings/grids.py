@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo_bench.standings.boards import Board, shown
+from zoo_bench.standings.boards import Board, labelled, shown
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Grid:
     target: str
     metric: str
     by: str
+    label: str  # the target, and who predicted it where there are grids of several
     sources: tuple[str, ...]
     tests: tuple[str, ...]
     values: tuple[tuple[float | None, ...], ...]  # (source, test); None where there is no cell
@@ -25,6 +26,8 @@ class Grid:
     off_diagonal: float | None
     average: float
     spread: float  # population deviation over all cells
+    scored: int  # cells that have a score, of which those are means
+    lacking: int  # cells where others have one, and this encoder failed or its score is undefined
 
 
 def grids(tables: Sequence[Board]) -> list[Grid]:
@@ -39,10 +42,20 @@ def grids(tables: Sequence[Board]) -> list[Grid]:
             for encoder, cell in zip(board.encoders, row.cells, strict=True):
                 if cell.value is not None:
                     scores[board.benchmark, row.target, row.metric, row.by, encoder][zoos] = cell.value
-    return [_grid(key, cells) for key, cells in scores.items()]
+    readings: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    known: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)  # cells that any encoder has in a row
+    for (benchmark, target, metric, by, _), cells in scores.items():
+        readings[benchmark, target, metric].add(by)
+        known[benchmark, target, metric, by] |= cells.keys()
+    return [
+        _grid(key, cells, label=labelled(key[1], key[3], readings[key[:3]]), n_cells=len(known[key[:4]]))
+        for key, cells in scores.items()
+    ]
 
 
-def _grid(key: tuple[str, str, str, str, str], cells: dict[tuple[str, str], float]) -> Grid:
+def _grid(
+    key: tuple[str, str, str, str, str], cells: dict[tuple[str, str], float], *, label: str, n_cells: int
+) -> Grid:
     benchmark, target, metric, by, encoder = key
     sources, tests = (list(dict.fromkeys(zoos[side] for zoos in cells)) for side in (0, 1))
     # Tests in the order of the sources, so that the diagonal is one.
@@ -55,6 +68,7 @@ def _grid(key: tuple[str, str, str, str, str], cells: dict[tuple[str, str], floa
         target=target,
         metric=metric,
         by=by,
+        label=label,
         sources=tuple(sources),
         tests=tuple(tests),
         values=tuple(tuple(cells.get((source, test)) for test in tests) for source in sources),
@@ -62,4 +76,6 @@ def _grid(key: tuple[str, str, str, str, str], cells: dict[tuple[str, str], floa
         off_diagonal=float(np.mean(others)) if others else None,
         average=float(np.mean(list(cells.values()))),
         spread=float(np.std(list(cells.values()))),
+        scored=len(cells),
+        lacking=n_cells - len(cells),
     )

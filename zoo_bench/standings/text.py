@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from zoo_bench.standings.boards import Board, Loaded, Row, failures, shown
+from zoo_bench.standings.boards import Board, Loaded, Row, failures, labelled, shown
 from zoo_bench.standings.grids import Grid, grids
 from zoo_bench.standings.order import Standings, standings
 from zoo_bench.standings.pooled import CellScore
@@ -12,7 +12,6 @@ from zoo_bench.standings.published import published, stated
 from zoo_bench.standings.robustness import Drop, drops
 from zoo_gen.cli.command import table
 
-READINGS = {"probe": "by probes", "encoder": "by encoders", "own": ""}  # said beside a target
 FLOOR_NAMES = {"recipe": "hyper-parameters alone", "mean": "the mean"}
 DROPS = "robustness: what scores lose on networks that compute the same function"
 _NOTHING = 1e-12  # what rounding alone makes, as of R2 where the mean is predicted
@@ -89,8 +88,7 @@ def comparison(order: Standings) -> str:
 def label(board: Board, row: Row) -> str:
     """Return the target of a row, and who predicted it where boards show two readings."""
     several = {other.by for other in board.rows if (other.target, other.metric) == (row.target, row.metric)}
-    reading = READINGS[row.by] if len(several) > 1 else ""
-    return f"{row.target}, {reading}" if reading else row.target
+    return labelled(row.target, row.by, several)
 
 
 def remarks(board: Board, *, floors: bool = True) -> str:
@@ -225,13 +223,14 @@ def _grid_row(grid: Grid) -> dict[str, object]:
 
     return {
         "benchmark": grid.benchmark,
-        "target": f"{grid.target}, {READINGS[grid.by]}" if grid.by == "encoder" else grid.target,
+        "target": grid.label,
         "metric": METRIC_NAMES[grid.metric],
         "encoder": grid.encoder,
         "diagonal": number(grid.diagonal),
         "off-diagonal": number(grid.off_diagonal),
         "average": number(grid.average),
         "spread": number(grid.spread),
+        "cells": f"{grid.scored} of {grid.scored + grid.lacking}" if grid.lacking else f"{grid.scored}",
     }
 
 

@@ -14,6 +14,7 @@ from zoo_bench.scores import probes
 from zoo_bench.scores.probes import probe
 from zoo_bench.standings import boards, grids, page
 from zoo_bench.standings import text as leaderboard
+from zoo_bench.standings.page import content
 from zoo_gen.errors import ZooError
 from zoo_gen.machine import device_workers
 
@@ -229,8 +230,42 @@ def test_encoders_of_one_architecture_say_so_and_the_others_go_on(tmp_path, thre
     result, _ = next(outcomes)
     assert result.encoder == "last_layer_statistics"
     assert [cell.name for cell in result.cells] == ["tiny → third", "third → tiny"]
-    with pytest.raises(ZooError, match=r"encoder 'weights': encode returned embeddings of dimensions \[100, 140\]"):
+    with pytest.raises(ZooError, match=r"'weights': embeds the models of third in 140 dimensions, and .* in 100;"):
         next(outcomes)
+
+
+def test_a_mean_over_fewer_cells_says_so_and_comes_last(tmp_path, three_zoos, counting):
+    """An encoder that fails on some zoos has a mean of the other cells, which is no better for that."""
+    run(benchmark("cross_dataset", "tiny", "other"), ["weight_statistics", "counting:Picky"], three_zoos, tmp_path)
+    loaded = boards.load(tmp_path)
+    table = boards.boards(loaded)
+    (part,) = content.parts(table, loaded)
+    for _, (whole, partly) in part.grids:
+        assert (whole.encoder, whole.scored, whole.lacking) == ("weight_statistics", 4, 0)
+        assert (partly.encoder, partly.scored, partly.lacking) == ("counting:Picky", 2, 2)
+    assert any(partly.average > whole.average for _, (whole, partly) in part.grids)
+    assert "in 2 of 4 cells" in page.html(table, loaded)
+    rows = [
+        line.split("|")
+        for line in leaderboard.markdown(table, loaded).splitlines()
+        if line.startswith("| cross_dataset |")
+    ]
+    assert {(row[4].strip(), row[-2].strip()) for row in rows} == {
+        ("weight_statistics", "4"),
+        ("counting:Picky", "2 of 4"),
+    }
+
+
+def test_grids_of_several_readings_say_which_is_which(tmp_path, three_zoos):
+    manifest = benchmark("cross_dataset", "tiny", "other", reading="own", rank_by="kendall_tau")
+    run(manifest, ["statistics_boosting"], three_zoos, tmp_path)
+    labels = [(grid.by, grid.label) for grid in grids.grids(boards.boards(boards.load(tmp_path)))]
+    of_accuracy = [(by, label) for by, label in labels if label.startswith("test_accuracy")]
+    assert of_accuracy == [
+        ("own", "test_accuracy"),
+        ("probe", "test_accuracy, by probes"),
+        ("encoder", "test_accuracy, by encoders"),
+    ]
 
 
 def test_a_probe_of_the_source_is_applied_unchanged_to_the_other_zoo(tmp_path, three_zoos):

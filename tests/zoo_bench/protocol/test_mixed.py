@@ -207,8 +207,23 @@ def test_the_shipped_cross_architecture_benchmarks_have_the_papers_cells():
     assert sorted(pairs) == sorted((source, test) for source in ours for test in svhn)
 
 
+def test_medium_zoos_cross_architectures_within_a_data_set():
+    """Six directions on each of three data sets, said by the manifest alone, so that no zoo is needed to count them."""
+    for data in ("mnist", "fashion", "cifar10_jpeg"):
+        zoos = [f"medium_{data}_{name}" for name in ("small_cnn_gap", "cnn3_fc2", "cnn_small")]
+        manifest = zoo_bench.read_benchmark(f"cross_architecture_medium_{data}")
+        assert sorted(manifest.pairs) == sorted((source, test) for source in zoos for test in zoos if source != test)
+        assert (manifest.checkpoints, manifest.rank_by, manifest.reading) == ("last", "kendall_tau", "own")
+
+
 def test_out_of_distribution_means_within_one_architecture():
     pairs = zoo_bench.read_benchmark("hyper_representations_2021_ood").pairs
     assert len(pairs) == 4 * 4 + 2 * 2
     assert ("hyperreps_mnist_seed", "hyperreps_fashion_seed") in pairs
     assert ("hyperreps_mnist_seed", "small_cnn_zoo_mnist") not in pairs
+    large = zoo_bench.read_benchmark("ood_large")
+    zoos = [f"small_cnn_zoo_4096_{data}" for data in ("mnist", "fashion", "cifar10_jpeg")]
+    assert sorted(large.pairs) == sorted((source, test) for source in zoos for test in zoos)
+    same = ("targets", "checkpoints", "rank_by", "reading", "protocol")
+    small = zoo_bench.read_benchmark("ood_small")
+    assert [getattr(large, key) for key in same] == [getattr(small, key) for key in same]

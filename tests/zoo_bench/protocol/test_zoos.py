@@ -198,6 +198,15 @@ def test_where_a_split_by_model_leaves_something_in_common_another_benchmark_spl
     assert set(weights.zoos) == fixed
 
 
+def test_the_matrix_of_2021_at_medium_size_is_part_of_the_whole():
+    whole, medium = read_benchmark("hyper_representations_2021"), read_benchmark("hyper_representations_2021_medium")
+    assert set(medium.zoos) < set(whole.zoos)
+    parts = [
+        manifest.model_dump(exclude={"name", "description", "zoos", "published_split"}) for manifest in (whole, medium)
+    ]
+    assert parts[0] == parts[1]
+
+
 def test_the_final_checkpoint_is_split_as_nfn_splits_it():
     split = read_benchmark("nfn_final_checkpoint").split
     assert split is not None

@@ -128,6 +128,27 @@ def test_every_shipped_zoo_is_of_a_paper_or_our_own_and_has_the_name_of_its_file
         assert manifest.description.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("data", "parameters"),
+    [("mnist", (4970, 29242, 2464)), ("fashion", (4970, 29242, 2464)), ("cifar10_jpeg", (4970, 36410, 2464))],
+)
+def test_medium_zoos_of_three_architectures_differ_in_the_network_and_the_draws_alone(data, parameters):
+    architectures = ("small_cnn_gap", "cnn3_fc2", "cnn_small")
+    zoos = [shipped(f"medium_{data}_{name}") for name in architectures]
+    assert tuple(zoo.architecture.name for zoo in zoos) == architectures
+    assert tuple(zoo.layout.size for zoo in zoos) == parameters
+    assert [zoo.n_models for zoo in zoos] == [1500, 1000, 1500]
+    contents = [zoo.model_dump() for zoo in zoos]
+    assert len({content["axes"]["random"].pop("seed") for content in contents}) == 3
+    sizes = [content["data"].pop("resize", None) for content in contents]
+    assert sizes == [None, None, 28 if data == "cifar10_jpeg" else None]  # cnn_small reads no other size
+    for content in contents:
+        del content["name"], content["description"], content["architecture"], content["axes"]["random"]["count"]
+    assert contents[0] == contents[1] == contents[2]
+    learning_rates = [grid.table_of_models(zoo)["learning_rate"].to_pylist() for zoo in zoos]
+    assert len({tuple(values[:50]) for values in learning_rates}) == 3
+
+
 def test_modelzoos_has_47360_cnns_in_24_zoos():
     zoos = [name for name in shipped_manifests() if name.startswith("modelzoos_")]
     assert len(zoos) == 24

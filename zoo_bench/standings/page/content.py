@@ -182,17 +182,21 @@ def place(value: float, low: float, high: float) -> float:
 
 
 def _by_target(crossed: Sequence[Grid]) -> tuple[tuple[tuple[str, str, str], tuple[Grid, ...]], ...]:
-    """Group grids by target, metric and who predicted, on the same zoos; the best average first."""
+    """Group grids by target, metric and who predicted, on the same zoos.
+
+    The best average comes first. Who lacks cells comes after all who have them, as in the ranks: its mean is of others.
+    """
     sources = tuple(dict.fromkeys(source for grid in crossed for source in grid.sources))
     tests = tuple(dict.fromkeys(test for grid in crossed for test in grid.tests))
     tests = (*(name for name in sources if name in tests), *(name for name in tests if name not in sources))
     grouped: dict[tuple[str, str, str], list[Grid]] = defaultdict(list)
     for grid in crossed:
         grouped[grid.target, grid.metric, grid.by].append(_on(grid, sources, tests))
-    return tuple(
-        (key, tuple(sorted(group, key=lambda grid: grid.average, reverse=key[1] not in LOWER_IS_BETTER)))
-        for key, group in grouped.items()
-    )
+
+    def order(grid: Grid) -> tuple[int, float]:
+        return grid.lacking, grid.average if grid.metric in LOWER_IS_BETTER else -grid.average
+
+    return tuple((key, tuple(sorted(group, key=order))) for key, group in grouped.items())
 
 
 def _on(grid: Grid, sources: tuple[str, ...], tests: tuple[str, ...]) -> Grid:
