@@ -93,9 +93,6 @@ def test_the_number_of_steps_does_not_follow_the_number_of_networks():
         assert steps == 9
     # 97 numbers a network and 8 networks a step.
     assert _steps(60, replace(VARIANTS["small"][1], epochs=3, steps=9, batch_size=8, most_numbers=97 * 8 * 3)) == 3
-    # Fewer steps than epochs, as who looks whether something runs asks for: they were 200.
-    assert _steps(60, replace(VARIANTS["kernels"][1], steps=2, batch_size=8, graph=False)) == 2
-    assert _steps(60, replace(VARIANTS["small"][1], epochs=3, steps=9, batch_size=8, most_numbers=97 * 8 * 2)) == 2
 
 
 def _steps(models, training):

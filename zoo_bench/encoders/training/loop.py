@@ -50,7 +50,7 @@ class TrainingSettings:
     """What determines a training, beside the module, its loss and the seed.
 
     Attributes:
-        epochs: at most so many; no more than there are steps, where these are given.
+        epochs: at most so many.
         steps: of all epochs together, whatever the number of samples: an epoch is then an equal part of them, and
             samples come in new orders until it is full. No sample comes more than 300 times. Without it, an epoch
             passes over all samples once.
@@ -91,11 +91,6 @@ class TrainingSettings:
     bfloat16: bool = True
     graph: bool = False
     threads: int | None = None
-
-    def __post_init__(self) -> None:
-        """Let no epoch be without a step of those that are given: each has one at least, so there would be more."""
-        if self.steps is not None and self.steps < self.epochs:
-            object.__setattr__(self, "epochs", max(1, self.steps))
 
     @property
     def config(self) -> dict[str, Any]:
