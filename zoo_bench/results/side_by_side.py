@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-import joblib
+from zoo_gen.machine.workers import count_processes
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ def side_by_side(function: Callable[[Path], T], paths: Sequence[Path]) -> Iterat
     All encoders' seed 0 come first, then all their seeds 1: an encoder that draws nothing predicts the same with every
     seed, and `metrics.estimate` knows by then what it computed from it.
     """
-    pool = ThreadPoolExecutor(joblib.cpu_count())
+    pool = ThreadPoolExecutor(count_processes(None, len(paths)))
     try:
         computed = {path: pool.submit(function, path) for path in sorted(paths, key=lambda path: (path.name, path))}
         for path in paths:

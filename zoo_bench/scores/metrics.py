@@ -9,8 +9,8 @@ Rows whose truth is missing are left out, but their models are drawn all the sam
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 
-import joblib
 import numpy as np
 
 from zoo_bench.scores.kendall import resampled_tau
@@ -72,7 +72,7 @@ def estimate(
         models: which model each row belongs to (row,).
         above: count only rows whose true value is greater; models are drawn as without.
     """
-    key = joblib.hash((metric, truth, predicted, models, above))
+    key = _key(metric, above, truth, predicted, models)
     known = _recent.get(key)
     if known is None:
         known = _recent[key] = _estimate(metric, truth, predicted, models, above)
@@ -80,6 +80,13 @@ def estimate(
         if len(_recent) > _RECENT_AT_MOST:
             _recent.pop(next(iter(_recent)), None)
     return known
+
+
+def _key(metric: str, above: float | None, *columns: np.ndarray) -> str:
+    digest = sha256(repr((metric, above, [(column.dtype.str, column.shape) for column in columns])).encode())
+    for column in columns:
+        digest.update(column.tobytes())
+    return digest.hexdigest()
 
 
 def _estimate(

@@ -2,13 +2,15 @@ import itertools
 import threading
 from pathlib import Path
 
+import joblib
+
 from zoo_bench.results.side_by_side import side_by_side
 
 PATHS = [Path(encoder) / f"seed-{seed}.json" for encoder in ("a", "b", "c") for seed in (0, 1)]
 
 
 def test_answers_come_in_the_order_of_the_results_whatever_ends_first(monkeypatch):
-    monkeypatch.setattr("joblib.cpu_count", lambda: len(PATHS))
+    monkeypatch.setattr(joblib, "cpu_count", lambda: len(PATHS))
     ended = {path: threading.Event() for path in PATHS}
 
     def answer(path: Path) -> str:
@@ -21,7 +23,7 @@ def test_answers_come_in_the_order_of_the_results_whatever_ends_first(monkeypatc
 
 
 def test_first_seeds_of_all_encoders_come_first(monkeypatch):
-    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 1)
     asked: list[Path] = []
     list(side_by_side(asked.append, PATHS))
     assert [path.name for path in asked] == ["seed-0.json"] * 3 + ["seed-1.json"] * 3
