@@ -9,14 +9,15 @@ the results of one model equal the plain module's bit for bit, for two images or
 scales of normalisation and linear layers of one value in company, whose last bit may differ.
 """
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zoo_gen.architecture.filling import filled, first
 from zoo_gen.architecture.layers import (
     INPUT,
     Activate,
@@ -39,10 +40,10 @@ from zoo_gen.architecture.layers import (
     Tokens,
     sources,
 )
-from zoo_gen.architecture.modules import FUNCTIONS
 from zoo_gen.population import attention
 from zoo_gen.population.cpu import lanes, lanes_sequences
 from zoo_gen.population.cpu.convolutions import LANES, MODELS_OF_A_GROUP
+from zoo_gen.population.elementwise import activate, in_memory
 from zoo_gen.population.normalization import normalize
 from zoo_gen.population.products import product_of_columns
 from zoo_gen.population.recurrence import linear_of_steps, recur
@@ -76,7 +77,7 @@ def forward(
         dropout: what dropout layers do; nothing if not given.
         buffers: running statistics, name -> (model, *shape), each contiguous.
         training: whether batch normalisation uses the statistics of the batch, and changes the running ones in place.
-        as_plain: whether linear layers of a lone model are computed as by its plain module, not as in company.
+        as_plain: whether a lone model is computed as by its plain module, not as in company.
     """
     n_models = activations[-1][1].stop
     hidden = _laid_out(inputs)
@@ -97,7 +98,7 @@ def forward(
                 done = _done_with(layers, number, activations, read_again) if layer.is_plain else ()
                 hidden = _convolve_in_lanes(layer, done, hidden, parameters)
             else:
-                hidden = _convolve(layer, hidden, parameters)
+                hidden = _convolve(layer, hidden, parameters, as_plain=as_plain)
         elif isinstance(layer, Linear):
             hidden = _linear(layer, hidden, parameters, as_plain=as_plain)
         elif isinstance(layer, Activate):
@@ -209,16 +210,23 @@ def _linear(layer: Linear, hidden: Tensor, parameters: Mapping[str, Tensor], *, 
     return product_of_columns(weight, hidden, parameters.get(f"{layer.name}.bias"), as_plain=as_plain)
 
 
-def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tensor], *, as_plain: bool) -> Tensor:
     weight = parameters[f"{layer.name}.weight"]  # (model, output, input, kernel, kernel)
     bias = parameters[f"{layer.name}.bias"] if layer.bias else None  # (model, output)
     if hidden.is_cuda:
         return _convolve_as_product(layer, hidden, weight, bias)
-    pieces = [slice(start, start + MODELS_OF_A_GROUP) for start in range(0, len(weight), MODELS_OF_A_GROUP)]
+    if as_plain:
+        return _convolve_grouped(layer, hidden, weight, bias)
+    # torch has other kernels for other numbers of models, so these are always as many.
+    n_models, pieces = len(weight), [*range(0, len(weight), MODELS_OF_A_GROUP)]
+    hidden, weight = filled(hidden, 1, MODELS_OF_A_GROUP), filled(weight, 0, MODELS_OF_A_GROUP)
+    bias = None if bias is None else filled(bias, 0, MODELS_OF_A_GROUP)
     outputs = [
-        _convolve_grouped(layer, hidden[:, some], weight[some], None if bias is None else bias[some]) for some in pieces
+        _convolve_grouped(layer, hidden[:, some], weight[some], None if bias is None else bias[some])
+        for some in (slice(start, start + MODELS_OF_A_GROUP) for start in pieces)
     ]
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+    together = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+    return together if len(weight) == n_models else first(together, 1, n_models)
 
 
 def _convolve_grouped(layer: Convolution, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -300,11 +308,11 @@ def _over_positions(layer: GlobalPooling, hidden: Tensor) -> Tensor:
 
 def _activate(hidden: Tensor, runs: Sequence[Run] | Sequence[tuple]) -> Tensor:
     if len(runs) == 1:
-        return FUNCTIONS[runs[0][0]](hidden)
+        return activate(runs[0][0], hidden)
     if hidden.dim() == 6:
-        return lanes.activate(hidden, [(FUNCTIONS[name], models) for name, models in runs])
+        return lanes.activate(hidden, [(partial(activate, name), models) for name, models in runs])
     axis = 1 if hidden.dim() == 5 else 0
-    parts = [FUNCTIONS[name](hidden.narrow(axis, models.start, models.stop - models.start)) for name, models in runs]
+    parts = [activate(name, hidden.narrow(axis, models.start, models.stop - models.start)) for name, models in runs]
     return _joined(parts, axis, like=hidden)
 
 
@@ -313,7 +321,7 @@ def _joined(parts: Sequence[Tensor], axis: int, *, like: Tensor) -> Tensor:
 
     Products and sums round otherwise of a transposed matrix, so how it lies must not depend on company.
     """
-    order = sorted(range(like.dim()), key=lambda each: like.stride(each) or math.inf, reverse=True)
+    order = in_memory(like)
     joined = torch.cat([part.permute(order) for part in parts], dim=order.index(axis))
     return joined.permute([order.index(each) for each in range(like.dim())])
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zoo_gen.architecture.filling import MODELS, filled, first
 from zoo_gen.architecture.layers import GroupNorm, LayerNorm, Normalization
 from zoo_gen.errors import ZooError
 from zoo_gen.population.cpu import lanes_norms
@@ -55,8 +56,10 @@ def _batch_norm(
     *,
     training: bool,
 ) -> Tensor:
+    # torch has other kernels where these lie scattered, as they do of several models with one channel each.
     weight, bias = (
-        parameters[f"{layer.name}.{role}"].flatten() if layer.affine else None for role in ("weight", "bias")
+        parameters[f"{layer.name}.{role}"].flatten().contiguous() if layer.affine else None
+        for role in ("weight", "bias")
     )
     mean, variance = (buffers[f"{layer.name}.{role}"].view(-1) for role in ("running_mean", "running_var"))
     axes = (1, 2) if hidden.dim() == 5 else (0, 1)
@@ -80,7 +83,20 @@ def _image_by_image(layer: LayerNorm | GroupNorm, hidden: Tensor, parameters: Ma
         weight, bias = (parameters[f"{layer.name}.{role}"] for role in ("weight", "bias"))
         if hidden.dim() == 5:  # a scale an element, or a channel
             shape = weight.shape if weight.dim() == 4 else (*weight.shape, 1, 1)
+            if shape == hidden.shape[1:]:
+                return _scaled_element_by_element(normalized, weight, bias)
         else:
             shape = (len(weight), *[1] * (values.dim() - 2), weight.shape[1])
         normalized = torch.addcmul(bias.view(shape), normalized, weight.view(shape))
     return normalized.transpose(1, 2) if flat else normalized
+
+
+def _scaled_element_by_element(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return values (image, model, channel, height, width) times a weight and plus a bias of (model, ...).
+
+    Their gradients are sums over images, of which torch takes 64 columns at a time, and the rest in another order.
+    """
+    columns, every = values.flatten(1), (bias.flatten(), weight.flatten())
+    shift, scale = (filled(each, 0, MODELS) for each in every)
+    scaled = torch.addcmul(shift, filled(columns, 1, MODELS), scale)
+    return first(scaled, 1, columns.shape[1]).view(values.shape)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zoo_gen.architecture import filling
 from zoo_gen.architecture.layers import Convolution, Pooling
 from zoo_gen.population.random import DROPOUT_STEP, dropout_words
 
@@ -53,7 +54,8 @@ def flattened(hidden: Tensor, n_models: int) -> Tensor:
 
 def means(hidden: Tensor, n_models: int) -> Tensor:
     """Return the mean of each channel over all positions (model, channel, image)."""
-    return hidden.mean(dim=(2, 3)).permute(0, 3, 2, 1).flatten(0, 1)[:n_models].contiguous()
+    channels, hidden = hidden.shape[4], with_whole_sums(hidden)
+    return hidden.mean(dim=(2, 3))[:, :, :channels].permute(0, 3, 2, 1).flatten(0, 1)[:n_models].contiguous()
 
 
 def convolve(
@@ -122,6 +124,14 @@ def filled(values: Tensor, axis: int, lanes: int) -> Tensor:
     """Add zeros in the place of models until they fill whole registers."""
     missing = -values.shape[axis] % lanes
     return functional.pad(values, [*[0] * (2 * (values.dim() - axis - 1)), 0, missing]) if missing else values
+
+
+def with_whole_sums(values: Tensor) -> Tensor:
+    """Return values (..., channel, lane) with copies of a channel until torch's sums of each take whole registers.
+
+    They take so many columns at a time, and those that are left in another order; a small company has half the lanes.
+    """
+    return filling.filled(values, values.dim() - 2, max(1, filling.MODELS // values.shape[-1]))
 
 
 def run(kernel: Callable[..., None], count: int, group: int, *tensors: Tensor | None) -> None:

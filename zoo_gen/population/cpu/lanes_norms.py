@@ -10,31 +10,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo_gen.architecture.filling import first
 from zoo_gen.architecture.layers import GroupNorm, LayerNorm, Normalization
-from zoo_gen.population.cpu.lanes import filled
+from zoo_gen.population.cpu.lanes import filled, with_whole_sums
 
 
 def batch_norm(
     layer: Normalization, hidden: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
 ) -> Tensor:
     """Normalise each channel of (group, image, height, width, channel, lane) by its batch; see `normalization`."""
+    channels, hidden = hidden.shape[4], with_whole_sums(hidden)
     normalized, mean, variance = _normalized(hidden, (1, 2, 3), layer.epsilon)
     count = math.prod(hidden.shape[1:4])
     for role, statistic in (("running_mean", mean), ("running_var", variance * (count / (count - 1)))):
         running = buffers[f"{layer.name}.{role}"]
-        models = statistic.flatten(1, 4).transpose(1, 2).flatten(0, 1)[: len(running)]
+        models = statistic[..., :channels, :].flatten(1, 4).transpose(1, 2).flatten(0, 1)[: len(running)]
         running.mul_(1 - layer.momentum).add_(models, alpha=layer.momentum)
-    return _scaled(layer, normalized, parameters)
+    return _scaled(layer, normalized, parameters, channels)
 
 
 def normalize(layer: LayerNorm | GroupNorm, hidden: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
     """Normalise each image of (group, image, height, width, channel, lane) by itself; see `normalization`."""
+    channels = hidden.shape[4]
     if isinstance(layer, LayerNorm):
-        normalized = _normalized(hidden, (2, 3, 4), layer.epsilon)[0]
-    else:
-        groups = hidden.unflatten(4, (layer.groups, -1))
-        normalized = _normalized(groups, (2, 3, 5), layer.epsilon)[0].flatten(4, 5)
-    return _scaled(layer, normalized, parameters)
+        return _scaled(layer, _normalized(hidden, (2, 3, 4), layer.epsilon)[0], parameters, channels)
+    if layer.groups == channels:
+        return _scaled(layer, _normalized(with_whole_sums(hidden), (2, 3), layer.epsilon)[0], parameters, channels)
+    groups = hidden.unflatten(4, (layer.groups, -1))
+    normalized = _normalized(groups, (2, 3, 5), layer.epsilon)[0].flatten(4, 5)
+    return _scaled(layer, normalized, parameters, channels)
 
 
 def _normalized(hidden: Tensor, axes: tuple[int, ...], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,13 +72,18 @@ class _Normalize(torch.autograd.Function):
 
 
 def _scaled(
-    layer: Normalization | LayerNorm | GroupNorm, normalized: Tensor, parameters: Mapping[str, Tensor]
+    layer: Normalization | LayerNorm | GroupNorm, normalized: Tensor, parameters: Mapping[str, Tensor], channels: int
 ) -> Tensor:
-    """Multiply by the scales of each model, and add its shifts."""
+    """Multiply by the scales of each model, and add its shifts; return so many channels."""
     if not layer.affine:
-        return normalized
+        return first(normalized, 4, channels)
+    shape = normalized.shape
     weight, bias = (_in_lanes(parameters[f"{layer.name}.{role}"], normalized) for role in ("weight", "bias"))
-    return torch.addcmul(bias, normalized, weight)
+    if weight.shape[2:4] == shape[2:4]:  # their gradients are sums over images: one column an element
+        normalized, weight, bias = (each.flatten(2, 4).unsqueeze(2).unsqueeze(2) for each in (normalized, weight, bias))
+    scaled = torch.addcmul(with_whole_sums(bias), with_whole_sums(normalized), with_whole_sums(weight))
+    count = channels if scaled.shape[2:4] == shape[2:4] else math.prod(shape[2:4]) * channels
+    return first(scaled, 4, count).view(*shape[:4], channels, shape[5])
 
 
 def _in_lanes(values: Tensor, hidden: Tensor) -> Tensor:
