@@ -17,7 +17,7 @@ Tree = Any  # tensors in dictionaries, lists and tuples
 
 
 def filled(values: Tensor, axis: int, multiple: int) -> Tensor:
-    """Return values (..., model, ...) of a multiple of so many models; copies have no gradient, others a contiguous one.
+    """Return values (..., model, ...) of a multiple of so many models; copies have no gradient.
 
     >>> filled(torch.tensor([[1.0, 2.0]]), 1, 4)
     tensor([[1., 2., 1., 1.]])
@@ -67,9 +67,13 @@ class _Fill(torch.autograd.Function):
         return gradient.narrow(ctx.axis, 0, ctx.count).contiguous(), None, None
 
 
-def filled_on_cpu(tree: Tree, axis: int = 0) -> Tree:
-    """Return tensors (..., model, ...) of a multiple of MODELS models; on a GPU as they are."""
-    return tree_map(lambda each: each if each.is_cuda else filled(each, axis, MODELS), tree)
+def filled_tree(tree: Tree, axis: int = 0, multiple: int = MODELS) -> Tree:
+    """Return tensors (..., model, ...) in dictionaries, lists and tuples, each of a multiple of so many models.
+
+    >>> filled_tree({"weight": torch.zeros(3, 2)})["weight"].shape
+    torch.Size([64, 2])
+    """
+    return tree_map(lambda each: filled(each, axis, multiple), tree)
 
 
 def count(tree: Tree) -> int:

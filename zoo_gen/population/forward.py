@@ -26,6 +26,7 @@ from zoo_gen.architecture.layers import (
     Convolution,
     Dropout,
     Flatten,
+    Function,
     GlobalPooling,
     GroupNorm,
     Layer,
@@ -43,7 +44,7 @@ from zoo_gen.architecture.layers import (
 from zoo_gen.population import attention
 from zoo_gen.population.cpu import lanes, lanes_sequences
 from zoo_gen.population.cpu.convolutions import LANES, MODELS_OF_A_GROUP
-from zoo_gen.population.elementwise import activate, in_memory
+from zoo_gen.population.elementwise import activate
 from zoo_gen.population.normalization import normalize
 from zoo_gen.population.products import product_of_columns
 from zoo_gen.population.recurrence import linear_of_steps, recur
@@ -306,24 +307,15 @@ def _over_positions(layer: GlobalPooling, hidden: Tensor) -> Tensor:
     return pool(hidden.flatten(1, 2), 1).view(hidden.shape[:3]).permute(1, 2, 0)
 
 
-def _activate(hidden: Tensor, runs: Sequence[Run] | Sequence[tuple]) -> Tensor:
-    if len(runs) == 1:
-        return activate(runs[0][0], hidden)
+def _activate(hidden: Tensor, runs: Sequence[tuple[Function | None, slice]]) -> Tensor:
     if hidden.dim() == 6:
-        return lanes.activate(hidden, [(partial(activate, name), models) for name, models in runs])
-    axis = 1 if hidden.dim() == 5 else 0
-    parts = [activate(name, hidden.narrow(axis, models.start, models.stop - models.start)) for name, models in runs]
-    return _joined(parts, axis, like=hidden)
+        return lanes.activate(hidden, [(partial(_of_all, name), models) for name, models in runs])
+    return activate(runs, hidden, axis=1 if hidden.dim() == 5 else 0)
 
 
-def _joined(parts: Sequence[Tensor], axis: int, *, like: Tensor) -> Tensor:
-    """Join parts along an axis, laid out in memory as `like`, as they would be if they were one part.
-
-    Products and sums round otherwise of a transposed matrix, so how it lies must not depend on company.
-    """
-    order = in_memory(like)
-    joined = torch.cat([part.permute(order) for part in parts], dim=order.index(axis))
-    return joined.permute([order.index(each) for each in range(like.dim())])
+def _of_all(name: Function | None, hidden: Tensor) -> Tensor:
+    """Return a function of all lanes."""
+    return activate([(name, slice(0, len(hidden)))], hidden, axis=0)
 
 
 def _drop(hidden: Tensor, dropout: DropoutOf) -> Tensor:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import vmap
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from zoo_gen.architecture.filling import count, filled_tree
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.own_module import Factory
 from zoo_gen.errors import ZooError, one_line
@@ -96,7 +97,7 @@ class OwnOptimizer:
         hyperparameters = self._hyperparameters | {"learning_rate": learning_rate.squeeze(1)}
         arguments = self._named(gradient), self._state, self._named(weights), hyperparameters
         changed, self._state = _stacked(self._where, partial(self.alone, step=self._steps), *arguments)
-        flat = torch.cat([values.flatten(1) for values in changed], dim=1)
+        flat = torch.cat([values.reshape(len(values), -1) for values in changed], dim=1)
         weights.copy_(torch.where(learning_rate > 0, flat, weights))
 
     def state(self) -> dict[str, Tensor]:
@@ -225,8 +226,11 @@ def check_schedule(reference: str, function: Factory, *, n_epochs: int) -> None:
 
 
 def _stacked(where: str, function: Factory, *arguments: Any) -> Any:
+    n_models, on_cpu = count(arguments), not any(each.is_cuda for each in tree_leaves(arguments))
     try:
-        return vmap(function)(*arguments)
+        if not on_cpu:
+            return vmap(function)(*arguments)
+        return tree_map(lambda each: each[:n_models], vmap(function)(*filled_tree(arguments)))
     except torch.OutOfMemoryError:
         raise
     except _REFUSALS as error:

@@ -7,13 +7,17 @@ import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.grammar_networks import NETWORKS, architecture
 from tests.zoo_gen.population.test_layers import numbers, table_for
 from tests.zoo_gen.population.test_train import forms_of, models
+from zoo_gen.architecture.modules import FUNCTIONS
 from zoo_gen.architecture.registry import Layers, network
 from zoo_gen.image_data import ImageData
+from zoo_gen.population.elementwise import activate
+from zoo_gen.population.forward import forward
 from zoo_gen.population.optimizers import clipped, make_optimizer
 from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.products import product_of_columns, product_of_rows
@@ -80,10 +84,10 @@ def test_optimisers_have_the_same_bytes_wherever_a_model_lies(optimizer, clip, n
         assert alone[0].numpy().tobytes() == together[model].numpy().tobytes(), (model, offset)
 
 
-def trained(name: str, table: pa.Table, data: ImageData) -> dict[str, np.ndarray]:
+def trained(name: str, table: pa.Table, data: ImageData, *, form: str = "lanes") -> dict[str, np.ndarray]:
     grammar = Layers.model_validate(architecture(name))
     n_outputs = data.n_classes or 1
-    forms = forms_of(network(grammar, NETWORKS[name][2], n_outputs).layers, "lanes")
+    forms = forms_of(network(grammar, NETWORKS[name][2], n_outputs).layers, form)
     settings = TrainingSettings(epochs=2, forms=forms)
     return train(grammar, data, table, settings, checkpoint_epochs=[0, 2]).arrays
 
@@ -123,6 +127,79 @@ def test_a_model_of_one_number_has_the_same_bytes_alone_and_in_company(shape):
             alone = train(grammar, data, table.slice(place, 1), settings, checkpoint_epochs=[1, 3]).arrays
             for array, values in alone.items():
                 np.testing.assert_array_equal(together[array][place], values[0], err_msg=f"{array} {place}")
+
+
+# Functions that torch computes otherwise at the end of a tensor, and two that it does not.
+MIXED = ["sigmoid", "silu", "gelu", "elu", "celu", "selu", "tanh", "leaky_relu", "relu", "silu", "selu"]
+
+
+@pytest.mark.parametrize("form", ["lanes", "grouped"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_model_has_the_same_bytes_alone_and_beside_other_functions(name, form):
+    """Eleven models are a whole register of lanes, or a group of 8 and one of 3; alone, half a register is enough."""
+    if form == "lanes":
+        pytest.importorskip("llvmlite")
+    table = models(activation=MIXED, optimizer=["adam"], batch_size=[8], dropout=[0.25])
+    if not any("batch" in str(layer) for layer in NETWORKS[name][0]):
+        table = table.set_column(table.column_names.index("batch_size"), "batch_size", pa.array([7] * len(table)))
+    data = numbers(NETWORKS[name][2])
+    with single_threaded():
+        together = trained(name, table, data, form=form)
+        for place in (0, 3, 5, 6, 8, 10):
+            for array, values in trained(name, table.slice(place, 1), data, form=form).items():
+                np.testing.assert_array_equal(together[array][place], values[0], err_msg=f"{array} {place}")
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("n_values", [1, 5, 31, 33, 100])
+def test_a_function_and_its_gradient_have_the_same_bytes_at_every_place_of_a_tensor(function, n_values):
+    generator = torch.Generator().manual_seed(0)
+    values, gradient = torch.randn((2, 64 * n_values), generator=generator)
+
+    def of(places: slice) -> tuple[Tensor, Tensor]:
+        some = values[places].detach().requires_grad_()
+        outputs = activate([(function, slice(0, len(some)))], some, axis=0)
+        return outputs.detach(), torch.autograd.grad(outputs, some, gradient[places])[0]
+
+    whole = of(slice(None))
+    expected = FUNCTIONS[function](values.double())
+    torch.testing.assert_close(whole[0].double(), expected, rtol=1e-5, atol=1e-5)
+    for start in range(0, len(values), n_values):
+        places = slice(start, start + n_values)
+        for one, other in zip(of(places), whole, strict=True):
+            assert torch.equal(one, other[places])
+
+
+# Inputs, outputs, kernel, stride, padding, side of the images, how many of them.
+CONVOLUTIONS = [(1, 1, 3, 1, 0, 8, 7), (1, 4, 5, 1, 2, 15, 1), (3, 6, 3, 2, 1, 9, 5), (8, 6, 1, 1, 0, 8, 16)]
+CONVOLUTIONS += [(4, 4, 2, 2, 0, 8, 32), (16, 16, 3, 1, 1, 7, 2), (6, 5, 7, 3, 3, 15, 3)]
+
+
+@pytest.mark.parametrize(("n_inputs", "n_outputs", "kernel", "stride", "padding", "side", "n_images"), CONVOLUTIONS)
+def test_convolutions_and_their_gradients_have_the_same_bytes_in_every_company(
+    n_inputs, n_outputs, kernel, stride, padding, side, n_images
+):
+    specification = {"type": "convolution", "channels": n_outputs, "kernel": kernel, "stride": stride}
+    layers = [specification | {"padding": padding}, {"type": "flatten"}, {"type": "linear", "units": 10}]
+    grammar = Layers.model_validate({"name": "layers", "layers": layers})
+    layer = network(grammar, (n_inputs, side, side), 10).layers[0]
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(n_outputs, n_inputs, kernel, kernel), (n_outputs,), (n_images, n_inputs, side, side)]
+    weight, bias, images = (torch.randn(shape, generator=generator) for shape in shapes)
+    plain = functional.conv2d(images.double(), weight.double(), bias.double(), stride=stride, padding=padding)
+    slopes = torch.randn(plain.shape, generator=generator)
+    seen = set()
+    for count in (1, 2, 3, 5, 8, 11):
+        several = [each.expand(count, *each.shape).contiguous().requires_grad_() for each in (weight, bias)]
+        inputs = images.unsqueeze(1).repeat(1, count, 1, 1, 1).requires_grad_()
+        named = {f"{layer.name}.weight": several[0], f"{layer.name}.bias": several[1]}
+        outputs = forward([layer], named, [("relu", slice(0, count))], inputs)
+        torch.testing.assert_close(outputs[:, 0].double(), plain, rtol=1e-3, atol=1e-3)
+        every = [outputs, *torch.autograd.grad(outputs, [inputs, *several], slopes.unsqueeze(1).expand_as(outputs))]
+        by_model = [*(each.transpose(0, 1) for each in every[:2]), *every[2:]]
+        for model in range(count):
+            seen.add(b"".join(each[model].detach().contiguous().numpy().tobytes() for each in by_model))
+    assert len(seen) == 1
 
 
 class Layouts(TorchDispatchMode):
