@@ -216,7 +216,7 @@ def _convolve(layer: Convolution, hidden: Tensor, parameters: Mapping[str, Tenso
     bias = parameters[f"{layer.name}.bias"] if layer.bias else None  # (model, output)
     if hidden.is_cuda:
         return _convolve_as_product(layer, hidden, weight, bias)
-    if as_plain:
+    if as_plain and len(weight) == 1:
         return _convolve_grouped(layer, hidden, weight, bias)
     # torch has other kernels for other numbers of models, so these are always as many.
     n_models, pieces = len(weight), [*range(0, len(weight), MODELS_OF_A_GROUP)]

@@ -96,7 +96,7 @@ def _scaled_element_by_element(values: Tensor, weight: Tensor, bias: Tensor) -> 
 
     Their gradients are sums over images, of which torch takes 64 columns at a time, and the rest in another order.
     """
-    columns, every = values.flatten(1), (bias.flatten(), weight.flatten())
-    shift, scale = (filled(each, 0, MODELS) for each in every)
+    columns = values.flatten(1)
+    shift, scale = (filled(each.flatten(), 0, MODELS) for each in (bias, weight))
     scaled = torch.addcmul(shift, filled(columns, 1, MODELS), scale)
     return first(scaled, 1, columns.shape[1]).view(values.shape)
