@@ -11,13 +11,13 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo_gen.architecture import own_module
 from zoo_gen.architecture.own_module import Factory
@@ -33,7 +33,7 @@ from zoo_gen.image_data import FittedImages, load_image_data
 from zoo_gen.machine.cluster import cluster
 from zoo_gen.machine.device_workers import train_on_devices
 from zoo_gen.machine.devices import kind_of, resolve
-from zoo_gen.machine.progress import Watch, progress_bar
+from zoo_gen.machine.progress import Bar, Watch, progress_bar
 from zoo_gen.machine.workers import count_processes, train_all
 from zoo_gen.manifest import ZooManifest, as_manifest
 from zoo_gen.store import EmptyZoo, Extent, Store, checksums, image_labels, untrained
@@ -42,6 +42,9 @@ from zoo_gen.store.image_labels import IMAGE_LABELS
 from zoo_gen.store.shards import shards_of
 from zoo_gen.store.unfinished import SAVE_SECONDS
 from zoo_gen.zoo import card
+
+if TYPE_CHECKING:
+    from zoo_gen.machine.cluster import Client
 
 _logger = logging.getLogger(__name__)
 
@@ -114,9 +117,19 @@ def run(
             raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
         (complete, begun), ours = map(set, store.shards_on_disk()), of_part(extent, part)
         pending = [shard for shard in ours if shard not in complete]
+        copied = sum(copies.copied(extent.models(shard)) for shard in pending) if copies else 0
         tasks = blocks(manifest, extent, ours, pending=pending, begun=begun, devices=devices, here=scheduler is None)
-        lost: list[list[int]] = []
-        trained = diverged = 0
+        task = partial(
+            train_shards,
+            folder,
+            data_root=data_root,
+            run=uuid.uuid4().hex,
+            factories=_of_a_script(manifest) if pending else (),
+            code=own_module.folders_of(_references(manifest)) if pending else (),
+            reuse=tuple(reuse),
+            begun=None if isinstance(folder, Path) else frozenset(begun),
+            save_seconds=save_seconds,
+        )
         bar = progress_bar(
             label=manifest.name,
             unit="model",
@@ -124,47 +137,62 @@ def run(
             done=sum(map(extent.count, complete.intersection(ours))),
             shown=progress,
         )
-        with (
-            warnings.catch_warnings(),
-            tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as reports,
-            bar,
-            Watch(bar, Path(reports) if reports else None) as watch,
-        ):
-            # joblib warns when an interruption meets us between two results; who interrupted knows.
-            warnings.filterwarnings("ignore", ".*still being processed by the workers")
-            task = partial(
-                train_shards,
-                folder,
-                data_root=data_root,
-                run=uuid.uuid4().hex,
-                reports=reports,
-                factories=_of_a_script(manifest) if pending else (),
-                code=own_module.folders_of(_references(manifest)) if pending else (),
-                reuse=tuple(reuse),
-                begun=None if isinstance(folder, Path) else frozenset(begun),
-                save_seconds=save_seconds,
-            )
-            if client is None and device != "cpu":
-                results = train_on_devices(task, tasks, lost, devices=devices)
-            else:
-                processes = count_processes(workers, len(pending))
-                results = train_all(partial(task, device=device), tasks, lost, processes=processes, client=client)
-            with closing(results):
-                for diverged_of in results:
-                    models = sum(map(extent.count, diverged_of))
-                    trained += models
-                    diverged += sum(diverged_of.values())
-                    watch.complete(models, min(diverged_of))
-        if lost:
-            raise ZooError(_why_lost(folder, lost, by_processes=scheduler is not None or device == "cpu"))
-        if pending or not card.is_written(folder):
-            card.write(store)
-        if card.is_written(folder):
-            atomic.tidy(folder)
-            if grow:
-                tidy_up(folder)
-    copied = sum(copies.copied(extent.models(shard)) for shard in pending) if copies else 0
-    return Summary(trained - copied, copied, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+        processes = count_processes(workers, len(pending))
+        diverged, lost = _train(task, tasks, extent, bar, devices=devices, processes=processes, client=client)
+    if lost:
+        raise ZooError(_why_lost(folder, lost, by_processes=scheduler is not None or device == "cpu"))
+    if pending or not card.is_written(folder):
+        card.write(store)
+    if card.is_written(folder):
+        atomic.tidy(folder)
+        if grow:
+            tidy_up(folder)
+    return Summary(
+        trained_models=sum(map(extent.count, diverged)) - copied,
+        copied_models=copied,
+        trained_shards=len(pending),
+        n_shards=extent.n_shards,
+        diverged_models=sum(diverged.values()),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _train(
+    task: Callable[..., dict[int, int]],
+    tasks: list[list[int]],
+    extent: Extent,
+    bar: Bar,
+    *,
+    devices: tuple[str, ...],
+    processes: int,
+    client: "Client | None",
+) -> tuple[dict[int, int], list[list[int]]]:
+    """Train blocks of shards.
+
+    Returns:
+        How many models diverged of each shard that is complete now, and the blocks that nobody could train.
+    """
+    diverged: dict[int, int] = {}
+    lost: list[list[int]] = []
+    with (
+        warnings.catch_warnings(),
+        tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as reports,
+        bar,
+        Watch(bar, Path(reports) if reports else None) as watch,
+    ):
+        # joblib warns when an interruption meets us between two results; who interrupted knows.
+        warnings.filterwarnings("ignore", ".*still being processed by the workers")
+        task = partial(task, reports=reports)
+        if client is None and devices != ("cpu",):
+            results = train_on_devices(task, tasks, lost, devices=devices)
+        else:
+            task = partial(task, device=devices[0])
+            results = train_all(task, tasks, lost, processes=processes, client=client)
+        with closing(results):
+            for diverged_of in results:
+                watch.complete(sum(map(extent.count, diverged_of)), min(diverged_of))
+                diverged |= diverged_of
+    return diverged, lost
 
 
 def _find_copies(reuse: Sequence[Folder], manifest: ZooManifest, empty: EmptyZoo) -> Copies:
