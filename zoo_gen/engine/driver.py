@@ -11,7 +11,7 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from zoo_gen.architecture import own_module
 from zoo_gen.architecture.own_module import Factory
 from zoo_gen.engine.blocks import blocks, of_part
-from zoo_gen.engine.growth import set_aside, tidy_up
+from zoo_gen.engine.growth import old_zoo, set_aside, tidy_up
 from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions, choose_forms
 from zoo_gen.engine.worker import train_shards
@@ -109,8 +109,12 @@ def run(
         if repair:
             _remove_damage(folder, [beginning(forms=forms), beginning(forms=_recorded_forms(folder))])
         empty = beginning(forms=forms)
-        reuse = [*(other.absolute() for other in reuse), *(set_aside(folder, empty) if grow else ())]
-        copies = _find_copies(reuse, manifest, empty) if reuse else None
+        old = old_zoo(folder, empty) if grow else None
+        reuse = [*(other.absolute() for other in reuse), *([old] if old else [])]
+        is_new = old == folder or not (folder / MANIFEST).exists()
+        copies = _find_copies(reuse, empty, checked=of_part(empty.extent, part) if is_new else ()) if reuse else None
+        if isinstance(folder, Path) and old == folder:
+            reuse[-1] = set_aside(folder)
         store = Store.create(folder, empty)
         extent = store.extent
         if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
@@ -195,9 +199,15 @@ def _train(
     return diverged, lost
 
 
-def _find_copies(reuse: Sequence[Folder], manifest: ZooManifest, empty: EmptyZoo) -> Copies:
-    """Return the models that other zoos hold, and say how many there are."""
+def _find_copies(reuse: Sequence[Folder], empty: EmptyZoo, *, checked: Iterable[int]) -> Copies:
+    """Return the models that other zoos hold, and say how many there are.
+
+    Those of the shards `checked` are read: a run that would be refused on the way is refused before it makes anything.
+    """
+    manifest = empty.manifest.generated
+    assert manifest is not None  # of a run
     copies = find_copies(reuse, manifest, empty.attributes)
+    copies.check(model for shard in checked for model in range(manifest.n_models)[empty.extent.models(shard)])
     _logger.warning("%s: %s", manifest.name, copies.sentence())
     return copies
 

@@ -18,8 +18,8 @@ from zoo_gen.store import EmptyZoo
 from zoo_gen.store.create import MANIFEST
 
 
-def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
-    """Rename the zoo of another manifest in a folder, and return where it is now; nothing where there is none.
+def old_zoo(folder: Folder, empty: EmptyZoo) -> Path | None:
+    """Return where the zoo of another manifest is, which is to grow: in its folder yet, or set aside; None if none is.
 
     Args:
         folder: of the zoo.
@@ -43,11 +43,18 @@ def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
             raise ZooError(
                 f"{old}: was left by an interrupted {growing}; finish that run with its manifest, or remove it"
             )
-        find_copies([folder], new, empty.attributes)  # refuses what cannot grow, before anything moves
+        find_copies([folder], new, empty.attributes)  # refuses what cannot grow
         _check_keeps_some(folder, new)
-        folder.rename(old)
-        atomic.flush(folder.parent)
-    return [old] if old.exists() else []
+        return folder
+    return old if old.exists() else None
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename the zoo in a folder, and return where it is now."""
+    old = _old(folder)
+    folder.rename(old)
+    atomic.flush(folder.parent)
+    return old
 
 
 def _check_keeps_some(folder: Path, manifest: ZooManifest) -> None:

@@ -5,13 +5,14 @@ would have written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.engine.reuse import find_copies
+from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.errors import ZooError, check_list, check_number, unknown_name
 from zoo_gen.errors import shown as shown_value
 from zoo_gen.files.location import Folder, locate
@@ -63,7 +64,8 @@ def merge(zoos: Sequence[str | Folder | Zoo], out: str | Folder, *, name: str | 
     manifests = [_generated(store) for store in stores]
     rows = pa.concat_tables(manifest.rows(slice(0, manifest.n_models)) for manifest in manifests)
     places = {key: place for place, key in reversed(list(enumerate(keys_of(rows))))}  # each model where it comes first
-    return _write(stores, rows.take(sorted(places.values())), out, name=name)
+    _write([_planned(stores, rows.take(sorted(places.values())), out, name=name)])
+    return open_zoo(out)
 
 
 def split(
@@ -108,9 +110,13 @@ def split(
         raise ZooError(
             f"split {store.folder}: takes {chosen.sum():,} of {len(rows):,} models; expected some on both sides"
         )
+    planned = [_planned([store], rows.filter(pa.array(chosen)), out, name=None)]
     if rest is not None:
-        _write([store], rows.filter(pa.array(~chosen)), rest, name=None)
-    return _write([store], rows.filter(pa.array(chosen)), out, name=None)
+        planned.append(_planned([store], rows.filter(pa.array(~chosen)), rest, name=None))
+        if planned[0].folder == planned[1].folder:
+            raise ZooError(f"split {store.folder}: got {out} for both zoos; expected two folders")
+    _write(planned)
+    return open_zoo(out)
 
 
 def _complete(zoo: str | Folder | Zoo) -> Store:
@@ -188,8 +194,17 @@ def _share(manifest: ZooManifest, rows: pa.Table, share: float, *, seed: int) ->
     return parts(drawn, columns, len(rows)).to_numpy(zero_copy_only=False) == "train"
 
 
-def _write(stores: Sequence[Store], rows: pa.Table, out: str | Folder, *, name: str | None) -> Zoo:
-    """Write the models of some rows as a zoo, copied from other zoos, and open it."""
+@dataclass(frozen=True)
+class _Planned:
+    """A zoo that is to be written: where, what it consists of before its first shard, and what it copies."""
+
+    folder: Folder
+    empty: EmptyZoo
+    copies: Copies
+
+
+def _planned(stores: Sequence[Store], rows: pa.Table, out: str | Folder, *, name: str | None) -> _Planned:
+    """Return the zoo of the models of some rows, copied from other zoos."""
     folder = locate(out)
     folder = folder.absolute() if isinstance(folder, Path) else folder
     manifest = with_models([_generated(store) for store in stores], rows, name=name or folder.name)
@@ -201,14 +216,22 @@ def _write(stores: Sequence[Store], rows: pa.Table, out: str | Folder, *, name: 
         "split_sha256": split_sha256(manifest.rows(slice(0, manifest.n_models))),
     }
     copies = find_copies([store.folder for store in stores], manifest, attributes)
-    store = Store.create(folder, EmptyZoo(manifest, extent, attributes, own_side_files(manifest)))
-    versions = attributes["versions"]
-    for shard in range(extent.n_shards):
-        if not store.is_complete(shard):
-            arrays = copies.complete(manifest.rows(extent.models(shard)), _train_nothing)
-            store.write_shard(shard, arrays, device=attributes["device"], torch=versions["torch"])
-    card.write(store)
-    return open_zoo(out)
+    return _Planned(folder, EmptyZoo(manifest, extent, attributes, own_side_files(manifest)), copies)
+
+
+def _write(planned: Sequence[_Planned]) -> None:
+    """Write zoos, none of them where one cannot be: its folder is taken, or what it copies is damaged."""
+    for zoo in planned:
+        if Store.begun(zoo.folder, zoo.empty) is None:
+            zoo.copies.check(range(zoo.empty.extent.n_models))
+    for zoo in planned:
+        store, attributes = Store.create(zoo.folder, zoo.empty), zoo.empty.attributes
+        for shard in range(store.extent.n_shards):
+            if not store.is_complete(shard):
+                rows = zoo.copies.manifest.rows(store.extent.models(shard))
+                arrays = zoo.copies.complete(rows, _train_nothing)
+                store.write_shard(shard, arrays, device=attributes["device"], torch=attributes["versions"]["torch"])
+        card.write(store)
 
 
 def _train_nothing(rows: pa.Table) -> Arrays:

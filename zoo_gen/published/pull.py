@@ -148,10 +148,8 @@ def _pull_from_hub(address: str, out: Path) -> None:
     parsed = hub.parse(address)
     if (out / checksums.NAME).exists() and _is_same(out, address):
         return
-    hub.pull_folder(parsed.repository, out, revision=parsed.revision)
-    missing = [name for name in ("manifest.toml", "models", "weights.zarr") if not (out / name).exists()]
-    if missing:
-        raise ZooError(f"{out}: was downloaded, but is no zoo; {address} has no {missing[0]}")
+    needed = ("manifest.toml", "models", "weights.zarr")
+    hub.pull_folder(parsed.repository, out, revision=parsed.revision, needed=needed)
     wrong = checksums.findings(out)
     if wrong:
         raise ZooError(f"{out}: was downloaded, but is damaged on the Hub: {wrong[0][0]} {wrong[0][1]}")

@@ -76,6 +76,25 @@ class Store:
                 create_remote.create(folder, empty)
             elif create.create(folder, empty):
                 return cls(folder, folder, empty.manifest, empty.attributes)
+        return cls._begun(folder, empty)
+
+    @classmethod
+    def begun(cls, folder: Folder, empty: EmptyZoo) -> "Store | None":
+        """Return the zoo that is there already, begun or complete; None where `create` would make it.
+
+        Raises:
+            ZooError: as `create`.
+        """
+        if (folder / MANIFEST).exists():
+            return cls._begun(folder, empty)
+        if isinstance(folder, Remote):
+            create_remote.check_new(folder, empty.files())
+        else:
+            create.check_new(folder)
+        return None
+
+    @classmethod
+    def _begun(cls, folder: Folder, empty: EmptyZoo) -> "Store":
         manifest = read_any(folder / MANIFEST)
         if manifest.digest != empty.manifest.digest:
             digests = f"digest {manifest.digest[:12]}, expected {empty.manifest.digest[:12]}"
