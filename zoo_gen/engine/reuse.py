@@ -55,7 +55,7 @@ class Donor:
     @cached_property
     def arrays(self) -> dict[str, zarr.Array]:
         """The arrays, opened once for all models."""
-        return {name: self.store.array(name) for name in self.store.extent.arrays()}
+        return {name: self.store.array(name, lost_as_nan=True) for name in self.store.extent.arrays()}
 
     @cached_property
     def _digests(self) -> dict[int, list[str]]:

@@ -4,7 +4,7 @@ Whoever reads through zarrs, whose compressor may give other bytes, still writes
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import LocalStore
 
 from zoo_gen.architecture.network import BUFFERS
 from zoo_gen.files import location
@@ -122,6 +123,14 @@ def write(path: Folder, shard: int, selection: Any, values: np.ndarray) -> None:
             array[selection] = values
 
 
-def open_group(folder: Folder) -> zarr.Group:
-    """Open the arrays of a zoo for reading."""
-    return zarr.open_group(location.arrays(folder / "weights.zarr"), mode="r", zarr_format=3, use_consolidated=False)
+def open_group(folder: Folder, wrapped: Callable[[Any], Any] = lambda store: store) -> zarr.Group:
+    """Open the arrays of a zoo for reading.
+
+    Args:
+        folder: the zoo.
+        wrapped: what zarr's own pipeline reads files through. Others, as zarrs', read them in ways of their own.
+    """
+    store = location.arrays(folder / "weights.zarr")
+    if zarr.config.get("codec_pipeline.path") == _PIPELINE:
+        store = wrapped(LocalStore(store, read_only=True) if isinstance(store, Path) else store)
+    return zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)

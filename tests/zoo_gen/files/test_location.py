@@ -241,6 +241,27 @@ def test_a_store_that_fails_is_no_damage(memory, remote_zoo, monkeypatch):
             ask()
 
 
+def test_lost_weights_at_a_url_are_an_error_and_reading_others_asks_for_nothing_more(memory, remote_zoo, monkeypatch):
+    asked = []
+
+    class Asked(dict):
+        def __getitem__(self, name):
+            asked.append(name)
+            return super().__getitem__(name)
+
+    monkeypatch.setattr(type(memory), "store", Asked(memory.store))
+    zoo, counts = open_zoo(remote_zoo), []
+    for array in (zoo.weights, zoo.store.array("weights", lost_as_nan=True)):
+        asked.clear()
+        assert np.isfinite(array[:]).all()
+        assert np.isfinite(array[7]).all()
+        counts.append(len(asked))
+    assert counts[0] == counts[1] > 0
+    memory.rm_file("/zoos/tiny/weights.zarr/weights/c/2/0/0")
+    with pytest.raises(ZooError, match=r"memory://zoos/tiny/weights\.zarr/weights/c/2/0/0: is missing"):
+        zoo.weights[24]
+
+
 def test_a_url_without_a_zoo_or_of_an_unknown_kind_is_one_line(memory):
     with pytest.raises(ZooError, match="memory://none: no such folder; expected a zoo"):
         open_zoo("memory://none")
