@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.engine.reuse import Copies, find_copies
-from zoo_gen.errors import ZooError, check_list, check_number, unknown_name
+from zoo_gen.errors import ZooError, check_list, check_number, resumes, unknown_name
 from zoo_gen.errors import shown as shown_value
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.manifest import Split, ZooManifest
@@ -31,6 +31,7 @@ _MAY_DIFFER = ("name", "description", "axes", "storage")
 _SHOWN = 8  # values of a hyper-parameter, in an error
 
 
+@resumes()
 def merge(zoos: Sequence[str | Folder | Zoo], out: str | Folder, *, name: str | None = None) -> Zoo:
     """Write the models of several zoos as one zoo, and open it. The same call after an interruption resumes.
 
@@ -68,6 +69,7 @@ def merge(zoos: Sequence[str | Folder | Zoo], out: str | Folder, *, name: str | 
     return open_zoo(out)
 
 
+@resumes()
 def split(
     zoo: str | Folder | Zoo,
     out: str | Folder,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from zoo_gen.errors import ZooError, argument, either
+from zoo_gen.errors import ZooError, argument, either, resumes
 from zoo_gen.files import hub
 from zoo_gen.files.location import locate, make_folder, on_disk, pinned
 from zoo_gen.machine.progress import progress_bar
@@ -32,6 +32,7 @@ class Fetched:
     facts: Mapping[str, str]  # url, revision, sha256
 
 
+@resumes()
 def pull(
     name: str,
     out: str | Path | None = None,
