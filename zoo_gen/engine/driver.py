@@ -30,6 +30,7 @@ from zoo_gen.errors import ZooError, check_number, shown
 from zoo_gen.files import atomic, location
 from zoo_gen.files.location import Folder, Remote
 from zoo_gen.image_data import FittedImages, load_image_data
+from zoo_gen.image_data.unused_classes import unused_classes
 from zoo_gen.machine.cluster import cluster
 from zoo_gen.machine.device_workers import train_on_devices
 from zoo_gen.machine.devices import kind_of, resolve
@@ -222,6 +223,8 @@ def _facts_of_data(manifest: ZooManifest, folder: Folder, *, data_root: Path | N
     """
     try:
         data = load_image_data(manifest.data, data_root=data_root)
+        if line := unused_classes(manifest.data, data):
+            _logger.warning("%s: %s", manifest.name, line)
         labels = image_labels.described(data.labels, data.classes) if isinstance(data, FittedImages) else None
         return {"data_sha256": data.sha256(), IMAGE_LABELS: labels}
     except ZooError as error:
