@@ -112,8 +112,10 @@ def run(
         empty = beginning(forms=forms)
         old = old_zoo(folder, empty) if grow else None
         reuse = [*(other.absolute() for other in reuse), *([old] if old else [])]
-        is_new = old == folder or not (folder / MANIFEST).exists()
-        copies = _find_copies(reuse, empty, checked=of_part(empty.extent, part) if is_new else ()) if reuse else None
+        copies = None
+        if reuse:
+            is_new = old == folder or not (folder / MANIFEST).exists()
+            copies = _find_copies(reuse, empty, checked=of_part(empty.extent, part) if is_new else ())
         if isinstance(folder, Path) and old == folder:
             reuse[-1] = set_aside(folder)
         store = Store.create(folder, empty)
