@@ -28,7 +28,8 @@ from zoo_gen.engine.settings import check_own_functions, choose_forms
 from zoo_gen.engine.worker import train_shards
 from zoo_gen.errors import ZooError, check_number, shown
 from zoo_gen.files import atomic, location
-from zoo_gen.files.location import Folder, Remote
+from zoo_gen.files.location import Folder
+from zoo_gen.files.remote import Remote
 from zoo_gen.image_data import FittedImages, load_image_data
 from zoo_gen.image_data.unused_classes import unused_classes
 from zoo_gen.machine.cluster import cluster

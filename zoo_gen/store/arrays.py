@@ -17,6 +17,7 @@ from zarr.storage import LocalStore
 from zoo_gen.architecture.network import BUFFERS
 from zoo_gen.files import location
 from zoo_gen.files.location import Folder
+from zoo_gen.files.zarr_store import zarr_store
 from zoo_gen.store.extent import Extent
 
 _CHUNK_BYTES = 256 * 2**10  # of a model's trajectory: what is read, also over a network, for one of its checkpoints
@@ -114,7 +115,7 @@ def write(path: Folder, shard: int, selection: Any, values: np.ndarray) -> None:
     """Write what one shard has of the array at `path`."""
     values = np.ascontiguousarray(values, dtype=np.float32)
     with _own_pipeline:
-        array = zarr.open_array(location.arrays(path, read_only=False), mode="r+", zarr_format=3)
+        array = zarr.open_array(zarr_store(path, read_only=False), mode="r+", zarr_format=3)
         try:
             array[selection] = values
         except (ValueError, RuntimeError):
@@ -130,7 +131,7 @@ def open_group(folder: Folder, wrapped: Callable[[Any], Any] = lambda store: sto
         folder: the zoo.
         wrapped: what zarr's own pipeline reads files through. Others, as zarrs', read them in ways of their own.
     """
-    store = location.arrays(folder / "weights.zarr")
+    store = zarr_store(folder / "weights.zarr")
     if zarr.config.get("codec_pipeline.path") == _PIPELINE:
         store = wrapped(LocalStore(store, read_only=True) if isinstance(store, Path) else store)
     return zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from zoo_gen.errors import ZooError
 from zoo_gen.files import location
-from zoo_gen.files.location import Remote
+from zoo_gen.files.remote import Remote
 from zoo_gen.store import checksums
 from zoo_gen.store.create import MANIFEST, EmptyZoo
 

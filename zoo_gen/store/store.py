@@ -18,7 +18,8 @@ import zarr
 
 from zoo_gen.errors import ZooError, argument, unknown_name
 from zoo_gen.files import atomic, git_lfs, location
-from zoo_gen.files.location import Folder, Remote
+from zoo_gen.files.location import Folder
+from zoo_gen.files.remote import Remote
 from zoo_gen.manifest import Manifest, read_any
 from zoo_gen.manifest.difference import differences
 from zoo_gen.store import arrays, create, create_remote, image_labels, places, shards

@@ -16,7 +16,8 @@ from zoo_bench.cli import main as bench
 from zoo_gen import engine, export, find_manifest, open_zoo, write_plots
 from zoo_gen.cli.main import main
 from zoo_gen.errors import ZooError
-from zoo_gen.files.location import Remote, files, locate, names, read_all
+from zoo_gen.files.location import files, locate, names, read_all
+from zoo_gen.files.remote import Remote
 from zoo_gen.zoo.verify import verify
 
 fsspec = pytest.importorskip("fsspec")
@@ -89,7 +90,7 @@ def test_a_protocol_without_its_client_names_the_client_and_not_ours(monkeypatch
     def open_(url):
         raise ImportError("Please install gcsfs to access Google Storage")
 
-    monkeypatch.setattr("zoo_gen.files.location._open", open_)
+    monkeypatch.setattr("zoo_gen.files.remote.file_system", open_)
     with pytest.raises(ZooError) as raised:
         locate("gs://bucket/zoo").exists()
     assert str(raised.value) == (
