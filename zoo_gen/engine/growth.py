@@ -12,7 +12,7 @@ from zoo_gen.errors import ZooError, argument, either
 from zoo_gen.files import atomic
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest, read_any
-from zoo_gen.manifest.difference import differences, shown
+from zoo_gen.manifest.difference import differences, listed
 from zoo_gen.manifest.rows import keys_of
 from zoo_gen.store import EmptyZoo
 from zoo_gen.store.create import MANIFEST
@@ -63,7 +63,7 @@ def _check_keeps_some(folder: Path, manifest: ZooManifest) -> None:
     assert old is not None  # `find_copies` refuses others
     if set(keys_of(old.rows(slice(0, old.n_models)))).isdisjoint(keys_of(manifest.rows(slice(0, manifest.n_models)))):
         raise ZooError(
-            f"{folder}: the new manifest has none of its models ({shown(differences(old, manifest))}), and a zoo that "
+            f"{folder}: the new manifest has none of its models ({listed(differences(old, manifest))}), and a zoo that "
             "grows replaces the old one; expected another folder"
         )
 

@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from zoo_gen.engine.reuse import Copies, find_copies
-from zoo_gen.errors import ZooError, check_list, check_number, resumes, unknown_name
-from zoo_gen.errors import shown as shown_value
+from zoo_gen.errors import ZooError, check_list, check_number, resumes, shown, unknown_name
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.manifest import Split, ZooManifest
-from zoo_gen.manifest.difference import differences, shown
+from zoo_gen.manifest.difference import differences, listed
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Value, checked, known
 from zoo_gen.manifest.rows import keys_of, with_models
 from zoo_gen.manifest.split import parts, split_sha256
@@ -104,7 +103,7 @@ def split(
     manifest = _generated(store)
     rows = manifest.rows(slice(0, manifest.n_models))
     if where is not None and not isinstance(where, Mapping):
-        raise ZooError(f"where is {shown_value(where)}; expected a dictionary of hyper-parameters and their values")
+        raise ZooError(f"where is {shown(where)}; expected a dictionary of hyper-parameters and their values")
     if (where is None) == (share is None):
         raise ZooError(f"split {store.folder}: expected either `where` or `share`")
     chosen = _where(rows, where) if where is not None else _share(manifest, rows, share or 0.0, seed=seed)
@@ -152,7 +151,7 @@ def _check_alike(first: Store, other: Store) -> None:
     ]
     if different:
         raise ZooError(
-            f"{other.folder}: cannot be merged with {first.folder}: {shown(different)}; expected zoos that differ in "
+            f"{other.folder}: cannot be merged with {first.folder}: {listed(different)}; expected zoos that differ in "
             "hyper-parameters, or zoo_gen.open_zoos, which reads several zoos as one"
         )
 

@@ -20,7 +20,7 @@ from zoo_gen.engine.training import gathered, with_buffers
 from zoo_gen.errors import ZooError
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest
-from zoo_gen.manifest.difference import Difference, differences, shown
+from zoo_gen.manifest.difference import Difference, differences, listed
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS
 from zoo_gen.manifest.rows import Key, keys_of
 from zoo_gen.store import Store
@@ -254,5 +254,5 @@ def _donor(folder: Folder, manifest: ZooManifest, attributes: Mapping[str, Any] 
             if (first.get(key) or None) != (second.get(key) or None)
         ]
     if binding:
-        raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {shown(binding)}")
+        raise ZooError(f"{folder}: none of its models can be copied, since every one would differ: {listed(binding)}")
     return Donor(store, old)
