@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo_gen.errors import ZooError, argument, shown, unknown_name
+from zoo_gen.errors import ZooError, argument, resumes, shown, unknown_name
 from zoo_gen.files.location import on_disk
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ FORMATS: dict[str, str] = {
 }
 
 
+@resumes()
 def convert(
     archive: str | Path,
     out: str | Path | None = None,

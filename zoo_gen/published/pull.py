@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from zoo_gen.errors import ZooError, argument, either
+from zoo_gen.errors import ZooError, argument, either, resumes
 from zoo_gen.files import hub
 from zoo_gen.files.location import locate, make_folder, on_disk, pinned
 from zoo_gen.machine.progress import progress_bar
@@ -32,6 +32,7 @@ class Fetched:
     facts: Mapping[str, str]  # url, revision, sha256
 
 
+@resumes()
 def pull(
     name: str,
     out: str | Path | None = None,
@@ -148,10 +149,8 @@ def _pull_from_hub(address: str, out: Path) -> None:
     parsed = hub.parse(address)
     if (out / checksums.NAME).exists() and _is_same(out, address):
         return
-    hub.pull_folder(parsed.repository, out, revision=parsed.revision)
-    missing = [name for name in ("manifest.toml", "models", "weights.zarr") if not (out / name).exists()]
-    if missing:
-        raise ZooError(f"{out}: was downloaded, but is no zoo; {address} has no {missing[0]}")
+    needed = ("manifest.toml", "models", "weights.zarr")
+    hub.pull_folder(parsed.repository, out, revision=parsed.revision, needed=needed)
     wrong = checksums.findings(out)
     if wrong:
         raise ZooError(f"{out}: was downloaded, but is damaged on the Hub: {wrong[0][0]} {wrong[0][1]}")
