@@ -14,7 +14,7 @@ import zoo_gen
 from tests import forked, waiting
 from tests.conftest import files_of
 from tests.hub_server import Fault
-from tests.reliability.object_store import known, object_store
+from tests.reliability.object_store import FLAKY, known, object_store
 from tests.zoo_gen.published.formats.test_folder import network, written
 from tests.zoo_gen.published.ray import saved
 from zoo_gen import ZooError, open_zoo
@@ -180,6 +180,16 @@ def test_a_conversion_into_a_bucket_killed_at_any_request_resumes_to_the_same_by
     assert list(tmp_path.rglob("*.tar")) == []  # what the killed one had expanded
 
 
+def test_a_conversion_into_a_store_that_refuses_cuts_off_and_loses_answers_costs_no_byte(s3, archive, expected):
+    s3.chance, s3.faults = random.Random(0), {fault: FLAKY[fault] for fault in ("refused", "cut off", "answer lost")}
+    try:
+        zoo_gen.convert(archive, "s3://bucket/flaky", format="folder")
+    finally:
+        s3.faults = {}
+    assert {fault for fault, count in s3.met.items() if count} == {"refused", "cut off", "answer lost"}
+    assert s3.files("flaky") == expected
+
+
 def test_of_an_archive_that_is_refused_nothing_stays_in_a_bucket(s3, tmp_path):
     written(tmp_path / "mine", "plain", "pt", runs=4)
     (tmp_path / "mine" / "weights" / "run3_epoch5.pt").write_bytes(b"damaged" * 100)
@@ -265,6 +275,14 @@ def test_a_copy_that_breaks_off_is_no_zoo_until_it_has_gone_on(s3, hub, tiny):
     zoo_gen.pull("hf://org/tiny", "s3://bucket/half")
     assert s3.files("half") == tiny.files
     assert not [name for name in brought if hub.sent(name)]
+
+
+def test_a_copy_goes_on_when_the_connection_breaks(s3, hub, tiny):
+    hub.add("org/tiny", tiny.files)
+    hub.faults += [Fault("weights/c/1"), Fault("part-00001", status=429, retry_after=1)]
+    zoo_gen.pull("hf://org/tiny", "s3://bucket/broke")
+    assert not any(fault.times for fault in hub.faults)
+    assert s3.files("broke") == tiny.files
 
 
 def test_a_copy_neither_mixes_with_another_zoo_nor_begins_beside_other_files(s3, hub, tiny):
