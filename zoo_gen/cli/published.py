@@ -60,7 +60,8 @@ SPLITS = click.option(
 @click.option(
     "--cache",
     type=OnDisk(),
-    help="Where a compressed tar is expanded if --out is a URL.  [default: as of pull]",
+    help="Where a compressed tar is expanded if --out is a URL.  [default: $ZOO_CACHE_ROOT, or zoo_gen/published "
+    "in the cache folder]",
 )
 def convert(
     archive: Path,
