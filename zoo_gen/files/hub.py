@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,9 +123,7 @@ def pull_folder(
     staged = folder.with_name(f".{folder.name}.pulling")
     with client(address, "pull") as api:
         commit, files = listing(api, address)
-        missing = [name for name in needed if not any(f"{path}/".startswith(f"{name}/") for path in files)]
-        if missing:
-            raise ZooError(f"{address}: is not {_WHAT[kind]}; it has no {missing[0]}")
+        check_holds(address, files, needed)
         (staged / ".cache").mkdir(parents=True, exist_ok=True)
         patiently(
             lambda: api.snapshot_download(
@@ -248,6 +246,18 @@ def listing(api: "HfApi", address: Address) -> tuple[str, dict[str, int]]:
         if path.startswith("/") or ".." in path.split("/"):
             raise ZooError(f"{address}: names the file {path!r}, which lies outside of it; nothing was pulled")
     return str(commit), files
+
+
+def check_holds(address: Address, files: Iterable[str], needed: Sequence[str]) -> None:
+    """Refuse a repository whose files lack some that are needed, or a whole folder.
+
+    Raises:
+        ZooError: it does.
+    """
+    files = list(files)
+    missing = [name for name in needed if not any(f"{path}/".startswith(f"{name}/") for path in files)]
+    if missing:
+        raise ZooError(f"{address}: is not {_WHAT[address.kind]}; it has no {missing[0]}")
 
 
 def _check_pulled(address: Address, folder: Path, files: Mapping[str, int], *, whole: bool) -> None:

@@ -99,8 +99,12 @@ def files(folder: Folder) -> dict[str, int]:
             below = fs.find(path, detail=True)
         except FileNotFoundError:
             return {}
-    # A file of the folder's own name, as some stores mark folders, is none of its files.
-    return {name[len(path) + 1 :]: entry["size"] for name, entry in below.items() if name.startswith(f"{path}/")}
+    # Some stores mark a folder by a file of its name, with a slash or without, which is none of its files.
+    return {
+        name[len(path) + 1 :]: entry["size"]
+        for name, entry in below.items()
+        if name.startswith(f"{path}/") and not name.endswith("/")
+    }
 
 
 def names(folder: Folder, *, known: Iterable[str] = ()) -> list[str]:
@@ -115,7 +119,7 @@ def names(folder: Folder, *, known: Iterable[str] = ()) -> list[str]:
     with one_line_errors(folder.url):
         fs, path = file_system(folder.url)
         try:
-            listed = [name.rpartition("/")[2] for name in fs.ls(path, detail=False)]
+            listed = [name.rpartition("/")[2] for name in fs.ls(path, detail=False) if not name.endswith("/")]
         except FileNotFoundError:
             listed = []
     if listed or not folder.url.startswith("http"):

@@ -83,12 +83,30 @@ class Remote:
             if not missing_ok:
                 raise
 
+    def check_writable(self) -> None:
+        """Refuse a folder on the Hub or in a bucket that is not there, before hours of work for it; nothing is written.
+
+        Raises:
+            ZooError: it is one, or the store cannot be reached.
+        """
+        check_writable(self.url)
+        try:
+            self._ask("ls")
+        except NotADirectoryError:
+            return
+        except FileNotFoundError as error:  # a folder appears with its first file; the cause is the store's own error
+            if type(error.__cause__).__name__ == "NoSuchBucket":
+                raise self._no_bucket(error) from None
+
     def _write(self, content: bytes, **options: Any) -> None:
         check_writable(self.url)
         try:
             self._ask("pipe_file", content, **options)
         except FileNotFoundError as error:  # a store makes folders, and no bucket
-            raise ZooError(f"{self.url}: {one_line(error)}; expected a bucket that is there") from None
+            raise self._no_bucket(error) from None
+
+    def _no_bucket(self, error: FileNotFoundError) -> ZooError:
+        return ZooError(f"{self.url}: {one_line(error)}; expected a bucket that is there")
 
     def _kind(self) -> str | None:
         # fsspec's own exists() and isdir() take any failure for a no.

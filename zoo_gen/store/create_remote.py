@@ -33,6 +33,20 @@ def create(folder: Remote, empty: EmptyZoo) -> None:
         (folder / name).write_bytes(contents[name])
 
 
+def check_place(folder: Remote) -> None:
+    """Refuse a folder at a URL in which no zoo can be made, whichever, before hours of work for it.
+
+    Raises:
+        ZooError: it is on the Hub, in a bucket that is not there, or holds something else than a zoo or its beginning.
+    """
+    folder.check_writable()
+    names = sorted(location.names(folder))
+    if names == [folder.name] and folder.is_file():
+        raise ZooError(f"{folder}: is a file; expected a new or empty folder")
+    if names and not {MANIFEST, checksums.NAME} & set(names):
+        raise ZooError(f"{folder}: exists and is not a zoo (it has {names[0]}); expected a new or empty folder")
+
+
 def check_new(folder: Remote, contents: Iterable[str]) -> None:
     """Refuse a folder at a URL that has files other than those of an empty zoo, and no manifest.
 

@@ -81,6 +81,18 @@ class Store:
                 return cls(folder, folder, empty.manifest, empty.attributes)
         return cls._begun(folder, empty)
 
+    @staticmethod
+    def check_place(folder: Folder) -> None:
+        """Refuse a folder in which `create` makes no zoo, whichever it is, before it is known which.
+
+        Raises:
+            ZooError: it holds something else, or nothing can be written there.
+        """
+        if isinstance(folder, Remote):
+            create_remote.check_place(folder)
+        elif not (folder / MANIFEST).exists():
+            create.check_new(folder)
+
     @classmethod
     def begun(cls, folder: Folder, empty: EmptyZoo) -> "Store | None":
         """Return the zoo that is there already, begun or complete; None where `create` would make it.

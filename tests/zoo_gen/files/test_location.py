@@ -104,10 +104,9 @@ def test_a_protocol_without_its_client_names_the_client_and_not_ours(monkeypatch
         lambda zoo: export(zoo, "memory://out"),
         lambda zoo: write_plots(zoo, "memory://out"),
         lambda zoo: zoo_gen.convert("memory://archive.zip", format="folder"),
-        lambda zoo: zoo_gen.convert(zoo.path, "memory://out", format="folder"),
         lambda zoo: zoo_gen.run(zoo.manifest, data_root="memory://out"),
     ],
-    ids=["export", "write_plots", "convert from", "convert to", "data_root"],
+    ids=["export", "write_plots", "convert from", "data_root"],
 )
 def test_what_needs_this_machine_refuses_a_url_and_makes_no_folder(tiny_zoo, tmp_path, monkeypatch, use):
     zoo = open_zoo(tiny_zoo)
