@@ -22,7 +22,7 @@ MAKES_ZOOS = {"zoo_bench/protocol/zoos.py", "zoo_bench/protocol/origins.py", "zo
 
 OWNERS = {
     "cuda": {"zoo_gen/population/gpu/resident/compiling.py"},
-    "fsspec": {"zoo_gen/files/location.py"},
+    "fsspec": {"zoo_gen/files/url_client.py"},
     "joblib": {"zoo_gen/machine/workers.py", "zoo_gen/machine/device_workers.py"},
     "llvmlite": {"zoo_gen/machine/vector_code.py"},
     "distributed": {"zoo_gen/machine/cluster.py"},

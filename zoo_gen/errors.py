@@ -23,6 +23,18 @@ class ZooError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+@contextmanager
+def resumes() -> Iterator[None]:
+    """Add to an OSError inside, as of a full disk, what Python does not say: that the same call goes on from there."""
+    try:
+        yield
+    except OSError as error:
+        if _GOES_ON not in getattr(error, "__notes__", []):
+            error.add_note(_GOES_ON)
+        raise
+
+
+_GOES_ON = "what is complete is kept; the same call resumes"
 _commands: list[bool] = []  # an entry for each that runs here, in any thread: its user knows options, no arguments
 
 

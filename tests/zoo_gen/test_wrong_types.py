@@ -142,3 +142,12 @@ def test_a_manifest_is_made_from_arrays_of_numbers_too():
     plain = manifest(list, int)
     assert manifest(np.array, np.int64).to_toml() == plain.to_toml()
     assert manifest(pd.Series, np.int32).digest == plain.digest
+
+
+@pytest.mark.parametrize("given", [pd.DataFrame({"a": [1, 2]}), pd.Series(["a", "b"])], ids=["table", "column"])
+@pytest.mark.parametrize("key", ["name", "description", "checkpoints"])
+def test_a_value_of_a_manifest_that_prints_as_several_lines_is_one_line(given, key):
+    plain = {"name": "a", "data": {"source": "tetris"}, "architecture": {"name": "mlp", "widths": [16, 5, 4]}}
+    with pytest.raises(ZooError, match=f"^{key}: ") as error:
+        zoo_gen.ZooManifest(**{**plain, key: given})
+    assert "\n" not in str(error.value)

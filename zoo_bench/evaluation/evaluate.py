@@ -19,7 +19,7 @@ from zoo_bench.protocol.protocols import On
 from zoo_bench.protocol.standard import benchmark_or_zoo
 from zoo_bench.standings.boards import load_result
 from zoo_bench.standings.collection import Results
-from zoo_gen.errors import ZooError, check_number, shown, unknown_name
+from zoo_gen.errors import ZooError, check_number, resumes, shown, unknown_name
 from zoo_gen.files.location import Folder, on_disk
 from zoo_gen.zoo import AnyZoo
 
@@ -73,6 +73,7 @@ def evaluate(
     Raises:
         ZooError: an encoder or a zoo is not there or does not fit; or an encoder failed in every cell. The results of
             the other encoders then lie in `results`.
+        OSError: the disk is full, or fails; it names the file. What is complete stays in `results`.
 
     >>> import zoo_bench
     >>> benchmark = zoo_bench.BenchmarkManifest(
@@ -100,7 +101,10 @@ def evaluate(
     manifest, places = benchmark_or_zoo(benchmark, zoos)
     if zoos_from is not None:
         manifest = manifest.with_zoos_from(zoos_from)
-    with TemporaryDirectory(prefix="zoo-bench-") if results is None else nullcontext(results) as folder:
+    with (
+        nullcontext() if results is None else resumes(),
+        TemporaryDirectory(prefix="zoo-bench-") if results is None else nullcontext(results) as folder,
+    ):
         runtime = device if isinstance(device, Runtime) else Runtime(device=device)
         if runtime.checkpoints is None and results is not None:
             runtime = replace(runtime, checkpoints=Path(results) / run.TRAININGS)

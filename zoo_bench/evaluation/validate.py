@@ -76,7 +76,9 @@ def validate(
             seeds[one.benchmark, one.encoder].add(one.seed)
     named = {name: shipped_benchmark(name) for name, _ in seeds}
     shipped = {name: benchmark for name, benchmark in named.items() if benchmark is not None}
-    scores = side_by_side(lambda path: list(_of_scores(whole[path], path)), list(whole))
+    scores = side_by_side(
+        lambda path: list(_of_scores(whole[path], path)), list(whole), seed=lambda path: whole[path].seed
+    )
     for path, result in results.items():
         if isinstance(result, str):
             yield path, [result]

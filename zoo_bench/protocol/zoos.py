@@ -12,7 +12,7 @@ from zoo_bench.protocol.manifest import BenchmarkManifest, read_benchmark
 from zoo_bench.protocol.origins import PUBLISHED, by_population, published_name
 from zoo_gen.errors import ZooError, argument, either, unknown_name
 from zoo_gen.files import location
-from zoo_gen.files.location import Folder, locate, on_disk
+from zoo_gen.files.location import Folder, locate
 from zoo_gen.manifest import shipped_manifests
 from zoo_gen.zoo import JOIN, AnyZoo, JointZoo, Zoo, open_zoo, open_zoos
 
@@ -162,7 +162,7 @@ def pull_missing_zoos(
     known = {published_name(population): zoo.name for population, zoo in by_population().items()}
     pulled = [name for name in missing if owner is not None or name in known]
     for name in pulled:
-        out = on_disk(folder) / name
+        out = locate(folder) / name
         if owner is not None:
             pull.pull(f"hf://{owner}/{name}", out)
             continue

@@ -24,14 +24,18 @@ class Machine(Schema):
 
 def this_machine() -> Machine:
     """Return this machine, with the GPU that this process uses; torch is not imported to find it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cuda = cuda_in_use()
     return Machine(
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         processor=_processor(),
-        cores=cores,
+        cores=usable_cores(),
         gpu=str(cuda.get_device_name()) if cuda else "",
     )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def software(packages: Iterable[str] = PACKAGES) -> dict[str, str]:

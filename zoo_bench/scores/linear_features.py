@@ -4,9 +4,11 @@ All penalties and all targets of ridge regressions share one eigendecomposition,
 smaller: that of the features, or where these outnumber the rows, that of the rows.
 """
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self
+from threading import Lock
+from typing import Any, Self
 
 import numpy as np
 
@@ -79,15 +81,21 @@ class Features:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    _lock: AbstractContextManager[Any] = field(default_factory=Lock, init=False, repr=False)
 
     @cached_property
     def axes(self) -> Axes:
         """The principal axes of the training rows about their mean."""
         return Axes.of(self.train, self.train.mean(axis=0, dtype=np.float64))
 
-    @cached_property
+    @property
     def along_axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The training, validation and test rows along these axes, float32 (row, axis) each."""
+        """The training, validation and test rows along these axes, float32 (row, axis) each; computed by one thread."""
+        with self._lock:
+            return self._along_axes
+
+    @cached_property
+    def _along_axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.axes.along(self.train), self.axes.along(self.validation), self.axes.along(self.test)
 
     def of_rows(self, train: np.ndarray, validation: np.ndarray) -> Self:

@@ -4,8 +4,10 @@ Two kinds exist. "standard" is what ranks unless a benchmark says otherwise: lin
 exploded networks cannot ruin. "paper" is what Schürholt et al. (NeurIPS 2021) used, on raw features.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
@@ -17,9 +19,11 @@ from zoo_bench.scores.linear_features import Features
 from zoo_bench.scores.metrics import missing
 from zoo_gen.errors import ZooError
 from zoo_gen.machine.progress import progress_bar
+from zoo_gen.machine.workers import count_processes
 
 Kind = Literal["standard", "paper"]
 _SHOWN_AFTER = 5.0  # seconds, in which most probes are done
+_MOST_THREADS = 8  # each holds a curvature, of up to 100 MB
 _CLEARLY = 1e-2  # by which share the validation error of a later alternative must be lower
 
 
@@ -104,17 +108,27 @@ def probe(
 def _predicted(
     of_kind: ModuleType, features: Features, labels: Mapping[str, Labels]
 ) -> Iterator[tuple[str, float, Prediction]]:
-    """Yield every target with the error on the validation rows and what is predicted of the test rows."""
-    numbers: dict[tuple[bytes, bytes], list[str]] = defaultdict(list)  # by the rows that have labels
-    for target, of_target in labels.items():
+    """Yield every target with the error on the validation rows and what is predicted of the test rows.
+
+    Names are classified side by side, each in a thread of its own: so many as share the products of other work here.
+    """
+    by_rows: dict[tuple[bytes, bytes], list[str]] = defaultdict(list)  # numbers, by the rows that have labels
+    names = [target for target, of_target in labels.items() if not of_target.is_number]
+
+    def classified(target: str) -> tuple[str, float, Prediction]:
+        of_target = labels[target]
         train, validation = of_target.labelled_rows
-        if of_target.is_number:
-            numbers[train.tobytes(), validation.tobytes()].append(target)
-            continue
         some = features.of_rows(train, validation)
-        classified = of_kind.classify(some, of_target.train[train], of_target.validation[validation])
-        yield target, classified.error, Prediction(classified.predicted, classified.penalty)
-    for targets in numbers.values():  # those with labels at the same rows share all of the linear algebra
+        answer = of_kind.classify(some, of_target.train[train], of_target.validation[validation])
+        return target, answer.error, Prediction(answer.predicted, answer.penalty)
+
+    with ThreadPoolExecutor(_threads()) as pool:
+        yield from pool.map(classified, names)
+    for target, of_target in labels.items():
+        if of_target.is_number:
+            train, validation = of_target.labelled_rows
+            by_rows[train.tobytes(), validation.tobytes()].append(target)
+    for targets in by_rows.values():  # those with labels at the same rows share all of the linear algebra
         train, validation = labels[targets[0]].labelled_rows
         values = (
             np.column_stack([labels[target].train[train] for target in targets]),
@@ -124,3 +138,9 @@ def _predicted(
         for column, target in enumerate(targets):
             prediction = Prediction(regressed.predicted[:, column], float(regressed.penalties[column]))
             yield target, float(regressed.errors[column]), prediction
+
+
+def _threads() -> int:
+    """Return how many threads this process may compute on: as one of several workers its share of the cores."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() and int(given) > 0 else count_processes(None, _MOST_THREADS)

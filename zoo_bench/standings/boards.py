@@ -4,9 +4,10 @@ A board has a column for every encoder with a result of its benchmark. One that 
 several even, has no score there and comes last.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from zoo_bench.results import CellResult, Failure, Result, Score, read_result, result_paths
 from zoo_bench.results.integrity import changes
-from zoo_bench.results.records import TargetPrediction, read_predictions, read_resamples, resamples_path
+from zoo_bench.results.records import Resampled, TargetPrediction, read_predictions, read_resamples, resamples_path
 from zoo_bench.results.scoring import FLOORS, score_result
 from zoo_bench.results.side_by_side import side_by_side
 from zoo_bench.scores import metrics
@@ -23,6 +24,7 @@ from zoo_gen.errors import ZooError
 
 By = Literal["own", "probe", "encoder", "recipe", "mean"]
 _READINGS: dict[str, str] = {"probe": "by probes", "encoder": "by encoders", "own": ""}  # said beside a target
+Resamples = dict[tuple[str, str, str, str], np.ndarray]  # (cell, target, metric, by) -> (resample,)
 _Seeds = dict[int, tuple["Loaded", CellResult]]  # of one encoder on one cell
 
 
@@ -31,8 +33,15 @@ class Loaded:
     """A result with the resamples and predictions that lie beside it."""
 
     result: Result
-    resamples: dict[tuple[str, str, str, str], np.ndarray]  # (cell, target, metric, by) -> (resample,)
+    stored: Resamples | None  # None where none lie beside it: as results ship
     predictions: list[TargetPrediction]
+
+    @cached_property
+    def resamples(self) -> Resamples:
+        """Those that lie beside it, or those that are drawn again from the predictions, which takes seconds."""
+        if self.stored is not None:
+            return self.stored
+        return _by_key(scored.resampled for scored in score_result(self.result, self.predictions))
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ def load_readable(*folders: Path) -> tuple[list[Loaded], list[ZooError]]:
     first: dict[tuple[str, str, int], Path] = {}
     problems: list[ZooError] = []
     paths = [path for folder in folders for path in result_paths(folder)]
-    for path, one in zip(paths, side_by_side(_read, paths), strict=True):  # to draw resamples takes seconds a result
+    for path, one in zip(paths, map(_read, paths), strict=True):
         if isinstance(one, ZooError):
             problems.append(one)
             continue
@@ -159,7 +168,7 @@ def _read(path: Path) -> Loaded | ZooError:
 def load_result(path: Path) -> Loaded:
     """Read one result with its resamples and predictions.
 
-    Results that are shipped come without resamples, which are four fifths of their bytes; these are drawn again then.
+    Results that are shipped come without resamples, which are four fifths of their bytes.
 
     Raises:
         ZooError: it is damaged, or was changed since it was written; the message names the file.
@@ -168,11 +177,12 @@ def load_result(path: Path) -> Loaded:
     change = next(changes(result, path), None)
     if change is not None:
         raise ZooError(f"{path}: {change}; expected a result as zoo-bench run wrote it")
-    if resamples_path(path).exists():
-        resamples = read_resamples(resamples_path(path))
-    else:
-        resamples = [scored.resampled for scored in score_result(result, predictions)]
-    return Loaded(result, {resampled.key: resampled.values for resampled in resamples}, predictions)
+    resamples = resamples_path(path)
+    return Loaded(result, _by_key(read_resamples(resamples)) if resamples.exists() else None, predictions)
+
+
+def _by_key(resamples: Iterable[Resampled]) -> Resamples:
+    return {resampled.key: resampled.values for resampled in resamples}
 
 
 def boards(loaded: Sequence[Loaded]) -> list[Board]:
@@ -182,6 +192,7 @@ def boards(loaded: Sequence[Loaded]) -> list[Board]:
         ZooError: results of one board come from different revisions or splits of the zoos, or from another benchmark;
             or the seeds of one encoder from different settings or code.
     """
+    deque(side_by_side(lambda one: one.resamples, loaded, seed=lambda one: one.result.seed), maxlen=0)  # draws them all
     seeds: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     cells: dict[tuple[str, str], dict[str, _Seeds]] = defaultdict(lambda: defaultdict(dict))
     firsts: dict[tuple[str, str], Result] = {}

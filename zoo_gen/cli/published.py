@@ -34,7 +34,7 @@ SPLITS = click.option(
 @click.command(cls=Resumable)
 @click.argument("archive", type=OnDisk())
 @click.option("--format", "format_", required=True, metavar="FORMAT", help="How the archive is laid out; see below.")
-@click.option("--out", type=OnDisk(), help="The folder of the zoo.  [default: zoos/NAME]")
+@click.option("--out", type=FOLDER, help="The folder of the zoo, or its URL.  [default: zoos/NAME]")
 @click.option("--name", help="Name of the zoo.  [default: the archive's]")
 @EPOCHS
 @MODELS
@@ -57,10 +57,16 @@ SPLITS = click.option(
 @click.option(
     "--licence", help="The licence under which the zoo may be passed on, by the Hub's name for it, such as mit."
 )
+@click.option(
+    "--cache",
+    type=OnDisk(),
+    help="Where a compressed tar is expanded if --out is a URL.  [default: $ZOO_CACHE_ROOT, or zoo_gen/published "
+    "in the cache folder]",
+)
 def convert(
     archive: Path,
     format_: str,
-    out: Path | None,
+    out: Folder | None,
     name: str | None,
     epochs: list[int] | None,
     models: list[int] | None,
@@ -71,6 +77,7 @@ def convert(
     classes: int | None,
     architecture: str | None,
     licence: str | None,
+    cache: Path | None,
 ) -> None:
     """Convert a published zoo that is on the disk: a folder, zip or tar (also compressed). Runs nothing in it.
 
@@ -95,6 +102,7 @@ def convert(
         classes=classes,
         architecture=architecture,
         licence=licence,
+        cache=cache,
     )
     if zoo.conversion is not None:
         click.echo(zoo.conversion)
@@ -125,10 +133,8 @@ def export(zoo: Folder, out: Path, format_: str, models: list[int] | None, epoch
 
 @click.command(cls=Resumable)
 @click.argument("name")
-@click.option("--out", type=OnDisk(), help="The folder of the zoo.  [default: zoos/NAME]")
-@click.option(
-    "--name", "zoo_name", help="Name of the zoo on this machine.  [default: that of its population and _published]"
-)
+@click.option("--out", type=FOLDER, help="The folder of the zoo, or its URL.  [default: zoos/NAME]")
+@click.option("--name", "zoo_name", help="Name of the zoo here.  [default: that of its population and _published]")
 @EPOCHS
 @MODELS
 @SPLITS
@@ -142,7 +148,7 @@ def export(zoo: Folder, out: Path, format_: str, models: list[int] | None, epoch
 @click.option("--dry-run", is_flag=True, help="Print what would be downloaded, and download nothing.")
 def pull(
     name: str,
-    out: Path | None,
+    out: Folder | None,
     zoo_name: str | None,
     epochs: list[int] | None,
     models: list[int] | None,

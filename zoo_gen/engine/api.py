@@ -15,7 +15,7 @@ from zoo_gen.engine.cost import plan as counted_cost
 from zoo_gen.engine.given import ArraysLike, ManifestLike, completed
 from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions
-from zoo_gen.errors import check_list, check_number
+from zoo_gen.errors import check_list, check_number, resumes
 from zoo_gen.files.location import Folder, locate, on_disk
 from zoo_gen.machine.devices import check_device
 from zoo_gen.machine.progress import duration
@@ -25,6 +25,7 @@ from zoo_gen.store.unfinished import SAVE_SECONDS
 from zoo_gen.zoo import Zoo, open_zoo
 
 
+@resumes()
 def run(
     manifest: ManifestLike,
     out: str | Folder | None = None,
@@ -74,6 +75,7 @@ def run(
     Raises:
         ZooError: the device is not there, the manifest or the folder does not fit, the disk has no room, or a worker
             died each time; what is complete stays.
+        OSError: the disk became full, or fails; it names the file. What is complete stays here too.
 
     >>> import zoo_gen
     >>> manifest = zoo_gen.ZooManifest(

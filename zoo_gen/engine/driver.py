@@ -11,29 +11,31 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo_gen.architecture import own_module
 from zoo_gen.architecture.own_module import Factory
 from zoo_gen.engine.blocks import blocks, of_part
-from zoo_gen.engine.growth import set_aside, tidy_up
+from zoo_gen.engine.growth import old_zoo, set_aside, tidy_up
 from zoo_gen.engine.reuse import Copies, find_copies
 from zoo_gen.engine.settings import check_own_functions, choose_forms
 from zoo_gen.engine.worker import train_shards
 from zoo_gen.errors import ZooError, check_number, shown
 from zoo_gen.files import atomic, location
-from zoo_gen.files.location import Folder, Remote
+from zoo_gen.files.location import Folder
+from zoo_gen.files.remote import Remote
 from zoo_gen.image_data import FittedImages, load_image_data
+from zoo_gen.image_data.unused_classes import unused_classes
 from zoo_gen.machine.cluster import cluster
 from zoo_gen.machine.device_workers import train_on_devices
 from zoo_gen.machine.devices import kind_of, resolve
-from zoo_gen.machine.progress import Watch, progress_bar
+from zoo_gen.machine.progress import Bar, Watch, progress_bar
 from zoo_gen.machine.workers import count_processes, train_all
 from zoo_gen.manifest import ZooManifest, as_manifest
 from zoo_gen.store import EmptyZoo, Extent, Store, checksums, image_labels, untrained
@@ -42,6 +44,9 @@ from zoo_gen.store.image_labels import IMAGE_LABELS
 from zoo_gen.store.shards import shards_of
 from zoo_gen.store.unfinished import SAVE_SECONDS
 from zoo_gen.zoo import card
+
+if TYPE_CHECKING:
+    from zoo_gen.machine.cluster import Client
 
 _logger = logging.getLogger(__name__)
 
@@ -106,17 +111,33 @@ def run(
         if repair:
             _remove_damage(folder, [beginning(forms=forms), beginning(forms=_recorded_forms(folder))])
         empty = beginning(forms=forms)
-        reuse = [*(other.absolute() for other in reuse), *(set_aside(folder, empty) if grow else ())]
-        copies = _find_copies(reuse, manifest, empty) if reuse else None
+        old = old_zoo(folder, empty) if grow else None
+        reuse = [*(other.absolute() for other in reuse), *([old] if old else [])]
+        copies = None
+        if reuse:
+            is_new = old == folder or not (folder / MANIFEST).exists()
+            copies = _find_copies(reuse, empty, checked=of_part(empty.extent, part) if is_new else ())
+        if isinstance(folder, Path) and old == folder:
+            reuse[-1] = set_aside(folder)
         store = Store.create(folder, empty)
         extent = store.extent
         if store.attributes["data_sha256"] != empty.attributes["data_sha256"]:
             raise ZooError(f"{folder}: was made from other image data; expected the images of its data_sha256 again")
         (complete, begun), ours = map(set, store.shards_on_disk()), of_part(extent, part)
         pending = [shard for shard in ours if shard not in complete]
+        copied = sum(copies.copied(extent.models(shard)) for shard in pending) if copies else 0
         tasks = blocks(manifest, extent, ours, pending=pending, begun=begun, devices=devices, here=scheduler is None)
-        lost: list[list[int]] = []
-        trained = diverged = 0
+        task = partial(
+            train_shards,
+            folder,
+            data_root=data_root,
+            run=uuid.uuid4().hex,
+            factories=_of_a_script(manifest) if pending else (),
+            code=own_module.folders_of(_references(manifest)) if pending else (),
+            reuse=tuple(reuse),
+            begun=None if isinstance(folder, Path) else frozenset(begun),
+            save_seconds=save_seconds,
+        )
         bar = progress_bar(
             label=manifest.name,
             unit="model",
@@ -124,52 +145,73 @@ def run(
             done=sum(map(extent.count, complete.intersection(ours))),
             shown=progress,
         )
-        with (
-            warnings.catch_warnings(),
-            tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as reports,
-            bar,
-            Watch(bar, Path(reports) if reports else None) as watch,
-        ):
-            # joblib warns when an interruption meets us between two results; who interrupted knows.
-            warnings.filterwarnings("ignore", ".*still being processed by the workers")
-            task = partial(
-                train_shards,
-                folder,
-                data_root=data_root,
-                run=uuid.uuid4().hex,
-                reports=reports,
-                factories=_of_a_script(manifest) if pending else (),
-                code=own_module.folders_of(_references(manifest)) if pending else (),
-                reuse=tuple(reuse),
-                begun=None if isinstance(folder, Path) else frozenset(begun),
-                save_seconds=save_seconds,
-            )
-            if client is None and device != "cpu":
-                results = train_on_devices(task, tasks, lost, devices=devices)
-            else:
-                processes = count_processes(workers, len(pending))
-                results = train_all(partial(task, device=device), tasks, lost, processes=processes, client=client)
-            with closing(results):
-                for diverged_of in results:
-                    models = sum(map(extent.count, diverged_of))
-                    trained += models
-                    diverged += sum(diverged_of.values())
-                    watch.complete(models, min(diverged_of))
-        if lost:
-            raise ZooError(_why_lost(folder, lost, by_processes=scheduler is not None or device == "cpu"))
-        if pending or not card.is_written(folder):
-            card.write(store)
-        if card.is_written(folder):
-            atomic.tidy(folder)
-            if grow:
-                tidy_up(folder)
-    copied = sum(copies.copied(extent.models(shard)) for shard in pending) if copies else 0
-    return Summary(trained - copied, copied, len(pending), extent.n_shards, diverged, time.monotonic() - began)
+        processes = count_processes(workers, len(pending))
+        diverged, lost = _train(task, tasks, extent, bar, devices=devices, processes=processes, client=client)
+    if lost:
+        raise ZooError(_why_lost(folder, lost, by_processes=scheduler is not None or device == "cpu"))
+    if pending or not card.is_written(folder):
+        card.write(store)
+    if card.is_written(folder):
+        atomic.tidy(folder)
+        if grow:
+            tidy_up(folder)
+    return Summary(
+        trained_models=sum(map(extent.count, diverged)) - copied,
+        copied_models=copied,
+        trained_shards=len(pending),
+        n_shards=extent.n_shards,
+        diverged_models=sum(diverged.values()),
+        seconds=time.monotonic() - began,
+    )
 
 
-def _find_copies(reuse: Sequence[Folder], manifest: ZooManifest, empty: EmptyZoo) -> Copies:
-    """Return the models that other zoos hold, and say how many there are."""
+def _train(
+    task: Callable[..., dict[int, int]],
+    tasks: list[list[int]],
+    extent: Extent,
+    bar: Bar,
+    *,
+    devices: tuple[str, ...],
+    processes: int,
+    client: "Client | None",
+) -> tuple[dict[int, int], list[list[int]]]:
+    """Train blocks of shards.
+
+    Returns:
+        How many models diverged of each shard that is complete now, and the blocks that nobody could train.
+    """
+    diverged: dict[int, int] = {}
+    lost: list[list[int]] = []
+    with (
+        warnings.catch_warnings(),
+        tempfile.TemporaryDirectory(prefix="zoo-gen-") if client is None else nullcontext() as reports,
+        bar,
+        Watch(bar, Path(reports) if reports else None) as watch,
+    ):
+        # joblib warns when an interruption meets us between two results; who interrupted knows.
+        warnings.filterwarnings("ignore", ".*still being processed by the workers")
+        task = partial(task, reports=reports)
+        if client is None and devices != ("cpu",):
+            results = train_on_devices(task, tasks, lost, devices=devices)
+        else:
+            task = partial(task, device=devices[0])
+            results = train_all(task, tasks, lost, processes=processes, client=client)
+        with closing(results):
+            for diverged_of in results:
+                watch.complete(sum(map(extent.count, diverged_of)), min(diverged_of))
+                diverged |= diverged_of
+    return diverged, lost
+
+
+def _find_copies(reuse: Sequence[Folder], empty: EmptyZoo, *, checked: Iterable[int]) -> Copies:
+    """Return the models that other zoos hold, and say how many there are.
+
+    Those of the shards `checked` are read: a run that would be refused on the way is refused before it makes anything.
+    """
+    manifest = empty.manifest.generated
+    assert manifest is not None  # of a run
     copies = find_copies(reuse, manifest, empty.attributes)
+    copies.check(model for shard in checked for model in range(manifest.n_models)[empty.extent.models(shard)])
     _logger.warning("%s: %s", manifest.name, copies.sentence())
     return copies
 
@@ -184,6 +226,8 @@ def _facts_of_data(manifest: ZooManifest, folder: Folder, *, data_root: Path | N
     """
     try:
         data = load_image_data(manifest.data, data_root=data_root)
+        if line := unused_classes(manifest.data, data):
+            _logger.warning("%s: %s", manifest.name, line)
         labels = image_labels.described(data.labels, data.classes) if isinstance(data, FittedImages) else None
         return {"data_sha256": data.sha256(), IMAGE_LABELS: labels}
     except ZooError as error:

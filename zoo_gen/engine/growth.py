@@ -12,14 +12,14 @@ from zoo_gen.errors import ZooError, argument, either
 from zoo_gen.files import atomic
 from zoo_gen.files.location import Folder
 from zoo_gen.manifest import ZooManifest, read_any
-from zoo_gen.manifest.difference import differences, shown
+from zoo_gen.manifest.difference import differences, listed
 from zoo_gen.manifest.rows import keys_of
 from zoo_gen.store import EmptyZoo
 from zoo_gen.store.create import MANIFEST
 
 
-def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
-    """Rename the zoo of another manifest in a folder, and return where it is now; nothing where there is none.
+def old_zoo(folder: Folder, empty: EmptyZoo) -> Path | None:
+    """Return where the zoo of another manifest is, which is to grow: in its folder yet, or set aside; None if none is.
 
     Args:
         folder: of the zoo.
@@ -43,11 +43,18 @@ def set_aside(folder: Folder, empty: EmptyZoo) -> list[Folder]:
             raise ZooError(
                 f"{old}: was left by an interrupted {growing}; finish that run with its manifest, or remove it"
             )
-        find_copies([folder], new, empty.attributes)  # refuses what cannot grow, before anything moves
+        find_copies([folder], new, empty.attributes)  # refuses what cannot grow
         _check_keeps_some(folder, new)
-        folder.rename(old)
-        atomic.flush(folder.parent)
-    return [old] if old.exists() else []
+        return folder
+    return old if old.exists() else None
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename the zoo in a folder, and return where it is now."""
+    old = _old(folder)
+    folder.rename(old)
+    atomic.flush(folder.parent)
+    return old
 
 
 def _check_keeps_some(folder: Path, manifest: ZooManifest) -> None:
@@ -56,7 +63,7 @@ def _check_keeps_some(folder: Path, manifest: ZooManifest) -> None:
     assert old is not None  # `find_copies` refuses others
     if set(keys_of(old.rows(slice(0, old.n_models)))).isdisjoint(keys_of(manifest.rows(slice(0, manifest.n_models)))):
         raise ZooError(
-            f"{folder}: the new manifest has none of its models ({shown(differences(old, manifest))}), and a zoo that "
+            f"{folder}: the new manifest has none of its models ({listed(differences(old, manifest))}), and a zoo that "
             "grows replaces the old one; expected another folder"
         )
 

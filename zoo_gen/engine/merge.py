@@ -5,18 +5,18 @@ would have written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from zoo_gen.engine.reuse import find_copies
-from zoo_gen.errors import ZooError, check_list, check_number, unknown_name
-from zoo_gen.errors import shown as shown_value
+from zoo_gen.engine.reuse import Copies, find_copies
+from zoo_gen.errors import ZooError, check_list, check_number, resumes, shown, unknown_name
 from zoo_gen.files.location import Folder, locate
 from zoo_gen.manifest import Split, ZooManifest
-from zoo_gen.manifest.difference import differences, shown
+from zoo_gen.manifest.difference import differences, listed
 from zoo_gen.manifest.hyperparameters import HYPERPARAMETERS, Value, checked, known
 from zoo_gen.manifest.rows import keys_of, with_models
 from zoo_gen.manifest.split import parts, split_sha256
@@ -30,6 +30,7 @@ _MAY_DIFFER = ("name", "description", "axes", "storage")
 _SHOWN = 8  # values of a hyper-parameter, in an error
 
 
+@resumes()
 def merge(zoos: Sequence[str | Folder | Zoo], out: str | Folder, *, name: str | None = None) -> Zoo:
     """Write the models of several zoos as one zoo, and open it. The same call after an interruption resumes.
 
@@ -63,9 +64,11 @@ def merge(zoos: Sequence[str | Folder | Zoo], out: str | Folder, *, name: str | 
     manifests = [_generated(store) for store in stores]
     rows = pa.concat_tables(manifest.rows(slice(0, manifest.n_models)) for manifest in manifests)
     places = {key: place for place, key in reversed(list(enumerate(keys_of(rows))))}  # each model where it comes first
-    return _write(stores, rows.take(sorted(places.values())), out, name=name)
+    _write([_planned(stores, rows.take(sorted(places.values())), out, name=name)])
+    return open_zoo(out)
 
 
+@resumes()
 def split(
     zoo: str | Folder | Zoo,
     out: str | Folder,
@@ -100,7 +103,7 @@ def split(
     manifest = _generated(store)
     rows = manifest.rows(slice(0, manifest.n_models))
     if where is not None and not isinstance(where, Mapping):
-        raise ZooError(f"where is {shown_value(where)}; expected a dictionary of hyper-parameters and their values")
+        raise ZooError(f"where is {shown(where)}; expected a dictionary of hyper-parameters and their values")
     if (where is None) == (share is None):
         raise ZooError(f"split {store.folder}: expected either `where` or `share`")
     chosen = _where(rows, where) if where is not None else _share(manifest, rows, share or 0.0, seed=seed)
@@ -108,9 +111,13 @@ def split(
         raise ZooError(
             f"split {store.folder}: takes {chosen.sum():,} of {len(rows):,} models; expected some on both sides"
         )
+    planned = [_planned([store], rows.filter(pa.array(chosen)), out, name=None)]
     if rest is not None:
-        _write([store], rows.filter(pa.array(~chosen)), rest, name=None)
-    return _write([store], rows.filter(pa.array(chosen)), out, name=None)
+        planned.append(_planned([store], rows.filter(pa.array(~chosen)), rest, name=None))
+        if planned[0].folder == planned[1].folder:
+            raise ZooError(f"split {store.folder}: got {out} for both zoos; expected two folders")
+    _write(planned)
+    return open_zoo(out)
 
 
 def _complete(zoo: str | Folder | Zoo) -> Store:
@@ -144,7 +151,7 @@ def _check_alike(first: Store, other: Store) -> None:
     ]
     if different:
         raise ZooError(
-            f"{other.folder}: cannot be merged with {first.folder}: {shown(different)}; expected zoos that differ in "
+            f"{other.folder}: cannot be merged with {first.folder}: {listed(different)}; expected zoos that differ in "
             "hyper-parameters, or zoo_gen.open_zoos, which reads several zoos as one"
         )
 
@@ -188,8 +195,17 @@ def _share(manifest: ZooManifest, rows: pa.Table, share: float, *, seed: int) ->
     return parts(drawn, columns, len(rows)).to_numpy(zero_copy_only=False) == "train"
 
 
-def _write(stores: Sequence[Store], rows: pa.Table, out: str | Folder, *, name: str | None) -> Zoo:
-    """Write the models of some rows as a zoo, copied from other zoos, and open it."""
+@dataclass(frozen=True)
+class _Planned:
+    """A zoo that is to be written: where, what it consists of before its first shard, and what it copies."""
+
+    folder: Folder
+    empty: EmptyZoo
+    copies: Copies
+
+
+def _planned(stores: Sequence[Store], rows: pa.Table, out: str | Folder, *, name: str | None) -> _Planned:
+    """Return the zoo of the models of some rows, copied from other zoos."""
     folder = locate(out)
     folder = folder.absolute() if isinstance(folder, Path) else folder
     manifest = with_models([_generated(store) for store in stores], rows, name=name or folder.name)
@@ -201,14 +217,22 @@ def _write(stores: Sequence[Store], rows: pa.Table, out: str | Folder, *, name: 
         "split_sha256": split_sha256(manifest.rows(slice(0, manifest.n_models))),
     }
     copies = find_copies([store.folder for store in stores], manifest, attributes)
-    store = Store.create(folder, EmptyZoo(manifest, extent, attributes, own_side_files(manifest)))
-    versions = attributes["versions"]
-    for shard in range(extent.n_shards):
-        if not store.is_complete(shard):
-            arrays = copies.complete(manifest.rows(extent.models(shard)), _train_nothing)
-            store.write_shard(shard, arrays, device=attributes["device"], torch=versions["torch"])
-    card.write(store)
-    return open_zoo(out)
+    return _Planned(folder, EmptyZoo(manifest, extent, attributes, own_side_files(manifest)), copies)
+
+
+def _write(planned: Sequence[_Planned]) -> None:
+    """Write zoos, none of them where one cannot be: its folder is taken, or what it copies is damaged."""
+    for zoo in planned:
+        if Store.begun(zoo.folder, zoo.empty) is None:
+            zoo.copies.check(range(zoo.empty.extent.n_models))
+    for zoo in planned:
+        store, attributes = Store.create(zoo.folder, zoo.empty), zoo.empty.attributes
+        for shard in range(store.extent.n_shards):
+            if not store.is_complete(shard):
+                rows = zoo.copies.manifest.rows(store.extent.models(shard))
+                arrays = zoo.copies.complete(rows, _train_nothing)
+                store.write_shard(shard, arrays, device=attributes["device"], torch=attributes["versions"]["torch"])
+        card.write(store)
 
 
 def _train_nothing(rows: pa.Table) -> Arrays:

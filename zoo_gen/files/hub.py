@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["dataset", "model"]
 
+_WHAT: dict[Kind, str] = {"dataset": "a zoo", "model": "an encoder"}
 _ADDRESS = re.compile(r"hf://(datasets/)?([\w.-]+/[\w.-]+?)(?:@([^@]+?))?/?")
 _NO_REVISION = re.compile(r"[\s\\^~:?*\[\x00-\x1f\x7f]|//|\.\.|@\{|^/|/$")  # what Git's names do not have
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -61,9 +62,8 @@ def parse(address: str, *, kind: Kind = "dataset") -> Address:
     revision = unquote(match[3] or "main") if match else ""
     is_one = match is not None and _REPOSITORY.fullmatch(match[2]) and not (match[1] and kind != "dataset")
     if match is None or not is_one or _NO_REVISION.search(revision):
-        what = "a zoo" if kind == "dataset" else "an encoder"
         raise ZooError(
-            f"{address}: is no address of {what} on the Hub; expected hf://org/name or hf://org/name@revision"
+            f"{address}: is no address of {_WHAT[kind]} on the Hub; expected hf://org/name or hf://org/name@revision"
         )
     return Address(match[2], revision, kind)
 
@@ -97,6 +97,7 @@ def pull_folder(
     revision: str = "main",
     kind: Kind = "dataset",
     patterns: Sequence[str] | None = None,
+    needed: Sequence[str] = (),
 ) -> str:
     """Download a repository, or the files of it that match, into a new folder; return the commit.
 
@@ -108,9 +109,11 @@ def pull_folder(
         revision: a branch, a tag or a commit.
         kind: of the repository.
         patterns: which files, as `models/*`; all if not given.
+        needed: files and folders without which nothing is downloaded.
 
     Raises:
-        ZooError: the Hub cannot be reached or refuses, there is no such repository or revision, or the folder is taken.
+        ZooError: the Hub cannot be reached or refuses, there is no such repository or revision, it lacks what is
+            needed, or the folder is taken.
     """
     check_repository(repository)
     folder = folder.absolute()
@@ -120,6 +123,7 @@ def pull_folder(
     staged = folder.with_name(f".{folder.name}.pulling")
     with client(address, "pull") as api:
         commit, files = listing(api, address)
+        check_holds(address, files, needed)
         (staged / ".cache").mkdir(parents=True, exist_ok=True)
         patiently(
             lambda: api.snapshot_download(
@@ -242,6 +246,18 @@ def listing(api: "HfApi", address: Address) -> tuple[str, dict[str, int]]:
         if path.startswith("/") or ".." in path.split("/"):
             raise ZooError(f"{address}: names the file {path!r}, which lies outside of it; nothing was pulled")
     return str(commit), files
+
+
+def check_holds(address: Address, files: Iterable[str], needed: Sequence[str]) -> None:
+    """Refuse a repository whose files lack some that are needed, or a whole folder.
+
+    Raises:
+        ZooError: it does.
+    """
+    files = list(files)
+    missing = [name for name in needed if not any(f"{path}/".startswith(f"{name}/") for path in files)]
+    if missing:
+        raise ZooError(f"{address}: is not {_WHAT[address.kind]}; it has no {missing[0]}")
 
 
 def _check_pulled(address: Address, folder: Path, files: Mapping[str, int], *, whole: bool) -> None:

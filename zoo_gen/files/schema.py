@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self, TypeVar
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
-from zoo_gen.errors import ZooError, unknown_name
+from zoo_gen.errors import ZooError, shown, unknown_name
 from zoo_gen.files.location import Folder, locate
 
 Count = Annotated[int, Strict(), Field(gt=0)]
@@ -166,18 +166,13 @@ def one_line(error: pydantic.ValidationError, document: Any, schema: type[BaseMo
         valid = [name.strip(" '") for name in first["ctx"].get("expected_tags", "").split(",")]
         message = unknown_name(key, first["ctx"]["tag"], valid) if "tag" in first["ctx"] else "is missing"
     elif first["type"] == "string_pattern_mismatch" and first["ctx"]["pattern"] in _WORDS:
-        message = f"{_shown(first['input'])} is not valid; expected {_WORDS[first['ctx']['pattern']]}"
+        message = f"{shown(first['input'])} is not valid; expected {_WORDS[first['ctx']['pattern']]}"
     elif first["type"] == "literal_error":
         message = f"{first['input']!r} is not valid; expected {first['ctx']['expected']}"
     else:
-        message = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {_shown(first['input'])}"
+        message = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {shown(first['input'])}"
     rest = f" (and {len(others)} more)" if others else ""
     return f"{'.'.join(place)}: {message}{rest}" if place else f"{message}{rest}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _place(location: tuple[int | str, ...], document: Any, *, missing: bool) -> list[str]:

@@ -6,10 +6,12 @@ tried again, on whichever device is free.
 
 import logging
 import os
+import sys
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -82,14 +84,7 @@ def train_on_devices(
         ZooError: the only device failed, or the task raised it.
     """
     if len(devices) == 1:
-        for shards in blocks:
-            try:
-                yield _train(task, shards, devices[0])
-            except DeviceError as error:
-                raise ZooError(
-                    f"device {devices[0]!r}: failed at shard {shards[0]} ({error}); expected a device that works; what "
-                    "is complete is kept, the same command tries again"
-                ) from None
+        yield from _train_here(task, blocks, devices[0])
         return
     import joblib
 
@@ -124,6 +119,25 @@ def train_on_devices(
     finally:
         for worker in workers:
             worker.end()
+
+
+def _train_here(task: DeviceTask[Answer], blocks: Sequence[list[int]], device: str) -> Generator[Answer, None, None]:
+    """Train blocks in this process, and leave its GPU's memory to other processes."""
+    try:
+        for shards in blocks:
+            yield _train(task, shards, device)
+    except DeviceError as error:
+        raise ZooError(
+            f"device {device!r}: failed at shard {shards[0]} ({error}); expected a device that works; what is complete "
+            "is kept, the same command tries again"
+        ) from None
+    finally:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            # torch keeps what it frees, and `zoo-bench run` goes on in processes of its own. After an error of CUDA it
+            # can free nothing.
+            with suppress(RuntimeError):
+                torch.cuda.empty_cache()
 
 
 def _say(worker: _Worker, shards: list[int], error: Exception) -> None:

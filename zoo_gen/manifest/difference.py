@@ -35,7 +35,7 @@ def differences(first: Manifest, second: Manifest) -> list[Difference]:
     return [Difference(key, *values) for key, values in pairs.items() if values[0] != values[1]]
 
 
-def shown(different: Sequence[Difference]) -> str:
+def listed(different: Sequence[Difference]) -> str:
     """Return the first of some differences and how many more there are, as a line has room for."""
     more = f" and {len(different) - _MOST_SHOWN} more" if len(different) > _MOST_SHOWN else ""
     return "; ".join(map(str, different[:_MOST_SHOWN])) + more

@@ -4,6 +4,7 @@
 shard by shard, so that memory does not grow with the archive and an interrupted conversion resumes.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo_gen.errors import ZooError, argument, shown, unknown_name
-from zoo_gen.files.location import on_disk
+from zoo_gen.errors import ZooError, argument, resumes, shown, unknown_name
+from zoo_gen.files.location import Folder, locate, on_disk
 
 if TYPE_CHECKING:
     from zoo_gen.manifest import ConvertedManifest
@@ -36,9 +37,10 @@ FORMATS: dict[str, str] = {
 }
 
 
+@resumes()
 def convert(
     archive: str | Path,
-    out: str | Path | None = None,
+    out: str | Folder | None = None,
     *,
     format: str,
     name: str | None = None,
@@ -53,17 +55,18 @@ def convert(
     licence: str | None = None,
     provenance: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    cache: str | Path | None = None,
 ) -> "Zoo":
     """Convert a published zoo that is on the disk, and open it. Nothing in the archive is executed.
 
-    The archive is read where it lies; a compressed tar is expanded into one file beside `out` for the time of the
-    conversion, never into its members. The same call after an interruption resumes; on a complete zoo it does nothing.
-    `zoo.conversion` is the report: which files were read and which not,
-    what each column was taken as, and what became of what could not be kept as it was.
+    The archive is read where it lies; a compressed tar is expanded into one file for the time of the conversion, never
+    into its members, beside `out` or, where that is a URL, in `cache`. The same call after an interruption resumes; on
+    a complete zoo it does nothing. `zoo.conversion` is the report: which files were read and which not, what each
+    column was taken as, and what became of what could not be kept as it was.
 
     Args:
         archive: a folder, .zip, .tar, or a tar compressed by gzip, xz, bzip2, zstd or lz4; or the one file that it is.
-        out: the folder of the zoo, new, empty, or the same conversion begun before; zoos/NAME if not given.
+        out: the folder of the zoo, or its URL; new, empty, or the same conversion begun before; zoos/NAME if not given.
         format: how the archive is laid out, a key of `zoo_gen.published.FORMATS`.
         name: of the zoo; the archive's if not given.
         epochs: only these checkpoints.
@@ -80,6 +83,8 @@ def convert(
         provenance: where the archive came from, any of paper, url, revision, sha256, licence, citation; kept as it is
             in the zoo's manifest and card.
         progress: called with (models done, models in all) after each shard.
+        cache: where a compressed tar is expanded if `out` is a URL; $ZOO_CACHE_ROOT, or zoo_gen/published in the cache
+            folder, if not given.
 
     Raises:
         ZooError: the archive is not what the format says, is not safe to read, or holds something unexpected; the
@@ -106,6 +111,7 @@ def convert(
     from zoo_gen.published.plan import plan
     from zoo_gen.published.reading import Request, selected, settled
     from zoo_gen.published.write import write
+    from zoo_gen.store import Store
     from zoo_gen.zoo import card, open_zoo
 
     _check_options(format, table=table, accuracies=accuracies, classes=classes, architecture=architecture, data=data)
@@ -114,14 +120,16 @@ def convert(
     if not isinstance(archive, str | os.PathLike):
         raise ZooError(f"archive is {shown(archive)}; expected the path of a folder or file")
     source = on_disk(archive)
-    folder = Path("zoos") / (name or source.resolve().name.split(".")[0].lower()) if out is None else on_disk(out)
+    folder = Path("zoos") / (name or source.resolve().name.split(".")[0].lower()) if out is None else locate(out)
     target = folder.absolute()
     archive_name = os.fsencode(source.resolve().name).decode(errors="replace")  # of "." too, and in any locale
-    if source.is_dir() and target.exists() and target.samefile(source):
+    here = target if isinstance(target, Path) else None
+    if source.is_dir() and here is not None and here.exists() and here.samefile(source):
         raise ZooError(f"{target}: is the archive itself; expected another folder for the zoo")
+    Store.check_place(target)
     with ExitStack() as stack:
-        scratch = stack.enter_context(scratch_beside(target))
-        whole = stack.enter_context(open_archive(source, scratch, without=[target]))
+        scratch = stack.enter_context(scratch_beside(here or _here_for(target, cache)))
+        whole = stack.enter_context(open_archive(source, scratch, without=[] if here is None else [here]))
         content, ignored, doubts = foreign.split_off(whole, with_copies=format != "folder")
         listing, account = Listing(content.members), Account(ignored=ignored, notes=dict.fromkeys(doubts))
         request = Request(
@@ -161,6 +169,14 @@ def convert(
                 account.note(line)
             _finish(store, account, content.members, opened, unused=f"the format {format} does not use it")
     return open_zoo(folder)
+
+
+def _here_for(target: Folder, cache: str | Path | None) -> Path:
+    """Return the path on this machine that stands for a zoo's URL: an archive is expanded beside it."""
+    from zoo_gen.published.sources.download import cache_root
+
+    digest = hashlib.sha256(str(target).encode()).hexdigest()[:12]  # two conversions at once keep apart
+    return on_disk(cache or cache_root()).absolute() / f"{target.name}-{digest}"
 
 
 _SAY_THEIR_IMAGES = ("cnn_wild_park", "small_transformer_zoo")
@@ -214,7 +230,7 @@ def _finish(store: "Store", account: "Account", members: Iterable[str], opened: 
     from zoo_gen.store.conversion import CONVERSION, read_conversion
     from zoo_gen.zoo import card
 
-    folder = Path(str(store.folder))
+    folder = store.folder
     atomic.tidy(folder)
     before = read_conversion(folder)
     report = account.report(members, opened, unused=unused, earlier=before.notes if before else ())
@@ -229,7 +245,7 @@ def _with_provenance(store: "Store", manifest: "ConvertedManifest") -> "Store":
     from zoo_gen.store import Store, checksums
     from zoo_gen.store.create import MANIFEST
 
-    folder = Path(str(store.folder))
+    folder = store.folder
     (folder / checksums.CARD).unlink(missing_ok=True)  # first, so that an interruption leaves a zoo to be finished
     checksums.leave_out(folder, checksums.CARD)
     atomic.replace(folder / MANIFEST, manifest.content)

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from zoo_gen.errors import ZooError, argument, either
+from zoo_gen.errors import ZooError, argument, either, resumes
 from zoo_gen.files import hub
-from zoo_gen.files.location import locate, make_folder, on_disk, pinned
+from zoo_gen.files.location import Folder, locate, make_folder, on_disk, pinned
+from zoo_gen.files.remote import Remote
 from zoo_gen.machine.progress import progress_bar
-from zoo_gen.published import convert
+from zoo_gen.published import convert, copying
 from zoo_gen.published.sources import partial_zip, zenodo
 from zoo_gen.published.sources.download import Progress, RemoteFile, cache_root, fetch
 from zoo_gen.published.sources.registry import PublishedZoo, find_published
-from zoo_gen.store import checksums
+from zoo_gen.store import Store, checksums
+from zoo_gen.store.create import MANIFEST
 from zoo_gen.zoo import Zoo, open_zoo
 
 
@@ -32,9 +34,10 @@ class Fetched:
     facts: Mapping[str, str]  # url, revision, sha256
 
 
+@resumes()
 def pull(
     name: str,
-    out: str | Path | None = None,
+    out: str | Folder | None = None,
     *,
     zoo_name: str | None = None,
     epochs: Sequence[int] | None = None,
@@ -47,7 +50,8 @@ def pull(
 
     Args:
         name: a published zoo (see `list_published_zoos`), or hf://org/zoo@revision.
-        out: the folder of the zoo; zoos/NAME if not given.
+        out: the folder of the zoo, or its URL; zoos/NAME if not given. Archives lie on this machine, in `cache`; a zoo
+            of the Hub is copied file by file.
         zoo_name: what a published zoo is called here; its population's name with `_published` if not given.
         epochs: of a published zoo, only these checkpoints.
         models: of a published zoo, only these models, by number.
@@ -75,10 +79,12 @@ def pull(
                     f"{given.get(option, argument(option))}: {name} is pulled whole; expected open_zoo, which reads "
                     "what is asked for"
                 )
-        folder = Path("zoos") / hub.parse(name).repository.partition("/")[2] if out is None else on_disk(out)
+        folder = Path("zoos") / hub.parse(name).repository.partition("/")[2] if out is None else locate(out)
         _pull_from_hub(name, folder)
         return open_zoo(folder)
     zoo = find_published(name)
+    folder = Path("zoos") / (zoo_name or zoo.zoo_name) if out is None else locate(out)
+    Store.check_place(folder)
     zoo_cache = _cache_of(zoo, cache)
     if zoo.part.format is None:
         brings = either(command="--download-only", python="zoo_gen.download")
@@ -87,7 +93,7 @@ def pull(
     with _bar("converting", "model") as shown:
         return convert(
             archive.path,
-            Path("zoos") / (zoo_name or zoo.zoo_name) if out is None else out,
+            folder,
             format=zoo.part.format,
             name=zoo_name or zoo.zoo_name,
             epochs=epochs,
@@ -96,6 +102,7 @@ def pull(
             data=zoo.part.data,
             provenance=zoo.provenance(**archive.facts),
             progress=shown,
+            cache=cache,
         )
 
 
@@ -144,20 +151,24 @@ def plan_pull(name: str, *, file: str | None = None, cache: str | Path | None = 
     return {**lines, **{f"defect {n}": text for n, text in enumerate(zoo.publication.defects, start=1)}}
 
 
-def _pull_from_hub(address: str, out: Path) -> None:
+def _pull_from_hub(address: str, out: Folder) -> None:
     parsed = hub.parse(address)
-    if (out / checksums.NAME).exists() and _is_same(out, address):
+    if isinstance(out, Remote):
+        Store.check_place(out)
+    if (out / MANIFEST).exists() and (out / checksums.NAME).exists() and _is_same(out, address):
         return
-    hub.pull_folder(parsed.repository, out, revision=parsed.revision)
-    missing = [name for name in ("manifest.toml", "models", "weights.zarr") if not (out / name).exists()]
-    if missing:
-        raise ZooError(f"{out}: was downloaded, but is no zoo; {address} has no {missing[0]}")
+    needed = (MANIFEST, "models", "weights.zarr")
+    if isinstance(out, Remote):
+        with _bar(out.name, "B") as shown:
+            copying.copy(address, out, needed=needed, progress=shown)
+        return
+    hub.pull_folder(parsed.repository, out, revision=parsed.revision, needed=needed)
     wrong = checksums.findings(out)
     if wrong:
         raise ZooError(f"{out}: was downloaded, but is damaged on the Hub: {wrong[0][0]} {wrong[0][1]}")
 
 
-def _is_same(folder: Path, address: str) -> bool:
+def _is_same(folder: Folder, address: str) -> bool:
     """Return whether a sound and complete zoo here is the one at an address, by the digests of what names it."""
     listing = pinned(locate(address)) / checksums.NAME
     same = listing.exists() and listing.read_bytes() == (folder / checksums.NAME).read_bytes()

@@ -23,10 +23,15 @@ from zoo_gen.store.create import MANIFEST, described
 from zoo_gen.store.side_files import side_files
 
 
-def write(plan: Plan, folder: Path, *, workers: int, progress: Callable[[int, int], None] | None) -> Store:
+class _Refused(ZooError):
+    """What is wrong with the archive, and not with the folder or the store that the zoo is written to."""
+
+
+def write(plan: Plan, folder: Folder, *, workers: int, progress: Callable[[int, int], None] | None) -> Store:
     """Write the shards that a zoo still lacks, and return the complete zoo.
 
-    An interruption keeps what is complete; of an archive that is refused on the way nothing stays.
+    An interruption keeps what is complete, and so does a store that stays away; of an archive that is refused on the
+    way nothing stays.
 
     Raises:
         ZooError: the folder holds something else, or a state is not what the archive's table says.
@@ -35,7 +40,7 @@ def write(plan: Plan, folder: Path, *, workers: int, progress: Callable[[int, in
     store = Store.create(folder, _empty(plan))
     try:
         _write_shards(plan, store, workers=workers, progress=progress)
-    except ZooError:
+    except _Refused:
         if not begun:
             _remove(store.folder, itself=not existed)
         raise
@@ -96,12 +101,22 @@ def _empty(plan: Plan) -> EmptyZoo:
 
 def _write_shard(plan: Plan, store: Store, shard: int, stop: threading.Event) -> None:
     """Read, order and write the models of one shard, then commit it."""
-    reading, extent = plan.reading, plan.extent
-    models = range(extent.n_models)[extent.models(shard)]
+    models = range(plan.extent.n_models)[plan.extent.models(shard)]
+    try:
+        arrays = _arrays(plan, models, stop)
+    except ZooError as error:
+        raise _Refused(str(error)) from error
+    if arrays is not None:
+        store.write_shard(shard, arrays, rows=plan.table.slice(models.start, len(models)))
+
+
+def _arrays(plan: Plan, models: range, stop: threading.Event) -> dict[str, Any] | None:
+    """Return the arrays of models as a shard takes them; None if it is to stop."""
+    reading = plan.reading
     blocks: list[np.ndarray] = []  # (checkpoint, parameter) a model, only the checkpoints that it has
     for model in models:
         if stop.is_set():
-            return
+            return None
         wiring = reading.wirings[reading.wiring_of_model[model]]
         positions = np.flatnonzero(reading.present[model])
         vectors = reading.read(model, positions)
@@ -126,7 +141,7 @@ def _write_shard(plan: Plan, store: Store, shard: int, stop: threading.Event) ->
     if plan.manifest.ragged:
         arrays["weights"] = blocks
     else:
-        arrays["weights"] = np.full((*present.shape, extent.n_parameters), np.nan, dtype=np.float32)
+        arrays["weights"] = np.full((*present.shape, plan.extent.n_parameters), np.nan, dtype=np.float32)
         for row, block in enumerate(blocks):
             arrays["weights"][row, present[row]] = block
-    store.write_shard(shard, arrays, rows=plan.table.slice(models.start, len(models)))
+    return arrays

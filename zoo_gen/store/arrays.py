@@ -4,7 +4,7 @@ Whoever reads through zarrs, whose compressor may give other bytes, still writes
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import LocalStore
 
 from zoo_gen.architecture.network import BUFFERS
 from zoo_gen.files import location
 from zoo_gen.files.location import Folder
+from zoo_gen.files.zarr_store import zarr_store
 from zoo_gen.store.extent import Extent
 
 _CHUNK_BYTES = 256 * 2**10  # of a model's trajectory: what is read, also over a network, for one of its checkpoints
@@ -113,7 +115,7 @@ def write(path: Folder, shard: int, selection: Any, values: np.ndarray) -> None:
     """Write what one shard has of the array at `path`."""
     values = np.ascontiguousarray(values, dtype=np.float32)
     with _own_pipeline:
-        array = zarr.open_array(location.arrays(path, read_only=False), mode="r+", zarr_format=3)
+        array = zarr.open_array(zarr_store(path, read_only=False), mode="r+", zarr_format=3)
         try:
             array[selection] = values
         except (ValueError, RuntimeError):
@@ -122,6 +124,14 @@ def write(path: Folder, shard: int, selection: Any, values: np.ndarray) -> None:
             array[selection] = values
 
 
-def open_group(folder: Folder) -> zarr.Group:
-    """Open the arrays of a zoo for reading."""
-    return zarr.open_group(location.arrays(folder / "weights.zarr"), mode="r", zarr_format=3, use_consolidated=False)
+def open_group(folder: Folder, wrapped: Callable[[Any], Any] = lambda store: store) -> zarr.Group:
+    """Open the arrays of a zoo for reading.
+
+    Args:
+        folder: the zoo.
+        wrapped: what zarr's own pipeline reads files through. Others, as zarrs', read them in ways of their own.
+    """
+    store = zarr_store(folder / "weights.zarr")
+    if zarr.config.get("codec_pipeline.path") == _PIPELINE:
+        store = wrapped(LocalStore(store, read_only=True) if isinstance(store, Path) else store)
+    return zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)

@@ -105,6 +105,21 @@ def own_side_files(manifest: Manifest) -> dict[str, bytes]:
     return side_files([architecture_row(name, network) for name, network in manifest.networks.items()], {}, None)
 
 
+def check_new(folder: Path) -> None:
+    """Refuse a folder that holds something, other than what killed runs that would have made a zoo left in it.
+
+    Raises:
+        ZooError: it does.
+    """
+    prefix = _prefix(folder)
+    if folder.exists() and (not folder.is_dir() or any(not path.name.startswith(prefix) for path in folder.iterdir())):
+        raise ZooError(f"{folder}: exists and is not a zoo; expected a new or empty folder")
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}.making."
+
+
 def create(folder: Path, empty: EmptyZoo) -> bool:
     """Write an empty zoo into a folder that is new or empty; return whether it is ours and not another run's.
 
@@ -114,10 +129,9 @@ def create(folder: Path, empty: EmptyZoo) -> bool:
     Raises:
         ZooError: the folder holds something else.
     """
-    prefix = f".{folder.name}.making."
+    prefix = _prefix(folder)
     exists = folder.exists()
-    if exists and (not folder.is_dir() or any(not path.name.startswith(prefix) for path in folder.iterdir())):
-        raise ZooError(f"{folder}: exists and is not a zoo; expected a new or empty folder")
+    check_new(folder)
     make_folder(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder if exists else folder.parent))
     zoo = temporary / "zoo"  # a folder of its own, as `mkdtemp` does not keep to the umask

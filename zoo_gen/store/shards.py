@@ -28,7 +28,7 @@ def shards_of(names: Sequence[str]) -> list[int]:
 
 def remedy(shard: int) -> str:
     """Return what to do about a damaged shard, the end of an error."""
-    return f"delete models/{part_name(shard)}, and zoo-gen run makes the shard again"
+    return f"delete models/{part_name(shard)}, and the command that made the zoo makes the shard again"
 
 
 def part_table(rows: pa.Table, arrays: Arrays) -> pa.Table:

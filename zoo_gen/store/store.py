@@ -6,23 +6,26 @@ place. Nothing else decides what is complete, and workers need no lock because n
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import zarr
 
 from zoo_gen.errors import ZooError, argument, unknown_name
 from zoo_gen.files import atomic, git_lfs, location
-from zoo_gen.files.location import Folder, Remote
+from zoo_gen.files.location import Folder
+from zoo_gen.files.remote import Remote
 from zoo_gen.manifest import Manifest, read_any
 from zoo_gen.manifest.difference import differences
 from zoo_gen.store import arrays, create, create_remote, image_labels, places, shards
 from zoo_gen.store.create import MANIFEST, SCHEMA, EmptyZoo
 from zoo_gen.store.extent import Extent
+from zoo_gen.store.lost_chunks import WithoutLostChunks, had_values
 from zoo_gen.store.shards import Arrays
 from zoo_gen.store.unfinished import begun_shards
 
@@ -76,6 +79,37 @@ class Store:
                 create_remote.create(folder, empty)
             elif create.create(folder, empty):
                 return cls(folder, folder, empty.manifest, empty.attributes)
+        return cls._begun(folder, empty)
+
+    @staticmethod
+    def check_place(folder: Folder) -> None:
+        """Refuse a folder in which `create` makes no zoo, whichever it is, before it is known which.
+
+        Raises:
+            ZooError: it holds something else, or nothing can be written there.
+        """
+        if isinstance(folder, Remote):
+            create_remote.check_place(folder)
+        elif not (folder / MANIFEST).exists():
+            create.check_new(folder)
+
+    @classmethod
+    def begun(cls, folder: Folder, empty: EmptyZoo) -> "Store | None":
+        """Return the zoo that is there already, begun or complete; None where `create` would make it.
+
+        Raises:
+            ZooError: as `create`.
+        """
+        if (folder / MANIFEST).exists():
+            return cls._begun(folder, empty)
+        if isinstance(folder, Remote):
+            create_remote.check_new(folder, empty.files())
+        else:
+            create.check_new(folder)
+        return None
+
+    @classmethod
+    def _begun(cls, folder: Folder, empty: EmptyZoo) -> "Store":
         manifest = read_any(folder / MANIFEST)
         if manifest.digest != empty.manifest.digest:
             digests = f"digest {manifest.digest[:12]}, expected {empty.manifest.digest[:12]}"
@@ -105,14 +139,47 @@ class Store:
     def _group(self) -> zarr.Group:
         return arrays.open_group(self.absolute)  # arrays that were handed out stay open when the process moves
 
-    def array(self, name: str) -> zarr.Array:
+    @cached_property
+    def _group_of_readers(self) -> zarr.Group:
+        return arrays.open_group(self.absolute, partial(WithoutLostChunks, check=self._check_chunk))
+
+    @cached_property
+    def _never_written(self) -> set[str]:
+        """The paths of chunks of complete shards that hold NaN alone."""
+        return set()
+
+    def _check_chunk(self, path: str) -> None:
+        """Refuse that a chunk which is not there is read as NaN, as those of shards that are not complete are.
+
+        Raises:
+            ZooError: its shard is complete, and it had values.
+        """
+        name, _, numbers = path.partition("/c/")
+        index = tuple(map(int, numbers.split("/")))
+        if name not in self.extent.arrays() or path in self._never_written:
+            return
+        try:
+            part = pq.read_table(pa.BufferReader(self.part_path(index[0]).read_bytes()))
+        except (OSError, pa.ArrowException):  # which reading the table says
+            return
+        if not had_values(self.extent, name, index, part):
+            self._never_written.add(path)
+        elif not (self.absolute / "weights.zarr" / path).exists():  # else it was written while we looked
+            raise ZooError(f"{self.folder}/weights.zarr/{path}: is missing; {shards.remedy(index[0])}")
+
+    def array(self, name: str, *, lost_as_nan: bool = False) -> zarr.Array:
         """Return an array for reading.
+
+        Args:
+            name: of the array.
+            lost_as_nan: whether values whose file is lost are read as NaN, for those who compare with digests; else
+                reading them raises a ZooError.
 
         Raises:
             ZooError: it is not there, is damaged, or is not an array.
         """
         try:
-            array = self._group[name]
+            array = (self._group if lost_as_nan else self._group_of_readers)[name]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, KeyError) and name not in self.extent.arrays():
                 raise ZooError(f"{self.folder}: {unknown_name('array', name, self.extent.arrays())}") from None
@@ -210,14 +277,14 @@ class Store:
         return rows
 
     def read_shard(self, shard: int, rows: pa.Table) -> dict[str, Any]:
-        """Return the arrays of a shard as they were written; `rows` describe its models.
+        """Return the arrays of a shard as they are on disk, NaN where they are lost; `rows` describe its models.
 
         Raises:
             ZooError: an array cannot be read.
         """
         models, values = self.extent.models(shard), dict[str, Any]()
         for name in self.extent.arrays():
-            array = self.array(name)
+            array = self.array(name, lost_as_nan=True)
             try:
                 if name != "weights" or not self.manifest.ragged:
                     values[name] = np.asarray(array[models])

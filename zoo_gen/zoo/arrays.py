@@ -15,7 +15,7 @@ from zoo_gen.architecture.layers import Activate
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.network import Network
 from zoo_gen.errors import ZooError
-from zoo_gen.files.location import Remote
+from zoo_gen.files.remote import Remote
 from zoo_gen.store import Store
 from zoo_gen.store.shards import remedy
 from zoo_gen.store.side_files import Architecture, read_architectures

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from zoo_gen.errors import ZooError, shown
 from zoo_gen.files import git_lfs, location
-from zoo_gen.files.location import Remote
+from zoo_gen.files.remote import Remote
 from zoo_gen.manifest import Split, StoredSplit
 from zoo_gen.manifest.split import parts
 from zoo_gen.store import Store, side_files

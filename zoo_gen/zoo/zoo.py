@@ -211,7 +211,9 @@ class Zoo:
 
     @property
     def weights(self) -> zarr.Array:
-        """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is missing.
+        """The weights, lazily: float32 (model, checkpoint, parameter); NaN where a model diverged or is not made yet.
+
+        Reading models whose file of weights is lost raises a ZooError, unless a pipeline other than zarr's own reads.
 
         Raises:
             ZooError: the models differ in architecture.

@@ -1,5 +1,7 @@
 """Probes against scikit-learn's, with features that a few rows have exploded, and with labels that are missing."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -171,8 +173,8 @@ def test_a_few_exploded_networks_do_not_ruin_a_probe(parts, scale):
 def test_where_no_tail_is_heavy_nothing_is_cut(parts):
     features, _ = parts
     wide, cut = (standard_probes.features(*features.values(), cut=width) for width in (WIDE, CUTS[0]))
-    for one, other in zip(vars(wide).values(), vars(cut).values(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(wide, part), getattr(cut, part))
 
 
 @pytest.mark.parametrize("tells", ["the bulk", "the tail"])
@@ -291,6 +293,36 @@ def test_rows_without_a_label_change_nothing(parts, kind, monkeypatch):
         np.testing.assert_allclose(actual["number"].values, alone.values, rtol=1e-9)
     assert r2_score(targets["test"][:, 0], actual["number"].values) > (0.9 if kind == "standard" else 0.5)
     assert set(actual["name"].values) <= {"low", "middle", "high"}
+
+
+def of_many_names(parts):
+    features, targets = parts
+    shown = {f"name {column}": targets["train"][:, column] for column in range(3)}
+    chosen = {f"name {column}": targets["validation"][:, column] for column in range(3)}
+    as_names = {key: Labels((shown[key] > 0).astype(str), (chosen[key] > 0).astype(str)) for key in shown}
+    return Embeddings(*features.values()), {**as_names, "number": labels(targets)}
+
+
+@pytest.mark.parametrize("kind", ["standard", "paper"])
+def test_several_threads_predict_the_very_bits_of_one(parts, kind, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    by_one = probe(*of_many_names(parts), kind=kind)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    by_three = probe(*of_many_names(parts), kind=kind)
+    assert list(by_three) == list(by_one) == ["name 0", "name 1", "name 2", "number"]
+    for target, one in by_one.items():
+        assert by_three[target].values.tobytes() == one.values.tobytes()
+        assert by_three[target].penalty == one.penalty
+
+
+def test_names_are_classified_side_by_side_on_axes_that_are_computed_once(parts, monkeypatch):
+    together, computed = threading.Barrier(3, timeout=60), []
+    classify, along = standard_probes.classify, Axes.along
+    monkeypatch.setattr(standard_probes, "classify", lambda *parts: (together.wait(), classify(*parts))[1])
+    monkeypatch.setattr(Axes, "along", lambda *rows: computed.append(1) or along(*rows))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert len(probe(*of_many_names(parts), kind="standard")) == 4
+    assert len(computed) == 3 * len(CUTS)
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])

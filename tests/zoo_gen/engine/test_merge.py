@@ -245,14 +245,36 @@ def test_a_split_that_a_full_disk_ended_is_resumed_by_the_same_command(tiny_zoo,
 
 @pytest.mark.parametrize("array", ["weights", "test_accuracy"])
 def test_models_whose_arrays_are_lost_are_not_copied_as_if_they_had_diverged(tiny_zoo, tmp_path, tiny_manifest, array):
-    damaged = shutil.copytree(tiny_zoo, tmp_path / "damaged")
+    damaged, new = shutil.copytree(tiny_zoo, tmp_path / "damaged"), tmp_path / "new"
     (lost,) = (path for path in (damaged / "weights.zarr" / array / "c" / "1").rglob("*") if path.is_file())
     lost.unlink()
+    other = make(tmp_path / "other", SMALL.replace("[1, 2]", "[6, 7]"))
     for copy in (
-        lambda: zoo_gen.split(damaged, tmp_path / "some", where={"optimizer": ["adam", "sgd"]}),
-        lambda: engine.run(tiny_manifest, tmp_path / "again", reuse=[damaged], workers=1, progress=False),
+        lambda: zoo_gen.split(damaged, new / "some", where={"optimizer": ["adam", "sgd"]}),
+        lambda: zoo_gen.split(damaged, new / "some", where={"seed": [1]}, rest=new / "rest"),
+        lambda: zoo_gen.merge([other, damaged], new / "merged"),
+        lambda: engine.run(tiny_manifest, new / "again", reuse=[damaged], workers=1, progress=False),
     ):
         with pytest.raises(
             ZooError, match=r"damaged: model \d+ cannot be copied \(its weights or metrics are not those"
         ):
             copy()
+        assert not new.exists()
+    part = (1, 4)  # shard 0 alone, which lost nothing
+    engine.run(tiny_manifest, new / "again", reuse=[damaged], part=part, workers=1, progress=False)
+    assert open_zoo(new / "again").complete_shards == [0]
+
+
+@pytest.mark.parametrize("taken", ["out", "rest"])
+def test_a_split_into_a_folder_that_is_taken_writes_neither_zoo(tiny_zoo, tmp_path, taken):
+    (tmp_path / taken).mkdir()
+    (tmp_path / taken / "notes.txt").touch()
+    with pytest.raises(ZooError, match=f"{taken}: exists and is not a zoo"):
+        zoo_gen.split(tiny_zoo, tmp_path / "out", share=0.5, rest=tmp_path / "rest")
+    assert [path.name for path in tmp_path.rglob("*")] == [taken, "notes.txt"]
+
+
+def test_a_split_into_one_folder_is_refused(tiny_zoo, tmp_path):
+    with pytest.raises(ZooError, match="out for both zoos; expected two folders"):
+        zoo_gen.split(tiny_zoo, tmp_path / "out", share=0.5, rest=str(tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []

@@ -118,6 +118,16 @@ def test_what_changes_every_model_is_refused_with_the_keys(tiny_zoo, tmp_path, w
     assert (files_of(folder) if folder.exists() else {}) == before
 
 
+def test_a_damaged_zoo_that_is_to_grow_stays_where_it_is(tiny_zoo, tmp_path):
+    folder = shutil.copytree(tiny_zoo, tmp_path / "zoo")
+    (folder / "weights.zarr" / "weights" / "c" / "2" / "0" / "0").unlink()
+    before = files_of(folder)
+    with pytest.raises(ZooError, match=r"zoo: model 24 cannot be copied .*; repair that zoo first"):
+        make(folder, GROWN["more seeds"], grow=True)
+    assert files_of(folder) == before
+    assert not (tmp_path / ".zoo.old").exists()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -16,7 +16,8 @@ from zoo_bench.cli import main as bench
 from zoo_gen import engine, export, find_manifest, open_zoo, write_plots
 from zoo_gen.cli.main import main
 from zoo_gen.errors import ZooError
-from zoo_gen.files.location import Remote, files, locate, names, read_all
+from zoo_gen.files.location import files, locate, names, read_all
+from zoo_gen.files.remote import Remote
 from zoo_gen.zoo.verify import verify
 
 fsspec = pytest.importorskip("fsspec")
@@ -89,7 +90,7 @@ def test_a_protocol_without_its_client_names_the_client_and_not_ours(monkeypatch
     def open_(url):
         raise ImportError("Please install gcsfs to access Google Storage")
 
-    monkeypatch.setattr("zoo_gen.files.location._open", open_)
+    monkeypatch.setattr("zoo_gen.files.remote.file_system", open_)
     with pytest.raises(ZooError) as raised:
         locate("gs://bucket/zoo").exists()
     assert str(raised.value) == (
@@ -103,10 +104,9 @@ def test_a_protocol_without_its_client_names_the_client_and_not_ours(monkeypatch
         lambda zoo: export(zoo, "memory://out"),
         lambda zoo: write_plots(zoo, "memory://out"),
         lambda zoo: zoo_gen.convert("memory://archive.zip", format="folder"),
-        lambda zoo: zoo_gen.convert(zoo.path, "memory://out", format="folder"),
         lambda zoo: zoo_gen.run(zoo.manifest, data_root="memory://out"),
     ],
-    ids=["export", "write_plots", "convert from", "convert to", "data_root"],
+    ids=["export", "write_plots", "convert from", "data_root"],
 )
 def test_what_needs_this_machine_refuses_a_url_and_makes_no_folder(tiny_zoo, tmp_path, monkeypatch, use):
     zoo = open_zoo(tiny_zoo)
@@ -239,6 +239,27 @@ def test_a_store_that_fails_is_no_damage(memory, remote_zoo, monkeypatch):
     for ask in (lambda: zoo.weights[0], lambda: verify(locate(remote_zoo)), lambda: zoo.state_dict(0)):
         with pytest.raises(ZooError, match=r"memory://zoos/tiny.*TimeoutError: no answer"):
             ask()
+
+
+def test_lost_weights_at_a_url_are_an_error_and_reading_others_asks_for_nothing_more(memory, remote_zoo, monkeypatch):
+    asked = []
+
+    class Asked(dict):
+        def __getitem__(self, name):
+            asked.append(name)
+            return super().__getitem__(name)
+
+    monkeypatch.setattr(type(memory), "store", Asked(memory.store))
+    zoo, counts = open_zoo(remote_zoo), []
+    for array in (zoo.weights, zoo.store.array("weights", lost_as_nan=True)):
+        asked.clear()
+        assert np.isfinite(array[:]).all()
+        assert np.isfinite(array[7]).all()
+        counts.append(len(asked))
+    assert counts[0] == counts[1] > 0
+    memory.rm_file("/zoos/tiny/weights.zarr/weights/c/2/0/0")
+    with pytest.raises(ZooError, match=r"memory://zoos/tiny/weights\.zarr/weights/c/2/0/0: is missing"):
+        zoo.weights[24]
 
 
 def test_a_url_without_a_zoo_or_of_an_unknown_kind_is_one_line(memory):

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import waiting
 from zoo_gen.errors import ZooError
@@ -96,3 +97,20 @@ def test_one_device_is_used_by_this_process_whose_failure_is_one_line(tmp_path):
     with pytest.raises(ZooError, match=r"'cuda:1': failed at shard 3 .*illegal memory.*same command tries again"):
         next(trained)
     assert {process for _, _, _, process in events(tmp_path)} == {os.getpid()}
+
+
+def test_the_memory_of_one_device_is_given_back_also_when_it_fails(tmp_path, monkeypatch):
+    given_back = []
+
+    def empty_cache() -> None:
+        given_back.append(len(list(tmp_path.iterdir())))
+        if len(given_back) == 2:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
+    list(train_on_devices(partial(record, folder=tmp_path), BLOCKS, [], devices=["cuda:0"]))
+    assert given_back == [len(BLOCKS)]  # after all of them
+    with pytest.raises(ZooError, match="failed at shard 3"):
+        list(train_on_devices(partial(fail_once, folder=tmp_path), BLOCKS, [], devices=["cuda:0"]))
+    assert len(given_back) == 2

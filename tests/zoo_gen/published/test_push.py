@@ -177,10 +177,15 @@ def test_what_others_published_keeps_its_licence(provenance, licence, message):
         release.licence_of(Zoo, licence)
 
 
-def test_a_pulled_folder_that_is_no_zoo_is_named(hub, tmp_path):
-    hub.add("org/data", {"data.csv": b"1"})
-    with pytest.raises(ZooError, match=r"back: was downloaded, but is no zoo; hf://org/data has no manifest.toml"):
-        pull("hf://org/data", tmp_path / "back")
+@pytest.mark.parametrize(
+    ("files", "missing"),
+    [({"data.csv": b"1"}, "manifest.toml"), ({"manifest.toml": b"", "models.csv": b""}, "models")],
+)
+def test_a_repository_that_is_no_zoo_is_named_and_not_downloaded(hub, tmp_path, files, missing):
+    hub.add("org/data", files)
+    with pytest.raises(ZooError, match=f"hf://org/data: is not a zoo; it has no {missing}$"):
+        pull("hf://org/data", tmp_path / "new" / "back")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pull_repeated_brings_nothing_and_spoils_nothing(hub, zoo, tmp_path):

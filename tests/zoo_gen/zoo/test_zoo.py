@@ -160,10 +160,10 @@ def flip_a_bit(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (flip_a_bit, r"weights/c/1: is damaged .* delete models/part-00001\.parquet, and zoo-gen run makes the shard"),
+        (flip_a_bit, r"weights/c/1: is damaged .* delete models/part-00001\.parquet, and the command that made"),
         (lambda path: path.write_bytes(path.read_bytes()[:100]), r"weights/c/1: is damaged"),
         (lambda path: path.write_bytes(b""), r"weights/c/1: is .* delete models/part-00001"),
-        (lambda path: path.unlink(), r"weights/c/1: is missing or empty"),
+        (lambda path: path.unlink(), r"weights/c/1/0/0: is missing; delete models/part-00001\.parquet"),
     ],
 )
 def test_damaged_weights_are_named_and_can_be_made_anew(tmp_path, tiny_zoo, tiny_manifest, damage, message):

@@ -28,7 +28,7 @@ import numpy as np
 from zoo_gen.errors import ZooError, one_line
 from zoo_gen.files import git_lfs
 from zoo_gen.published.archives import compressed, folders, tars, zips
-from zoo_gen.published.archives.members import Member, MemberList, Rows, Window, shown
+from zoo_gen.published.archives.members import Member, MemberList, Rows, Window, printable
 
 MOST_TEXT = 2 * 2**30  # of a member that is read whole
 _COPY = 4 * 2**20
@@ -159,8 +159,8 @@ class Archive:
         """Return how a message names a member."""
         beside = self.members[name].beside if name in self.members else None
         if beside is not None:
-            return f"{beside.parent}/{shown(beside.name)}"
-        return f"{self.path}/{shown(name)}" if self.kind != "file" else str(self.path)
+            return f"{beside.parent}/{printable(beside.name)}"
+        return f"{self.path}/{printable(name)}" if self.kind != "file" else str(self.path)
 
     def file_of(self, name: str) -> Path:
         """Return the file on the disk that holds a member: its own in a folder, the archive otherwise."""
@@ -175,7 +175,7 @@ class Archive:
     def remarks(self) -> list[str]:
         """Return what was noted, a line each: the first member that it is about, and of how many it is true."""
         return [
-            f"{shown(next(iter(names)))}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {text}"
+            f"{printable(next(iter(names)))}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {text}"
             for text, names in self._remarks.items()
         ]
 
@@ -186,11 +186,11 @@ class Archive:
 
     def _member(self, name: str) -> Member:
         if name not in self.members:
-            raise ZooError(f"{self.path}: has no {shown(name)}")
+            raise ZooError(f"{self.path}: has no {printable(name)}")
         member = self.members[name]
         if member.leads_to:
             raise ZooError(
-                f"{self.where(name)}: is a link to {shown(member.leads_to)}, which is not there; expected the file "
+                f"{self.where(name)}: is a link to {printable(member.leads_to)}, which is not there; expected the file "
                 "itself: a copy that follows links (cp -rL, rsync -L), or a download with --local-dir"
             )
         return member
@@ -291,7 +291,7 @@ def _archive_with_files_beside(path: Path, listing: MemberList, scratch: Path) -
     twice = next((name for name in others if name in archive.members), None)
     if twice is not None:
         archive.close()
-        raise ZooError(f"{path}: {shown(twice)} is also in {shown(packed[0])}; expected one of them")
+        raise ZooError(f"{path}: {printable(twice)} is also in {printable(packed[0])}; expected one of them")
     archive.members.update({name: replace(other, beside=path / other.at) for name, other in others.items()})
     return archive
 
@@ -320,7 +320,7 @@ def _check_holds_files(archive: Archive) -> None:
     """Refuse an archive that holds other archives and nothing else."""
     files = [name for name in archive.members if not name.rpartition("/")[2].startswith(".")]
     if files and archive.kind != "file" and all(name.lower().endswith(_PACKED) for name in files):
-        inner = ", ".join(map(shown, sorted(files)[:3])) + (", ..." if len(files) > 3 else "")
+        inner = ", ".join(map(printable, sorted(files)[:3])) + (", ..." if len(files) > 3 else "")
         raise ZooError(f"{archive.path}: holds only archives ({inner}); expected one of them itself, taken out of it")
 
 

@@ -90,8 +90,8 @@ class MemberList:
                 self.remarks.append((name, LISTED_ITSELF))
             else:
                 raise ZooError(
-                    f"{self.path}: {shown(name)} is a link or a device, to {shown(target)}, which is no file of the "
-                    "archive; expected plain files"
+                    f"{self.path}: {printable(name)} is a link or a device, to {printable(target)}, which is no file "
+                    "of the archive; expected plain files"
                 )
         return self
 
@@ -99,7 +99,7 @@ class MemberList:
         """Return what to say of a second file of one name."""
         other = self.members[name].at if name in self.members else name
         if other in ("", raw):
-            return ZooError(f"{self.path}: holds {shown(name)} twice; expected each file once")
+            return ZooError(f"{self.path}: holds {printable(name)} twice; expected each file once")
         return ZooError(f"{self.path}: holds {raw!a} and {other!a}, which are one name; expected each file once")
 
 
@@ -116,10 +116,10 @@ def plain_name(path: Path, raw: str) -> str:
     return unicodedata.normalize("NFC", "/".join(parts))
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """Return a name for a message of one line: what cannot be printed is written as an escape.
 
-    >>> shown("a\\nb")
+    >>> printable("a\\nb")
     'a\\\\nb'
     """
     if name.isprintable():

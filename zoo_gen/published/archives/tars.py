@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 from zoo_gen.errors import ZooError
-from zoo_gen.published.archives.members import Member, MemberList, shown
+from zoo_gen.published.archives.members import Member, MemberList, printable
 
 _BLOCK = tarfile.BLOCKSIZE
 
@@ -34,7 +34,7 @@ def list_tar(path: Path, plain: Path) -> MemberList:
     with tarfile.open(plain, "r:", encoding="utf-8", errors="surrogateescape") as opened:
         for entry in opened:
             if entry.size < 0 or entry.offset_data + (entry.size if entry.isreg() else 0) > whole:
-                raise ZooError(f"{path}: {shown(entry.name)} is cut off; expected the whole archive")
+                raise ZooError(f"{path}: {printable(entry.name)} is cut off; expected the whole archive")
             end = opened.offset
             if entry.isdir():
                 listing.check(entry.name)
@@ -44,7 +44,7 @@ def list_tar(path: Path, plain: Path) -> MemberList:
                 listing.add(entry.name, Member(entry.size, entry.offset_data, at=entry.name))
             else:
                 kind = "has holes (a sparse file)" if entry.issparse() else "is a link or a device"
-                raise ZooError(f"{path}: {shown(entry.name)} {kind}; expected plain files")
+                raise ZooError(f"{path}: {printable(entry.name)} {kind}; expected plain files")
     _check_end(path, plain, end)
     return listing.resolve()
 

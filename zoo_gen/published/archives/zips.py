@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from zoo_gen.errors import ZooError
-from zoo_gen.published.archives.members import FREE_BYTES, Member, MemberList, check_size, shown
+from zoo_gen.published.archives.members import FREE_BYTES, Member, MemberList, check_size, printable
 
 BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _METHODS = {
@@ -40,19 +40,21 @@ def list_zip(path: Path, opened: zipfile.ZipFile) -> MemberList:
             listing.check(name)
             continue
         if not 0 <= entry.header_offset < whole:
-            raise ZooError(f"{path}: {shown(name)} does not lie in the archive; expected an undamaged one")
+            raise ZooError(f"{path}: {printable(name)} does not lie in the archive; expected an undamaged one")
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
-            raise ZooError(f"{path}: {shown(name)} is a link or a device; expected plain files")
+            raise ZooError(f"{path}: {printable(name)} is a link or a device; expected plain files")
         if entry.flag_bits & 1:
-            raise ZooError(f"{path}: {shown(name)} is encrypted; expected plain files")
+            raise ZooError(f"{path}: {printable(name)} is encrypted; expected plain files")
         if entry.compress_type not in _METHODS:
             methods = ", ".join(_METHODS.values())
-            raise ZooError(f"{path}: {shown(name)} is compressed by method {entry.compress_type}; expected {methods}")
-        check_size(f"{path}: {shown(name)}", entry.file_size, entry.compress_size)
+            raise ZooError(
+                f"{path}: {printable(name)} is compressed by method {entry.compress_type}; expected {methods}"
+            )
+        check_size(f"{path}: {printable(name)}", entry.file_size, entry.compress_size)
         if kind == stat.S_IFLNK:
             if entry.file_size > _MOST_LINK:
-                raise ZooError(f"{path}: {shown(name)} is a link or a device; expected plain files")
+                raise ZooError(f"{path}: {printable(name)} is a link or a device; expected plain files")
             listing.add_link(name, opened.read(entry).decode("utf-8", "surrogateescape"))
             continue
         offset = -1
@@ -87,8 +89,8 @@ def _stored_at(path: Path, opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> i
     file.seek(entry.header_offset)
     header = file.read(30)
     if header[:4] != b"PK\x03\x04":
-        raise ZooError(f"{path}: {shown(entry.filename)} has no header where the archive says")
+        raise ZooError(f"{path}: {printable(entry.filename)} has no header where the archive says")
     start = entry.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     if start + entry.file_size > path.stat().st_size:
-        raise ZooError(f"{path}: {shown(entry.filename)} is cut off")
+        raise ZooError(f"{path}: {printable(entry.filename)} is cut off")
     return start
