@@ -187,6 +187,7 @@ class Eager:
                 dropout=dropout,
                 buffers=self._buffers,
                 training=True,
+                as_plain=False,
             )
         losses = self._losses.of(outputs, targets)
         # The sum over models keeps their gradients apart; each model's loss is the mean over its own images.

@@ -64,7 +64,7 @@ def forward(
     dropout: DropoutOf | None = None,
     buffers: Mapping[str, Tensor] = MappingProxyType({}),
     training: bool = False,
-    as_plain: bool = False,
+    as_plain: bool = True,
 ) -> Tensor:
     """Return the outputs (model, output, image) of every model for its own inputs.
 
@@ -78,7 +78,7 @@ def forward(
         dropout: what dropout layers do; nothing if not given.
         buffers: running statistics, name -> (model, *shape), each contiguous.
         training: whether batch normalisation uses the statistics of the batch, and changes the running ones in place.
-        as_plain: whether a lone model is computed as by its plain module, not as in company.
+        as_plain: whether a lone model is computed as by its plain module; else as in company, where it is trained.
     """
     n_models = activations[-1][1].stop
     hidden = _laid_out(inputs)

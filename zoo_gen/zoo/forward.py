@@ -186,7 +186,7 @@ def _stacked(
         shared = _convolved(first, inputs, parameters, count)
         layers = layers[1:]
     runs: Any = [(function, slice(0, count))]
-    return forward(layers, parameters, runs, shared, forms=forms, as_plain=count == 1).transpose(1, 2)
+    return forward(layers, parameters, runs, shared, forms=forms).transpose(1, 2)
 
 
 def _convolved(layer: Convolution, inputs: "Tensor", parameters: Mapping[str, "Tensor"], count: int) -> "Tensor":

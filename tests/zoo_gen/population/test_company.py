@@ -193,7 +193,7 @@ def test_convolutions_and_their_gradients_have_the_same_bytes_in_every_company(
         several = [each.expand(count, *each.shape).contiguous().requires_grad_() for each in (weight, bias)]
         inputs = images.unsqueeze(1).repeat(1, count, 1, 1, 1).requires_grad_()
         named = {f"{layer.name}.weight": several[0], f"{layer.name}.bias": several[1]}
-        outputs = forward([layer], named, [("relu", slice(0, count))], inputs)
+        outputs = forward([layer], named, [("relu", slice(0, count))], inputs, as_plain=False)
         torch.testing.assert_close(outputs[:, 0].double(), plain, rtol=1e-3, atol=1e-3)
         every = [outputs, *torch.autograd.grad(outputs, [inputs, *several], slopes.unsqueeze(1).expand_as(outputs))]
         by_model = [*(each.transpose(0, 1) for each in every[:2]), *every[2:]]
