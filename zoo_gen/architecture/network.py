@@ -58,14 +58,9 @@ class Network:
     @property
     def has_convolution(self) -> bool:
         """Whether a layer is a convolution."""
-        return bool(self.convolutions)
-
-    @property
-    def convolutions(self) -> tuple[str, ...]:
-        """The names of the layers that are convolutions; of a module of the user's own, those of its kernels."""
         if self.own_module is not None:
-            return self.own_module.kernels
-        return tuple(layer.name for layer in self.layers if isinstance(layer, Convolution))
+            return self.own_module.has_convolution
+        return any(isinstance(layer, Convolution) for layer in self.layers)
 
     def module(self, *, activation: Function | None, dropout: float = 0.0) -> "torch.nn.Module":
         """Return a plain torch module of inputs (image, *input_shape) to outputs (image, output).

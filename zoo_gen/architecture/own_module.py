@@ -56,12 +56,7 @@ class OwnModule:
     @property
     def has_convolution(self) -> bool:
         """Whether a parameter is a kernel, which makes hidden values much larger than inputs."""
-        return bool(self.kernels)
-
-    @property
-    def kernels(self) -> tuple[str, ...]:
-        """The names of the parameters that are kernels: those of more than two axes."""
-        return tuple(name for name, shape in self.parameters if len(shape) > 2)
+        return any(len(shape) > 2 for _, shape in self.parameters)
 
     def build(self, *, seed: int = 0) -> "nn.Module":
         """Return the module as it is made under `torch.manual_seed(seed)`.

@@ -2,9 +2,8 @@
 
 It is slower than layers that this package knows, and computes what the module itself computes. A `torch.nn.Dropout`
 draws its own numbers for each model; running statistics of batch normalisation are a model's own; everything else that
-is random or changes while the module is called is refused. So that a model's bytes on a CPU do not depend on company,
-models are made up to a multiple of 64 (`filling`), or computed one after the other where they convolve: 64 would not
-fit into a cache.
+is random or changes while the module is called is refused. On a CPU a lone model is stacked with itself: torch
+multiplies and convolves one by other kernels than several, which round otherwise.
 """
 
 import copy
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _NormBase
 
-from zoo_gen.architecture import filling
 from zoo_gen.architecture.own_module import OwnModule
 from zoo_gen.errors import ZooError, one_line
 
@@ -32,14 +30,9 @@ class Stacked:
         definition: the module.
         dtype: of weights and inputs.
         device: where they lie.
-        alone: whether models are computed one after the other. Zoos with convolutions that were begun before this was
-            recorded are stacked without filling: their bytes depend on company.
     """
 
-    def __init__(
-        self, definition: OwnModule, *, dtype: torch.dtype, device: str | torch.device, alone: bool = False
-    ) -> None:
-        self._alone, self._is_filled = alone, not definition.has_convolution
+    def __init__(self, definition: OwnModule, *, dtype: torch.dtype, device: str | torch.device) -> None:
         self._where = f"module {definition.reference!r}"
         self._one_number = definition.n_outputs == 1
         self._evaluated = definition.build().to(device, dtype).eval()
@@ -65,11 +58,11 @@ class Stacked:
         """
 
         def one(weights: dict[str, Tensor], statistics: dict[str, Tensor], images: Tensor, seed: Tensor) -> Tensor:
-            seen = [0]
             for dropout in self._dropouts:
                 dropout.drop, dropout.seed, dropout.seen = drop, seed, seen
             return self._shaped(functional_call(self._trained, (weights, statistics), (images,)))
 
+        seen = [0]
         return self._run(one, (0, 0, 1, 0), dict(parameters), dict(buffers), inputs, seeds)
 
     def evaluate(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
@@ -82,28 +75,18 @@ class Stacked:
 
     def _run(self, one: Callable[..., Tensor], axes: tuple[int, ...], *arguments: Any) -> Tensor:
         try:
-            if self._alone:
-                return _one_after_the_other(one, axes, *arguments)
-            n_models, multiple = filling.count(arguments[0]), self._multiple(arguments[0])
-            whole = [filling.filled_tree(each, axis, multiple) for each, axis in zip(arguments, axes, strict=True)]
-            outputs = vmap(one, in_dims=axes)(*whole).transpose(1, 2)[:n_models]
-            if filling.count(whole[0]) > n_models:
-                for buffer, changed in zip(arguments[1].values(), whole[1].values(), strict=True):
-                    buffer.copy_(changed[:n_models])
+            if not _is_lone(arguments[0]):
+                return vmap(one, in_dims=axes)(*arguments).transpose(1, 2)
+            twice = [_twice(each, axis) for each, axis in zip(arguments, axes, strict=True)]
+            outputs = vmap(one, in_dims=axes)(*twice).transpose(1, 2)[:1]
+            for buffer, changed in zip(arguments[1].values(), twice[1].values(), strict=True):
+                buffer.copy_(changed[:1])
             return outputs
         except torch.OutOfMemoryError:
             raise
         # What vmap cannot stack it refuses in many ways.
         except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise ZooError(f"{self._where}: cannot be stacked by torch.func ({one_line(error)})") from None
-
-    def _multiple(self, parameters: Mapping[str, Tensor]) -> int:
-        """Return of how many models a number of them is stacked."""
-        if any(each.is_cuda for each in parameters.values()):
-            return 1
-        if self._is_filled:
-            return filling.MODELS
-        return 2 if filling.count(parameters) == 1 else 1  # torch convolves one by other kernels than several
 
     def _shaped(self, outputs: Any) -> Tensor:
         if not isinstance(outputs, Tensor):
@@ -131,23 +114,15 @@ class _Dropout(nn.Module):
         return self.drop(values, self.rate, self.seed, start)
 
 
-def _one_after_the_other(one: Callable[..., Tensor], axes: tuple[int, ...], *arguments: Any) -> Tensor:
-    """Return the outputs (model, output, image) of models, each computed as if there were no other.
+def _is_lone(parameters: Mapping[str, Tensor]) -> bool:
+    return all(len(each) == 1 and not each.is_cuda for each in parameters.values())
 
-    What a model reads is contiguous: torch may round by how it lies in memory.
-    """
 
-    def of(model: int, values: Any, axis: int) -> Any:
-        if isinstance(values, Tensor):
-            return values.select(axis, model).contiguous()
-        return {name: each[model] for name, each in values.items()}  # views, of which statistics change in place
-
-    return torch.stack(
-        [
-            one(*(of(model, each, axis) for each, axis in zip(arguments, axes, strict=True)))
-            for model in range(filling.count(arguments[0]))
-        ]
-    ).transpose(1, 2)
+def _twice(values: Any, axis: int) -> Any:
+    """Return values (..., 1, ...), or those of each name, twice along an axis, in memory of their own."""
+    if isinstance(values, Tensor):
+        return torch.cat([values, values], dim=axis)
+    return {name: torch.cat([each, each], dim=axis) for name, each in values.items()}
 
 
 def _replaced(module: nn.Module) -> list[_Dropout]:

@@ -74,7 +74,8 @@ def check_own_functions(manifest: ZooManifest) -> None:
 
 def choose_forms(manifest: ZooManifest, *, device: str) -> dict[str, str]:
     """Return the forms of convolutions, name -> form, that a new zoo is begun with; see `cpu.convolutions`."""
-    return convolutions.choose(manifest.networks.values()) if device == "cpu" else {}
+    layers = [layer for network in manifest.networks.values() for layer in network.layers]
+    return convolutions.choose(layers) if device == "cpu" else {}
 
 
 def training_settings(
@@ -93,6 +94,7 @@ def training_settings(
     from zoo_gen.population.population import TrainingSettings
 
     measured, (network,) = manifest.checkpoints.train_images, manifest.networks.values()
+    convolutions_here = {layer.name for layer in network.layers if isinstance(layer, Convolution)}
     return TrainingSettings(
         epochs=manifest.training.epochs,
         n_evaluated=None if measured == "all" else measured,
@@ -100,7 +102,7 @@ def training_settings(
         stop_loss=manifest.training.stop_loss,
         device=device,
         kernels=_precision(manifest, device=device),
-        forms={name: form for name, form in forms.items() if name in network.convolutions and device == "cpu"},
+        forms={name: form for name, form in forms.items() if name in convolutions_here and device == "cpu"},
         functions=manifest.training.source_sha256,
     )
 

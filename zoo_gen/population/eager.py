@@ -15,7 +15,7 @@ from zoo_gen.manifest.hyperparameters import is_own
 from zoo_gen.population.augmentation import Augmentation
 from zoo_gen.population.columns import Members, numeric, runs
 from zoo_gen.population.cpu import lanes
-from zoo_gen.population.cpu.convolutions import ALONE, LANES
+from zoo_gen.population.cpu.convolutions import LANES
 from zoo_gen.population.forward import forward
 from zoo_gen.population.losses import Losses
 from zoo_gen.population.metrics import pieces
@@ -54,8 +54,7 @@ class Eager:
         }
         self._stacked = None
         if network.own_module is not None:
-            alone = ALONE in forms.values()
-            self._stacked = Stacked(network.own_module, dtype=weights.dtype, device=weights.device, alone=alone)
+            self._stacked = Stacked(network.own_module, dtype=weights.dtype, device=weights.device)
         # Running statistics, name -> (model, *shape). Each lies on its own: of a view into all of them, vmap would
         # change a copy.
         self._buffers = _initial_buffers(network, len(weights), like=weights)

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_gen.architecture.filling import filled, first
 from zoo_gen.architecture.layers import (
     INPUT,
     Activate,
@@ -45,6 +44,7 @@ from zoo_gen.population import attention
 from zoo_gen.population.cpu import lanes, lanes_sequences
 from zoo_gen.population.cpu.convolutions import LANES, MODELS_OF_A_GROUP
 from zoo_gen.population.elementwise import activate
+from zoo_gen.population.filling import filled, first
 from zoo_gen.population.normalization import normalize
 from zoo_gen.population.products import product_of_columns
 from zoo_gen.population.recurrence import linear_of_steps, recur

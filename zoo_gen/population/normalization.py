@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_gen.architecture.filling import MODELS, filled, first
 from zoo_gen.architecture.layers import GroupNorm, LayerNorm, Normalization
 from zoo_gen.errors import ZooError
 from zoo_gen.population.cpu import lanes_norms
+from zoo_gen.population.filling import COLUMNS, filled, first
 
 
 def normalize(
@@ -97,6 +97,6 @@ def _scaled_element_by_element(values: Tensor, weight: Tensor, bias: Tensor) -> 
     Their gradients are sums over images, of which torch takes 64 columns at a time, and the rest in another order.
     """
     columns = values.flatten(1)
-    shift, scale = (filled(each.flatten(), 0, MODELS) for each in (bias, weight))
-    scaled = torch.addcmul(shift, filled(columns, 1, MODELS), scale)
+    shift, scale = (filled(each.flatten(), 0, COLUMNS) for each in (bias, weight))
+    scaled = torch.addcmul(shift, filled(columns, 1, COLUMNS), scale)
     return first(scaled, 1, columns.shape[1]).view(values.shape)

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import vmap
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from zoo_gen.architecture.filling import count, filled_tree
 from zoo_gen.architecture.layout import ParameterLayout
 from zoo_gen.architecture.own_module import Factory
 from zoo_gen.errors import ZooError, one_line
@@ -226,11 +225,8 @@ def check_schedule(reference: str, function: Factory, *, n_epochs: int) -> None:
 
 
 def _stacked(where: str, function: Factory, *arguments: Any) -> Any:
-    n_models, on_cpu = count(arguments), not any(each.is_cuda for each in tree_leaves(arguments))
     try:
-        if not on_cpu:
-            return vmap(function)(*arguments)
-        return tree_map(lambda each: each[:n_models], vmap(function)(*filled_tree(arguments)))
+        return vmap(function)(*arguments)
     except torch.OutOfMemoryError:
         raise
     except _REFUSALS as error:

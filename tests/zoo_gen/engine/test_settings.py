@@ -102,5 +102,5 @@ def test_the_form_is_chosen_without_torch():
 
 
 def test_a_form_of_another_version_is_refused():
-    with pytest.raises(ZooError, match="has no patches; expected alone, grouped or lanes"):
+    with pytest.raises(ZooError, match="has no patches; expected grouped or lanes"):
         convolutions.check({"convolution1": "lanes", "convolution2": "patches"})

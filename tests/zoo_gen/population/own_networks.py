@@ -42,41 +42,15 @@ class Attention(nn.Module):
         return self.head((shares @ rows).mean(1))
 
 
-def functions(norm: str = "LayerNorm") -> nn.Sequential:
-    """Functions that torch computes otherwise at the end of a tensor, and a norm, of odd numbers of units."""
-    return nn.Sequential(
-        *(nn.Flatten(), nn.Linear(64, 13), getattr(nn, norm)(13), nn.Sigmoid(), nn.Linear(13, 7), nn.SELU()),
-        *(nn.Linear(7, 5), nn.Mish(), nn.Linear(5, 10)),
-    )
-
-
-class States(nn.Module):
-    """States over the rows of an image, and a number that scales what it reads."""
+class Scaled(nn.Module):
+    """A parameter that is one number."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor(0.3))
-        self.read, self.kept, self.head = nn.Linear(8, 5), nn.Linear(5, 5), nn.Linear(5, 10)
+        self.scale, self.head = nn.Parameter(torch.tensor(0.3)), nn.Linear(64, 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        state = torch.zeros(len(images), 5, dtype=images.dtype)
-        for row in (images.squeeze(1) * functional.softplus(self.scale)).unbind(1):
-            state = torch.sigmoid(self.read(row) + self.kept(state))
-        return self.head(state)
-
-
-class FixedFeatures(nn.Module):
-    """A constant filter and matrix that all models share."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("filter", torch.linspace(-1, 1, 9).view(1, 1, 3, 3))
-        self.register_buffer("matrix", torch.linspace(-1, 1, 36 * 11).cos().view(36, 11))
-        self.mixing, self.head = nn.Linear(64, 64), nn.Linear(11, 10)
-
-    def forward(self, images: Tensor) -> Tensor:
-        mixed = self.mixing(images.flatten(1)).view(-1, 1, 8, 8)
-        return self.head(torch.cos(functional.conv2d(mixed, self.filter).flatten(1) @ self.matrix))
+        return self.head(self.scale * images.flatten(1))
 
 
 def perceptron(width: int = 6, outputs: int = 10, dropout: float = 0.0) -> nn.Sequential:

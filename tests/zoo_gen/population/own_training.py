@@ -18,12 +18,6 @@ def huber(outputs: Tensor, targets: Tensor) -> Tensor:
     return functional.huber_loss(outputs, targets, delta=0.7)
 
 
-def soft(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Made of functions that torch computes otherwise at the end of a tensor."""
-    losses = functional.cross_entropy(outputs, targets, reduction="none")
-    return (losses * torch.sigmoid(losses)).mean() + functional.mish(outputs).mean()
-
-
 class Lion:
     """Chen et al., "Symbolic discovery of optimization algorithms" (2023)."""
 
@@ -56,18 +50,6 @@ def adam():
         return new, moments
 
     return init, update
-
-
-def squashed():
-    """Gradient descent whose steps are squashed by such functions too."""
-
-    def update(gradients, state, parameters, hyperparameters, step):
-        rate = hyperparameters["learning_rate"]
-        steps = {name: torch.sigmoid(30 * gradient) - 0.5 for name, gradient in gradients.items()}
-        means = {name: functional.silu(state[name] + each) for name, each in steps.items()}
-        return {name: values - rate * (steps[name] + means[name]) for name, values in parameters.items()}, means
-
-    return lambda parameters: {name: torch.zeros_like(values) for name, values in parameters.items()}, update
 
 
 def stateless():

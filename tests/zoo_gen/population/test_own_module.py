@@ -1,25 +1,22 @@
 """Stacked modules of a user's own are what each trained alone would be; what cannot be stacked is refused."""
 
-import json
 import re
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import zoo_gen
 from tests.plain_loop import Masked, make_optimizer
 from tests.zoo_gen.population import own_networks
 from zoo_gen.architecture import own_module
-from zoo_gen.engine.settings import choose_forms, training_settings
 from zoo_gen.errors import ZooError
 from zoo_gen.image_data import load_image_data
 from zoo_gen.manifest import grid
 from zoo_gen.population.population import TrainingSettings
 from zoo_gen.population.random import data_order, kept_by_dropout
-from zoo_gen.population.train import populations, single_threaded, train
+from zoo_gen.population.train import train
 
 HERE = own_networks.__name__
 
@@ -99,6 +96,7 @@ def alone(described, row: dict, *, epochs: int) -> nn.Module:
         ("Residual", {"dropout": 0.25}),
         ("Attention", {}),
         ("perceptron", {"width": 4, "dropout": 0.5}),
+        ("Scaled", {}),
     ],
 )
 def test_stacked_modules_are_what_each_trained_alone_is_after_twenty_steps(name, arguments, optimizer):
@@ -280,71 +278,3 @@ def test_a_module_has_the_same_bytes_alone_and_in_company(name, arguments):
         one = train(described.architecture, data, models.slice(row, 1), settings, checkpoint_epochs=(1, 2)).arrays
         for array, values in one.items():
             np.testing.assert_array_equal(together[array][row], values[0], err_msg=f"{array} {row}")
-
-
-COMPANY = [("Residual", {}, 9), ("Residual", {"channels": 6, "dropout": 0.3}, 3), ("functions", {}, 67)]
-COMPANY += [("functions", {"norm": "BatchNorm1d"}, 67), ("States", {}, 67), ("Attention", {}, 65)]
-COMPANY += [("FixedFeatures", {}, 5), ("perceptron", {"width": 34, "dropout": 0.2}, 33)]
-
-
-@pytest.mark.parametrize(("name", "arguments", "seeds"), COMPANY)
-def test_a_module_of_a_new_zoo_has_the_same_bytes_in_every_company(name, arguments, seeds):
-    described = manifest(name, arguments, seeds=seeds, batch_size=31)
-    models, data = grid.table_of_models(described), load_image_data(described.data)
-    forms = choose_forms(described, device="cpu")
-    settings = training_settings(described, device="cpu", forms=forms)
-    with single_threaded():
-        for count in (seeds, 2):
-            some = models.slice(len(models) - count, count)
-            together = train(described.architecture, data, some, settings, checkpoint_epochs=(1, 2)).arrays
-            for place in {0, count - 1}:
-                one = train(described.architecture, data, some.slice(place, 1), settings, checkpoint_epochs=(1, 2))
-                for array, values in one.arrays.items():
-                    np.testing.assert_array_equal(together[array][place], values[0], err_msg=f"{array} {place}/{count}")
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.25])
-def test_modules_computed_alone_are_what_each_trained_by_torch_is(dropout):
-    described = manifest("Residual", {"dropout": dropout})
-    models, data = grid.table_of_models(described), load_image_data(described.data)
-    settings = TrainingSettings(epochs=2, dtype=torch.float64, forms=choose_forms(described, device="cpu"))
-    trained = train(described.architecture, data, models, settings, checkpoint_epochs=(2,)).arrays
-    for model, row in enumerate(models.to_pylist()):
-        plain = alone(described, row, epochs=2)
-        expected = nn.utils.parameters_to_vector(plain.parameters()).detach().numpy()
-        np.testing.assert_allclose(trained["weights"][model, 0], expected, rtol=1e-10, atol=1e-10)
-        np.testing.assert_allclose(trained["buffers"][model, 0][:4], plain.norm.running_mean.numpy(), rtol=1e-10)
-
-
-def test_a_zoo_of_modules_says_which_form_it_was_begun_with(tmp_path):
-    zoo = zoo_gen.run(manifest("Residual", seeds=2), tmp_path / "zoo", workers=1, progress=False)
-    attributes = json.loads((tmp_path / "zoo" / "weights.zarr" / "zarr.json").read_text())["attributes"]
-    assert attributes["forms"] == {"stem.weight": "alone", "block.weight": "alone"}
-    assert zoo_gen.verify(zoo).sound
-    assert choose_forms(manifest("perceptron"), device="cpu") == {}
-
-
-class Groups(TorchDispatchMode):
-    """Records the groups of every convolution: of stacked models each has its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.groups: set[int] = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten.convolution.default:
-            self.groups.add(args[8])
-        return function(*args, **(kwargs or {}))
-
-
-def test_a_zoo_of_modules_that_was_begun_without_a_form_goes_on_stacked():
-    described = manifest("Residual", seeds=4, batch_size=31)
-    models, data = grid.table_of_models(described), load_image_data(described.data)
-    groups = {}
-    for recorded in ({}, choose_forms(described, device="cpu")):
-        settings = training_settings(described, device="cpu", forms=recorded)
-        ((_, population),) = populations(described.architecture, data, models, settings)
-        with single_threaded(), Groups() as seen:
-            population.train_epoch(1)
-        groups[bool(recorded)] = seen.groups
-    assert groups == {False: {4, 8}, True: {1, 2}}

@@ -1,35 +1,28 @@
-"""The forms in which a CPU computes a convolution of many models, and the rule that gives a zoo its form.
+"""The two forms in which a CPU computes a convolution of many models, and the rule that gives a zoo its form.
 
 Forms round differently, so a zoo records the one that it was begun with, and every later run computes in that one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
-from zoo_gen.architecture.network import Network
+from zoo_gen.architecture.layers import Convolution, Layer
 from zoo_gen.errors import ZooError
 from zoo_gen.machine.devices import can_compile
 
 GROUPED = "grouped"  # torch's convolution of 8 models at once, a group a model
-ALONE = "alone"  # a module of the user's own, computed for one model after the other
 LANES = "lanes"  # our own kernels, a model a lane of the vector registers
 
 MODELS_OF_A_GROUP = 8  # a CPU's cache holds the images of so many (measured: 16 and more are slower)
 MODELS_IN_LANES = 16  # as many as the widest registers hold
 
 
-def choose(networks: Iterable[Network]) -> dict[str, str]:
-    """Return the form of each convolution of a new zoo, by its name in `Network.convolutions`.
+def choose(layers: Sequence[Layer]) -> dict[str, str]:
+    """Return the form of each convolution of a new zoo, name -> form: LANES where they can be compiled.
 
-    A layer is in LANES where these can be compiled; without llvmlite it has no form, which means GROUPED. A kernel of a
-    module of the user's own is ALONE; those of zoos that were begun before have no form, and are stacked.
+    Without llvmlite there is none, which means GROUPED.
     """
-    forms: dict[str, str] = {}
-    for network in networks:
-        if network.own_module is not None:
-            forms |= dict.fromkeys(network.convolutions, ALONE)
-        elif network.convolutions and can_compile():
-            forms |= dict.fromkeys(network.convolutions, LANES)
-    return forms
+    names = [layer.name for layer in layers if isinstance(layer, Convolution)]
+    return dict.fromkeys(names, LANES) if names and can_compile() else {}
 
 
 def models_at_once(forms: Mapping[str, str]) -> int:
@@ -43,10 +36,9 @@ def check(forms: Mapping[str, str]) -> None:
     Raises:
         ZooError: a form needs llvmlite, which is not installed, or is of another version of this package.
     """
-    unknown = set(forms.values()).difference((ALONE, GROUPED, LANES))
+    unknown = set(forms.values()).difference((GROUPED, LANES))
     if unknown:
-        names = ", ".join(sorted(unknown))
-        raise ZooError(f"forms: this version of zoo-gen has no {names}; expected alone, grouped or lanes")
+        raise ZooError(f"forms: this version of zoo-gen has no {', '.join(sorted(unknown))}; expected grouped or lanes")
     if LANES in forms.values() and not can_compile():
         raise ZooError(
             "forms: this zoo was begun with kernels that llvmlite compiles, which is not installed here; "

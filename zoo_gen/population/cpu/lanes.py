@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo_gen.architecture import filling
 from zoo_gen.architecture.layers import Convolution, Pooling
+from zoo_gen.population import filling
 from zoo_gen.population.random import DROPOUT_STEP, dropout_words
 
 LARGEST_WINDOW = 8  # of a pooling: its values are compared one after the other, in unrolled code
@@ -131,7 +131,7 @@ def with_whole_sums(values: Tensor) -> Tensor:
 
     They take so many columns at a time, and those that are left in another order; a small company has half the lanes.
     """
-    return filling.filled(values, values.dim() - 2, max(1, filling.MODELS // values.shape[-1]))
+    return filling.filled(values, values.dim() - 2, max(1, filling.COLUMNS // values.shape[-1]))
 
 
 def run(kernel: Callable[..., None], count: int, group: int, *tensors: Tensor | None) -> None:

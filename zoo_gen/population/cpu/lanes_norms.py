@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_gen.architecture.filling import first
 from zoo_gen.architecture.layers import GroupNorm, LayerNorm, Normalization
 from zoo_gen.population.cpu.lanes import filled, with_whole_sums
+from zoo_gen.population.filling import first
 
 
 def batch_norm(

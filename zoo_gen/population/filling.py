@@ -1,8 +1,8 @@
-"""Filling: models made up to whole vector registers by copies of the first, whose results are thrown away.
+"""Filling: models, or columns of theirs, made up to whole vector registers by copies whose results are thrown away.
 
-torch's functions of single numbers take two registers at a time, its sums over rows four, and what is left at the end
-of a tensor by other code, which rounds otherwise. Of 64 models, as of any multiple, nothing is left, whatever their
-shapes: a register holds 16 numbers of 32 bits at most. So no model's bytes depend on its place or its company.
+torch's sums over rows take four registers of columns at a time, and the columns that are left in another order. Of 64
+nothing is left: a register holds 16 numbers of 32 bits at most. Its convolutions have other kernels for other numbers
+of models. So no model's bytes depend on its place or its company.
 """
 
 from typing import Any
@@ -10,10 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._pytree import tree_leaves, tree_map
 
-MODELS = 64
-Tree = Any  # tensors in dictionaries, lists and tuples
+COLUMNS = 64  # of four registers
 
 
 def filled(values: Tensor, axis: int, multiple: int) -> Tensor:
@@ -65,21 +63,3 @@ class _Fill(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """Return the gradient of the models that were there."""
         return gradient.narrow(ctx.axis, 0, ctx.count).contiguous(), None, None
-
-
-def filled_tree(tree: Tree, axis: int = 0, multiple: int = MODELS) -> Tree:
-    """Return tensors (..., model, ...) in dictionaries, lists and tuples, each of a multiple of so many models.
-
-    >>> filled_tree({"weight": torch.zeros(3, 2)})["weight"].shape
-    torch.Size([64, 2])
-    """
-    return tree_map(lambda each: filled(each, axis, multiple), tree)
-
-
-def count(tree: Tree) -> int:
-    """Return how many models tensors (model, ...) have.
-
-    >>> count({"weight": torch.zeros(3, 2)})
-    3
-    """
-    return len(tree_leaves(tree)[0])
