@@ -143,4 +143,4 @@ def _predicted(
 def _threads() -> int:
     """Return how many threads this process may compute on: as one of several workers its share of the cores."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) > 0 else count_processes(None, _MOST_THREADS)
+    return count_processes(int(given) if given.isdecimal() else None, _MOST_THREADS)

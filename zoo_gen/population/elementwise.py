@@ -31,7 +31,7 @@ def activate(runs: Sequence[tuple[Function | None, slice]], values: Tensor, *, a
         values: of any shape.
         axis: of the models.
     """
-    if len(runs) == 1 and values.is_contiguous():  # as in MLPs, whose steps are as short as this takes otherwise
+    if len(runs) == 1 and values.is_contiguous():  # nothing to reorder, which would slow down the short steps of MLPs
         return _computed(runs[0][0], values)
     order = sorted(range(values.dim()), key=lambda each: values.stride(each) or math.inf, reverse=True)
     lying, models = values.permute(order), order.index(axis)

@@ -78,7 +78,7 @@ def forward(
         dropout: what dropout layers do; nothing if not given.
         buffers: running statistics, name -> (model, *shape), each contiguous.
         training: whether batch normalisation uses the statistics of the batch, and changes the running ones in place.
-        as_plain: whether a lone model is computed as by its plain module; else as in company, where it is trained.
+        as_plain: whether a lone model is computed as its plain module is. Training computes it as one of several.
     """
     n_models = activations[-1][1].stop
     hidden = _laid_out(inputs)
